@@ -1,0 +1,85 @@
+//! Plain host arrays: row-major `f32` with a shape that is checked wherever one comes in.
+
+use crate::{Error, Result};
+
+/// A dense row-major array on the host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Array {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Array {
+    /// An array of `shape` over `data`. Errors if the sizes do not fit.
+    pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Result<Self> {
+        let shape = shape.into();
+        let size = shape.iter().try_fold(1usize, |a, &n| a.checked_mul(n));
+        if size != Some(data.len()) {
+            return Err(Error::shape("array", format!("{} values", data.len()), &shape));
+        }
+        Ok(Self { shape, data })
+    }
+
+    /// All zeros.
+    pub fn zeros(shape: impl Into<Vec<usize>>) -> Self {
+        let shape = shape.into();
+        let size = shape.iter().product();
+        Self { shape, data: vec![0.0; size] }
+    }
+
+    /// Copies a tensor of any float type to the host.
+    pub fn from_tensor(t: &candle_core::Tensor) -> Result<Self> {
+        let shape = t.dims().to_vec();
+        let data = t.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Self { shape, data })
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The values, row-major.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// The values, to write.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The values, taken out.
+    pub fn into_data(self) -> Vec<f32> {
+        self.data
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The sizes, if there are exactly `N` axes.
+    pub fn dims<const N: usize>(&self, what: &str) -> Result<[usize; N]> {
+        self.shape.as_slice().try_into().map_err(|_| Error::shape(what, format!("{N} axes"), &self.shape))
+    }
+
+    /// Slice `i` along the first axis, as values. Panics if `i` is out of range, like indexing.
+    pub fn row(&self, i: usize) -> &[f32] {
+        let n = self.data.len() / self.shape[0].max(1);
+        &self.data[i * n..(i + 1) * n]
+    }
+
+    /// Slice `i` along the first axis, as an array.
+    pub fn sub(&self, i: usize) -> Self {
+        Self { shape: self.shape[1..].to_vec(), data: self.row(i).to_vec() }
+    }
+
+    /// Errors unless every value is finite.
+    pub fn check_finite(&self, what: &str) -> Result<()> {
+        match self.data.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(i) => Err(Error::invalid(format!("{what}: value {i} is {}", self.data[i]))),
+        }
+    }
+}

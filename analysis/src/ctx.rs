@@ -1,0 +1,56 @@
+//! What a long computation is given besides its input: progress, cancel, seed, notes and the GPU.
+
+use crate::gpu::Gpu;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Called with the share done (0..=1).
+pub type ProgressFn = Arc<dyn Fn(f32) + Send + Sync>;
+
+/// Context of one computation. Cheap to clone; clones share cancel flag and notes.
+#[derive(Clone, Default)]
+pub struct Ctx {
+    cancel: Arc<AtomicBool>,
+    progress: Option<ProgressFn>,
+    notes: Arc<Mutex<Vec<String>>>,
+    /// The device to run passes on; `None` means the CPU twins.
+    pub gpu: Option<Arc<Gpu>>,
+    /// Seed of everything random in this computation.
+    pub seed: u64,
+}
+
+impl Ctx {
+    /// A context that watches `cancel` and reports to `progress`.
+    pub fn new(cancel: Arc<AtomicBool>, progress: ProgressFn) -> Self {
+        Self { cancel, progress: Some(progress), ..Self::default() }
+    }
+
+    /// The same context with a GPU to run passes on.
+    pub fn with_gpu(mut self, gpu: Option<Arc<Gpu>>) -> Self {
+        self.gpu = gpu;
+        self
+    }
+
+    /// Reports `done` of `of` and fails with [`Error::Cancelled`] if the job was asked to stop.
+    /// One call for both, so that neither is forgotten.
+    pub fn step(&self, done: usize, of: usize) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        if let Some(progress) = &self.progress {
+            progress(done as f32 / of.max(1) as f32);
+        }
+        Ok(())
+    }
+
+    /// Says something the user should know about the result, e.g. that it is partial.
+    pub fn note(&self, text: impl Into<String>) {
+        self.notes.lock().expect("no panic while the notes are held").push(text.into());
+    }
+
+    /// The notes so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().expect("no panic while the notes are held").clone()
+    }
+}

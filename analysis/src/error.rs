@@ -1,0 +1,117 @@
+//! The one error type of the library: what was wrong, with which file, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Messages are whole phrases without a final period; a path comes last.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The job was asked to stop; nothing is wrong.
+    #[error("cancelled")]
+    Cancelled,
+    /// A file could not be opened or read.
+    #[error("cannot read the file: {source}: {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file was read, but its content is damaged, unsafe or of the wrong form.
+    #[error("{what}; {remedy}: {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// The model's architecture has no implementation here.
+    #[error("unsupported architecture {name}; supported: {supported}")]
+    Architecture {
+        /// What `config.json` or the GGUF header calls it.
+        name: String,
+        /// The architectures that load.
+        supported: String,
+    },
+    /// A weight is missing from the checkpoint or has another shape than the configuration says.
+    #[error("weight {name}: {what}")]
+    Weight {
+        /// Name of the tensor in the checkpoint.
+        name: String,
+        /// What was expected and what came.
+        what: String,
+    },
+    /// An array does not have the shape that is needed.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// Which array.
+        what: String,
+        /// The shape needed, in words or numbers.
+        expected: String,
+        /// The shape that came.
+        got: Vec<usize>,
+    },
+    /// A value is not usable: outside its range, not finite, empty.
+    #[error("{0}")]
+    Invalid(String),
+    /// The method needs something that this run does not have.
+    #[error("{method} needs {need}, which this run does not have")]
+    Need {
+        /// Method id.
+        method: String,
+        /// What is missing, in words.
+        need: String,
+    },
+    /// No method, score, view… of that name.
+    #[error("no {kind} named {name}; known: {known}")]
+    Unknown {
+        /// The kind of thing looked up.
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The run would need more memory than it may use.
+    #[error("this needs about {need_mb} MB and the limit is {limit_mb} MB; {remedy}")]
+    Memory {
+        /// Estimated need, in MB.
+        need_mb: u64,
+        /// The limit, in MB.
+        limit_mb: u64,
+        /// What would make it fit.
+        remedy: String,
+    },
+    /// The graphics device failed, was lost, or refused the work.
+    #[error("GPU: {0}")]
+    Gpu(String),
+    /// Tensor arithmetic failed; the message comes from candle.
+    #[error("tensor: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A damaged or unusable file: what is wrong with it and what the user can do.
+    pub fn file(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::File { path: path.as_ref().to_path_buf(), what: what.into(), remedy: remedy.into() }
+    }
+
+    /// A file that could not be read at all.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// A value that cannot be used.
+    pub fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid(what.into())
+    }
+
+    /// An array of the wrong shape.
+    pub fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
+        Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
+    }
+}

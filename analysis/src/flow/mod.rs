@@ -1,0 +1,116 @@
+//! Graphs of how information travels between tokens and layers.
+
+use crate::ctx::Ctx;
+use crate::method::{Info, Params};
+use crate::model::Model;
+use crate::trace::{Tower, Trace};
+use crate::{Error, Result};
+use serde::Serialize;
+
+/// What a node of the layer × token lattice stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Residual stream: the input for level 0, the output of layer `level - 1` otherwise.
+    Resid,
+    /// After the attention of layer `level - 1`.
+    Attn,
+    /// MLP of layer `level - 1`.
+    Mlp,
+}
+
+/// A node of the lattice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Node {
+    /// 0 for the inputs, `l + 1` for the nodes of layer `l`.
+    pub level: u32,
+    /// Which node of the layer.
+    pub part: Part,
+    /// Token.
+    pub token: u32,
+}
+
+/// A weighted edge, pointing the way information travels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Edge {
+    /// From (earlier level).
+    pub from: Node,
+    /// To.
+    pub to: Node,
+    /// Share of what arrives at `to`; shares into a node sum to at most 1.
+    pub weight: f32,
+}
+
+/// A flow graph over the lattice of one tower.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FlowGraph {
+    /// Layers.
+    pub n_layers: usize,
+    /// Tokens.
+    pub n_tokens: usize,
+    /// Edges, sorted by falling weight, so that a threshold is a prefix.
+    pub edges: Vec<Edge>,
+    /// What a weight is, for the legend.
+    pub unit: &'static str,
+}
+
+impl FlowGraph {
+    /// Edges at or above `threshold` (a prefix of `edges`).
+    pub fn above(&self, threshold: f32) -> &[Edge] {
+        &self.edges[..self.edges.partition_point(|e| e.weight >= threshold)]
+    }
+
+    /// Edges above `threshold` on a path that ends in `target`, walked backwards.
+    pub fn routes(&self, target: Node, threshold: f32) -> Vec<Edge> {
+        let mut incoming: std::collections::HashMap<Node, Vec<Edge>> = std::collections::HashMap::new();
+        for e in self.above(threshold) {
+            incoming.entry(e.to).or_default().push(*e);
+        }
+        let mut out = Vec::new();
+        let mut seen = std::collections::HashSet::from([target]);
+        let mut stack = vec![target];
+        while let Some(node) = stack.pop() {
+            for e in incoming.get(&node).into_iter().flatten() {
+                out.push(*e);
+                if seen.insert(e.from) {
+                    stack.push(e.from);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// What a graph is computed from.
+#[derive(Clone, Copy)]
+pub struct FlowInput<'a> {
+    /// The run.
+    pub trace: &'a Trace,
+    /// Whose tokens.
+    pub tower: Tower,
+    /// The model, for output projections.
+    pub model: Option<&'a dyn Model>,
+}
+
+/// One way to make a graph of a run.
+pub trait Method: Sync {
+    /// What it says about itself.
+    fn info(&self) -> &'static Info;
+    /// The graph.
+    fn graph(&self, input: &FlowInput, params: &Params, ctx: &Ctx) -> Result<FlowGraph>;
+}
+
+/// Every flow method, alphabetical by id.
+pub static ALL: &[&dyn Method] = &[];
+
+/// The flow method of that id.
+pub fn find(id: &str) -> Result<&'static dyn Method> {
+    ALL.iter().copied().find(|m| m.info().id == id).ok_or_else(|| Error::Unknown {
+        kind: "flow method",
+        name: id.into(),
+        known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Raw entries of this folder.
+pub static ADAPTERS: &[crate::raw::Adapter] = &[];

@@ -1,0 +1,27 @@
+//! The library behind Tokenscope: instrumented models, traces, passes and published token methods.
+//!
+//! A [`trace::Trace`] is what one run of one model on one input left behind. Every analysis is a pure
+//! function from a trace and parameters to a value. Nothing here draws, prints or starts threads of its own
+//! besides rayon's.
+
+pub mod array;
+pub mod ctx;
+pub mod draft;
+pub mod error;
+pub mod flow;
+pub mod gpu;
+pub mod image;
+pub mod method;
+pub mod model;
+pub mod passes;
+pub mod prune;
+pub mod raw;
+pub mod score;
+pub mod segment;
+pub mod token;
+pub mod tokenize;
+pub mod trace;
+pub mod weights;
+
+pub use ctx::Ctx;
+pub use error::{Error, Result};

@@ -1,0 +1,69 @@
+//! The raw entry of methods: arrays and parameters in, JSON out. It is how people feed arrays from Python
+//! (`tokenscope method NAME --input F --params F`) and how goldens check the program.
+
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Arrays and JSON given to a raw entry.
+#[derive(Debug, Clone, Default)]
+pub struct RawInput {
+    /// Tensors of `input.safetensors`, whatever their type, as f32 (integers up to 2^24 stay exact).
+    pub arrays: BTreeMap<String, Array>,
+    /// Content of `input.json`.
+    pub json: Map<String, Value>,
+    /// `params` of `params.json` merged over its `scalar_inputs`, merged over its other top-level fields.
+    pub params: Map<String, Value>,
+}
+
+impl RawInput {
+    /// The array `name`, or an error that names it.
+    pub fn array(&self, name: &str) -> Result<&Array> {
+        self.arrays.get(name).ok_or_else(|| {
+            let known = self.arrays.keys().cloned().collect::<Vec<_>>().join(", ");
+            Error::Unknown { kind: "input array", name: name.into(), known }
+        })
+    }
+    /// A field of the JSON input or, failing that, of the parameters.
+    pub fn field(&self, name: &str) -> Result<&Value> {
+        self.json.get(name).or_else(|| self.params.get(name)).ok_or_else(|| {
+            let known = self.json.keys().chain(self.params.keys()).cloned().collect::<Vec<_>>().join(", ");
+            Error::Unknown { kind: "input field", name: name.into(), known }
+        })
+    }
+    /// A field as any type that JSON can hold.
+    pub fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        T::deserialize(self.field(name)?).map_err(|e| Error::invalid(format!("field {name}: {e}")))
+    }
+    /// A field, or `default` where there is none.
+    pub fn read_or<T: serde::de::DeserializeOwned>(&self, name: &str, default: T) -> Result<T> {
+        match self.field(name) {
+            Ok(_) => self.read(name),
+            Err(_) => Ok(default),
+        }
+    }
+}
+
+/// A method's entry for raw arrays.
+pub struct Adapter {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Ids of the methods it serves.
+    pub methods: &'static [&'static str],
+    /// Runs it.
+    pub run: fn(&RawInput, &Ctx) -> Result<Value>,
+}
+
+/// Every adapter, alphabetical.
+pub fn adapters() -> Vec<&'static Adapter> {
+    let mut all: Vec<&'static Adapter> = Vec::new();
+    all.extend(crate::score::ADAPTERS);
+    all.extend(crate::prune::ADAPTERS);
+    all.extend(crate::flow::ADAPTERS);
+    all.extend(crate::draft::ADAPTERS);
+    all.extend(crate::segment::ADAPTERS);
+    all.sort_by_key(|a| a.name);
+    all
+}

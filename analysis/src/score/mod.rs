@@ -1,0 +1,56 @@
+//! Importance: one number per token of a run, by published scores and plain baselines.
+
+use crate::ctx::Ctx;
+use crate::method::{Info, Params};
+use crate::model::Model;
+use crate::trace::{Tower, Trace};
+use crate::{Error, Result};
+
+/// What a score is computed from. `model` is there unless the trace was opened without weights.
+#[derive(Clone, Copy)]
+pub struct ScoreInput<'a> {
+    /// The run.
+    pub trace: &'a Trace,
+    /// Whose tokens are scored.
+    pub tower: Tower,
+    /// The explained token (row of the query); `None` means the last one.
+    pub target: Option<usize>,
+    /// The model itself, for gradients, output projections and re-runs.
+    pub model: Option<&'a dyn Model>,
+}
+
+/// One value per token of the tower.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// `None` where the method says nothing about the token.
+    pub values: Vec<Option<f32>>,
+    /// Unit, for the legend, e.g. `share of attention` or `nats`.
+    pub unit: &'static str,
+    /// True if values have a sign, so that a diverging colour map fits.
+    pub signed: bool,
+    /// Where there is a value per layer too: `[layer][token]`.
+    pub layers: Vec<Vec<f32>>,
+}
+
+/// One way to score tokens. Pure: the same input and parameters give the same scores.
+pub trait Method: Sync {
+    /// What it says about itself.
+    fn info(&self) -> &'static Info;
+    /// One value per token. Errors: [`Error::Need`] where the run lacks something.
+    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores>;
+}
+
+/// Every score, alphabetical by id.
+pub static ALL: &[&dyn Method] = &[];
+
+/// The score of that id.
+pub fn find(id: &str) -> Result<&'static dyn Method> {
+    ALL.iter().copied().find(|m| m.info().id == id).ok_or_else(|| Error::Unknown {
+        kind: "score",
+        name: id.into(),
+        known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Raw entries of this folder.
+pub static ADAPTERS: &[crate::raw::Adapter] = &[];

@@ -1,0 +1,84 @@
+//! The tap that keeps what it is asked for, and says beforehand what that will cost.
+
+use super::{At, Entry, Key, Rows, Site, Tap, Tower};
+use crate::Result;
+use crate::array::Array;
+use candle_core::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What to keep of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureSpec {
+    /// Sites to keep.
+    pub sites: BTreeSet<Site>,
+    /// Layers to keep; `None` keeps all.
+    pub layers: Option<BTreeSet<usize>>,
+}
+
+impl CaptureSpec {
+    /// Keeps `sites` of every layer.
+    pub fn sites(sites: &[Site]) -> Self {
+        Self { sites: sites.iter().copied().collect(), layers: None }
+    }
+
+    /// What the window's views need: attention, values, the residual stream.
+    pub fn views() -> Self {
+        Self::sites(&[
+            Site::ResidPre,
+            Site::Q,
+            Site::K,
+            Site::V,
+            Site::AttnOut,
+            Site::ResidMid,
+            Site::MlpOut,
+            Site::ResidPost,
+            Site::Final,
+            Site::Features,
+            Site::Logits,
+        ])
+    }
+
+    /// Everything.
+    pub fn all() -> Self {
+        Self::sites(&Site::ALL)
+    }
+
+    /// Whether this place is kept.
+    pub fn keeps(&self, site: Site, layer: usize) -> bool {
+        // Logits, the final norm and features are no layer's: they are kept whenever the site is.
+        let layerless = matches!(site, Site::Logits | Site::Final | Site::Features);
+        self.sites.contains(&site) && (layerless || self.layers.as_ref().is_none_or(|l| l.contains(&layer)))
+    }
+}
+
+/// Keeps copies of the asked sites on the host.
+pub struct Capture {
+    spec: CaptureSpec,
+    /// What was kept.
+    pub arrays: BTreeMap<Key, Entry>,
+    rows: BTreeMap<(Tower, usize), Arc<Rows>>,
+}
+
+impl Capture {
+    /// A capture of `spec`.
+    pub fn new(spec: CaptureSpec) -> Self {
+        Self { spec, arrays: BTreeMap::new(), rows: BTreeMap::new() }
+    }
+}
+
+impl Tap for Capture {
+    fn wants(&self, at: &At) -> bool {
+        self.spec.keeps(at.site, at.layer)
+    }
+
+    fn pass(&mut self, at: &At, x: Tensor) -> Result<Tensor> {
+        // Consecutive arrays mostly share one row map; keep it once.
+        let shared = self.rows.get(&(at.tower, at.tile)).filter(|r| r.as_ref() == at.rows).cloned();
+        let rows = shared.unwrap_or_else(|| Arc::new(at.rows.clone()));
+        self.rows.insert((at.tower, at.tile), rows.clone());
+        let key = Key { tower: at.tower, tile: at.tile, layer: at.layer, site: at.site };
+        self.arrays.insert(key, Entry { array: Arc::new(Array::from_tensor(&x.detach())?), rows });
+        Ok(x)
+    }
+}

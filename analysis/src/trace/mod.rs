@@ -1,0 +1,167 @@
+//! What one run of one model on one input left behind.
+//!
+//! Attention probabilities are not stored: post-rotary Q and K are, with scale and mask rule, and maps are
+//! computed from them when looked at (see [`crate::passes`]). Memory is O(layers · tokens · width).
+
+mod capture;
+mod file;
+mod rows;
+mod site;
+mod tap;
+
+pub use capture::{Capture, CaptureSpec};
+pub use file::{read_trace, write_trace};
+pub use rows::{Regroup, Rows};
+pub use site::{At, Site, Tower};
+pub use tap::{Both, NoTap, Tap};
+
+use crate::array::Array;
+use crate::token::{Grid, Token};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Which keys a query may look at. Positions are position ids of rows, not row indices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskRule {
+    /// Keys at positions up to the query's.
+    Causal,
+    /// Every key.
+    Bidirectional,
+    /// Causal, and at most this many positions back, the query's own included.
+    SlidingWindow(usize),
+    /// Listed per query row: the key rows it may look at (tree attention, prefix masks).
+    Table(Vec<Vec<usize>>),
+}
+
+impl MaskRule {
+    /// Whether the query at row `qi`, position `q` sees the key at row `ki`, position `k`.
+    pub fn allows(&self, qi: usize, q: usize, ki: usize, k: usize) -> bool {
+        match self {
+            MaskRule::Causal => k <= q,
+            MaskRule::Bidirectional => true,
+            MaskRule::SlidingWindow(w) => k <= q && q - k < *w,
+            MaskRule::Table(t) => t.get(qi).is_some_and(|row| row.contains(&ki)),
+        }
+    }
+}
+
+/// How the attention of a tower turns Q and K into probabilities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttentionRule {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key-value heads; each serves `n_heads / n_kv_heads` query heads.
+    pub n_kv_heads: usize,
+    /// Factor on the dot products.
+    pub scale: f32,
+    /// Which keys are seen.
+    pub mask: MaskRule,
+    /// `cap · tanh(score / cap)` before the softmax, where the model caps scores.
+    pub soft_cap: Option<f32>,
+}
+
+/// What is kept about one stack of layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TowerTrace {
+    /// Tokens of this tower, in order. For the language model of a vision-language model this is the
+    /// whole sequence, image tokens included.
+    pub tokens: Vec<Token>,
+    /// Layers.
+    pub n_layers: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Attention by layer, for this run.
+    pub attention: Vec<AttentionRule>,
+    /// Grids of image tokens in `tokens`, one per tile.
+    pub grids: Vec<Grid>,
+    /// Tiles run one after another (1 for everything but tiled images); arrays are kept per tile.
+    pub n_tiles: usize,
+    /// Index of the class token, where the tower has one.
+    pub class_token: Option<usize>,
+}
+
+/// Names one array of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Which stack of layers.
+    pub tower: Tower,
+    /// Tile, 0 where there is one.
+    pub tile: usize,
+    /// Layer.
+    pub layer: usize,
+    /// Place in the layer.
+    pub site: Site,
+}
+
+/// One captured array and the tokens behind its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The values, shaped as [`Site`] says.
+    pub array: Arc<Array>,
+    /// Row → token.
+    pub rows: Arc<Rows>,
+}
+
+/// One run of one model on one input.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// Name of the model, for titles.
+    pub model: String,
+    /// Architecture as in `config.json`.
+    pub architecture: String,
+    /// SHA-256-like fingerprint of the weights, empty if unknown.
+    pub fingerprint: String,
+    /// The prompt, empty for pure image models.
+    pub text: String,
+    /// Size of the original image in pixels, width and height.
+    pub image_size: Option<(u32, u32)>,
+    /// What is known per tower.
+    pub towers: BTreeMap<Tower, TowerTrace>,
+    /// Captured arrays.
+    pub arrays: BTreeMap<Key, Entry>,
+    /// Further results by name, e.g. `image_embeds`, `pooler_output`.
+    pub extras: BTreeMap<String, Array>,
+    /// Rows of the text tower whose logits are in `arrays[Logits]`; empty if none.
+    pub logit_rows: Vec<usize>,
+    /// Greedy continuation, if asked for.
+    pub continuation: Vec<u32>,
+    /// Continuation as text.
+    pub continuation_text: String,
+    /// Remarks of the run, e.g. that the input was cut.
+    pub notes: Vec<String>,
+}
+
+impl Trace {
+    /// The array of `site` at `layer` of tile 0, with an error that says how to capture it.
+    pub fn get(&self, tower: Tower, layer: usize, site: Site) -> Result<&Entry> {
+        self.get_tile(tower, 0, layer, site)
+    }
+
+    /// The array of `site` at `layer` of one tile.
+    pub fn get_tile(&self, tower: Tower, tile: usize, layer: usize, site: Site) -> Result<&Entry> {
+        self.arrays.get(&Key { tower, tile, layer, site }).ok_or_else(|| {
+            Error::invalid(format!(
+                "the trace holds no {} of layer {layer}; run again with that site captured",
+                site.name()
+            ))
+        })
+    }
+
+    /// A tower, or an error that names it.
+    pub fn tower(&self, tower: Tower) -> Result<&TowerTrace> {
+        self.towers.get(&tower).ok_or_else(|| Error::invalid(format!("this run has no {tower:?} tower").to_lowercase()))
+    }
+
+    /// The tower that views show first: the language model if there is one.
+    pub fn main_tower(&self) -> Tower {
+        if self.towers.contains_key(&Tower::Text) { Tower::Text } else { Tower::Vision }
+    }
+
+    /// Bytes held by the captured arrays.
+    pub fn size_bytes(&self) -> usize {
+        self.arrays.values().map(|e| e.array.data().len() * 4).sum()
+    }
+}
