@@ -1,0 +1,1 @@
+//! Painters of bulk pictures on the GPU, each with a CPU twin.

@@ -1,0 +1,1 @@
+//! Colours, spacing, fonts: the only place that names a colour.
