@@ -1,9 +1,17 @@
 //! Instrumented forward passes: one file per family, differences as config fields, a tap at every site.
 
+mod bert;
+pub mod blocks;
+mod decoder;
+mod gpt2;
+mod llama;
+
 use crate::ctx::Ctx;
 use crate::token::{Grid, Token};
-use crate::trace::{AttentionRule, MaskRule, Tap, Tower};
+use crate::trace::{AttentionRule, Tap, Tower};
+use crate::weights::Weights;
 use crate::{Error, Result};
+use blocks::Config;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,44 +70,56 @@ pub enum LogitRows {
     None,
 }
 
-/// Keys and values of earlier tokens, per layer: `[kv_heads, n, head_width]`.
+/// One layer's cached keys and values; after pruning, layers hold different rows.
 #[derive(Debug, Clone, Default)]
-pub struct KvCache {
-    /// Per layer.
-    pub layers: Vec<Option<(Tensor, Tensor)>>,
+pub struct LayerCache {
+    /// Keys and values, `[kv_heads, n, head_width]` each.
+    pub kv: Option<(Tensor, Tensor)>,
     /// Position ids of the cached rows.
     pub positions: Vec<usize>,
 }
 
+/// Keys and values of earlier tokens.
+#[derive(Debug, Clone, Default)]
+pub struct KvCache {
+    /// Per layer.
+    pub layers: Vec<LayerCache>,
+    /// Position id of the next token.
+    pub next_position: usize,
+}
+
 impl KvCache {
-    /// Number of cached rows.
+    /// Number of rows cached in the first layer.
     pub fn len(&self) -> usize {
-        self.positions.len()
+        self.layers.first().map_or(0, |l| l.positions.len())
     }
+
     /// True before the first token.
     pub fn is_empty(&self) -> bool {
-        self.positions.is_empty()
+        self.len() == 0
     }
-    /// Keeps the first `n` rows, e.g. after rejected drafts.
-    pub fn truncate(&mut self, n: usize) -> Result<()> {
-        if n >= self.len() {
-            return Ok(());
-        }
-        for l in self.layers.iter_mut().flatten() {
-            *l = (l.0.narrow(1, 0, n)?.contiguous()?, l.1.narrow(1, 0, n)?.contiguous()?);
-        }
-        self.positions.truncate(n);
-        Ok(())
-    }
-    /// Keeps exactly these rows, in this order, e.g. the accepted path of a draft tree.
+
+    /// Keeps exactly these rows of every layer, in this order, e.g. the accepted path of a draft tree.
     pub fn select(&mut self, rows: &[usize]) -> Result<()> {
         let idx: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-        for l in self.layers.iter_mut().flatten() {
-            let i = Tensor::new(idx.as_slice(), l.0.device())?;
-            *l = (l.0.index_select(&i, 1)?, l.1.index_select(&i, 1)?);
+        for l in &mut self.layers {
+            if let Some(&r) = rows.iter().find(|&&r| r >= l.positions.len()) {
+                return Err(Error::invalid(format!("row {r} is not in the cache")));
+            }
+            if let Some((k, v)) = &l.kv {
+                let i = Tensor::new(idx.as_slice(), k.device())?;
+                l.kv = Some((k.index_select(&i, 1)?, v.index_select(&i, 1)?));
+            }
+            l.positions = rows.iter().map(|&r| l.positions[r]).collect();
         }
-        self.positions = rows.iter().map(|&r| self.positions[r]).collect();
+        self.next_position = self.layers.first().and_then(|l| l.positions.iter().max()).map_or(0, |p| p + 1);
         Ok(())
+    }
+
+    /// Keeps the first `n` rows, e.g. after rejected drafts.
+    pub fn truncate(&mut self, n: usize) -> Result<()> {
+        let rows: Vec<usize> = (0..n.min(self.len())).collect();
+        self.select(&rows)
     }
 }
 
@@ -189,11 +209,61 @@ pub trait Model: Send + Sync {
     fn device(&self) -> &Device;
 }
 
-/// Architectures that [`load`] knows, as `config.json` names them.
-pub const ARCHITECTURES: &[&str] = &[];
+type Loader = fn(&Weights, &Device) -> Result<Box<dyn Model>>;
 
-/// Loads a Hugging Face folder (or its cache layout) or a GGUF file onto `device`.
-pub fn load(path: &Path, _device: &Device, _ctx: &Ctx) -> Result<Box<dyn Model>> {
-    let _ = MaskRule::Causal;
-    Err(Error::Architecture { name: path.display().to_string(), supported: ARCHITECTURES.join(", ") })
+/// `model_type` of `config.json` and what loads it.
+const FAMILIES: &[(&str, Loader)] = &[
+    ("bert", bert::load),
+    ("gpt2", gpt2::load),
+    ("llama", llama::load),
+    ("mistral", llama::load),
+    ("qwen2", llama::load),
+    ("qwen3", llama::load),
+    ("roberta", bert::load),
+];
+
+/// Names of the architectures that [`load`] knows.
+pub fn architectures() -> Vec<&'static str> {
+    FAMILIES.iter().map(|(name, _)| *name).collect()
+}
+
+/// Loads a Hugging Face folder, or an entry of its cache, onto `device`.
+///
+/// Errors: [`Error::Architecture`] for a family that is not here, [`Error::File`] and [`Error::Weight`] for
+/// damaged checkpoints.
+pub fn load(path: &Path, device: &Device) -> Result<Box<dyn Model>> {
+    let weights = Weights::open(path)?;
+    from_weights(&weights, device)
+}
+
+/// Loads an open checkpoint.
+pub fn from_weights(weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let config = Config(weights.config());
+    let kind = config.word(&["model_type"], "");
+    let Some((_, load)) = FAMILIES.iter().find(|(name, _)| *name == kind) else {
+        let name = if kind.is_empty() { "(config.json names none)".to_string() } else { kind.to_string() };
+        return Err(Error::Architecture { name, supported: architectures().join(", ") });
+    };
+    load(weights, device)
+}
+
+/// What every family says about its checkpoint; towers and vocabulary are filled in by the family.
+fn describe(w: &Weights) -> ModelInfo {
+    let config = Config(w.config());
+    let architecture = config
+        .value(&["architectures"])
+        .and_then(|v| v.get(0))
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or(config.word(&["model_type"], "?"));
+    ModelInfo {
+        name: w.dir().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        architecture: architecture.to_string(),
+        towers: BTreeMap::new(),
+        vocab: 0,
+        generates: false,
+        max_tokens: None,
+        n_params: w.n_params(),
+        dtype: w.dtype(),
+        fingerprint: w.fingerprint(),
+    }
 }

@@ -1,1 +1,198 @@
-//! weights
+//! Checkpoints: a name → tensor look-up over Hugging Face folders and their cache layout.
+//!
+//! Files are memory-mapped and hostile until parsed: lengths are checked before anything is allocated, shard
+//! paths stay inside the folder, and pickles are never opened.
+
+mod hf_dir;
+
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+/// One tensor's place in a shard.
+#[derive(Debug, Clone)]
+struct Slot {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    start: usize,
+    end: usize,
+}
+
+/// An open checkpoint.
+pub struct Weights {
+    dir: PathBuf,
+    config: Map<String, Value>,
+    shards: Vec<(PathBuf, Mmap)>,
+    slots: BTreeMap<String, Slot>,
+}
+
+/// The largest JSON side file (config, index) that is read, in bytes.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+
+impl Weights {
+    /// Opens a model folder, a Hugging Face cache entry (`models--org--name`) or a `.safetensors` file with
+    /// its `config.json` beside it.
+    ///
+    /// Errors name the file, what is wrong with it and what to do.
+    pub fn open(path: &Path) -> Result<Self> {
+        let found = hf_dir::find(path)?;
+        let config = read_json(&found.config)?;
+        let Value::Object(config) = config else {
+            return Err(Error::file(&found.config, "config.json is not a JSON object", "download the model again"));
+        };
+        let mut out = Self { dir: found.dir, config, shards: Vec::new(), slots: BTreeMap::new() };
+        for shard in &found.shards {
+            out.add_shard(shard)?;
+        }
+        if let Some(index) = &found.index {
+            hf_dir::check_index(index, &found.shards, |name, file| {
+                out.slots.get(name).is_some_and(|s| out.shards[s.shard].0.file_name() == Some(file.as_ref()))
+            })?;
+        }
+        Ok(out)
+    }
+
+    fn add_shard(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        if size < 8 {
+            return Err(damaged(path, format!("the file has {size} bytes and cannot hold a safetensors header")));
+        }
+        #[expect(unsafe_code, reason = "mapping is the only way not to copy gigabytes; the file is opened read-only")]
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let shard = self.shards.len();
+        // The crate checks header length, JSON, offsets, overlaps and coverage before any tensor is touched.
+        let parsed = SafeTensors::deserialize(&map).map_err(|e| damaged(path, format!("damaged safetensors: {e}")))?;
+        let base = map.as_ptr() as usize;
+        for (name, view) in parsed.tensors() {
+            let start = view.data().as_ptr() as usize - base;
+            let slot = Slot {
+                shard,
+                dtype: view.dtype(),
+                shape: view.shape().to_vec(),
+                start,
+                end: start + view.data().len(),
+            };
+            if self.slots.insert(name.clone(), slot).is_some() {
+                return Err(damaged(path, format!("tensor {name} stands in two shards")));
+            }
+        }
+        drop(parsed);
+        self.shards.push((path.to_path_buf(), map));
+        Ok(())
+    }
+
+    /// The configuration, as in `config.json`.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// The folder of the checkpoint.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.slots.keys().cloned().collect()
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.slots.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.slots.get(name).map(|s| s.shape.as_slice())
+    }
+
+    /// Number of values in all tensors.
+    pub fn n_params(&self) -> usize {
+        self.slots.values().map(|s| s.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Bytes of all tensors as stored.
+    pub fn size_bytes(&self) -> usize {
+        self.slots.values().map(|s| s.end - s.start).sum()
+    }
+
+    /// The type most values are stored in, e.g. `bf16`.
+    pub fn dtype(&self) -> String {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for s in self.slots.values() {
+            *counts.entry(format!("{:?}", s.dtype).to_lowercase()).or_default() += s.end - s.start;
+        }
+        counts.into_iter().max_by_key(|(_, n)| *n).map(|(d, _)| d).unwrap_or_default()
+    }
+
+    /// A short hash of names, shapes and a sample of the data; equal checkpoints have equal ones.
+    pub fn fingerprint(&self) -> String {
+        let mut h = DefaultHasher::new();
+        for (name, s) in &self.slots {
+            let data = &self.shards[s.shard].1[s.start..s.end];
+            let stride = (data.len() / 64).max(1);
+            (name, &s.shape, format!("{:?}", s.dtype)).hash(&mut h);
+            data.iter().step_by(stride).for_each(|b| b.hash(&mut h));
+        }
+        format!("{:016x}", h.finish())
+    }
+
+    /// The tensor `name` as f32 on `device`. Errors unless it is there with exactly `shape`.
+    pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
+        let weight = |what: String| Error::Weight { name: name.to_string(), what };
+        let slot = self.slots.get(name).ok_or_else(|| {
+            weight(format!("missing; the checkpoint is incomplete, download it again: {}", self.dir.display()))
+        })?;
+        let (path, map) = &self.shards[slot.shard];
+        if slot.shape != shape {
+            let got = &slot.shape;
+            return Err(weight(format!(
+                "config.json asks for shape {shape:?}, the file has {got:?}; they do not belong together: {}",
+                path.display()
+            )));
+        }
+        let dtype = match slot.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
+            d => {
+                return Err(weight(format!(
+                    "stored as {d:?}; only f64, f32, f16 and bf16 can be read, convert it: {}",
+                    path.display()
+                )));
+            }
+        };
+        let t = Tensor::from_raw_buffer(&map[slot.start..slot.end], dtype, shape, &Device::Cpu)?;
+        Ok(t.to_dtype(DType::F32)?.to_device(device)?)
+    }
+}
+
+fn damaged(path: &Path, what: String) -> Error {
+    Error::file(path, what, "download it again")
+}
+
+/// Reads a JSON side file of bounded size.
+pub fn read_json(path: &Path) -> Result<Value> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if !meta.is_file() {
+        return Err(Error::file(path, "not a regular file", "choose a file or a model folder"));
+    }
+    if meta.len() > MAX_JSON_BYTES {
+        return Err(Error::file(
+            path,
+            format!("{} MB of JSON is too much", meta.len() >> 20),
+            "check that it is the right file",
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not valid JSON: {e}"), "download it again"))
+}

@@ -1,0 +1,212 @@
+//! Linear maps, norms, activations, MLPs, and the scope that finds their weights.
+
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::{D, Device, Tensor};
+
+/// A prefix in a checkpoint, so that paths read like the checkpoint's own.
+#[derive(Clone)]
+pub struct Scope<'a> {
+    weights: &'a Weights,
+    prefix: String,
+    device: Device,
+}
+
+impl<'a> Scope<'a> {
+    /// The root of a checkpoint.
+    pub fn root(weights: &'a Weights, device: &Device) -> Self {
+        Self { weights, prefix: String::new(), device: device.clone() }
+    }
+
+    /// The scope below `name`; an empty name is this one.
+    pub fn sub(&self, name: impl std::fmt::Display) -> Self {
+        let name = name.to_string();
+        let prefix = if name.is_empty() { self.prefix.clone() } else { format!("{}{name}.", self.prefix) };
+        Self { weights: self.weights, prefix, device: self.device.clone() }
+    }
+
+    /// The first of `names` below which `probe` exists; the last one if none does, so that errors name it.
+    pub fn first(&self, names: &[&str], probe: &str) -> Self {
+        let found = names.iter().find(|n| self.sub(n).has(probe));
+        self.sub(found.or(names.last()).copied().unwrap_or_default())
+    }
+
+    /// Whether there is a tensor `name` here.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.has(&format!("{}{name}", self.prefix))
+    }
+
+    /// The shape of the tensor `name`, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.weights.shape(&format!("{}{name}", self.prefix))
+    }
+
+    /// The tensor `name`, of exactly this shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.weights.get(&format!("{}{name}", self.prefix), shape, &self.device)
+    }
+
+    /// The device that tensors go to.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+/// `y = x W + b`, with `W` kept as `[in, out]`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// From a PyTorch `Linear`, stored `[out, in]`.
+    pub fn load(s: &Scope, input: usize, output: usize, bias: bool) -> Result<Self> {
+        let weight = s.get("weight", &[output, input])?.t()?;
+        Ok(Self { weight, bias: bias.then(|| s.get("bias", &[output])).transpose()? })
+    }
+
+    /// From a GPT-2 `Conv1D`, stored `[in, out]`.
+    pub fn load_conv1d(s: &Scope, input: usize, output: usize) -> Result<Self> {
+        Ok(Self { weight: s.get("weight", &[input, output])?, bias: Some(s.get("bias", &[output])?) })
+    }
+
+    /// From a matrix `[out, in]`.
+    pub fn from_matrix(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
+        Ok(Self { weight: weight.t()?, bias })
+    }
+
+    /// Columns `start..start + len` of the output, as a map of their own.
+    pub fn slice(&self, start: usize, len: usize) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|b| b.narrow(0, start, len)).transpose()?;
+        Ok(Self { weight: self.weight.narrow(1, start, len)?.contiguous()?, bias })
+    }
+
+    /// `[n, in]` → `[n, out]`.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let y = x.matmul(&self.weight)?;
+        Ok(match &self.bias {
+            Some(b) => y.broadcast_add(b)?,
+            None => y,
+        })
+    }
+
+    /// The matrix `[in, out]`.
+    pub fn matrix(&self) -> &Tensor {
+        &self.weight
+    }
+}
+
+/// Layer norm or RMS norm over the last axis.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    eps: f64,
+    center: bool,
+}
+
+impl Norm {
+    /// A layer norm; old checkpoints call weight and bias `gamma` and `beta`.
+    pub fn layer(s: &Scope, width: usize, eps: f64) -> Result<Self> {
+        let (w, b) = if s.has("gamma") { ("gamma", "beta") } else { ("weight", "bias") };
+        Ok(Self { weight: s.get(w, &[width])?, bias: Some(s.get(b, &[width])?), eps, center: true })
+    }
+
+    /// An RMS norm.
+    pub fn rms(s: &Scope, width: usize, eps: f64) -> Result<Self> {
+        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: false })
+    }
+
+    /// Normalises the last axis.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let x = if self.center { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x.clone() };
+        let inv = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
+        let y = x.broadcast_mul(&inv)?.broadcast_mul(&self.weight)?;
+        Ok(match &self.bias {
+            Some(b) => y.broadcast_add(b)?,
+            None => y,
+        })
+    }
+}
+
+/// A non-linearity, by the names of `transformers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Exact GELU.
+    Gelu,
+    /// GELU by tanh.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `tanh(x)`.
+    Tanh,
+}
+
+impl Activation {
+    /// Errors on a name that is not known, rather than computing something else.
+    pub fn parse(name: &str) -> Result<Self> {
+        Ok(match name {
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" => Self::GeluTanh,
+            "quick_gelu" => Self::QuickGelu,
+            "silu" | "swish" => Self::Silu,
+            "relu" => Self::Relu,
+            "tanh" => Self::Tanh,
+            other => return Err(Error::invalid(format!("config.json: activation {other} is not supported"))),
+        })
+    }
+
+    /// Element by element.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Gelu => x.gelu_erf()?,
+            Self::GeluTanh => x.gelu()?,
+            Self::QuickGelu => (x / ((x * -1.702)?.exp()? + 1.0)?)?,
+            Self::Silu => x.silu()?,
+            Self::Relu => x.relu()?,
+            Self::Tanh => x.tanh()?,
+        })
+    }
+}
+
+/// The two-layer part of a block, plain or gated.
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    /// Gate, for gated MLPs.
+    pub gate: Option<Linear>,
+    /// First map.
+    pub up: Linear,
+    /// Second map.
+    pub down: Linear,
+    /// Between them.
+    pub act: Activation,
+}
+
+impl Mlp {
+    /// `[n, d]` → `[n, d]`.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let up = self.up.apply(x)?;
+        let h = match &self.gate {
+            Some(gate) => (self.act.apply(&gate.apply(x)?)? * up)?,
+            None => self.act.apply(&up)?,
+        };
+        self.down.apply(&h)
+    }
+}
+
+/// Rows `ids` of a table. Errors on an id outside it.
+pub fn embedding(table: &Tensor, ids: &[u32], what: &str) -> Result<Tensor> {
+    let rows = table.dim(0)?;
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+        return Err(Error::invalid(format!(
+            "{what} {id} is outside the model's table of {rows}; is the tokenizer this model's?"
+        )));
+    }
+    let idx = Tensor::new(ids, table.device())?;
+    Ok(table.index_select(&idx, 0)?)
+}

@@ -1,0 +1,13 @@
+//! The parts that every family is put together from; each taps its own sites.
+
+mod attention;
+mod basic;
+mod config;
+mod rope;
+mod stack;
+
+pub use attention::{Attention, AttentionMask};
+pub use basic::{Activation, Linear, Mlp, Norm, Scope, embedding};
+pub use config::Config;
+pub use rope::Rope;
+pub use stack::{Block, Pass, Stack, apply_regroup};

@@ -1,0 +1,77 @@
+//! GPT-2: learned positions, pre-norm, fused q-k-v in `Conv1D` layout, tied head.
+//! Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
+
+use super::Model;
+use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Scope, Stack};
+use super::decoder::{Decoder, Positions};
+use crate::trace::{AttentionRule, MaskRule};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::Device;
+
+/// Loads a checkpoint, with or without the `transformer.` prefix.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config(w.config());
+    let d = c.size(&["n_embd", "hidden_size"])?;
+    let h = c.size(&["n_head", "num_attention_heads"])?;
+    let n_layers = c.size(&["n_layer", "num_hidden_layers"])?;
+    let max = c.size(&["n_positions", "max_position_embeddings"])?;
+    let vocab = c.size(&["vocab_size"])?;
+    let inner = c.size_opt(&["n_inner"])?.unwrap_or(4 * d);
+    let eps = c.number(&["layer_norm_epsilon"], 1e-5)?;
+    let act = Activation::parse(c.word(&["activation_function"], "gelu_new"))?;
+    let e = Config::split(d, h, "heads")?;
+    if c.flag(&["add_cross_attention"], false) {
+        return Err(Error::invalid("GPT-2 with cross attention is not supported"));
+    }
+    let root = Scope::root(w, device);
+    let s = root.first(&["transformer", ""], "wte.weight");
+    let mut blocks = Vec::new();
+    for i in 0..n_layers {
+        let b = s.sub(format!("h.{i}"));
+        let qkv = Linear::load_conv1d(&b.sub("attn.c_attn"), d, 3 * d)?;
+        let mut scale = if c.flag(&["scale_attn_weights"], true) { (e as f32).powf(-0.5) } else { 1.0 };
+        if c.flag(&["scale_attn_by_inverse_layer_idx"], false) {
+            scale /= (i + 1) as f32;
+        }
+        let rule = AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None };
+        blocks.push(Block {
+            norm1: Norm::layer(&b.sub("ln_1"), d, eps)?,
+            attention: Attention {
+                q: qkv.slice(0, d)?,
+                k: qkv.slice(d, d)?,
+                v: qkv.slice(2 * d, d)?,
+                o: Linear::load_conv1d(&b.sub("attn.c_proj"), d, d)?,
+                q_norm: None,
+                k_norm: None,
+                rope: None,
+                rule,
+                head_width: e,
+            },
+            norm2: Norm::layer(&b.sub("ln_2"), d, eps)?,
+            mlp: Mlp {
+                gate: None,
+                up: Linear::load_conv1d(&b.sub("mlp.c_fc"), d, inner)?,
+                down: Linear::load_conv1d(&b.sub("mlp.c_proj"), inner, d)?,
+                act,
+            },
+            scale1: None,
+            scale2: None,
+        });
+    }
+    let embed = s.get("wte.weight", &[vocab, d])?;
+    let tied = c.flag(&["tie_word_embeddings"], true) || !root.has("lm_head.weight");
+    let head = if tied { embed.clone() } else { root.get("lm_head.weight", &[vocab, d])? };
+    let positions = s.get("wpe.weight", &[max, d])?;
+    let norm = Norm::layer(&s.sub("ln_f"), d, eps)?;
+    Decoder::new(
+        w,
+        embed,
+        Positions::Learned(positions),
+        Stack { blocks, post_norm: false, width: d },
+        norm,
+        &head,
+        inner,
+        Some(max),
+    )
+}

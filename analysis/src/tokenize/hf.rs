@@ -1,0 +1,48 @@
+//! `tokenizer.json` through the `tokenizers` crate.
+
+use super::Encoding;
+use crate::{Error, Result};
+use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// The largest `tokenizer.json` that is read, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+
+pub(super) fn load(path: &Path) -> Result<Tokenizer> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        return Err(Error::file(
+            path,
+            "not a tokenizer.json of sensible size",
+            "choose the tokenizer.json of the model",
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bad = |what: String| Error::file(path, what, "download tokenizer.json again");
+    let mut t = Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("damaged tokenizer: {e}")))?;
+    // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
+    t.with_padding(None);
+    t.with_truncation(None).map_err(|e| bad(format!("damaged tokenizer: {e}")))?;
+    // An id without a spelling, or two with one, would show a token that is not the model's.
+    let n = t.get_vocab_size(true);
+    if n == 0 {
+        return Err(bad("the vocabulary is empty".into()));
+    }
+    Ok(t)
+}
+
+pub(super) fn encode(t: &Tokenizer, text: &str, pair: Option<&str>, special: bool) -> Result<Encoding> {
+    let fail = |e| Error::invalid(format!("cannot cut the text: {e}"));
+    let e = match pair {
+        Some(pair) => t.encode((text, pair), special),
+        None => t.encode(text, special),
+    }
+    .map_err(fail)?;
+    Ok(Encoding {
+        ids: e.get_ids().to_vec(),
+        tokens: e.get_tokens().to_vec(),
+        offsets_byte: e.get_offsets().to_vec(),
+        special_mask: e.get_special_tokens_mask().iter().map(|&m| m != 0).collect(),
+        type_ids: e.get_type_ids().to_vec(),
+    })
+}

@@ -1,0 +1,65 @@
+//! Vocabularies that come with the `tiktoken-rs` crate.
+
+use super::Encoding;
+use crate::{Error, Result};
+use tiktoken_rs::CoreBPE;
+
+/// Names that [`super::Tokenizer::named`] knows; `gpt2` is the published name of `r50k_base`.
+pub const NAMES: &[&str] = &["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"];
+
+pub(super) struct Tiktoken {
+    bpe: CoreBPE,
+    vocab_size: usize,
+}
+
+impl Tiktoken {
+    pub(super) fn named(name: &str) -> Result<Self> {
+        let (bpe, vocab_size) = match name {
+            "gpt2" | "r50k_base" => (tiktoken_rs::r50k_base(), 50_257),
+            "p50k_base" => (tiktoken_rs::p50k_base(), 50_281),
+            "cl100k_base" => (tiktoken_rs::cl100k_base(), 100_277),
+            "o200k_base" => (tiktoken_rs::o200k_base(), 200_019),
+            _ => return Err(Error::Unknown { kind: "tokenizer", name: name.into(), known: NAMES.join(", ") }),
+        };
+        let bpe = bpe.map_err(|e| Error::invalid(format!("the vocabulary {name} does not load: {e}")))?;
+        Ok(Self { bpe, vocab_size })
+    }
+
+    /// Special-token text is ordinary text: what a user types never becomes a control token.
+    pub(super) fn encode(&self, text: &str) -> Encoding {
+        let ids = self.bpe.encode_ordinary(text);
+        let mut out = Encoding::default();
+        let mut at = 0;
+        for id in ids {
+            let bytes = self.bpe.decode_bytes(&[id]).unwrap_or_default();
+            out.ids.push(id);
+            out.offsets_byte.push((at, at + bytes.len()));
+            at += bytes.len();
+            out.tokens.push(spell(&bytes));
+            out.special_mask.push(false);
+            out.type_ids.push(0);
+        }
+        out
+    }
+
+    pub(super) fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bpe.decode_bytes(&[id]).unwrap_or_default()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(super) fn token(&self, id: u32) -> Option<String> {
+        self.bpe.decode_bytes(&[id]).ok().map(|b| spell(&b))
+    }
+
+    pub(super) fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+}
+
+/// Text where the bytes are text, `<0xE2><0x82>` where they cut a character.
+fn spell(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(s) => s.to_string(),
+        Err(_) => bytes.iter().map(|b| format!("<0x{b:02X}>")).collect(),
+    }
+}
