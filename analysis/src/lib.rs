@@ -16,6 +16,7 @@ pub mod model;
 pub mod passes;
 pub mod prune;
 pub mod raw;
+pub mod run;
 pub mod score;
 pub mod segment;
 pub mod token;

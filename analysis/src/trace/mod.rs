@@ -5,12 +5,14 @@
 
 mod capture;
 mod file;
+mod names;
 mod rows;
 mod site;
 mod tap;
 
 pub use capture::{Capture, CaptureSpec};
-pub use file::{read_trace, write_trace};
+pub use file::{read_trace, write_tensors, write_trace};
+pub use names::{Named, to_transformers};
 pub use rows::{Regroup, Rows};
 pub use site::{At, Site, Tower};
 pub use tap::{Both, NoTap, Tap};

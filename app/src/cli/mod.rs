@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 a check failed, 2 bad input.
 
+mod common;
 mod doctor;
 mod draft;
 mod flow;

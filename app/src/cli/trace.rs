@@ -1,10 +1,89 @@
-//! The verb `trace`.
+//! The verb `trace`: run a model once and write what it left behind.
+
+use super::common;
+use anyhow::{Context as _, bail};
+use std::path::PathBuf;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::run::{RunRequest, run as run_model};
+use tokenscope_analysis::trace::{CaptureSpec, Named, Site, to_transformers, write_tensors, write_trace};
 
 /// Arguments of `trace`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Model folder
+    #[arg(long)]
+    model: PathBuf,
+    /// Text for the model
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Second text, for models that read pairs
+    #[arg(long, requires = "prompt")]
+    pair: Option<String>,
+    /// JSON file {"input_ids": [...], "token_type_ids": [...]} instead of a text
+    #[arg(long, conflicts_with = "prompt")]
+    ids: Option<PathBuf>,
+    /// Sites to keep, comma-separated (resid_pre,q,k,v,z,attn_out,resid_mid,mlp_out,resid_post,final,logits); default: what the views need
+    #[arg(long, value_delimiter = ',')]
+    sites: Vec<String>,
+    /// Continue with this many most probable tokens
+    #[arg(long, default_value_t = 0)]
+    greedy: usize,
+    /// Write tensors under the names of Hugging Face transformers instead of a trace file
+    #[arg(long, value_parser = ["transformers"])]
+    names: Option<String>,
+    /// File to write (safetensors)
+    #[arg(long)]
+    out: PathBuf,
+}
 
 /// Runs the verb.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("trace is not in this build")
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let (model, tokenizer) = common::open(&args.model)?;
+    let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
+    if let Some(path) = &args.ids {
+        let json = tokenscope_analysis::weights::read_json(path)?;
+        let list = |key: &str| -> anyhow::Result<Option<Vec<u32>>> {
+            let Some(v) = json.get(key) else { return Ok(None) };
+            let ids = serde_json::from_value(v.clone())
+                .with_context(|| format!("{key} is not a list of ids: {}", path.display()))?;
+            Ok(Some(ids))
+        };
+        request.ids = list("input_ids")?;
+        request.token_types = list("token_type_ids")?;
+        if request.ids.is_none() {
+            bail!("the file has no input_ids: {}", path.display());
+        }
+    }
+    let spec = spec(&args.sites)?;
+    let ctx = Ctx::default();
+    let trace = run_model(model.as_ref(), tokenizer.as_ref(), &request, &spec, &ctx)?;
+    if args.names.is_none() {
+        return Ok(write_trace(&trace, &args.out)?);
+    }
+    let tensors: Vec<_> = to_transformers(&trace)?
+        .into_iter()
+        .map(|(name, t)| match t {
+            Named::Float(a) => {
+                let bytes = a.data().iter().flat_map(|v| v.to_le_bytes()).collect();
+                (name, safetensors::Dtype::F32, a.shape().to_vec(), bytes)
+            }
+            Named::Int(v) => {
+                let bytes = v.iter().flat_map(|i| i.to_le_bytes()).collect();
+                (name, safetensors::Dtype::I64, vec![v.len()], bytes)
+            }
+        })
+        .collect();
+    Ok(write_tensors(&args.out, &tensors, None)?)
+}
+
+fn spec(sites: &[String]) -> anyhow::Result<CaptureSpec> {
+    if sites.is_empty() {
+        return Ok(CaptureSpec::views());
+    }
+    let mut keep = Vec::new();
+    for name in sites {
+        let known = || Site::ALL.map(Site::name).join(", ");
+        keep.push(Site::parse(name).with_context(|| format!("no site named {name}; known: {}", known()))?);
+    }
+    Ok(CaptureSpec::sites(&keep))
 }

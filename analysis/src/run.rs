@@ -1,0 +1,227 @@
+//! One run of a model on an input: tokens in, trace out. The window and the command line both come here.
+
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::model::{Input, KvCache, LogitRows, Model};
+use crate::token::{Source, Token, TokenKind};
+use crate::tokenize::Tokenizer;
+use crate::trace::{Capture, CaptureSpec, NoTap, Site, Tap, Tower, TowerTrace, Trace};
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct RunRequest {
+    /// The text, cut by the model's tokenizer.
+    pub prompt: Option<String>,
+    /// A second text, for models that read pairs.
+    pub pair: Option<String>,
+    /// Token ids instead of a text.
+    pub ids: Option<Vec<u32>>,
+    /// Segment ids that go with `ids`.
+    pub token_types: Option<Vec<u32>>,
+    /// Tokens to continue with, each the most probable one.
+    pub greedy: usize,
+}
+
+/// What a run would cost, said before it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Bytes that the captured arrays will hold.
+    pub capture_bytes: u64,
+    /// Bytes that the pass needs on top, at its worst.
+    pub peak_bytes: u64,
+    /// Floating-point operations of the pass.
+    pub flops: u64,
+}
+
+/// Estimates a text run of `n` tokens before anything is allocated.
+pub fn estimate(model: &dyn Model, n: usize, spec: &CaptureSpec) -> Estimate {
+    let mut out = Estimate { capture_bytes: 0, peak_bytes: 0, flops: 0 };
+    let info = model.info();
+    for t in info.towers.values() {
+        let (n, d) = (n as u64, t.width as u64);
+        let (h, g, e) = (t.n_heads as u64, t.n_kv_heads as u64, t.head_width as u64);
+        for layer in 0..t.n_layers {
+            for site in Site::ALL {
+                let width = match site {
+                    Site::Q | Site::Z => h * e,
+                    Site::K | Site::V => g * e,
+                    Site::Logits | Site::Final | Site::Features => continue,
+                    _ => d,
+                };
+                if spec.keeps(site, layer) {
+                    out.capture_bytes += 4 * n * width;
+                }
+            }
+        }
+        let per_token = 2 * (d * (h + 2 * g) * e + h * e * d + 3 * d * t.mlp_width as u64);
+        out.flops += t.n_layers as u64 * (n * per_token + 4 * n * n * h * e);
+        out.peak_bytes =
+            out.peak_bytes.max(4 * (h * n * n).min(1 << 24).max(g.max(1) * n * n) + 8 * n * t.mlp_width as u64);
+    }
+    let logits = 4 * n as u64 * info.vocab as u64;
+    out.peak_bytes += logits;
+    if spec.keeps(Site::Logits, 0) {
+        out.capture_bytes += logits;
+    }
+    out
+}
+
+/// Runs `model` on the request, keeps what `spec` asks for, and continues greedily if asked.
+///
+/// Errors: no tokens, a text without a tokenizer, a text too long for the model, cancelled.
+pub fn run(
+    model: &dyn Model,
+    tokenizer: Option<&Tokenizer>,
+    request: &RunRequest,
+    spec: &CaptureSpec,
+    ctx: &Ctx,
+) -> Result<Trace> {
+    run_with(model, tokenizer, request, spec, &mut NoTap, ctx)
+}
+
+/// As [`run`], with a tap that acts before the capture sees the result.
+pub fn run_with(
+    model: &dyn Model,
+    tokenizer: Option<&Tokenizer>,
+    request: &RunRequest,
+    spec: &CaptureSpec,
+    first: &mut dyn Tap,
+    ctx: &Ctx,
+) -> Result<Trace> {
+    let (tokens, ids, types) = tokens_of(tokenizer, request)?;
+    let info = model.info();
+    let mut capture = Capture::new(spec.clone());
+    let mut cache = KvCache::default();
+    let generate = request.greedy > 0;
+    if generate && !info.generates {
+        return Err(Error::invalid(format!("{} cannot continue a text", info.architecture)));
+    }
+    let mut tap = crate::trace::Both { first, then: &mut capture };
+    let keeps_logits = spec.sites.contains(&Site::Logits);
+    let logits = match (keeps_logits, generate) {
+        (true, _) => LogitRows::All,
+        (false, true) => LogitRows::Last,
+        (false, false) => LogitRows::None,
+    };
+    let mut input = Input {
+        ids,
+        token_types: types,
+        cache: generate.then_some(&mut cache),
+        logits: Some(logits),
+        ..Input::default()
+    };
+    let mut out = model.forward(&mut input, &mut tap, ctx)?;
+    let mut trace = Trace {
+        model: info.name.clone(),
+        architecture: info.architecture.clone(),
+        fingerprint: info.fingerprint.clone(),
+        text: request.prompt.clone().unwrap_or_default(),
+        arrays: capture.arrays,
+        logit_rows: std::mem::take(&mut out.logit_rows),
+        ..Trace::default()
+    };
+    for (tower, mut run) in std::mem::take(&mut out.towers) {
+        let t = &info.towers[&tower];
+        let own = std::mem::take(&mut run.tokens);
+        trace.towers.insert(
+            tower,
+            TowerTrace {
+                tokens: if tower == Tower::Text && own.is_empty() { tokens.clone() } else { own },
+                n_layers: t.n_layers,
+                width: t.width,
+                attention: run.attention,
+                grids: run.grids,
+                n_tiles: run.n_tiles,
+                class_token: t.class_token.then_some(0),
+            },
+        );
+    }
+    for (name, t) in &out.extras {
+        trace.extras.insert(name.clone(), Array::from_tensor(t)?);
+    }
+    if generate && let Some(logits) = out.logits {
+        let n = logits.dim(0)?;
+        let (ids, rows) = continue_greedily(model, &mut cache, logits.narrow(0, n - 1, 1)?, request.greedy, ctx)?;
+        if let Some(t) = tokenizer {
+            trace.continuation_text = t.decode(&ids, true)?;
+        }
+        trace.continuation = ids;
+        trace.extras.insert("greedy_logits".into(), Array::from_tensor(&rows)?);
+    }
+    trace.notes = ctx.notes();
+    Ok(trace)
+}
+
+/// Most probable token after token, from the logits `[1, vocab]` of the last row. Gives the ids and the
+/// logits `[n, vocab]` that chose them. End tokens do not stop it: a microscope shows what comes after, too.
+fn continue_greedily(
+    model: &dyn Model,
+    cache: &mut KvCache,
+    mut logits: Tensor,
+    n: usize,
+    ctx: &Ctx,
+) -> Result<(Vec<u32>, Tensor)> {
+    let (mut ids, mut rows) = (Vec::new(), Vec::new());
+    for i in 0..n {
+        ctx.step(i, n)?;
+        let row = logits.squeeze(0)?.to_vec1::<f32>()?;
+        let best = argmax(&row).ok_or_else(|| Error::invalid("the model gave no logits"))?;
+        ids.push(best as u32);
+        rows.push(logits.clone());
+        if i + 1 == n {
+            break;
+        }
+        let mut input =
+            Input { ids: vec![best as u32], cache: Some(cache), logits: Some(LogitRows::Last), ..Input::default() };
+        let out = model.forward(&mut input, &mut NoTap, ctx)?;
+        logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+    }
+    Ok((ids, Tensor::cat(&rows, 0)?))
+}
+
+/// Index of the largest value, the lowest one on a tie; `None` if there is none or all are NaN.
+pub fn argmax(v: &[f32]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, x) in v.iter().enumerate() {
+        if !x.is_nan() && best.is_none_or(|b| *x > v[b]) {
+            best = Some(i);
+        }
+    }
+    best
+}
+
+type Tokens = (Vec<Token>, Vec<u32>, Option<Vec<u32>>);
+
+fn tokens_of(tokenizer: Option<&Tokenizer>, request: &RunRequest) -> Result<Tokens> {
+    if let Some(ids) = &request.ids {
+        let text = |id: u32| tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
+        let tokens = ids
+            .iter()
+            .map(|&id| Token { id: Some(id), text: text(id), kind: TokenKind::Text, source: Source::None })
+            .collect();
+        return Ok((tokens, ids.clone(), request.token_types.clone()));
+    }
+    let Some(prompt) = &request.prompt else {
+        return Err(Error::invalid("there is no input; give a prompt or token ids"));
+    };
+    let Some(t) = tokenizer else {
+        return Err(Error::invalid("this model has no tokenizer.json, so it cannot read text; give token ids instead"));
+    };
+    let e = t.encode(prompt, request.pair.as_deref(), true)?;
+    let tokens = (0..e.ids.len())
+        .map(|i| {
+            let (start, end) = e.offsets_byte[i];
+            let special = e.special_mask[i];
+            let own = !special && e.type_ids[i] == 0 && end > start;
+            Token {
+                id: Some(e.ids[i]),
+                text: t.token_text(e.ids[i]),
+                kind: if special { TokenKind::Special } else { TokenKind::Text },
+                source: if own { Source::Bytes { start, end } } else { Source::None },
+            }
+        })
+        .collect();
+    Ok((tokens, e.ids, Some(e.type_ids)))
+}
