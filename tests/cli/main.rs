@@ -1,0 +1,69 @@
+//! The built binary as a script uses it: exit codes, files, messages.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models")
+}
+
+fn tokenscope(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tokenscope")).args(args).output().expect("the binary starts")
+}
+
+fn fails_with(args: &[&str], words: &[&str]) {
+    let out = tokenscope(args);
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {err}");
+    for w in words {
+        assert!(err.contains(w), "{args:?}: {w:?} is not in {err:?}");
+    }
+}
+
+#[test]
+fn a_trace_is_written_and_only_where_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("t.safetensors");
+    let model = models().join("gpt2");
+    let run = tokenscope(&[
+        "trace",
+        "--model",
+        model.to_str().unwrap(),
+        "--prompt",
+        "12 boats",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(tokenscope_analysis::trace::read_trace(&out).is_ok());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn tokenize_prints_the_json_of_the_contract() {
+    let run = tokenscope(&["tokenize", "--tokenizer", "cl100k_base", "--text", "hello world", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(json["ids"], serde_json::json!([15339, 1917]));
+    assert_eq!(json["offsets_byte"], serde_json::json!([[0, 5], [5, 11]]));
+    assert_eq!(json["special_mask"], serde_json::json!([false, false]));
+}
+
+#[test]
+fn mistakes_exit_with_2_and_say_what_to_do() {
+    let bert = models().join("bert");
+    let t = tempfile::tempdir().unwrap();
+    let out = t.path().join("x");
+    let out = out.to_str().unwrap();
+    fails_with(&["trace", "--model", "/nowhere", "--prompt", "a", "--out", out], &["/nowhere"]);
+    fails_with(&["trace", "--model", bert.to_str().unwrap(), "--out", out], &["give a prompt"]);
+    fails_with(
+        &["trace", "--model", bert.to_str().unwrap(), "--prompt", "a", "--greedy", "2", "--out", out],
+        &["cannot continue"],
+    );
+    fails_with(
+        &["trace", "--model", bert.to_str().unwrap(), "--prompt", "a", "--sites", "w", "--out", out],
+        &["no site named w"],
+    );
+    fails_with(&["tokenize", "--tokenizer", "nope", "--text", "a"], &["nope", "cl100k_base"]);
+    assert!(!Path::new(out).exists());
+}

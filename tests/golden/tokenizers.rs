@@ -1,0 +1,51 @@
+//! Tokenizers against the Python packages: ids, spellings, byte offsets, special mask, decoded text.
+
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_tests::{golden, json};
+
+#[test]
+fn every_tokenizer_json_cuts_as_recorded() {
+    let root = golden().join("models/tokenizers");
+    let mut cases = 0;
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let dir = entry.unwrap().path();
+        let want = json(&dir.join("golden.json"));
+        let t = Tokenizer::load(&dir).unwrap();
+        for case in want["cases"].as_array().unwrap() {
+            let at = format!("{} / {}", dir.display(), case["name"]);
+            let text = case["text"].as_str().unwrap();
+            let e = t.encode(text, None, true).unwrap();
+            assert_eq!(serde_json::json!(e.ids), case["ids"], "{at}: ids");
+            assert_eq!(serde_json::json!(e.tokens), case["tokens"], "{at}: tokens");
+            assert_eq!(serde_json::json!(e.offsets_byte), case["offsets_byte"], "{at}: offsets");
+            let mask: Vec<u8> = e.special_mask.iter().map(|&m| m.into()).collect();
+            assert_eq!(serde_json::json!(mask), case["special_mask"], "{at}: special mask");
+            let plain = t.encode(text, None, false).unwrap();
+            assert_eq!(serde_json::json!(plain.ids), case["ids_without_specials"], "{at}: without specials");
+            assert_eq!(t.decode(&e.ids, false).unwrap(), case["decoded"].as_str().unwrap(), "{at}: decoded");
+            cases += 1;
+        }
+        for case in want["pairs"].as_array().into_iter().flatten() {
+            let e = t.encode(case["text"].as_str().unwrap(), case["pair"].as_str(), true).unwrap();
+            assert_eq!(serde_json::json!(e.ids), case["ids"], "{}: pair", dir.display());
+        }
+    }
+    assert!(cases > 100, "only {cases} cases were found");
+}
+
+#[test]
+fn tiktoken_vocabularies_give_the_published_ids() {
+    for (name, file) in [("gpt2", "gpt2"), ("cl100k_base", "cl100k_base"), ("o200k_base", "o200k_base")] {
+        let want = json(&golden().join(format!("models/tiktoken/{file}.json")));
+        let t = Tokenizer::named(name).unwrap();
+        let cases = want["cases"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let text = case["text"].as_str().unwrap();
+            let e = t.encode(text, None, true).unwrap();
+            assert_eq!(serde_json::json!(e.ids), case["ids"], "{name}: {text:?}");
+            assert_eq!(t.decode(&e.ids, false).unwrap(), text, "{name}");
+            assert_eq!(e.offsets_byte.last().map_or(0, |o| o.1), text.len(), "{name}: bytes covered");
+        }
+    }
+}
