@@ -2,9 +2,18 @@
 
 mod bert;
 pub mod blocks;
+mod clip;
 mod decoder;
+mod dinov2;
 mod gpt2;
 mod llama;
+mod llava;
+mod patches;
+mod siglip;
+mod smolvlm;
+mod vision;
+mod vit;
+mod vlm;
 
 use crate::ctx::Ctx;
 use crate::token::{Grid, Token};
@@ -214,12 +223,23 @@ type Loader = fn(&Weights, &Device) -> Result<Box<dyn Model>>;
 /// `model_type` of `config.json` and what loads it.
 const FAMILIES: &[(&str, Loader)] = &[
     ("bert", bert::load),
+    ("clip", clip::load),
+    ("clip_vision_model", clip::load),
+    ("deit", vit::load),
+    ("dinov2", dinov2::load),
+    ("dinov2_with_registers", dinov2::load),
     ("gpt2", gpt2::load),
+    ("idefics3", smolvlm::load),
     ("llama", llama::load),
+    ("llava", llava::load),
     ("mistral", llama::load),
     ("qwen2", llama::load),
     ("qwen3", llama::load),
     ("roberta", bert::load),
+    ("siglip", siglip::load),
+    ("siglip_vision_model", siglip::load),
+    ("smolvlm", smolvlm::load),
+    ("vit", vit::load),
 ];
 
 /// Names of the architectures that [`load`] knows.

@@ -91,6 +91,12 @@ impl Linear {
         })
     }
 
+    /// The same map followed by a factor per output channel (layer scale).
+    pub fn scaled(&self, factor: &Tensor) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|b| b * factor).transpose()?;
+        Ok(Self { weight: self.weight.broadcast_mul(factor)?, bias })
+    }
+
     /// The matrix `[in, out]`.
     pub fn matrix(&self) -> &Tensor {
         &self.weight

@@ -1,0 +1,151 @@
+//! DINOv2 with and without registers: layer scale, optional gated MLP, positions interpolated to the input.
+//! Oquab et al. 2023, arXiv 2304.07193; Darcet et al. 2023, arXiv 2309.16588.
+
+use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Scope, Stack};
+use super::patches::{Fit, PatchEmbed};
+use super::vision::{Sizes, VisionTower, attention, need_image, no_embedding, row_of};
+use super::{Input, Model, ModelInfo, Output, TowerRun};
+use crate::ctx::Ctx;
+use crate::trace::{At, MaskRule, Site, Tap, Tower};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+
+struct Dinov2 {
+    info: ModelInfo,
+    tower: VisionTower,
+    classifier: Option<Linear>,
+    device: Device,
+}
+
+/// Loads a checkpoint.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config(w.config());
+    let z = Sizes::read(&c)?;
+    let d = z.d;
+    let eps = c.number(&["layer_norm_eps"], 1e-6)?;
+    let act = Activation::parse(c.word(&["hidden_act"], "gelu"))?;
+    let qkv_bias = c.flag(&["qkv_bias"], true);
+    let swiglu = c.flag(&["use_swiglu_ffn"], false);
+    let with_registers = c.word(&["model_type"], "dinov2") == "dinov2_with_registers";
+    let ratio = c.number(&["mlp_ratio"], 4.0)?;
+    let plain = d as f64 * ratio;
+    if !(1.0..=1e7).contains(&plain) {
+        return Err(Error::invalid(format!("config.json: mlp_ratio {ratio} gives no usable width")));
+    }
+    let plain = plain as usize;
+    // The gated form keeps the parameter count of the plain one, rounded up to a multiple of 8.
+    let inner = if swiglu { ((plain as f64 * 2.0 / 3.0) as usize).div_ceil(8) * 8 } else { plain };
+    let root = Scope::root(w, device);
+    let s = root.first(&["dinov2", "dinov2_with_registers", ""], "embeddings.cls_token");
+    let mut blocks = Vec::new();
+    for i in 0..z.layers {
+        let b = s.sub(format!("encoder.layer.{i}"));
+        let names = ["attention.query", "attention.key", "attention.value", "output.dense"];
+        let mut attention = attention(&b.sub("attention"), names, (d, z.heads), qkv_bias, MaskRule::Bidirectional)?;
+        let m = b.sub("mlp");
+        let mut mlp = if swiglu {
+            let both = Linear::load(&m.sub("weights_in"), d, 2 * inner, true)?;
+            Mlp {
+                gate: Some(both.slice(0, inner)?),
+                up: both.slice(inner, inner)?,
+                down: Linear::load(&m.sub("weights_out"), inner, d, true)?,
+                act: Activation::Silu,
+            }
+        } else {
+            Mlp {
+                gate: None,
+                up: Linear::load(&m.sub("fc1"), d, inner, true)?,
+                down: Linear::load(&m.sub("fc2"), inner, d, true)?,
+                act,
+            }
+        };
+        // Layer scale goes into the last maps, so that output projections are what the residual stream gets.
+        attention.o = attention.o.scaled(&b.get("layer_scale1.lambda1", &[d])?)?;
+        mlp.down = mlp.down.scaled(&b.get("layer_scale2.lambda1", &[d])?)?;
+        blocks.push(Block {
+            norm1: Norm::layer(&b.sub("norm1"), d, eps)?,
+            attention,
+            norm2: Norm::layer(&b.sub("norm2"), d, eps)?,
+            mlp,
+            scale1: None,
+            scale2: None,
+        });
+    }
+    let em = s.sub("embeddings");
+    let positions = em.get("position_embeddings", &[1, z.grid + 1, d])?.squeeze(0)?;
+    let registers = if with_registers {
+        // The configuration may say none, which a size may not be.
+        let n = c.0.get("num_register_tokens").and_then(serde_json::Value::as_u64).unwrap_or(4).min(1 << 16) as usize;
+        if n == 0 { None } else { Some(em.get("register_tokens", &[1, n, d])?.squeeze(0)?) }
+    } else {
+        None
+    };
+    let tower = VisionTower {
+        patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.side, d)?,
+        leading: Some(em.get("cls_token", &[1, 1, d])?.squeeze(0)?),
+        leading_positions: Some(positions.narrow(0, 0, 1)?),
+        registers,
+        positions: positions.narrow(0, 1, z.grid)?.contiguous()?,
+        fit: Fit::Bicubic { antialias: with_registers },
+        pre_norm: None,
+        stack: Stack { blocks, post_norm: false, width: d },
+        post_norm: Some(Norm::layer(&s.sub("layernorm"), d, eps)?),
+    };
+    let classifier = match root.shape("classifier.weight") {
+        Some(&[labels, _]) => Some(Linear::load(&root.sub("classifier"), 2 * d, labels, true)?),
+        _ => None,
+    };
+    let mut info = super::describe(w);
+    info.towers.insert(Tower::Vision, tower.stack.info(true, inner));
+    info.vocab = classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
+    Ok(Box::new(Dinov2 { info, tower, classifier, device: device.clone() }))
+}
+
+impl Model for Dinov2 {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
+        let mut run = TowerRun::default();
+        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
+        let mut out = Output::default();
+        let class = row_of(&t.last, &t.rows, 0)?;
+        if let Some(head) = &self.classifier {
+            let first = self.tower.n_leading()?;
+            let patches: Vec<u32> =
+                (0..t.rows.len()).filter(|&r| t.rows.tokens[r].iter().all(|&k| k >= first)).map(|r| r as u32).collect();
+            if patches.is_empty() {
+                return Err(Error::invalid("every patch was pruned; the classifier averages over them"));
+            }
+            let mean = t.last.index_select(&Tensor::new(patches, t.last.device())?, 0)?.mean_keepdim(0)?;
+            let logits = head.apply(&Tensor::cat(&[class, mean], 1)?)?;
+            let layer = self.tower.stack.blocks.len();
+            let at = At { tower: Tower::Vision, tile: 0, layer, site: Site::Logits, rows: &t.rows };
+            out.logits = Some(if tap.wants(&at) { tap.pass(&at, logits)? } else { logits });
+            out.logit_rows = vec![t.rows.row_of(0).unwrap_or(0)];
+        } else {
+            out.extras.insert("pooler_output".into(), class.squeeze(0)?);
+            out.extras.insert("last_hidden_state".into(), t.last);
+        }
+        out.towers.insert(Tower::Vision, run);
+        Ok(out)
+    }
+
+    fn embed(&self, _ids: &[u32]) -> Result<Tensor> {
+        Err(no_embedding())
+    }
+
+    fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
+        self.tower.stack.output_projection(layer)
+    }
+
+    fn lens(&self, _resid: &Tensor) -> Result<Tensor> {
+        Err(Error::invalid("this model has no head that reads single tokens"))
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+}

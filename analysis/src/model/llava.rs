@@ -1,0 +1,126 @@
+//! LLaVA: CLIP (or SigLIP) patches of an early layer, a two-layer projector, a Llama.
+//! Liu et al. 2023, arXiv 2304.08485; 2310.03744.
+
+use super::blocks::{Activation, Config, Linear, Scope};
+use super::patches::Fit;
+use super::vision::VisionTower;
+use super::vlm::{Connect, Features, Vlm};
+use super::{ImageInput, Model, TowerRun, clip, llama, siglip};
+use crate::ctx::Ctx;
+use crate::token::Grid;
+use crate::trace::{Tap, Tower};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+
+struct Projector {
+    first: Linear,
+    act: Activation,
+    second: Linear,
+    /// Hidden states of the tower that are read, side by side.
+    layers: Vec<usize>,
+    /// Leading tokens that are left out (1 for the strategy `default`, 0 for `full`).
+    skip: usize,
+}
+
+/// Loads a checkpoint.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config(w.config());
+    let missing = |what: &str| Error::invalid(format!("config.json has no {what}"));
+    let vc = c.sub("vision_config").ok_or_else(|| missing("vision_config"))?;
+    let tc = c.sub("text_config").ok_or_else(|| missing("text_config"))?;
+    let root = Scope::root(w, device);
+    let names = ["vision_tower.vision_model", "vision_tower", "model.vision_tower.vision_model", "model.vision_tower"];
+    let s = root.first(&names, "embeddings.patch_embedding.weight");
+    let (tower, class) = match vc.word(&["model_type"], "clip_vision_model") {
+        "clip_vision_model" => (clip::tower(&s, &vc)?, true),
+        "siglip_vision_model" => (siglip::tower(&s, &vc, Fit::Bicubic { antialias: false })?, false),
+        other => return Err(Error::invalid(format!("config.json: image tower {other} is not supported"))),
+    };
+    let newer = root.has("model.language_model.embed_tokens.weight");
+    let (base, head) =
+        if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
+    let text = llama::decoder(w, &tc, &root, base, head)?;
+
+    let n = tower.stack.blocks.len() as i64;
+    let layer = |v: &serde_json::Value| -> Result<usize> {
+        let i = v.as_i64().map(|i| if i < 0 { i + n + 1 } else { i });
+        i.filter(|i| (0..=n).contains(i))
+            .map(|i| i as usize)
+            .ok_or_else(|| Error::invalid(format!("config.json: vision_feature_layer {v} is not a layer of the tower")))
+    };
+    let layers = match c.value(&["vision_feature_layer"]) {
+        None => vec![layer(&serde_json::Value::from(-2))?],
+        Some(serde_json::Value::Array(a)) if !a.is_empty() => a.iter().map(layer).collect::<Result<_>>()?,
+        Some(v) => vec![layer(v)?],
+    };
+    let skip = match c.word(&["vision_feature_select_strategy"], "default") {
+        "default" => 1,
+        "full" => 0,
+        other => {
+            let e = format!("config.json: vision_feature_select_strategy {other} is not supported");
+            return Err(Error::invalid(e));
+        }
+    };
+    let p = root.first(&["multi_modal_projector", "model.multi_modal_projector"], "linear_1.weight");
+    let bias = c.flag(&["multimodal_projector_bias"], true);
+    let (dv, dt) = (tower.stack.width * layers.len(), tc.size(&["hidden_size"])?);
+    let connector = Projector {
+        first: Linear::load(&p.sub("linear_1"), dv, dt, bias)?,
+        act: Activation::parse(c.word(&["projector_hidden_act"], "gelu"))?,
+        second: Linear::load(&p.sub("linear_2"), dt, dt, bias)?,
+        layers,
+        skip,
+    };
+    let image_token = c
+        .value(&["image_token_index", "image_token_id"])
+        .map_or(Some(32000), serde_json::Value::as_u64)
+        .and_then(|v| u32::try_from(v).ok())
+        .ok_or_else(|| Error::invalid("config.json: image_token_index is not a token id"))?;
+    let mut info = text.info().clone();
+    info.towers.insert(Tower::Vision, tower.stack.info(class, vc.size(&["intermediate_size"])?));
+    Ok(Box::new(Vlm { info, tower, connector, text, image_token }))
+}
+
+impl Connect for Projector {
+    fn features(
+        &self,
+        tower: &VisionTower,
+        image: &ImageInput,
+        run: &mut TowerRun,
+        tap: &mut dyn Tap,
+        ctx: &Ctx,
+    ) -> Result<Features> {
+        let (mut parts, mut of, mut tokens, mut grids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for tile in 0..image.tiles.len() {
+            let first = run.tokens.len();
+            let t = tower.tile(image, tile, &self.layers, run, tap, ctx)?;
+            let rows = &t.hidden[0].1;
+            if t.hidden.iter().any(|(_, r)| r != rows) {
+                return Err(Error::invalid("the projector reads several layers, and rows were pruned between them"));
+            }
+            let columns: Vec<Tensor> = t.hidden.iter().map(|(x, _)| x.clone()).collect();
+            let x = Tensor::cat(&columns, 1)?;
+            // A row goes on with those of its tokens that the language model has a place for.
+            let (mut keep, base) = (Vec::new(), tokens.len());
+            for (r, t) in rows.tokens.iter().enumerate() {
+                let places: Vec<usize> =
+                    t.iter().filter(|&&k| k >= first + self.skip).map(|k| base + k - first - self.skip).collect();
+                if !places.is_empty() {
+                    keep.push(r as u32);
+                    of.push(places);
+                }
+            }
+            parts.push(x.index_select(&Tensor::new(keep, x.device())?, 0)?);
+            tokens.extend(run.tokens[first + self.skip..].iter().map(|t| (t.text.clone(), t.source)));
+            // Without a class token, `default` leaves out the first patch, and no whole grid remains.
+            let lead = tower.n_leading()?;
+            if lead >= self.skip {
+                let (rows, cols) = t.grid;
+                grids.push(Grid { rows, cols, first: base + lead - self.skip, tile });
+            }
+        }
+        let x = self.second.apply(&self.act.apply(&self.first.apply(&Tensor::cat(&parts, 0)?)?)?)?;
+        Ok(Features { x, of, tokens, grids })
+    }
+}

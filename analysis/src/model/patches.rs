@@ -1,0 +1,172 @@
+//! From pixels to patch rows: patch embedding, and position tables fitted to the grid of the input.
+
+use super::blocks::Scope;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+
+/// Cuts an image into squares and projects each; a convolution whose stride is its size.
+pub(super) struct PatchEmbed {
+    /// `[channels · p · p, d]`.
+    weight: Tensor,
+    bias: Option<Tensor>,
+    channels: usize,
+    /// Side of a patch in pixels.
+    pub side: usize,
+}
+
+impl PatchEmbed {
+    /// Reads `weight` `[d, channels, p, p]` and, where the checkpoint has one, `bias`.
+    pub fn load(s: &Scope, channels: usize, side: usize, d: usize) -> Result<Self> {
+        let weight = s.get("weight", &[d, channels, side, side])?;
+        let weight = weight.reshape((d, channels * side * side))?.t()?.contiguous()?;
+        let bias = s.has("bias").then(|| s.get("bias", &[d])).transpose()?;
+        Ok(Self { weight, bias, channels, side })
+    }
+
+    /// `[channels, height, width]` → patches `[rows · cols, d]`, rows and columns of the grid. Pixels beyond the
+    /// last whole patch are left out, as a convolution does.
+    pub fn apply(&self, pixels: &Tensor) -> Result<(Tensor, usize, usize)> {
+        let (p, dims) = (self.side, pixels.dims().to_vec());
+        let [c, h, w] = dims[..] else {
+            return Err(Error::shape("image", format!("[{}, height, width]", self.channels), &dims));
+        };
+        if c != self.channels || h < p || w < p {
+            return Err(Error::shape("image", format!("[{}, at least {p}, at least {p}]", self.channels), &dims));
+        }
+        let (rows, cols) = (h / p, w / p);
+        let x = pixels.narrow(1, 0, rows * p)?.narrow(2, 0, cols * p)?.contiguous()?;
+        let x = x.reshape((c, rows, p, cols, p))?.permute([1, 3, 0, 2, 4])?.contiguous()?;
+        let x = x.reshape((rows * cols, c * p * p))?.to_device(self.weight.device())?.matmul(&self.weight)?;
+        let x = match &self.bias {
+            Some(b) => x.broadcast_add(b)?,
+            None => x,
+        };
+        Ok((x, rows, cols))
+    }
+}
+
+/// How a position table meets a grid of another size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Bicubic interpolation, as PyTorch with `align_corners=False`, with or without antialiasing.
+    Bicubic {
+        /// Widens the kernel when the grid shrinks.
+        antialias: bool,
+    },
+    /// Nearest entry below the patch's share of the image (Idefics3, SmolVLM).
+    Buckets,
+}
+
+/// Positions `[rows · cols, d]` for a grid from a square table `[side², d]`.
+pub(super) fn fit_positions(table: &Tensor, rows: usize, cols: usize, fit: Fit) -> Result<Tensor> {
+    let (n, d) = table.dims2()?;
+    let side = n.isqrt();
+    if side * side != n {
+        return Err(Error::invalid(format!("config.json: {n} image positions do not form a square")));
+    }
+    if (rows, cols) == (side, side) {
+        return Ok(table.clone());
+    }
+    match fit {
+        Fit::Buckets => {
+            let (r, c) = (buckets(side, rows), buckets(side, cols));
+            let ids: Vec<u32> = r.iter().flat_map(|r| c.iter().map(move |c| (r * side + c) as u32)).collect();
+            Ok(table.index_select(&Tensor::new(ids, table.device())?, 0)?)
+        }
+        Fit::Bicubic { antialias } => {
+            let (down, across) =
+                (cubic(side, rows, antialias, table.device())?, cubic(side, cols, antialias, table.device())?);
+            let x = down.matmul(&table.reshape((side, side * d))?)?.reshape((rows, side, d))?;
+            Ok(across.broadcast_matmul(&x)?.reshape((rows * cols, d))?)
+        }
+    }
+}
+
+/// Entry of each of `n` patches in an axis of `side` positions; f32 steps, since rounding decides at the edges.
+fn buckets(side: usize, n: usize) -> Vec<usize> {
+    let edges: Vec<f32> = (1..side).map(|k| (k as f64 / side as f64) as f32).collect();
+    let step = 1.0 / n as f32;
+    (0..n)
+        .map(|i| {
+            let at = (i as f32 * step).min(1.0 - 1e-6);
+            edges.iter().filter(|&&e| e <= at).count()
+        })
+        .collect()
+}
+
+/// Keys' cubic convolution kernel (1981) with free parameter `a`.
+fn kernel(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    } else {
+        0.0
+    }
+}
+
+/// Interpolation weights `[to, from]` along one axis.
+fn cubic(from: usize, to: usize, antialias: bool, device: &Device) -> Result<Tensor> {
+    let scale = from as f64 / to as f64;
+    let mut w = vec![0f32; to * from];
+    for (i, row) in w.chunks_mut(from).enumerate() {
+        let center = scale * (i as f64 + 0.5);
+        if antialias {
+            // PyTorch's antialiased kernel is Pillow's: a = -0.5, stretched when shrinking, cut and rescaled at edges.
+            let stretch = scale.max(1.0);
+            let first = ((center - 2.0 * stretch + 0.5).max(0.0)) as usize;
+            let end = ((center + 2.0 * stretch + 0.5) as usize).min(from);
+            let taps: Vec<f64> = (first..end).map(|j| kernel((j as f64 - center + 0.5) / stretch, -0.5)).collect();
+            let sum: f64 = taps.iter().sum();
+            for (o, t) in row[first..end].iter_mut().zip(&taps) {
+                *o = (t / sum) as f32;
+            }
+        } else {
+            let at = center - 0.5;
+            let base = at.floor();
+            for k in -1..=2 {
+                let j = (base as i64 + k).clamp(0, from as i64 - 1) as usize;
+                row[j] += kernel(at - base - k as f64, -0.75) as f32;
+            }
+        }
+    }
+    Ok(Tensor::from_vec(w, (to, from), device)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_the_same_size_is_left_alone_by_every_fit() {
+        for antialias in [false, true] {
+            let w = cubic(3, 3, antialias, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(w, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+        }
+        assert_eq!(buckets(4, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn halving_by_hand() {
+        // Without antialias, 2 → 1 samples at 0.5: taps at distances 1.5, 0.5, 0.5, 1.5 clamp to a half each.
+        let w = cubic(2, 1, false, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(w, [[0.5, 0.5]]);
+        assert_eq!(buckets(4, 2), [0, 2]);
+    }
+
+    #[test]
+    fn patches_are_read_row_by_row() {
+        // One channel, 2 x 4 pixels, patches of 2 x 2, and a weight that takes the top right pixel.
+        let patch = PatchEmbed {
+            weight: Tensor::new(&[[0f32], [1.0], [0.0], [0.0]], &Device::Cpu).unwrap(),
+            bias: None,
+            channels: 1,
+            side: 2,
+        };
+        let x = Tensor::new(&[[[1f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]], &Device::Cpu).unwrap();
+        let (y, rows, cols) = patch.apply(&x).unwrap();
+        assert_eq!((rows, cols), (1, 2));
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[2.0], [4.0]]);
+    }
+}

@@ -1,0 +1,225 @@
+//! The image tower that ViT, CLIP, SigLIP, DINOv2 and the vision-language models share: patches, class and
+//! register tokens, positions, a pre-norm stack.
+
+use super::blocks::{Attention, Config, Linear, Norm, Pass, Scope, Stack};
+use super::patches::{Fit, PatchEmbed, fit_positions};
+use super::{ImageInput, Input, TowerRun};
+use crate::ctx::Ctx;
+use crate::token::{Grid, Source, Token, TokenKind};
+use crate::trace::{At, AttentionRule, MaskRule, Regroup, Rows, Site, Tap, Tower};
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+/// Sizes that every image encoder's configuration names alike.
+pub(super) struct Sizes {
+    pub d: usize,
+    pub heads: usize,
+    pub layers: usize,
+    pub side: usize,
+    pub channels: usize,
+    /// Positions of the table, without class token.
+    pub grid: usize,
+}
+
+impl Sizes {
+    pub fn read(c: &Config) -> Result<Self> {
+        let side = c.size(&["patch_size"])?;
+        let per_axis = c.size(&["image_size"])? / side;
+        Ok(Self {
+            d: c.size(&["hidden_size"])?,
+            heads: c.size(&["num_attention_heads"])?,
+            layers: c.size(&["num_hidden_layers"])?,
+            side,
+            channels: c.size_opt(&["num_channels"])?.unwrap_or(3),
+            grid: per_axis * per_axis,
+        })
+    }
+}
+
+/// An image encoder.
+pub(super) struct VisionTower {
+    pub patch: PatchEmbed,
+    /// Class token and others that have positions (DeiT's distillation token): `[n, d]`.
+    pub leading: Option<Tensor>,
+    /// Positions of the leading tokens, `[n, d]`.
+    pub leading_positions: Option<Tensor>,
+    /// Register tokens, which have no positions, after the leading ones.
+    pub registers: Option<Tensor>,
+    /// Positions of the patches, `[side², d]`.
+    pub positions: Tensor,
+    pub fit: Fit,
+    /// Norm before the first block (CLIP).
+    pub pre_norm: Option<Norm>,
+    pub stack: Stack,
+    /// Norm after the last block.
+    pub post_norm: Option<Norm>,
+}
+
+/// What one tile left.
+pub(super) struct TileRun {
+    /// Output of the last block `[n, d]`.
+    pub raw: Tensor,
+    /// The same after the final norm, where the tower has one.
+    pub last: Tensor,
+    pub rows: Rows,
+    /// Hidden states asked for, in that order, with their rows.
+    pub hidden: Vec<(Tensor, Rows)>,
+    /// Grid of patches.
+    pub grid: (usize, usize),
+}
+
+/// Multi-head attention of an encoder; `names` are those of q, k, v and the output projection.
+pub(super) fn attention(
+    s: &Scope,
+    names: [&str; 4],
+    (d, heads): (usize, usize),
+    qkv_bias: bool,
+    mask: MaskRule,
+) -> Result<Attention> {
+    let e = Config::split(d, heads, "heads")?;
+    let [q, k, v, o] = names;
+    Ok(Attention {
+        q: Linear::load(&s.sub(q), d, d, qkv_bias)?,
+        k: Linear::load(&s.sub(k), d, d, qkv_bias)?,
+        v: Linear::load(&s.sub(v), d, d, qkv_bias)?,
+        o: Linear::load(&s.sub(o), d, d, true)?,
+        q_norm: None,
+        k_norm: None,
+        rope: None,
+        rule: AttentionRule { n_heads: heads, n_kv_heads: heads, scale: (e as f32).powf(-0.5), mask, soft_cap: None },
+        head_width: e,
+    })
+}
+
+/// Keeps the inputs of some layers on their way, whatever the tap behind it does.
+struct Keep<'a> {
+    inner: &'a mut dyn Tap,
+    layers: Vec<usize>,
+    found: Vec<Option<(Tensor, Rows)>>,
+}
+
+impl Tap for Keep<'_> {
+    fn wants(&self, at: &At) -> bool {
+        (at.site == Site::ResidPre && self.layers.contains(&at.layer)) || self.inner.wants(at)
+    }
+    fn pass(&mut self, at: &At, x: Tensor) -> Result<Tensor> {
+        let x = if self.inner.wants(at) { self.inner.pass(at, x)? } else { x };
+        for (layer, slot) in self.layers.iter().zip(&mut self.found) {
+            if at.site == Site::ResidPre && *layer == at.layer {
+                *slot = Some((x.clone(), at.rows.clone()));
+            }
+        }
+        Ok(x)
+    }
+    fn regroup(&mut self, at: &At, x: &Tensor) -> Result<Option<Regroup>> {
+        self.inner.regroup(at, x)
+    }
+    fn proportional_attention(&self) -> bool {
+        self.inner.proportional_attention()
+    }
+    fn stop_after(&self, at: &At) -> bool {
+        self.inner.stop_after(at)
+    }
+}
+
+impl VisionTower {
+    /// Tokens before the patches: class, distillation and register tokens.
+    pub fn n_leading(&self) -> Result<usize> {
+        let count = |t: &Option<Tensor>| t.as_ref().map_or(Ok(0), |t| t.dim(0));
+        Ok(count(&self.leading)? + count(&self.registers)?)
+    }
+
+    /// Runs one tile. `run` collects tokens, grids and attention rules; rows are numbered over all tiles.
+    /// `hidden` are the indices of hidden states to keep (0 is the embedding, the number of layers the output).
+    pub fn tile(
+        &self,
+        image: &ImageInput,
+        tile: usize,
+        hidden: &[usize],
+        run: &mut TowerRun,
+        tap: &mut dyn Tap,
+        ctx: &Ctx,
+    ) -> Result<TileRun> {
+        let pixels = image.tiles.get(tile).ok_or_else(|| Error::invalid(format!("the image has no tile {tile}")))?;
+        let (mut x, rows, cols) = self.patch.apply(pixels)?;
+        x = (x + fit_positions(&self.positions, rows, cols, self.fit)?)?;
+        let leading = match (&self.leading, &self.leading_positions) {
+            (Some(l), Some(p)) => Some((l + p)?),
+            (l, _) => l.clone(),
+        };
+        let parts: Vec<Tensor> = leading.into_iter().chain(self.registers.clone()).chain([x]).collect();
+        x = Tensor::cat(&parts, 0)?;
+        if let Some(norm) = &self.pre_norm {
+            x = norm.apply(&x)?;
+        }
+        let (n, n_layers) = (x.dim(0)?, self.stack.blocks.len());
+        let first = run.tokens.len();
+        self.describe(image, tile, (rows, cols), pixels.dims(), run)?;
+        // Tokens are numbered over all tiles; positions only within one.
+        let map = Rows { positions: (0..n).collect(), ..Rows::span(first, n) };
+        let mut keep = Keep { inner: tap, layers: hidden.to_vec(), found: vec![None; hidden.len()] };
+        let mut pass = Pass::new(Tower::Vision, tile, map, &mut keep, ctx);
+        let raw = self.stack.apply(x, &mut pass)?;
+        let last = match &self.post_norm {
+            Some(norm) => pass.tap(Site::Final, n_layers, norm.apply(&raw)?)?,
+            None => raw.clone(),
+        };
+        run.attention = std::mem::take(&mut pass.rules);
+        run.n_tiles = run.n_tiles.max(tile + 1);
+        let map = pass.rows;
+        let hidden = keep.found.into_iter().map(|f| f.unwrap_or_else(|| (raw.clone(), map.clone()))).collect();
+        Ok(TileRun { raw, last, rows: map, hidden, grid: (rows, cols) })
+    }
+
+    /// Tokens of one tile, with the rectangles of the original image that they show.
+    fn describe(
+        &self,
+        image: &ImageInput,
+        tile: usize,
+        (rows, cols): (usize, usize),
+        dims: &[usize],
+        run: &mut TowerRun,
+    ) -> Result<()> {
+        let (height, width) = (dims[1] as f32, dims[2] as f32);
+        let [x, y, w, h] = image.rects.get(tile).copied().unwrap_or([0.0, 0.0, width, height]);
+        let special = |text: String| Token { id: None, text, kind: TokenKind::Special, source: Source::None };
+        let n_lead = self.leading.as_ref().map_or(Ok(0), |t| t.dim(0))?;
+        for i in 0..n_lead {
+            run.tokens.push(special(if i == 0 { "class".into() } else { "distillation".into() }));
+        }
+        for i in 0..self.n_leading()? - n_lead {
+            run.tokens.push(special(format!("register {i}")));
+        }
+        run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile });
+        let (pw, ph) = (self.patch.side as f32 * w / width, self.patch.side as f32 * h / height);
+        for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+            let source = Source::Rect { x: x + c as f32 * pw, y: y + r as f32 * ph, w: pw, h: ph };
+            run.tokens.push(Token { id: None, text: format!("patch {r},{c}"), kind: TokenKind::Image, source });
+        }
+        Ok(())
+    }
+}
+
+/// The image of an input, or an error that says that one is needed.
+pub(super) fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
+    match &input.image {
+        Some(image) if !image.tiles.is_empty() => Ok(image),
+        _ => Err(Error::invalid("this model reads images; give it one")),
+    }
+}
+
+/// The row that holds `token`, as a vector `[1, d]`. Errors if it was pruned away.
+pub(super) fn row_of(x: &Tensor, rows: &Rows, token: usize) -> Result<Tensor> {
+    let row = rows.row_of(token).ok_or_else(|| Error::invalid("the token that the output is read from was pruned"))?;
+    Ok(x.narrow(0, row, 1)?)
+}
+
+/// `x / ‖x‖` of a row vector.
+pub(super) fn normalise(x: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_div(&x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt()?)?)
+}
+
+/// The error of models without token embeddings.
+pub(super) fn no_embedding() -> Error {
+    Error::invalid("this model has no token embeddings; it reads pixels")
+}

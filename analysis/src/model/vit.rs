@@ -1,0 +1,147 @@
+//! ViT and DeiT, with or without pooler and classifier.
+//! Dosovitskiy et al. 2020, arXiv 2010.11929; Touvron et al. 2020, arXiv 2012.12877.
+
+use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Scope, Stack};
+use super::patches::{Fit, PatchEmbed};
+use super::vision::{Sizes, VisionTower, attention, need_image, no_embedding, row_of};
+use super::{Input, Model, ModelInfo, Output, TowerRun};
+use crate::ctx::Ctx;
+use crate::trace::{At, MaskRule, Site, Tap, Tower};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+
+struct Vit {
+    info: ModelInfo,
+    tower: VisionTower,
+    norm: Norm,
+    pooler: Option<(Linear, Activation)>,
+    /// One classifier per leading token; DeiT with a teacher has two, and their mean counts.
+    classifiers: Vec<Linear>,
+    device: Device,
+}
+
+/// Loads a checkpoint.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config(w.config());
+    let z = Sizes::read(&c)?;
+    let d = z.d;
+    let inner = c.size(&["intermediate_size"])?;
+    let eps = c.number(&["layer_norm_eps"], 1e-12)?;
+    let act = Activation::parse(c.word(&["hidden_act"], "gelu"))?;
+    let qkv_bias = c.flag(&["qkv_bias"], true);
+    let root = Scope::root(w, device);
+    let s = root.first(&["vit", "deit", ""], "embeddings.cls_token");
+    let mut blocks = Vec::new();
+    for i in 0..z.layers {
+        let b = s.sub(format!("encoder.layer.{i}"));
+        let names = ["attention.query", "attention.key", "attention.value", "output.dense"];
+        blocks.push(Block {
+            norm1: Norm::layer(&b.sub("layernorm_before"), d, eps)?,
+            attention: attention(&b.sub("attention"), names, (d, z.heads), qkv_bias, MaskRule::Bidirectional)?,
+            norm2: Norm::layer(&b.sub("layernorm_after"), d, eps)?,
+            mlp: Mlp {
+                gate: None,
+                up: Linear::load(&b.sub("intermediate.dense"), d, inner, true)?,
+                down: Linear::load(&b.sub("output.dense"), inner, d, true)?,
+                act,
+            },
+            scale1: None,
+            scale2: None,
+        });
+    }
+    let em = s.sub("embeddings");
+    let mut leading = em.get("cls_token", &[1, 1, d])?.squeeze(0)?;
+    if em.has("distillation_token") {
+        leading = Tensor::cat(&[leading, em.get("distillation_token", &[1, 1, d])?.squeeze(0)?], 0)?;
+    }
+    let n_lead = leading.dim(0)?;
+    let positions = em.get("position_embeddings", &[1, z.grid + n_lead, d])?.squeeze(0)?;
+    let norm = Norm::layer(&s.sub("layernorm"), d, eps)?;
+    let tower = VisionTower {
+        patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.side, d)?,
+        leading: Some(leading),
+        leading_positions: Some(positions.narrow(0, 0, n_lead)?),
+        registers: None,
+        positions: positions.narrow(0, n_lead, z.grid)?.contiguous()?,
+        fit: Fit::Bicubic { antialias: false },
+        pre_norm: None,
+        stack: Stack { blocks, post_norm: false, width: d },
+        post_norm: Some(norm.clone()),
+    };
+    let mut classifiers = Vec::new();
+    for name in ["classifier", "cls_classifier", "distillation_classifier"] {
+        let h = root.sub(name);
+        if let Some(&[labels, _]) = h.shape("weight") {
+            classifiers.push(Linear::load(&h, d, labels, true)?);
+        }
+    }
+    let pooler = match s.shape("pooler.dense.weight") {
+        // A classifier is loaded by transformers without the pooler, whatever the file holds.
+        Some(&[size, _]) if classifiers.is_empty() => {
+            let act = Activation::parse(c.word(&["pooler_act"], "tanh"))?;
+            Some((Linear::load(&s.sub("pooler.dense"), d, size, true)?, act))
+        }
+        _ => None,
+    };
+    let mut info = super::describe(w);
+    info.towers.insert(Tower::Vision, tower.stack.info(true, inner));
+    info.vocab = classifiers.first().map_or(Ok(0), |l| l.matrix().dim(1))?;
+    Ok(Box::new(Vit { info, tower, norm, pooler, classifiers, device: device.clone() }))
+}
+
+impl Model for Vit {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
+        let mut run = TowerRun::default();
+        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
+        let mut out = Output::default();
+        if !self.classifiers.is_empty() {
+            let mut sum: Option<Tensor> = None;
+            for (i, head) in self.classifiers.iter().enumerate() {
+                let y = head.apply(&row_of(&t.last, &t.rows, i)?)?;
+                sum = Some(match sum {
+                    Some(s) => (s + y)?,
+                    None => y,
+                });
+            }
+            let mut logits = sum.ok_or_else(|| Error::invalid("the model has no classifier"))?;
+            if self.classifiers.len() > 1 {
+                logits = (logits / self.classifiers.len() as f64)?;
+            }
+            let layer = self.tower.stack.blocks.len();
+            let at = At { tower: Tower::Vision, tile: 0, layer, site: Site::Logits, rows: &t.rows };
+            out.logits = Some(if tap.wants(&at) { tap.pass(&at, logits)? } else { logits });
+            out.logit_rows = vec![t.rows.row_of(0).unwrap_or(0)];
+        } else {
+            if let Some((dense, act)) = &self.pooler {
+                let pooled = act.apply(&dense.apply(&row_of(&t.last, &t.rows, 0)?)?)?;
+                out.extras.insert("pooler_output".into(), pooled.squeeze(0)?);
+            }
+            out.extras.insert("last_hidden_state".into(), t.last);
+        }
+        out.towers.insert(Tower::Vision, run);
+        Ok(out)
+    }
+
+    fn embed(&self, _ids: &[u32]) -> Result<Tensor> {
+        Err(no_embedding())
+    }
+
+    fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
+        self.tower.stack.output_projection(layer)
+    }
+
+    fn lens(&self, resid: &Tensor) -> Result<Tensor> {
+        let head =
+            self.classifiers.first().ok_or_else(|| Error::invalid("this model has no classifier to look with"))?;
+        head.apply(&self.norm.apply(resid)?)
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+}
