@@ -1,5 +1,9 @@
 //! Guessing ahead: draft trees, how they are verified, and what a whole decode looked like round by round.
 
+pub mod dyspec;
+pub mod spec_sampling;
+pub mod token_recycling;
+
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
 use crate::model::Model;
@@ -118,4 +122,5 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
 }
 
 /// Raw entries of this folder.
-pub static ADAPTERS: &[crate::raw::Adapter] = &[];
+pub static ADAPTERS: &[&crate::raw::Adapter] =
+    &[&dyspec::ADAPTER, &spec_sampling::ADAPTER, &spec_sampling::TRACE_ADAPTER, &token_recycling::ADAPTER];

@@ -1,5 +1,8 @@
 //! Graphs of how information travels between tokens and layers.
 
+mod information_flow_routes;
+mod rollout_graph;
+
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
 use crate::model::Model;
@@ -101,7 +104,7 @@ pub trait Method: Sync {
 }
 
 /// Every flow method, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[];
+pub static ALL: &[&dyn Method] = &[&information_flow_routes::InformationFlowRoutes, &rollout_graph::RolloutGraph];
 
 /// The flow method of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {
@@ -113,4 +116,4 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
 }
 
 /// Raw entries of this folder.
-pub static ADAPTERS: &[crate::raw::Adapter] = &[];
+pub static ADAPTERS: &[&crate::raw::Adapter] = &[&information_flow_routes::ADAPTER];

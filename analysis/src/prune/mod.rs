@@ -1,9 +1,17 @@
 //! Reduction: which tokens are kept, merged into which, or dropped, and where in the model.
 
 mod apply;
+mod divprune;
+mod fastervlm;
+mod judge;
 mod plan;
+mod random;
+pub mod select;
+mod tome;
+mod uniform;
 
 pub use apply::Pruner;
+pub use judge::{Judgement, judge};
 pub use plan::{Cut, Fate, Outcome, Plan, Stage};
 
 use crate::ctx::Ctx;
@@ -32,7 +40,7 @@ pub trait Method: Sync {
 }
 
 /// Every reduction, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[];
+pub static ALL: &[&dyn Method] = &[&random::Random, &uniform::Uniform];
 
 /// The reduction of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {
@@ -44,4 +52,4 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
 }
 
 /// Raw entries of this folder.
-pub static ADAPTERS: &[crate::raw::Adapter] = &[];
+pub static ADAPTERS: &[&crate::raw::Adapter] = &[&divprune::ADAPTER, &fastervlm::ADAPTER, &tome::ADAPTER];

@@ -1,5 +1,16 @@
 //! Importance: one number per token of a run, by published scores and plain baselines.
 
+mod attention_flow;
+mod attention_rollout;
+mod gradient_input;
+mod logit_lens_surprise;
+mod maps;
+mod received_attention;
+mod value_weighted_attention;
+
+pub use attention_rollout::{augment, rollout};
+pub use maps::all_head_means;
+
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
 use crate::model::Model;
@@ -41,7 +52,14 @@ pub trait Method: Sync {
 }
 
 /// Every score, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[];
+pub static ALL: &[&dyn Method] = &[
+    &attention_flow::AttentionFlow,
+    &attention_rollout::AttentionRollout,
+    &gradient_input::GradientInput,
+    &logit_lens_surprise::LogitLensSurprise,
+    &received_attention::ReceivedAttention,
+    &value_weighted_attention::ValueWeightedAttention,
+];
 
 /// The score of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {
@@ -53,4 +71,4 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
 }
 
 /// Raw entries of this folder.
-pub static ADAPTERS: &[crate::raw::Adapter] = &[];
+pub static ADAPTERS: &[&crate::raw::Adapter] = &[&attention_flow::ADAPTER];

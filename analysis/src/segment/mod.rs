@@ -1,5 +1,8 @@
 //! Cutting text: one row per tokenizer, aligned by bytes, with what each cut costs.
 
+pub mod bpe;
+mod raw;
+
 use crate::Result;
 use crate::ctx::Ctx;
 use serde::Serialize;
@@ -61,4 +64,4 @@ pub fn built_in() -> Vec<Box<dyn Segmenter>> {
 }
 
 /// Raw entries of this folder.
-pub static ADAPTERS: &[crate::raw::Adapter] = &[];
+pub static ADAPTERS: &[&crate::raw::Adapter] = &[&raw::BPE, &raw::UNIGRAM, &raw::WORDPIECE];

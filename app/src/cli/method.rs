@@ -1,10 +1,81 @@
-//! The verb `method`.
+//! The verb `method`: run a method on raw arrays, as people feed them from Python.
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::array::Array;
+use tokenscope_analysis::raw::{RawInput, adapters};
 
 /// Arguments of `method`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Name of the raw entry; `tokenscope methods` lists them
+    name: String,
+    /// input.safetensors or input.json; may be given twice
+    #[arg(long, required = true)]
+    input: Vec<PathBuf>,
+    /// JSON file with parameters
+    #[arg(long)]
+    params: Option<PathBuf>,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
 
 /// Runs the verb.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("method is not in this build")
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let all = adapters();
+    let Some(adapter) = all.iter().find(|a| a.name == args.name) else {
+        let known: Vec<_> = all.iter().map(|a| a.name).collect();
+        bail!("no method with a raw entry named {}; known: {}", args.name, known.join(", "));
+    };
+    let mut input = RawInput::default();
+    for path in &args.input {
+        if path.extension().is_some_and(|e| e == "json") {
+            input.json.extend(object(path)?);
+        } else {
+            read_arrays(path, &mut input)?;
+        }
+    }
+    if let Some(path) = &args.params {
+        let top = object(path)?;
+        for key in ["scalar_inputs", "params"] {
+            if let Some(Value::Object(inner)) = top.get(key) {
+                input.params.extend(inner.clone());
+            }
+        }
+        for (key, value) in top {
+            input.params.entry(key).or_insert(value);
+        }
+    }
+    let value = (adapter.run)(&input, &Ctx::default())?;
+    super::common::write(args.out.as_deref(), &value.to_string())
+}
+
+fn object(path: &Path) -> anyhow::Result<Map<String, Value>> {
+    match tokenscope_analysis::weights::read_json(path)? {
+        Value::Object(map) => Ok(map),
+        _ => bail!("the file does not hold a JSON object: {}", path.display()),
+    }
+}
+
+fn read_arrays(path: &Path, input: &mut RawInput) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes)
+        .with_context(|| format!("damaged safetensors: {}", path.display()))?;
+    for (name, view) in file.tensors() {
+        use safetensors::Dtype as D;
+        let d = view.data();
+        let values: Vec<f32> = match view.dtype() {
+            D::F32 => d.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            D::F64 => d.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+            D::I64 => d.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+            D::I32 => d.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
+            D::U8 | D::BOOL => d.iter().map(|&b| f32::from(b)).collect(),
+            other => bail!("tensor {name} is {other:?}; f32, f64, i64, i32, u8 and bool are read: {}", path.display()),
+        };
+        input.arrays.insert(name, Array::new(view.shape().to_vec(), values)?);
+    }
+    Ok(())
 }

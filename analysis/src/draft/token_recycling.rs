@@ -1,0 +1,171 @@
+//! Token Recycling: drafts a static tree from a matrix of each token's latest top successors.
+//!
+//! Source: Luo et al. 2024, "Turning Trash into Treasure: Accelerating Inference of Large Language Models with
+//! Token Recycling", arXiv 2408.08696. Takes: logits of every tree node. Gives: the longest path that greedy
+//! decoding confirms. Departs: none known. Lossless for greedy decoding.
+
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::raw::{Adapter, RawInput};
+use crate::run::argmax;
+use crate::{Error, Result};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// A static tree: paths of successor ranks, parents before children; node 0 is the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Parent of each node; the root is its own.
+    pub parents: Vec<usize>,
+    /// Rank of each node among its parent's successors.
+    pub ranks: Vec<usize>,
+    /// Nodes without children, in template order.
+    pub leaves: Vec<usize>,
+}
+
+impl Template {
+    /// From paths such as `[0]`, `[0, 2]`. Errors if a path's parent does not come before it.
+    pub fn new(paths: &[Vec<usize>]) -> Result<Self> {
+        let mut index: HashMap<&[usize], usize> = HashMap::from([(&[][..], 0)]);
+        let (mut parents, mut ranks) = (vec![0], vec![0]);
+        let mut leaf = vec![true];
+        for path in paths {
+            let Some((&rank, above)) = path.split_last() else { continue };
+            let parent = *index
+                .get(above)
+                .ok_or_else(|| Error::invalid(format!("tree path {path:?} comes before its parent")))?;
+            index.insert(path, parents.len());
+            parents.push(parent);
+            ranks.push(rank);
+            leaf[parent] = false;
+            leaf.push(true);
+        }
+        let leaves = (0..leaf.len()).filter(|&i| leaf[i]).collect();
+        Ok(Self { parents, ranks, leaves })
+    }
+
+    /// Nodes from the root (left out) to `node`.
+    pub fn path(&self, mut node: usize) -> Vec<usize> {
+        let mut out = Vec::new();
+        while node != 0 {
+            out.push(node);
+            node = self.parents[node];
+        }
+        out.reverse();
+        out
+    }
+
+    /// Token of every node, read from the matrix `[vocab][k]`. Errors if a rank is not kept there.
+    pub fn fill(&self, root: usize, matrix: &[Vec<usize>]) -> Result<Vec<usize>> {
+        let mut tokens = vec![root];
+        for i in 1..self.parents.len() {
+            let row = &matrix[tokens[self.parents[i]]];
+            let token = row.get(self.ranks[i]).ok_or_else(|| {
+                Error::invalid(format!("the tree asks for successor {} of {}", self.ranks[i], row.len()))
+            })?;
+            tokens.push(*token);
+        }
+        Ok(tokens)
+    }
+
+    /// The longest confirmed path: nodes whose token is the argmax of their parent; first on ties.
+    pub fn accept(&self, tokens: &[usize], best: &[usize]) -> Vec<usize> {
+        let mut found: Vec<usize> = Vec::new();
+        for &leaf in &self.leaves {
+            let path = self.path(leaf);
+            let n = path.iter().take_while(|&&i| tokens[i] == best[self.parents[i]]).count();
+            if n > found.len() {
+                found = path[..n].to_vec();
+            }
+        }
+        found
+    }
+}
+
+/// Ids of the `k` largest logits, largest first, ties to the lower id.
+pub fn top_ids(logits: &[f32], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    order.truncate(k);
+    order
+}
+
+/// Raw entry: an order-2 Markov model `T[prev, cur, next]` of logits, a prompt and a tree.
+pub(super) static ADAPTER: Adapter = Adapter { name: "token_recycling", methods: &["token_recycling"], run: raw };
+
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
+    let t = input.array("T")?;
+    t.check_finite("T")?;
+    let [v, b, c] = t.dims("T")?;
+    if b != v || c != v {
+        return Err(Error::shape("T", "[vocab, vocab, vocab]", t.shape()));
+    }
+    let template = Template::new(&input.read::<Vec<Vec<usize>>>("tree_template")?)?;
+    let k: usize = input.read_or("topk", 8)?;
+    let prompt: Vec<usize> = input.read("prompt")?;
+    let eos: Option<usize> = input.read_or("eos", None)?;
+    let max_new: usize = input.read("max_new_tokens")?;
+    if prompt.is_empty() || prompt.iter().any(|&x| x >= v) {
+        return Err(Error::invalid("the prompt must hold ids of the vocabulary, at least one"));
+    }
+    let logits = |t: &Array, prev: usize, cur: usize| t.data()[(prev * v + cur) * v..][..v].to_vec();
+    let best = |row: &[f32]| argmax(row).unwrap_or(0);
+    let mut matrix = vec![vec![0usize; k]; v];
+    let mut text = prompt[..prompt.len() - 1].to_vec();
+    let mut root = prompt[prompt.len() - 1];
+    let (mut accept_lengths, mut rounds) = (Vec::new(), Vec::new());
+    loop {
+        ctx.step(text.len().saturating_sub(prompt.len()), max_new)?;
+        let tokens = template.fill(root, &matrix)?;
+        let above = text.last().copied();
+        let rows: Vec<Vec<f32>> = (0..tokens.len())
+            .map(|i| {
+                let prev = if i == 0 { above.unwrap_or(root) } else { tokens[template.parents[i]] };
+                logits(t, prev, tokens[i])
+            })
+            .collect();
+        let argmaxes: Vec<usize> = rows.iter().map(|r| best(r)).collect();
+        let path = template.accept(&tokens, &argmaxes);
+        let committed: Vec<usize> = std::iter::once(root).chain(path.iter().map(|&i| tokens[i])).collect();
+        accept_lengths.push(committed.len());
+        root = argmaxes[path.last().copied().unwrap_or(0)];
+        // The first root is the prompt's last token, so it is no new one and cannot end the text.
+        let fresh = if rounds.is_empty() { &committed[1..] } else { &committed[..] };
+        let ended = eos.is_some_and(|e| fresh.contains(&e));
+        text.extend(&committed);
+        rounds.push(json!({ "tree_tokens": tokens, "argmax": argmaxes }));
+        if ended || text.len() - prompt.len() >= max_new {
+            break;
+        }
+        for (token, row) in tokens.iter().zip(&rows) {
+            matrix[*token] = top_ids(row, k);
+        }
+    }
+    let mut greedy = prompt.clone();
+    while greedy.len() < text.len() {
+        let n = greedy.len();
+        let prev = if n > 1 { greedy[n - 2] } else { greedy[n - 1] };
+        greedy.push(best(&logits(t, prev, greedy[n - 1])));
+    }
+    Ok(json!({
+        "num_new": text.len() - prompt.len(),
+        "lossless_vs_greedy_ar": text == greedy,
+        "output_ids": text,
+        "steps": rounds.len() - 1,
+        "accept_lengths": accept_lengths,
+        "rounds": rounds,
+        "final_matrix": matrix,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_confirmed_path_is_taken() {
+        let t = Template::new(&[vec![0], vec![1], vec![1, 0]]).unwrap();
+        // Root 5 is followed by 7, which is node 2; after 7 comes 9, which is node 3.
+        assert_eq!(t.accept(&[5, 6, 7, 9], &[7, 0, 9, 0]), [2, 3]);
+    }
+}

@@ -1,0 +1,50 @@
+//! The layers' residual-augmented head means as edges, the graph that attention rollout multiplies along.
+//!
+//! Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
+//! Takes: maps of every layer. Gives: edges between residual nodes. Departs: none known. Cost: O(layers · n² · heads).
+
+use super::{Edge, FlowGraph, FlowInput, Method, Node, Part};
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Params};
+use crate::score::{all_head_means, augment};
+
+static INFO: Info = Info {
+    id: "rollout_graph",
+    title: "Rollout graph",
+    summary: "Draws the attention of every layer, residual included, as edges between tokens.",
+    kind: Kind::Flow,
+    paper: Some(Paper {
+        title: "Quantifying Attention Flow in Transformers",
+        authors: "Abnar, Zuidema",
+        year: 2020,
+        arxiv: "2005.00928",
+    }),
+    departs: "none known",
+    needs: &[Need::Attention],
+    params: &[],
+};
+
+pub(super) struct RolloutGraph;
+
+impl Method for RolloutGraph {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn graph(&self, input: &FlowInput, params: &Params, ctx: &Ctx) -> Result<FlowGraph> {
+        INFO.check(params)?;
+        let means = all_head_means(input.trace, input.tower, ctx)?;
+        let n = means.first().map_or(0, |m| m.shape()[0]);
+        let mut edges = Vec::new();
+        for (layer, mean) in means.iter().enumerate() {
+            for (i, &weight) in augment(mean, true).iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                let node =
+                    |level: usize, token: usize| Node { level: level as u32, part: Part::Resid, token: token as u32 };
+                edges.push(Edge { from: node(layer, i % n), to: node(layer + 1, i / n), weight: weight as f32 });
+            }
+        }
+        edges.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.to.cmp(&b.to)).then(a.from.cmp(&b.from)));
+        Ok(FlowGraph { n_layers: means.len(), n_tokens: n, edges, unit: "share of what arrives" })
+    }
+}

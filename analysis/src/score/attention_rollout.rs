@@ -1,0 +1,105 @@
+//! Attention rollout: products of residual-augmented head means give each input's share in a node.
+//!
+//! Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
+//! Takes: maps of every layer. Gives: a share per token. Departs: none known. Cost: O(layers · n³).
+
+use super::{Method, ScoreInput, Scores, maps};
+use crate::Result;
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
+
+const RESIDUAL: Param = Param::Toggle {
+    key: "add_residual",
+    doc: "Add the residual connection (identity) and renormalise rows",
+    default: true,
+};
+
+pub(super) const PAPER: Paper = Paper {
+    title: "Quantifying Attention Flow in Transformers",
+    authors: "Abnar, Zuidema",
+    year: 2020,
+    arxiv: "2005.00928",
+};
+
+static INFO: Info = Info {
+    id: "attention_rollout",
+    title: "Attention rollout",
+    summary: "Multiplies the layers' attention maps, residual included, into shares of the inputs.",
+    kind: Kind::Score,
+    paper: Some(PAPER),
+    departs: "none known",
+    needs: &[Need::Attention],
+    params: &[RESIDUAL],
+};
+
+pub(super) struct AttentionRollout;
+
+/// `(A + I)` with rows that sum to 1; with `residual` false, `A` itself.
+pub fn augment(map: &Array, residual: bool) -> Vec<f64> {
+    let n = map.shape()[0];
+    let mut out: Vec<f64> = map.data().iter().map(|&x| f64::from(x)).collect();
+    if residual {
+        for (i, row) in out.chunks_mut(n.max(1)).enumerate() {
+            row[i] += 1.0;
+            let sum: f64 = row.iter().sum();
+            row.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+    out
+}
+
+/// `R_1 = B_1`, `R_l = B_l R_{l-1}`: per layer `[n, n]`, row i holds the shares of the inputs in node (l, i).
+pub fn rollout(maps: &[Vec<f64>], n: usize) -> Vec<Vec<f64>> {
+    let mut out: Vec<Vec<f64>> = Vec::new();
+    for b in maps {
+        let next = match out.last() {
+            None => b.clone(),
+            Some(r) => {
+                let mut next = vec![0.0; n * n];
+                for i in 0..n {
+                    for k in 0..n {
+                        let w = b[i * n + k];
+                        for j in 0..n {
+                            next[i * n + j] += w * r[k * n + j];
+                        }
+                    }
+                }
+                next
+            }
+        };
+        out.push(next);
+    }
+    out
+}
+
+impl Method for AttentionRollout {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+        INFO.check(params)?;
+        let means = maps::all_head_means(input.trace, input.tower, ctx)?;
+        let n = means.first().map_or(0, |m| m.shape()[0]);
+        let target = maps::target(input.target, n)?;
+        let augmented: Vec<_> = means.iter().map(|m| augment(m, params.toggle(&RESIDUAL))).collect();
+        let row = |r: &Vec<f64>| r[target * n..(target + 1) * n].iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let layers: Vec<Vec<f32>> = rollout(&augmented, n).iter().map(row).collect();
+        let values = layers.last().into_iter().flatten().map(|&v| Some(v)).collect();
+        Ok(Scores { values, unit: "share of the input", signed: false, layers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_layers_of_two_tokens_by_hand() {
+        // A = [[1,0],[1,0]]: B = [[1,0],[.5,.5]], B·B = [[1,0],[.75,.25]].
+        let b = augment(&Array::new([2, 2], vec![1.0, 0.0, 1.0, 0.0]).unwrap(), true);
+        assert_eq!(b, [1.0, 0.0, 0.5, 0.5]);
+        assert_eq!(rollout(&[b.clone(), b], 2)[1], [1.0, 0.0, 0.75, 0.25]);
+    }
+}

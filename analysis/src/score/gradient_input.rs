@@ -1,0 +1,76 @@
+//! Gradient × input: how the log-probability of the explained prediction changes along each token embedding.
+//!
+//! Source: Simonyan et al. 2014, arXiv 1312.6034 (gradients); Shrikumar et al. 2017, arXiv 1605.01713 (times input).
+//! Takes: the model. Gives: nats per token. Departs: none known. Cost: one pass and its backward pass.
+
+use super::{Method, ScoreInput, Scores, maps};
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::model::{Input, LogitRows};
+use crate::run::argmax;
+use crate::trace::NoTap;
+use crate::{Error, Result};
+use candle_core::{D, Var};
+
+const KIND: Param = Param::Choice {
+    key: "kind",
+    doc: "What is read from the gradient",
+    options: &["gradient_x_input", "gradient_norm"],
+};
+const OUTPUT: Param =
+    Param::Choice { key: "output", doc: "What is differentiated", options: &["log_probability", "logit"] };
+
+static INFO: Info = Info {
+    id: "gradient_input",
+    title: "Gradient × input",
+    summary: "Differentiates the most probable prediction by each token's embedding.",
+    kind: Kind::Score,
+    paper: Some(Paper {
+        title: "Learning Important Features Through Propagating Activation Differences",
+        authors: "Shrikumar et al.",
+        year: 2017,
+        arxiv: "1605.01713",
+    }),
+    departs: "none known",
+    needs: &[Need::Gradients, Need::Logits],
+    params: &[KIND, OUTPUT],
+};
+
+pub(super) struct GradientInput;
+
+impl Method for GradientInput {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+        INFO.check(params)?;
+        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
+        let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        let tokens = &input.trace.tower(input.tower)?.tokens;
+        let ids: Vec<u32> = tokens.iter().filter_map(|t| t.id).collect();
+        if ids.len() != tokens.len() {
+            return Err(need("a text run"));
+        }
+        let target = maps::target(input.target, ids.len())?;
+        let embeds = Var::from_tensor(&model.embed(&ids)?)?;
+        let mut request =
+            Input { ids, embeds: Some(embeds.as_tensor().clone()), logits: Some(LogitRows::All), ..Input::default() };
+        let out = model.forward(&mut request, &mut NoTap, ctx)?;
+        let logits = out.logits.ok_or_else(|| need("logits of a language model"))?.narrow(0, target, 1)?;
+        let best = argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?)
+            .ok_or_else(|| Error::invalid("the logits are not finite"))?;
+        let mut value = logits.narrow(1, best, 1)?;
+        if params.choice(&OUTPUT) == "log_probability" {
+            let max = logits.detach().max_keepdim(D::Minus1)?;
+            let lse = (logits.broadcast_sub(&max)?.exp()?.sum_keepdim(D::Minus1)?.log()? + max)?;
+            value = (value - lse)?;
+        }
+        let grads = value.sum_all()?.backward()?;
+        let grad = grads.get(&embeds).ok_or_else(|| need("gradients"))?;
+        let norm = params.choice(&KIND) == "gradient_norm";
+        let per_token = if norm { grad.sqr()?.sum(1)?.sqrt()? } else { (grad * embeds.as_tensor())?.sum(1)? };
+        let values = per_token.to_vec1::<f32>()?.into_iter().map(Some).collect();
+        Ok(Scores { values, unit: if norm { "nats per unit" } else { "nats" }, signed: !norm, layers: Vec::new() })
+    }
+}

@@ -1,0 +1,45 @@
+//! Head means of attention maps, which several scores start from.
+
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::passes::attention_map;
+use crate::trace::{Tower, Trace};
+use crate::{Error, Result};
+
+/// The mean over heads of one layer's maps, `[n, n]`.
+pub fn head_mean(trace: &Trace, tower: Tower, layer: usize) -> Result<Array> {
+    let rule = trace.tower(tower)?.attention.get(layer);
+    let heads = rule.ok_or_else(|| Error::invalid(format!("there is no layer {layer} in this run")))?.n_heads;
+    let mut sum = attention_map::of_trace(trace, tower, 0, layer, 0)?;
+    for head in 1..heads {
+        let map = attention_map::of_trace(trace, tower, 0, layer, head)?;
+        sum.data_mut().iter_mut().zip(map.data()).for_each(|(a, b)| *a += b);
+    }
+    sum.data_mut().iter_mut().for_each(|a| *a /= heads as f32);
+    Ok(sum)
+}
+
+/// Head means of every layer, `[layers][n, n]`. Errors if rows were pruned or merged between layers, because
+/// maps of different tokens do not multiply.
+pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Array>> {
+    let n_layers = trace.tower(tower)?.attention.len();
+    let mut out: Vec<Array> = Vec::new();
+    for layer in 0..n_layers {
+        ctx.step(layer, n_layers)?;
+        let map = head_mean(trace, tower, layer)?;
+        if out.first().is_some_and(|f| f.shape() != map.shape()) {
+            return Err(Error::invalid("the run was reduced between layers; choose the full run"));
+        }
+        out.push(map);
+    }
+    Ok(out)
+}
+
+/// The target's row, or the last one. Errors if it is outside the run.
+pub(super) fn target(target: Option<usize>, n: usize) -> Result<usize> {
+    match target {
+        Some(t) if t < n => Ok(t),
+        Some(t) => Err(Error::invalid(format!("token {t} is not in this run of {n} tokens"))),
+        None => n.checked_sub(1).ok_or_else(|| Error::invalid("the run has no tokens")),
+    }
+}

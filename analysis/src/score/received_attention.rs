@@ -1,0 +1,90 @@
+//! How much attention each token gets: column means of the maps over queries and heads.
+//!
+//! Source: plain baseline. Takes: queries and keys of a layer. Gives: a share per token.
+//! Departs: none known. Cost: O(heads · n² · width).
+
+use super::{Method, ScoreInput, Scores, maps};
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Param, Params};
+
+const LAYER: Param =
+    Param::Count { key: "layer", doc: "Layer to read; -1 is the mean of all", min: -1, max: 1000, default: -1 };
+const ROW: Param =
+    Param::Toggle { key: "target_row", doc: "Only the row of the explained token instead of all rows", default: false };
+const FAIR: Param =
+    Param::Toggle { key: "fair", doc: "Divide by the number of rows that can see the token", default: true };
+const NO_SINK: Param = Param::Toggle {
+    key: "drop_first",
+    doc: "Leave out the first token, which often only collects attention",
+    default: false,
+};
+
+static INFO: Info = Info {
+    id: "received_attention",
+    title: "Received attention",
+    summary: "Averages the attention that each token gets from the others.",
+    kind: Kind::Score,
+    paper: None,
+    departs: "none known",
+    needs: &[Need::Attention],
+    params: &[LAYER, ROW, FAIR, NO_SINK],
+};
+
+pub(super) struct ReceivedAttention;
+
+impl Method for ReceivedAttention {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+        INFO.check(params)?;
+        let tower = input.trace.tower(input.tower)?;
+        let layers: Vec<usize> = match params.count(&LAYER) {
+            -1 => (0..tower.attention.len()).collect(),
+            l => vec![l as usize],
+        };
+        let n_tokens = tower.tokens.len();
+        let mut per_layer = Vec::new();
+        let mut values = vec![None; n_tokens];
+        for (i, &layer) in layers.iter().enumerate() {
+            ctx.step(i, layers.len())?;
+            let map = maps::head_mean(input.trace, input.tower, layer)?;
+            let rows = &input.trace.get(input.tower, layer, crate::trace::Site::Q)?.rows;
+            let n = rows.len();
+            let mut got = vec![0f64; n];
+            if params.toggle(&ROW) {
+                let target = maps::target(input.target, n_tokens)?;
+                if let Some(r) = rows.row_of(target) {
+                    map.row(r).iter().zip(&mut got).for_each(|(a, g)| *g = f64::from(*a));
+                }
+            } else {
+                for (j, g) in got.iter_mut().enumerate() {
+                    let seen: Vec<f64> = (0..n)
+                        .filter(|&q| {
+                            !params.toggle(&FAIR)
+                                || tower.attention[layer].mask.allows(q, rows.positions[q], j, rows.positions[j])
+                        })
+                        .map(|q| f64::from(map.row(q)[j]))
+                        .collect();
+                    *g = seen.iter().sum::<f64>() / seen.len().max(1) as f64;
+                }
+            }
+            if params.toggle(&NO_SINK) && n > 1 {
+                got[0] = 0.0;
+                let sum: f64 = got.iter().sum();
+                got.iter_mut().for_each(|g| *g /= sum.max(f64::MIN_POSITIVE));
+            }
+            let got: Vec<f32> = got.iter().map(|&g| g as f32).collect();
+            let by_token = rows.to_tokens(&got, n_tokens);
+            for (v, b) in values.iter_mut().zip(&by_token) {
+                if let Some(b) = b {
+                    *v = Some(v.unwrap_or(0.0) + b / layers.len() as f32);
+                }
+            }
+            per_layer.push(by_token.into_iter().map(|v| v.unwrap_or(0.0)).collect());
+        }
+        Ok(Scores { values, unit: "share of attention", signed: false, layers: per_layer })
+    }
+}

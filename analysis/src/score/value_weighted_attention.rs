@@ -1,0 +1,83 @@
+//! Received attention, weighted by how much a token's value can move the stream.
+//!
+//! Source: plain baseline after Kobayashi et al. 2020, "Attention is Not Only a Weight", arXiv 2004.10102.
+//! Takes: maps, values, output projection. Gives: per token, received attention times the norm of its value
+//! vector through the output projection, per head, then summed. Departs: none known. Cost: O(heads · n² · width).
+
+use super::{Method, ScoreInput, Scores};
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::passes::attention_map;
+use crate::trace::Site;
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+const LAYER: Param =
+    Param::Count { key: "layer", doc: "Layer to read; -1 is the mean of all", min: -1, max: 1000, default: -1 };
+
+static INFO: Info = Info {
+    id: "value_weighted_attention",
+    title: "Value-weighted attention",
+    summary: "Weighs received attention by the size of what each token passes on.",
+    kind: Kind::Score,
+    paper: Some(Paper {
+        title: "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms",
+        authors: "Kobayashi et al.",
+        year: 2020,
+        arxiv: "2004.10102",
+    }),
+    departs: "the paper norms each weighted vector; here norms are summed over heads as a baseline",
+    needs: &[Need::Attention, Need::Values],
+    params: &[LAYER],
+};
+
+pub(super) struct ValueWeightedAttention;
+
+impl Method for ValueWeightedAttention {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+        INFO.check(params)?;
+        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
+        let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        let tower = input.trace.tower(input.tower)?;
+        let n_tokens = tower.tokens.len();
+        let layers: Vec<usize> = match params.count(&LAYER) {
+            -1 => (0..tower.attention.len()).collect(),
+            l => vec![l as usize],
+        };
+        let mut values = vec![None; n_tokens];
+        let mut per_layer = Vec::new();
+        for (i, &layer) in layers.iter().enumerate() {
+            ctx.step(i, layers.len())?;
+            let rule =
+                tower.attention.get(layer).ok_or_else(|| Error::invalid(format!("there is no layer {layer}")))?;
+            let v = input.trace.get(input.tower, layer, Site::V)?;
+            let [_, n, _] = v.array.dims("values")?;
+            let v_tensor = Tensor::from_slice(v.array.data(), v.array.shape().to_vec(), model.device())?;
+            let o = model.output_projection(input.tower, layer)?;
+            let mut got = vec![0f64; n];
+            for head in 0..rule.n_heads {
+                let group = head / (rule.n_heads / rule.n_kv_heads);
+                let moved = v_tensor.get(group)?.matmul(&o.get(head)?)?;
+                let norms = moved.sqr()?.sum(1)?.sqrt()?.to_vec1::<f32>()?;
+                let map = attention_map::of_trace(input.trace, input.tower, 0, layer, head)?;
+                for (j, g) in got.iter_mut().enumerate() {
+                    let received: f64 = (0..n).map(|q| f64::from(map.row(q)[j])).sum::<f64>() / n.max(1) as f64;
+                    *g += received * f64::from(norms[j]);
+                }
+            }
+            let got: Vec<f32> = got.iter().map(|&g| g as f32).collect();
+            let by_token = v.rows.to_tokens(&got, n_tokens);
+            for (value, b) in values.iter_mut().zip(&by_token) {
+                if let Some(b) = b {
+                    *value = Some(value.unwrap_or(0.0) + b / layers.len() as f32);
+                }
+            }
+            per_layer.push(by_token.into_iter().map(|v| v.unwrap_or(0.0)).collect());
+        }
+        Ok(Scores { values, unit: "attention × value norm", signed: false, layers: per_layer })
+    }
+}
