@@ -44,6 +44,9 @@ pub fn tensors(path: &Path) -> BTreeMap<String, Values> {
             safetensors::Dtype::I64 => {
                 (d.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(), true)
             }
+            safetensors::Dtype::I32 => {
+                (d.as_chunks::<4>().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect(), true)
+            }
             other => panic!("{other:?} in a fixture"),
         };
         Values { shape: view.shape().to_vec(), values, whole }
