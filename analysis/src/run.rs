@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::model::{Input, KvCache, LogitRows, Model};
+use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
 use crate::token::{Source, Token, TokenKind};
 use crate::tokenize::Tokenizer;
 use crate::trace::{Capture, CaptureSpec, NoTap, Site, Tap, Tower, TowerTrace, Trace};
@@ -20,6 +20,8 @@ pub struct RunRequest {
     pub ids: Option<Vec<u32>>,
     /// Segment ids that go with `ids`.
     pub token_types: Option<Vec<u32>>,
+    /// The image, as the model's processor made it; placeholders are already in the text.
+    pub image: Option<ImageInput>,
     /// Tokens to continue with, each the most probable one.
     pub greedy: usize,
 }
@@ -108,6 +110,7 @@ pub fn run_with(
     let mut input = Input {
         ids,
         token_types: types,
+        image: request.image.clone(),
         cache: generate.then_some(&mut cache),
         logits: Some(logits),
         ..Input::default()
@@ -118,6 +121,7 @@ pub fn run_with(
         architecture: info.architecture.clone(),
         fingerprint: info.fingerprint.clone(),
         text: request.prompt.clone().unwrap_or_default(),
+        image_size: request.image.as_ref().map(|i| i.original).filter(|s| *s != (0, 0)),
         arrays: capture.arrays,
         logit_rows: std::mem::take(&mut out.logit_rows),
         ..Trace::default()
@@ -128,7 +132,7 @@ pub fn run_with(
         trace.towers.insert(
             tower,
             TowerTrace {
-                tokens: if tower == Tower::Text && own.is_empty() { tokens.clone() } else { own },
+                tokens: if tower == Tower::Text { with_image_tokens(&tokens, own) } else { own },
                 n_layers: t.n_layers,
                 width: t.width,
                 attention: run.attention,
@@ -152,6 +156,18 @@ pub fn run_with(
     }
     trace.notes = ctx.notes();
     Ok(trace)
+}
+
+/// The tokenizer's tokens, with name and rectangle where the model says that one stands for a part of the image.
+fn with_image_tokens(tokens: &[Token], own: Vec<Token>) -> Vec<Token> {
+    if own.is_empty() {
+        return tokens.to_vec();
+    }
+    let merge = |(i, o): (usize, Token)| match tokens.get(i) {
+        Some(t) if o.kind != TokenKind::Image => t.clone(),
+        _ => o,
+    };
+    own.into_iter().enumerate().map(merge).collect()
 }
 
 /// Most probable token after token, from the logits `[1, vocab]` of the last row. Gives the ids and the
@@ -204,6 +220,9 @@ fn tokens_of(tokenizer: Option<&Tokenizer>, request: &RunRequest) -> Result<Toke
         return Ok((tokens, ids.clone(), request.token_types.clone()));
     }
     let Some(prompt) = &request.prompt else {
+        if request.image.is_some() {
+            return Ok((Vec::new(), Vec::new(), None));
+        }
         return Err(Error::invalid("there is no input; give a prompt or token ids"));
     };
     let Some(t) = tokenizer else {

@@ -145,6 +145,35 @@ pub struct ImageInput {
     pub original: (u32, u32),
 }
 
+/// The largest file of pixel values that is read, in bytes.
+const MAX_PIXEL_BYTES: u64 = 1 << 30;
+
+impl ImageInput {
+    /// An image that was processed elsewhere: the f32 tensor `pixel_values` of a safetensors file,
+    /// `[channels, height, width]` or `[tiles, channels, height, width]`. Rectangles are in its own pixels.
+    pub fn from_pixel_values(path: &Path) -> Result<Self> {
+        let bad = |what: String| Error::file(path, what, "give a safetensors file with f32 pixel_values");
+        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        if size > MAX_PIXEL_BYTES {
+            return Err(bad(format!("{} MB of pixel values is too much", size >> 20)));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let file =
+            safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("damaged safetensors: {e}")))?;
+        let t = file.tensor("pixel_values").map_err(|_| bad("the file has no pixel_values".into()))?;
+        let shape = t.shape().to_vec();
+        if t.dtype() != safetensors::Dtype::F32 || !matches!(shape.len(), 3 | 4) || shape.contains(&0) {
+            return Err(bad(format!("pixel_values is {:?} {shape:?}", t.dtype())));
+        }
+        let x = Tensor::from_raw_buffer(t.data(), candle_core::DType::F32, &shape, &Device::Cpu)?;
+        let tiles =
+            if shape.len() == 3 { vec![x] } else { (0..shape[0]).map(|i| x.get(i)).collect::<Result<_, _>>()? };
+        let (h, w) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+        let rects = vec![[0.0, 0.0, w as f32, h as f32]; tiles.len()];
+        Ok(Self { tiles, rects, layout: (1, 1), original: (0, 0) })
+    }
+}
+
 /// What one forward pass is given.
 #[derive(Default)]
 pub struct Input<'a> {

@@ -1,6 +1,6 @@
 //! A trace under the tensor names of `transformers`, so that Python users can compare.
 
-use super::{Site, Tower, Trace};
+use super::{Site, Tower, TowerTrace, Trace};
 use crate::Result;
 use crate::array::Array;
 use crate::passes::attention_map;
@@ -21,46 +21,10 @@ pub enum Named {
 pub fn to_transformers(trace: &Trace) -> Result<Vec<(String, Named)>> {
     let mut out = Vec::new();
     for (&tower, run) in &trace.towers {
-        // Two towers need a prefix each; one stands alone.
-        let prefix = match (trace.towers.len(), tower) {
-            (1, _) => "",
-            (_, Tower::Text) => "text_",
-            (_, Tower::Vision) => "vision_",
-        };
-        let n = run.n_layers;
-        let mut put = |name: String, site: Site, layer: usize| {
-            if let Ok(e) = trace.get(tower, layer, site) {
-                out.push((format!("{prefix}{name}"), Named::Float(e.array.as_ref().clone())));
-            }
-        };
-        for i in 0..n {
-            put(format!("hidden_states_{i}"), Site::ResidPre, i);
-            put(format!("q_{i}"), Site::Q, i);
-            put(format!("k_{i}"), Site::K, i);
-            put(format!("v_{i}"), Site::V, i);
-        }
-        put(format!("hidden_states_{n}"), Site::Final, n);
-        put("last_layer_output".into(), Site::ResidPost, n.saturating_sub(1));
-        put("logits".into(), Site::Logits, n);
-        for i in 0..n {
-            if trace.get(tower, i, Site::Q).is_err() || trace.get(tower, i, Site::K).is_err() {
-                continue;
-            }
-            let heads = run.attention[i].n_heads;
-            let mut data = Vec::new();
-            let mut shape = vec![heads];
-            for head in 0..heads {
-                let map = attention_map::of_trace(trace, tower, 0, i, head)?;
-                shape.truncate(1);
-                shape.extend_from_slice(map.shape());
-                data.extend(map.into_data());
-            }
-            out.push((format!("{prefix}attentions_{i}"), Named::Float(Array::new(shape, data)?)));
-        }
-        let ids: Vec<i64> = run.tokens.iter().filter_map(|t| t.id.map(i64::from)).collect();
-        if tower == Tower::Text && !ids.is_empty() {
-            out.push(("input_ids".into(), Named::Int(ids)));
-        }
+        put_tower(trace, tower, run, &mut out)?;
+    }
+    if let Ok(e) = trace.get(Tower::Text, 0, Site::Features) {
+        out.push(("image_features".into(), Named::Float(e.array.as_ref().clone())));
     }
     for (name, array) in &trace.extras {
         out.push((name.clone(), Named::Float(array.clone())));
@@ -69,4 +33,81 @@ pub fn to_transformers(trace: &Trace) -> Result<Vec<(String, Named)>> {
         out.push(("greedy_ids".into(), Named::Int(trace.continuation.iter().map(|&i| i64::from(i)).collect())));
     }
     Ok(out)
+}
+
+/// The arrays of one tower.
+///
+/// Prefixes: none where a tower stands alone, and for the language model of a vision-language model. Models
+/// that cut an image into tiles have the tile axis first.
+fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(String, Named)>) -> Result<()> {
+    let dual = trace.architecture.starts_with("CLIP");
+    let prefix = match (trace.towers.len(), tower) {
+        (1, _) => "",
+        (_, Tower::Text) if dual => "text_",
+        (_, Tower::Text) => "",
+        (_, Tower::Vision) => "vision_",
+    };
+    let idefics = ["SmolVLM", "Idefics3"].iter().any(|a| trace.architecture.starts_with(a));
+    let tiled = tower == Tower::Vision && (run.n_tiles > 1 || idefics);
+    let n = run.n_layers;
+    let mut put = |name: String, site: Site, layer: usize| -> Result<()> {
+        let tiles: Vec<Array> = (0..if tiled { run.n_tiles } else { 1 })
+            .map_while(|t| trace.get_tile(tower, t, layer, site).ok().map(|e| e.array.as_ref().clone()))
+            .collect();
+        if let Some(a) = stack(tiles, tiled)? {
+            out.push((format!("{prefix}{name}"), Named::Float(a)));
+        }
+        Ok(())
+    };
+    for i in 0..n {
+        put(format!("hidden_states_{i}"), Site::ResidPre, i)?;
+        put(format!("q_{i}"), Site::Q, i)?;
+        put(format!("k_{i}"), Site::K, i)?;
+        put(format!("v_{i}"), Site::V, i)?;
+    }
+    // Encoders of images, and CLIP's of texts, give their last hidden state without the final norm.
+    if tower == Tower::Vision || dual {
+        put(format!("hidden_states_{n}"), Site::ResidPost, n.saturating_sub(1))?;
+    } else {
+        put(format!("hidden_states_{n}"), Site::Final, n)?;
+    }
+    put("last_layer_output".into(), Site::ResidPost, n.saturating_sub(1))?;
+    if tower == Tower::Text {
+        put("logits".into(), Site::Logits, n)?;
+    } else if let Ok(e) = trace.get(tower, n, Site::Logits) {
+        // A classifier has one row of logits, and transformers has no axis for it.
+        out.push(("logits".into(), Named::Float(Array::new([e.array.data().len()], e.array.data().to_vec())?)));
+    }
+    for i in 0..n {
+        let mut maps = Vec::new();
+        for tile in 0..if tiled { run.n_tiles } else { 1 } {
+            if trace.get_tile(tower, tile, i, Site::Q).is_err() || trace.get_tile(tower, tile, i, Site::K).is_err() {
+                break;
+            }
+            let heads = run.attention.get(i).map_or(0, |a| a.n_heads);
+            let heads = (0..heads).map(|h| attention_map::of_trace(trace, tower, tile, i, h));
+            maps.extend(stack(heads.collect::<Result<_>>()?, true)?);
+        }
+        if let Some(a) = stack(maps, tiled)? {
+            out.push((format!("{prefix}attentions_{i}"), Named::Float(a)));
+        }
+    }
+    let ids: Vec<i64> = run.tokens.iter().filter_map(|t| t.id.map(i64::from)).collect();
+    if tower == Tower::Text && !ids.is_empty() {
+        out.push(("input_ids".into(), Named::Int(ids)));
+    }
+    Ok(())
+}
+
+/// Arrays of one shape along a new first axis, or the only one as it is; `None` if there are none or they differ.
+fn stack(arrays: Vec<Array>, axis: bool) -> Result<Option<Array>> {
+    let Some(first) = arrays.first() else { return Ok(None) };
+    if !axis {
+        return Ok(arrays.into_iter().next());
+    }
+    let shape: Vec<usize> = std::iter::once(arrays.len()).chain(first.shape().iter().copied()).collect();
+    if arrays.iter().any(|a| a.shape() != &shape[1..]) {
+        return Ok(None);
+    }
+    Ok(Some(Array::new(shape, arrays.into_iter().flat_map(Array::into_data).collect())?))
 }

@@ -4,6 +4,7 @@ use super::common;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::model::ImageInput;
 use tokenscope_analysis::run::{RunRequest, run as run_model};
 use tokenscope_analysis::trace::{CaptureSpec, Named, Site, to_transformers, write_tensors, write_trace};
 
@@ -22,6 +23,9 @@ pub struct Args {
     /// JSON file {"input_ids": [...], "token_type_ids": [...]} instead of a text
     #[arg(long, conflicts_with = "prompt")]
     ids: Option<PathBuf>,
+    /// Safetensors file whose `pixel_values` ([3, h, w] or [tiles, 3, h, w]) are the image, already processed
+    #[arg(long)]
+    pixel_values: Option<PathBuf>,
     /// Sites to keep, comma-separated (resid_pre,q,k,v,z,attn_out,resid_mid,mlp_out,resid_post,final,logits); default: what the views need
     #[arg(long, value_delimiter = ',')]
     sites: Vec<String>,
@@ -53,6 +57,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if request.ids.is_none() {
             bail!("the file has no input_ids: {}", path.display());
         }
+    }
+    if let Some(path) = &args.pixel_values {
+        request.image = Some(ImageInput::from_pixel_values(path)?);
     }
     let spec = spec(&args.sites)?;
     let ctx = Ctx::default();
