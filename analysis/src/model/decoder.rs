@@ -29,7 +29,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     #[expect(clippy::too_many_arguments, reason = "the parts of a model, each of another type")]
-    pub(super) fn new(
+    pub(super) fn boxed(
         w: &Weights,
         embed: Tensor,
         positions: Positions,

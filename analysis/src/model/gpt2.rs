@@ -64,7 +64,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let head = if tied { embed.clone() } else { root.get("lm_head.weight", &[vocab, d])? };
     let positions = s.get("wpe.weight", &[max, d])?;
     let norm = Norm::layer(&s.sub("ln_f"), d, eps)?;
-    Decoder::new(
+    Decoder::boxed(
         w,
         embed,
         Positions::Learned(positions),
