@@ -1,0 +1,187 @@
+//! Image and vision-language models against `transformers`, and what a reduction does inside them.
+
+use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tokenscope_analysis::model::{ImageInput, Input, Model, load};
+use tokenscope_analysis::prune::{Cut, Plan, Pruner, Stage};
+use tokenscope_analysis::run::{RunRequest, run, run_with};
+use tokenscope_analysis::token::{Source, TokenKind};
+use tokenscope_analysis::trace::{CaptureSpec, Named, NoTap, Regroup, Site, Tower, to_transformers};
+use tokenscope_analysis::{Ctx, Result};
+use tokenscope_tests::{close, golden, json, tensors};
+
+const INPUTS: &[&str] =
+    &["input_ids", "attention_mask", "pixel_values", "pixel_values_torchvision", "pixel_attention_mask"];
+
+/// The tolerance that meta.json states for a tensor of this name.
+fn tolerance(meta: &serde_json::Value, name: &str) -> f64 {
+    let name = name.trim_start_matches("vision_").trim_start_matches("text_");
+    let group = if name.contains("attentions_") {
+        "attentions"
+    } else if ["hidden_states_", "last_layer_output", "image_features"].iter().any(|p| name.contains(p)) {
+        "hidden_states"
+    } else if ["q_", "k_", "v_"].iter().any(|p| name.starts_with(p)) {
+        "qkv"
+    } else {
+        "outputs"
+    };
+    let group = &meta["tolerances"][group];
+    let own = if group.is_null() { &meta["tolerances"]["outputs"] } else { group };
+    own["atol_f32_cpu"].as_f64().expect("meta.json states tolerances")
+}
+
+fn request(expected: &Path) -> RunRequest {
+    let want = tensors(expected);
+    RunRequest {
+        ids: want.get("input_ids").map(|v| v.values.iter().map(|&x| x as u32).collect()),
+        image: Some(ImageInput::from_pixel_values(expected).unwrap()),
+        greedy: want.get("greedy_ids").map_or(0, |v| v.values.len()),
+        ..RunRequest::default()
+    }
+}
+
+fn check_forward(model_dir: &Path, fixture: &Path, file: &str) {
+    let expected = fixture.join(file);
+    let (want, meta) = (tensors(&expected), json(&fixture.join("meta.json")));
+    let model = load(model_dir, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", model_dir.display()));
+    let trace = run(model.as_ref(), None, &request(&expected), &CaptureSpec::views(), &Ctx::default()).unwrap();
+    let got: BTreeMap<String, Named> = to_transformers(&trace).unwrap().into_iter().collect();
+    let mut problems = Vec::new();
+    for (name, w) in want.iter().filter(|(n, _)| !INPUTS.contains(&n.as_str())) {
+        let (shape, values) = match got.get(name) {
+            None => {
+                problems.push(format!("{name}: missing"));
+                continue;
+            }
+            Some(Named::Float(a)) => (a.shape().to_vec(), a.data().iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+            Some(Named::Int(v)) => (vec![v.len()], v.iter().map(|&x| x as f64).collect()),
+        };
+        assert_eq!(shape, w.shape, "{name}");
+        let atol = if w.whole { 0.0 } else { tolerance(&meta, name) };
+        problems.extend(close(name, &values, &w.values, atol).err());
+    }
+    assert!(problems.is_empty(), "{}: {problems:#?}", model_dir.display());
+}
+
+/// As saved, with the configuration of transformers 4, and with the tensor names of hub checkpoints.
+fn check(name: &str) {
+    let dir = golden().join("models").join(name);
+    check_forward(&dir, &dir, "expected.safetensors");
+    let legacy = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join("config.legacy.json"), legacy.path().join("config.json")).unwrap();
+    std::fs::copy(dir.join("model.safetensors"), legacy.path().join("model.safetensors")).unwrap();
+    check_forward(legacy.path(), &dir, "expected.safetensors");
+    if dir.join("hub_layout").is_dir() {
+        check_forward(&dir.join("hub_layout"), &dir, "expected.safetensors");
+    }
+}
+
+#[test]
+fn vit() {
+    check("vit");
+}
+
+#[test]
+fn clip() {
+    check("clip");
+}
+
+#[test]
+fn siglip() {
+    check("siglip_vision");
+}
+
+#[test]
+fn dinov2_at_three_sizes() {
+    check("dinov2");
+    let dir = golden().join("models/dinov2");
+    check_forward(&dir, &dir, "expected_native.safetensors");
+    check_forward(&dir, &dir, "expected_wide.safetensors");
+}
+
+#[test]
+fn dinov2_with_registers() {
+    check("dinov2_registers");
+}
+
+#[test]
+fn llava() {
+    check("llava");
+}
+
+#[test]
+fn smolvlm() {
+    check("smolvlm");
+}
+
+#[test]
+fn merged_patches_of_a_vit_keep_their_tokens() -> Result<()> {
+    let dir = golden().join("models/vit");
+    let model = load(&dir, &Device::Cpu)?;
+    // Rows 1 and 2 become one; 26 tokens, 25 rows.
+    let mut groups = vec![vec![(0, 1.0)], vec![(1, 0.5), (2, 0.5)]];
+    groups.extend((3..26).map(|r| vec![(r, 1.0)]));
+    let plan = Plan {
+        tower: Tower::Vision,
+        n_rows: 26,
+        cuts: vec![Cut { stage: Stage::Mid(0), regroup: Regroup { groups } }],
+        proportional_attention: true,
+        scores: vec![],
+    };
+    let request = request(&dir.join("expected.safetensors"));
+    let mut pruner = Pruner::new(&plan)?;
+    let trace = run_with(model.as_ref(), None, &request, &CaptureSpec::views(), &mut pruner, &Ctx::default())?;
+    let before = trace.get(Tower::Vision, 0, Site::ResidMid)?;
+    let after = trace.get(Tower::Vision, 1, Site::ResidPre)?;
+    assert_eq!((before.array.shape()[0], after.array.shape()[0]), (26, 25));
+    assert_eq!(after.rows.tokens[1], [1, 2]);
+    assert_eq!(after.rows.row_of(25), Some(24));
+    Ok(())
+}
+
+#[test]
+fn pruned_features_shorten_the_language_model() -> Result<()> {
+    let dir = golden().join("models/llava");
+    let model = load(&dir, &Device::Cpu)?;
+    let plan = Plan {
+        tower: Tower::Text,
+        n_rows: 16,
+        cuts: vec![Cut { stage: Stage::Features, regroup: Regroup::keep(&[0, 5, 15]) }],
+        proportional_attention: false,
+        scores: vec![],
+    };
+    let request = RunRequest { greedy: 0, ..request(&dir.join("expected.safetensors")) };
+    let ids = request.ids.clone().unwrap();
+    let first = ids.iter().position(|&i| Some(i) == model.image_token()).unwrap();
+    let mut pruner = Pruner::new(&plan)?;
+    let trace = run_with(model.as_ref(), None, &request, &CaptureSpec::views(), &mut pruner, &Ctx::default())?;
+    let e = trace.get(Tower::Text, 0, Site::ResidPre)?;
+    assert_eq!(e.array.shape()[0], 49 - 13);
+    assert_eq!(e.rows.positions, (0..36).collect::<Vec<_>>());
+    assert_eq!((e.rows.row_of(first + 5), e.rows.row_of(first + 1)), (Some(first + 1), None));
+    let text = trace.tower(Tower::Text)?;
+    assert_eq!(text.tokens.len(), 49);
+    assert_eq!(text.tokens[first].kind, TokenKind::Image);
+    assert_eq!(text.grids[0].first, first);
+    Ok(())
+}
+
+#[test]
+fn rectangles_are_in_pixels_of_the_original() -> Result<()> {
+    let model = load(&golden().join("models/vit"), &Device::Cpu)?;
+    // 5 x 5 patches over an original of 100 x 50 pixels: 20 x 10 each.
+    let image = ImageInput {
+        tiles: vec![Tensor::zeros((3, 40, 40), candle_core::DType::F32, &Device::Cpu)?],
+        rects: vec![[0.0, 0.0, 100.0, 50.0]],
+        layout: (1, 1),
+        original: (100, 50),
+    };
+    let mut input = Input { image: Some(image), ..Input::default() };
+    let out = Model::forward(model.as_ref(), &mut input, &mut NoTap, &Ctx::default())?;
+    let run = &out.towers[&Tower::Vision];
+    assert_eq!(run.tokens[0].kind, TokenKind::Special);
+    assert_eq!(run.tokens[1 + 5 + 2].source, Source::Rect { x: 40.0, y: 10.0, w: 20.0, h: 10.0 });
+    assert_eq!((run.grids[0].rows, run.grids[0].cols, run.grids[0].first), (5, 5, 1));
+    Ok(())
+}
