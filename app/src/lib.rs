@@ -1,6 +1,3 @@
-//! The shell of Tokenscope: window and command line over [`tokenscope_analysis`].
+//! The shell of Tokenscope over [`tokenscope_analysis`]: the command line.
 
-pub mod app;
 pub mod cli;
-pub mod paint;
-pub mod theme;

@@ -1,1 +1,0 @@
-//! Painters of bulk pictures on the GPU, each with a CPU twin.

@@ -1,1 +1,0 @@
-//! Colours, spacing, fonts: the only place that names a colour.
