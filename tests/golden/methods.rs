@@ -76,11 +76,7 @@ fn compare(path: &str, got: &Value, want: &Value, tol: (f64, f64), out: &mut Vec
             }
         }
         // A whole number may come as 3 or as 3.0.
-        Value::Number(n) => {
-            if got.as_f64() != n.as_f64() {
-                out.push(format!("{path}: {got} != {want}"));
-            }
-        }
+        Value::Number(n) if got.as_f64() == n.as_f64() => {}
         _ if got != want => out.push(format!("{path}: {got} != {want}")),
         _ => {}
     }

@@ -64,7 +64,12 @@ fn main() -> anyhow::Result<()> {
         Ok(out)
     };
     let (train, held_out) = (encode(&train)?, encode(&held_out)?);
-    println!("{} training tokens, {} held out, vocabulary {}", train.len(), held_out.len(), tokenizer.get_vocab_size(true));
+    println!(
+        "{} training tokens, {} held out, vocabulary {}",
+        train.len(),
+        held_out.len(),
+        tokenizer.get_vocab_size(true)
+    );
     let vocab = tokenizer.get_vocab_size(true);
     let shapes = [
         ("sample-lm", net::Shape { vocab, width: 128, heads: 4, kv_heads: 2, layers: 4, inner: 320 }),
@@ -92,11 +97,19 @@ struct Trained {
     held_out_accuracy: f32,
 }
 
-fn train_one(name: &str, shape: &net::Shape, train: &[u32], held_out: &[u32], steps: usize, seconds: u64) -> anyhow::Result<Trained> {
+fn train_one(
+    name: &str,
+    shape: &net::Shape,
+    train: &[u32],
+    held_out: &[u32],
+    steps: usize,
+    seconds: u64,
+) -> anyhow::Result<Trained> {
     let device = Device::Cpu;
     let vars = VarMap::new();
     let net = net::Net::new(shape, VarBuilder::from_varmap(&vars, DType::F32, &device), CONTEXT)?;
-    let mut optimizer = AdamW::new(vars.all_vars(), ParamsAdamW { lr: RATE, weight_decay: 0.05, ..Default::default() })?;
+    let mut optimizer =
+        AdamW::new(vars.all_vars(), ParamsAdamW { lr: RATE, weight_decay: 0.05, ..Default::default() })?;
     let mut rng = ChaCha8Rng::seed_from_u64(SEED + 2);
     let start = Instant::now();
     let mut done = 0;
@@ -114,7 +127,11 @@ fn train_one(name: &str, shape: &net::Shape, train: &[u32], held_out: &[u32], st
         optimizer.backward_step(&loss)?;
         done = step + 1;
         if step % 50 == 0 {
-            println!("{name} step {step} loss {:.3} after {:.0} s", loss.to_scalar::<f32>()?, start.elapsed().as_secs_f64());
+            println!(
+                "{name} step {step} loss {:.3} after {:.0} s",
+                loss.to_scalar::<f32>()?,
+                start.elapsed().as_secs_f64()
+            );
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -129,7 +146,8 @@ fn train_one(name: &str, shape: &net::Shape, train: &[u32], held_out: &[u32], st
 /// Inputs and next tokens, `[rows, CONTEXT]`.
 fn rows(tokens: &[u32], starts: &[usize], device: &Device) -> anyhow::Result<(Tensor, Tensor)> {
     let take = |shift: usize| -> anyhow::Result<Tensor> {
-        let flat: Vec<u32> = starts.iter().flat_map(|&s| tokens[s + shift..s + shift + CONTEXT].iter().copied()).collect();
+        let flat: Vec<u32> =
+            starts.iter().flat_map(|&s| tokens[s + shift..s + shift + CONTEXT].iter().copied()).collect();
         Ok(Tensor::from_vec(flat, (starts.len(), CONTEXT), device)?)
     };
     Ok((take(0)?, take(1)?))

@@ -111,7 +111,9 @@ impl Net {
         let s = &self.shape;
         let e = s.width / s.heads;
         let rep = s.heads / s.kv_heads;
-        let rms = |x: &Tensor, w: &Tensor| x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + EPS)?.sqrt()?)?.broadcast_mul(w);
+        let rms = |x: &Tensor, w: &Tensor| {
+            x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + EPS)?.sqrt()?)?.broadcast_mul(w)
+        };
         let mut x = self.embed.forward(ids)?;
         for l in &self.layers {
             let h = rms(&x, &l.norm1)?;

@@ -4,7 +4,8 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 const NAMES: &[&str] = &["Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kai", "Lea"];
-const THINGS: &[&str] = &["key", "book", "lamp", "apple", "drum", "kite", "map", "ring", "boat", "coin", "shell", "clock"];
+const THINGS: &[&str] =
+    &["key", "book", "lamp", "apple", "drum", "kite", "map", "ring", "boat", "coin", "shell", "clock"];
 const COLORS: &[&str] = &["red", "blue", "green", "yellow", "white", "black", "purple", "orange"];
 const PLACES: &[&str] = &["garden", "kitchen", "library", "station", "harbour", "market", "attic", "school"];
 const ANIMALS: &[&str] = &["cat", "dog", "fox", "owl", "hen", "goat", "crow", "hare"];
@@ -26,7 +27,9 @@ pub fn story(rng: &mut impl Rng) -> String {
             let ((a, b), (x, y)) = (two(NAMES, rng), two(THINGS, rng));
             let (p, q) = two(PLACES, rng);
             let (who, what, place) = if rng.random() { (a, x, p) } else { (b, y, q) };
-            format!("{a} left the {x} in the {p}. {b} left the {y} in the {q}. Later {who} looked for the {what} and found the {what} in the {place}.")
+            format!(
+                "{a} left the {x} in the {p}. {b} left the {y} in the {q}. Later {who} looked for the {what} and found the {what} in the {place}."
+            )
         }
         1 => {
             let ((a, b), (x, y)) = (two(THINGS, rng), two(COLORS, rng));
@@ -37,7 +40,11 @@ pub fn story(rng: &mut impl Rng) -> String {
             let (a, b) = (rng.random_range(0..10), rng.random_range(0..10));
             let name = pick(NAMES, rng);
             let thing = pick(THINGS, rng);
-            format!("{name} has {a} {thing}s and finds {b} more. {a} + {b} = {}. Now {name} has {} {thing}s.", a + b, a + b)
+            format!(
+                "{name} has {a} {thing}s and finds {b} more. {a} + {b} = {}. Now {name} has {} {thing}s.",
+                a + b,
+                a + b
+            )
         }
         3 => {
             let animals: Vec<&str> = ANIMALS.choose_multiple(rng, 3).copied().collect();

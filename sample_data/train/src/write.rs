@@ -38,7 +38,8 @@ pub fn train_tokenizer(texts: &[String]) -> anyhow::Result<Tokenizer> {
     t.train(&mut trainer, texts.iter()).map_err(fail)?;
     // The post-processor that adds <s> is easier said in the file's own form.
     let mut file: serde_json::Value = serde_json::from_str(&t.to_string(false).map_err(fail)?)?;
-    let piece = |p: &str| json!([{ "SpecialToken": { "id": BEGIN, "type_id": 0 } }, { "Sequence": { "id": p, "type_id": 0 } }]);
+    let piece =
+        |p: &str| json!([{ "SpecialToken": { "id": BEGIN, "type_id": 0 } }, { "Sequence": { "id": p, "type_id": 0 } }]);
     file["post_processor"] = json!({
         "type": "TemplateProcessing", "single": piece("A"),
         "pair": [{ "SpecialToken": { "id": BEGIN, "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
@@ -48,7 +49,14 @@ pub fn train_tokenizer(texts: &[String]) -> anyhow::Result<Tokenizer> {
 }
 
 /// Writes configuration, weights (f16), tokenizer and card into `dir`.
-pub fn model(dir: &Path, name: &str, s: &Shape, trained: &Trained, tokenizer: &Tokenizer, context: usize) -> anyhow::Result<()> {
+pub fn model(
+    dir: &Path,
+    name: &str,
+    s: &Shape,
+    trained: &Trained,
+    tokenizer: &Tokenizer,
+    context: usize,
+) -> anyhow::Result<()> {
     let config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float16",
         "vocab_size": s.vocab, "hidden_size": s.width, "intermediate_size": s.inner, "num_hidden_layers": s.layers,
@@ -56,7 +64,9 @@ pub fn model(dir: &Path, name: &str, s: &Shape, trained: &Trained, tokenizer: &T
         "hidden_act": "silu", "rms_norm_eps": EPS, "rope_theta": THETA, "max_position_embeddings": context,
         "attention_bias": false, "mlp_bias": false, "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
     });
-    let put = |file: &str, text: String| std::fs::write(dir.join(file), text).with_context(|| format!("cannot write {}", dir.join(file).display()));
+    let put = |file: &str, text: String| {
+        std::fs::write(dir.join(file), text).with_context(|| format!("cannot write {}", dir.join(file).display()))
+    };
     put("config.json", serde_json::to_string_pretty(&config)? + "\n")?;
     put("tokenizer.json", tokenizer.to_string(false).map_err(|e| anyhow::anyhow!("{e}"))?)?;
     let vars = trained.vars.data().lock().map_err(|_| anyhow::anyhow!("training broke off"))?;
@@ -73,7 +83,15 @@ pub fn model(dir: &Path, name: &str, s: &Shape, trained: &Trained, tokenizer: &T
          | vocabulary | {} (byte-level BPE trained on the stories) |\n| training | {} steps of 16 rows of {context} tokens, seed 20, AdamW |\n\
          | time | {:.0} s on CPU |\n| held-out loss | {:.3} nats per token |\n| next token right, held out | {:.1}% |\n\n\
          It knows six kinds of short stories and nothing else; longer texts than {context} tokens are outside what it was trained on.\n",
-        s.layers, s.width, s.heads, s.kv_heads, s.inner, s.vocab, trained.steps, trained.seconds, trained.held_out_loss,
+        s.layers,
+        s.width,
+        s.heads,
+        s.kv_heads,
+        s.inner,
+        s.vocab,
+        trained.steps,
+        trained.seconds,
+        trained.held_out_loss,
         trained.held_out_accuracy * 100.0
     );
     put("README.md", card)
