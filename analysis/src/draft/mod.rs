@@ -2,6 +2,7 @@
 
 pub mod dyspec;
 pub mod spec_sampling;
+mod speculative_sampling;
 pub mod token_recycling;
 
 use crate::ctx::Ctx;
@@ -110,7 +111,7 @@ pub trait Method: Sync {
 }
 
 /// Every draft method, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[];
+pub static ALL: &[&dyn Method] = &[&speculative_sampling::SpeculativeSampling];
 
 /// The draft method of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {

@@ -4,7 +4,6 @@ pub mod bpe;
 mod raw;
 
 use crate::Result;
-use crate::ctx::Ctx;
 use serde::Serialize;
 
 /// One piece of a segmentation.
@@ -33,35 +32,63 @@ pub struct Segmentation {
     pub vocab: Option<usize>,
 }
 
-/// One merge of a BPE history.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Merge {
-    /// Left part before the merge.
-    pub left: String,
-    /// Right part before the merge.
-    pub right: String,
-    /// Rank of the merge rule: lower is learned earlier.
-    pub rank: usize,
-    /// The pieces after it.
-    pub pieces: Vec<String>,
+/// Names of the rows that need no file.
+pub const BUILT_IN: &[&str] = &["r50k_base", "cl100k_base", "o200k_base", "bytes", "characters", "graphemes", "words"];
+
+/// Cuts `text` by a tokenizer, without the tokens it would put around it.
+pub fn by_tokenizer(name: &str, tokenizer: &crate::tokenize::Tokenizer, text: &str) -> Result<Segmentation> {
+    let e = tokenizer.encode(text, None, false)?;
+    let piece = |i: usize| Piece {
+        id: Some(e.ids[i]),
+        token: e.tokens[i].clone(),
+        start: e.offsets_byte[i].0,
+        end: e.offsets_byte[i].1,
+        special: e.special_mask[i],
+    };
+    let pieces = (0..e.ids.len()).map(piece).collect();
+    Ok(Segmentation { name: name.to_string(), pieces, vocab: Some(tokenizer.vocab_size()) })
 }
 
-/// Something that cuts text.
-pub trait Segmenter: Send + Sync {
-    /// Name of the row, e.g. `cl100k_base`.
-    fn name(&self) -> String;
-    /// Cuts `text`; special tokens the tokenizer would add are included.
-    fn segment(&self, text: &str, ctx: &Ctx) -> Result<Segmentation>;
-    /// How BPE arrives at its pieces for one pre-token or chip of the text; `None` for other algorithms.
-    fn merge_history(&self, _text: &str) -> Result<Option<Vec<Merge>>> {
-        Ok(None)
-    }
-}
-
-/// Segmenters that need no file: tiktoken vocabularies, bytes, characters, graphemes, words, …
-pub fn built_in() -> Vec<Box<dyn Segmenter>> {
-    Vec::new()
+/// Cuts `text` by one of [`BUILT_IN`]. Errors on another name.
+pub fn built_in(name: &str, text: &str) -> Result<Segmentation> {
+    use unicode_segmentation::UnicodeSegmentation;
+    let spans: Vec<(usize, usize)> = match name {
+        "bytes" => (0..text.len()).map(|i| (i, i + 1)).collect(),
+        "characters" => text.char_indices().map(|(i, c)| (i, i + c.len_utf8())).collect(),
+        "graphemes" => text.grapheme_indices(true).map(|(i, g)| (i, i + g.len())).collect(),
+        "words" => text.split_word_bound_indices().map(|(i, w)| (i, i + w.len())).collect(),
+        _ => return by_tokenizer(name, &crate::tokenize::Tokenizer::named(name)?, text),
+    };
+    let token = |a: usize, b: usize| match text.get(a..b) {
+        Some(s) => s.to_string(),
+        None => text.as_bytes()[a..b].iter().map(|x| format!("<0x{x:02X}>")).collect(),
+    };
+    let pieces = spans
+        .into_iter()
+        .map(|(start, end)| Piece { id: None, token: token(start, end), start, end, special: false })
+        .collect();
+    Ok(Segmentation { name: name.to_string(), pieces, vocab: None })
 }
 
 /// Raw entries of this folder.
 pub static ADAPTERS: &[&crate::raw::Adapter] = &[&raw::BPE, &raw::UNIGRAM, &raw::WORDPIECE];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_covers_every_byte_once() {
+        let text = "naïve 👩‍👩‍👧 = 12,\n";
+        for name in BUILT_IN {
+            let s = built_in(name, text).unwrap();
+            let mut at = 0;
+            for p in &s.pieces {
+                assert_eq!(p.start, at, "{name}");
+                at = p.end;
+            }
+            assert_eq!(at, text.len(), "{name}");
+        }
+        assert_eq!(built_in("graphemes", "👩‍👩‍👧").unwrap().pieces.len(), 1);
+    }
+}

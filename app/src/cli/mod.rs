@@ -12,12 +12,15 @@ mod trace;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// A microscope for tokens: runs models with every activation in view, and token methods on them
+/// A microscope for tokens. Without a verb it opens the window
 #[derive(Debug, Parser)]
-#[command(name = "tokenscope", version, arg_required_else_help = true)]
+#[command(name = "tokenscope", version)]
 pub struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
+    /// Model folder to open in the window
+    #[arg(long, value_name = "DIR")]
+    open: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -38,11 +41,12 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.verb {
-        Verb::Methods(a) => methods::run(a),
-        Verb::Trace(a) => trace::run(a),
-        Verb::Tokenize(a) => tokenize::run(a),
-        Verb::Method(a) => method::run(a),
-        Verb::Info(a) => info::run(a),
+        None => crate::app::open_window(cli.open.as_deref()),
+        Some(Verb::Methods(a)) => methods::run(a),
+        Some(Verb::Trace(a)) => trace::run(a),
+        Some(Verb::Tokenize(a)) => tokenize::run(a),
+        Some(Verb::Method(a)) => method::run(a),
+        Some(Verb::Info(a)) => info::run(a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,212 @@
+//! Speculative sampling with a draft model: a chain of guesses, verified by one pass of the target.
+//!
+//! Source: Leviathan et al. 2023, arXiv 2211.17192; Chen et al. 2023, arXiv 2302.01318.
+//! Takes: two models with one vocabulary. Gives: rounds with their chains. Departs: none known.
+//! Lossless: at temperature 0 the output is the target's own greedy text, which is checked.
+
+use super::spec_sampling::{accept_probability, inverse_cdf, residual};
+use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::model::{Input, KvCache, LogitRows, Model};
+use crate::run::argmax;
+use crate::trace::NoTap;
+use crate::{Error, Result};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const GAMMA: Param = Param::Count { key: "gamma", doc: "Tokens drafted per round", min: 1, max: 16, default: 4 };
+const NEW: Param = Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
+const TEMPERATURE: Param =
+    Param::Number { key: "temperature", doc: "0 decodes greedily", min: 0.0, max: 4.0, default: 0.0 };
+const SEED: Param = Param::Count { key: "seed", doc: "Seed of the sampling", min: 0, max: i64::MAX, default: 0 };
+
+static INFO: Info = Info {
+    id: "speculative_sampling",
+    title: "Speculative sampling",
+    summary: "Lets a small model guess a few tokens ahead and the large one verify them in one pass.",
+    kind: Kind::Draft,
+    paper: Some(Paper {
+        title: "Fast Inference from Transformers via Speculative Decoding",
+        authors: "Leviathan et al.",
+        year: 2023,
+        arxiv: "2211.17192",
+    }),
+    departs: "none known",
+    needs: &[Need::Logits, Need::DraftModel],
+    params: &[GAMMA, NEW, TEMPERATURE, SEED],
+};
+
+pub(super) struct SpeculativeSampling;
+
+/// A distribution from logits; at temperature 0 all on the largest.
+fn distribution(logits: &[f32], temperature: f64) -> Vec<f64> {
+    if temperature == 0.0 {
+        let best = argmax(logits);
+        return (0..logits.len()).map(|i| f64::from(u8::from(Some(i) == best))).collect();
+    }
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let e: Vec<f64> = logits.iter().map(|&x| (f64::from(x - max) / temperature).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.into_iter().map(|x| x / sum).collect()
+}
+
+/// One model with its cache, fed token by token.
+struct Reader<'a> {
+    model: &'a dyn Model,
+    cache: KvCache,
+}
+
+impl Reader<'_> {
+    /// Logits after each of `tokens`.
+    fn read(&mut self, tokens: &[u32], ctx: &Ctx) -> Result<Vec<Vec<f32>>> {
+        let mut input = Input {
+            ids: tokens.to_vec(),
+            cache: Some(&mut self.cache),
+            logits: Some(LogitRows::All),
+            ..Input::default()
+        };
+        let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
+        let logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+        Ok(logits.to_vec2::<f32>()?)
+    }
+}
+
+impl Method for SpeculativeSampling {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn run(
+        &self,
+        input: &DraftInput,
+        params: &Params,
+        ctx: &Ctx,
+        partial: &mut dyn FnMut(&DraftRun),
+    ) -> Result<DraftRun> {
+        INFO.check(params)?;
+        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
+        let draft = input.draft.ok_or_else(|| need(Need::DraftModel.words()))?;
+        let (t_info, d_info) = (input.target.info(), draft.info());
+        if !t_info.generates || !d_info.generates || t_info.vocab != d_info.vocab {
+            return Err(need("two language models with the same vocabulary"));
+        }
+        let (gamma, new) = (params.count(&GAMMA) as usize, params.count(&NEW) as usize);
+        let temperature = params.number(&TEMPERATURE);
+        let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
+        let Some((&first_root, before)) = input.prompt.split_last() else {
+            return Err(Error::invalid("the prompt has no tokens"));
+        };
+        let mut target = Reader { model: input.target, cache: KvCache::default() };
+        let mut small = Reader { model: draft, cache: KvCache::default() };
+        if !before.is_empty() {
+            target.read(before, ctx)?;
+            small.read(before, ctx)?;
+        }
+        let mut root = first_root;
+        let mut run = DraftRun {
+            prompt: input.prompt.to_vec(),
+            rounds: Vec::new(),
+            reference: None,
+            lossless: None,
+            target_secs: 0.0,
+            draft_secs: 0.0,
+        };
+        let mut emitted = 0;
+        while emitted < new {
+            ctx.step(emitted, new)?;
+            let kept = target.cache.len();
+            // The last emitted token is read only now: it is the root of this round's chain.
+            let mut chain: Vec<u32> = Vec::new();
+            let mut q: Vec<Vec<f64>> = Vec::new();
+            let mut last = root;
+            for _ in 0..gamma.min(new - emitted) {
+                let logits = small.read(&[last], ctx)?;
+                let dist = distribution(&logits[0], temperature);
+                last =
+                    if temperature == 0.0 { argmax(&logits[0]).unwrap_or(0) } else { inverse_cdf(&dist, rng.random()) }
+                        as u32;
+                chain.push(last);
+                // What the view shows is the draft's confidence, also where it is greedy.
+                q.push(distribution(&logits[0], if temperature == 0.0 { 1.0 } else { temperature }));
+            }
+            let read: Vec<u32> = std::iter::once(root).chain(chain.iter().copied()).collect();
+            let logits = target.read(&read, ctx)?;
+            let shown: Vec<Vec<f64>> =
+                logits.iter().map(|l| distribution(l, if temperature == 0.0 { 1.0 } else { temperature })).collect();
+            let p: Vec<Vec<f64>> = logits.iter().map(|l| distribution(l, temperature)).collect();
+            let mut nodes = Vec::new();
+            let mut accepted = 0;
+            let mut refused = false;
+            for (i, &token) in chain.iter().enumerate() {
+                let x = token as usize;
+                let greedy_q: Vec<f64>;
+                let qi = if temperature == 0.0 {
+                    greedy_q = (0..q[i].len()).map(|j| f64::from(u8::from(j == x))).collect();
+                    &greedy_q
+                } else {
+                    &q[i]
+                };
+                let accept = accept_probability(&p[i], qi, x);
+                let state = if refused {
+                    NodeState::Unverified
+                } else if rng.random::<f64>() < accept {
+                    accepted += 1;
+                    NodeState::Accepted
+                } else {
+                    refused = true;
+                    NodeState::Rejected
+                };
+                nodes.push(DraftNode {
+                    parent: i.checked_sub(1),
+                    token,
+                    depth: i + 1,
+                    p_draft: Some(q[i][x] as f32),
+                    p_target: Some(shown[i][x] as f32),
+                    p_accept: Some(accept as f32),
+                    state,
+                });
+            }
+            let own = if refused && temperature > 0.0 {
+                inverse_cdf(&residual(&p[accepted], &q[accepted]), rng.random())
+            } else if temperature > 0.0 {
+                inverse_cdf(&p[accepted], rng.random())
+            } else {
+                argmax(&logits[accepted]).unwrap_or(0)
+            } as u32;
+            let mut out: Vec<u32> = chain[..accepted].to_vec();
+            out.push(own);
+            out.truncate(new - emitted);
+            emitted += out.len();
+            run.rounds.push(Round { root, nodes, emitted: out, draft_passes: chain.len() });
+            // Both caches go back to root and accepted drafts; the draft has not read its own last guess.
+            target.cache.truncate(kept + 1 + accepted)?;
+            small.cache.truncate(kept + 1 + accepted)?;
+            if small.cache.len() < kept + 1 + accepted {
+                small.read(&[chain[accepted - 1]], ctx)?;
+            }
+            root = own;
+            partial(&run);
+        }
+        if temperature == 0.0 {
+            let mut reader = Reader { model: input.target, cache: KvCache::default() };
+            let mut logits = reader.read(input.prompt, ctx)?;
+            let mut text = Vec::new();
+            while text.len() < emitted {
+                ctx.step(text.len(), emitted)?;
+                let next = logits.last().and_then(|l| argmax(l)).unwrap_or(0) as u32;
+                text.push(next);
+                logits = reader.read(&[next], ctx)?;
+            }
+            let same = text == run.output();
+            let words = if same {
+                "equal to the target's own greedy text"
+            } else {
+                "differs from the target's own greedy text"
+            };
+            run.lossless = Some((same, words.into()));
+            run.reference = Some(text);
+        }
+        Ok(run)
+    }
+}

@@ -1,0 +1,149 @@
+//! Colours, spacing and fonts: the only place that names a colour.
+
+use egui::{Color32, FontData, FontDefinitions, FontFamily, FontId, TextStyle, Visuals};
+use std::sync::Arc;
+
+/// Inter for words.
+const INTER: &[u8] = include_bytes!("../../assets/fonts/Inter-Regular.otf");
+/// JetBrains Mono for tokens.
+const MONO: &[u8] = include_bytes!("../../assets/fonts/JetBrainsMono-Regular.ttf");
+
+/// The look, light or dark.
+#[derive(Debug, Clone)]
+pub struct Theme {
+    /// Dark colours.
+    pub dark: bool,
+    /// Behind views.
+    pub background: Color32,
+    /// Text.
+    pub text: Color32,
+    /// Less important text.
+    pub weak: Color32,
+    /// Lines and borders.
+    pub line: Color32,
+    /// What is selected or active.
+    pub accent: Color32,
+    /// What went well.
+    pub good: Color32,
+    /// What was refused or failed.
+    pub bad: Color32,
+    /// Backgrounds of token chips.
+    pub chips: [Color32; 8],
+}
+
+impl Theme {
+    /// The dark or the light look.
+    pub fn new(dark: bool) -> Self {
+        let rgb = Color32::from_rgb;
+        if dark {
+            Self {
+                dark,
+                background: rgb(24, 26, 30),
+                text: rgb(226, 228, 232),
+                weak: rgb(150, 155, 165),
+                line: rgb(60, 64, 72),
+                accent: rgb(86, 180, 233),
+                good: rgb(0, 158, 115),
+                bad: rgb(230, 120, 50),
+                chips: [
+                    rgb(52, 66, 92),
+                    rgb(78, 60, 50),
+                    rgb(46, 76, 66),
+                    rgb(76, 52, 78),
+                    rgb(72, 70, 44),
+                    rgb(46, 72, 84),
+                    rgb(82, 54, 60),
+                    rgb(58, 58, 88),
+                ],
+            }
+        } else {
+            Self {
+                dark,
+                background: rgb(252, 252, 253),
+                text: rgb(28, 30, 34),
+                weak: rgb(100, 105, 115),
+                line: rgb(208, 211, 217),
+                accent: rgb(0, 114, 178),
+                good: rgb(0, 128, 96),
+                bad: rgb(190, 80, 0),
+                chips: [
+                    rgb(214, 226, 246),
+                    rgb(248, 226, 210),
+                    rgb(208, 236, 224),
+                    rgb(238, 216, 240),
+                    rgb(240, 236, 202),
+                    rgb(206, 232, 242),
+                    rgb(246, 216, 220),
+                    rgb(222, 220, 246),
+                ],
+            }
+        }
+    }
+
+    /// Puts fonts, sizes and colours into `ctx`.
+    pub fn install(&self, ctx: &egui::Context) {
+        let mut fonts = FontDefinitions::default();
+        for (name, bytes, family) in [("inter", INTER, FontFamily::Proportional), ("mono", MONO, FontFamily::Monospace)]
+        {
+            fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
+            fonts.families.entry(family).or_default().insert(0, name.into());
+        }
+        ctx.set_fonts(fonts);
+        self.apply(ctx);
+    }
+
+    /// Puts sizes and colours into `ctx`; cheap enough for a switch between light and dark.
+    pub fn apply(&self, ctx: &egui::Context) {
+        let mut visuals = if self.dark { Visuals::dark() } else { Visuals::light() };
+        visuals.panel_fill = self.background;
+        visuals.override_text_color = Some(self.text);
+        visuals.selection.bg_fill = self.accent.gamma_multiply(0.4);
+        visuals.hyperlink_color = self.accent;
+        ctx.set_theme(if self.dark { egui::Theme::Dark } else { egui::Theme::Light });
+        ctx.set_visuals(visuals);
+        ctx.all_styles_mut(|style| {
+            style.text_styles = [
+                (TextStyle::Heading, FontId::proportional(16.0)),
+                (TextStyle::Body, FontId::proportional(13.0)),
+                (TextStyle::Button, FontId::proportional(13.0)),
+                (TextStyle::Monospace, FontId::monospace(13.0)),
+                (TextStyle::Small, FontId::proportional(11.0)),
+            ]
+            .into();
+            style.spacing.item_spacing = egui::vec2(8.0, 4.0);
+        });
+    }
+
+    /// Cividis, `t` in 0..=1: a sequential map that colour-blind readers see as everybody does.
+    pub fn magnitude(&self, t: f32) -> Color32 {
+        const STOPS: [[f32; 3]; 6] = [
+            [0., 34., 78.],
+            [50., 66., 108.],
+            [102., 105., 112.],
+            [146., 140., 119.],
+            [199., 180., 108.],
+            [254., 232., 56.],
+        ];
+        mix(&STOPS, t)
+    }
+
+    /// Blue, white, orange, `t` in -1..=1: for values with a sign.
+    pub fn signed(&self, t: f32) -> Color32 {
+        const STOPS: [[f32; 3]; 3] = [[33., 102., 172.], [247., 247., 247.], [224., 130., 20.]];
+        mix(&STOPS, (t + 1.0) / 2.0)
+    }
+
+    /// Black or white, whichever reads better on `c`.
+    pub fn text_on(&self, c: Color32) -> Color32 {
+        let light = 0.299 * f32::from(c.r()) + 0.587 * f32::from(c.g()) + 0.114 * f32::from(c.b());
+        if light > 140.0 { Color32::BLACK } else { Color32::WHITE }
+    }
+}
+
+fn mix(stops: &[[f32; 3]], t: f32) -> Color32 {
+    let t = if t.is_finite() { t.clamp(0.0, 1.0) } else { 0.0 } * (stops.len() - 1) as f32;
+    let i = (t as usize).min(stops.len() - 2);
+    let f = t - i as f32;
+    let c = |k: usize| (stops[i][k] * (1.0 - f) + stops[i + 1][k] * f).round() as u8;
+    Color32::from_rgb(c(0), c(1), c(2))
+}
