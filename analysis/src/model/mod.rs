@@ -153,11 +153,7 @@ impl ImageInput {
     /// `[channels, height, width]` or `[tiles, channels, height, width]`. Rectangles are in its own pixels.
     pub fn from_pixel_values(path: &Path) -> Result<Self> {
         let bad = |what: String| Error::file(path, what, "give a safetensors file with f32 pixel_values");
-        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-        if size > MAX_PIXEL_BYTES {
-            return Err(bad(format!("{} MB of pixel values is too much", size >> 20)));
-        }
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let bytes = crate::weights::read_bounded(path, MAX_PIXEL_BYTES)?;
         let file =
             safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("damaged safetensors: {e}")))?;
         let t = file.tensor("pixel_values").map_err(|_| bad("the file has no pixel_values".into()))?;

@@ -180,19 +180,24 @@ fn damaged(path: &Path, what: String) -> Error {
     Error::file(path, what, "download it again")
 }
 
-/// Reads a JSON side file of bounded size.
-pub fn read_json(path: &Path) -> Result<Value> {
+/// Reads a regular file of at most `max` bytes. Errors name the file; nothing is allocated for a larger one.
+pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !meta.is_file() {
-        return Err(Error::file(path, "not a regular file", "choose a file or a model folder"));
+        return Err(Error::file(path, "not a regular file", "choose a file"));
     }
-    if meta.len() > MAX_JSON_BYTES {
+    if meta.len() > max {
         return Err(Error::file(
             path,
-            format!("{} MB of JSON is too much", meta.len() >> 20),
+            format!("{} MB is too much", meta.len() >> 20),
             "check that it is the right file",
         ));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    std::fs::read(path).map_err(|e| Error::io(path, e))
+}
+
+/// Reads a JSON side file of bounded size.
+pub fn read_json(path: &Path) -> Result<Value> {
+    let bytes = read_bounded(path, MAX_JSON_BYTES)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not valid JSON: {e}"), "download it again"))
 }

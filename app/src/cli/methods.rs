@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 use tokenscope_analysis::method::{Info, Kind, Param};
-use tokenscope_analysis::{flow, prune, raw, score};
+use tokenscope_analysis::{draft, flow, prune, raw, score};
 
 /// Arguments of `methods`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only methods of this kind
-    #[arg(long, value_parser = ["score", "prune", "flow"])]
+    #[arg(long, value_parser = ["score", "prune", "flow", "draft"])]
     kind: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -20,6 +20,7 @@ pub fn registry() -> Vec<&'static Info> {
     let mut all: Vec<&'static Info> = score::ALL.iter().map(|m| m.info()).collect();
     all.extend(prune::ALL.iter().map(|m| m.info()));
     all.extend(flow::ALL.iter().map(|m| m.info()));
+    all.extend(draft::ALL.iter().map(|m| m.info()));
     all
 }
 

@@ -19,6 +19,10 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
             }
         });
         for p in chosen.params {
+            // A slider with its number and name does not wrap by itself.
+            if matches!(p, Param::Number { .. }) && ui.available_size_before_wrap().x < 230.0 {
+                ui.end_row();
+            }
             let value = params.value(p);
             let new = match *p {
                 Param::Number { min, max, .. } => {
