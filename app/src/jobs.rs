@@ -109,6 +109,11 @@ impl Jobs {
         }
     }
 
+    /// The last product that the spot `place` showed.
+    pub fn previous(&self, place: &'static str) -> Option<Product> {
+        self.lock().latest.get(place).cloned()
+    }
+
     fn finish(&self, request: Request, result: Result<Product>, cancel: &AtomicBool) {
         let mut inner = self.lock();
         let frame = inner.frame;

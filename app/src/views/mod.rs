@@ -47,8 +47,8 @@ impl Cx<'_> {
         self.commands.borrow_mut().push(command);
     }
 
-    /// The product of `request`, or the one from before while it is under way. Draws the waiting and failed
-    /// faces itself and gives `None` where there is nothing to show.
+    /// The product of `request`, or the one from before while it is under way or after it failed. Draws the
+    /// waiting and failed faces itself and gives `None` where there is nothing to show.
     pub fn need(&self, ui: &mut egui::Ui, place: &'static str, request: Request) -> Option<Product> {
         match self.jobs.need(place, &request) {
             Status::Ready(p) => Some(p),
@@ -61,7 +61,8 @@ impl Cx<'_> {
                 if ui.button("Retry").clicked() {
                     self.jobs.retry();
                 }
-                None
+                // What was on screen stays, below the message.
+                self.jobs.previous(place)
             }
         }
     }
