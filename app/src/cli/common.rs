@@ -2,16 +2,13 @@
 
 use anyhow::{Context as _, bail};
 use std::path::Path;
-use tokenscope_analysis::model::{self, Model};
+use tokenscope_analysis::model::Model;
 use tokenscope_analysis::tokenize::Tokenizer;
 
 /// Opens the model at `path` on the CPU and its tokenizer, where there is one.
 pub fn open(path: &Path) -> anyhow::Result<(Box<dyn Model>, Option<Tokenizer>)> {
-    let weights = tokenscope_analysis::weights::Weights::open(path)?;
-    let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
-    let file = weights.dir().join("tokenizer.json");
-    let tokenizer = file.exists().then(|| Tokenizer::load(&file)).transpose()?;
-    Ok((model, tokenizer))
+    let open = crate::work::open_path(path)?;
+    Ok((open.model, open.tokenizer))
 }
 
 /// A tokenizer by name of a built-in vocabulary, by file or by folder.

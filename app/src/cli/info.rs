@@ -11,8 +11,8 @@ pub struct Args {
     #[arg(long)]
     model: PathBuf,
     /// Tokens to estimate a run for
-    #[arg(long, default_value_t = 1024)]
-    tokens: usize,
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    tokens: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -22,7 +22,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (model, tokenizer) = super::common::open(&args.model)?;
     let info = model.info();
-    let cost = estimate(model.as_ref(), args.tokens, &CaptureSpec::views());
+    let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
     let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);
     if args.json {
         let json = serde_json::json!({
