@@ -2,6 +2,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::image::{Expansion, Picture, Processor};
 use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
 use crate::token::{Source, Token, TokenKind};
 use crate::tokenize::Tokenizer;
@@ -20,10 +21,27 @@ pub struct RunRequest {
     pub ids: Option<Vec<u32>>,
     /// Segment ids that go with `ids`.
     pub token_types: Option<Vec<u32>>,
-    /// The image, as the model's processor made it; placeholders are already in the text.
+    /// The image, as the model's processor made it.
     pub image: Option<ImageInput>,
+    /// The prompt with the place of the image written out; without it `prompt` is read as it stands.
+    pub expansion: Option<Expansion>,
     /// Tokens to continue with, each the most probable one.
     pub greedy: usize,
+}
+
+impl RunRequest {
+    /// Adds a picture: its pixels as the model gets them, and its place in the prompt where the model reads both
+    /// as one sequence.
+    ///
+    /// Errors: several image places in the prompt, a picture too extreme in shape for the model.
+    pub fn add_picture(&mut self, processor: &Processor, picture: &Picture) -> Result<()> {
+        let image = processor.process(picture)?;
+        if self.ids.is_none() && processor.writes_into_the_prompt() {
+            self.expansion = processor.expand(self.prompt.get_or_insert_default(), &image)?;
+        }
+        self.image = Some(image);
+        Ok(())
+    }
 }
 
 /// What a run would cost, said before it starts.
@@ -228,17 +246,19 @@ fn tokens_of(tokenizer: Option<&Tokenizer>, request: &RunRequest) -> Result<Toke
     let Some(t) = tokenizer else {
         return Err(Error::invalid("this model has no tokenizer.json, so it cannot read text; give token ids instead"));
     };
-    let e = t.encode(prompt, request.pair.as_deref(), true)?;
+    let read = request.expansion.as_ref().map_or(prompt, |e| &e.text);
+    let e = t.encode(read, request.pair.as_deref(), true)?;
     let tokens = (0..e.ids.len())
         .map(|i| {
             let (start, end) = e.offsets_byte[i];
             let special = e.special_mask[i];
             let own = !special && e.type_ids[i] == 0 && end > start;
+            let bytes = request.expansion.as_ref().map_or(Source::Bytes { start, end }, |x| x.source(start, end));
             Token {
                 id: Some(e.ids[i]),
                 text: t.token_text(e.ids[i]),
                 kind: if special { TokenKind::Special } else { TokenKind::Text },
-                source: if own { Source::Bytes { start, end } } else { Source::None },
+                source: if own { bytes } else { Source::None },
             }
         })
         .collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::draft::DraftRun;
 use tokenscope_analysis::flow::FlowGraph;
+use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::Model;
 use tokenscope_analysis::prune::{Fate, Judgement};
@@ -82,6 +83,8 @@ pub struct OpenModel {
     pub model: Box<dyn Model>,
     /// Its tokenizer.
     pub tokenizer: Option<Tokenizer>,
+    /// What it does to pictures, if it reads them.
+    pub processor: Option<Processor>,
 }
 
 /// A reduction and what the reduced model says.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 use tokenscope_analysis::draft::DraftInput;
 use tokenscope_analysis::flow::FlowInput;
+use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, Model};
 use tokenscope_analysis::prune::{self, PruneInput};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
@@ -74,7 +75,8 @@ pub fn open_path(path: &Path) -> Result<OpenModel> {
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
     let file = weights.dir().join("tokenizer.json");
     let tokenizer = if file.exists() { Some(Tokenizer::load(&file)?) } else { None };
-    Ok(OpenModel { model, tokenizer })
+    let processor = Processor::load(&weights)?;
+    Ok(OpenModel { model, tokenizer, processor })
 }
 
 /// Products made before, and a way to make those that a request builds on.

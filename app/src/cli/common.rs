@@ -1,14 +1,23 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
+use crate::request::OpenModel;
 use anyhow::{Context as _, bail};
 use std::path::Path;
-use tokenscope_analysis::model::Model;
+use tokenscope_analysis::image::Picture;
+use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::tokenize::Tokenizer;
 
-/// Opens the model at `path` on the CPU and its tokenizer, where there is one.
-pub fn open(path: &Path) -> anyhow::Result<(Box<dyn Model>, Option<Tokenizer>)> {
-    let open = crate::work::open_path(path)?;
-    Ok((open.model, open.tokenizer))
+/// Opens the model at `path` on the CPU, with its tokenizer and image processor, where there are such.
+pub fn open(path: &Path) -> anyhow::Result<OpenModel> {
+    Ok(crate::work::open_path(path)?)
+}
+
+/// Adds the picture in `file` to `request`. Errors if the model reads no images.
+pub fn add_picture(open: &OpenModel, request: &mut RunRequest, file: &Path) -> anyhow::Result<()> {
+    let Some(processor) = &open.processor else {
+        bail!("{} reads no images; leave out --image or choose another model", open.model.info().architecture);
+    };
+    Ok(request.add_picture(processor, &Picture::open(file)?)?)
 }
 
 /// A tokenizer by name of a built-in vocabulary, by file or by folder.

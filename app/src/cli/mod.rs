@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 a check failed, 2 bad input.
 
 mod common;
+mod image;
 mod info;
 mod method;
 mod methods;
@@ -31,6 +32,8 @@ enum Verb {
     Trace(trace::Args),
     /// Cut a text with one tokenizer
     Tokenize(tokenize::Args),
+    /// Decode a picture, or draw a model's token grid on it
+    Image(image::Args),
     /// Run a method on raw arrays
     Method(method::Args),
     /// Say what a model folder or file holds and what a run would cost
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Trace(a)) => trace::run(a),
         Some(Verb::Tokenize(a)) => tokenize::run(a),
+        Some(Verb::Image(a)) => image::run(a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Info(a)) => info::run(a),
     };

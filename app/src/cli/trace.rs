@@ -23,6 +23,9 @@ pub struct Args {
     /// JSON file {"input_ids": [...], "token_type_ids": [...]} instead of a text
     #[arg(long, conflicts_with = "prompt")]
     ids: Option<PathBuf>,
+    /// Picture (PNG, JPEG, WebP, BMP, GIF) for models that read images
+    #[arg(long, conflicts_with = "pixel_values")]
+    image: Option<PathBuf>,
     /// Safetensors file whose `pixel_values` ([3, h, w] or [tiles, 3, h, w]) are the image, already processed
     #[arg(long)]
     pixel_values: Option<PathBuf>,
@@ -42,7 +45,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let (model, tokenizer) = common::open(&args.model)?;
+    let open = common::open(&args.model)?;
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
     if let Some(path) = &args.ids {
         let json = tokenscope_analysis::weights::read_json(path)?;
@@ -61,9 +64,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = &args.pixel_values {
         request.image = Some(ImageInput::from_pixel_values(path)?);
     }
+    if let Some(path) = &args.image {
+        common::add_picture(&open, &mut request, path)?;
+    }
     let spec = spec(&args.sites)?;
     let ctx = Ctx::default();
-    let trace = run_model(model.as_ref(), tokenizer.as_ref(), &request, &spec, &ctx)?;
+    let trace = run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, &ctx)?;
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
     }
