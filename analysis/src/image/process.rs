@@ -252,6 +252,11 @@ impl Processor {
         self.place != Place::None
     }
 
+    /// Whether a picture may become several tiles, so that its pixel values have a tile axis.
+    pub fn has_tiles(&self) -> bool {
+        matches!(self.layout, Layout::Tiles { .. })
+    }
+
     /// The model's input from a picture, with the rectangle of the original that each tile shows.
     pub fn process(&self, picture: &Picture) -> Result<ImageInput> {
         let (w, h) = (picture.width as f32, picture.height as f32);

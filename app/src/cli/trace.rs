@@ -4,6 +4,7 @@ use super::common;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::array::Array;
 use tokenscope_analysis::model::ImageInput;
 use tokenscope_analysis::run::{RunRequest, run as run_model};
 use tokenscope_analysis::trace::{CaptureSpec, Named, Site, to_transformers, write_tensors, write_trace};
@@ -73,7 +74,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
     }
-    let tensors: Vec<_> = to_transformers(&trace)?
+    let mut named = to_transformers(&trace)?;
+    if let (Some(image), Some(processor)) = (&request.image, &open.processor) {
+        let pixels = candle_core::Tensor::stack(&image.tiles, 0)?;
+        let pixels = if processor.has_tiles() { pixels } else { pixels.squeeze(0)? };
+        named.push(("pixel_values".into(), Named::Float(Array::from_tensor(&pixels)?)));
+    }
+    let tensors: Vec<_> = named
         .into_iter()
         .map(|(name, t)| match t {
             Named::Float(a) => {
