@@ -142,6 +142,7 @@ pub fn run_with(
         image_size: request.image.as_ref().map(|i| i.original).filter(|s| *s != (0, 0)),
         arrays: capture.arrays,
         logit_rows: std::mem::take(&mut out.logit_rows),
+        image: request.image.clone(),
         ..Trace::default()
     };
     for (tower, mut run) in std::mem::take(&mut out.towers) {

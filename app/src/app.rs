@@ -1,8 +1,13 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
+use crate::actions::{self, Act};
 use crate::jobs::Jobs;
-use crate::request::{ModelSource, Product, Request, Status};
-use crate::state::{Command, Doc};
+use crate::palette::{self, Choice, Palette};
+use crate::panels;
+use crate::recents::Recents;
+use crate::request::ModelSource;
+use crate::saving::Saving;
+use crate::state::{Command, Doc, WHOLE};
 use crate::theme::Theme;
 use crate::views::{self, Cx};
 use egui::{Key, Modifiers};
@@ -11,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Opens the window, with this model folder loaded if one is named.
-pub fn open_window(model: Option<&Path>) -> anyhow::Result<()> {
+/// Opens the window, with this model or trace loaded if one is named, and this picture.
+pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result<()> {
     let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
         let (w, h) = s.split_once('x')?;
         Some([w.parse().ok()?, h.parse().ok()?])
@@ -22,68 +27,64 @@ pub fn open_window(model: Option<&Path>) -> anyhow::Result<()> {
         .with_inner_size(size.unwrap_or([1280.0, 800.0]))
         .with_min_inner_size([720.0, 480.0]);
     let options = eframe::NativeOptions { viewport, ..Default::default() };
-    let model = model.map(Path::to_path_buf);
-    eframe::run_native("tokenscope", options, Box::new(move |cc| Ok(Box::new(App::new(&cc.egui_ctx, model)))))
-        .map_err(|e| anyhow::anyhow!("the window cannot open: {e}; is there a display, and a Vulkan or GL driver?"))
+    let (model, image) = (model.map(Path::to_path_buf), image.map(Path::to_path_buf));
+    eframe::run_native(
+        "tokenscope",
+        options,
+        Box::new(move |cc| {
+            let mut app = App::new(&cc.egui_ctx);
+            app.recents = Recents::load();
+            app.stores = true;
+            let given = model.map(|m| Command::Model(ModelSource::of_path(m)));
+            app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
+            app.undo.clear();
+            Ok(Box::new(app))
+        }),
+    )
+    .map_err(|e| anyhow::anyhow!("the window cannot open: {e}; is there a display, and a Vulkan or GL driver?"))
 }
 
 /// Typing is followed by a run after this pause.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Prompts to try, with what to look at.
-const EXAMPLES: &[(&str, &str, &str)] = &[
-    (
-        "A list twice",
-        "In the harbour live the owl, the fox and the hen. Every evening the owl, the",
-        "Which earlier tokens does the model copy from? Step through the drafts.",
-    ),
-    (
-        "A fact to recall",
-        "Ada left the key in the garden. Ben left the lamp in the attic. Later Ada looked for the key and found the key in the",
-        "The small sample model often names the wrong place: where does it look?",
-    ),
-    (
-        "A key to look up",
-        "Ivo: 42; Lea: 17; Kai: 88. The number of Lea is",
-        "Three keys are too many for the small model; do its maps show why?",
-    ),
-    (
-        "Two colors",
-        "The lamp is red and the boat is blue. What color is the boat? The boat is",
-        "Drop tokens until the answer changes.",
-    ),
-    ("A small sum", "Gus has 3 apples and finds 4 more. 3 + 4 =", "Digits are tokens like any other."),
-    ("Many scripts", "naïve 漢字 🚂 über die Brücke", "Where do the tokenizers cut?"),
-];
+
+/// A path that a dialog gave, and what it was asked for.
+enum Picked {
+    Model(PathBuf),
+    Image(PathBuf),
+}
 
 /// The window's state.
 pub struct App {
-    doc: Doc,
+    /// What is chosen.
+    pub doc: Doc,
     /// Documents before and after the present one.
     undo: Vec<Doc>,
     redo: Vec<Doc>,
-    jobs: Jobs,
+    /// Work under way.
+    pub jobs: Jobs,
     tiles: egui_tiles::Tree<usize>,
     theme: Theme,
-    /// The prompt as typed, and since when it differs from the document's.
-    typed: String,
-    typed_at: Option<Instant>,
-    path: String,
+    /// What the panels keep between frames.
+    panels: panels::State,
+    palette: Palette,
+    saving: Saving,
+    recents: Recents,
+    /// Whether recents are written to disk; tests leave the user's alone.
+    stores: bool,
     hovered: Option<usize>,
-    help: Option<usize>,
-    chosen: (Sender<PathBuf>, Receiver<PathBuf>),
+    help: bool,
+    picked: (Sender<Picked>, Receiver<Picked>),
 }
 
 impl App {
-    /// An app on the embedded sample, or on a model folder.
-    pub fn new(ctx: &egui::Context, model: Option<PathBuf>) -> Self {
-        let mut doc = Doc::default();
-        if let Some(path) = model {
-            doc.model = ModelSource::Path(path);
-        }
+    /// An app on the embedded sample.
+    pub fn new(ctx: &egui::Context) -> Self {
+        let doc = Doc::default();
         let theme = Theme::new(doc.dark);
         theme.install(ctx);
         let waker = ctx.clone();
-        let typed = doc.prompt.clone();
+        let mut panels = panels::State::default();
+        panels.typed.clone_from(&doc.prompt);
         Self {
             doc,
             undo: Vec::new(),
@@ -91,20 +92,26 @@ impl App {
             jobs: Jobs::new(move || waker.request_repaint()),
             tiles: layout(),
             theme,
-            typed,
-            typed_at: None,
-            path: String::new(),
+            panels,
+            palette: Palette::default(),
+            saving: Saving::default(),
+            recents: Recents::default(),
+            stores: false,
             hovered: None,
-            help: None,
-            chosen: channel(),
+            help: false,
+            picked: channel(),
         }
     }
 
     fn apply(&mut self, ctx: &egui::Context, commands: Vec<Command>) {
         for command in commands {
             let before = self.doc.clone();
-            // Sliders send many small changes; only the first of a kind in a row is a step of undo.
-            let drags = matches!(command, Command::Threshold(_) | Command::Round(_) | Command::Param(..));
+            // Sliders and the map send many small changes; only the first of a kind in a row is a step of undo.
+            let drags = matches!(
+                command,
+                Command::Threshold(_) | Command::Round(_) | Command::Param(..) | Command::Window(_) | Command::Scale(_)
+            );
+            self.remember(&command);
             self.doc.apply(command);
             if before == self.doc {
                 continue;
@@ -124,10 +131,21 @@ impl App {
         self.follow(ctx);
     }
 
+    fn remember(&mut self, command: &Command) {
+        match command {
+            Command::Model(ModelSource::Path(p) | ModelSource::Recorded(p)) => self.recents.add_model(p),
+            Command::Image(Some(p)) => self.recents.add_picture(p),
+            _ => return,
+        }
+        if self.stores {
+            self.recents.store();
+        }
+    }
+
     /// Brings what hangs on the document up to date.
     fn follow(&mut self, ctx: &egui::Context) {
-        if self.typed_at.is_none() {
-            self.typed.clone_from(&self.doc.prompt);
+        if self.panels.typed_at.is_none() {
+            self.panels.typed.clone_from(&self.doc.prompt);
         }
         if self.theme.dark != self.doc.dark {
             self.theme = Theme::new(self.doc.dark);
@@ -140,127 +158,137 @@ impl App {
         if let Some(doc) = from.pop() {
             to.push(std::mem::replace(&mut self.doc, doc));
         }
-        self.typed_at = None;
+        self.panels.typed_at = None;
         self.follow(ctx);
     }
 
+    /// Does what the keys ask for.
     fn keys(&mut self, ctx: &egui::Context, commands: &mut Vec<Command>) {
-        let pressed = |m: Modifiers, k: Key| ctx.input_mut(|i| i.consume_key(m, k));
-        if pressed(Modifiers::COMMAND | Modifiers::SHIFT, Key::Z) {
-            self.step(ctx, false);
-        } else if pressed(Modifiers::COMMAND, Key::Z) {
-            self.step(ctx, true);
+        // Keys with more modifiers first, or Ctrl+Shift+Z would count as Ctrl+Z.
+        let mut keyed: Vec<&actions::Action> = actions::ALL.iter().filter(|a| a.key.is_some()).collect();
+        keyed.sort_by_key(|a| a.key.map(|k| !k.modifiers.shift));
+        for action in keyed {
+            if action.key.is_some_and(|k| ctx.input_mut(|i| i.consume_shortcut(&k))) {
+                self.act(ctx, action.act, commands);
+            }
         }
-        if pressed(Modifiers::COMMAND, Key::D) {
-            commands.push(Command::Dark(!self.doc.dark));
-        }
-        if pressed(Modifiers::NONE, Key::Escape) {
-            if self.help.take().is_none() {
+        if !self.palette.open && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape)) {
+            if self.saving.open {
+                self.saving.open = false;
+            } else if self.help {
+                self.help = false;
+            } else {
                 commands.push(Command::Target(None));
             }
             self.jobs.cancel_all();
         }
     }
 
+    fn act(&mut self, ctx: &egui::Context, act: Act, commands: &mut Vec<Command>) {
+        let (layer, head) = self.doc.head;
+        match act {
+            Act::Palette => self.palette.show(),
+            Act::OpenFolder => self.dialog(ctx, |d| d.pick_folder().map(Picked::Model)),
+            Act::OpenFile => self.dialog(ctx, |d| {
+                d.add_filter("models and traces", &["gguf", "safetensors"]).pick_file().map(Picked::Model)
+            }),
+            Act::OpenImage => self.dialog(ctx, |d| {
+                let ends = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
+                d.add_filter("pictures", &ends).pick_file().map(Picked::Image)
+            }),
+            Act::CloseImage => commands.push(Command::Image(None)),
+            Act::Sample => commands.push(Command::Model(ModelSource::Sample("sample-lm"))),
+            Act::Save => self.saving.show_for(1),
+            Act::Undo => self.step(ctx, true),
+            Act::Redo => self.step(ctx, false),
+            Act::Stop => self.jobs.cancel_all(),
+            Act::Dark => commands.push(Command::Dark(!self.doc.dark)),
+            Act::ResetLayout => self.tiles = layout(),
+            // Views hold these to what the model has.
+            Act::NextHead => commands.push(Command::Head(layer, head + 1)),
+            Act::PreviousHead => commands.push(Command::Head(layer, head.saturating_sub(1))),
+            Act::NextLayer => commands.push(Command::Head(layer + 1, head)),
+            Act::PreviousLayer => commands.push(Command::Head(layer.saturating_sub(1), head)),
+            Act::WholeMap => commands.push(Command::Window(WHOLE)),
+            Act::NextRound => commands.push(Command::Round(self.doc.round + 1)),
+            Act::PreviousRound => commands.push(Command::Round(self.doc.round.saturating_sub(1))),
+            Act::Help => self.help = !self.help,
+        }
+    }
+
+    fn dialog(&self, ctx: &egui::Context, pick: impl FnOnce(rfd::FileDialog) -> Option<Picked> + Send + 'static) {
+        let (send, ctx) = (self.picked.0.clone(), ctx.clone());
+        // The dialog blocks, so it gets a thread; without one it simply does not open.
+        let _ = std::thread::Builder::new().name("dialog".into()).spawn(move || {
+            if let Some(picked) = pick(rfd::FileDialog::new()) {
+                // The window may be gone by then.
+                let _ = send.send(picked);
+                ctx.request_repaint();
+            }
+        });
+    }
+
     fn top_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
-        ui.horizontal(|ui| {
+        let ctx = ui.ctx().clone();
+        egui::MenuBar::new().ui(ui, |ui| {
             ui.strong("Tokenscope");
-            ui.separator();
-            if ui.add_enabled(!self.undo.is_empty(), egui::Button::new("Undo")).on_hover_text("Ctrl+Z").clicked() {
-                self.step(&ui.ctx().clone(), true);
-            }
-            if ui.add_enabled(!self.redo.is_empty(), egui::Button::new("Redo")).on_hover_text("Ctrl+Shift+Z").clicked()
-            {
-                self.step(&ui.ctx().clone(), false);
-            }
-            if ui.button("Reset layout").clicked() {
-                self.tiles = layout();
-            }
-            let label = if self.doc.dark { "Light" } else { "Dark" };
-            if ui.button(label).on_hover_text("Ctrl+D").clicked() {
-                commands.push(Command::Dark(!self.doc.dark));
-            }
-            ui.menu_button("Help", |ui| {
-                for (i, view) in views::ALL.iter().enumerate() {
-                    if ui.button(view.title).clicked() {
-                        self.help = Some(i);
+            ui.add_space(4.0);
+            for menu in actions::MENUS {
+                ui.menu_button(menu, |ui| {
+                    for a in actions::ALL.iter().filter(|a| a.menu == menu) {
+                        let mut button = egui::Button::new(a.text);
+                        if let Some(key) = &a.key {
+                            button = button.shortcut_text(ctx.format_shortcut(key));
+                        }
+                        let on = match a.act {
+                            Act::Undo => !self.undo.is_empty(),
+                            Act::Redo => !self.redo.is_empty(),
+                            Act::CloseImage => self.doc.image.is_some(),
+                            Act::Stop => self.jobs.running().0 > 0,
+                            _ => true,
+                        };
+                        if ui.add_enabled(on, button).on_hover_text(a.tip).clicked() {
+                            self.act(&ctx, a.act, commands);
+                            ui.close();
+                        }
                     }
+                    if menu == "File" {
+                        self.recent_ui(ui, commands);
+                    }
+                });
+            }
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                let label = if self.doc.dark { "Light" } else { "Dark" };
+                if ui.button(label).on_hover_text("Ctrl+D").clicked() {
+                    commands.push(Command::Dark(!self.doc.dark));
+                }
+                if ui.button("Save view…").on_hover_text("Ctrl+S").clicked() {
+                    self.saving.show_for(1);
+                }
+                if ui.button("Find…").on_hover_text("Command palette, Ctrl+K").clicked() {
+                    self.palette.show();
                 }
             });
         });
     }
 
-    fn sources_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
-        ui.heading("Model");
-        let name = match &self.doc.model {
-            ModelSource::Sample(name) => format!("{name} (part of the program)"),
-            ModelSource::Path(path) => path.display().to_string(),
-        };
-        ui.label(name);
-        if let Status::Ready(Product::Model(m)) = self.jobs.need("model", &Request::Model(self.doc.model.clone())) {
-            let info = m.model.info();
-            ui.small(format!("{} · {} parameters · {}", info.architecture, info.n_params, info.dtype));
+    fn recent_ui(&self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
+        if !self.recents.models.is_empty() || !self.recents.pictures.is_empty() {
+            ui.separator();
+            ui.small("Opened lately");
         }
-        ui.horizontal(|ui| {
-            let edit = egui::TextEdit::singleline(&mut self.path).hint_text("model folder").desired_width(150.0);
-            let entered = ui.add(edit).lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
-            if (ui.button("Open").clicked() || entered) && !self.path.trim().is_empty() {
-                commands.push(Command::Model(ModelSource::Path(self.path.trim().into())));
-            }
-            if ui.button("Browse…").clicked() {
-                let (send, ctx) = (self.chosen.0.clone(), ui.ctx().clone());
-                // The dialog blocks, so it gets a thread; without one it simply does not open.
-                let dialog = std::thread::Builder::new().name("dialog".into()).spawn(move || {
-                    if let Some(path) = rfd::FileDialog::new().pick_folder() {
-                        // The window may be gone by then.
-                        let _ = send.send(path);
-                        ctx.request_repaint();
-                    }
-                });
-                drop(dialog);
-            }
-        });
-        if self.doc.model != ModelSource::Sample("sample-lm") && ui.button("Back to the sample").clicked() {
-            commands.push(Command::Model(ModelSource::Sample("sample-lm")));
-        }
-        ui.separator();
-        ui.heading("Prompt");
-        let edit = egui::TextEdit::multiline(&mut self.typed).desired_rows(5).desired_width(f32::INFINITY);
-        if ui.add(edit).changed() {
-            self.typed_at = Some(Instant::now());
-        }
-        match self.typed_at {
-            Some(t) if t.elapsed() >= PAUSE => {
-                self.typed_at = None;
-                commands.push(Command::Prompt(self.typed.clone()));
-            }
-            Some(t) => ui.ctx().request_repaint_after(PAUSE.saturating_sub(t.elapsed())),
-            None => {}
-        }
-        ui.separator();
-        ui.heading("Examples");
-        for (name, prompt, look) in EXAMPLES {
-            if ui.link(*name).on_hover_text(*look).clicked() {
-                self.typed_at = None;
-                commands.push(Command::Prompt((*prompt).to_string()));
+        let name = |p: &Path| p.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        for p in &self.recents.models {
+            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
+                commands.push(Command::Model(ModelSource::of_path(p.clone())));
+                ui.close();
             }
         }
-        ui.separator();
-        ui.heading("Token");
-        if let Status::Ready(Product::Trace(t)) = self.jobs.need("inspector", &Request::Trace(self.doc.run()))
-            && let Some(tower) = t.towers.get(&t.main_tower())
-        {
-            let last = tower.tokens.len().saturating_sub(1);
-            let i = self.hovered.or(self.doc.target).unwrap_or(last);
-            if let Some(token) = tower.tokens.get(i) {
-                ui.monospace(format!("{i}: {:?}", token.text));
-                let id = token.id.map_or("none".to_string(), |id| id.to_string());
-                let bytes = token
-                    .bytes()
-                    .map_or("added by the tokenizer".to_string(), |b| format!("bytes {}..{}", b.start, b.end));
-                ui.small(format!("id {id} · {bytes}"));
+        for p in &self.recents.pictures {
+            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
+                commands.push(Command::Image(Some(p.clone())));
+                ui.close();
             }
-            ui.small(format!("{} tokens · trace of {:.2} MB", tower.tokens.len(), t.size_bytes() as f64 / 1e6));
         }
     }
 
@@ -268,9 +296,9 @@ impl App {
         ui.horizontal(|ui| {
             let (n, done) = self.jobs.running();
             if n == 0 {
-                ui.small("ready · computing on the CPU");
+                ui.small("ready");
             } else {
-                ui.small(format!("{n} jobs"));
+                ui.small(if n == 1 { "1 job".to_string() } else { format!("{n} jobs") });
                 ui.add(egui::ProgressBar::new(done).desired_width(160.0).desired_height(8.0));
                 if ui.small_button("Stop").on_hover_text("Esc").clicked() {
                     self.jobs.cancel_all();
@@ -278,7 +306,63 @@ impl App {
                 // Progress moves without any event of its own.
                 ui.ctx().request_repaint_after(Duration::from_millis(50));
             }
+            ui.separator();
+            ui.small(self.jobs.device());
+            if let Some(message) = self.saving.message.as_ref().filter(|_| !self.saving.open) {
+                ui.separator();
+                match message {
+                    Ok(words) => ui.small(words),
+                    Err(words) => ui.colored_label(self.theme.bad, words),
+                };
+            }
         });
+    }
+
+    fn help_ui(&mut self, ctx: &egui::Context) {
+        let mut open = self.help;
+        egui::Window::new("What the views show").open(&mut open).collapsible(false).default_width(520.0).show(
+            ctx,
+            |ui| {
+                egui::ScrollArea::vertical().max_height(460.0).show(ui, |ui| {
+                    for view in views::ALL {
+                        ui.strong(view.title);
+                        ui.label(view.help);
+                        ui.add_space(6.0);
+                    }
+                    ui.strong("Keys");
+                    egui::Grid::new("keys").num_columns(2).spacing([16.0, 2.0]).show(ui, |ui| {
+                        for a in actions::ALL {
+                            if let Some(key) = &a.key {
+                                ui.monospace(ctx.format_shortcut(key));
+                                ui.label(format!("{}: {}", a.text.trim_end_matches('…'), a.tip));
+                                ui.end_row();
+                            }
+                        }
+                        ui.monospace("Esc");
+                        ui.label("Close a window, release the token, stop work");
+                        ui.end_row();
+                    });
+                });
+            },
+        );
+        self.help = open;
+    }
+
+    /// Files dropped on the window, by what they are.
+    fn dropped(&self, ctx: &egui::Context, commands: &mut Vec<Command>) {
+        for file in ctx.input(|i| i.raw.dropped_files.clone()) {
+            commands.push(command_of(file.path().to_path_buf()));
+        }
+    }
+}
+
+/// What opening `path` means: a picture, a tokenizer to compare with, else a model or a trace.
+pub fn command_of(path: PathBuf) -> Command {
+    let end = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    match end.as_str() {
+        "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Command::Image(Some(path)),
+        "json" => Command::Tokenizers(vec![path]),
+        _ => Command::Model(ModelSource::of_path(path)),
     }
 }
 
@@ -315,42 +399,67 @@ impl eframe::App for App {
         let ctx = ui.ctx().clone();
         self.jobs.begin_frame();
         let mut commands = Vec::new();
-        while let Ok(path) = self.chosen.1.try_recv() {
-            commands.push(Command::Model(ModelSource::Path(path)));
+        while let Ok(picked) = self.picked.1.try_recv() {
+            commands.push(match picked {
+                Picked::Model(path) => Command::Model(ModelSource::of_path(path)),
+                Picked::Image(path) => Command::Image(Some(path)),
+            });
         }
-        for file in ctx.input(|i| i.raw.dropped_files.clone()) {
-            commands.push(Command::Model(ModelSource::Path(file.path().to_path_buf())));
+        self.dropped(&ctx, &mut commands);
+        if self.palette.open {
+            let mut entries = palette::entries(&ctx);
+            entries.extend(panels::EXAMPLES.iter().map(|e| palette::Entry {
+                text: format!("Example: {}", e.0),
+                note: String::new(),
+                choice: Choice::Command(Command::Prompt(e.1.into())),
+            }));
+            match self.palette.ui(&ctx, &entries) {
+                Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),
+                Some(Choice::Command(c)) => commands.push(c),
+                Some(Choice::Save(view)) => self.saving.show_for(view),
+                None => {}
+            }
         }
         self.keys(&ctx, &mut commands);
         egui::Panel::top("top").show(ui, |ui| self.top_ui(ui, &mut commands));
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
-        egui::Panel::left("sources").default_size(280.0).show(ui, |ui| {
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| self.sources_ui(ui, &mut commands));
+        let (sent, hover, failed) = (RefCell::new(commands), Cell::new(None), RefCell::new(None));
+        let cx = Cx {
+            doc: &self.doc,
+            theme: &self.theme,
+            jobs: &self.jobs,
+            commands: &sent,
+            hovered: self.hovered,
+            hover: &hover,
+            failed: &failed,
+            figure: false,
+        };
+        let wide = ui.available_width() >= 1500.0;
+        egui::Panel::left("sources").default_size(260.0).show(ui, |ui| {
+            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                self.panels.sources_ui(&cx, ui, PAUSE);
+                if !wide {
+                    ui.separator();
+                    panels::inspector_ui(&cx, ui);
+                }
+            });
         });
-        let (sent, hover) = (RefCell::new(commands), Cell::new(None));
+        if wide {
+            egui::Panel::right("inspector").default_size(240.0).show(ui, |ui| {
+                egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| panels::inspector_ui(&cx, ui));
+            });
+        }
         egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| {
-            let cx = Cx {
-                doc: &self.doc,
-                theme: &self.theme,
-                jobs: &self.jobs,
-                commands: &sent,
-                hovered: self.hovered,
-                hover: &hover,
-            };
             self.tiles.ui(&mut Tiles { cx }, ui);
         });
-        if let Some(i) = self.help {
-            let mut open = true;
-            egui::Window::new(views::ALL[i].title).open(&mut open).collapsible(false).default_width(360.0).show(
-                &ctx,
-                |ui| {
-                    ui.label(views::ALL[i].help);
-                },
-            );
-            if !open {
-                self.help = None;
-            }
+        if self.panels.wants_folder.take().is_some() {
+            self.act(&ctx, Act::OpenFolder, &mut sent.borrow_mut());
         }
+        if self.panels.wants_image.take().is_some() {
+            self.act(&ctx, Act::OpenImage, &mut sent.borrow_mut());
+        }
+        self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.good, self.theme.bad);
+        self.help_ui(&ctx);
         // Written in this frame, read in the next: no view flickers against another.
         if self.hovered != hover.get() {
             self.hovered = hover.get();
@@ -359,3 +468,6 @@ impl eframe::App for App {
         self.apply(&ctx, sent.into_inner());
     }
 }
+
+/// Since when the prompt as typed differs from the document's.
+pub type TypedAt = Option<Instant>;

@@ -109,6 +109,19 @@ impl Jobs {
         }
     }
 
+    /// What computes, for the status line.
+    pub fn device(&self) -> &str {
+        "computing on the CPU"
+    }
+
+    /// The product of `request` if it is there; starts nothing.
+    pub fn ready(&self, request: &Request) -> Option<Product> {
+        match self.lock().slots.get(request) {
+            Some((Slot::Ready(p), _)) => Some(p.clone()),
+            _ => None,
+        }
+    }
+
     /// The last product that the spot `place` showed.
     pub fn previous(&self, place: &'static str) -> Option<Product> {
         self.lock().latest.get(place).cloned()
@@ -207,7 +220,7 @@ mod tests {
     #[test]
     fn a_trace_of_the_sample_arrives_with_the_model_it_needs() {
         let jobs = Jobs::new(|| ());
-        let key = RunKey { model: ModelSource::Sample("sample-lm"), prompt: "The fox met a cat.".into() };
+        let key = RunKey { model: ModelSource::Sample("sample-lm"), prompt: "The fox met a cat.".into(), image: None };
         assert!(matches!(wait(&jobs, &Request::Trace(key)), Status::Ready(Product::Trace(_))));
     }
 
@@ -226,7 +239,7 @@ mod tests {
     fn what_nobody_asks_for_is_cancelled() {
         let jobs = Jobs::new(|| ());
         jobs.begin_frame();
-        let key = RunKey { model: ModelSource::Sample("sample-lm"), prompt: "The fox".into() };
+        let key = RunKey { model: ModelSource::Sample("sample-lm"), prompt: "The fox".into(), image: None };
         jobs.need("test", &Request::Lens(key));
         for _ in 0..=PATIENCE {
             jobs.begin_frame();

@@ -1,9 +1,15 @@
 //! The shell of Tokenscope over [`tokenscope_analysis`]: window and command line.
 
+pub mod actions;
 pub mod app;
 pub mod cli;
+pub mod export;
 pub mod jobs;
+pub mod palette;
+pub mod panels;
+pub mod recents;
 pub mod request;
+pub mod saving;
 pub mod state;
 pub mod theme;
 pub mod views;

@@ -5,23 +5,54 @@ use std::sync::Arc;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::draft::DraftRun;
 use tokenscope_analysis::flow::FlowGraph;
-use tokenscope_analysis::image::Processor;
+use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::Model;
 use tokenscope_analysis::prune::{Fate, Judgement};
+use tokenscope_analysis::run::Estimate;
 use tokenscope_analysis::score::Scores;
 use tokenscope_analysis::segment::Segmentation;
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::trace::Trace;
+use tokenscope_analysis::trace::{Tower, Trace};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ModelSource {
     /// Part of the program: `sample-lm` or `sample-draft`.
     Sample(&'static str),
-    /// A Hugging Face folder.
+    /// A Hugging Face folder or a GGUF file.
     Path(PathBuf),
+    /// A trace file: a run that was recorded, without weights.
+    Recorded(PathBuf),
 }
+
+impl ModelSource {
+    /// The source that `text` names: a sample, a trace file of ours, or a model's path.
+    pub fn parse(text: &str) -> Self {
+        if let Some(name) = SAMPLE_NAMES.iter().find(|n| **n == text) {
+            return ModelSource::Sample(name);
+        }
+        Self::of_path(text.into())
+    }
+
+    /// The source at `path`, told apart by what the file says about itself.
+    pub fn of_path(path: PathBuf) -> Self {
+        if tokenscope_analysis::trace::is_trace(&path) { Self::Recorded(path) } else { Self::Path(path) }
+    }
+
+    /// A short name for titles.
+    pub fn title(&self) -> String {
+        match self {
+            ModelSource::Sample(name) => (*name).to_string(),
+            ModelSource::Path(p) | ModelSource::Recorded(p) => {
+                p.file_name().map_or_else(|| p.display().to_string(), |n| n.to_string_lossy().into_owned())
+            }
+        }
+    }
+}
+
+/// Names of the models that are part of the program.
+pub const SAMPLE_NAMES: [&str; 2] = ["sample-lm", "sample-draft"];
 
 /// A method and its parameters as JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,13 +76,24 @@ impl Call {
     }
 }
 
-/// One run of one model on one prompt.
+/// One run of one model on one input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunKey {
     /// The model.
     pub model: ModelSource,
     /// The prompt.
     pub prompt: String,
+    /// The picture, for models that read one.
+    pub image: Option<PathBuf>,
+}
+
+/// One stack of layers of a run; `None` is the main one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The run.
+    pub run: RunKey,
+    /// Which stack.
+    pub tower: Option<Tower>,
 }
 
 /// A computation, named by everything its result depends on.
@@ -59,18 +101,24 @@ pub struct RunKey {
 pub enum Request {
     /// Open a model.
     Model(ModelSource),
-    /// Run it and keep what the views need.
+    /// Decode a picture.
+    Picture(PathBuf),
+    /// Run the model and keep what the views need.
     Trace(RunKey),
-    /// Cut the prompt by the model's tokenizer and the built-in ones.
-    Segment(RunKey),
+    /// What the run would cost.
+    Estimate(RunKey),
+    /// Cut the prompt by the model's tokenizer, the built-in ones and those of these files.
+    Segment(RunKey, Vec<PathBuf>),
     /// One head's map.
-    Map(RunKey, usize, usize),
+    Map(Scope, usize, usize),
+    /// All heads' maps, small.
+    Thumbnails(Scope),
     /// Importance of the tokens for the prediction at a token.
-    Score(RunKey, Option<usize>, Call),
+    Score(Scope, Option<usize>, Call),
     /// A reduction, really carried out.
-    Prune(RunKey, Call),
+    Prune(Scope, Call),
     /// A flow graph.
-    Flow(RunKey, Call),
+    Flow(Scope, Call),
     /// Most probable token at every layer and position.
     Lens(RunKey),
     /// A whole decode.
@@ -99,6 +147,24 @@ pub struct Pruned {
     pub reduced: Vec<(String, f32)>,
 }
 
+/// One head's map at a glance.
+pub struct Thumbnail {
+    /// Layer.
+    pub layer: usize,
+    /// Head.
+    pub head: usize,
+    /// Side of `cells`.
+    pub side: usize,
+    /// Largest share in each part of the map, `side · side`, queries down, keys across.
+    pub cells: Vec<f32>,
+    /// Mean entropy of the rows over its largest possible value, 0..=1.
+    pub entropy: f32,
+    /// Share of all attention that the first token gets.
+    pub sink: f32,
+    /// Mean distance from query to key in tokens.
+    pub distance: f32,
+}
+
 /// The logit lens.
 pub struct Lens {
     /// Per layer and token: text and probability of the most probable next token.
@@ -118,6 +184,9 @@ pub struct Drafted {
 #[expect(missing_docs, reason = "each is the product of the request of its name")]
 pub enum Product {
     Model(Arc<OpenModel>),
+    Picture(Arc<Picture>),
+    Estimate(Estimate),
+    Thumbnails(Arc<Vec<Thumbnail>>),
     Trace(Arc<Trace>),
     Segment(Arc<Vec<Segmentation>>),
     Map(Arc<Array>),

@@ -27,6 +27,8 @@ pub struct Theme {
     pub good: Color32,
     /// What was refused or failed.
     pub bad: Color32,
+    /// Laid over what was dropped.
+    pub veil: Color32,
     /// Backgrounds of token chips.
     pub chips: [Color32; 8],
 }
@@ -45,6 +47,7 @@ impl Theme {
                 accent: rgb(86, 180, 233),
                 good: rgb(0, 158, 115),
                 bad: rgb(230, 120, 50),
+                veil: Color32::from_black_alpha(190),
                 chips: [
                     rgb(52, 66, 92),
                     rgb(78, 60, 50),
@@ -66,6 +69,7 @@ impl Theme {
                 accent: rgb(0, 114, 178),
                 good: rgb(0, 128, 96),
                 bad: rgb(190, 80, 0),
+                veil: Color32::from_white_alpha(205),
                 chips: [
                     rgb(214, 226, 246),
                     rgb(248, 226, 210),
@@ -131,6 +135,21 @@ impl Theme {
     pub fn signed(&self, t: f32) -> Color32 {
         const STOPS: [[f32; 3]; 3] = [[33., 102., 172.], [247., 247., 247.], [224., 130., 20.]];
         mix(&STOPS, (t + 1.0) / 2.0)
+    }
+
+    /// The colour of group `i`: Okabe and Ito's, told apart by colour-blind readers too.
+    pub fn group(&self, i: usize) -> Color32 {
+        const COLORS: [[u8; 3]; 7] = [
+            [230, 159, 0],
+            [86, 180, 233],
+            [0, 158, 115],
+            [240, 228, 66],
+            [0, 114, 178],
+            [213, 94, 0],
+            [204, 121, 167],
+        ];
+        let [r, g, b] = COLORS[i % COLORS.len()];
+        Color32::from_rgb(r, g, b)
     }
 
     /// Black or white, whichever reads better on `c`.

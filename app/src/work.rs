@@ -1,19 +1,21 @@
 //! Carries out requests with the library. The window's jobs and the command line both come here.
 
-use crate::request::{Call, Drafted, Lens, ModelSource, OpenModel, Product, Pruned, Request, RunKey};
+use crate::request::{Call, Drafted, Lens, ModelSource, OpenModel, Product, Pruned, Request, RunKey, Scope, Thumbnail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
+use tokenscope_analysis::array::Array;
 use tokenscope_analysis::draft::DraftInput;
 use tokenscope_analysis::flow::FlowInput;
-use tokenscope_analysis::image::Processor;
+use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::model::{self, Model};
 use tokenscope_analysis::prune::{self, PruneInput};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
 use tokenscope_analysis::score::ScoreInput;
+use tokenscope_analysis::segment::Segmentation;
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
+use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
 use tokenscope_analysis::{Ctx, Error, Result, draft, flow, passes, score, segment};
 
 /// A run may keep and need this much together, in bytes.
@@ -65,6 +67,10 @@ pub fn open(source: &ModelSource) -> Result<OpenModel> {
     let dir = match source {
         ModelSource::Sample(name) => unpack(name)?,
         ModelSource::Path(path) => path.clone(),
+        ModelSource::Recorded(path) => {
+            let what = "this is a recorded run; it holds no weights";
+            return Err(Error::file(path, what, "open the model itself for what needs them"));
+        }
     };
     open_path(&dir)
 }
@@ -99,71 +105,116 @@ fn trace_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Arc<Trace>> {
     }
 }
 
+/// The model of a run, unless the run was recorded elsewhere and there are no weights.
+fn weights_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Option<Arc<OpenModel>>> {
+    match key.model {
+        ModelSource::Recorded(_) => Ok(None),
+        _ => model_of(key, store, ctx).map(Some),
+    }
+}
+
 /// Carries out `request`.
 pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Product> {
     Ok(match request {
         Request::Model(source) => Product::Model(Arc::new(open(source)?)),
+        Request::Picture(path) => Product::Picture(Arc::new(Picture::open(path)?)),
         Request::Trace(key) => Product::Trace(Arc::new(trace(key, store, ctx)?)),
-        Request::Segment(key) => {
+        Request::Estimate(key) => {
             let open = model_of(key, store, ctx)?;
-            let mut rows = Vec::new();
-            if let Some(t) = &open.tokenizer {
-                rows.push(segment::by_tokenizer("this model", t, &key.prompt)?);
-            }
-            for (i, name) in segment::BUILT_IN.iter().enumerate() {
-                ctx.step(i, segment::BUILT_IN.len())?;
-                rows.push(segment::built_in(name, &key.prompt)?);
-            }
-            Product::Segment(Arc::new(rows))
+            let n = match (&open.tokenizer, key.prompt.is_empty()) {
+                (Some(t), false) => t.encode(&key.prompt, None, true)?.ids.len(),
+                _ => 1,
+            };
+            Product::Estimate(estimate(open.model.as_ref(), n, &CaptureSpec::views()))
         }
-        Request::Map(key, layer, head) => {
-            let t = trace_of(key, store, ctx)?;
-            Product::Map(Arc::new(passes::attention_map::of_trace(&t, t.main_tower(), 0, *layer, *head)?))
+        Request::Segment(key, files) => Product::Segment(Arc::new(segments(key, files, store, ctx)?)),
+        Request::Map(scope, layer, head) => {
+            let t = trace_of(&scope.run, store, ctx)?;
+            Product::Map(Arc::new(passes::attention_map::of_trace(&t, tower(scope, &t), 0, *layer, *head)?))
         }
-        Request::Score(key, target, call) => {
-            let (t, open) = (trace_of(key, store, ctx)?, model_of(key, store, ctx)?);
-            let input =
-                ScoreInput { trace: &t, tower: t.main_tower(), target: *target, model: Some(open.model.as_ref()) };
+        Request::Thumbnails(scope) => Product::Thumbnails(Arc::new(thumbnails(scope, store, ctx)?)),
+        Request::Score(scope, target, call) => {
+            let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
+            let model = open.as_ref().map(|o| o.model.as_ref());
+            let input = ScoreInput { trace: &t, tower: tower(scope, &t), target: *target, model };
             Product::Score(Arc::new(score::find(&call.method)?.score(&input, &call.params(), ctx)?))
         }
-        Request::Prune(key, call) => Product::Prune(Arc::new(pruned(key, call, store, ctx)?)),
-        Request::Flow(key, call) => {
-            let (t, open) = (trace_of(key, store, ctx)?, model_of(key, store, ctx)?);
-            let input = FlowInput { trace: &t, tower: t.main_tower(), model: Some(open.model.as_ref()) };
+        Request::Prune(scope, call) => Product::Prune(Arc::new(pruned(scope, call, store, ctx)?)),
+        Request::Flow(scope, call) => {
+            let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
+            let model = open.as_ref().map(|o| o.model.as_ref());
+            let input = FlowInput { trace: &t, tower: tower(scope, &t), model };
             Product::Flow(Arc::new(flow::find(&call.method)?.graph(&input, &call.params(), ctx)?))
         }
         Request::Lens(key) => Product::Lens(Arc::new(lens(key, store, ctx)?)),
         Request::Draft(key, draft_model, call) => {
-            let open = model_of(key, store, ctx)?;
-            let small = model_of(&RunKey { model: draft_model.clone(), prompt: String::new() }, store, ctx)?;
-            let tokenizer =
-                open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
-            let prompt = tokenizer.encode(&key.prompt, None, true)?.ids;
-            let input = DraftInput {
-                target: open.model.as_ref(),
-                draft: Some(small.model.as_ref()),
-                prompt: &prompt,
-                end: &[],
-            };
-            let run = draft::find(&call.method)?.run(&input, &call.params(), ctx, &mut |_| ())?;
-            let mut text = BTreeMap::new();
-            let ids = run
-                .rounds
-                .iter()
-                .flat_map(|r| r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied()).chain([r.root]));
-            for id in ids {
-                text.entry(id).or_insert_with(|| tokenizer.token_text(id));
-            }
-            Product::Draft(Arc::new(Drafted { run, text }))
+            Product::Draft(Arc::new(drafted(key, draft_model, call, store, ctx)?))
         }
     })
 }
 
+fn tower(scope: &Scope, trace: &Trace) -> Tower {
+    scope.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower())
+}
+
+fn segments(key: &RunKey, files: &[PathBuf], store: &dyn Store, ctx: &Ctx) -> Result<Vec<Segmentation>> {
+    let mut rows = Vec::new();
+    if let Some(open) = weights_of(key, store, ctx)?
+        && let Some(t) = &open.tokenizer
+    {
+        rows.push(segment::by_tokenizer("this model", t, &key.prompt)?);
+    }
+    let n = files.len() + segment::BUILT_IN.len();
+    for (i, file) in files.iter().enumerate() {
+        ctx.step(i, n)?;
+        let name = ModelSource::Path(file.clone()).title();
+        let parent = file.parent().and_then(|p| p.file_name()).map(|p| format!("{}/", p.to_string_lossy()));
+        let name = format!("{}{name}", parent.unwrap_or_default());
+        rows.push(segment::by_tokenizer(&name, &Tokenizer::load(file)?, &key.prompt)?);
+    }
+    for (i, name) in segment::BUILT_IN.iter().enumerate() {
+        ctx.step(files.len() + i, n)?;
+        rows.push(segment::built_in(name, &key.prompt)?);
+    }
+    Ok(rows)
+}
+
+fn drafted(key: &RunKey, draft_model: &ModelSource, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Drafted> {
+    let open = model_of(key, store, ctx)?;
+    let small = RunKey { model: draft_model.clone(), prompt: String::new(), image: None };
+    let small = model_of(&small, store, ctx)?;
+    let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
+    let prompt = tokenizer.encode(&key.prompt, None, true)?.ids;
+    let input =
+        DraftInput { target: open.model.as_ref(), draft: Some(small.model.as_ref()), prompt: &prompt, end: &[] };
+    let run = draft::find(&call.method)?.run(&input, &call.params(), ctx, &mut |_| ())?;
+    let mut text = BTreeMap::new();
+    let ids = run
+        .rounds
+        .iter()
+        .flat_map(|r| r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied()).chain([r.root]));
+    for id in ids {
+        text.entry(id).or_insert_with(|| tokenizer.token_text(id));
+    }
+    Ok(Drafted { run, text })
+}
+
 fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
+    if let ModelSource::Recorded(path) = &key.model {
+        return read_trace(path);
+    }
     let open = model_of(key, store, ctx)?;
     let spec = CaptureSpec::views();
+    let mut request = RunRequest { prompt: Some(key.prompt.clone()), ..RunRequest::default() };
+    if let (Some(path), Some(processor)) = (&key.image, &open.processor) {
+        match store.get(&Request::Picture(path.clone()), ctx)? {
+            Product::Picture(p) => request.add_picture(processor, &p)?,
+            _ => return Err(Error::invalid("the request for a picture gave something else")),
+        }
+    }
     if let Some(t) = &open.tokenizer {
-        let n = t.encode(&key.prompt, None, true)?.ids.len();
+        let text = request.expansion.as_ref().map_or(&key.prompt, |e| &e.text);
+        let n = t.encode(text, None, true)?.ids.len();
         let cost = estimate(open.model.as_ref(), n, &spec);
         let need = cost.capture_bytes + cost.peak_bytes;
         if need > MEMORY_LIMIT {
@@ -171,13 +222,58 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
             return Err(Error::Memory { need_mb: need >> 20, limit_mb: MEMORY_LIMIT >> 20, remedy });
         }
     }
-    let request = RunRequest { prompt: Some(key.prompt.clone()), ..RunRequest::default() };
+    if !open.model.info().towers.contains_key(&Tower::Text) {
+        request.prompt = None;
+    }
     run(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
 }
 
-fn pruned(key: &RunKey, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Pruned> {
-    let (t, open) = (trace_of(key, store, ctx)?, model_of(key, store, ctx)?);
-    let input = PruneInput { trace: &t, tower: t.main_tower(), model: Some(open.model.as_ref()) };
+/// Cells per side of a thumbnail at most.
+const THUMBNAIL: usize = 24;
+
+fn thumbnails(scope: &Scope, store: &dyn Store, ctx: &Ctx) -> Result<Vec<Thumbnail>> {
+    let t = trace_of(&scope.run, store, ctx)?;
+    let tower = tower(scope, &t);
+    let rules = &t.tower(tower)?.attention;
+    let all: usize = rules.iter().map(|r| r.n_heads).sum();
+    let mut out = Vec::with_capacity(all);
+    for (layer, rule) in rules.iter().enumerate() {
+        for head in 0..rule.n_heads {
+            ctx.step(out.len(), all)?;
+            let map = passes::attention_map::of_trace(&t, tower, 0, layer, head)?;
+            out.push(thumbnail(layer, head, &map));
+        }
+    }
+    Ok(out)
+}
+
+fn thumbnail(layer: usize, head: usize, map: &Array) -> Thumbnail {
+    let n = map.shape()[0];
+    let side = n.min(THUMBNAIL);
+    let mut cells = vec![0f32; side * side];
+    let (mut entropy, mut sink, mut distance) = (0f64, 0f64, 0f64);
+    for q in 0..n {
+        let row = map.row(q);
+        let mut h = 0f64;
+        for (k, &p) in row.iter().enumerate() {
+            let cell = &mut cells[(q * side / n) * side + k * side / n];
+            *cell = cell.max(p);
+            if p > 0.0 {
+                h -= f64::from(p) * f64::from(p).ln();
+                distance += f64::from(p) * q.abs_diff(k) as f64;
+            }
+        }
+        let seen = row.iter().filter(|p| **p > 0.0).count();
+        entropy += if seen > 1 { h / (seen as f64).ln() } else { 0.0 };
+        sink += f64::from(row.first().copied().unwrap_or(0.0));
+    }
+    let mean = |v: f64| (v / n.max(1) as f64) as f32;
+    Thumbnail { layer, head, side, cells, entropy: mean(entropy), sink: mean(sink), distance: mean(distance) }
+}
+
+fn pruned(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Pruned> {
+    let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
+    let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(open.model.as_ref()) };
     let plan = prune::find(&call.method)?.plan(&input, &call.params(), ctx)?;
     let start = Instant::now();
     let judgement = prune::judge(open.model.as_ref(), &t, &plan, &|| start.elapsed(), ctx)?;

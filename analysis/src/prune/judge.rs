@@ -49,7 +49,8 @@ pub fn judge(
     let ids: Vec<u32> = tower.tokens.iter().filter_map(|t| t.id).collect();
     let run = |tap: &mut dyn Tap| -> Result<(Vec<f64>, Duration)> {
         let start = clock();
-        let mut input = Input { ids: ids.clone(), logits: Some(LogitRows::Last), ..Input::default() };
+        let mut input =
+            Input { ids: ids.clone(), image: trace.image.clone(), logits: Some(LogitRows::Last), ..Input::default() };
         let out = model.forward(&mut input, tap, ctx)?;
         let logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
         Ok((log_softmax(&logits.squeeze(0)?.to_vec1::<f32>()?), clock().saturating_sub(start)))

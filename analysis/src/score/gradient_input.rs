@@ -8,6 +8,7 @@ use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows};
 use crate::run::argmax;
+use crate::token::TokenKind;
 use crate::trace::NoTap;
 use crate::{Error, Result};
 use candle_core::{D, Var};
@@ -54,8 +55,13 @@ impl Method for GradientInput {
         }
         let target = maps::target(input.target, ids.len())?;
         let embeds = Var::from_tensor(&model.embed(&ids)?)?;
-        let mut request =
-            Input { ids, embeds: Some(embeds.as_tensor().clone()), logits: Some(LogitRows::All), ..Input::default() };
+        let mut request = Input {
+            ids,
+            embeds: Some(embeds.as_tensor().clone()),
+            image: input.trace.image.clone(),
+            logits: Some(LogitRows::All),
+            ..Input::default()
+        };
         let out = model.forward(&mut request, &mut NoTap, ctx)?;
         let logits = out.logits.ok_or_else(|| need("logits of a language model"))?.narrow(0, target, 1)?;
         let best = argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?)
@@ -70,7 +76,9 @@ impl Method for GradientInput {
         let grad = grads.get(&embeds).ok_or_else(|| need("gradients"))?;
         let norm = params.choice(&KIND) == "gradient_norm";
         let per_token = if norm { grad.sqr()?.sum(1)?.sqrt()? } else { (grad * embeds.as_tensor())?.sum(1)? };
-        let values = per_token.to_vec1::<f32>()?.into_iter().map(Some).collect();
+        // The embeddings of image placeholders are replaced by features, so their gradient says nothing.
+        let values = per_token.to_vec1::<f32>()?.into_iter().zip(tokens);
+        let values = values.map(|(v, t)| (t.kind != TokenKind::Image).then_some(v)).collect();
         Ok(Scores { values, unit: if norm { "nats per unit" } else { "nats" }, signed: !norm, layers: Vec::new() })
     }
 }

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -111,6 +112,17 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
     let text =
         serde_json::to_string(&header).map_err(|e| Error::invalid(format!("the trace has no JSON form: {e}")))?;
     write_tensors(path, &tensors, Some(HashMap::from([(KEY.to_string(), text)])))
+}
+
+/// Whether `path` is a file that [`write_trace`] wrote, by its first bytes. Anything unreadable is not.
+pub fn is_trace(path: &Path) -> bool {
+    // A FIFO would block the open.
+    if !std::fs::metadata(path).is_ok_and(|m| m.is_file()) {
+        return false;
+    }
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(256).read_to_end(&mut start));
+    read.is_ok() && start.windows(KEY.len()).any(|w| w == KEY.as_bytes())
 }
 
 /// Reads a trace that [`write_trace`] wrote. Errors name the file and what is wrong with it.

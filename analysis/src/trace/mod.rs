@@ -11,7 +11,7 @@ mod site;
 mod tap;
 
 pub use capture::{Capture, CaptureSpec};
-pub use file::{read_trace, write_tensors, write_trace};
+pub use file::{is_trace, read_trace, write_tensors, write_trace};
 pub use names::{Named, to_transformers};
 pub use rows::{Regroup, Rows};
 pub use site::{At, Site, Tower};
@@ -134,6 +134,8 @@ pub struct Trace {
     pub continuation_text: String,
     /// Remarks of the run, e.g. that the input was cut.
     pub notes: Vec<String>,
+    /// The image as the model got it, so that methods can run the model again; not written to files.
+    pub image: Option<crate::model::ImageInput>,
 }
 
 impl Trace {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 a check failed, 2 bad input.
 
 mod common;
+mod figures;
 mod image;
 mod info;
 mod method;
@@ -19,9 +20,12 @@ use std::process::ExitCode;
 pub struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Model folder to open in the window
-    #[arg(long, value_name = "DIR")]
+    /// Model folder, GGUF file or trace to open in the window
+    #[arg(long, value_name = "PATH")]
     open: Option<std::path::PathBuf>,
+    /// Picture to open in the window
+    #[arg(long, value_name = "FILE")]
+    image: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +38,14 @@ enum Verb {
     Tokenize(tokenize::Args),
     /// Decode a picture, or draw a model's token grid on it
     Image(image::Args),
+    /// Run a method on a model and an input
+    Run(figures::RunArgs),
+    /// Decode speculatively and write every round
+    Draft(figures::DraftArgs),
+    /// Compute a flow graph and write its edges
+    Flow(figures::FlowArgs),
+    /// Draw a view without a window
+    Render(figures::RenderArgs),
     /// Run a method on raw arrays
     Method(method::Args),
     /// Say what a model folder or file holds and what a run would cost
@@ -44,11 +56,15 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.verb {
-        None => crate::app::open_window(cli.open.as_deref()),
+        None => crate::app::open_window(cli.open.as_deref(), cli.image.as_deref()),
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Trace(a)) => trace::run(a),
         Some(Verb::Tokenize(a)) => tokenize::run(a),
         Some(Verb::Image(a)) => image::run(a),
+        Some(Verb::Run(a)) => figures::run(a),
+        Some(Verb::Draft(a)) => figures::draft(a),
+        Some(Verb::Flow(a)) => figures::flow(a),
+        Some(Verb::Render(a)) => figures::render(a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Info(a)) => info::run(a),
     };

@@ -2,28 +2,47 @@
 
 mod drafts;
 mod flow;
+mod heat;
 mod importance;
+mod picture;
 mod segmentation;
 mod widgets;
 
+pub use widgets::number;
+
+use crate::export::Table;
 use crate::jobs::Jobs;
 use crate::request::{Product, Request, Status};
 use crate::state::{Command, Doc};
 use crate::theme::Theme;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
 
-/// A view: what it is called, what to look at, and how it draws.
+/// A view: what it is called, what to look at, how it draws, and the numbers behind it.
 pub struct View {
+    /// Name on the command line.
+    pub id: &'static str,
     /// Title of its tab.
     pub title: &'static str,
     /// What it shows and how to use it.
     pub help: &'static str,
     /// Draws it into all of the `Ui`.
     pub ui: fn(&Cx, &mut egui::Ui),
+    /// Whether a figure is as high as its content; otherwise the view fills what it is given.
+    pub own_height: bool,
+    /// Its numbers, once everything is there.
+    pub table: fn(&Cx) -> Option<Table>,
 }
 
 /// The views in the order of the default layout.
 pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW];
+
+/// The view of that name. The error lists the known ones.
+pub fn find(id: &str) -> anyhow::Result<&'static View> {
+    let known = || ALL.iter().map(|v| v.id).collect::<Vec<_>>().join(", ");
+    ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}", known()))
+}
 
 /// Everything a view may look at.
 pub struct Cx<'a> {
@@ -39,6 +58,10 @@ pub struct Cx<'a> {
     pub hovered: Option<usize>,
     /// Token hovered in this frame.
     pub hover: &'a Cell<Option<usize>>,
+    /// The first failure of this frame.
+    pub failed: &'a RefCell<Option<String>>,
+    /// Whether this becomes a figure: then there are captions instead of controls.
+    pub figure: bool,
 }
 
 impl Cx<'_> {
@@ -53,17 +76,61 @@ impl Cx<'_> {
         match self.jobs.need(place, &request) {
             Status::Ready(p) => Some(p),
             Status::Running(done, previous) => {
-                ui.add(egui::ProgressBar::new(done).desired_width(120.0).desired_height(3.0));
+                if previous.is_none() {
+                    ui.horizontal(|ui| {
+                        ui.add(egui::ProgressBar::new(done).desired_width(120.0).desired_height(3.0));
+                        ui.small("computing");
+                    });
+                }
                 previous
             }
             Status::Failed(why) => {
-                ui.colored_label(self.theme.bad, why.as_ref());
-                if ui.button("Retry").clicked() {
-                    self.jobs.retry();
-                }
+                self.failed.borrow_mut().get_or_insert_with(|| why.to_string());
+                ui.horizontal_wrapped(|ui| {
+                    ui.colored_label(self.theme.bad, why.as_ref());
+                    if ui.small_button("Retry").clicked() {
+                        self.jobs.retry();
+                    }
+                });
                 // What was on screen stays, below the message.
                 self.jobs.previous(place)
             }
         }
+    }
+
+    /// The product of `request` if it is there; asks for nothing.
+    pub fn ready(&self, request: &Request) -> Option<Product> {
+        self.jobs.ready(request)
+    }
+
+    /// Draws content that may be longer than the view: scrolling in the window, at its full length in a figure.
+    pub fn long(&self, ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
+        if self.figure {
+            content(ui);
+        } else {
+            egui::ScrollArea::vertical().auto_shrink(false).show(ui, content);
+        }
+    }
+
+    /// The run that is shown.
+    pub fn trace(&self, ui: &mut egui::Ui) -> Option<Arc<Trace>> {
+        match self.need(ui, "trace", Request::Trace(self.doc.run())) {
+            Some(Product::Trace(t)) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The run that is shown, if it is there.
+    pub fn ready_trace(&self) -> Option<Arc<Trace>> {
+        match self.ready(&Request::Trace(self.doc.run())) {
+            Some(Product::Trace(t)) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The stack of layers that is shown.
+    pub fn tower<'t>(&self, trace: &'t Trace) -> Option<(Tower, &'t TowerTrace)> {
+        let name = self.doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
+        trace.towers.get(&name).map(|t| (name, t))
     }
 }

@@ -1,42 +1,146 @@
 //! How tokenizers cut the prompt, one row each, with what each cut costs.
 
 use super::{Cx, View, widgets};
+use crate::export::Table;
 use crate::request::{Product, Request};
+use crate::state::Command;
+use serde_json::json;
+use std::sync::Arc;
+use tokenscope_analysis::segment::Segmentation;
 
 pub(super) const VIEW: View = View {
+    id: "segmentation",
     title: "Segmentation",
-    help: "One row per tokenizer. Neighbouring chips differ in colour; dots are spaces. Hover a chip for its id and bytes.",
+    help: "One row per tokenizer. Neighbouring chips differ in colour; a dot is a space, an arrow a tab. Hover a chip for its id and bytes; \
+           click a chip of a byte-pair tokenizer for the merges that built it. Compare more tokenizers with Add tokenizer.",
     ui,
+    own_height: true,
+    table,
 };
 
+/// Chips drawn per row; a longer text says how many are left out.
+const MAX_CHIPS: usize = 4000;
+
+fn request(cx: &Cx) -> Request {
+    Request::Segment(cx.doc.run(), cx.doc.tokenizers.clone())
+}
+
 fn ui(cx: &Cx, ui: &mut egui::Ui) {
-    let Some(Product::Segment(rows)) = cx.need(ui, "segmentation", Request::Segment(cx.doc.run())) else { return };
+    if !cx.figure {
+        tokenizers_ui(cx, ui);
+    }
+    let Some(Product::Segment(rows)) = cx.need(ui, "segmentation", request(cx)) else { return };
     let text = &cx.doc.prompt;
-    egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+    if text.is_empty() {
+        ui.weak("The prompt is empty: type one at the left and see how tokenizers cut it.");
+        return;
+    }
+    let trace = cx.ready_trace();
+    let tokens = trace.as_ref().and_then(|t| t.towers.get(&t.main_tower())).map_or(&[][..], |t| &t.tokens);
+    // Token of the run at each byte, so that every row links to the other views.
+    let mut at_byte: Vec<Option<usize>> = vec![None; text.len() + 1];
+    for (i, t) in tokens.iter().enumerate() {
+        if let Some(range) = t.bytes()
+            && let Some(slots) = at_byte.get_mut(range)
+        {
+            slots.fill(Some(i));
+        }
+    }
+    cx.long(ui, |ui| {
         for row in rows.iter() {
-            let words = text.split_whitespace().count().max(1);
-            ui.horizontal(|ui| {
-                ui.strong(&row.name);
-                let n = row.pieces.len();
-                ui.small(format!(
-                    "{n} tokens · {:.2} bytes per token · {:.2} tokens per word",
-                    text.len() as f32 / n.max(1) as f32,
-                    n as f32 / words as f32
-                ));
-            });
-            ui.horizontal_wrapped(|ui| {
-                ui.spacing_mut().item_spacing = egui::vec2(1.0, 2.0);
-                for (i, p) in row.pieces.iter().enumerate() {
-                    // Text where the piece is text; a part of a character shows the vocabulary's spelling.
-                    let shown = text.get(p.start..p.end).unwrap_or(&p.token);
-                    // Only the model's own row has the tokens that the other views show; <s> comes first there.
-                    let token = (row.name == "this model").then_some(i + 1);
-                    let r = widgets::chip(cx, ui, shown, cx.theme.chips[i % 8], false, token);
-                    let id = p.id.map_or(String::new(), |id| format!("id {id} · "));
-                    r.on_hover_text(format!("{id}bytes {}..{} · {}", p.start, p.end, p.token));
-                }
-            });
-            ui.add_space(4.0);
+            row_ui(cx, ui, row, text, &at_byte);
         }
     });
+}
+
+fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, text: &str, at_byte: &[Option<usize>]) {
+    let (n, words) = (row.pieces.len(), text.split_whitespace().count().max(1));
+    ui.horizontal(|ui| {
+        ui.strong(&row.name);
+        ui.small(format!(
+            "{n} tokens · {:.2} bytes per token · {:.2} tokens per word",
+            text.len() as f32 / n.max(1) as f32,
+            n as f32 / words as f32
+        ));
+    });
+    let id = ui.scope_id().with(("merges", &row.name));
+    let open: Option<usize> = ui.data(|d| d.get_temp(id));
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = egui::vec2(1.0, 2.0);
+        for (i, p) in row.pieces.iter().enumerate().take(MAX_CHIPS) {
+            // Text where the piece is text; a part of a character shows the vocabulary's spelling.
+            let shown = text.get(p.start..p.end).unwrap_or(&p.token);
+            let token = at_byte.get(p.start).copied().flatten();
+            let r = widgets::chip(cx, ui, shown, cx.theme.chips[i % 8], false, token);
+            if r.clicked() {
+                ui.data_mut(|d| match open == Some(i) {
+                    true => drop(d.remove_temp::<usize>(id)),
+                    false => drop(d.insert_temp(id, i)),
+                });
+            }
+            r.on_hover_ui(|ui| {
+                let token_id = p.id.map_or(String::new(), |id| format!("id {id} · "));
+                ui.label(format!("{token_id}bytes {}..{} · {}", p.start, p.end, p.token));
+            });
+        }
+        if n > MAX_CHIPS {
+            ui.weak(format!("… {} more", n - MAX_CHIPS));
+        }
+    });
+    if let Some(p) = open.and_then(|i| row.pieces.get(i)) {
+        merges_ui(cx, ui, row, text.get(p.start..p.end).unwrap_or(&p.token), p.start..p.end);
+    }
+    ui.add_space(4.0);
+}
+
+fn merges_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, shown: &str, bytes: std::ops::Range<usize>) {
+    let _ = bytes;
+    ui.small(format!("{}: {} has no merges to show", row.name, widgets::visible(shown)));
+    let _ = cx;
+}
+
+fn tokenizers_ui(cx: &Cx, ui: &mut egui::Ui) {
+    ui.horizontal_wrapped(|ui| {
+        let id = ui.scope_id().with("tokenizer path");
+        let mut path: String = ui.data(|d| d.get_temp(id)).unwrap_or_default();
+        let hint = "tokenizer.json, GGUF or model folder";
+        let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(190.0));
+        let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
+        if (ui.button("Add tokenizer").clicked() || entered) && !path.trim().is_empty() {
+            let mut list = cx.doc.tokenizers.clone();
+            list.push(path.trim().into());
+            list.dedup();
+            cx.send(Command::Tokenizers(list));
+            path.clear();
+        }
+        ui.data_mut(|d| d.insert_temp(id, path));
+        for (i, file) in cx.doc.tokenizers.iter().enumerate() {
+            let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if ui.small_button(format!("{name} ✖")).on_hover_text(format!("Remove {}", file.display())).clicked() {
+                let mut list = cx.doc.tokenizers.clone();
+                list.remove(i);
+                cx.send(Command::Tokenizers(list));
+            }
+        }
+    });
+}
+
+fn table(cx: &Cx) -> Option<Table> {
+    let Some(Product::Segment(rows)) = cx.ready(&request(cx)) else { return None };
+    let mut table = Table::new(&["tokenizer", "index", "id", "token", "text", "start_byte", "end_byte"]);
+    for row in Arc::as_ref(&rows) {
+        for (i, p) in row.pieces.iter().enumerate() {
+            let text = cx.doc.prompt.get(p.start..p.end);
+            table.rows.push(vec![
+                json!(row.name),
+                json!(i),
+                json!(p.id),
+                json!(p.token),
+                json!(text),
+                json!(p.start),
+                json!(p.end),
+            ]);
+        }
+    }
+    Some(table)
 }

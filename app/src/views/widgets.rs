@@ -9,6 +9,13 @@ use tokenscope_analysis::method::{Info, Kind, Param};
 pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
     let (id, params) = cx.doc.method(kind);
     let Some(chosen) = methods.iter().find(|i| i.id == id) else { return };
+    if cx.figure {
+        let set: Vec<String> =
+            chosen.params.iter().map(|p| format!("{} {}", p.key(), plain(&params.value(p)))).collect();
+        let set = if set.is_empty() { String::new() } else { format!(" ({})", set.join(", ")) };
+        ui.label(format!("{}{set}", chosen.title));
+        return;
+    }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().slider_width = 64.0;
         egui::ComboBox::from_id_salt(("method", kind.name())).selected_text(chosen.title).show_ui(ui, |ui| {
@@ -55,6 +62,11 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
             }
         }
     });
+}
+
+/// A value without the quotes of JSON.
+fn plain(v: &serde_json::Value) -> String {
+    v.as_str().map_or_else(|| v.to_string(), str::to_string)
 }
 
 /// White space made visible.

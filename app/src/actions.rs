@@ -1,0 +1,116 @@
+//! What the user can do beside the views: one list that menus, palette, keyboard and help read.
+
+use egui::{Key, KeyboardShortcut, Modifiers};
+
+/// Something to do, as a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the texts of `ALL` say what each does")]
+pub enum Act {
+    Palette,
+    OpenFolder,
+    OpenFile,
+    OpenImage,
+    CloseImage,
+    Sample,
+    Save,
+    Undo,
+    Redo,
+    Stop,
+    Dark,
+    ResetLayout,
+    NextHead,
+    PreviousHead,
+    NextLayer,
+    PreviousLayer,
+    WholeMap,
+    NextRound,
+    PreviousRound,
+    Help,
+}
+
+/// How an [`Act`] is called and reached.
+pub struct Action {
+    /// What it does.
+    pub act: Act,
+    /// Menu it stands in.
+    pub menu: &'static str,
+    /// Words in menu and palette.
+    pub text: &'static str,
+    /// One sentence more.
+    pub tip: &'static str,
+    /// Key that does it, if any.
+    pub key: Option<KeyboardShortcut>,
+}
+
+const fn command(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::COMMAND, key))
+}
+
+const fn alt(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::ALT, key))
+}
+
+const fn action(
+    act: Act,
+    menu: &'static str,
+    text: &'static str,
+    tip: &'static str,
+    key: Option<KeyboardShortcut>,
+) -> Action {
+    Action { act, menu, text, tip, key }
+}
+
+/// The menus in their order.
+pub const MENUS: [&str; 4] = ["File", "Edit", "View", "Help"];
+
+/// Everything, in the order of the menus.
+pub static ALL: &[Action] = &[
+    action(Act::OpenFolder, "File", "Open model folder…", "A Hugging Face folder with safetensors", command(Key::O)),
+    action(Act::OpenFile, "File", "Open model file or trace…", "A GGUF or safetensors file, or a recorded run", None),
+    action(Act::OpenImage, "File", "Open picture…", "PNG, JPEG, WebP, BMP or GIF", command(Key::I)),
+    action(Act::CloseImage, "File", "Remove picture", "Run without a picture", None),
+    action(Act::Sample, "File", "Back to the sample", "The model that is part of the program", None),
+    action(Act::Save, "File", "Save view…", "PNG or SVG of a view, or its numbers as CSV or JSON", command(Key::S)),
+    action(Act::Undo, "Edit", "Undo", "Takes back the last change", command(Key::Z)),
+    action(
+        Act::Redo,
+        "Edit",
+        "Redo",
+        "Makes the change again",
+        Some(KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::Z)),
+    ),
+    action(Act::Stop, "Edit", "Stop work", "Cancels everything under way; Esc does it, too", None),
+    action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
+    action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
+    action(Act::ResetLayout, "View", "Reset layout", "Four views side by side", None),
+    action(Act::NextHead, "View", "Next head", "Attention map of the next head", alt(Key::ArrowRight)),
+    action(Act::PreviousHead, "View", "Previous head", "Attention map of the head before", alt(Key::ArrowLeft)),
+    action(Act::NextLayer, "View", "Next layer", "Attention map one layer up", alt(Key::ArrowUp)),
+    action(Act::PreviousLayer, "View", "Previous layer", "Attention map one layer down", alt(Key::ArrowDown)),
+    action(Act::WholeMap, "View", "Whole attention map", "Zooms out", alt(Key::Num0)),
+    action(Act::NextRound, "View", "Next round", "One round of the decode on", alt(Key::PageDown)),
+    action(Act::PreviousRound, "View", "Previous round", "One round of the decode back", alt(Key::PageUp)),
+    action(
+        Act::Help,
+        "Help",
+        "What the views show",
+        "And every shortcut",
+        Some(KeyboardShortcut::new(Modifiers::NONE, Key::F1)),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_does_two_things_and_every_action_has_a_menu() {
+        for (i, a) in ALL.iter().enumerate() {
+            assert!(MENUS.contains(&a.menu), "{}", a.text);
+            for b in &ALL[i + 1..] {
+                assert!(a.key.is_none() || a.key != b.key, "{} and {}", a.text, b.text);
+                assert_ne!(a.act, b.act);
+            }
+        }
+    }
+}

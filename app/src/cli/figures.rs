@@ -1,0 +1,324 @@
+//! The verbs that run methods on a model: `run`, `draft`, `flow`, and `render`, which draws a view without a window.
+//!
+//! They build the document that the window would have and ask for the same products.
+
+use super::common;
+use crate::export;
+use crate::jobs::Jobs;
+use crate::request::{ModelSource, Product, Request};
+use crate::state::{Command, Curve, Doc};
+use crate::views;
+use crate::work::Store as _;
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::trace::Tower;
+
+/// The input of a run, the same for every verb.
+#[derive(Debug, clap::Args)]
+pub struct Input {
+    /// Model folder, GGUF file, recorded trace, or sample-lm / sample-draft
+    #[arg(long, default_value = "sample-lm")]
+    model: String,
+    /// Text for the model; the default is the window's first example
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Picture for models that read one
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// Stack of layers: text or vision; default: the main one
+    #[arg(long, value_parser = ["text", "vision"])]
+    tower: Option<String>,
+    /// Index of the token whose prediction is explained; default: the last
+    #[arg(long)]
+    target: Option<usize>,
+    /// A parameter of the method, as key=value; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Input {
+    /// The document that the window would have. Errors: an unknown method or parameter, a bad value.
+    fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
+        let mut doc = Doc::default();
+        doc.apply(Command::Model(ModelSource::parse(&self.model)));
+        if let Some(prompt) = &self.prompt {
+            doc.apply(Command::Prompt(prompt.clone()));
+        }
+        doc.apply(Command::Image(self.image.clone()));
+        let towers = [("text", Tower::Text), ("vision", Tower::Vision)];
+        let tower = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t));
+        doc.apply(Command::Tower(tower.map(|t| t.1)));
+        doc.apply(Command::Target(self.target));
+        for (kind, id) in methods {
+            info(*kind, id)?;
+            doc.apply(Command::Method(*kind, (*id).into()));
+        }
+        for pair in &self.set {
+            let Some((key, value)) = pair.split_once('=') else {
+                bail!("--set {pair}: write it as key=value");
+            };
+            let mut known = Vec::new();
+            let mut found = false;
+            for (kind, id) in methods {
+                let info = info(*kind, id)?;
+                known.extend(info.params.iter().map(|p| p.key()));
+                if let Some(p) = info.params.iter().find(|p| p.key() == key) {
+                    doc.apply(Command::Param(*kind, p.key(), p.parse(value)?));
+                    found = true;
+                }
+            }
+            if !found && known.is_empty() {
+                bail!("--set {pair}: this method has no parameters");
+            }
+            if !found {
+                bail!("no parameter named {key}; known: {}", known.join(", "));
+            }
+        }
+        Ok(doc)
+    }
+}
+
+/// The method of that kind and id. The error lists the known ones.
+fn info(kind: Kind, id: &str) -> anyhow::Result<&'static Info> {
+    let all: Vec<&'static Info> = super::methods::registry().into_iter().filter(|i| i.kind == kind).collect();
+    all.iter().find(|i| i.id == id).copied().with_context(|| {
+        let known: Vec<&str> = all.iter().map(|i| i.id).collect();
+        format!("no {} method named {id}; known: {}", kind.name(), known.join(", "))
+    })
+}
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Id of a score, pruning, flow or draft method; `tokenscope methods` lists them
+    method: String,
+    #[command(flatten)]
+    input: Input,
+    /// Model that drafts, for draft methods that need one
+    #[arg(long, default_value = "sample-draft")]
+    draft_model: String,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb `run`.
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    let all = super::methods::registry();
+    let Some(info) = all.iter().find(|i| i.id == args.method) else {
+        let known: Vec<&str> = all.iter().map(|i| i.id).collect();
+        bail!("no method named {}; known: {}", args.method, known.join(", "));
+    };
+    let mut doc = args.input.doc(&[(info.kind, info.id)])?;
+    doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
+    let value = result(&doc, info)?;
+    common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
+}
+
+/// Arguments of `draft`.
+#[derive(Debug, clap::Args)]
+pub struct DraftArgs {
+    /// Id of the draft method
+    #[arg(long, default_value = "speculative_sampling")]
+    method: String,
+    #[command(flatten)]
+    input: Input,
+    /// Model that drafts
+    #[arg(long, default_value = "sample-draft")]
+    draft_model: String,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb `draft`.
+pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
+    let info = info(Kind::Draft, &args.method)?;
+    let method = info.id.to_string();
+    run(RunArgs { method, input: args.input, draft_model: args.draft_model, out: args.out })
+}
+
+/// Arguments of `flow`.
+#[derive(Debug, clap::Args)]
+pub struct FlowArgs {
+    /// Id of the flow method
+    #[arg(long, default_value = "information_flow_routes")]
+    method: String,
+    #[command(flatten)]
+    input: Input,
+    /// Leave out edges below this share
+    #[arg(long, default_value_t = 0.0)]
+    threshold: f32,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb `flow`.
+pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
+    let info = info(Kind::Flow, &args.method)?;
+    let mut doc = args.input.doc(&[(Kind::Flow, info.id)])?;
+    doc.apply(Command::Threshold(args.threshold));
+    let value = result(&doc, info)?;
+    common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
+}
+
+/// The product of a method on the document's run, as JSON.
+fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
+    let jobs = Jobs::new(|| ());
+    let ctx = Ctx::default();
+    let call = doc.call(info.kind);
+    let get = |request: Request| jobs.get(&request, &ctx);
+    let head =
+        json!({ "method": info.id, "params": call.params().map(), "model": doc.model.title(), "prompt": doc.prompt });
+    let mut out = head.as_object().cloned().unwrap_or_default();
+    let mut put = |key: &str, v: Value| out.insert(key.into(), v);
+    let trace = || match get(Request::Trace(doc.run()))? {
+        Product::Trace(t) => Ok(t),
+        _ => Err(anyhow::anyhow!("the request for a trace gave something else")),
+    };
+    match info.kind {
+        Kind::Score => {
+            let (t, request) = (trace()?, Request::Score(doc.scope(), doc.target, call));
+            let Product::Score(s) = get(request)? else { bail!("the score gave something else") };
+            put("tokens", tokens(&t, doc));
+            put("unit", json!(s.unit));
+            put("signed", json!(s.signed));
+            put("values", json!(s.values));
+            put("layers", json!(s.layers));
+        }
+        Kind::Prune => {
+            let t = trace()?;
+            let Product::Prune(p) = get(Request::Prune(doc.scope(), call))? else {
+                bail!("the reduction gave something else")
+            };
+            use tokenscope_analysis::prune::Fate;
+            let fate = |f: &Fate| match f {
+                Fate::Kept => json!("kept"),
+                Fate::Merged(row) => json!({ "merged": row }),
+                Fate::Dropped(cut) => json!({ "dropped": cut }),
+            };
+            let top =
+                |list: &[(String, f32)]| list.iter().map(|(t, p)| json!({ "text": t, "p": p })).collect::<Vec<_>>();
+            let j = &p.judgement;
+            put("tokens", tokens(&t, doc));
+            put("fates", p.fates.iter().map(fate).collect());
+            put("kl_nats", json!(j.kl));
+            put("top1_same", json!(j.top1_same));
+            put("full", json!(top(&p.full)));
+            put("reduced", json!(top(&p.reduced)));
+            put("rows_by_layer", json!(j.rows_by_layer));
+            put("kv_bytes_by_layer", json!(j.kv_bytes_by_layer));
+            put("flops_share", json!(j.flops_share));
+        }
+        Kind::Flow => {
+            let t = trace()?;
+            let Product::Flow(g) = get(Request::Flow(doc.scope(), call))? else { bail!("the graph is something else") };
+            put("tokens", tokens(&t, doc));
+            put("n_layers", json!(g.n_layers));
+            put("unit", json!(g.unit));
+            put("edges", json!(g.above(doc.threshold)));
+        }
+        Kind::Draft => {
+            let request = Request::Draft(doc.run(), doc.draft_model.clone(), call);
+            let Product::Draft(d) = get(request)? else { bail!("the decode gave something else") };
+            put("draft_model", json!(doc.draft_model.title()));
+            put("tokens_per_round", json!(d.run.tokens_per_round()));
+            let text: String = d.run.output().iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
+            put("text", json!(text));
+            put("run", serde_json::to_value(&d.run)?);
+        }
+        Kind::Segment => bail!("segmenters run with `tokenscope tokenize`"),
+    }
+    Ok(Value::Object(out))
+}
+
+fn tokens(trace: &tokenscope_analysis::trace::Trace, doc: &Doc) -> Value {
+    let tower = doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
+    json!(trace.towers.get(&tower).map(|t| &t.tokens))
+}
+
+/// Arguments of `render`.
+#[derive(Debug, clap::Args)]
+pub struct RenderArgs {
+    /// View: segmentation, importance, flow or drafts
+    #[arg(long)]
+    view: String,
+    #[command(flatten)]
+    input: Input,
+    /// Score of the importance view
+    #[arg(long, default_value = "gradient_input")]
+    score: String,
+    /// Pruning method of the importance view
+    #[arg(long, default_value = "uniform")]
+    prune: String,
+    /// Method of the flow view
+    #[arg(long, default_value = "information_flow_routes")]
+    flow: String,
+    /// Method of the drafts view
+    #[arg(long, default_value = "speculative_sampling")]
+    draft: String,
+    /// Model that drafts
+    #[arg(long, default_value = "sample-draft")]
+    draft_model: String,
+    /// Layer and head of the attention map
+    #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2, default_values_t = [1, 0])]
+    head: Vec<usize>,
+    /// Colour scale of the attention map
+    #[arg(long, value_parser = ["linear", "log", "rank"], default_value = "linear")]
+    scale: String,
+    /// Edges of the flow view below this share are left out
+    #[arg(long, default_value_t = 0.08)]
+    threshold: f32,
+    /// Round of the drafts view, from 1
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    round: u32,
+    /// Tokenizer files beside the built-in ones
+    #[arg(long)]
+    tokenizer: Vec<PathBuf>,
+    /// Dark colours
+    #[arg(long)]
+    dark: bool,
+    /// Width and height in points (CSS pixels)
+    #[arg(long, default_value = "900x640", value_name = "WxH")]
+    size: String,
+    /// Pixels per point of a PNG
+    #[arg(long, default_value_t = 2.0)]
+    pixels: f32,
+    /// File to write; .png, .svg, .csv or .json
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Runs the verb `render`.
+pub fn render(args: RenderArgs) -> anyhow::Result<()> {
+    let view = views::find(&args.view)?;
+    let methods = [
+        (Kind::Score, args.score.as_str()),
+        (Kind::Prune, args.prune.as_str()),
+        (Kind::Flow, args.flow.as_str()),
+        (Kind::Draft, args.draft.as_str()),
+    ];
+    let mut doc = args.input.doc(&methods)?;
+    doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
+    doc.apply(Command::Head(args.head[0], args.head[1]));
+    doc.apply(Command::Threshold(args.threshold));
+    doc.apply(Command::Round(args.round as usize - 1));
+    doc.apply(Command::Tokenizers(args.tokenizer));
+    doc.apply(Command::Dark(args.dark));
+    doc.scale.curve = match args.scale.as_str() {
+        "log" => Curve::Log,
+        "rank" => Curve::Rank,
+        _ => Curve::Linear,
+    };
+    let size = args.size.split_once('x').and_then(|(w, h)| Some((w.parse::<f32>().ok()?, h.parse::<f32>().ok()?)));
+    let size = size.filter(|(w, h)| (64.0..=8192.0).contains(w) && (64.0..=8192.0).contains(h));
+    let (w, h) = size.with_context(|| format!("--size {}: write it as 900x640, each from 64 to 8192", args.size))?;
+    if !(0.5..=8.0).contains(&args.pixels) {
+        bail!("--pixels {}: from 0.5 to 8", args.pixels);
+    }
+    export::save(view, &doc, &Jobs::new(|| ()), egui::vec2(w, h), args.pixels, &args.out)
+}

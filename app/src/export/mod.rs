@@ -1,0 +1,174 @@
+//! What leaves the program: views as PNG and SVG, the numbers behind them as CSV and JSON.
+//!
+//! A figure is drawn by the view itself, in an egui of its own without a window; its shapes then go to one of
+//! two back ends. So a saved figure and the screen cannot drift apart.
+
+mod png;
+mod svg;
+mod table;
+
+pub use svg::escape;
+pub use table::{Table, to_csv, to_json};
+
+use crate::jobs::Jobs;
+use crate::state::Doc;
+use crate::theme::Theme;
+use crate::views::{Cx, View};
+use anyhow::{Context as _, bail};
+use egui::epaint::ClippedShape;
+use egui::{Color32, ColorImage, TextureFilter, TextureId};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Formats that a view can be saved as, by the end of the file's name.
+pub const FORMATS: &[&str] = &["png", "svg", "csv", "json"];
+/// Around the content, in points.
+const MARGIN: f32 = 12.0;
+/// The longest figure, in points.
+const MAX_HEIGHT: f32 = 4096.0;
+/// A figure that is not ready after this time is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Pixels of a texture and whether they are drawn as hard squares.
+pub struct Texture {
+    /// The pixels.
+    pub image: ColorImage,
+    /// Whether pixels are enlarged without smoothing.
+    pub nearest: bool,
+}
+
+/// A drawn view.
+pub struct Figure {
+    /// What was painted, back to front.
+    pub shapes: Vec<ClippedShape>,
+    /// Textures that the shapes refer to, the font atlas among them.
+    pub textures: HashMap<TextureId, Texture>,
+    /// Size in points.
+    pub size: egui::Vec2,
+    /// Colour of the page.
+    pub background: Color32,
+    ctx: egui::Context,
+}
+
+/// Draws `view` without a window and writes it to `path`; the end of the name says how.
+///
+/// `size` is in points; views with a height of their own take only its width. A PNG has `scale` pixels a point. Waits for every product the view asks for.
+///
+/// Errors: an unknown format, a product that failed, a file that cannot be written.
+pub fn save(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32, path: &Path) -> anyhow::Result<()> {
+    let format = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if !FORMATS.contains(&format.as_str()) {
+        bail!("cannot tell the format from the name; end it in {}: {}", FORMATS.join(", "), path.display());
+    }
+    let figure = draw(view, doc, jobs, size, scale)?;
+    let bytes = match format.as_str() {
+        "svg" => figure.svg().into_bytes(),
+        "png" => figure.png(scale)?,
+        _ => {
+            let table = with_cx(doc, jobs, &Theme::new(doc.dark), |cx| (view.table)(cx));
+            let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
+            if format == "csv" { to_csv(&table).into_bytes() } else { to_json(&table).into_bytes() }
+        }
+    };
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -> T {
+    let (commands, hover) = (RefCell::new(Vec::new()), Cell::new(None));
+    let failed = RefCell::new(None);
+    f(&Cx { doc, theme, jobs, commands: &commands, hovered: None, hover: &hover, failed: &failed, figure: true })
+}
+
+/// Draws a view frame after frame until nothing is under way and the layout has settled.
+pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
+    let theme = Theme::new(doc.dark);
+    let ctx = egui::Context::default();
+    theme.install(&ctx);
+    let mut textures: HashMap<TextureId, Texture> = HashMap::new();
+    let room = if view.own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
+    let mut used = size;
+    let (mut settled, mut frame, start) = (0, 0u32, Instant::now());
+    loop {
+        let (commands, hover, failed) = (RefCell::new(Vec::new()), Cell::new(None), RefCell::new(None));
+        let mut input = egui::RawInput {
+            screen_rect: Some(egui::Rect::from_min_size(egui::Pos2::ZERO, room)),
+            time: Some(f64::from(frame) / 60.0),
+            ..Default::default()
+        };
+        if let Some(viewport) = input.viewports.get_mut(&egui::ViewportId::ROOT) {
+            viewport.native_pixels_per_point = Some(scale);
+        }
+        frame += 1;
+        let mut output = ctx.run_ui(input, |ui| {
+            let frame = egui::Frame::new().fill(theme.background).inner_margin(MARGIN);
+            egui::CentralPanel::default().frame(frame).show(ui, |ui| {
+                let cx = Cx {
+                    doc,
+                    theme: &theme,
+                    jobs,
+                    commands: &commands,
+                    hovered: None,
+                    hover: &hover,
+                    failed: &failed,
+                    figure: true,
+                };
+                (view.ui)(&cx, ui);
+                if view.own_height {
+                    used.y = (ui.min_rect().bottom() + MARGIN).ceil().min(MAX_HEIGHT);
+                }
+            });
+        });
+        for (&id, deltas) in &output.textures_delta.set {
+            for delta in deltas {
+                let egui::ImageData::Color(image) = &delta.image;
+                let nearest = delta.options.magnification == TextureFilter::Nearest;
+                match (delta.pos, textures.get_mut(&id)) {
+                    (Some([x, y]), Some(old)) => patch(&mut old.image, image, x, y),
+                    _ => {
+                        textures.insert(id, Texture { image: image.as_ref().clone(), nearest });
+                    }
+                }
+            }
+        }
+        output.textures_delta.clear();
+        if jobs.running().0 > 0 {
+            settled = 0;
+            if start.elapsed() > PATIENCE {
+                bail!("the view did not finish within {} minutes", PATIENCE.as_secs() / 60);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        // egui measures before it places, so the first frames may differ.
+        settled += 1;
+        if settled >= 3 {
+            if let Some(why) = failed.into_inner() {
+                bail!("{why}");
+            }
+            return Ok(Figure { shapes: output.shapes, textures, size: used, background: theme.background, ctx });
+        }
+    }
+}
+
+fn patch(old: &mut ColorImage, new: &ColorImage, x: usize, y: usize) {
+    let [w, h] = new.size;
+    for r in 0..h {
+        let at = (y + r) * old.size[0] + x;
+        old.pixels[at..at + w].copy_from_slice(&new.pixels[r * w..(r + 1) * w]);
+    }
+}
+
+impl Figure {
+    /// The figure as standalone SVG with real text.
+    pub fn svg(&self) -> String {
+        svg::to_svg(&self.shapes, &self.textures, self.size, self.background)
+    }
+
+    /// The figure as PNG, `scale` pixels a point.
+    pub fn png(&self, scale: f32) -> anyhow::Result<Vec<u8>> {
+        let primitives = self.ctx.tessellate(self.shapes.clone(), scale);
+        png::to_png(&primitives, &self.textures, self.size, scale, self.background)
+    }
+}

@@ -1,0 +1,158 @@
+//! Tessellated shapes → pixels on the CPU, as egui's own shader blends them, so that a figure needs no GPU.
+
+use super::Texture;
+use anyhow::{Context as _, bail};
+use egui::epaint::{ClippedPrimitive, Primitive, Vertex};
+use egui::{Color32, Mesh, TextureId, Vec2};
+use std::collections::HashMap;
+
+/// The longest side of a picture in pixels.
+const MAX_SIDE: f32 = 16_384.0;
+
+/// A page of pixels, premultiplied, 0..=1.
+struct Page {
+    width: usize,
+    height: usize,
+    rgb: Vec<[f32; 3]>,
+}
+
+/// Draws `primitives` on a page of `size` points and encodes it.
+pub fn to_png(
+    primitives: &[ClippedPrimitive],
+    textures: &HashMap<TextureId, Texture>,
+    size: Vec2,
+    scale: f32,
+    background: Color32,
+) -> anyhow::Result<Vec<u8>> {
+    let side = size * scale;
+    if !(side.x >= 1.0 && side.y >= 1.0 && side.max_elem() <= MAX_SIDE) {
+        bail!("a figure of {} x {} pixels cannot be made; choose another size or scale", side.x, side.y);
+    }
+    let (width, height) = (side.x.ceil() as usize, side.y.ceil() as usize);
+    let start = [background.r(), background.g(), background.b()].map(|v| f32::from(v) / 255.0);
+    let mut page = Page { width, height, rgb: vec![start; width * height] };
+    for p in primitives {
+        let clip = [
+            (p.clip_rect.min.x * scale).round().clamp(0.0, width as f32) as usize,
+            (p.clip_rect.min.y * scale).round().clamp(0.0, height as f32) as usize,
+            (p.clip_rect.max.x * scale).round().clamp(0.0, width as f32) as usize,
+            (p.clip_rect.max.y * scale).round().clamp(0.0, height as f32) as usize,
+        ];
+        if let Primitive::Mesh(mesh) = &p.primitive {
+            page.mesh(mesh, textures.get(&mesh.texture_id), scale, clip);
+        }
+    }
+    let bytes: Vec<u8> = page.rgb.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let picture = tokenscope_analysis::image::Picture::new(width, height, bytes)?;
+    picture.to_png().context("the PNG could not be written")
+}
+
+impl Page {
+    fn mesh(&mut self, mesh: &Mesh, texture: Option<&Texture>, scale: f32, clip: [usize; 4]) {
+        for t in mesh.indices.as_chunks::<3>().0 {
+            if let [Some(a), Some(b), Some(c)] = t.map(|i| mesh.vertices.get(i as usize)) {
+                self.triangle([a, b, c], texture, scale, clip);
+            }
+        }
+    }
+
+    fn triangle(&mut self, v: [&Vertex; 3], texture: Option<&Texture>, scale: f32, [cx0, cy0, cx1, cy1]: [usize; 4]) {
+        let p = v.map(|v| (f64::from(v.pos.x * scale), f64::from(v.pos.y * scale)));
+        let area = edge(p[0], p[1], p[2]);
+        if area == 0.0 || !area.is_finite() {
+            return;
+        }
+        let bound = |f: fn((f64, f64)) -> f64, min: usize, max: usize| {
+            let low = p.iter().map(|q| f(*q)).fold(f64::INFINITY, f64::min);
+            let high = p.iter().map(|q| f(*q)).fold(f64::NEG_INFINITY, f64::max);
+            ((low - 0.5).ceil().max(min as f64) as usize, (high + 0.5).floor().clamp(0.0, max as f64) as usize)
+        };
+        let (x0, x1) = bound(|q| q.0, cx0, cx1);
+        let (y0, y1) = bound(|q| q.1, cy0, cy1);
+        for y in y0..y1 {
+            for x in x0..x1 {
+                let at = (x as f64 + 0.5, y as f64 + 0.5);
+                let mut w = [0.0; 3];
+                let inside = (0..3).all(|i| {
+                    let (a, b) = (p[(i + 1) % 3], p[(i + 2) % 3]);
+                    w[i] = edge(a, b, at) / area;
+                    // A pixel centre on a shared edge belongs to one of the two triangles only.
+                    let (dx, dy) = ((b.0 - a.0) * area.signum(), (b.1 - a.1) * area.signum());
+                    w[i] > 0.0 || (w[i] == 0.0 && (dy < 0.0 || (dy == 0.0 && dx > 0.0)))
+                });
+                if !inside {
+                    continue;
+                }
+                let mix = |f: &dyn Fn(&Vertex) -> f32| (0..3).map(|i| w[i] as f32 * f(v[i])).sum::<f32>();
+                let mut color = [0, 1, 2, 3].map(|c| mix(&|v: &Vertex| f32::from(v.color.to_array()[c]) / 255.0));
+                if let Some(t) = texture {
+                    let texel = t.at(mix(&|v| v.uv.x), mix(&|v| v.uv.y));
+                    color.iter_mut().zip(texel).for_each(|(c, t)| *c *= t);
+                }
+                let pixel = &mut self.rgb[y * self.width + x];
+                pixel.iter_mut().zip(color).for_each(|(old, new)| *old = new + *old * (1.0 - color[3]));
+            }
+        }
+        debug_assert!(y1 <= self.height);
+    }
+}
+
+/// Twice the signed area of a triangle.
+fn edge(a: (f64, f64), b: (f64, f64), c: (f64, f64)) -> f64 {
+    (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0)
+}
+
+impl Texture {
+    /// The colour at a place in 0..=1, premultiplied.
+    fn at(&self, u: f32, v: f32) -> [f32; 4] {
+        let [w, h] = self.image.size;
+        let texel = |x: i64, y: i64| {
+            let (x, y) = (x.clamp(0, w as i64 - 1) as usize, y.clamp(0, h as i64 - 1) as usize);
+            self.image.pixels[y * w + x].to_array().map(|c| f32::from(c) / 255.0)
+        };
+        let (x, y) = (u * w as f32, v * h as f32);
+        if self.nearest {
+            return texel(x.floor() as i64, y.floor() as i64);
+        }
+        let (x, y) = (x - 0.5, y - 0.5);
+        let (fx, fy) = (x - x.floor(), y - y.floor());
+        let (x, y) = (x.floor() as i64, y.floor() as i64);
+        let (a, b, c, d) = (texel(x, y), texel(x + 1, y), texel(x, y + 1), texel(x + 1, y + 1));
+        std::array::from_fn(|i| {
+            let top = a[i] * (1.0 - fx) + b[i] * fx;
+            let bottom = c[i] * (1.0 - fx) + d[i] * fx;
+            top * (1.0 - fy) + bottom * fy
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egui::{Rect, pos2, vec2};
+
+    fn page(mesh: Mesh, size: Vec2) -> tokenscope_analysis::image::Picture {
+        let p = ClippedPrimitive { clip_rect: Rect::EVERYTHING, primitive: Primitive::Mesh(mesh) };
+        let png = to_png(&[p], &HashMap::new(), size, 1.0, Color32::BLACK).unwrap();
+        tokenscope_analysis::image::Picture::decode(&png).unwrap()
+    }
+
+    #[test]
+    fn a_half_transparent_square_of_two_triangles_has_no_seam() {
+        let mut mesh = Mesh::default();
+        let half = Color32::from_rgba_premultiplied(128, 0, 0, 128);
+        mesh.add_colored_rect(Rect::from_min_size(pos2(1.0, 1.0), vec2(4.0, 4.0)), half);
+        let p = page(mesh, vec2(6.0, 6.0));
+        for (x, y) in (0..6).flat_map(|y| (0..6).map(move |x| (x, y))) {
+            let inside = (1..5).contains(&x) && (1..5).contains(&y);
+            assert_eq!(p.pixel(x, y), if inside { [128, 0, 0] } else { [0, 0, 0] }, "{x},{y}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_made_is_an_error() {
+        for size in [vec2(0.0, 5.0), vec2(1e6, 5.0), vec2(f32::NAN, 5.0)] {
+            assert!(to_png(&[], &HashMap::new(), size, 1.0, Color32::BLACK).is_err());
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! egui shapes → SVG with real text: the second back end of the display list that the window paints.
+//!
+//! Pixels are embedded only for textures (images, painted heatmaps). Everything a user typed is escaped.
+
+use super::Texture;
+use egui::epaint::text::{Galley, Row};
+use egui::epaint::{ColorMode, PathShape, PathStroke, RectShape, TextShape};
+use egui::{Color32, Pos2, Rect, Shape, Stroke, StrokeKind, TextureId};
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// Writes `shapes` as a standalone SVG of `size` points.
+pub fn to_svg(
+    shapes: &[egui::epaint::ClippedShape],
+    textures: &HashMap<TextureId, Texture>,
+    size: egui::Vec2,
+    background: Color32,
+) -> String {
+    let mut w = Writer { out: String::new(), defs: String::new(), textures, n_defs: 0 };
+    let page = Rect::from_min_size(Pos2::ZERO, size);
+    for clipped in shapes {
+        let bounds = clipped.shape.visual_bounding_rect();
+        let clip = clipped.clip_rect.intersect(page);
+        if !clip.is_positive() || !clip.intersects(bounds) {
+            continue;
+        }
+        if clip.contains_rect(bounds) {
+            w.shape(&clipped.shape);
+        } else {
+            let id = w.clip(clip);
+            let _ = writeln!(w.out, r##"<g clip-path="url(#c{id})">"##);
+            w.shape(&clipped.shape);
+            w.out.push_str("</g>\n");
+        }
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{x}\" height=\"{y}\" viewBox=\"0 0 {x} {y}\">\n\
+         <defs>\n{defs}</defs>\n<rect width=\"{x}\" height=\"{y}\" {bg}/>\n{body}</svg>\n",
+        x = num(size.x),
+        y = num(size.y),
+        defs = w.defs,
+        bg = fill(background),
+        body = w.out
+    )
+}
+
+struct Writer<'a> {
+    out: String,
+    defs: String,
+    textures: &'a HashMap<TextureId, Texture>,
+    n_defs: usize,
+}
+
+/// A coordinate rounded to 0.01, without trailing zeros, so that files are small and the same everywhere.
+fn num(v: f32) -> String {
+    let s = format!("{v:.2}");
+    let s = s.trim_end_matches('0').trim_end_matches('.');
+    if s == "-0" { "0".into() } else { s.into() }
+}
+
+fn paint(attr: &str, c: Color32) -> String {
+    if c.a() == 0 {
+        return format!("{attr}=\"none\"");
+    }
+    let [r, g, b, a] = c.to_srgba_unmultiplied();
+    let opacity = if a == 255 { String::new() } else { format!(" {attr}-opacity=\"{}\"", num(f32::from(a) / 255.0)) };
+    format!("{attr}=\"#{r:02x}{g:02x}{b:02x}\"{opacity}")
+}
+
+fn fill(c: Color32) -> String {
+    paint("fill", c)
+}
+
+fn stroke(s: Stroke) -> String {
+    if s.width <= 0.0 || s.color.a() == 0 {
+        return String::new();
+    }
+    format!(" {} stroke-width=\"{}\"", paint("stroke", s.color), num(s.width))
+}
+
+fn path_stroke(s: &PathStroke) -> String {
+    let color = match &s.color {
+        ColorMode::Solid(c) => *c,
+        // A colour that varies along the path has no counterpart in SVG 1.1; the start's colour stands for it.
+        ColorMode::UV(f) => f(Rect::ZERO, Pos2::ZERO),
+    };
+    stroke(Stroke::new(s.width, color))
+}
+
+/// Escapes text for content and attributes; control characters that XML forbids become U+FFFD.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\t' | '\n' | '\r' => out.push(' '),
+            c if (c as u32) < 0x20 || matches!(c, '\u{7f}' | '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+impl Writer<'_> {
+    fn clip(&mut self, r: Rect) -> usize {
+        let id = self.n_defs;
+        self.n_defs += 1;
+        let _ = writeln!(
+            self.defs,
+            r#"<clipPath id="c{id}"><rect x="{}" y="{}" width="{}" height="{}"/></clipPath>"#,
+            num(r.min.x),
+            num(r.min.y),
+            num(r.width()),
+            num(r.height())
+        );
+        id
+    }
+
+    fn shape(&mut self, shape: &Shape) {
+        match shape {
+            Shape::Noop | Shape::Callback(_) => {}
+            Shape::Vec(v) => v.iter().for_each(|s| self.shape(s)),
+            Shape::Circle(c) => {
+                let _ = writeln!(
+                    self.out,
+                    r#"<circle cx="{}" cy="{}" r="{}" {}{}/>"#,
+                    num(c.center.x),
+                    num(c.center.y),
+                    num(c.radius),
+                    fill(c.fill),
+                    stroke(c.stroke)
+                );
+            }
+            Shape::Ellipse(e) => {
+                let _ = writeln!(
+                    self.out,
+                    r#"<ellipse cx="{}" cy="{}" rx="{}" ry="{}" {}{}/>"#,
+                    num(e.center.x),
+                    num(e.center.y),
+                    num(e.radius.x),
+                    num(e.radius.y),
+                    fill(e.fill),
+                    stroke(e.stroke)
+                );
+            }
+            Shape::LineSegment { points: [a, b], stroke: s } => {
+                let _ = writeln!(
+                    self.out,
+                    r#"<line x1="{}" y1="{}" x2="{}" y2="{}"{}/>"#,
+                    num(a.x),
+                    num(a.y),
+                    num(b.x),
+                    num(b.y),
+                    stroke(*s)
+                );
+            }
+            Shape::Path(p) => self.path(p),
+            Shape::QuadraticBezier(q) => self.path(&q.to_path_shape(None)),
+            Shape::CubicBezier(c) => {
+                let [a, b, d, e] = c.points;
+                let close = if c.closed { " Z" } else { "" };
+                let _ = writeln!(
+                    self.out,
+                    r#"<path d="M{} {} C{} {} {} {} {} {}{close}" {}{}/>"#,
+                    num(a.x),
+                    num(a.y),
+                    num(b.x),
+                    num(b.y),
+                    num(d.x),
+                    num(d.y),
+                    num(e.x),
+                    num(e.y),
+                    fill(c.fill),
+                    path_stroke(&c.stroke)
+                );
+            }
+            Shape::Rect(r) => self.rect(r),
+            Shape::Text(t) => self.text(t),
+            Shape::Mesh(m) => self.mesh(m),
+            Shape::Band(_) => {}
+        }
+    }
+
+    fn path(&mut self, p: &PathShape) {
+        let points: Vec<String> = p.points.iter().map(|q| format!("{},{}", num(q.x), num(q.y))).collect();
+        let tag = if p.closed { "polygon" } else { "polyline" };
+        let _ =
+            writeln!(self.out, r#"<{tag} points="{}" {}{}/>"#, points.join(" "), fill(p.fill), path_stroke(&p.stroke));
+    }
+
+    fn rect(&mut self, r: &RectShape) {
+        if r.fill.a() == 0 && (r.stroke.width <= 0.0 || r.stroke.color.a() == 0) {
+            return;
+        }
+        if let Some(brush) = &r.brush
+            && let Some(image) = self.textures.get(&brush.fill_texture_id)
+        {
+            self.image(image, r.rect, brush.uv);
+            return;
+        }
+        let half = r.stroke.width / 2.0;
+        let rect = match r.stroke_kind {
+            StrokeKind::Inside => r.rect.shrink(half),
+            StrokeKind::Outside => r.rect.expand(half),
+            StrokeKind::Middle => r.rect,
+        };
+        // A shadow's blur would need a filter per shape; shadows carry no data, so they stay out.
+        if r.blur_width > 0.0 {
+            return;
+        }
+        let radius = f32::from(r.corner_radius.nw);
+        let rounding = if radius > 0.0 { format!(" rx=\"{}\"", num(radius)) } else { String::new() };
+        let _ = writeln!(
+            self.out,
+            r#"<rect x="{}" y="{}" width="{}" height="{}"{rounding} {}{}/>"#,
+            num(rect.min.x),
+            num(rect.min.y),
+            num(rect.width().max(0.0)),
+            num(rect.height().max(0.0)),
+            fill(r.fill),
+            stroke(r.stroke)
+        );
+    }
+
+    fn image(&mut self, texture: &Texture, rect: Rect, uv: Rect) {
+        let image = &texture.image;
+        let [w, h] = image.size;
+        let region = [
+            (uv.min.x * w as f32).round().max(0.0) as usize,
+            (uv.min.y * h as f32).round().max(0.0) as usize,
+            (uv.max.x * w as f32).round().min(w as f32) as usize,
+            (uv.max.y * h as f32).round().min(h as f32) as usize,
+        ];
+        if region[2] <= region[0] || region[3] <= region[1] {
+            return;
+        }
+        let Some(png) = png_of(image, region) else { return };
+        let _ = writeln!(
+            self.out,
+            r#"<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" {}xlink:href="data:image/png;base64,{}"/>"#,
+            num(rect.min.x),
+            num(rect.min.y),
+            num(rect.width()),
+            num(rect.height()),
+            if texture.nearest { "style=\"image-rendering:pixelated\" " } else { "" },
+            base64(&png)
+        );
+    }
+
+    /// A textured quad becomes an image; any other mesh becomes triangles in the mean colour of their corners.
+    fn mesh(&mut self, m: &egui::Mesh) {
+        if let Some(image) = self.textures.get(&m.texture_id)
+            && m.vertices.len() == 4
+        {
+            let rect = Rect::from_points(&m.vertices.iter().map(|v| v.pos).collect::<Vec<_>>());
+            let uv = Rect::from_points(&m.vertices.iter().map(|v| v.uv).collect::<Vec<_>>());
+            self.image(image, rect, uv);
+            return;
+        }
+        for t in m.indices.chunks_exact(3) {
+            let v = [0, 1, 2].map(|i| m.vertices[t[i] as usize]);
+            let mean = |f: fn(Color32) -> u8| (v.iter().map(|x| u32::from(f(x.color))).sum::<u32>() / 3) as u8;
+            let c =
+                Color32::from_rgba_premultiplied(mean(|c| c.r()), mean(|c| c.g()), mean(|c| c.b()), mean(|c| c.a()));
+            if c.a() == 0 {
+                continue;
+            }
+            let p: Vec<String> = v.iter().map(|x| format!("{},{}", num(x.pos.x), num(x.pos.y))).collect();
+            let _ = writeln!(self.out, r#"<polygon points="{}" {}/>"#, p.join(" "), fill(c));
+        }
+    }
+
+    fn text(&mut self, t: &TextShape) {
+        let galley: &Galley = &t.galley;
+        let turn = if t.angle == 0.0 {
+            String::new()
+        } else {
+            format!(" transform=\"rotate({} {} {})\"", num(t.angle.to_degrees()), num(t.pos.x), num(t.pos.y))
+        };
+        // Glyphs follow the characters of the job's text; each row's newline has no glyph.
+        let mut chars = galley.job.text.char_indices().peekable();
+        for placed in &galley.rows {
+            let row: &Row = &placed.row;
+            let at = t.pos + placed.pos.to_vec2();
+            let mut run: Option<(usize, f32, f32, f32, String)> = None;
+            for g in &row.glyphs {
+                // An elided galley ends with a glyph that the text does not have.
+                let byte = match chars.peek() {
+                    Some(&(b, c)) if c == g.chr => {
+                        chars.next();
+                        b
+                    }
+                    Some(&(b, _)) => b,
+                    None => galley.job.text.len().saturating_sub(1),
+                };
+                let section = galley
+                    .job
+                    .sections
+                    .iter()
+                    .position(|s| byte >= s.byte_range.start.0 && byte < s.byte_range.end.0)
+                    .unwrap_or(0);
+                match &mut run {
+                    Some((s, _, end, _, text)) if *s == section => {
+                        text.push(g.chr);
+                        *end = g.pos.x + g.advance_width;
+                    }
+                    _ => {
+                        self.run(t, &turn, at, run.take());
+                        run = Some((section, g.pos.x, g.pos.x + g.advance_width, g.pos.y, g.chr.to_string()));
+                    }
+                }
+            }
+            self.run(t, &turn, at, run);
+            if placed.ends_with_newline {
+                chars.next_if(|&(_, c)| c == '\n');
+            }
+        }
+    }
+
+    fn run(&mut self, t: &TextShape, turn: &str, at: Pos2, run: Option<(usize, f32, f32, f32, String)>) {
+        let Some((section, x0, x1, baseline, text)) = run else { return };
+        let Some(format) = t.galley.job.sections.get(section).map(|s| &s.format) else { return };
+        if format.background.a() > 0 {
+            let size = format.font_id.size;
+            let _ = writeln!(
+                self.out,
+                r#"<rect x="{}" y="{}" width="{}" height="{}" {}{turn}/>"#,
+                num(at.x + x0),
+                num(at.y + baseline - size),
+                num(x1 - x0),
+                num(size * 1.25),
+                fill(format.background)
+            );
+        }
+        if text.trim().is_empty() {
+            return;
+        }
+        let mut color = t.override_text_color.unwrap_or(format.color);
+        if color == Color32::PLACEHOLDER {
+            color = t.fallback_color;
+        }
+        let color = color.gamma_multiply(t.opacity_factor);
+        let family = match &format.font_id.family {
+            egui::FontFamily::Monospace => "JetBrains Mono, monospace",
+            _ => "Inter, sans-serif",
+        };
+        let style = if format.italics { " font-style=\"italic\"" } else { "" };
+        let _ = writeln!(
+            self.out,
+            r#"<text x="{}" y="{}" font-family="{family}" font-size="{}"{style} textLength="{}" lengthAdjust="spacingAndGlyphs" xml:space="preserve" {}{turn}>{}</text>"#,
+            num(at.x + x0),
+            num(at.y + baseline),
+            num(format.font_id.size),
+            num(x1 - x0),
+            fill(color),
+            escape(&text)
+        );
+    }
+}
+
+fn png_of(image: &egui::ColorImage, [x0, y0, x1, y1]: [usize; 4]) -> Option<Vec<u8>> {
+    let mut rgba = Vec::with_capacity((x1 - x0) * (y1 - y0) * 4);
+    for y in y0..y1 {
+        for x in x0..x1 {
+            rgba.extend_from_slice(&image.pixels[y * image.size[0] + x].to_srgba_unmultiplied());
+        }
+    }
+    let buffer = image::RgbaImage::from_raw((x1 - x0) as u32, (y1 - y0) as u32, rgba)?;
+    let mut out = std::io::Cursor::new(Vec::new());
+    buffer.write_to(&mut out, image::ImageFormat::Png).ok()?;
+    Some(out.into_inner())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for c in bytes.chunks(3) {
+        let v =
+            (u32::from(c[0]) << 16) | (u32::from(*c.get(1).unwrap_or(&0)) << 8) | u32::from(*c.get(2).unwrap_or(&0));
+        for i in 0..4 {
+            let digit = DIGITS[(v >> (18 - 6 * i)) as usize & 63] as char;
+            out.push(if i > c.len() { '=' } else { digit });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_pads_like_rfc_4648() {
+        assert_eq!(base64(b"f"), "Zg==");
+        assert_eq!(base64(b"fo"), "Zm8=");
+        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
+    }
+
+    #[test]
+    fn markup_in_user_text_is_escaped() {
+        assert_eq!(escape("<a href='x'>&\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;\u{fffd}");
+    }
+
+    #[test]
+    fn a_rectangle_and_its_color_survive() {
+        let r = Shape::rect_filled(Rect::from_min_size(Pos2::new(1.0, 2.0), egui::vec2(3.0, 4.5)), 0.0, Color32::RED);
+        let clipped = egui::epaint::ClippedShape { clip_rect: Rect::EVERYTHING, shape: r };
+        let svg = to_svg(&[clipped], &HashMap::new(), egui::vec2(10.0, 10.0), Color32::WHITE);
+        assert!(svg.contains(r##"<rect x="1" y="2" width="3" height="4.5" fill="#ff0000"/>"##), "{svg}");
+    }
+}

@@ -1,0 +1,166 @@
+//! The command palette: find an action, a method, an example or a recent model by a few letters of its name.
+
+use crate::actions::{self, Act};
+use crate::state::Command;
+use egui::{Key, Modifiers, vec2};
+use tokenscope_analysis::method::Kind;
+
+/// What an entry does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// An action of the list.
+    Act(Act),
+    /// A command of the views.
+    Command(Command),
+    /// Save this view.
+    Save(usize),
+}
+
+/// One line.
+pub struct Entry {
+    /// Its name.
+    pub text: String,
+    /// What kind of thing it is, or its key.
+    pub note: String,
+    /// What it does.
+    pub choice: Choice,
+}
+
+/// State of the palette.
+#[derive(Default)]
+pub struct Palette {
+    /// Whether it is open.
+    pub open: bool,
+    query: String,
+    at: usize,
+}
+
+/// Lines shown.
+const LINES: usize = 12;
+
+/// Entries that every letter of `query` occurs in, in order; better ones first.
+pub fn search<'e>(entries: &'e [Entry], query: &str) -> Vec<&'e Entry> {
+    let query = query.to_lowercase();
+    let mut found: Vec<(usize, usize, &Entry)> = Vec::new();
+    for (i, e) in entries.iter().enumerate() {
+        let text = e.text.to_lowercase();
+        let mut letters = text.char_indices();
+        let scattered = query.chars().all(|q| letters.any(|(_, c)| c == q));
+        let rank = match text.find(&query) {
+            Some(0) => 0,
+            Some(p) if text[..p].ends_with([' ', ':', '-']) => 1,
+            Some(_) => 2,
+            None if scattered => 3,
+            None => continue,
+        };
+        found.push((rank, i, e));
+    }
+    found.sort_by_key(|f| (f.0, f.1));
+    found.into_iter().map(|f| f.2).collect()
+}
+
+impl Palette {
+    /// Opens it with an empty query.
+    pub fn show(&mut self) {
+        *self = Self { open: true, ..Self::default() };
+    }
+
+    /// Draws it and gives what was chosen.
+    pub fn ui(&mut self, ctx: &egui::Context, entries: &[Entry]) -> Option<Choice> {
+        if !self.open {
+            return None;
+        }
+        let key = |k| ctx.input_mut(|i| i.consume_key(Modifiers::NONE, k));
+        let (down, up, enter, escape) = (key(Key::ArrowDown), key(Key::ArrowUp), key(Key::Enter), key(Key::Escape));
+        if escape {
+            self.open = false;
+            return None;
+        }
+        let mut chosen = None;
+        let area = egui::Window::new("palette")
+            .title_bar(false)
+            .resizable(false)
+            .anchor(egui::Align2::CENTER_TOP, vec2(0.0, 64.0))
+            .fixed_size(vec2(460.0, 340.0));
+        area.show(ctx, |ui| {
+            let edit = egui::TextEdit::singleline(&mut self.query)
+                .hint_text("Type a few letters of an action, method, view or example")
+                .desired_width(f32::INFINITY);
+            let edit = ui.add(edit);
+            edit.request_focus();
+            if edit.changed() {
+                self.at = 0;
+            }
+            let found = search(entries, self.query.trim());
+            let n = found.len().min(LINES);
+            if n == 0 {
+                ui.weak("Nothing has such a name.");
+                return;
+            }
+            self.at = (self.at + usize::from(down)).saturating_sub(usize::from(up)).min(n - 1);
+            for (i, e) in found.iter().take(LINES).enumerate() {
+                ui.horizontal(|ui| {
+                    if ui.selectable_label(i == self.at, &e.text).clicked() || (enter && i == self.at) {
+                        chosen = Some(e.choice.clone());
+                    }
+                    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| ui.small(&e.note));
+                });
+            }
+            if found.len() > LINES {
+                ui.small(format!("… {} more", found.len() - LINES));
+            }
+        });
+        if chosen.is_some() {
+            self.open = false;
+        }
+        chosen
+    }
+}
+
+/// Everything that can be found beside examples and models: actions, views to save, methods.
+pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
+    use tokenscope_analysis::{draft, flow, prune, score};
+    let mut out: Vec<Entry> = actions::ALL
+        .iter()
+        .filter(|a| a.act != Act::Palette)
+        .map(|a| Entry {
+            text: a.text.into(),
+            note: a.key.map(|k| ctx.format_shortcut(&k)).unwrap_or_default(),
+            choice: Choice::Act(a.act),
+        })
+        .collect();
+    out.extend(crate::views::ALL.iter().enumerate().map(|(i, v)| Entry {
+        text: format!("Save {} as PNG, SVG, CSV or JSON…", v.title),
+        note: "view".into(),
+        choice: Choice::Save(i),
+    }));
+    let methods = [
+        (Kind::Score, score::ALL.iter().map(|m| m.info()).collect::<Vec<_>>()),
+        (Kind::Prune, prune::ALL.iter().map(|m| m.info()).collect()),
+        (Kind::Flow, flow::ALL.iter().map(|m| m.info()).collect()),
+        (Kind::Draft, draft::ALL.iter().map(|m| m.info()).collect()),
+    ];
+    for (kind, infos) in methods {
+        out.extend(infos.into_iter().map(|i| Entry {
+            text: format!("{}: {}", kind.name(), i.title),
+            note: i.paper.map(|p| format!("{} {}", p.authors, p.year)).unwrap_or_default(),
+            choice: Choice::Command(Command::Method(kind, i.id.into())),
+        }));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_a_name_beats_its_middle_and_scattered_letters() {
+        let entry = |t: &str| Entry { text: t.into(), note: String::new(), choice: Choice::Act(Act::Undo) };
+        let all = [entry("Attention rollout"), entry("score: rollout"), entry("Reset layout"), entry("Undo")];
+        let names: Vec<&str> = search(&all, "ro").into_iter().map(|e| e.text.as_str()).collect();
+        assert_eq!(names, ["Attention rollout", "score: rollout"]);
+        assert_eq!(search(&all, "rst")[0].text, "Reset layout");
+        assert_eq!(search(&all, "").len(), 4);
+    }
+}

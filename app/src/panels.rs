@@ -1,0 +1,240 @@
+//! The panels beside the views: where model and input come from, and what the selected token is.
+
+use crate::app::{TypedAt, command_of};
+use crate::recents::hub;
+use crate::request::{ModelSource, Product, Request, SAMPLE_NAMES, Status};
+use crate::state::Command;
+use crate::views::Cx;
+use egui::{Key, Ui};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::token::Source;
+use tokenscope_analysis::trace::Tower;
+
+/// Prompts to try: name, prompt, what to look at.
+pub const EXAMPLES: &[(&str, &str, &str)] = &[
+    (
+        "A list twice",
+        "In the harbour live the owl, the fox and the hen. Every evening the owl, the",
+        "Which earlier tokens does the model copy from? Step through the drafts.",
+    ),
+    (
+        "A fact to recall",
+        "Ada left the key in the garden. Ben left the lamp in the attic. Later Ada looked for the key and found the key in the",
+        "The small sample model often names the wrong place: where does it look?",
+    ),
+    (
+        "A key to look up",
+        "Ivo: 42; Lea: 17; Kai: 88. The number of Lea is",
+        "Three keys are too many for the small model; do its maps show why?",
+    ),
+    (
+        "Two colors",
+        "The lamp is red and the boat is blue. What color is the boat? The boat is",
+        "Drop tokens until the answer changes.",
+    ),
+    ("A small sum", "Gus has 3 apples and finds 4 more. 3 + 4 =", "Digits are tokens like any other."),
+    ("Many scripts", "naïve 漢字 🚂 über die Brücke", "Where do the tokenizers cut?"),
+];
+
+/// What the panels keep between frames.
+#[derive(Default)]
+pub struct State {
+    /// The prompt as typed.
+    pub typed: String,
+    /// Since when it differs from the document's.
+    pub typed_at: TypedAt,
+    path: String,
+    /// Models of the Hugging Face cache, read when its menu opens.
+    cache: Option<Vec<(String, PathBuf)>>,
+    /// Set when a folder should be asked for.
+    pub wants_folder: Option<()>,
+    /// Set when a picture should be asked for.
+    pub wants_image: Option<()>,
+}
+
+impl State {
+    /// Model, prompt, picture, examples.
+    pub fn sources_ui(&mut self, cx: &Cx, ui: &mut Ui, pause: Duration) {
+        self.model_ui(cx, ui);
+        ui.separator();
+        ui.heading("Prompt");
+        let edit = egui::TextEdit::multiline(&mut self.typed).desired_rows(4).desired_width(f32::INFINITY);
+        if ui.add(edit).changed() {
+            self.typed_at = Some(Instant::now());
+        }
+        match self.typed_at {
+            Some(t) if t.elapsed() >= pause => {
+                self.typed_at = None;
+                cx.send(Command::Prompt(self.typed.clone()));
+            }
+            Some(t) => ui.ctx().request_repaint_after(pause.saturating_sub(t.elapsed())),
+            None => {}
+        }
+        self.picture_ui(cx, ui);
+        ui.separator();
+        ui.heading("Examples");
+        for (name, prompt, look) in EXAMPLES {
+            if ui.link(*name).on_hover_text(*look).clicked() {
+                self.typed_at = None;
+                cx.send(Command::Prompt((*prompt).to_string()));
+            }
+        }
+    }
+
+    fn model_ui(&mut self, cx: &Cx, ui: &mut Ui) {
+        ui.heading("Model");
+        ui.horizontal_wrapped(|ui| {
+            ui.label(cx.doc.model.title());
+            match &cx.doc.model {
+                ModelSource::Sample(_) => ui.weak("part of the program"),
+                ModelSource::Path(p) => ui.weak("on disk").on_hover_text(p.display().to_string()),
+                ModelSource::Recorded(p) => ui.weak("recorded run").on_hover_text(p.display().to_string()),
+            };
+        });
+        if let ModelSource::Recorded(_) = cx.doc.model {
+            ui.small("Prompt and picture are those of the recording.");
+        } else if let Status::Ready(Product::Model(m)) = cx.jobs.need("model", &Request::Model(cx.doc.model.clone())) {
+            let info = m.model.info();
+            ui.small(format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype));
+            if let Status::Ready(Product::Estimate(e)) = cx.jobs.need("estimate", &Request::Estimate(cx.doc.run())) {
+                // Two cores reach about 30 GFLOP/s in f32 matrix products.
+                let seconds = e.flops as f64 / 3e10;
+                ui.small(format!(
+                    "this run: about {} kept, {} at its worst, {}",
+                    bytes(e.capture_bytes),
+                    bytes(e.capture_bytes + e.peak_bytes),
+                    if seconds < 0.1 { "well under a second".into() } else { format!("{seconds:.1} s") }
+                ));
+            }
+        }
+        ui.horizontal(|ui| {
+            let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder, GGUF, trace").desired_width(130.0);
+            let entered = ui.add(edit).lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+            if (ui.button("Open").clicked() || entered) && !self.path.trim().is_empty() {
+                cx.send(command_of(self.path.trim().into()));
+            }
+            if ui.button("Browse…").clicked() {
+                self.wants_folder = Some(());
+            }
+        });
+        ui.horizontal(|ui| {
+            ui.menu_button("Hugging Face cache", |ui| {
+                let models = self.cache.get_or_insert_with(hub);
+                if models.is_empty() {
+                    ui.weak("No models in the cache of this machine.");
+                }
+                egui::ScrollArea::vertical().max_height(320.0).show(ui, |ui| {
+                    for (name, path) in models.iter() {
+                        if ui.button(name).clicked() {
+                            cx.send(Command::Model(ModelSource::Path(path.clone())));
+                            ui.close();
+                        }
+                    }
+                });
+            });
+            if !ui.ctx().any_popup_open() {
+                self.cache = None;
+            }
+            if cx.doc.model != ModelSource::Sample(SAMPLE_NAMES[0]) && ui.button("Sample").clicked() {
+                cx.send(Command::Model(ModelSource::Sample(SAMPLE_NAMES[0])));
+            }
+        });
+    }
+
+    fn picture_ui(&mut self, cx: &Cx, ui: &mut Ui) {
+        let reads = match cx.ready(&Request::Model(cx.doc.model.clone())) {
+            Some(Product::Model(m)) => m.processor.is_some(),
+            _ => false,
+        };
+        ui.horizontal_wrapped(|ui| {
+            match &cx.doc.image {
+                Some(path) => {
+                    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                    ui.label(format!("Picture: {name}")).on_hover_text(path.display().to_string());
+                    if ui.small_button("✖").on_hover_text("Run without it").clicked() {
+                        cx.send(Command::Image(None));
+                    }
+                }
+                None => {
+                    ui.label("No picture");
+                }
+            }
+            if ui.small_button("Picture…").on_hover_text("Or drop one on the window").clicked() {
+                self.wants_image = Some(());
+            }
+        });
+        if cx.doc.image.is_some() && !reads {
+            ui.small("This model reads text only; the picture waits for one that sees.");
+        }
+    }
+}
+
+/// The selected token: the hovered one, else the explained one, else the last.
+pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
+    ui.heading("Token");
+    let Status::Ready(Product::Trace(trace)) = cx.jobs.need("inspector", &Request::Trace(cx.doc.run())) else {
+        ui.weak("No run yet.");
+        return;
+    };
+    let Some((name, tower)) = cx.tower(&trace) else { return };
+    let i = cx.hovered.or(cx.doc.target).unwrap_or(tower.tokens.len().saturating_sub(1));
+    let Some(token) = tower.tokens.get(i) else { return };
+    let mut lines = vec![("index", i.to_string()), ("text", format!("{:?}", token.text))];
+    lines.extend(token.id.map(|id| ("id", id.to_string())));
+    lines.push(("kind", format!("{:?}", token.kind).to_lowercase()));
+    lines.push(match token.source {
+        Source::Bytes { start, end } => ("bytes", format!("{start}..{end}")),
+        Source::Rect { x, y, w, h } => ("pixels", format!("{x:.0}, {y:.0} · {w:.0} × {h:.0}")),
+        Source::None => ("source", "added, not in the input".into()),
+    });
+    let score = Request::Score(cx.doc.scope(), cx.doc.target, cx.doc.call(Kind::Score));
+    if let Some(Product::Score(s)) = cx.ready(&score)
+        && let Some(v) = s.values.get(i).copied().flatten()
+    {
+        lines.push(("score", format!("{} {}", crate::views::number(v), s.unit)));
+    }
+    if let (Tower::Text, Some(Product::Lens(l))) = (name, cx.ready(&Request::Lens(cx.doc.run())))
+        && let Some((text, p)) = l.top.last().and_then(|row| row.get(i))
+    {
+        lines.push(("predicts", format!("{text:?} {:.1}%", p * 100.0)));
+    }
+    egui::Grid::new("token").num_columns(2).spacing([12.0, 2.0]).show(ui, |ui| {
+        for (name, value) in &lines {
+            ui.weak(*name);
+            ui.add(egui::Label::new(egui::RichText::new(value).monospace()).truncate());
+            ui.end_row();
+        }
+    });
+    if ui.small_button("Copy").on_hover_text("These numbers as text").clicked() {
+        let text: Vec<String> = lines.iter().map(|(k, v)| format!("{k}\t{v}")).collect();
+        ui.ctx().copy_text(text.join("\n"));
+    }
+    ui.small(format!("{} tokens · trace of {}", tower.tokens.len(), bytes(trace.size_bytes() as u64)));
+    for note in &trace.notes {
+        ui.small(note);
+    }
+}
+
+/// 1234567 as 1 234 567.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(' ');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A size for people.
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000_000 => format!("{:.0} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}

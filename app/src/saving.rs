@@ -1,0 +1,183 @@
+//! The window that saves a view: which one, as what, how large. The work runs beside the window.
+
+use crate::export;
+use crate::jobs::Jobs;
+use crate::state::Doc;
+use crate::views;
+use egui::{Key, vec2};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Width and height in points, with the name of the preset. Points are CSS pixels, 96 to the inch.
+const SIZES: [(&str, [f32; 2]); 4] = [
+    ("screen 900 × 640", [900.0, 640.0]),
+    ("one column, 85 mm", [321.0, 300.0]),
+    ("two columns, 178 mm", [673.0, 480.0]),
+    ("slide 1280 × 720", [1280.0, 720.0]),
+];
+
+/// State of the window.
+pub struct Saving {
+    /// Whether it is open.
+    pub open: bool,
+    view: usize,
+    path: String,
+    format: usize,
+    size: usize,
+    scale: f32,
+    white: bool,
+    /// What came of the last attempt.
+    pub message: Option<Result<String, String>>,
+    done: (Sender<Result<String, String>>, Receiver<Result<String, String>>),
+    picked: (Sender<PathBuf>, Receiver<PathBuf>),
+    busy: bool,
+}
+
+impl Default for Saving {
+    fn default() -> Self {
+        Self {
+            open: false,
+            view: 1,
+            path: String::new(),
+            format: 0,
+            size: 0,
+            scale: 2.0,
+            white: true,
+            message: None,
+            done: channel(),
+            picked: channel(),
+            busy: false,
+        }
+    }
+}
+
+impl Saving {
+    /// Opens the window for a view.
+    pub fn show_for(&mut self, view: usize) {
+        (self.open, self.view, self.message) = (true, view, None);
+        self.name();
+    }
+
+    /// A name in the home folder that fits view and format.
+    fn name(&mut self) {
+        let home = directories::BaseDirs::new().map(|d| d.home_dir().to_path_buf()).unwrap_or_default();
+        let old = PathBuf::from(self.path.trim());
+        let dir = old.parent().filter(|p| !p.as_os_str().is_empty()).map_or(home, PathBuf::from);
+        let file = format!("tokenscope-{}.{}", views::ALL[self.view].id, export::FORMATS[self.format]);
+        self.path = dir.join(file).display().to_string();
+    }
+
+    /// Draws the window.
+    pub fn ui(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs, good: egui::Color32, bad: egui::Color32) {
+        while let Ok(message) = self.done.1.try_recv() {
+            self.busy = false;
+            self.message = Some(message);
+        }
+        while let Ok(path) = self.picked.1.try_recv() {
+            self.path = path.display().to_string();
+        }
+        let mut open = self.open;
+        egui::Window::new("Save view").open(&mut open).collapsible(false).resizable(false).show(ctx, |ui| {
+            let before = (self.view, self.format);
+            egui::Grid::new("save").num_columns(2).spacing(vec2(12.0, 6.0)).show(ui, |ui| {
+                ui.label("View");
+                egui::ComboBox::from_id_salt("save view").selected_text(views::ALL[self.view].title).show_ui(
+                    ui,
+                    |ui| {
+                        for (i, v) in views::ALL.iter().enumerate() {
+                            ui.selectable_value(&mut self.view, i, v.title);
+                        }
+                    },
+                );
+                ui.end_row();
+                ui.label("As");
+                ui.horizontal(|ui| {
+                    for (i, f) in export::FORMATS.iter().enumerate() {
+                        ui.selectable_value(&mut self.format, i, f.to_uppercase());
+                    }
+                });
+                ui.end_row();
+                if self.format < 2 {
+                    ui.label("Size");
+                    ui.horizontal(|ui| {
+                        egui::ComboBox::from_id_salt("save size").selected_text(SIZES[self.size].0).show_ui(ui, |ui| {
+                            for (i, s) in SIZES.iter().enumerate() {
+                                ui.selectable_value(&mut self.size, i, s.0);
+                            }
+                        });
+                        if self.format == 0 {
+                            ui.add(egui::DragValue::new(&mut self.scale).range(1.0..=6.0).speed(0.05).suffix(" ×"))
+                                .on_hover_text("Pixels per point; 3 is about 300 dpi");
+                        }
+                        ui.checkbox(&mut self.white, "light").on_hover_text("Dark text on a light page, for paper");
+                    });
+                    ui.end_row();
+                }
+                if before != (self.view, self.format) {
+                    self.name();
+                }
+                ui.label("File");
+                ui.horizontal(|ui| {
+                    let edit = ui.add(egui::TextEdit::singleline(&mut self.path).desired_width(320.0));
+                    let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+                    if ui.button("Browse…").clicked() {
+                        self.browse(ctx);
+                    }
+                    if entered {
+                        self.start(ctx, doc, jobs);
+                    }
+                });
+                ui.end_row();
+            });
+            ui.horizontal(|ui| {
+                if ui.add_enabled(!self.busy, egui::Button::new("Save")).clicked() {
+                    self.start(ctx, doc, jobs);
+                }
+                if self.busy {
+                    ui.spinner();
+                }
+                match &self.message {
+                    Some(Ok(words)) => ui.colored_label(good, words),
+                    Some(Err(words)) => ui.colored_label(bad, words),
+                    None => ui.small("An existing file is replaced."),
+                };
+            });
+        });
+        self.open = open;
+    }
+
+    fn browse(&self, ctx: &egui::Context) {
+        let (send, ctx, path) = (self.picked.0.clone(), ctx.clone(), PathBuf::from(&self.path));
+        // The dialog blocks, so it gets a thread; without one it simply does not open.
+        let _ = std::thread::Builder::new().name("dialog".into()).spawn(move || {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if let Some(path) = rfd::FileDialog::new().set_file_name(name).save_file() {
+                let _ = send.send(path);
+                ctx.request_repaint();
+            }
+        });
+    }
+
+    fn start(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs) {
+        let (send, ctx, jobs, mut doc) = (self.done.0.clone(), ctx.clone(), jobs.clone(), doc.clone());
+        if self.white {
+            doc.dark = false;
+        }
+        let (view, path, scale) = (self.view, PathBuf::from(self.path.trim()), self.scale);
+        let [w, h] = SIZES[self.size].1;
+        self.message = None;
+        let started = std::thread::Builder::new().name("save".into()).spawn(move || {
+            let saved = export::save(&views::ALL[view], &doc, &jobs, vec2(w, h), scale, &path);
+            // The window may be gone by then.
+            let _ = send.send(match saved {
+                Ok(()) => Ok(format!("saved {}", path.display())),
+                Err(e) => Err(format!("{e:#}")),
+            });
+            ctx.request_repaint();
+        });
+        match started {
+            Ok(_) => self.busy = true,
+            Err(e) => self.message = Some(Err(format!("no thread for the work: {e}"))),
+        }
+    }
+}
