@@ -396,6 +396,22 @@ impl egui_tiles::Behavior<usize> for Tiles<'_> {
 
 impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+        self.frame(ui);
+    }
+}
+
+impl App {
+    /// An app that shows `doc`, for pictures of the window.
+    pub fn with_doc(ctx: &egui::Context, doc: Doc) -> Self {
+        let mut app = Self::new(ctx);
+        app.doc = doc;
+        app.theme = Theme::new(!app.doc.dark);
+        app.follow(ctx);
+        app
+    }
+
+    /// One frame of the whole window.
+    pub fn frame(&mut self, ui: &mut egui::Ui) {
         let ctx = ui.ctx().clone();
         self.jobs.begin_frame();
         let mut commands = Vec::new();

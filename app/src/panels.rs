@@ -4,7 +4,7 @@ use crate::app::{TypedAt, command_of};
 use crate::recents::hub;
 use crate::request::{ModelSource, Product, Request, SAMPLE_NAMES, Status};
 use crate::state::Command;
-use crate::views::Cx;
+use crate::views::{Cx, named};
 use egui::{Key, Ui};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -61,7 +61,9 @@ impl State {
         ui.separator();
         ui.heading("Prompt");
         let edit = egui::TextEdit::multiline(&mut self.typed).desired_rows(4).desired_width(f32::INFINITY);
-        if ui.add(edit).changed() {
+        let edit = ui.add(edit);
+        named(&edit, "prompt");
+        if edit.changed() {
             self.typed_at = Some(Instant::now());
         }
         match self.typed_at {
@@ -111,7 +113,9 @@ impl State {
         }
         ui.horizontal(|ui| {
             let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder, GGUF, trace").desired_width(130.0);
-            let entered = ui.add(edit).lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+            let edit = ui.add(edit);
+            named(&edit, "path of a model or trace");
+            let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
             if (ui.button("Open").clicked() || entered) && !self.path.trim().is_empty() {
                 cx.send(command_of(self.path.trim().into()));
             }

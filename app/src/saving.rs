@@ -3,7 +3,7 @@
 use crate::export;
 use crate::jobs::Jobs;
 use crate::state::Doc;
-use crate::views;
+use crate::views::{self, named};
 use egui::{Key, vec2};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -81,14 +81,14 @@ impl Saving {
             let before = (self.view, self.format);
             egui::Grid::new("save").num_columns(2).spacing(vec2(12.0, 6.0)).show(ui, |ui| {
                 ui.label("View");
-                egui::ComboBox::from_id_salt("save view").selected_text(views::ALL[self.view].title).show_ui(
-                    ui,
-                    |ui| {
+                let combo = egui::ComboBox::from_id_salt("save view")
+                    .selected_text(views::ALL[self.view].title)
+                    .show_ui(ui, |ui| {
                         for (i, v) in views::ALL.iter().enumerate() {
                             ui.selectable_value(&mut self.view, i, v.title);
                         }
-                    },
-                );
+                    });
+                named(&combo.response, "view to save");
                 ui.end_row();
                 ui.label("As");
                 ui.horizontal(|ui| {
@@ -100,11 +100,14 @@ impl Saving {
                 if self.format < 2 {
                     ui.label("Size");
                     ui.horizontal(|ui| {
-                        egui::ComboBox::from_id_salt("save size").selected_text(SIZES[self.size].0).show_ui(ui, |ui| {
-                            for (i, s) in SIZES.iter().enumerate() {
-                                ui.selectable_value(&mut self.size, i, s.0);
-                            }
-                        });
+                        let combo = egui::ComboBox::from_id_salt("save size")
+                            .selected_text(SIZES[self.size].0)
+                            .show_ui(ui, |ui| {
+                                for (i, s) in SIZES.iter().enumerate() {
+                                    ui.selectable_value(&mut self.size, i, s.0);
+                                }
+                            });
+                        named(&combo.response, "size of the figure");
                         if self.format == 0 {
                             ui.add(egui::DragValue::new(&mut self.scale).range(1.0..=6.0).speed(0.05).suffix(" ×"))
                                 .on_hover_text("Pixels per point; 3 is about 300 dpi");
@@ -119,6 +122,7 @@ impl Saving {
                 ui.label("File");
                 ui.horizontal(|ui| {
                     let edit = ui.add(egui::TextEdit::singleline(&mut self.path).desired_width(320.0));
+                    named(&edit, "file to write");
                     let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
                     if ui.button("Browse…").clicked() {
                         self.browse(ctx);

@@ -73,6 +73,8 @@ pub struct Doc {
     pub window: [f32; 4],
     /// Order of the thumbnails.
     pub sort: Sort,
+    /// Which parts of the importance view are open: scores, reduction, attention.
+    pub parts: [bool; 3],
     /// Layer and head of the attention map.
     pub head: (usize, usize),
     /// The explained token; `None` is the last.
@@ -106,6 +108,7 @@ impl Default for Doc {
             scale: Scale::default(),
             window: WHOLE,
             sort: Sort::Layer,
+            parts: [true; 3],
             head: (1, 0),
             target: None,
             score: method("gradient_input"),
@@ -170,6 +173,7 @@ impl Doc {
             Command::Scale(s) => self.scale = s,
             Command::Window(w) => self.window = clamp_window(w),
             Command::Sort(s) => self.sort = s,
+            Command::Parts(p) => self.parts = p,
             Command::Head(layer, head) => self.head = (layer, head),
             Command::Target(t) => self.target = t,
             Command::Method(kind, id) => *self.method_mut(kind) = (id, Params::new()),
@@ -202,6 +206,8 @@ pub enum Command {
     Window([f32; 4]),
     /// Order the thumbnails so.
     Sort(Sort),
+    /// Open these parts of the importance view.
+    Parts([bool; 3]),
     /// Show this layer's head.
     Head(usize, usize),
     /// Explain the prediction at this token.

@@ -8,6 +8,32 @@ const INTER: &[u8] = include_bytes!("../../assets/fonts/Inter-Regular.otf");
 /// JetBrains Mono for tokens.
 const MONO: &[u8] = include_bytes!("../../assets/fonts/JetBrainsMono-Regular.ttf");
 
+/// Fonts of the system for scripts that the bundled ones lack: of each line, the first that is there.
+const SYSTEM: &[&[&str]] = &[
+    // Arabic, Hebrew, Greek, Cyrillic and symbols.
+    &[
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+        "/usr/share/fonts/TTF/DejaVuSans.ttf",
+        "/System/Library/Fonts/Supplemental/Arial Unicode.ttf",
+        "C:/Windows/Fonts/segoeui.ttf",
+    ],
+    // Chinese, Japanese, Korean.
+    &[
+        "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+        "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
+        "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+        "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
+        "/System/Library/Fonts/PingFang.ttc",
+        "C:/Windows/Fonts/msyh.ttc",
+    ],
+    // Devanagari and its neighbours.
+    &["/usr/share/fonts/truetype/noto/NotoSansDevanagari-Regular.ttf", "C:/Windows/Fonts/Nirmala.ttf"],
+];
+
+fn system_fonts() -> Vec<Vec<u8>> {
+    SYSTEM.iter().filter_map(|paths| paths.iter().find_map(|p| std::fs::read(p).ok())).collect()
+}
+
 /// The look, light or dark.
 #[derive(Debug, Clone)]
 pub struct Theme {
@@ -91,6 +117,11 @@ impl Theme {
         {
             fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
             fonts.families.entry(family).or_default().insert(0, name.into());
+        }
+        for (i, bytes) in system_fonts().into_iter().enumerate() {
+            let name = format!("system {i}");
+            fonts.font_data.insert(name.clone(), Arc::new(FontData::from_owned(bytes)));
+            fonts.families.values_mut().for_each(|list| list.push(name.clone()));
         }
         ctx.set_fonts(fonts);
         self.apply(ctx);

@@ -3,7 +3,7 @@
 use crate::request::{Call, Drafted, Lens, ModelSource, OpenModel, Product, Pruned, Request, RunKey, Scope, Thumbnail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::draft::DraftInput;
@@ -43,36 +43,28 @@ type Embedded = (&'static str, &'static [u8]);
 /// The embedded models as files.
 static SAMPLES: &[(&str, [Embedded; 3])] = &[sample!("sample-lm"), sample!("sample-draft")];
 
-/// The folder of an embedded model, unpacked once per process, so that it loads through the same code as any.
-fn unpack(name: &str) -> Result<PathBuf> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    static ROOT: OnceLock<std::result::Result<tempfile::TempDir, String>> = OnceLock::new();
-    let root = ROOT.get_or_init(|| tempfile::tempdir().map_err(|e| e.to_string()));
-    let root = root.as_ref().map_err(|e| Error::invalid(format!("no temporary folder for the sample: {e}")))?;
+/// An embedded model as a folder, so that it loads through the same code as any. It goes when the value does.
+fn unpack(name: &str) -> Result<tempfile::TempDir> {
     let (_, files) =
         SAMPLES.iter().find(|s| s.0 == name).ok_or_else(|| Error::invalid(format!("no sample named {name}")))?;
-    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let dir = root.path().join(name);
-    if !dir.join("tokenizer.json").exists() {
-        std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, e))?;
-        for (file, bytes) in files {
-            std::fs::write(dir.join(file), bytes).map_err(|e| Error::io(dir.join(file), e))?;
-        }
+    let dir = tempfile::tempdir().map_err(|e| Error::invalid(format!("no temporary folder for the sample: {e}")))?;
+    for (file, bytes) in files {
+        let path = dir.path().join(file);
+        std::fs::write(&path, bytes).map_err(|e| Error::io(&path, e))?;
     }
     Ok(dir)
 }
 
 /// Opens a model with its tokenizer.
 pub fn open(source: &ModelSource) -> Result<OpenModel> {
-    let dir = match source {
-        ModelSource::Sample(name) => unpack(name)?,
-        ModelSource::Path(path) => path.clone(),
+    match source {
+        ModelSource::Sample(name) => open_path(unpack(name)?.path()),
+        ModelSource::Path(path) => open_path(path),
         ModelSource::Recorded(path) => {
             let what = "this is a recorded run; it holds no weights";
-            return Err(Error::file(path, what, "open the model itself for what needs them"));
+            Err(Error::file(path, what, "open the model itself for what needs them"))
         }
-    };
-    open_path(&dir)
+    }
 }
 
 /// Opens the model at `path` on the CPU and its tokenizer, where there is one.

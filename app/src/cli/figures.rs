@@ -244,11 +244,14 @@ fn tokens(trace: &tokenscope_analysis::trace::Trace, doc: &Doc) -> Value {
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
-    /// View: segmentation, importance, flow or drafts
+    /// View: segmentation, importance, flow, drafts, or window for all of them with their panels
     #[arg(long)]
     view: String,
     #[command(flatten)]
     input: Input,
+    /// Parts of the importance view, comma-separated
+    #[arg(long, value_delimiter = ',', value_parser = views::PARTS, default_values_t = views::PARTS.map(String::from))]
+    parts: Vec<String>,
     /// Score of the importance view
     #[arg(long, default_value = "gradient_input")]
     score: String,
@@ -295,7 +298,8 @@ pub struct RenderArgs {
 
 /// Runs the verb `render`.
 pub fn render(args: RenderArgs) -> anyhow::Result<()> {
-    let view = views::find(&args.view)?;
+    let whole = args.view == "window";
+    let view = if whole { None } else { Some(views::find(&args.view)?) };
     let methods = [
         (Kind::Score, args.score.as_str()),
         (Kind::Prune, args.prune.as_str()),
@@ -309,6 +313,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     doc.apply(Command::Round(args.round as usize - 1));
     doc.apply(Command::Tokenizers(args.tokenizer));
     doc.apply(Command::Dark(args.dark));
+    doc.apply(Command::Parts(views::PARTS.map(|p| args.parts.iter().any(|x| x == p))));
     doc.scale.curve = match args.scale.as_str() {
         "log" => Curve::Log,
         "rank" => Curve::Rank,
@@ -320,5 +325,16 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     if !(0.5..=8.0).contains(&args.pixels) {
         bail!("--pixels {}: from 0.5 to 8", args.pixels);
     }
-    export::save(view, &doc, &Jobs::new(|| ()), egui::vec2(w, h), args.pixels, &args.out)
+    let size = egui::vec2(w, h);
+    let Some(view) = view else {
+        let figure = export::draw_window(doc, size, args.pixels)?;
+        let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let bytes = match end.as_deref() {
+            Some("png") => figure.png(args.pixels)?,
+            Some("svg") => figure.svg().into_bytes(),
+            _ => bail!("the window can be drawn as .png or .svg: {}", args.out.display()),
+        };
+        return std::fs::write(&args.out, bytes).with_context(|| format!("cannot write {}", args.out.display()));
+    };
+    export::save(view, &doc, &Jobs::new(|| ()), size, args.pixels, &args.out)
 }

@@ -86,12 +86,58 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
     let theme = Theme::new(doc.dark);
     let ctx = egui::Context::default();
     theme.install(&ctx);
-    let mut textures: HashMap<TextureId, Texture> = HashMap::new();
     let room = if view.own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
     let mut used = size;
+    let failed = RefCell::new(None);
+    let mut figure = settle(ctx, room, scale, theme.background, &|| jobs.running().0, |ui| {
+        let (commands, hover) = (RefCell::new(Vec::new()), Cell::new(None));
+        failed.borrow_mut().take();
+        let frame = egui::Frame::new().fill(theme.background).inner_margin(MARGIN);
+        egui::CentralPanel::default().frame(frame).show(ui, |ui| {
+            let cx = Cx {
+                doc,
+                theme: &theme,
+                jobs,
+                commands: &commands,
+                hovered: None,
+                hover: &hover,
+                failed: &failed,
+                figure: true,
+            };
+            (view.ui)(&cx, ui);
+            if view.own_height {
+                used.y = (ui.cursor().top() + MARGIN).ceil().min(MAX_HEIGHT);
+            }
+        });
+    })?;
+    if let Some(why) = failed.into_inner() {
+        bail!("{why}");
+    }
+    figure.size = used;
+    Ok(figure)
+}
+
+/// Draws the whole window as it shows `doc`.
+pub fn draw_window(doc: Doc, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
+    let ctx = egui::Context::default();
+    let background = Theme::new(doc.dark).background;
+    let mut app = crate::app::App::with_doc(&ctx, doc);
+    let jobs = app.jobs.clone();
+    settle(ctx, size, scale, background, &|| jobs.running().0, |ui| app.frame(ui))
+}
+
+/// Runs frames of `ui` on a page of `room` points until `running` says that nothing is under way.
+fn settle(
+    ctx: egui::Context,
+    room: egui::Vec2,
+    scale: f32,
+    background: Color32,
+    running: &dyn Fn() -> usize,
+    mut ui: impl FnMut(&mut egui::Ui),
+) -> anyhow::Result<Figure> {
+    let mut textures: HashMap<TextureId, Texture> = HashMap::new();
     let (mut settled, mut frame, start) = (0, 0u32, Instant::now());
     loop {
-        let (commands, hover, failed) = (RefCell::new(Vec::new()), Cell::new(None), RefCell::new(None));
         let mut input = egui::RawInput {
             screen_rect: Some(egui::Rect::from_min_size(egui::Pos2::ZERO, room)),
             time: Some(f64::from(frame) / 60.0),
@@ -101,25 +147,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
             viewport.native_pixels_per_point = Some(scale);
         }
         frame += 1;
-        let mut output = ctx.run_ui(input, |ui| {
-            let frame = egui::Frame::new().fill(theme.background).inner_margin(MARGIN);
-            egui::CentralPanel::default().frame(frame).show(ui, |ui| {
-                let cx = Cx {
-                    doc,
-                    theme: &theme,
-                    jobs,
-                    commands: &commands,
-                    hovered: None,
-                    hover: &hover,
-                    failed: &failed,
-                    figure: true,
-                };
-                (view.ui)(&cx, ui);
-                if view.own_height {
-                    used.y = (ui.min_rect().bottom() + MARGIN).ceil().min(MAX_HEIGHT);
-                }
-            });
-        });
+        let mut output = ctx.run_ui(input, &mut ui);
         for (&id, deltas) in &output.textures_delta.set {
             for delta in deltas {
                 let egui::ImageData::Color(image) = &delta.image;
@@ -133,7 +161,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
             }
         }
         output.textures_delta.clear();
-        if jobs.running().0 > 0 {
+        if running() > 0 {
             settled = 0;
             if start.elapsed() > PATIENCE {
                 bail!("the view did not finish within {} minutes", PATIENCE.as_secs() / 60);
@@ -143,11 +171,8 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
         }
         // egui measures before it places, so the first frames may differ.
         settled += 1;
-        if settled >= 3 {
-            if let Some(why) = failed.into_inner() {
-                bail!("{why}");
-            }
-            return Ok(Figure { shapes: output.shapes, textures, size: used, background: theme.background, ctx });
+        if settled >= 4 {
+            return Ok(Figure { shapes: output.shapes, textures, size: room, background, ctx });
         }
     }
 }

@@ -77,16 +77,19 @@ fn draft_model_ui(cx: &Cx, ui: &mut Ui) {
         ui.label("draft model");
         let slot = ui.scope_id().with("path");
         let mut path: String = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
-        egui::ComboBox::from_id_salt("draft model").selected_text(cx.doc.draft_model.title()).show_ui(ui, |ui| {
-            for name in SAMPLE_NAMES {
-                let source = ModelSource::Sample(name);
-                if ui.selectable_label(cx.doc.draft_model == source, name).clicked() {
-                    cx.send(Command::DraftModel(source));
+        let combo =
+            egui::ComboBox::from_id_salt("draft model").selected_text(cx.doc.draft_model.title()).show_ui(ui, |ui| {
+                for name in SAMPLE_NAMES {
+                    let source = ModelSource::Sample(name);
+                    if ui.selectable_label(cx.doc.draft_model == source, name).clicked() {
+                        cx.send(Command::DraftModel(source));
+                    }
                 }
-            }
-        });
+            });
+        widgets::named(&combo.response, "draft model");
         let hint = "folder or GGUF with the same vocabulary";
         let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(150.0));
+        widgets::named(&edit, "path of a draft model");
         if edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter)) && !path.trim().is_empty() {
             cx.send(Command::DraftModel(ModelSource::Path(path.trim().into())));
             path.clear();

@@ -49,12 +49,43 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             },
             None => None,
         };
-        scores_ui(cx, ui, tower, picture.as_deref());
-        ui.separator();
-        prune_ui(cx, ui, tower, picture.as_deref());
-        ui.separator();
-        map_ui(cx, ui, tower);
+        for (i, name) in PARTS.into_iter().enumerate() {
+            if !part_ui(cx, ui, i, name) {
+                continue;
+            }
+            match i {
+                0 => scores_ui(cx, ui, tower, picture.as_deref()),
+                1 => prune_ui(cx, ui, tower, picture.as_deref()),
+                _ => map_ui(cx, ui, tower),
+            }
+        }
     });
+}
+
+/// The parts of the view, top to bottom.
+pub const PARTS: [&str; 3] = ["scores", "reduction", "attention"];
+
+/// The heading of a part, which opens and closes it. Gives whether it is open.
+fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str) -> bool {
+    let open = cx.doc.parts[i];
+    if cx.figure {
+        if open && cx.doc.parts[..i].contains(&true) {
+            ui.separator();
+        }
+        return open;
+    }
+    if i > 0 {
+        ui.separator();
+    }
+    let title = ["Scores", "Reduction", "Attention maps"][i];
+    let text = format!("{} {title}", if open { "▼" } else { "▶" });
+    let button = egui::Button::new(egui::RichText::new(text).strong()).frame(false);
+    if ui.add(button).on_hover_text(format!("Opens and closes the {name}")).clicked() {
+        let mut parts = cx.doc.parts;
+        parts[i] = !open;
+        cx.send(Command::Parts(parts));
+    }
+    open
 }
 
 /// Height of pictures in points.
@@ -247,7 +278,7 @@ fn map_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
 
 fn scale_ui(cx: &Cx, ui: &mut Ui) {
     let mut scale = cx.doc.scale;
-    egui::ComboBox::from_id_salt("curve")
+    let combo = egui::ComboBox::from_id_salt("curve")
         .selected_text(match scale.curve {
             Curve::Linear => "linear",
             Curve::Log => "log",
@@ -259,6 +290,7 @@ fn scale_ui(cx: &Cx, ui: &mut Ui) {
             ui.selectable_value(&mut scale.curve, Curve::Log, "log").on_hover_text("Four decades below the upper end");
             ui.selectable_value(&mut scale.curve, Curve::Rank, "rank").on_hover_text("Equal areas, equal steps");
         });
+    widgets::named(&combo.response, "colour scale");
     ui.add(egui::DragValue::new(&mut scale.clip).range(50.0..=100.0).speed(0.1).prefix("clip ").suffix("%"))
         .on_hover_text("Values above this percentile share the last colour");
     ui.checkbox(&mut scale.mask_sink, "mask sink")
@@ -340,11 +372,12 @@ fn thumbnails_ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
                 (Sort::Distance, "distance"),
             ];
             let shown = names.iter().find(|n| n.0 == sort).map_or("", |n| n.1);
-            egui::ComboBox::from_id_salt("sort").selected_text(shown).width(76.0).show_ui(ui, |ui| {
+            let combo = egui::ComboBox::from_id_salt("sort").selected_text(shown).width(76.0).show_ui(ui, |ui| {
                 for (s, name) in names {
                     ui.selectable_value(&mut sort, s, name);
                 }
             });
+            widgets::named(&combo.response, "order of the heads");
             if sort != cx.doc.sort {
                 cx.send(Command::Sort(sort));
             }

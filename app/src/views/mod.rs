@@ -8,7 +8,8 @@ mod picture;
 mod segmentation;
 mod widgets;
 
-pub use widgets::number;
+pub use importance::PARTS;
+pub use widgets::{named, number};
 
 use crate::export::Table;
 use crate::jobs::Jobs;
@@ -17,6 +18,8 @@ use crate::state::{Command, Doc};
 use crate::theme::Theme;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use tokenscope_analysis::method::{Info, Need};
+use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
 
 /// A view: what it is called, what to look at, how it draws, and the numbers behind it.
@@ -41,7 +44,7 @@ pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, dr
 /// The view of that name. The error lists the known ones.
 pub fn find(id: &str) -> anyhow::Result<&'static View> {
     let known = || ALL.iter().map(|v| v.id).collect::<Vec<_>>().join(", ");
-    ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}", known()))
+    ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}, window", known()))
 }
 
 /// Everything a view may look at.
@@ -126,6 +129,26 @@ impl Cx<'_> {
             Some(Product::Trace(t)) => Some(t),
             _ => None,
         }
+    }
+
+    /// What the shown run lacks for a method, in words; `None` if it can run.
+    pub fn lacks(&self, info: &Info) -> Option<String> {
+        let trace = self.ready_trace()?;
+        let (name, tower) = self.tower(&trace)?;
+        let open = match self.ready(&Request::Model(self.doc.model.clone())) {
+            Some(Product::Model(m)) => Some(m),
+            _ => None,
+        };
+        let model = open.as_ref().map(|m| m.model.info());
+        let lacking = info.needs.iter().find(|need| match need {
+            Need::ImageTokens => !tower.tokens.iter().any(|t| t.kind == TokenKind::Image),
+            Need::ClassToken => !trace.towers.values().any(|t| t.class_token.is_some()),
+            Need::Gradients | Need::DraftModel => open.is_none(),
+            Need::Logits => name != Tower::Text || model.is_none_or(|m| m.vocab == 0),
+            Need::Tokenizer => open.as_ref().is_none_or(|m| m.tokenizer.is_none()),
+            Need::Attention | Need::Values | Need::Residual => trace.arrays.is_empty(),
+        })?;
+        Some(format!("needs {}, which this run does not have", lacking.words()))
     }
 
     /// The stack of layers that is shown.

@@ -105,6 +105,7 @@ fn tokenizers_ui(cx: &Cx, ui: &mut egui::Ui) {
         let mut path: String = ui.data(|d| d.get_temp(id)).unwrap_or_default();
         let hint = "tokenizer.json, GGUF or model folder";
         let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(190.0));
+        widgets::named(&edit, "path of a tokenizer");
         let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
         if (ui.button("Add tokenizer").clicked() || entered) && !path.trim().is_empty() {
             let mut list = cx.doc.tokenizers.clone();

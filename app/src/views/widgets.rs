@@ -5,6 +5,11 @@ use crate::state::Command;
 use egui::{Color32, Sense, Ui};
 use tokenscope_analysis::method::{Info, Kind, Param};
 
+/// Tells a screen reader what a control without words of its own is for.
+pub fn named(response: &egui::Response, name: &str) {
+    response.ctx.accesskit_node_builder(response.id, |node| node.set_label(name));
+}
+
 /// A combo box of the methods of a kind and the sliders of the chosen one.
 pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
     let (id, params) = cx.doc.method(kind);
@@ -18,13 +23,21 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
     }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().slider_width = 64.0;
-        egui::ComboBox::from_id_salt(("method", kind.name())).selected_text(chosen.title).show_ui(ui, |ui| {
-            for info in methods {
-                if ui.selectable_label(info.id == chosen.id, info.title).on_hover_text(info.summary).clicked() {
-                    cx.send(Command::Method(kind, info.id.into()));
+        let combo =
+            egui::ComboBox::from_id_salt(("method", kind.name())).selected_text(chosen.title).show_ui(ui, |ui| {
+                for info in methods {
+                    let lacks = cx.lacks(info);
+                    let label = egui::Button::selectable(info.id == chosen.id, info.title);
+                    let r = ui.add_enabled(lacks.is_none(), label).on_hover_text(info.summary);
+                    if r.clicked() {
+                        cx.send(Command::Method(kind, info.id.into()));
+                    }
+                    if let Some(why) = lacks {
+                        r.on_disabled_hover_text(format!("{}\n{why}", info.summary));
+                    }
                 }
-            }
-        });
+            });
+        named(&combo.response, &format!("{} method", kind.name()));
         for p in chosen.params {
             // A slider with its number and name does not wrap by itself.
             if matches!(p, Param::Number { .. }) && ui.available_size_before_wrap().x < 230.0 {
@@ -49,11 +62,12 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
                 }
                 Param::Choice { options, .. } => {
                     let mut v = value.as_str().unwrap_or_default().to_string();
-                    egui::ComboBox::from_id_salt(p.key()).selected_text(&v).show_ui(ui, |ui| {
+                    let combo = egui::ComboBox::from_id_salt(p.key()).selected_text(&v).show_ui(ui, |ui| {
                         for o in options {
                             ui.selectable_value(&mut v, (*o).to_string(), *o);
                         }
                     });
+                    named(&combo.response, p.key());
                     (value.as_str() != Some(&v)).then(|| v.into())
                 }
             };

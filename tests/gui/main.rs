@@ -1,0 +1,248 @@
+//! The whole window, driven by keys and pointer as a user would, through what a screen reader sees.
+
+use egui::{Key, Modifiers, vec2};
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokenscope_app::app::{App, command_of};
+use tokenscope_app::request::{ModelSource, Product, Request};
+use tokenscope_app::state::{Command, Doc, WHOLE};
+use tokenscope_app::theme::Theme;
+use tokenscope_tests::golden;
+
+fn window() -> Harness<'static, App> {
+    window_with(Doc::default())
+}
+
+fn window_with(doc: Doc) -> Harness<'static, App> {
+    window_under(doc, egui::MissingGlyphPolicy::Tofu)
+}
+
+/// The harness has a context of its own, and fonts must be there before its first frame.
+fn window_under(doc: Doc, policy: egui::MissingGlyphPolicy) -> Harness<'static, App> {
+    let app = App::with_doc(&egui::Context::default(), Doc::default());
+    let setup = |ctx: &egui::Context| Theme::new(false).install(ctx);
+    let mut harness = Harness::builder()
+        .with_size(vec2(1280.0, 800.0))
+        .with_context_setup(setup)
+        .with_max_steps(100_000)
+        .build_ui_state(|ui, app: &mut App| app.frame(ui), app);
+    // The harness sets a policy of its own when it is built.
+    harness.ctx.set_missing_glyph_policy(policy);
+    harness.state_mut().doc = doc;
+    settle(&mut harness);
+    harness
+}
+
+/// Steps until no job is under way and nothing more is asked for.
+fn settle(h: &mut Harness<'static, App>) {
+    let start = Instant::now();
+    let mut quiet = 0;
+    while quiet < 4 {
+        h.step();
+        quiet = if h.state().jobs.running().0 == 0 { quiet + 1 } else { 0 };
+        assert!(start.elapsed() < Duration::from_secs(120), "the jobs do not end");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn press(h: &mut Harness<'static, App>, modifiers: Modifiers, key: Key) {
+    h.key_press_modifiers(modifiers, key);
+    settle(h);
+}
+
+fn type_text(h: &mut Harness<'static, App>, text: &str) {
+    h.event(egui::Event::Text(text.into()));
+    settle(h);
+}
+
+fn image_doc(model: &str) -> Doc {
+    let dir = golden().join("models").join(model);
+    let mut doc = Doc::default();
+    doc.apply(Command::Model(ModelSource::Path(dir.clone())));
+    doc.apply(Command::Prompt("Where is the train?".into()));
+    doc.apply(Command::Image(Some(dir.join("image.png"))));
+    doc
+}
+
+#[test]
+fn the_first_picture_has_all_four_views_alive_and_a_glyph_for_every_character() {
+    let h = window_under(Doc::default(), egui::MissingGlyphPolicy::Panic);
+    for words in ["Segmentation", "Importance", "Flow", "Drafts", "this model", "r50k_base"] {
+        assert!(h.query_all_by_label(words).next().is_some(), "{words} is not there");
+    }
+    // The same token in several views, each with its label for a screen reader.
+    assert!(h.query_all_by_label("token ·fox").count() >= 4);
+    assert!(h.query_by_label_contains("tokens per target pass").is_some());
+    assert!(h.query_by_label_contains("lossless").is_some());
+}
+
+#[test]
+fn hovering_a_token_in_one_view_is_seen_by_the_others_in_the_next_frame() {
+    let mut h = window();
+    let chips: Vec<_> = h.query_all_by_label("token ·hen").map(|n| n.rect()).collect();
+    h.hover_at(chips[0].center());
+    h.step();
+    h.step();
+    assert!(h.query_all_by_label("\" hen\"").next().is_some(), "the inspector shows another token");
+}
+
+#[test]
+fn a_click_locks_a_token_escape_releases_it_and_undo_brings_it_back() {
+    let mut h = window();
+    let rect = h.query_all_by_label("token ·fox").map(|n| n.rect()).find(|r| r.left() > 780.0).expect("a scored chip");
+    h.drag_at(rect.center());
+    h.step();
+    h.drop_at(rect.center());
+    settle(&mut h);
+    let locked = h.state().doc.target;
+    assert!(locked.is_some());
+    press(&mut h, Modifiers::NONE, Key::Escape);
+    assert_eq!(h.state().doc.target, None);
+    press(&mut h, Modifiers::COMMAND, Key::Z);
+    assert_eq!(h.state().doc.target, locked);
+    press(&mut h, Modifiers::COMMAND | Modifiers::SHIFT, Key::Z);
+    assert_eq!(h.state().doc.target, None);
+}
+
+#[test]
+fn the_palette_finds_a_method_by_a_few_letters() {
+    let mut h = window();
+    press(&mut h, Modifiers::COMMAND, Key::K);
+    type_text(&mut h, "rollout graph");
+    press(&mut h, Modifiers::NONE, Key::Enter);
+    assert_eq!(h.state().doc.flow.0, "rollout_graph");
+    let graph = h
+        .state()
+        .jobs
+        .ready(&Request::Flow(h.state().doc.scope(), h.state().doc.call(tokenscope_analysis::method::Kind::Flow)));
+    assert!(matches!(graph, Some(Product::Flow(_))), "the view did not follow");
+}
+
+#[test]
+fn keys_walk_heads_rounds_and_colours() {
+    let mut h = window();
+    let (layer, head) = h.state().doc.head;
+    press(&mut h, Modifiers::ALT, Key::ArrowRight);
+    press(&mut h, Modifiers::ALT, Key::ArrowUp);
+    assert_eq!(h.state().doc.head, (layer + 1, head + 1));
+    press(&mut h, Modifiers::ALT, Key::PageDown);
+    assert_eq!(h.state().doc.round, 1);
+    press(&mut h, Modifiers::COMMAND, Key::D);
+    assert!(h.state().doc.dark);
+}
+
+#[test]
+fn a_model_that_is_not_there_says_so_and_leaves_what_was_on_screen() {
+    let mut h = window();
+    let before = h.query_all_by_label("token ·fox").count();
+    let mut doc = h.state().doc.clone();
+    doc.apply(Command::Model(ModelSource::Path("/nowhere/model".into())));
+    h.state_mut().doc = doc;
+    settle(&mut h);
+    assert!(h.query_all_by_label_contains("/nowhere/model").next().is_some());
+    assert!(h.query_all_by_label("token ·fox").count() >= before / 2, "the previous picture is gone");
+    press(&mut h, Modifiers::COMMAND, Key::K);
+    type_text(&mut h, "back to the sample");
+    press(&mut h, Modifiers::NONE, Key::Enter);
+    assert_eq!(h.state().doc.model, ModelSource::Sample("sample-lm"));
+    assert_eq!(h.query_all_by_label_contains("/nowhere/model").count(), 0);
+}
+
+#[test]
+fn a_picture_reaches_a_vision_language_model_and_lies_under_its_tokens() {
+    for model in ["llava", "smolvlm"] {
+        let h = window_with(image_doc(model));
+        assert!(h.query_all_by_label_contains("picture of").next().is_some(), "{model} shows no picture");
+        assert!(h.query_all_by_label_contains("image·tokens").next().is_some(), "{model}");
+    }
+}
+
+#[test]
+fn every_image_family_opens_without_a_panic() {
+    for model in ["vit", "clip", "siglip_vision", "dinov2", "dinov2_registers"] {
+        let mut doc = image_doc(model);
+        doc.apply(Command::Tower(Some(tokenscope_analysis::trace::Tower::Vision)));
+        let h = window_with(doc);
+        assert!(h.query_all_by_label_contains("picture of").next().is_some(), "{model} shows no picture");
+    }
+}
+
+#[test]
+fn an_empty_prompt_and_strange_scripts_are_drawn() {
+    for prompt in ["", "\n\t ", "naïve 漢字 🚂 \u{202e}abc", &"x ".repeat(300)] {
+        let mut doc = Doc::default();
+        doc.apply(Command::Prompt(prompt.into()));
+        let h = window_with(doc);
+        assert!(h.query_all_by_label("Segmentation").next().is_some());
+    }
+}
+
+#[test]
+fn what_is_dropped_is_taken_for_what_it_is() {
+    assert!(matches!(command_of("/a/b.JPG".into()), Command::Image(Some(_))));
+    assert!(matches!(command_of("/a/tokenizer.json".into()), Command::Tokenizers(_)));
+    assert_eq!(command_of("/a/model".into()), Command::Model(ModelSource::Path("/a/model".into())));
+}
+
+#[test]
+fn a_recorded_run_opens_without_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.safetensors");
+    let Some(Product::Trace(trace)) = ({
+        let h = window();
+        h.state().jobs.ready(&Request::Trace(h.state().doc.run()))
+    }) else {
+        panic!("no trace of the sample")
+    };
+    tokenscope_analysis::trace::write_trace(&trace, &file).unwrap();
+    let mut doc = Doc::default();
+    doc.apply(Command::Model(ModelSource::of_path(file.clone())));
+    assert_eq!(doc.model, ModelSource::Recorded(file));
+    doc.apply(Command::Method(tokenscope_analysis::method::Kind::Score, "attention_rollout".into()));
+    let h = window_with(doc);
+    assert!(h.query_all_by_label("token ·fox").next().is_some(), "the tokens of the recording are not there");
+    assert!(h.query_all_by_label_contains("recorded run").next().is_some());
+}
+
+#[test]
+fn the_map_zooms_where_the_pointer_is_and_never_leaves_itself() {
+    let mut doc = Doc::default();
+    assert_eq!(doc.window, WHOLE);
+    doc.apply(Command::Window([-3.0, 0.9, 0.25, 0.25]));
+    assert_eq!(doc.window, [0.0, 0.75, 0.25, 0.25]);
+    doc.apply(Command::Window([f32::MAX, 0.0, 7.0, -1.0]));
+    assert_eq!(doc.window[2], 1.0);
+    assert!(doc.window.iter().all(|v| (0.0..=1.0).contains(v)));
+}
+
+#[test]
+fn saving_a_view_gives_each_format_and_says_what_is_wrong_with_a_name() {
+    let h = window();
+    let dir = tempfile::tempdir().unwrap();
+    let save = |view: &str, name: &str| {
+        let path: PathBuf = dir.path().join(name);
+        let view = tokenscope_app::views::find(view).unwrap();
+        tokenscope_app::export::save(view, &h.state().doc, &h.state().jobs, vec2(600.0, 400.0), 1.0, &path)
+            .map(|()| std::fs::read(path).unwrap())
+    };
+    for view in ["segmentation", "importance", "flow", "drafts"] {
+        let png = save(view, "a.png").unwrap();
+        let picture = tokenscope_analysis::image::Picture::decode(&png).unwrap();
+        assert_eq!(picture.width, 600);
+        let first = picture.pixel(0, 0);
+        let inked = (0..picture.width * picture.height).filter(|i| picture.pixel(i % 600, i / 600) != first).count();
+        assert!(inked > 500, "{view} is empty");
+        let svg = String::from_utf8(save(view, "a.svg").unwrap()).unwrap();
+        assert!(svg.contains("<text") && svg.ends_with("</svg>\n"), "{view}");
+        let csv = String::from_utf8(save(view, "a.csv").unwrap()).unwrap();
+        let columns = csv.lines().next().unwrap().split(',').count();
+        assert!(columns > 4 && csv.lines().count() > 5, "{view}");
+        let json: serde_json::Value = serde_json::from_slice(&save(view, "a.json").unwrap()).unwrap();
+        assert_eq!(json.as_array().unwrap().len() + 1, csv.trim_end().split("\r\n").count(), "{view}");
+    }
+    let wrong = save("flow", "a.tiff").unwrap_err().to_string();
+    assert!(wrong.contains("png, svg, csv, json"), "{wrong}");
+    assert!(tokenscope_app::views::find("nonsense").is_err());
+}
