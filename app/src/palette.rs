@@ -120,7 +120,6 @@ impl Palette {
 
 /// Everything that can be found beside examples and models: actions, views to save, methods.
 pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
-    use tokenscope_analysis::{draft, flow, prune, score};
     let mut out: Vec<Entry> = actions::ALL
         .iter()
         .filter(|a| a.act != Act::Palette)
@@ -135,14 +134,8 @@ pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
         note: "view".into(),
         choice: Choice::Save(i),
     }));
-    let methods = [
-        (Kind::Score, score::ALL.iter().map(|m| m.info()).collect::<Vec<_>>()),
-        (Kind::Prune, prune::ALL.iter().map(|m| m.info()).collect()),
-        (Kind::Flow, flow::ALL.iter().map(|m| m.info()).collect()),
-        (Kind::Draft, draft::ALL.iter().map(|m| m.info()).collect()),
-    ];
-    for (kind, infos) in methods {
-        out.extend(infos.into_iter().map(|i| Entry {
+    for kind in Kind::ALL {
+        out.extend(crate::views::methods(kind).into_iter().map(|i| Entry {
             text: format!("{}: {}", kind.name(), i.title),
             note: i.paper.map(|p| format!("{} {}", p.authors, p.year)).unwrap_or_default(),
             choice: Choice::Command(Command::Method(kind, i.id.into())),

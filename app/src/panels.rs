@@ -193,7 +193,7 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
         Source::Rect { x, y, w, h } => ("pixels", format!("{x:.0}, {y:.0} · {w:.0} × {h:.0}")),
         Source::None => ("source", "added, not in the input".into()),
     });
-    let score = Request::Score(cx.doc.scope(), cx.doc.target, cx.doc.call(Kind::Score));
+    let score = Request::Score(cx.doc.scope(), cx.doc.target, cx.call(Kind::Score));
     if let Some(Product::Score(s)) = cx.ready(&score)
         && let Some(v) = s.values.get(i).copied().flatten()
     {

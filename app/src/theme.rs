@@ -31,7 +31,12 @@ const SYSTEM: &[&[&str]] = &[
 ];
 
 fn system_fonts() -> Vec<Vec<u8>> {
-    SYSTEM.iter().filter_map(|paths| paths.iter().find_map(|p| std::fs::read(p).ok())).collect()
+    system_font_paths().into_iter().filter_map(|p| std::fs::read(p).ok()).collect()
+}
+
+/// Files of the system's fonts that are used.
+pub fn system_font_paths() -> Vec<&'static str> {
+    SYSTEM.iter().filter_map(|paths| paths.iter().find(|p| std::path::Path::new(p).is_file()).copied()).collect()
 }
 
 /// The look, light or dark.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tokenscope_analysis::method::{Info, Kind, Param};
-use tokenscope_analysis::{draft, flow, prune, raw, score};
+use tokenscope_analysis::raw;
 
 /// Arguments of `methods`.
 #[derive(Debug, clap::Args)]
@@ -17,11 +17,7 @@ pub struct Args {
 
 /// Every method that runs on a model, in the order of their kinds.
 pub fn registry() -> Vec<&'static Info> {
-    let mut all: Vec<&'static Info> = score::ALL.iter().map(|m| m.info()).collect();
-    all.extend(prune::ALL.iter().map(|m| m.info()));
-    all.extend(flow::ALL.iter().map(|m| m.info()));
-    all.extend(draft::ALL.iter().map(|m| m.info()));
-    all
+    Kind::ALL.into_iter().flat_map(crate::views::methods).collect()
 }
 
 /// Runs the verb.

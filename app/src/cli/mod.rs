@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 a check failed, 2 bad input.
 
 mod common;
+mod doctor;
 mod figures;
 mod image;
 mod info;
@@ -48,6 +49,8 @@ enum Verb {
     Render(figures::RenderArgs),
     /// Run a method on raw arrays
     Method(method::Args),
+    /// Say what this machine offers and whether the program works on it
+    Doctor(doctor::Args),
     /// Say what a model folder or file holds and what a run would cost
     Info(info::Args),
 }
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Flow(a)) => figures::flow(a),
         Some(Verb::Render(a)) => figures::render(a),
         Some(Verb::Method(a)) => method::run(a),
+        Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Info(a)) => info::run(a),
     };
     match result {

@@ -7,7 +7,7 @@ use crate::state::Command;
 use egui::{Align2, FontId, Pos2, Sense, Stroke, Ui, pos2, vec2};
 use serde_json::json;
 use tokenscope_analysis::draft::{self, DraftNode, NodeState, Round};
-use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::trace::Tower;
 
 pub(super) const VIEW: View = View {
@@ -22,12 +22,11 @@ pub(super) const VIEW: View = View {
 };
 
 fn request(cx: &Cx) -> Request {
-    Request::Draft(cx.doc.run(), cx.doc.draft_model.clone(), cx.doc.call(Kind::Draft))
+    Request::Draft(cx.doc.run(), cx.doc.draft_model.clone(), cx.call(Kind::Draft))
 }
 
 fn ui(cx: &Cx, ui: &mut Ui) {
-    let infos: Vec<&'static Info> = draft::ALL.iter().map(|m| m.info()).collect();
-    widgets::method_ui(cx, ui, Kind::Draft, &infos);
+    widgets::method_ui(cx, ui, Kind::Draft);
     draft_model_ui(cx, ui);
     if matches!(cx.doc.model, ModelSource::Recorded(_)) {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");

@@ -8,8 +8,8 @@ use egui::{Align2, Color32, FontId, Sense, Stroke, Ui, pos2, vec2};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
-use tokenscope_analysis::flow::{self, Edge, FlowGraph, Node, Part};
-use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::flow::{Edge, FlowGraph, Node, Part};
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 pub(super) const VIEW: View = View {
@@ -27,12 +27,11 @@ pub(super) const VIEW: View = View {
 const MAX_EDGES: usize = 20_000;
 
 fn request(cx: &Cx) -> Request {
-    Request::Flow(cx.doc.scope(), cx.doc.call(Kind::Flow))
+    Request::Flow(cx.doc.scope(), cx.call(Kind::Flow))
 }
 
 fn ui(cx: &Cx, ui: &mut Ui) {
-    let infos: Vec<&'static Info> = flow::ALL.iter().map(|m| m.info()).collect();
-    widgets::method_ui(cx, ui, Kind::Flow, &infos);
+    widgets::method_ui(cx, ui, Kind::Flow);
     if cx.figure {
         ui.label(format!("edges from {} on", cx.doc.threshold));
     } else {

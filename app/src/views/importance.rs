@@ -9,11 +9,10 @@ use egui::{Color32, Sense, Stroke, StrokeKind, Ui, vec2};
 use serde_json::json;
 use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
-use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::prune::Fate;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, TowerTrace};
-use tokenscope_analysis::{prune, score};
 
 pub(super) const VIEW: View = View {
     id: "importance",
@@ -116,12 +115,11 @@ fn choose(cx: &Cx, i: usize) {
 }
 
 fn score_request(cx: &Cx) -> Request {
-    Request::Score(cx.doc.scope(), cx.doc.target, cx.doc.call(Kind::Score))
+    Request::Score(cx.doc.scope(), cx.doc.target, cx.call(Kind::Score))
 }
 
 fn scores_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>) {
-    let infos: Vec<&'static Info> = score::ALL.iter().map(|m| m.info()).collect();
-    widgets::method_ui(cx, ui, Kind::Score, &infos);
+    widgets::method_ui(cx, ui, Kind::Score);
     let Some(Product::Score(scores)) = cx.need(ui, "score", score_request(cx)) else { return };
     let high = scores.values.iter().flatten().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f32::max);
     let low = if scores.signed { -high } else { 0.0 };
@@ -156,9 +154,8 @@ fn scores_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>
 }
 
 fn prune_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>) {
-    let infos: Vec<&'static Info> = prune::ALL.iter().map(|m| m.info()).collect();
-    widgets::method_ui(cx, ui, Kind::Prune, &infos);
-    let request = Request::Prune(cx.doc.scope(), cx.doc.call(Kind::Prune));
+    widgets::method_ui(cx, ui, Kind::Prune);
+    let request = Request::Prune(cx.doc.scope(), cx.call(Kind::Prune));
     let Some(Product::Prune(p)) = cx.need(ui, "prune", request) else { return };
     if p.fates.len() != tower.tokens.len() {
         return;
@@ -429,7 +426,7 @@ fn table(cx: &Cx) -> Option<Table> {
     let trace = cx.ready_trace()?;
     let (_, tower) = cx.tower(&trace)?;
     let Some(Product::Score(scores)) = cx.ready(&score_request(cx)) else { return None };
-    let pruned = match cx.ready(&Request::Prune(cx.doc.scope(), cx.doc.call(Kind::Prune))) {
+    let pruned = match cx.ready(&Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))) {
         Some(Product::Prune(p)) => Some(p),
         _ => None,
     };

@@ -13,12 +13,12 @@ pub use widgets::{named, number};
 
 use crate::export::Table;
 use crate::jobs::Jobs;
-use crate::request::{Product, Request, Status};
+use crate::request::{Call, Product, Request, Status};
 use crate::state::{Command, Doc};
 use crate::theme::Theme;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use tokenscope_analysis::method::{Info, Need};
+use tokenscope_analysis::method::{Info, Kind, Need, Params};
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
 
@@ -45,6 +45,18 @@ pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, dr
 pub fn find(id: &str) -> anyhow::Result<&'static View> {
     let known = || ALL.iter().map(|v| v.id).collect::<Vec<_>>().join(", ");
     ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}, window", known()))
+}
+
+/// The methods of a kind that run on a model.
+pub fn methods(kind: Kind) -> Vec<&'static Info> {
+    use tokenscope_analysis::{draft, flow, prune, score};
+    match kind {
+        Kind::Score => score::ALL.iter().map(|m| m.info()).collect(),
+        Kind::Prune => prune::ALL.iter().map(|m| m.info()).collect(),
+        Kind::Flow => flow::ALL.iter().map(|m| m.info()).collect(),
+        Kind::Draft => draft::ALL.iter().map(|m| m.info()).collect(),
+        Kind::Segment => Vec::new(),
+    }
 }
 
 /// Everything a view may look at.
@@ -128,6 +140,22 @@ impl Cx<'_> {
         match self.ready(&Request::Trace(self.doc.run())) {
             Some(Product::Trace(t)) => Some(t),
             _ => None,
+        }
+    }
+
+    /// The chosen method of a kind as a call, or where the run cannot serve it, the first that it can.
+    pub fn call(&self, kind: Kind) -> Call {
+        let all = methods(kind);
+        let chosen = all.iter().find(|i| i.id == self.doc.method(kind).0);
+        if chosen.is_none_or(|i| self.lacks(i).is_none()) {
+            return self.doc.call(kind);
+        }
+        // Received attention is the plainest score and needs least.
+        let mut others: Vec<&&Info> = all.iter().collect();
+        others.sort_by_key(|i| i.id != "received_attention");
+        match others.into_iter().find(|i| self.lacks(i).is_none()) {
+            Some(i) => Call::new(i.id, &Params::new()),
+            None => self.doc.call(kind),
         }
     }
 

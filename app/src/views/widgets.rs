@@ -3,7 +3,7 @@
 use super::Cx;
 use crate::state::Command;
 use egui::{Color32, Sense, Ui};
-use tokenscope_analysis::method::{Info, Kind, Param};
+use tokenscope_analysis::method::{Kind, Param};
 
 /// Tells a screen reader what a control without words of its own is for.
 pub fn named(response: &egui::Response, name: &str) {
@@ -11,9 +11,17 @@ pub fn named(response: &egui::Response, name: &str) {
 }
 
 /// A combo box of the methods of a kind and the sliders of the chosen one.
-pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
-    let (id, params) = cx.doc.method(kind);
-    let Some(chosen) = methods.iter().find(|i| i.id == id) else { return };
+pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind) {
+    let methods = super::methods(kind);
+    let call = cx.call(kind);
+    let Some(chosen) = methods.iter().find(|i| i.id == call.method) else { return };
+    let params = call.params();
+    if cx.doc.method(kind).0 != chosen.id
+        && let Some(wished) = methods.iter().find(|i| i.id == cx.doc.method(kind).0)
+        && let Some(why) = cx.lacks(wished)
+    {
+        ui.small(format!("{} {why}; {} is shown.", wished.title, chosen.title));
+    }
     if cx.figure {
         let set: Vec<String> =
             chosen.params.iter().map(|p| format!("{} {}", p.key(), plain(&params.value(p)))).collect();
@@ -25,7 +33,7 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
         ui.spacing_mut().slider_width = 64.0;
         let combo =
             egui::ComboBox::from_id_salt(("method", kind.name())).selected_text(chosen.title).show_ui(ui, |ui| {
-                for info in methods {
+                for info in &methods {
                     let lacks = cx.lacks(info);
                     let label = egui::Button::selectable(info.id == chosen.id, info.title);
                     let r = ui.add_enabled(lacks.is_none(), label).on_hover_text(info.summary);
@@ -72,6 +80,10 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind, methods: &[&'static Info]) {
                 }
             };
             if let Some(v) = new {
+                // A parameter of the stand-in makes it the choice.
+                if cx.doc.method(kind).0 != chosen.id {
+                    cx.send(Command::Method(kind, chosen.id.into()));
+                }
                 cx.send(Command::Param(kind, p.key(), v));
             }
         }
