@@ -72,7 +72,11 @@ pub fn open_path(path: &Path) -> Result<OpenModel> {
     let weights = tokenscope_analysis::weights::Weights::open(path)?;
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
     let file = weights.dir().join("tokenizer.json");
-    let tokenizer = if file.exists() { Some(Tokenizer::load(&file)?) } else { None };
+    let tokenizer = match weights.gguf_file() {
+        Some(gguf) => Some(Tokenizer::load(gguf)?),
+        None if file.exists() => Some(Tokenizer::load(&file)?),
+        None => None,
+    };
     let processor = Processor::load(&weights)?;
     Ok(OpenModel { model, tokenizer, processor })
 }

@@ -1,80 +1,16 @@
 //! Image and vision-language models against `transformers`, and what a reduction does inside them.
 
 use candle_core::{Device, Tensor};
-use std::collections::BTreeMap;
-use std::path::Path;
 use tokenscope_analysis::model::{ImageInput, Input, Model, load};
 use tokenscope_analysis::prune::{Cut, Plan, Pruner, Stage};
-use tokenscope_analysis::run::{RunRequest, run, run_with};
+use tokenscope_analysis::run::{RunRequest, run_with};
 use tokenscope_analysis::token::{Source, TokenKind};
-use tokenscope_analysis::trace::{CaptureSpec, Named, NoTap, Regroup, Site, Tower, to_transformers};
+use tokenscope_analysis::trace::{CaptureSpec, NoTap, Regroup, Site, Tower};
 use tokenscope_analysis::{Ctx, Result};
-use tokenscope_tests::{close, golden, json, tensors};
+use tokenscope_tests::{check_fixture, check_forward, golden, json, recorded_request};
 
-const INPUTS: &[&str] =
-    &["input_ids", "attention_mask", "pixel_values", "pixel_values_torchvision", "pixel_attention_mask"];
-
-/// The tolerance that meta.json states for a tensor of this name.
-fn tolerance(meta: &serde_json::Value, name: &str) -> f64 {
-    let name = name.trim_start_matches("vision_").trim_start_matches("text_");
-    let group = if name.contains("attentions_") {
-        "attentions"
-    } else if ["hidden_states_", "last_layer_output", "image_features"].iter().any(|p| name.contains(p)) {
-        "hidden_states"
-    } else if ["q_", "k_", "v_"].iter().any(|p| name.starts_with(p)) {
-        "qkv"
-    } else {
-        "outputs"
-    };
-    let group = &meta["tolerances"][group];
-    let own = if group.is_null() { &meta["tolerances"]["outputs"] } else { group };
-    own["atol_f32_cpu"].as_f64().expect("meta.json states tolerances")
-}
-
-fn request(expected: &Path) -> RunRequest {
-    let want = tensors(expected);
-    RunRequest {
-        ids: want.get("input_ids").map(|v| v.values.iter().map(|&x| x as u32).collect()),
-        image: Some(ImageInput::from_pixel_values(expected).unwrap()),
-        greedy: want.get("greedy_ids").map_or(0, |v| v.values.len()),
-        ..RunRequest::default()
-    }
-}
-
-fn check_forward(model_dir: &Path, fixture: &Path, file: &str) {
-    let expected = fixture.join(file);
-    let (want, meta) = (tensors(&expected), json(&fixture.join("meta.json")));
-    let model = load(model_dir, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", model_dir.display()));
-    let trace = run(model.as_ref(), None, &request(&expected), &CaptureSpec::views(), &Ctx::default()).unwrap();
-    let got: BTreeMap<String, Named> = to_transformers(&trace).unwrap().into_iter().collect();
-    let mut problems = Vec::new();
-    for (name, w) in want.iter().filter(|(n, _)| !INPUTS.contains(&n.as_str())) {
-        let (shape, values) = match got.get(name) {
-            None => {
-                problems.push(format!("{name}: missing"));
-                continue;
-            }
-            Some(Named::Float(a)) => (a.shape().to_vec(), a.data().iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
-            Some(Named::Int(v)) => (vec![v.len()], v.iter().map(|&x| x as f64).collect()),
-        };
-        assert_eq!(shape, w.shape, "{name}");
-        let atol = if w.whole { 0.0 } else { tolerance(&meta, name) };
-        problems.extend(close(name, &values, &w.values, atol).err());
-    }
-    assert!(problems.is_empty(), "{}: {problems:#?}", model_dir.display());
-}
-
-/// As saved, with the configuration of transformers 4, and with the tensor names of hub checkpoints.
 fn check(name: &str) {
-    let dir = golden().join("models").join(name);
-    check_forward(&dir, &dir, "expected.safetensors");
-    let legacy = tempfile::tempdir().unwrap();
-    std::fs::copy(dir.join("config.legacy.json"), legacy.path().join("config.json")).unwrap();
-    std::fs::copy(dir.join("model.safetensors"), legacy.path().join("model.safetensors")).unwrap();
-    check_forward(legacy.path(), &dir, "expected.safetensors");
-    if dir.join("hub_layout").is_dir() {
-        check_forward(&dir.join("hub_layout"), &dir, "expected.safetensors");
-    }
+    check_fixture(&golden().join("models").join(name));
 }
 
 #[test]
@@ -96,8 +32,9 @@ fn siglip() {
 fn dinov2_at_three_sizes() {
     check("dinov2");
     let dir = golden().join("models/dinov2");
-    check_forward(&dir, &dir, "expected_native.safetensors");
-    check_forward(&dir, &dir, "expected_wide.safetensors");
+    let tolerances = json(&dir.join("meta.json"))["tolerances"].clone();
+    check_forward(&dir, &dir.join("expected_native.safetensors"), &tolerances);
+    check_forward(&dir, &dir.join("expected_wide.safetensors"), &tolerances);
 }
 
 #[test]
@@ -129,7 +66,7 @@ fn merged_patches_of_a_vit_keep_their_tokens() -> Result<()> {
         proportional_attention: true,
         scores: vec![],
     };
-    let request = request(&dir.join("expected.safetensors"));
+    let request = recorded_request(&dir.join("expected.safetensors"));
     let mut pruner = Pruner::new(&plan)?;
     let trace = run_with(model.as_ref(), None, &request, &CaptureSpec::views(), &mut pruner, &Ctx::default())?;
     let before = trace.get(Tower::Vision, 0, Site::ResidMid)?;
@@ -151,7 +88,7 @@ fn pruned_features_shorten_the_language_model() -> Result<()> {
         proportional_attention: false,
         scores: vec![],
     };
-    let request = RunRequest { greedy: 0, ..request(&dir.join("expected.safetensors")) };
+    let request = RunRequest { greedy: 0, ..recorded_request(&dir.join("expected.safetensors")) };
     let ids = request.ids.clone().unwrap();
     let first = ids.iter().position(|&i| Some(i) == model.image_token()).unwrap();
     let mut pruner = Pruner::new(&plan)?;

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::model::{ImageInput, load};
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::trace::{CaptureSpec, Named, to_transformers};
 
 /// The folder of the golden data.
 pub fn golden() -> PathBuf {
@@ -68,4 +72,84 @@ pub fn close(name: &str, got: &[f64], want: &[f64], atol: f64) -> Result<(), Str
         return Ok(());
     }
     Err(format!("{name}[{i}]: {} != {} (tolerance {atol})", got[i], want[i]))
+}
+
+/// Tensors of a fixture that are given and not computed.
+const INPUTS: &[&str] = &[
+    "input_ids",
+    "token_type_ids",
+    "attention_mask",
+    "position_ids",
+    "pixel_values",
+    "pixel_values_torchvision",
+    "pixel_attention_mask",
+];
+
+/// What a fixture gave the model: ids, token types, prepared pixels, length of the greedy continuation.
+pub fn recorded_request(expected: &Path) -> RunRequest {
+    let want = tensors(expected);
+    let whole = |name: &str| want.get(name).map(|v| v.values.iter().map(|&x| x as u32).collect());
+    RunRequest {
+        ids: whole("input_ids"),
+        token_types: whole("token_type_ids"),
+        image: want.contains_key("pixel_values").then(|| ImageInput::from_pixel_values(expected).unwrap()),
+        greedy: want.get("greedy_ids").map_or(0, |v| v.values.len()),
+        ..RunRequest::default()
+    }
+}
+
+/// The tolerance that a fixture states for a tensor of this name.
+fn tolerance(tolerances: &serde_json::Value, name: &str) -> f64 {
+    let name = name.trim_start_matches("vision_").trim_start_matches("text_");
+    let group = if name.contains("attentions_") {
+        "attentions"
+    } else if ["hidden_states_", "last_layer_output", "image_features"].iter().any(|p| name.contains(p)) {
+        "hidden_states"
+    } else if ["q_", "k_", "v_"].iter().any(|p| name.starts_with(p)) {
+        "qkv"
+    } else {
+        "outputs"
+    };
+    // Old fixtures state no tolerance of their own for q, k and v.
+    let own = if tolerances[group].is_null() { &tolerances["outputs"] } else { &tolerances[group] };
+    own["atol_f32_cpu"].as_f64().expect("the fixture states tolerances")
+}
+
+/// Runs `model` on what `expected` recorded and compares every tensor within the fixture's tolerances.
+pub fn check_forward(model: &Path, expected: &Path, tolerances: &serde_json::Value) {
+    let want = tensors(expected);
+    let open = load(model, &candle_core::Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
+    let request = recorded_request(expected);
+    let trace = run(open.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
+    let got: BTreeMap<String, Named> = to_transformers(&trace).unwrap().into_iter().collect();
+    let mut problems = Vec::new();
+    for (name, w) in want.iter().filter(|(n, _)| !INPUTS.contains(&n.as_str())) {
+        let (shape, values) = match got.get(name) {
+            None => {
+                problems.push(format!("{name}: missing"));
+                continue;
+            }
+            Some(Named::Float(a)) => (a.shape().to_vec(), a.data().iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+            Some(Named::Int(v)) => (vec![v.len()], v.iter().map(|&x| x as f64).collect()),
+        };
+        assert_eq!(shape, w.shape, "{name}");
+        let atol = if w.whole { 0.0 } else { tolerance(tolerances, name) };
+        problems.extend(close(name, &values, &w.values, atol).err());
+    }
+    assert!(problems.is_empty(), "{}: {problems:#?}", model.display());
+}
+
+/// [`check_forward`] of a fixture: as saved, with the configuration of transformers 4, and with the tensor names
+/// of hub checkpoints.
+pub fn check_fixture(dir: &Path) {
+    let tolerances = &json(&dir.join("meta.json"))["tolerances"];
+    let expected = dir.join("expected.safetensors");
+    check_forward(dir, &expected, tolerances);
+    let legacy = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join("config.legacy.json"), legacy.path().join("config.json")).unwrap();
+    std::fs::copy(dir.join("model.safetensors"), legacy.path().join("model.safetensors")).unwrap();
+    check_forward(legacy.path(), &expected, tolerances);
+    if dir.join("hub_layout").is_dir() {
+        check_forward(&dir.join("hub_layout"), &expected, tolerances);
+    }
 }

@@ -272,7 +272,7 @@ pub fn architectures() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Loads a Hugging Face folder, or an entry of its cache, onto `device`.
+/// Loads a Hugging Face folder, an entry of its cache, or a GGUF file onto `device`.
 ///
 /// Errors: [`Error::Architecture`] for a family that is not here, [`Error::File`] and [`Error::Weight`] for
 /// damaged checkpoints.
@@ -301,7 +301,7 @@ fn describe(w: &Weights) -> ModelInfo {
         .and_then(serde_json::Value::as_str)
         .unwrap_or(config.word(&["model_type"], "?"));
     ModelInfo {
-        name: w.dir().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        name: w.name().to_string(),
         architecture: architecture.to_string(),
         towers: BTreeMap::new(),
         vocab: 0,

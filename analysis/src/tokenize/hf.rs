@@ -19,14 +19,17 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer> {
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let bad = |what: String| Error::file(path, what, "download tokenizer.json again");
-    let mut t = Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("damaged tokenizer: {e}")))?;
+    from_bytes(&bytes).map_err(bad)
+}
+
+/// A tokenizer from the bytes of a `tokenizer.json`. The error says what is wrong, without a file name.
+pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
+    let mut t = Tokenizer::from_bytes(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
     t.with_padding(None);
-    t.with_truncation(None).map_err(|e| bad(format!("damaged tokenizer: {e}")))?;
-    // An id without a spelling, or two with one, would show a token that is not the model's.
-    let n = t.get_vocab_size(true);
-    if n == 0 {
-        return Err(bad("the vocabulary is empty".into()));
+    t.with_truncation(None).map_err(|e| format!("damaged tokenizer: {e}"))?;
+    if t.get_vocab_size(true) == 0 {
+        return Err("the vocabulary is empty".into());
     }
     Ok(t)
 }

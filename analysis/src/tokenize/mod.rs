@@ -1,5 +1,6 @@
-//! Tokenizers of models: `tokenizer.json` and the vocabularies of tiktoken, with exact byte offsets.
+//! Tokenizers of models: `tokenizer.json`, vocabularies in GGUF files and those of tiktoken, with exact byte offsets.
 
+mod gguf;
 mod hf;
 mod tiktoken;
 
@@ -35,8 +36,13 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads a `tokenizer.json`, or the one in a model folder. Errors name the file and what is wrong.
+    /// Loads a `tokenizer.json`, the one in a model folder, or the vocabulary in a GGUF file. Errors name the
+    /// file and what is wrong.
     pub fn load(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && !path.is_dir() {
+            let (name, header) = crate::weights::read_gguf(path)?;
+            return Ok(Self { name, backend: Backend::Hf(Box::new(gguf::load(path, &header)?)) });
+        }
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
         let stem = file.parent().and_then(Path::file_name).unwrap_or(file.as_os_str());
         Ok(Self { name: stem.to_string_lossy().into_owned(), backend: Backend::Hf(Box::new(hf::load(&file)?)) })

@@ -16,6 +16,23 @@ pub(super) struct Found {
 
 const INDEX: &str = "model.safetensors.index.json";
 
+/// The GGUF file that `path` is, or that stands alone in a folder without `config.json`.
+pub(super) fn gguf(path: &Path) -> Option<PathBuf> {
+    let is = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    if is(path) && !path.is_dir() {
+        return Some(path.to_path_buf());
+    }
+    let dir = snapshot(path).unwrap_or_else(|| path.to_path_buf());
+    if dir.join("config.json").exists() {
+        return None;
+    }
+    let mut found = std::fs::read_dir(dir).ok()?.flatten().map(|e| e.path()).filter(|p| is(p));
+    match (found.next(), found.next()) {
+        (Some(file), None) => Some(file),
+        _ => None,
+    }
+}
+
 pub(super) fn find(path: &Path) -> Result<Found> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.is_file() {
@@ -26,7 +43,7 @@ pub(super) fn find(path: &Path) -> Result<Found> {
                 Ok(Found { dir, config, shards: vec![path.to_path_buf()], index: None })
             }
             Some("bin" | "pt" | "pth" | "ckpt" | "pkl") => Err(pickle(path)),
-            _ => Err(Error::file(path, "not a model file", "choose a model folder or a .safetensors file")),
+            _ => Err(Error::file(path, "not a model file", "choose a model folder, a .safetensors or a .gguf file")),
         };
     }
     if !meta.is_dir() {

@@ -1,11 +1,13 @@
-//! Checkpoints: a name → tensor look-up over Hugging Face folders and their cache layout.
+//! Checkpoints: a name → tensor look-up over Hugging Face folders, their cache layout, and GGUF files.
 //!
 //! Files are memory-mapped and hostile until parsed: lengths are checked before anything is allocated, shard
 //! paths stay inside the folder, and pickles are never opened.
 
+pub(crate) mod gguf;
 mod hf_dir;
 
 use crate::{Error, Result};
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -19,15 +21,42 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 struct Slot {
     shard: usize,
-    dtype: Dtype,
+    dtype: Stored,
     shape: Vec<usize>,
     start: usize,
     end: usize,
 }
 
+/// How a tensor is stored.
+#[derive(Debug, Clone, Copy)]
+enum Stored {
+    Plain(Dtype),
+    /// Blocks of llama.cpp; `heads` where the rows of each head are interleaved.
+    Ggml {
+        dtype: GgmlDType,
+        heads: Option<usize>,
+    },
+}
+
+impl Stored {
+    /// The usual name in small letters, e.g. `bf16` or `q8_0`.
+    fn name(self) -> String {
+        match self {
+            Stored::Plain(d) => format!("{d:?}").to_lowercase(),
+            Stored::Ggml { dtype, .. } => {
+                let name = format!("{dtype:?}").to_lowercase();
+                // candle writes q4k where everybody says q4_k.
+                if name.ends_with('k') { format!("{}_k", name.trim_end_matches('k')) } else { name }
+            }
+        }
+    }
+}
+
 /// An open checkpoint.
 pub struct Weights {
     dir: PathBuf,
+    name: String,
+    gguf: Option<PathBuf>,
     config: Map<String, Value>,
     shards: Vec<(PathBuf, Mmap)>,
     slots: BTreeMap<String, Slot>,
@@ -37,17 +66,21 @@ pub struct Weights {
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
 impl Weights {
-    /// Opens a model folder, a Hugging Face cache entry (`models--org--name`) or a `.safetensors` file with
-    /// its `config.json` beside it.
+    /// Opens a model folder, a Hugging Face cache entry (`models--org--name`), a `.safetensors` file with
+    /// its `config.json` beside it, or a `.gguf` file (or a folder with one and nothing else to open).
     ///
     /// Errors name the file, what is wrong with it and what to do.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(file) = hf_dir::gguf(path) {
+            return Self::open_gguf(&file);
+        }
         let found = hf_dir::find(path)?;
         let config = read_json(&found.config)?;
         let Value::Object(config) = config else {
             return Err(Error::file(&found.config, "config.json is not a JSON object", "download the model again"));
         };
-        let mut out = Self { dir: found.dir, config, shards: Vec::new(), slots: BTreeMap::new() };
+        let name = found.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut out = Self { dir: found.dir, name, gguf: None, config, shards: Vec::new(), slots: BTreeMap::new() };
         for shard in &found.shards {
             out.add_shard(shard)?;
         }
@@ -59,14 +92,37 @@ impl Weights {
         Ok(out)
     }
 
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let map = map(path)?;
+        let header = gguf::parse(path, &map)?;
+        let mut slots = BTreeMap::new();
+        let mut factors = None;
+        for t in &header.tensors {
+            let stored = Stored::Ggml { dtype: t.dtype, heads: header.interleaved_heads(&t.name) };
+            let slot = Slot { shard: 0, dtype: stored, shape: t.shape.clone(), start: t.start, end: t.end };
+            if t.name == "rope_freqs.weight" {
+                factors = Some(dequantize(t.dtype, &map[t.start..t.end], &t.shape)?.flatten_all()?.to_vec1::<f32>()?);
+                continue;
+            }
+            slots.insert(gguf::hf_name(&t.name), slot);
+        }
+        let config = header.config(path, factors.as_deref())?;
+        Ok(Self {
+            dir: path.parent().unwrap_or(Path::new(".")).to_path_buf(),
+            name: path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            gguf: Some(path.to_path_buf()),
+            config,
+            shards: vec![(path.to_path_buf(), map)],
+            slots,
+        })
+    }
+
     fn add_shard(&mut self, path: &Path) -> Result<()> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        if size < 8 {
+        let map = map(path)?;
+        if map.len() < 8 {
+            let size = map.len();
             return Err(damaged(path, format!("the file has {size} bytes and cannot hold a safetensors header")));
         }
-        #[expect(unsafe_code, reason = "mapping is the only way not to copy gigabytes; the file is opened read-only")]
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
         let shard = self.shards.len();
         // The crate checks header length, JSON, offsets, overlaps and coverage before any tensor is touched.
         let parsed = SafeTensors::deserialize(&map).map_err(|e| damaged(path, format!("damaged safetensors: {e}")))?;
@@ -75,7 +131,7 @@ impl Weights {
             let start = view.data().as_ptr() as usize - base;
             let slot = Slot {
                 shard,
-                dtype: view.dtype(),
+                dtype: Stored::Plain(view.dtype()),
                 shape: view.shape().to_vec(),
                 start,
                 end: start + view.data().len(),
@@ -92,6 +148,16 @@ impl Weights {
     /// The configuration, as in `config.json`.
     pub fn config(&self) -> &Map<String, Value> {
         &self.config
+    }
+
+    /// Name of the folder or the GGUF file, for titles.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The GGUF file that this is, with a vocabulary inside; `None` for folders.
+    pub fn gguf_file(&self) -> Option<&Path> {
+        self.gguf.as_deref()
     }
 
     /// The folder of the checkpoint.
@@ -128,7 +194,7 @@ impl Weights {
     pub fn dtype(&self) -> String {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for s in self.slots.values() {
-            *counts.entry(format!("{:?}", s.dtype).to_lowercase()).or_default() += s.end - s.start;
+            *counts.entry(s.dtype.name()).or_default() += s.end - s.start;
         }
         counts.into_iter().max_by_key(|(_, n)| *n).map(|(d, _)| d).unwrap_or_default()
     }
@@ -139,7 +205,7 @@ impl Weights {
         for (name, s) in &self.slots {
             let data = &self.shards[s.shard].1[s.start..s.end];
             let stride = (data.len() / 64).max(1);
-            (name, &s.shape, format!("{:?}", s.dtype)).hash(&mut h);
+            (name, &s.shape, s.dtype.name()).hash(&mut h);
             data.iter().step_by(stride).for_each(|b| b.hash(&mut h));
         }
         format!("{:016x}", h.finish())
@@ -159,7 +225,17 @@ impl Weights {
                 path.display()
             )));
         }
-        let dtype = match slot.dtype {
+        let stored = match slot.dtype {
+            Stored::Plain(d) => d,
+            Stored::Ggml { dtype, heads } => {
+                let mut t = dequantize(dtype, &map[slot.start..slot.end], shape)?;
+                if let Some(h) = heads {
+                    t = deinterleave(&t, h).map_err(|e| weight(e.to_string()))?;
+                }
+                return Ok(t.to_device(device)?);
+            }
+        };
+        let dtype = match stored {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
@@ -174,6 +250,55 @@ impl Weights {
         let t = Tensor::from_raw_buffer(&map[slot.start..slot.end], dtype, shape, &Device::Cpu)?;
         Ok(t.to_dtype(DType::F32)?.to_device(device)?)
     }
+}
+
+/// Name and header of a GGUF file, for its vocabulary.
+pub(crate) fn read_gguf(path: &Path) -> Result<(String, gguf::Header)> {
+    let map = map(path)?;
+    let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((name, gguf::parse(path, &map)?))
+}
+
+/// Maps a regular file for reading.
+fn map(path: &Path) -> Result<Mmap> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if !meta.is_file() {
+        return Err(Error::file(path, "not a regular file", "choose a file"));
+    }
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    if meta.len() == 0 {
+        return Err(damaged(path, "the file is empty".into()));
+    }
+    #[expect(unsafe_code, reason = "mapping is the only way not to copy gigabytes; the file is opened read-only")]
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+    Ok(map)
+}
+
+/// Blocks of llama.cpp as f32 of `shape`.
+fn dequantize(dtype: GgmlDType, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
+    let plain = match dtype {
+        GgmlDType::F32 => Some(DType::F32),
+        GgmlDType::F16 => Some(DType::F16),
+        GgmlDType::BF16 => Some(DType::BF16),
+        _ => None,
+    };
+    if let Some(d) = plain {
+        return Ok(Tensor::from_raw_buffer(bytes, d, shape, &Device::Cpu)?.to_dtype(DType::F32)?);
+    }
+    let t = candle_core::quantized::ggml_file::qtensor_from_ggml(dtype, bytes, shape.to_vec(), &Device::Cpu)?;
+    Ok(t.dequantize(&Device::Cpu)?)
+}
+
+/// Rows of each head from interleaved (first half and second half in turn) to halves one after another.
+fn deinterleave(t: &Tensor, heads: usize) -> Result<Tensor> {
+    let dims = t.dims().to_vec();
+    let rows = dims.first().copied().unwrap_or(0);
+    if heads == 0 || !rows.is_multiple_of(2 * heads) {
+        return Err(Error::invalid(format!("{rows} rows do not divide into halves of {heads} heads")));
+    }
+    let rest: usize = dims[1..].iter().product();
+    let t = t.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
+    Ok(t.reshape(dims)?)
 }
 
 fn damaged(path: &Path, what: String) -> Error {

@@ -36,6 +36,7 @@ impl Rope {
                 inv_freq.iter_mut().for_each(|f| *f /= factor);
             }
             ("llama3", Some(s)) => llama3(&mut inv_freq, &s)?,
+            ("factors", Some(s)) => divide(&mut inv_freq, &s)?,
             (other, _) => {
                 return Err(Error::invalid(format!(
                     "config.json: rope scaling {other} is not supported (default, linear and llama3 are)"
@@ -75,6 +76,20 @@ impl Rope {
 
 fn positive(v: f64, what: &str) -> Result<f64> {
     if v > 0.0 { Ok(v) } else { Err(Error::invalid(format!("config.json: rope {what} is {v}, not positive"))) }
+}
+
+/// A divisor per frequency, as GGUF files store the scaling of Llama 3.1.
+fn divide(inv_freq: &mut [f64], s: &Config) -> Result<()> {
+    let factors: Vec<f64> = match s.value(&["factors"]).and_then(|v| v.as_array()) {
+        Some(list) => list.iter().filter_map(serde_json::Value::as_f64).collect(),
+        None => Vec::new(),
+    };
+    if factors.len() != inv_freq.len() || factors.iter().any(|f| *f <= 0.0) {
+        let (have, want) = (factors.len(), inv_freq.len());
+        return Err(Error::invalid(format!("rope_freqs.weight has {have} usable factors, the heads need {want}")));
+    }
+    inv_freq.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
+    Ok(())
 }
 
 /// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.

@@ -1,0 +1,424 @@
+//! GGUF: header, metadata and tensor table of llama.cpp's format, checked before anything is believed, and what
+//! they mean in Hugging Face's names.
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
+
+use crate::{Error, Result};
+use candle_core::quantized::GgmlDType;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+/// A value of the metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Meta {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Bool(bool),
+    Text(String),
+    List(Vec<Meta>),
+}
+
+impl Meta {
+    pub fn text(&self) -> Option<&str> {
+        if let Meta::Text(t) = self { Some(t) } else { None }
+    }
+
+    pub fn whole(&self) -> Option<u64> {
+        match self {
+            Meta::Unsigned(u) => Some(*u),
+            Meta::Signed(i) => u64::try_from(*i).ok(),
+            _ => None,
+        }
+    }
+
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Meta::Float(f) => Some(*f),
+            Meta::Unsigned(u) => Some(*u as f64),
+            Meta::Signed(i) => Some(*i as f64),
+            _ => None,
+        }
+    }
+
+    pub fn flag(&self) -> Option<bool> {
+        if let Meta::Bool(b) = self { Some(*b) } else { None }
+    }
+
+    pub fn list(&self) -> Option<&[Meta]> {
+        if let Meta::List(l) = self { Some(l) } else { None }
+    }
+}
+
+/// One tensor of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub name: String,
+    /// Outermost axis first, as everywhere else here; the file has it the other way round.
+    pub shape: Vec<usize>,
+    pub dtype: GgmlDType,
+    /// Bytes `start..end` of the file.
+    pub start: usize,
+    pub end: usize,
+}
+
+/// What stands before the data.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub meta: BTreeMap<String, Meta>,
+    pub tensors: Vec<Entry>,
+}
+
+/// Lists in lists deeper than this are not read.
+const MAX_DEPTH: usize = 4;
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+type Parsed<T> = std::result::Result<T, String>;
+
+impl<'a> Reader<'a> {
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn take(&mut self, n: usize) -> Parsed<&'a [u8]> {
+        if n > self.left() {
+            return Err(format!("the file ends at byte {}, in the middle of its header", self.bytes.len()));
+        }
+        let out = &self.bytes[self.at..self.at + n];
+        self.at += n;
+        Ok(out)
+    }
+
+    fn array<const N: usize>(&mut self) -> Parsed<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    fn u32(&mut self) -> Parsed<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Parsed<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A count of things that take at least `size` bytes each, so that no claim outgrows the file.
+    fn count(&mut self, size: usize, what: &str) -> Parsed<usize> {
+        let n = self.u64()?;
+        match usize::try_from(n) {
+            Ok(n) if n <= self.left() / size => Ok(n),
+            _ => Err(format!("the header claims {n} {what}, more than the file has room for")),
+        }
+    }
+
+    fn text(&mut self) -> Parsed<String> {
+        let n = self.count(1, "bytes of text")?;
+        let bytes = self.take(n)?;
+        // Vocabularies may hold pieces of characters; the rest is UTF-8.
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn value(&mut self, kind: u32, depth: usize) -> Parsed<Meta> {
+        Ok(match kind {
+            0 => Meta::Unsigned(self.array::<1>()?[0].into()),
+            1 => Meta::Signed(i8::from_le_bytes(self.array()?).into()),
+            2 => Meta::Unsigned(u16::from_le_bytes(self.array()?).into()),
+            3 => Meta::Signed(i16::from_le_bytes(self.array()?).into()),
+            4 => Meta::Unsigned(self.u32()?.into()),
+            5 => Meta::Signed(i32::from_le_bytes(self.array()?).into()),
+            6 => Meta::Float(f32::from_le_bytes(self.array()?).into()),
+            7 => match self.array::<1>()?[0] {
+                0 => Meta::Bool(false),
+                1 => Meta::Bool(true),
+                other => return Err(format!("a truth value is {other}")),
+            },
+            8 => Meta::Text(self.text()?),
+            9 if depth < MAX_DEPTH => {
+                let kind = self.u32()?;
+                let size = match kind {
+                    0 | 1 | 7 => 1,
+                    2 | 3 => 2,
+                    4..=6 => 4,
+                    8 | 10..=12 => 8,
+                    9 => 12,
+                    other => return Err(format!("value type {other} is unknown")),
+                };
+                let n = self.count(size, "list items")?;
+                let mut list = Vec::with_capacity(n);
+                for _ in 0..n {
+                    list.push(self.value(kind, depth + 1)?);
+                }
+                Meta::List(list)
+            }
+            9 => return Err("lists are nested too deeply".into()),
+            10 => Meta::Unsigned(self.u64()?),
+            11 => Meta::Signed(i64::from_le_bytes(self.array()?)),
+            12 => Meta::Float(f64::from_le_bytes(self.array()?)),
+            other => return Err(format!("value type {other} is unknown")),
+        })
+    }
+}
+
+fn dtype(code: u32) -> Option<GgmlDType> {
+    use GgmlDType as G;
+    Some(match code {
+        0 => G::F32,
+        1 => G::F16,
+        2 => G::Q4_0,
+        3 => G::Q4_1,
+        6 => G::Q5_0,
+        7 => G::Q5_1,
+        8 => G::Q8_0,
+        10 => G::Q2K,
+        11 => G::Q3K,
+        12 => G::Q4K,
+        13 => G::Q5K,
+        14 => G::Q6K,
+        30 => G::BF16,
+        _ => return None,
+    })
+}
+
+/// The header of the GGUF file `bytes`, mapped from `path`. Errors name the file and what is wrong with it.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Header> {
+    read(bytes).map_err(|what| Error::file(path, format!("damaged GGUF: {what}"), "download or convert it again"))
+}
+
+fn read(bytes: &[u8]) -> Parsed<Header> {
+    let mut r = Reader { bytes, at: 0 };
+    if r.take(4).is_ok_and(|m| m != b"GGUF") || bytes.len() < 4 {
+        return Err("it does not begin with GGUF".into());
+    }
+    match r.u32()? {
+        2 | 3 => {}
+        v if matches!(v.swap_bytes(), 1..=3) => {
+            return Err("it is big-endian; only little-endian files are read".into());
+        }
+        v => return Err(format!("version {v} is not supported (2 and 3 are)")),
+    }
+    let n_tensors = r.count(24, "tensors")?;
+    let n_meta = r.count(13, "entries of metadata")?;
+    let mut meta = BTreeMap::new();
+    for _ in 0..n_meta {
+        let key = r.text()?;
+        let kind = r.u32()?;
+        let value = r.value(kind, 0).map_err(|e| format!("{key}: {e}"))?;
+        if meta.insert(key.clone(), value).is_some() {
+            return Err(format!("{key} stands in the metadata twice"));
+        }
+    }
+    let alignment = match meta.get("general.alignment") {
+        None => 32,
+        Some(v) => v
+            .whole()
+            .and_then(|a| usize::try_from(a).ok())
+            .filter(|a| a.is_multiple_of(8) && (8..=1 << 20).contains(a))
+            .ok_or("general.alignment is not a multiple of 8")?,
+    };
+    let mut tensors = Vec::with_capacity(n_tensors);
+    let mut names = HashSet::new();
+    for _ in 0..n_tensors {
+        let name = r.text()?;
+        let n_axes = r.u32()?;
+        if n_axes == 0 || n_axes > 4 {
+            return Err(format!("tensor {name} has {n_axes} axes"));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..n_axes {
+            shape.push(usize::try_from(r.u64()?).map_err(|_| format!("tensor {name} is too large"))?);
+        }
+        shape.reverse();
+        let code = r.u32()?;
+        let dtype = dtype(code).ok_or_else(|| format!("tensor {name} is of type {code}, which cannot be read"))?;
+        let offset = usize::try_from(r.u64()?).map_err(|_| format!("tensor {name} lies outside the file"))?;
+        if !names.insert(name.clone()) {
+            return Err(format!("tensor {name} stands in the table twice"));
+        }
+        tensors.push((name, shape, dtype, offset));
+    }
+    let data = r.at.next_multiple_of(alignment);
+    let mut out = Vec::with_capacity(tensors.len());
+    for (name, shape, dtype, offset) in tensors {
+        let row = shape.last().copied().unwrap_or(0);
+        let values = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).filter(|n| *n > 0);
+        let values = values.ok_or_else(|| format!("tensor {name} has the shape {shape:?}"))?;
+        if !row.is_multiple_of(dtype.block_size()) || !offset.is_multiple_of(alignment) {
+            return Err(format!("tensor {name} does not fill whole blocks or is not aligned"));
+        }
+        let span = (values / dtype.block_size()).checked_mul(dtype.type_size()).and_then(|size| {
+            let start = data.checked_add(offset)?;
+            Some((start, start.checked_add(size)?))
+        });
+        let (start, end) = span
+            .filter(|s| s.1 <= bytes.len())
+            .ok_or_else(|| format!("the data of tensor {name} lies beyond the end of the file"))?;
+        out.push(Entry { name, shape, dtype, start, end });
+    }
+    let mut spans: Vec<(usize, usize)> = out.iter().map(|t| (t.start, t.end)).collect();
+    spans.sort_unstable();
+    if spans.windows(2).any(|w| w[0].1 > w[1].0) {
+        return Err("the data of two tensors overlap".into());
+    }
+    Ok(Header { meta, tensors: out })
+}
+
+impl Header {
+    /// The architecture, e.g. `llama`.
+    pub fn architecture(&self) -> Option<&str> {
+        self.meta.get("general.architecture").and_then(Meta::text)
+    }
+
+    fn own(&self, key: &str) -> Option<&Meta> {
+        self.meta.get(&format!("{}.{key}", self.architecture()?))
+    }
+
+    /// The configuration as a `config.json` would say it. `factors` are the values of `rope_freqs.weight`.
+    ///
+    /// Errors: an architecture outside the Llama family, missing or contradictory sizes.
+    pub fn config(&self, path: &Path, factors: Option<&[f32]>) -> Result<Map<String, Value>> {
+        let arch = self.architecture().unwrap_or("(the file names none)");
+        let window = self.own("attention.sliding_window").and_then(Meta::whole).filter(|w| *w > 0);
+        let kind = match arch {
+            "llama" | "mistral" if window.is_some() => "mistral",
+            "llama" | "mistral" => "llama",
+            "qwen2" | "qwen3" => arch,
+            _ => {
+                let supported = "llama, mistral, qwen2, qwen3 (as GGUF)".to_string();
+                return Err(Error::Architecture { name: arch.into(), supported });
+            }
+        };
+        let bad = |what: String| Error::file(path, what, "convert the model again");
+        let size = |key: &str| -> Result<u64> {
+            let v = self.own(key).ok_or_else(|| bad(format!("the metadata has no {arch}.{key}")))?;
+            // Some sizes may be lists with one number per layer; only equal ones are one model here.
+            let n = match v {
+                Meta::List(l) if l.windows(2).all(|w| w[0] == w[1]) => l.first().and_then(Meta::whole),
+                v => v.whole(),
+            };
+            n.filter(|n| (1..=1 << 24).contains(n)).ok_or_else(|| bad(format!("{arch}.{key} is not a usable size")))
+        };
+        let (d, heads) = (size("embedding_length")?, size("attention.head_count")?);
+        let groups =
+            if self.own("attention.head_count_kv").is_some() { size("attention.head_count_kv")? } else { heads };
+        let width = if self.own("attention.key_length").is_some() { size("attention.key_length")? } else { d / heads };
+        for key in ["attention.value_length", "rope.dimension_count"] {
+            if self.own(key).is_some() && size(key)? != width {
+                return Err(bad(format!("{arch}.{key} differs from the head width {width}, which is not supported")));
+            }
+        }
+        let shape = |name: &str| self.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
+        let vocab = shape("token_embd.weight").and_then(|s| s.first());
+        let vocab = vocab.ok_or_else(|| bad("the file has no token_embd.weight".into()))?;
+        let number = |key: &str| self.own(key).and_then(Meta::number);
+        let mut rope = json!({ "rope_type": "default", "rope_theta": number("rope.freq_base").unwrap_or(10_000.0) });
+        if let Some(factors) = factors {
+            rope["rope_type"] = json!("factors");
+            rope["factors"] = json!(factors);
+        } else if let Some(name) = self.own("rope.scaling.type").and_then(Meta::text).filter(|n| *n != "none") {
+            rope["rope_type"] = json!(name);
+            rope["factor"] = json!(number("rope.scaling.factor").unwrap_or(1.0));
+        } else if let Some(factor) = number("rope.scale_linear").filter(|f| *f != 1.0) {
+            rope["rope_type"] = json!("linear");
+            rope["factor"] = json!(factor);
+        }
+        let class = match kind {
+            "llama" => "LlamaForCausalLM",
+            "mistral" => "MistralForCausalLM",
+            "qwen2" => "Qwen2ForCausalLM",
+            _ => "Qwen3ForCausalLM",
+        };
+        let config = json!({
+            "architectures": [class],
+            "model_type": kind,
+            "hidden_size": d,
+            "num_hidden_layers": size("block_count")?,
+            "num_attention_heads": heads,
+            "num_key_value_heads": groups,
+            "head_dim": width,
+            "intermediate_size": size("feed_forward_length")?,
+            "vocab_size": vocab,
+            "max_position_embeddings": size("context_length")?,
+            "rms_norm_eps": number("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
+            "rope_parameters": rope,
+            "attention_bias": shape("blk.0.attn_q.bias").is_some(),
+            "sliding_window": window,
+            "tie_word_embeddings": shape("output.weight").is_none(),
+        });
+        Ok(config.as_object().cloned().unwrap_or_default())
+    }
+
+    /// For Llama, whose rows of q and k are stored with the halves of each head interleaved: the number of heads
+    /// of that tensor. Qwen keeps Hugging Face's order.
+    pub fn interleaved_heads(&self, name: &str) -> Option<usize> {
+        if !matches!(self.architecture(), Some("llama" | "mistral")) {
+            return None;
+        }
+        let heads = |key: &str| {
+            let v = self.own(key)?;
+            v.whole().or_else(|| v.list()?.first()?.whole()).and_then(|n| usize::try_from(n).ok())
+        };
+        match name.split('.').nth(2)? {
+            "attn_q" => heads("attention.head_count"),
+            "attn_k" => heads("attention.head_count_kv").or_else(|| heads("attention.head_count")),
+            _ => None,
+        }
+    }
+}
+
+/// Hugging Face's name of a tensor of the Llama family; names it does not know stay.
+pub(crate) fn hf_name(name: &str) -> String {
+    match name {
+        "token_embd.weight" => return "model.embed_tokens.weight".into(),
+        "output_norm.weight" => return "model.norm.weight".into(),
+        "output.weight" => return "lm_head.weight".into(),
+        _ => {}
+    }
+    let mut parts = name.splitn(4, '.');
+    let (Some("blk"), Some(layer), Some(part), Some(end)) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return name.into();
+    };
+    let part = match part {
+        "attn_norm" => "input_layernorm",
+        "ffn_norm" => "post_attention_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        _ => return name.into(),
+    };
+    format!("model.layers.{layer}.{part}.{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_those_of_hugging_face() {
+        assert_eq!(hf_name("blk.11.attn_q.weight"), "model.layers.11.self_attn.q_proj.weight");
+        assert_eq!(hf_name("token_embd.weight"), "model.embed_tokens.weight");
+        assert_eq!(hf_name("rope_freqs.weight"), "rope_freqs.weight");
+    }
+
+    #[test]
+    fn a_claim_larger_than_the_file_is_refused_before_anything_is_allocated() {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        bytes.extend(u64::MAX.to_le_bytes());
+        bytes.extend(0u64.to_le_bytes());
+        assert!(read(&bytes).unwrap_err().contains("more than the file has room for"));
+        assert!(read(b"GGU").is_err() && read(b"").is_err());
+    }
+}
