@@ -10,10 +10,11 @@ use tokenscope_analysis::draft::DraftInput;
 use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::model::{self, Model};
-use tokenscope_analysis::prune::{self, PruneInput};
+use tokenscope_analysis::prune::{self, Fate, PruneInput};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
 use tokenscope_analysis::score::ScoreInput;
 use tokenscope_analysis::segment::Segmentation;
+use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
 use tokenscope_analysis::{Ctx, Error, Result, draft, flow, passes, score, segment};
@@ -278,7 +279,22 @@ fn pruned(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Pr
         list.iter().map(|&(id, p)| (text(id), p)).collect()
     };
     let (full, reduced) = (name(&judgement.full_top), name(&judgement.reduced_top));
-    Ok(Pruned { fates: plan.outcome()?.fates, judgement, full, reduced })
+    Ok(Pruned { fates: fates(&plan, &t)?, judgement, full, reduced })
+}
+
+/// What became of each token of the plan's tower. A plan between encoder and language model counts image features,
+/// which are the image tokens in their order.
+fn fates(plan: &prune::Plan, trace: &Trace) -> Result<Vec<Fate>> {
+    let own = plan.outcome()?.fates;
+    let tokens = &trace.tower(plan.tower)?.tokens;
+    if own.len() == tokens.len() {
+        return Ok(own);
+    }
+    let mut features = own.into_iter();
+    Ok(tokens
+        .iter()
+        .map(|t| if t.kind == TokenKind::Image { features.next().unwrap_or(Fate::Kept) } else { Fate::Kept })
+        .collect())
 }
 
 fn lens(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Lens> {

@@ -4,11 +4,21 @@
 //! arXiv 2410.11744. Takes: draft distributions. Gives: a tree whose node values sum to the expected number of
 //! accepted tokens. Departs: own reading of the paper; the authors' code is not public.
 
+use super::reader::{Reader, check_greedy, distribution, start};
+use super::spec_sampling::{inverse_cdf, residual};
+use super::speculative_sampling::{NEW, SEED, TEMPERATURE};
+use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
+use crate::run::argmax;
 use crate::{Error, Result};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// A drafted node; the root is node 0 and not listed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,7 +55,7 @@ struct Entry {
 fn draw(left: &[f64], how: &Draw, index: usize) -> usize {
     match how {
         Draw::Argmax => (0..left.len()).fold(0, |b, i| if left[i] > left[b] { i } else { b }),
-        Draw::Uniforms(u) => super::spec_sampling::inverse_cdf(left, u[index]),
+        Draw::Uniforms(u) => inverse_cdf(left, u[index]),
     }
 }
 
@@ -115,6 +125,212 @@ pub fn grow_by_threshold(
     Ok(nodes)
 }
 
+/// What verification made of a tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TreeVerdict {
+    /// Ids of the accepted nodes, from the root down.
+    pub path: Vec<usize>,
+    /// The token after the last accepted node, from the target.
+    pub own: usize,
+    /// Per node: the probability it was accepted with, or `None` if it was never looked at.
+    pub accept: Vec<Option<f64>>,
+}
+
+/// Verifies a tree drawn without replacement: at each accepted node its children are offered in the order they
+/// were drawn; a refused one leaves the residual of the target and the remaining draft distribution.
+///
+/// `q` and `p` give the draft's and the target's distribution after a node (0 is the root). The emitted tokens are
+/// distributed as the target's own, whatever the draft is.
+pub fn verify_tree(
+    nodes: &[Node],
+    q: &dyn Fn(usize) -> Vec<f64>,
+    p: &dyn Fn(usize) -> Vec<f64>,
+    rng: &mut dyn FnMut() -> f64,
+) -> TreeVerdict {
+    let mut out = TreeVerdict { path: Vec::new(), own: 0, accept: vec![None; nodes.len()] };
+    let mut at = 0;
+    loop {
+        let (mut target, mut left) = (p(at), Some(q(at)));
+        let mut next = None;
+        for child in nodes.iter().filter(|n| n.parent == at) {
+            let Some(draft) = left else { break };
+            let share = if draft[child.token] > 0.0 { target[child.token] / draft[child.token] } else { 0.0 };
+            out.accept[child.id - 1] = Some(share.min(1.0));
+            if rng() < share {
+                next = Some(child.id);
+                break;
+            }
+            target = residual(&target, &draft);
+            left = without(&draft, child.token);
+        }
+        match next {
+            Some(id) => {
+                out.path.push(id);
+                at = id;
+            }
+            None => {
+                out.own = inverse_cdf(&target, rng());
+                return out;
+            }
+        }
+    }
+}
+
+const SIZE: Param = Param::Count { key: "tree_size", doc: "Nodes drafted per round", min: 1, max: 256, default: 16 };
+
+static INFO: Info = Info {
+    id: "dyspec",
+    title: "DySpec",
+    summary: "Grows the draft tree where the draft model is most sure, node by node.",
+    kind: Kind::Draft,
+    paper: Some(Paper {
+        title: "DySpec: Faster Speculative Decoding with Dynamic Token Tree Structure",
+        authors: "Xiong et al.",
+        year: 2024,
+        arxiv: "2410.11744",
+    }),
+    departs: "own reading of the paper, whose code is not public",
+    needs: &[Need::Logits, Need::DraftModel],
+    params: &[SIZE, NEW, TEMPERATURE, SEED],
+};
+
+pub(super) struct DySpec;
+
+impl Method for DySpec {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn run(
+        &self,
+        input: &DraftInput,
+        params: &Params,
+        ctx: &Ctx,
+        partial: &mut dyn FnMut(&DraftRun),
+    ) -> Result<DraftRun> {
+        INFO.check(params)?;
+        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
+        let draft = input.draft.ok_or_else(|| need(Need::DraftModel.words()))?;
+        let (t_info, d_info) = (input.target.info(), draft.info());
+        if !t_info.generates || !d_info.generates || t_info.vocab != d_info.vocab {
+            return Err(need("two language models with the same vocabulary"));
+        }
+        let (size, new) = (params.count(&SIZE) as usize, params.count(&NEW) as usize);
+        let temperature = params.number(&TEMPERATURE);
+        // Greedy trees still need the draft's confidence to know where to grow.
+        let warmth = if temperature == 0.0 { 1.0 } else { temperature };
+        let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
+        let (mut run, mut root) = start(input)?;
+        let (mut target, mut small) = (Reader::new(input.target), Reader::new(draft));
+        if input.prompt.len() > 1 {
+            let before = &input.prompt[..input.prompt.len() - 1];
+            target.read(before, ctx)?;
+            small.read(before, ctx)?;
+        }
+        let mut emitted = 0;
+        while emitted < new {
+            ctx.step(emitted, new)?;
+            let kept = target.cache.len();
+            let first = small.read(&[root], ctx)?.pop().unwrap_or_default();
+            let known: RefCell<HashMap<Vec<usize>, Vec<f64>>> =
+                RefCell::new(HashMap::from([(Vec::new(), distribution(&first, warmth))]));
+            let q = |path: &[usize]| -> Result<Vec<f64>> {
+                if let Some(dist) = known.borrow().get(path) {
+                    return Ok(dist.clone());
+                }
+                ctx.step(emitted, new)?;
+                let ids: Vec<u32> = path.iter().map(|&t| t as u32).collect();
+                let logits = small.clone().read(&ids, ctx)?.pop().unwrap_or_default();
+                let dist = distribution(&logits, warmth);
+                known.borrow_mut().insert(path.to_vec(), dist.clone());
+                Ok(dist)
+            };
+            let uniforms: Vec<f64> = (0..size).map(|_| rng.random()).collect();
+            let how = if temperature == 0.0 { Draw::Argmax } else { Draw::Uniforms(&uniforms) };
+            let quiet = Ctx::default();
+            let nodes = grow(size, &how, &q, &quiet)?;
+            let draft_passes = known.borrow().len();
+            let ids: Vec<u32> = std::iter::once(root).chain(nodes.iter().map(|n| n.token as u32)).collect();
+            let parents: Vec<usize> = std::iter::once(0).chain(nodes.iter().map(|n| n.parent)).collect();
+            let logits = target.read_tree(&ids, &parents, ctx)?;
+            let verdict = if temperature == 0.0 {
+                greedy(&nodes, &logits)
+            } else {
+                let tokens = |mut at: usize| -> Vec<usize> {
+                    let mut path = Vec::new();
+                    while at != 0 {
+                        path.push(nodes[at - 1].token);
+                        at = nodes[at - 1].parent;
+                    }
+                    path.reverse();
+                    path
+                };
+                let known = known.borrow();
+                let draft_at = |at: usize| known.get(&tokens(at)).cloned().unwrap_or_default();
+                let target_at = |at: usize| distribution(&logits[at], temperature);
+                verify_tree(&nodes, &draft_at, &target_at, &mut || rng.random())
+            };
+            let mut out: Vec<u32> = verdict.path.iter().map(|&id| ids[id]).collect();
+            out.push(verdict.own as u32);
+            out.truncate(new - emitted);
+            emitted += out.len();
+            let shown = nodes
+                .iter()
+                .map(|n| DraftNode {
+                    parent: n.parent.checked_sub(1),
+                    token: n.token as u32,
+                    depth: n.depth,
+                    p_draft: n.q_conditional.map(|q| q as f32),
+                    p_target: Some(distribution(&logits[n.parent], warmth)[n.token] as f32),
+                    p_accept: verdict.accept[n.id - 1].map(|a| a as f32),
+                    state: match (verdict.path.contains(&n.id), verdict.accept[n.id - 1]) {
+                        (true, _) => NodeState::Accepted,
+                        (false, Some(_)) => NodeState::Rejected,
+                        (false, None) => NodeState::Unverified,
+                    },
+                })
+                .collect();
+            run.rounds.push(Round { root, nodes: shown, emitted: out, draft_passes });
+            target.keep_path(kept, &verdict.path)?;
+            // The draft has read the root; the accepted path follows.
+            let path: Vec<u32> = verdict.path.iter().map(|&id| ids[id]).collect();
+            if !path.is_empty() {
+                small.read(&path, ctx)?;
+            }
+            root = verdict.own as u32;
+            partial(&run);
+        }
+        if temperature == 0.0 {
+            check_greedy(&mut run, input, ctx)?;
+        }
+        Ok(run)
+    }
+}
+
+/// Greedy verification: a child is accepted if it is the target's most probable token.
+fn greedy(nodes: &[Node], logits: &[Vec<f32>]) -> TreeVerdict {
+    let best = |at: usize| argmax(&logits[at]).unwrap_or(0);
+    let mut out = TreeVerdict { path: Vec::new(), own: 0, accept: vec![None; nodes.len()] };
+    let mut at = 0;
+    loop {
+        let mut next = None;
+        for child in nodes.iter().filter(|n| n.parent == at) {
+            let hit = child.token == best(at);
+            out.accept[child.id - 1] = Some(f64::from(u8::from(hit)));
+            if hit {
+                next = Some(child.id);
+                break;
+            }
+        }
+        let Some(id) = next else {
+            out.own = best(at);
+            return out;
+        };
+        out.path.push(id);
+        at = id;
+    }
+}
+
 /// Raw entry: an order-1 Markov draft model and a context.
 pub(super) static ADAPTER: Adapter = Adapter { name: "dyspec", methods: &["dyspec"], run: raw };
 
@@ -159,5 +375,59 @@ mod tests {
         let nodes = grow(2, &Draw::Argmax, &q, &Ctx::default()).unwrap();
         assert_eq!((nodes[1].parent, nodes[1].token), (1, 0));
         assert!((nodes[1].value - 0.81).abs() < 1e-12);
+    }
+
+    /// Chi-squared over cells; `None` where a cell is expected too rarely to count.
+    fn chi_squared(counts: &[usize], p: &[f64]) -> f64 {
+        let n: usize = counts.iter().sum();
+        counts.iter().zip(p).map(|(&c, p)| (c as f64 - n as f64 * p).powi(2) / (n as f64 * p)).sum()
+    }
+
+    /// Error level 1e-6 in each of the three comparisons: the 1 - 1e-6 quantiles of chi-squared with 3 degrees of
+    /// freedom is 30.66, so a correct program fails this test about three times in a million seeds.
+    #[test]
+    fn what_a_sampled_tree_emits_is_distributed_as_the_target_whatever_the_draft_is() {
+        const LIMIT: f64 = 30.66;
+        let p = |path: &[usize]| match path {
+            [] => vec![0.05, 0.15, 0.3, 0.5],
+            [0, ..] => vec![0.7, 0.1, 0.1, 0.1],
+            [1, ..] => vec![0.25, 0.25, 0.4, 0.1],
+            _ => vec![0.1, 0.2, 0.3, 0.4],
+        };
+        // The draft is wrong, even in order.
+        let q = |path: &[usize]| match path {
+            [] => vec![0.4, 0.3, 0.2, 0.1],
+            [3, ..] => vec![0.97, 0.01, 0.01, 0.01],
+            _ => vec![0.3, 0.1, 0.5, 0.1],
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let (mut first, mut after) = ([0usize; 4], [[0usize; 4]; 4]);
+        for _ in 0..60_000 {
+            let uniforms: Vec<f64> = (0..7).map(|_| rng.random()).collect();
+            let draft = |path: &[usize]| Ok(q(path));
+            let nodes = grow(7, &Draw::Uniforms(&uniforms), &draft, &Ctx::default()).unwrap();
+            let path_of = |mut at: usize| {
+                let mut path = Vec::new();
+                while at != 0 {
+                    path.push(nodes[at - 1].token);
+                    at = nodes[at - 1].parent;
+                }
+                path.reverse();
+                path
+            };
+            let v = verify_tree(&nodes, &|at| q(&path_of(at)), &|at| p(&path_of(at)), &mut || rng.random());
+            let mut out: Vec<usize> = v.path.iter().map(|&id| nodes[id - 1].token).collect();
+            out.push(v.own);
+            first[out[0]] += 1;
+            if let Some(second) = out.get(1) {
+                after[out[0]][*second] += 1;
+            }
+        }
+        let x = chi_squared(&first, &p(&[]));
+        assert!(x < LIMIT, "first token: {x}");
+        for a in [2, 3] {
+            let x = chi_squared(&after[a], &p(&[a]));
+            assert!(x < LIMIT && after[a].iter().sum::<usize>() > 1000, "after {a}: {x}, {:?}", after[a]);
+        }
     }
 }

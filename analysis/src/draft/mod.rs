@@ -1,6 +1,7 @@
 //! Guessing ahead: draft trees, how they are verified, and what a whole decode looked like round by round.
 
 pub mod dyspec;
+mod reader;
 pub mod spec_sampling;
 mod speculative_sampling;
 pub mod token_recycling;
@@ -111,7 +112,8 @@ pub trait Method: Sync {
 }
 
 /// Every draft method, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&speculative_sampling::SpeculativeSampling];
+pub static ALL: &[&dyn Method] =
+    &[&dyspec::DySpec, &speculative_sampling::SpeculativeSampling, &token_recycling::TokenRecycling];
 
 /// The draft method of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {

@@ -4,22 +4,23 @@
 //! Takes: two models with one vocabulary. Gives: rounds with their chains. Departs: none known.
 //! Lossless: at temperature 0 the output is the target's own greedy text, which is checked.
 
+use super::reader::{Reader, check_greedy, distribution, start};
 use super::spec_sampling::{accept_probability, inverse_cdf, residual};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
-use crate::model::{Input, KvCache, LogitRows, Model};
 use crate::run::argmax;
-use crate::trace::NoTap;
 use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const GAMMA: Param = Param::Count { key: "gamma", doc: "Tokens drafted per round", min: 1, max: 16, default: 4 };
-const NEW: Param = Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
-const TEMPERATURE: Param =
+pub(super) const NEW: Param =
+    Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
+pub(super) const TEMPERATURE: Param =
     Param::Number { key: "temperature", doc: "0 decodes greedily", min: 0.0, max: 4.0, default: 0.0 };
-const SEED: Param = Param::Count { key: "seed", doc: "Seed of the sampling", min: 0, max: i64::MAX, default: 0 };
+pub(super) const SEED: Param =
+    Param::Count { key: "seed", doc: "Seed of the sampling", min: 0, max: i64::MAX, default: 0 };
 
 static INFO: Info = Info {
     id: "speculative_sampling",
@@ -38,39 +39,6 @@ static INFO: Info = Info {
 };
 
 pub(super) struct SpeculativeSampling;
-
-/// A distribution from logits; at temperature 0 all on the largest.
-fn distribution(logits: &[f32], temperature: f64) -> Vec<f64> {
-    if temperature == 0.0 {
-        let best = argmax(logits);
-        return (0..logits.len()).map(|i| f64::from(u8::from(Some(i) == best))).collect();
-    }
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let e: Vec<f64> = logits.iter().map(|&x| (f64::from(x - max) / temperature).exp()).collect();
-    let sum: f64 = e.iter().sum();
-    e.into_iter().map(|x| x / sum).collect()
-}
-
-/// One model with its cache, fed token by token.
-struct Reader<'a> {
-    model: &'a dyn Model,
-    cache: KvCache,
-}
-
-impl Reader<'_> {
-    /// Logits after each of `tokens`.
-    fn read(&mut self, tokens: &[u32], ctx: &Ctx) -> Result<Vec<Vec<f32>>> {
-        let mut input = Input {
-            ids: tokens.to_vec(),
-            cache: Some(&mut self.cache),
-            logits: Some(LogitRows::All),
-            ..Input::default()
-        };
-        let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
-        let logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
-        Ok(logits.to_vec2::<f32>()?)
-    }
-}
 
 impl Method for SpeculativeSampling {
     fn info(&self) -> &'static Info {
@@ -94,24 +62,14 @@ impl Method for SpeculativeSampling {
         let (gamma, new) = (params.count(&GAMMA) as usize, params.count(&NEW) as usize);
         let temperature = params.number(&TEMPERATURE);
         let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
-        let Some((&first_root, before)) = input.prompt.split_last() else {
-            return Err(Error::invalid("the prompt has no tokens"));
-        };
-        let mut target = Reader { model: input.target, cache: KvCache::default() };
-        let mut small = Reader { model: draft, cache: KvCache::default() };
+        let (mut run, mut root) = start(input)?;
+        let before = &input.prompt[..input.prompt.len() - 1];
+        let mut target = Reader::new(input.target);
+        let mut small = Reader::new(draft);
         if !before.is_empty() {
             target.read(before, ctx)?;
             small.read(before, ctx)?;
         }
-        let mut root = first_root;
-        let mut run = DraftRun {
-            prompt: input.prompt.to_vec(),
-            rounds: Vec::new(),
-            reference: None,
-            lossless: None,
-            target_secs: 0.0,
-            draft_secs: 0.0,
-        };
         let mut emitted = 0;
         while emitted < new {
             ctx.step(emitted, new)?;
@@ -189,23 +147,7 @@ impl Method for SpeculativeSampling {
             partial(&run);
         }
         if temperature == 0.0 {
-            let mut reader = Reader { model: input.target, cache: KvCache::default() };
-            let mut logits = reader.read(input.prompt, ctx)?;
-            let mut text = Vec::new();
-            while text.len() < emitted {
-                ctx.step(text.len(), emitted)?;
-                let next = logits.last().and_then(|l| argmax(l)).unwrap_or(0) as u32;
-                text.push(next);
-                logits = reader.read(&[next], ctx)?;
-            }
-            let same = text == run.output();
-            let words = if same {
-                "equal to the target's own greedy text"
-            } else {
-                "differs from the target's own greedy text"
-            };
-            run.lossless = Some((same, words.into()));
-            run.reference = Some(text);
+            check_greedy(&mut run, input, ctx)?;
         }
         Ok(run)
     }

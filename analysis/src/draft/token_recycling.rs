@@ -4,8 +4,11 @@
 //! Token Recycling", arXiv 2408.08696. Takes: logits of every tree node. Gives: the longest path that greedy
 //! decoding confirms. Departs: none known. Lossless for greedy decoding.
 
+use super::reader::{Reader, check_greedy, distribution, start};
+use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::run::argmax;
 use crate::{Error, Result};
@@ -88,6 +91,123 @@ pub fn top_ids(logits: &[f32], k: usize) -> Vec<usize> {
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     order.truncate(k);
     order
+}
+
+/// The paper's static tree of 80 nodes: a path per word, one digit per rank.
+const TREE: &str = "0 1 2 3 4 5 6 7 00 01 02 03 04 05 06 07 10 11 12 13 20 21 22 30 31 40 50 60 70 000 001 002 003 004 \
+    005 006 007 010 011 012 020 021 030 040 050 060 070 100 101 110 200 300 400 500 0000 0001 0002 0003 0004 0010 \
+    0011 0020 0030 0040 0100 0200 1000 2000 3000 00000 00001 00002 00010 00020 00100 01000 10000 000000 000001 000100";
+
+const NEW: Param = Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
+const WIDTH: Param = Param::Count {
+    key: "successors",
+    doc: "Successors kept per token; the tree uses ranks below",
+    min: 1,
+    max: 8,
+    default: 8,
+};
+const DEPTH: Param = Param::Count { key: "depth", doc: "Deepest level of the tree", min: 1, max: 6, default: 6 };
+
+static INFO: Info = Info {
+    id: "token_recycling",
+    title: "Token recycling",
+    summary: "Drafts a tree from the candidates that the target itself listed for each token when it last saw it.",
+    kind: Kind::Draft,
+    paper: Some(Paper {
+        title: "Turning Trash into Treasure: Accelerating Inference of Large Language Models with Token Recycling",
+        authors: "Luo et al.",
+        year: 2024,
+        arxiv: "2408.08696",
+    }),
+    departs: "none known; greedy decoding only, as in the paper's lossless setting",
+    needs: &[Need::Logits],
+    params: &[NEW, WIDTH, DEPTH],
+};
+
+pub(super) struct TokenRecycling;
+
+impl Method for TokenRecycling {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn run(
+        &self,
+        input: &DraftInput,
+        params: &Params,
+        ctx: &Ctx,
+        partial: &mut dyn FnMut(&DraftRun),
+    ) -> Result<DraftRun> {
+        INFO.check(params)?;
+        let info = input.target.info();
+        if !info.generates {
+            return Err(Error::Need { method: INFO.id.into(), need: Need::Logits.words().into() });
+        }
+        let (new, k) = (params.count(&NEW) as usize, params.count(&WIDTH) as usize);
+        let deepest = params.count(&DEPTH) as usize;
+        let paths: Vec<Vec<usize>> = TREE
+            .split_whitespace()
+            .map(|w| w.bytes().map(|b| usize::from(b - b'0')).collect::<Vec<_>>())
+            .filter(|p| p.len() <= deepest && p.iter().all(|r| *r < k))
+            .collect();
+        let template = Template::new(&paths)?;
+        let depths: Vec<usize> = (0..template.parents.len()).map(|i| template.path(i).len()).collect();
+        // As the authors, every token starts with successor 0, and only seen tokens take memory here.
+        let mut matrix: HashMap<usize, Vec<usize>> = HashMap::new();
+        let zeros = vec![0usize; k];
+        let (mut run, mut root) = start(input)?;
+        let mut target = Reader::new(input.target);
+        if input.prompt.len() > 1 {
+            target.read(&input.prompt[..input.prompt.len() - 1], ctx)?;
+        }
+        let mut emitted = 0;
+        while emitted < new {
+            ctx.step(emitted, new)?;
+            let mut tokens = vec![root as usize];
+            for i in 1..template.parents.len() {
+                let row = matrix.get(&tokens[template.parents[i]]).unwrap_or(&zeros);
+                tokens.push(row[template.ranks[i]]);
+            }
+            let ids: Vec<u32> = tokens.iter().map(|&t| t as u32).collect();
+            let kept = target.cache.len();
+            let logits = target.read_tree(&ids, &template.parents, ctx)?;
+            let best: Vec<usize> = logits.iter().map(|l| argmax(l).unwrap_or(0)).collect();
+            let path = template.accept(&tokens, &best);
+            let own = best[path.last().copied().unwrap_or(0)];
+            let nodes = (1..tokens.len())
+                .map(|i| {
+                    let parent = template.parents[i];
+                    let reached = parent == 0 || path.contains(&parent);
+                    DraftNode {
+                        parent: parent.checked_sub(1),
+                        token: ids[i],
+                        depth: depths[i],
+                        p_draft: None,
+                        p_target: Some(distribution(&logits[parent], 1.0)[tokens[i]] as f32),
+                        p_accept: Some(f32::from(u8::from(tokens[i] == best[parent]))),
+                        state: match (path.contains(&i), reached) {
+                            (true, _) => NodeState::Accepted,
+                            (false, true) => NodeState::Rejected,
+                            (false, false) => NodeState::Unverified,
+                        },
+                    }
+                })
+                .collect();
+            let mut out: Vec<u32> = path.iter().map(|&i| ids[i]).collect();
+            out.push(own as u32);
+            out.truncate(new - emitted);
+            emitted += out.len();
+            run.rounds.push(Round { root, nodes, emitted: out, draft_passes: 0 });
+            for (token, row) in tokens.iter().zip(&logits) {
+                matrix.insert(*token, top_ids(row, k));
+            }
+            target.keep_path(kept, &path)?;
+            root = own as u32;
+            partial(&run);
+        }
+        check_greedy(&mut run, input, ctx)?;
+        Ok(run)
+    }
 }
 
 /// Raw entry: an order-2 Markov model `T[prev, cur, next]` of logits, a prompt and a tree.

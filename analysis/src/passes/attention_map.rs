@@ -11,6 +11,19 @@ use crate::{Error, Result};
 /// `q` is `[h, n, e]`, `k` is `[g, n, e]`, `positions` are the position ids of the rows. A query that sees no
 /// key gives a row of zeros.
 pub fn cpu(q: &Array, k: &Array, rule: &AttentionRule, positions: &[usize], head: usize) -> Result<Array> {
+    let n = q.dims::<3>("queries")?[1];
+    Array::new([n, n], rows(q, k, rule, positions, head, 0..n)?)
+}
+
+/// Some rows of the map, one after another.
+fn rows(
+    q: &Array,
+    k: &Array,
+    rule: &AttentionRule,
+    positions: &[usize],
+    head: usize,
+    queries: std::ops::Range<usize>,
+) -> Result<Vec<f32>> {
     let [h, n, e] = q.dims("queries")?;
     let [g, m, ek] = k.dims("keys")?;
     if g == 0 || h % g != 0 || e != ek || m != n || positions.len() != n {
@@ -20,9 +33,9 @@ pub fn cpu(q: &Array, k: &Array, rule: &AttentionRule, positions: &[usize], head
         return Err(Error::invalid(format!("there is no head {head}; the layer has {h}")));
     }
     let (q, k) = (q.row(head), k.row(head / (h / g)));
-    let mut out = vec![0f32; n * n];
+    let mut out = vec![0f32; queries.len() * n];
     let mut scores = vec![0f64; n];
-    for i in 0..n {
+    for (i, out) in queries.zip(out.chunks_exact_mut(n.max(1))) {
         let seen = |j: usize| rule.mask.allows(i, positions[i], j, positions[j]);
         let mut max = f64::NEG_INFINITY;
         for (j, score) in scores.iter_mut().enumerate() {
@@ -43,14 +56,37 @@ pub fn cpu(q: &Array, k: &Array, rule: &AttentionRule, positions: &[usize], head
         }
         let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
         for (j, s) in scores.iter().enumerate() {
-            out[i * n + j] = ((s - max).exp() / sum) as f32;
+            out[j] = ((s - max).exp() / sum) as f32;
         }
     }
-    Array::new([n, n], out)
+    Ok(out)
 }
 
 /// The map of one head of a trace. Errors if queries and keys of the layer were not captured.
 pub fn of_trace(trace: &Trace, tower: Tower, tile: usize, layer: usize, head: usize) -> Result<Array> {
+    let (q, k, rule, positions) = parts(trace, tower, tile, layer)?;
+    cpu(q, k, rule, positions, head)
+}
+
+/// One row of [`of_trace`], without the others.
+pub fn row_of_trace(
+    trace: &Trace,
+    tower: Tower,
+    tile: usize,
+    layer: usize,
+    head: usize,
+    row: usize,
+) -> Result<Vec<f32>> {
+    let (q, k, rule, positions) = parts(trace, tower, tile, layer)?;
+    if row >= positions.len() {
+        return Err(Error::invalid(format!("there is no row {row}; the map has {}", positions.len())));
+    }
+    rows(q, k, rule, positions, head, row..row + 1)
+}
+
+type Parts<'t> = (&'t Array, &'t Array, &'t AttentionRule, &'t [usize]);
+
+fn parts(trace: &Trace, tower: Tower, tile: usize, layer: usize) -> Result<Parts<'_>> {
     let run = trace.tower(tower)?;
     let rule =
         run.attention.get(layer).ok_or_else(|| Error::invalid(format!("there is no layer {layer} in this run")))?;
@@ -60,7 +96,7 @@ pub fn of_trace(trace: &Trace, tower: Tower, tile: usize, layer: usize, head: us
         })
     };
     let (q, k) = (get(Site::Q)?, get(Site::K)?);
-    cpu(&q.array, &k.array, rule, &q.rows.positions, head)
+    Ok((&q.array, &k.array, rule, &q.rows.positions))
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 //! Takes: projected visual tokens `[n, d]`. Gives: k = round(ratio · n) of them. Departs: distances in f64.
 //! Cost: O(n² · d).
 
+use super::place::{LAYER, Place};
 use super::select::{dot, normalized, round_half_even};
+use super::{Method, Plan, PruneInput};
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
 use serde_json::{Value, json};
@@ -40,6 +43,43 @@ pub fn selection_order(x: &Array, k: usize, ctx: &Ctx) -> Result<Vec<usize>> {
         order.push(crate::run::argmax(&score).ok_or_else(|| Error::invalid("there are no visual tokens"))?);
     }
     Ok(order)
+}
+
+const RATIO: Param =
+    Param::Number { key: "ratio", doc: "Share of the image tokens kept", min: 0.0, max: 1.0, default: 0.5 };
+
+static INFO: Info = Info {
+    id: "divprune",
+    title: "DivPrune",
+    summary: "Keeps the image tokens that are farthest from each other, so that none stands for another.",
+    kind: Kind::Prune,
+    paper: Some(Paper {
+        title: "DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models",
+        authors: "Alvar et al.",
+        year: 2025,
+        arxiv: "2503.02175",
+    }),
+    departs: "the default share is 0.5 and not 0.098; inside a plain encoder the cut is after the layer chosen, \
+              which the paper does not do",
+    needs: &[Need::ImageTokens, Need::Residual],
+    params: &[RATIO, LAYER],
+};
+
+pub(super) struct DivPrune;
+
+impl Method for DivPrune {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn plan(&self, input: &PruneInput, params: &Params, ctx: &Ctx) -> Result<Plan> {
+        INFO.check(params)?;
+        let place = Place::of_image(input, INFO.id)?;
+        let layer = params.count(&LAYER) as usize;
+        let order = selection_order(&place.values(input, layer)?, place.budget(params.number(&RATIO)), ctx)?;
+        let kept: std::collections::BTreeSet<usize> = order.iter().copied().collect();
+        place.keep(input, layer, &kept.into_iter().collect::<Vec<_>>(), Vec::new())
+    }
 }
 
 /// Raw entry: `visual_tokens` `[n, d]` and `ratio`.

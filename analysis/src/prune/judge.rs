@@ -2,7 +2,7 @@
 
 use super::{Plan, Pruner, Stage};
 use crate::ctx::Ctx;
-use crate::model::{Input, LogitRows, Model};
+use crate::model::{Input, LogitRows, Model, Output};
 use crate::trace::{NoTap, Tap, Tower, Trace};
 use crate::{Error, Result};
 use std::time::Duration;
@@ -10,10 +10,14 @@ use std::time::Duration;
 /// Reduced output against the full one, at the last token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
-    /// Kullback–Leibler divergence of the reduced from the full next-token distribution, in nats.
-    pub kl: f64,
-    /// Whether both prefer the same token.
-    pub top1_same: bool,
+    /// Kullback–Leibler divergence of the reduced from the full next-token distribution, in nats; `None` for
+    /// models without logits.
+    pub kl: Option<f64>,
+    /// Whether both prefer the same token; `None` for models without logits.
+    pub top1_same: Option<bool>,
+    /// Cosine of the reduced and the full embedding of the input (pooled output, or the class token's last state);
+    /// `None` for models with logits.
+    pub cosine: Option<f64>,
     /// Most probable next tokens of the full model: id and probability.
     pub full_top: Vec<(u32, f32)>,
     /// Those of the reduced model.
@@ -43,25 +47,43 @@ pub fn judge(
 ) -> Result<Judgement> {
     let tower = trace.tower(plan.tower)?;
     let info = model.info();
-    if plan.tower != Tower::Text || info.vocab == 0 {
-        return Err(Error::Need { method: "judging a reduction".into(), need: "a language model's own tokens".into() });
-    }
-    let ids: Vec<u32> = tower.tokens.iter().filter_map(|t| t.id).collect();
-    let run = |tap: &mut dyn Tap| -> Result<(Vec<f64>, Duration)> {
+    let text = trace.towers.get(&Tower::Text);
+    let ids: Vec<u32> = text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect());
+    let run = |tap: &mut dyn Tap| -> Result<(Answer, Duration)> {
         let start = clock();
-        let mut input =
-            Input { ids: ids.clone(), image: trace.image.clone(), logits: Some(LogitRows::Last), ..Input::default() };
+        let mut input = Input {
+            ids: ids.clone(),
+            image: trace.image.clone(),
+            logits: Some(if info.vocab > 0 { LogitRows::Last } else { LogitRows::None }),
+            ..Input::default()
+        };
         let out = model.forward(&mut input, tap, ctx)?;
-        let logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
-        Ok((log_softmax(&logits.squeeze(0)?.to_vec1::<f32>()?), clock().saturating_sub(start)))
+        Ok((answer(&out, plan.tower)?, clock().saturating_sub(start)))
     };
     let (full, full_time) = run(&mut NoTap)?;
     let (reduced, reduced_time) = run(&mut Pruner::new(plan)?)?;
-    let kl = full.iter().zip(&reduced).map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0);
+    let (mut kl, mut cosine) = (None, None);
+    let (mut full_top, mut reduced_top) = (Vec::new(), Vec::new());
+    match (&full, &reduced) {
+        (Answer::Next(p), Answer::Next(q)) => {
+            kl = Some(p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0));
+            (full_top, reduced_top) = (top(p), top(q));
+        }
+        (Answer::Embedding(a), Answer::Embedding(b)) => {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+            cosine = Some(dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+        }
+        _ => return Err(Error::invalid("the full and the reduced model gave different kinds of answers")),
+    }
     let t = &info.towers[&plan.tower];
     let outcome = plan.outcome()?;
     let mut rows_by_layer = Vec::new();
-    let mut n = plan.n_rows;
+    // Features are only the image's part of the language model's rows.
+    let all = tower.tokens.len();
+    let mut n = match plan.cuts.first() {
+        Some(c) if c.stage == Stage::Features => all - plan.n_rows + outcome.rows[0].len(),
+        _ => plan.n_rows,
+    };
     let (mut cost, mut full_cost) = (0f64, 0f64);
     for layer in 0..t.n_layers {
         rows_by_layer.push(n);
@@ -76,12 +98,12 @@ pub fn judge(
         n = after(Stage::Mid(layer), n);
         cost += mlp(n);
         n = after(Stage::After(layer), n);
-        full_cost += attention(plan.n_rows) + mlp(plan.n_rows);
+        full_cost += attention(all) + mlp(all);
     }
-    let (full_top, reduced_top) = (top(&full), top(&reduced));
     Ok(Judgement {
         kl,
-        top1_same: full_top.first().map(|t| t.0) == reduced_top.first().map(|t| t.0),
+        cosine,
+        top1_same: kl.is_some().then(|| full_top.first().map(|t| t.0) == reduced_top.first().map(|t| t.0)),
         kv_bytes_by_layer: rows_by_layer.iter().map(|n| n * t.n_kv_heads * t.head_width * 2 * 4).collect(),
         full_top,
         reduced_top,
@@ -90,6 +112,29 @@ pub fn judge(
         full_time,
         reduced_time,
     })
+}
+
+/// What a model says in the end.
+enum Answer {
+    /// Log-probabilities of the next token.
+    Next(Vec<f64>),
+    /// An embedding of the input.
+    Embedding(Vec<f32>),
+}
+
+fn answer(out: &Output, tower: Tower) -> Result<Answer> {
+    if let Some(logits) = &out.logits {
+        return Ok(Answer::Next(log_softmax(&logits.squeeze(0)?.to_vec1::<f32>()?)));
+    }
+    let own = if tower == Tower::Vision { ["image_embeds", "vision_pooled"] } else { ["text_embeds", "text_pooled"] };
+    for name in own.into_iter().chain(["pooler_output"]) {
+        if let Some(t) = out.extras.get(name) {
+            return Ok(Answer::Embedding(t.flatten_all()?.to_vec1::<f32>()?));
+        }
+    }
+    let last =
+        out.extras.get("last_hidden_state").ok_or_else(|| Error::invalid("the model gave no output to compare"))?;
+    Ok(Answer::Embedding(last.get(0)?.to_vec1::<f32>()?))
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f64> {

@@ -4,6 +4,7 @@ mod apply;
 mod divprune;
 mod fastervlm;
 mod judge;
+mod place;
 mod plan;
 mod random;
 pub mod select;
@@ -40,7 +41,8 @@ pub trait Method: Sync {
 }
 
 /// Every reduction, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&random::Random, &uniform::Uniform];
+pub static ALL: &[&dyn Method] =
+    &[&divprune::DivPrune, &fastervlm::FasterVlm, &random::Random, &tome::ToMe, &uniform::Uniform];
 
 /// The reduction of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {

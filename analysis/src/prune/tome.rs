@@ -4,11 +4,18 @@
 //! Takes: a metric per token (keys, mean over heads) `[t, c]`. Gives: groups and sizes. Departs: none known.
 //! Cost: O(t² · c) per layer.
 
+use super::place::Place;
 use super::select::{dot, normalized};
+use super::{Cut, Method, Plan, PruneInput, Stage};
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::model::{Input, LogitRows};
 use crate::raw::{Adapter, RawInput};
+use crate::token::TokenKind;
+use crate::trace::{At, Regroup, Site, Tap, Tower};
 use crate::{Error, Result};
+use candle_core::Tensor;
 use serde_json::{Value, json};
 
 /// One step of bipartite soft matching: per new row, the old rows merged into it, in output order.
@@ -16,9 +23,14 @@ use serde_json::{Value, json};
 /// Even rows look for their most similar odd row; the `r` best pairs merge. With a class token, row 0 never
 /// merges and unmerged rows keep their order; without, they come by falling similarity, as in the authors' code.
 pub fn bipartite_soft_matching(metric: &Array, r: usize, class_token: bool) -> Result<Vec<Vec<usize>>> {
+    matching(metric, r, usize::from(class_token))
+}
+
+/// The same with the first `leading` rows (class, distillation and register tokens) left alone.
+fn matching(metric: &Array, r: usize, leading: usize) -> Result<Vec<Vec<usize>>> {
     let [t, _] = metric.dims("metric")?;
-    let protected = usize::from(class_token);
-    let r = r.min(t.saturating_sub(protected) / 2);
+    let class_token = leading > 0;
+    let r = r.min(t.saturating_sub(leading) / 2);
     if r == 0 {
         return Ok((0..t).map(|i| vec![i]).collect());
     }
@@ -27,8 +39,8 @@ pub fn bipartite_soft_matching(metric: &Array, r: usize, class_token: bool) -> R
         .step_by(2)
         .map(|i| {
             let mut found = (f32::NEG_INFINITY, 0);
-            if !(class_token && i == 0) {
-                for j in (1..t).step_by(2) {
+            if i >= leading {
+                for j in (1..t).step_by(2).filter(|j| *j >= leading) {
                     let s = dot(&unit[i], &unit[j]) as f32;
                     if s > found.0 {
                         found = (s, j / 2);
@@ -41,6 +53,8 @@ pub fn bipartite_soft_matching(metric: &Array, r: usize, class_token: bool) -> R
     best.iter_mut().for_each(|b| b.0 = if b.0.is_nan() { f32::NEG_INFINITY } else { b.0 });
     let mut order: Vec<usize> = (0..best.len()).collect();
     order.sort_by(|&a, &b| best[b].0.total_cmp(&best[a].0).then(a.cmp(&b)));
+    // A row without a partner cannot merge.
+    let r = r.min(best.iter().filter(|b| b.0 > f32::NEG_INFINITY).count());
     let (merged, unmerged) = order.split_at(r);
     let mut unmerged = unmerged.to_vec();
     if class_token {
@@ -72,6 +86,144 @@ pub fn merge_weighted(x: &Array, size: &[f64], groups: &[Vec<usize>]) -> Result<
         sizes.push(total);
     }
     Ok((Array::new([groups.len(), d], out)?, sizes))
+}
+
+const R: Param = Param::Count {
+    key: "r",
+    doc: "Tokens merged away per layer, or per step between encoder and language model",
+    min: 0,
+    max: 1024,
+    default: 2,
+};
+const STEPS: Param =
+    Param::Count { key: "steps", doc: "Steps between encoder and language model", min: 1, max: 16, default: 1 };
+const PROPORTIONAL: Param =
+    Param::Toggle { key: "proportional", doc: "Attention counts a merged token by its size", default: true };
+
+static INFO: Info = Info {
+    id: "tome",
+    title: "ToMe",
+    summary: "Merges the most similar tokens of an alternating split into their size-weighted mean, layer by layer.",
+    kind: Kind::Prune,
+    paper: Some(Paper {
+        title: "Token Merging: Your ViT But Faster",
+        authors: "Bolya et al.",
+        year: 2023,
+        arxiv: "2210.09461",
+    }),
+    departs: "register tokens are left alone like the class token; between encoder and language model the features \
+              themselves are compared, for which the paper has no rule, and sizes do not weigh the attention",
+    needs: &[Need::ImageTokens, Need::Attention],
+    params: &[R, STEPS, PROPORTIONAL],
+};
+
+pub(super) struct ToMe;
+
+impl Method for ToMe {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn plan(&self, input: &PruneInput, params: &Params, ctx: &Ctx) -> Result<Plan> {
+        INFO.check(params)?;
+        let place = Place::of_image(input, INFO.id)?;
+        let r = params.count(&R) as usize;
+        if place.between {
+            return between(&place, input, r, params.count(&STEPS) as usize, ctx);
+        }
+        inside(input, r, params.toggle(&PROPORTIONAL), ctx)
+    }
+}
+
+/// Merges image features in steps, each on the features that the step before left.
+fn between(place: &Place, input: &PruneInput, r: usize, steps: usize, ctx: &Ctx) -> Result<Plan> {
+    let mut x = place.values(input, 0)?;
+    let mut tokens: Vec<Vec<usize>> = (0..place.rows.len()).map(|i| vec![i]).collect();
+    for step in 0..steps {
+        ctx.step(step, steps)?;
+        let sizes: Vec<f64> = tokens.iter().map(|t| t.len() as f64).collect();
+        let groups = matching(&x, r, 0)?;
+        (x, _) = merge_weighted(&x, &sizes, &groups)?;
+        tokens = groups.iter().map(|g| g.iter().flat_map(|&i| tokens[i].iter().copied()).collect()).collect();
+    }
+    let groups: Vec<Vec<(usize, f32)>> = tokens
+        .into_iter()
+        .map(|mut g| {
+            g.sort_unstable();
+            let w = 1.0 / g.len() as f32;
+            g.into_iter().map(|i| (i, w)).collect()
+        })
+        .collect();
+    place.merge(input, 0, &groups, Vec::new())
+}
+
+/// Runs the encoder once, merging on the way by the keys of each layer, and notes what was merged.
+fn inside(input: &PruneInput, r: usize, proportional: bool, ctx: &Ctx) -> Result<Plan> {
+    let model =
+        input.model.ok_or_else(|| Error::Need { method: INFO.id.into(), need: "the weights of the model".into() })?;
+    let tower = input.trace.tower(input.tower)?;
+    let leading = tower.tokens.iter().take_while(|t| t.kind != TokenKind::Image).count();
+    let text = input.trace.towers.get(&Tower::Text);
+    let ids = text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect());
+    let mut merger = Merger { tower: input.tower, r, leading, proportional, metric: None, cuts: Vec::new() };
+    let mut request =
+        Input { ids, image: input.trace.image.clone(), logits: Some(LogitRows::None), ..Input::default() };
+    model.forward(&mut request, &mut merger, ctx)?;
+    let plan = Plan {
+        tower: input.tower,
+        n_rows: tower.tokens.len(),
+        cuts: merger.cuts,
+        proportional_attention: proportional,
+        scores: Vec::new(),
+    };
+    plan.outcome()?;
+    Ok(plan)
+}
+
+/// Merges between attention and MLP of every layer, by the keys of that layer.
+struct Merger {
+    tower: Tower,
+    r: usize,
+    leading: usize,
+    proportional: bool,
+    /// Keys of the present layer, mean over heads.
+    metric: Option<Array>,
+    cuts: Vec<Cut>,
+}
+
+impl Tap for Merger {
+    fn wants(&self, at: &At) -> bool {
+        at.tower == self.tower && at.site == Site::K
+    }
+
+    fn pass(&mut self, _at: &At, x: Tensor) -> Result<Tensor> {
+        self.metric = Some(Array::from_tensor(&x.mean(0)?)?);
+        Ok(x)
+    }
+
+    fn regroup(&mut self, at: &At, _x: &Tensor) -> Result<Option<Regroup>> {
+        if at.tower != self.tower || at.site != Site::ResidMid || self.r == 0 {
+            return Ok(None);
+        }
+        let Some(metric) = self.metric.take() else { return Ok(None) };
+        let groups: Vec<Vec<(usize, f32)>> = matching(&metric, self.r, self.leading)?
+            .into_iter()
+            .map(|g| {
+                let total: usize = g.iter().map(|&i| at.rows.size(i)).sum();
+                g.into_iter().map(|i| (i, at.rows.size(i) as f32 / total as f32)).collect()
+            })
+            .collect();
+        if groups.len() == at.rows.len() {
+            return Ok(None);
+        }
+        let regroup = Regroup { groups };
+        self.cuts.push(Cut { stage: Stage::Mid(at.layer), regroup: regroup.clone() });
+        Ok(Some(regroup))
+    }
+
+    fn proportional_attention(&self) -> bool {
+        self.proportional
+    }
 }
 
 /// Raw entry: `x`, `metric`, `r`, `class_token`, `steps`; from the second step on the merged features are the metric.

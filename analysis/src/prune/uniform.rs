@@ -1,8 +1,8 @@
-//! Evenly spaced reduction of text tokens: the floor without chance.
+//! Evenly spaced reduction: the floor without chance.
 //!
 //! Source: plain baseline. Takes: nothing but the tokens. Gives: one cut after a layer. Departs: none known.
 
-use super::random::{KEEP, LAYER, budget, one_cut};
+use super::place::{KEEP, LAYER, Place};
 use super::{Method, Plan, PruneInput};
 use crate::Result;
 use crate::ctx::Ctx;
@@ -11,7 +11,7 @@ use crate::method::{Info, Kind, Params};
 static INFO: Info = Info {
     id: "uniform",
     title: "Uniform",
-    summary: "Keeps evenly spaced tokens, the first and the last among them.",
+    summary: "Keeps evenly spaced image tokens in raster order; of a text's tokens where there is no image, and always its first and last.",
     kind: Kind::Prune,
     paper: None,
     departs: "none known",
@@ -28,10 +28,10 @@ impl Method for Uniform {
 
     fn plan(&self, input: &PruneInput, params: &Params, _ctx: &Ctx) -> Result<Plan> {
         INFO.check(params)?;
-        let n = input.trace.tower(input.tower)?.tokens.len();
-        let k = budget(n, params.number(&KEEP));
-        // The i-th of k marks on 0..=n-1; k ≤ n makes them distinct.
-        let rows = (0..k).map(|i| if k < 2 { 0 } else { i * (n - 1) / (k - 1) }).collect();
-        one_cut(input, params.count(&LAYER) as usize, rows)
+        let place = Place::of(input)?;
+        let (n, k) = (place.rows.len(), place.budget(params.number(&KEEP)));
+        // The middle of each of k equal parts; k ≤ n makes them distinct.
+        let kept: Vec<usize> = (0..k).map(|i| (2 * i + 1) * n / (2 * k)).collect();
+        place.keep(input, params.count(&LAYER) as usize, &kept, Vec::new())
     }
 }

@@ -2,6 +2,7 @@
 
 mod attention_flow;
 mod attention_rollout;
+mod cls_score;
 mod gradient_input;
 mod logit_lens_surprise;
 mod maps;
@@ -9,7 +10,7 @@ mod received_attention;
 mod value_weighted_attention;
 
 pub use attention_rollout::{augment, rollout};
-pub use maps::all_head_means;
+pub use maps::{all_head_means, layer_of};
 
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
@@ -55,6 +56,7 @@ pub trait Method: Sync {
 pub static ALL: &[&dyn Method] = &[
     &attention_flow::AttentionFlow,
     &attention_rollout::AttentionRollout,
+    &cls_score::ClsScore,
     &gradient_input::GradientInput,
     &logit_lens_surprise::LogitLensSurprise,
     &received_attention::ReceivedAttention,

@@ -208,6 +208,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             put("fates", p.fates.iter().map(fate).collect());
             put("kl_nats", json!(j.kl));
             put("top1_same", json!(j.top1_same));
+            put("cosine", json!(j.cosine));
             put("full", json!(top(&p.full)));
             put("reduced", json!(top(&p.reduced)));
             put("rows_by_layer", json!(j.rows_by_layer));

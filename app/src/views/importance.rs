@@ -194,12 +194,19 @@ fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
     let dropped = p.fates.len() - kept - merged;
     let j = &p.judgement;
     let merges = if merged > 0 { format!(" · {merged} merged") } else { String::new() };
+    let effect = match (j.kl, j.top1_same, j.cosine) {
+        (Some(kl), same, _) => format!(
+            "KL {} nats · most probable token {}",
+            widgets::number(kl as f32),
+            if same == Some(true) { "unchanged" } else { "changed" }
+        ),
+        (_, _, Some(cosine)) => format!("cosine of the embedding to the full model's {cosine:.4}"),
+        _ => String::new(),
+    };
     ui.small(format!(
-        "{kept} of {} tokens kept · {dropped} dropped{merges} · {:.0}% of the operations · KL {} nats · most probable token {}",
+        "{kept} of {} tokens kept · {dropped} dropped{merges} · {:.0}% of the operations · {effect}",
         p.fates.len(),
         j.flops_share * 100.0,
-        widgets::number(j.kl as f32),
-        if j.top1_same { "unchanged" } else { "changed" }
     ));
     let rows: Vec<String> = j.rows_by_layer.iter().map(usize::to_string).collect();
     ui.small(format!(
@@ -209,6 +216,9 @@ fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
         j.reduced_time.as_secs_f64() * 1e3,
         j.full_time.as_secs_f64() * 1e3
     ));
+    if p.full.is_empty() {
+        return;
+    }
     egui::Grid::new("outputs").striped(true).show(ui, |ui| {
         ui.small("full model");
         ui.small("");

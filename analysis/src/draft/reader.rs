@@ -1,0 +1,135 @@
+//! A model with its cache, read token by token or as a tree; what every draft method verifies with.
+
+use super::{DraftInput, DraftRun};
+use crate::ctx::Ctx;
+use crate::model::{Input, KvCache, LogitRows, Model};
+use crate::run::argmax;
+use crate::trace::{MaskRule, NoTap, Tower};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// One model and the keys and values of what it has read.
+#[derive(Clone)]
+pub(super) struct Reader<'a> {
+    model: &'a dyn Model,
+    pub cache: KvCache,
+    /// The shortest sliding window of any layer, known after the first pass.
+    window: Option<usize>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that has read nothing.
+    pub fn new(model: &'a dyn Model) -> Self {
+        Self { model, cache: KvCache::default(), window: None }
+    }
+
+    /// Logits after each of `tokens`, read as a text.
+    pub fn read(&mut self, tokens: &[u32], ctx: &Ctx) -> Result<Vec<Vec<f32>>> {
+        self.forward(tokens, None, None, ctx)
+    }
+
+    /// Logits after each node of a tree whose node 0 follows what was read before; `parents[i] < i` is the parent
+    /// of node `i` and `parents[0]` is ignored. Every node sees the text, its ancestors and itself.
+    pub fn read_tree(&mut self, tokens: &[u32], parents: &[usize], ctx: &Ctx) -> Result<Vec<Vec<f32>>> {
+        let (n, before) = (self.cache.len(), self.cache.next_position);
+        let mut above: Vec<Vec<usize>> = Vec::with_capacity(tokens.len());
+        for (i, &p) in parents.iter().enumerate() {
+            let mut own = if i == 0 { Vec::new() } else { above[p].clone() };
+            own.push(n + i);
+            above.push(own);
+        }
+        let positions: Vec<usize> = above.iter().map(|a| before + a.len() - 1).collect();
+        let deepest = positions.iter().max().map_or(0, |p| p + 1);
+        if self.window.is_some_and(|w| deepest > w) {
+            return Err(Error::Need {
+                method: "a draft tree".into(),
+                need: "a text shorter than the sliding window of the model".into(),
+            });
+        }
+        let mask = above.into_iter().map(|a| (0..n).chain(a).collect()).collect();
+        self.forward(tokens, Some(positions), Some(Arc::new(mask)), ctx)
+    }
+
+    /// After [`Reader::read_tree`] on `n` tokens of text: keeps the text, the root and these nodes of the tree.
+    pub fn keep_path(&mut self, n: usize, path: &[usize]) -> Result<()> {
+        let rows: Vec<usize> = (0..=n).chain(path.iter().map(|i| n + i)).collect();
+        self.cache.select(&rows)
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        positions: Option<Vec<usize>>,
+        mask: Option<Arc<Vec<Vec<usize>>>>,
+        ctx: &Ctx,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut input = Input {
+            ids: tokens.to_vec(),
+            positions,
+            mask,
+            cache: Some(&mut self.cache),
+            logits: Some(LogitRows::All),
+            ..Input::default()
+        };
+        let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
+        if let Some(run) = out.towers.get(&Tower::Text) {
+            let windows = run.attention.iter().filter_map(|a| match a.mask {
+                MaskRule::SlidingWindow(w) => Some(w),
+                _ => None,
+            });
+            self.window = windows.chain(self.window).min();
+        }
+        let logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+        Ok(logits.to_vec2::<f32>()?)
+    }
+}
+
+/// A distribution from logits; at temperature 0 all on the largest.
+pub(super) fn distribution(logits: &[f32], temperature: f64) -> Vec<f64> {
+    if temperature == 0.0 {
+        let best = argmax(logits);
+        return (0..logits.len()).map(|i| f64::from(u8::from(Some(i) == best))).collect();
+    }
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let e: Vec<f64> = logits.iter().map(|&x| (f64::from(x - max) / temperature).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.into_iter().map(|x| x / sum).collect()
+}
+
+/// A run on `prompt` without rounds. Errors on an empty prompt.
+pub(super) fn start(input: &DraftInput) -> Result<(DraftRun, u32)> {
+    let Some(&root) = input.prompt.last() else {
+        return Err(Error::invalid("the prompt has no tokens"));
+    };
+    let run = DraftRun {
+        prompt: input.prompt.to_vec(),
+        rounds: Vec::new(),
+        reference: None,
+        lossless: None,
+        target_secs: 0.0,
+        draft_secs: 0.0,
+    };
+    Ok((run, root))
+}
+
+/// Decodes as many tokens greedily with the target alone and notes whether the run gave the same.
+pub(super) fn check_greedy(run: &mut DraftRun, input: &DraftInput, ctx: &Ctx) -> Result<()> {
+    let n = run.output().len();
+    let mut reader = Reader::new(input.target);
+    let mut logits = reader.read(input.prompt, ctx)?;
+    let mut text = Vec::new();
+    while text.len() < n {
+        ctx.step(text.len(), n)?;
+        let next = logits.last().and_then(|l| argmax(l)).unwrap_or(0) as u32;
+        text.push(next);
+        if text.len() < n {
+            logits = reader.read(&[next], ctx)?;
+        }
+    }
+    let same = text == run.output();
+    let words =
+        if same { "equal to the target's own greedy text" } else { "differs from the target's own greedy text" };
+    run.lossless = Some((same, words.into()));
+    run.reference = Some(text);
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Draft methods: the text is the target's own, the tree's numbers are those of reading each path by itself.
+
+use candle_core::Device;
+use std::path::PathBuf;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::draft::{ALL, DraftInput, DraftRun, NodeState, find};
+use tokenscope_analysis::method::Params;
+use tokenscope_analysis::model::{Input, LogitRows, Model, load};
+use tokenscope_analysis::trace::NoTap;
+use tokenscope_tests::{golden, root};
+
+fn open(path: PathBuf) -> Box<dyn Model> {
+    load(&path, &Device::Cpu).unwrap()
+}
+
+fn decode(method: &str, target: &dyn Model, draft: &dyn Model, prompt: &[u32], params: &Params) -> DraftRun {
+    let input = DraftInput { target, draft: Some(draft), prompt, end: &[] };
+    let mut rounds = 0;
+    let run = find(method).unwrap().run(&input, params, &Ctx::default(), &mut |r| {
+        assert_eq!(r.rounds.len(), rounds + 1, "{method}: a round was not reported");
+        rounds += 1;
+    });
+    let run = run.unwrap();
+    assert_eq!(run.rounds.len(), rounds);
+    run
+}
+
+#[test]
+fn greedy_text_is_the_targets_own_for_every_method_and_family() {
+    let models = golden().join("models");
+    let sample = root().join("sample_data/models");
+    let pairs = [
+        (sample.join("sample-lm"), sample.join("sample-draft")),
+        (models.join("llama"), models.join("llama_bf16")),
+        (models.join("gpt2"), models.join("gpt2")),
+        (models.join("qwen3"), models.join("qwen2")),
+    ];
+    for (target, draft) in pairs {
+        let (t, d) = (open(target.clone()), open(draft));
+        if t.info().vocab != d.info().vocab {
+            continue;
+        }
+        for method in ALL {
+            let id = method.info().id;
+            for prompt in [vec![5u32], vec![7, 9, 11, 200, 13]] {
+                for new in [1, 2, 19] {
+                    let run = decode(id, t.as_ref(), d.as_ref(), &prompt, &Params::new().set("new_tokens", new));
+                    let (same, words) = run.lossless.clone().unwrap();
+                    assert!(same, "{id} on {}: {words}", target.display());
+                    assert_eq!(run.output().len(), new as usize, "{id}");
+                    check_rounds(id, &run);
+                }
+            }
+        }
+    }
+}
+
+/// Accepted nodes form one path from the root, emitted tokens follow it, and states agree with the path.
+fn check_rounds(id: &str, run: &DraftRun) {
+    for (i, round) in run.rounds.iter().enumerate() {
+        let accepted: Vec<usize> =
+            (0..round.nodes.len()).filter(|&n| round.nodes[n].state == NodeState::Accepted).collect();
+        let mut parent = None;
+        for (k, &n) in accepted.iter().enumerate() {
+            assert_eq!((round.nodes[n].parent, round.nodes[n].depth), (parent, k + 1), "{id} round {i}");
+            parent = Some(n);
+            if let Some(&e) = round.emitted.get(k) {
+                assert_eq!(e, round.nodes[n].token, "{id} round {i}");
+            }
+        }
+        assert!(round.emitted.len() <= accepted.len() + 1);
+        for n in &round.nodes {
+            if let Some(p) = n.parent {
+                assert_eq!(round.nodes[p].depth + 1, n.depth);
+                // What hangs below a refused node was never looked at.
+                if round.nodes[p].state != NodeState::Accepted {
+                    assert_eq!(n.state, NodeState::Unverified, "{id} round {i}");
+                }
+            }
+        }
+        if let Some(next) = run.rounds.get(i + 1) {
+            assert_eq!(Some(&next.root), round.emitted.last());
+        }
+    }
+}
+
+#[test]
+fn probabilities_in_a_tree_are_those_of_each_path_read_by_itself() {
+    let sample = root().join("sample_data/models");
+    let (target, draft) = (open(sample.join("sample-lm")), open(sample.join("sample-draft")));
+    let prompt = [3u32, 40, 41, 42, 17];
+    for method in ["token_recycling", "dyspec"] {
+        let run = decode(method, target.as_ref(), draft.as_ref(), &prompt, &Params::new().set("new_tokens", 12));
+        let mut text = prompt.to_vec();
+        let mut checked = 0;
+        for round in &run.rounds {
+            for (i, node) in round.nodes.iter().enumerate().step_by(7) {
+                let mut path = Vec::new();
+                let mut at = round.nodes[i].parent;
+                while let Some(p) = at {
+                    path.push(round.nodes[p].token);
+                    at = round.nodes[p].parent;
+                }
+                path.reverse();
+                let ids: Vec<u32> = text.iter().copied().chain(path).collect();
+                let mut input = Input { ids, logits: Some(LogitRows::Last), ..Input::default() };
+                let out = target.forward(&mut input, &mut NoTap, &Ctx::default()).unwrap();
+                let row = out.logits.unwrap().squeeze(0).unwrap().to_vec1::<f32>().unwrap();
+                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f64 = row.iter().map(|x| f64::from(x - max).exp()).sum();
+                let want = f64::from(row[node.token as usize] - max).exp() / sum;
+                let got = f64::from(node.p_target.unwrap());
+                assert!((got - want).abs() < 1e-4, "{method}: {got} and {want}");
+                checked += 1;
+            }
+            text.extend(&round.emitted);
+        }
+        assert!(checked > 10, "{method}: only {checked} nodes");
+    }
+}
+
+#[test]
+fn sampling_is_seeded_and_its_parameters_matter() {
+    let sample = root().join("sample_data/models");
+    let (target, draft) = (open(sample.join("sample-lm")), open(sample.join("sample-draft")));
+    let prompt = [3u32, 40, 41];
+    for method in ["dyspec", "speculative_sampling"] {
+        let warm = |seed: i64| Params::new().set("temperature", 1.5).set("seed", seed).set("new_tokens", 24);
+        let go = |p: &Params| decode(method, target.as_ref(), draft.as_ref(), &prompt, p).output();
+        assert_eq!(go(&warm(1)), go(&warm(1)), "{method}");
+        assert_ne!(go(&warm(1)), go(&warm(2)), "{method}");
+    }
+    let size = |n: i64| {
+        decode("dyspec", target.as_ref(), draft.as_ref(), &prompt, &Params::new().set("tree_size", n)).rounds[0]
+            .nodes
+            .len()
+    };
+    assert_eq!((size(1), size(9), size(40)), (1, 9, 40));
+    let tree = |key: &str, v: i64| {
+        decode("token_recycling", target.as_ref(), draft.as_ref(), &prompt, &Params::new().set(key, v)).rounds[0]
+            .nodes
+            .len()
+    };
+    assert_eq!((tree("depth", 1), tree("depth", 6), tree("successors", 1)), (8, 80, 6));
+}
+
+#[test]
+fn a_sliding_window_refuses_a_tree_that_it_would_cut() {
+    let models = golden().join("models");
+    let target = open(models.join("mistral"));
+    let input = DraftInput { target: target.as_ref(), draft: Some(target.as_ref()), prompt: &[5; 12], end: &[] };
+    let error = find("token_recycling").unwrap().run(&input, &Params::new(), &Ctx::default(), &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("sliding window"), "{error}");
+}

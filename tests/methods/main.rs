@@ -1,0 +1,4 @@
+//! Methods on real models: what a reduction does inside a forward pass, and what a draft tree's verification gives.
+
+mod drafts;
+mod reductions;
