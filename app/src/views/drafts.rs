@@ -120,19 +120,19 @@ fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
     });
 }
 
-/// Where the nodes of a round lie: depth to the right, branches below each other, parents at the middle of
+/// Where nodes (parent, depth) lie: depth to the right, branches below each other, parents at the middle of
 /// their children. Node 0 of the result is the root.
-fn places(nodes: &[DraftNode]) -> Vec<(f32, f32)> {
+fn places(nodes: &[(Option<usize>, usize)]) -> Vec<(f32, f32)> {
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); nodes.len() + 1];
     for (i, n) in nodes.iter().enumerate() {
-        children[n.parent.map_or(0, |p| p + 1)].push(i + 1);
+        children[n.0.map_or(0, |p| p + 1)].push(i + 1);
     }
     let mut at = vec![(0.0, 0.0); nodes.len() + 1];
     let mut next = 0.0;
     // Without recursion: a node is placed when all its children are.
     let mut stack = vec![(0usize, false)];
     while let Some((i, done)) = stack.pop() {
-        let x = i.checked_sub(1).map_or(0.0, |i| nodes[i].depth as f32);
+        let x = i.checked_sub(1).map_or(0.0, |i| nodes[i].1 as f32);
         match (children[i].first(), children[i].last()) {
             (Some(&a), Some(&b)) if done => at[i] = (x, (at[a].1 + at[b].1) / 2.0),
             (Some(_), _) => {
@@ -150,11 +150,19 @@ fn places(nodes: &[DraftNode]) -> Vec<(f32, f32)> {
 
 fn tree_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round) {
     let text = |id: &u32| d.text.get(id).map_or(String::new(), |t| widgets::visible(t));
-    let at = places(&round.nodes);
+    let end = (0..round.nodes.len())
+        .filter(|&i| round.nodes[i].state == NodeState::Accepted)
+        .max_by_key(|&i| round.nodes[i].depth);
+    let accepted = end.map_or(0, |i| round.nodes[i].depth);
+    // The target's own token is drawn as one more child of the last accepted node.
+    let mut all: Vec<(Option<usize>, usize)> = round.nodes.iter().map(|n| (n.parent, n.depth)).collect();
+    all.push((end, accepted + 1));
+    let at = places(&all);
     let depth = at.iter().map(|p| p.0).fold(0.0, f32::max) + 1.0;
     let lines = at.iter().map(|p| p.1).fold(0.0, f32::max) + 1.0;
     let room = ui.available_width().min(ui.clip_rect().width() - 16.0);
-    let chain = lines <= 1.0;
+    let chain = round.nodes.windows(2).all(|w| w[1].depth == w[0].depth + 1);
+    // A chain and the target's own token need two lines; under the chain stand its numbers.
     let step = vec2(
         ((room - 70.0) / depth).clamp(if cx.figure { 24.0 } else { 52.0 }, 130.0),
         if chain { 92.0 } else { 34.0 },
@@ -204,20 +212,12 @@ fn tree_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round) {
                 }
             }
         }
-        // What the target said itself, after the last accepted node.
-        let end = (0..round.nodes.len())
-            .filter(|&i| round.nodes[i].state == NodeState::Accepted)
-            .max_by_key(|&i| round.nodes[i].depth);
-        let accepted = end.map_or(0, |i| round.nodes[i].depth);
         if let Some(own) = round.emitted.get(accepted) {
-            let from = place(end.map_or(0, |i| i + 1));
-            let words = format!("+ {}", text(own));
-            let p = from + if chain { vec2(-12.0, 62.0) } else { vec2(-4.0, 17.0) };
-            let font = FontId::monospace(12.0);
-            let galley = painter.layout_no_wrap(words, font, cx.theme.text_on(cx.theme.good));
-            let frame = egui::Rect::from_min_size(p - vec2(0.0, 9.0), galley.size() + vec2(8.0, 2.0));
-            painter.rect_filled(frame, 3.0, cx.theme.good);
-            painter.galley(frame.min + vec2(4.0, 1.0), galley, cx.theme.text);
+            let (from, to) = (place(end.map_or(0, |i| i + 1)), place(all.len()));
+            painter.line_segment([from + vec2(7.0, 0.0), to - vec2(6.0, 0.0)], Stroke::new(3.0, cx.theme.good));
+            let square = egui::Rect::from_center_size(to, vec2(11.0, 11.0));
+            painter.rect_filled(square, 1.0, cx.theme.good);
+            label(to, &text(own), cx.theme.text);
         }
         if let Some(p) = response.hover_pos()
             && let Some(i) = (0..round.nodes.len()).find(|&i| place(i + 1).distance(p) < 10.0)
@@ -305,17 +305,8 @@ mod tests {
 
     #[test]
     fn a_parent_lies_at_the_middle_of_its_children() {
-        let node = |parent, depth| DraftNode {
-            parent,
-            depth,
-            token: 0,
-            p_draft: None,
-            p_target: None,
-            p_accept: None,
-            state: NodeState::Unverified,
-        };
         // Root with two children; the first has two of its own.
-        let at = places(&[node(None, 1), node(None, 1), node(Some(0), 2), node(Some(0), 2)]);
+        let at = places(&[(None, 1), (None, 1), (Some(0), 2), (Some(0), 2)]);
         assert_eq!(at, [(0.0, 1.25), (1.0, 0.5), (1.0, 2.0), (2.0, 0.0), (2.0, 1.0)]);
         assert_eq!(places(&[]), [(0.0, 0.0)]);
     }
