@@ -12,6 +12,7 @@ use tokenscope_analysis::prune::{Fate, Judgement};
 use tokenscope_analysis::run::Estimate;
 use tokenscope_analysis::score::Scores;
 use tokenscope_analysis::segment::Segmentation;
+use tokenscope_analysis::segment::bpe::Step;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{Tower, Trace};
 
@@ -96,6 +97,17 @@ pub struct Scope {
     pub tower: Option<Tower>,
 }
 
+/// Where a row of the segmentation view comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RowSource {
+    /// The tokenizer of a model.
+    Model(ModelSource),
+    /// A tokenizer file.
+    File(PathBuf),
+    /// A built-in row.
+    Named(&'static str),
+}
+
 /// A computation, named by everything its result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Request {
@@ -109,6 +121,8 @@ pub enum Request {
     Estimate(RunKey),
     /// Cut the prompt by the model's tokenizer, the built-in ones and those of these files.
     Segment(RunKey, Vec<PathBuf>),
+    /// How a tokenizer merged its way to the token of this id.
+    Merges(RowSource, u32),
     /// One head's map.
     Map(Scope, usize, usize),
     /// All heads' maps, small.
@@ -186,6 +200,7 @@ pub enum Product {
     Model(Arc<OpenModel>),
     Picture(Arc<Picture>),
     Estimate(Estimate),
+    Merges(Arc<Option<Vec<Step>>>),
     Thumbnails(Arc<Vec<Thumbnail>>),
     Trace(Arc<Trace>),
     Segment(Arc<Vec<Segmentation>>),

@@ -1,6 +1,8 @@
 //! Carries out requests with the library. The window's jobs and the command line both come here.
 
-use crate::request::{Call, Drafted, Lens, ModelSource, OpenModel, Product, Pruned, Request, RunKey, Scope, Thumbnail};
+use crate::request::{
+    Call, Drafted, Lens, ModelSource, OpenModel, Product, Pruned, Request, RowSource, RunKey, Scope, Thumbnail,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,6 +127,14 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             Product::Estimate(estimate(open.model.as_ref(), n, &CaptureSpec::views()))
         }
         Request::Segment(key, files) => Product::Segment(Arc::new(segments(key, files, store, ctx)?)),
+        Request::Merges(source, id) => Product::Merges(Arc::new(match source {
+            RowSource::Model(m) => {
+                let run = RunKey { model: m.clone(), prompt: String::new(), image: None };
+                model_of(&run, store, ctx)?.tokenizer.as_ref().and_then(|t| t.merges(*id))
+            }
+            RowSource::File(file) => Tokenizer::load(file)?.merges(*id),
+            RowSource::Named(name) => Tokenizer::named(name).ok().and_then(|t| t.merges(*id)),
+        })),
         Request::Map(scope, layer, head) => {
             let t = trace_of(&scope.run, store, ctx)?;
             Product::Map(Arc::new(passes::attention_map::of_trace(&t, tower(scope, &t), 0, *layer, *head)?))

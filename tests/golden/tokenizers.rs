@@ -49,3 +49,25 @@ fn tiktoken_vocabularies_give_the_published_ids() {
         }
     }
 }
+
+#[test]
+fn merges_lead_from_the_alphabet_to_the_token() {
+    let named = Tokenizer::named("cl100k_base").unwrap();
+    let gpt2 = Tokenizer::load(&golden().join("models/gpt2")).unwrap();
+    let bert = Tokenizer::load(&golden().join("models/bert")).unwrap();
+    for t in [&named, &gpt2] {
+        let e = t.encode("The harbour lights, again", None, false).unwrap();
+        let mut merged = 0;
+        for (&id, token) in e.ids.iter().zip(&e.tokens) {
+            let steps = t.merges(id).unwrap();
+            // n pieces need n - 1 merges to become one, and the last one makes the token.
+            assert_eq!(steps.len() + 1, token.chars().count(), "{token}");
+            if let Some(last) = steps.last() {
+                assert_eq!(&format!("{}{}", last.left, last.right), token);
+                merged += 1;
+            }
+        }
+        assert!(merged > 1);
+    }
+    assert_eq!(bert.merges(5), None);
+}

@@ -33,6 +33,24 @@ pub fn merge_history(word: &str, ranks: &HashMap<(&str, &str), usize>) -> Vec<St
     }
 }
 
+/// The same for vocabularies where a pair's rank is that of what it makes: merges of bytes into `word`.
+/// `rank` gives the rank of a piece, `spell` how it is written.
+pub fn byte_merge_history(
+    word: &[u8],
+    rank: &dyn Fn(&[u8]) -> Option<usize>,
+    spell: &dyn Fn(&[u8]) -> String,
+) -> Vec<Step> {
+    let mut pieces: Vec<Vec<u8>> = word.iter().map(|b| vec![*b]).collect();
+    let mut out = Vec::new();
+    loop {
+        let best = pieces.windows(2).enumerate().filter_map(|(i, w)| rank(&w.concat()).map(|r| (r, i))).min();
+        let Some((rank, index)) = best else { return out };
+        let right = pieces.remove(index + 1);
+        out.push(Step { rank, index, left: spell(&pieces[index]), right: spell(&right) });
+        pieces[index].extend(right);
+    }
+}
+
 /// GPT-2's letter for every byte: printable ones stand for themselves, the rest are moved above U+0100.
 pub fn byte_alphabet() -> [char; 256] {
     let mut out = ['\0'; 256];

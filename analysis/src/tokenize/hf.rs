@@ -1,7 +1,9 @@
 //! `tokenizer.json` through the `tokenizers` crate.
 
 use super::Encoding;
+use crate::segment::bpe::{Step, merge_history};
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
@@ -48,4 +50,23 @@ pub(super) fn encode(t: &Tokenizer, text: &str, pair: Option<&str>, special: boo
         special_mask: e.get_special_tokens_mask().iter().map(|&m| m != 0).collect(),
         type_ids: e.get_type_ids().to_vec(),
     })
+}
+
+/// The merges that make `token`, if the vocabulary is of byte-pair kind.
+pub(super) fn merges(t: &Tokenizer, token: &str) -> Option<Vec<Step>> {
+    // The crate keeps its merges to itself, but writes them.
+    let model = serde_json::to_value(t.get_model()).ok()?;
+    if model.get("type")?.as_str()? != "BPE" {
+        return None;
+    }
+    let list = model.get("merges")?.as_array()?;
+    let mut ranks = HashMap::with_capacity(list.len());
+    for (rank, m) in list.iter().enumerate() {
+        let pair = match m {
+            serde_json::Value::String(s) => s.split_once(' '),
+            pair => Some((pair.get(0)?.as_str()?, pair.get(1)?.as_str()?)),
+        };
+        ranks.entry(pair?).or_insert(rank);
+    }
+    Some(merge_history(token, &ranks))
 }

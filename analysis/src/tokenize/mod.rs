@@ -6,6 +6,7 @@ mod tiktoken;
 
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
+use crate::segment::bpe::Step;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -99,6 +100,15 @@ impl Tokenizer {
                 }
             }
             _ => raw,
+        }
+    }
+
+    /// The merges that make the token `id` of single characters or bytes, in order; `None` for vocabularies that
+    /// are not of byte-pair kind.
+    pub fn merges(&self, id: u32) -> Option<Vec<Step>> {
+        match &self.backend {
+            Backend::Hf(t) => hf::merges(t, &t.id_to_token(id)?),
+            Backend::Tiktoken(t) => Some(t.merges(id)),
         }
     }
 

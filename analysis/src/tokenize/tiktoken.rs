@@ -1,7 +1,10 @@
 //! Vocabularies that come with the `tiktoken-rs` crate.
 
 use super::Encoding;
+use crate::segment::bpe::{Step, byte_merge_history};
 use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::OnceLock;
 use tiktoken_rs::CoreBPE;
 
 /// Names that [`super::Tokenizer::named`] knows; `gpt2` is the published name of `r50k_base`.
@@ -10,6 +13,8 @@ pub const NAMES: &[&str] = &["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o
 pub(super) struct Tiktoken {
     bpe: CoreBPE,
     vocab_size: usize,
+    /// Ids by bytes, made when merges are asked for.
+    ranks: OnceLock<HashMap<Vec<u8>, usize>>,
 }
 
 impl Tiktoken {
@@ -22,7 +27,7 @@ impl Tiktoken {
             _ => return Err(Error::Unknown { kind: "tokenizer", name: name.into(), known: NAMES.join(", ") }),
         };
         let bpe = bpe.map_err(|e| Error::invalid(format!("the vocabulary {name} does not load: {e}")))?;
-        Ok(Self { bpe, vocab_size })
+        Ok(Self { bpe, vocab_size, ranks: OnceLock::new() })
     }
 
     /// Special-token text is ordinary text: what a user types never becomes a control token.
@@ -49,6 +54,16 @@ impl Tiktoken {
 
     pub(super) fn token(&self, id: u32) -> Option<String> {
         self.bpe.decode_bytes(&[id]).ok().map(|b| spell(&b))
+    }
+
+    /// Merges that make the token `id` of its bytes. Here a pair's rank is the id of what it makes.
+    pub(super) fn merges(&self, id: u32) -> Vec<Step> {
+        let Ok(word) = self.bpe.decode_bytes(&[id]) else { return Vec::new() };
+        let ranks = self.ranks.get_or_init(|| {
+            let bytes = |id: u32| Some((self.bpe.decode_bytes(&[id]).ok()?, id as usize));
+            (0..self.vocab_size as u32).filter_map(bytes).collect()
+        });
+        byte_merge_history(&word, &|piece| ranks.get(piece).copied(), &spell)
     }
 
     pub(super) fn vocab_size(&self) -> usize {

@@ -2,11 +2,11 @@
 
 use super::{Cx, View, widgets};
 use crate::export::Table;
-use crate::request::{Product, Request};
+use crate::request::{Product, Request, RowSource};
 use crate::state::Command;
 use serde_json::json;
 use std::sync::Arc;
-use tokenscope_analysis::segment::Segmentation;
+use tokenscope_analysis::segment::{self, Piece, Segmentation};
 
 pub(super) const VIEW: View = View {
     id: "segmentation",
@@ -47,13 +47,14 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
         }
     }
     cx.long(ui, |ui| {
-        for row in rows.iter() {
-            row_ui(cx, ui, row, text, &at_byte);
+        let own = rows.first().is_some_and(|r| r.name == "this model");
+        for (i, row) in rows.iter().enumerate() {
+            row_ui(cx, ui, row, source(cx, row, i, own), text, &at_byte);
         }
     });
 }
 
-fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, text: &str, at_byte: &[Option<usize>]) {
+fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, source: RowSource, text: &str, at_byte: &[Option<usize>]) {
     let (n, words) = (row.pieces.len(), text.split_whitespace().count().max(1));
     ui.horizontal(|ui| {
         ui.strong(&row.name);
@@ -88,15 +89,47 @@ fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, text: &str, at_byte: &
         }
     });
     if let Some(p) = open.and_then(|i| row.pieces.get(i)) {
-        merges_ui(cx, ui, row, text.get(p.start..p.end).unwrap_or(&p.token), p.start..p.end);
+        merges_ui(cx, ui, source, p);
     }
     ui.add_space(4.0);
 }
 
-fn merges_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, shown: &str, bytes: std::ops::Range<usize>) {
-    let _ = bytes;
-    ui.small(format!("{}: {} has no merges to show", row.name, widgets::visible(shown)));
-    let _ = cx;
+/// Where row `index` comes from: the model's own row first if it has one, then the files, then the built-in ones.
+fn source(cx: &Cx, row: &Segmentation, index: usize, own: bool) -> RowSource {
+    match segment::BUILT_IN.iter().find(|n| **n == row.name) {
+        Some(name) => RowSource::Named(name),
+        None if own && index == 0 => RowSource::Model(cx.doc.model.clone()),
+        None => {
+            let file = cx.doc.tokenizers.get(index - usize::from(own));
+            file.map_or_else(|| RowSource::Model(cx.doc.model.clone()), |f| RowSource::File(f.clone()))
+        }
+    }
+}
+
+fn merges_ui(cx: &Cx, ui: &mut egui::Ui, source: RowSource, piece: &Piece) {
+    let Some(id) = piece.id else {
+        ui.small("This row follows a rule and has no vocabulary.");
+        return;
+    };
+    let Some(Product::Merges(merges)) = cx.need(ui, "merges", Request::Merges(source, id)) else { return };
+    let Some(steps) = merges.as_ref() else {
+        ui.small("This vocabulary is not of byte-pair kind, so nothing was merged.");
+        return;
+    };
+    if steps.is_empty() {
+        ui.small(format!("{} is a single piece of the alphabet; nothing was merged.", piece.token));
+        return;
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = egui::vec2(2.0, 2.0);
+        for (i, s) in steps.iter().enumerate() {
+            ui.small(format!("{}.", i + 1));
+            widgets::chip(cx, ui, &s.left, cx.theme.chips[0], false, None);
+            widgets::chip(cx, ui, &s.right, cx.theme.chips[1], false, None);
+            ui.small(format!("rule {}", s.rank));
+            ui.add_space(6.0);
+        }
+    });
 }
 
 fn tokenizers_ui(cx: &Cx, ui: &mut egui::Ui) {
