@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn a_rectangle_and_its_color_survive() {
         let r = Shape::rect_filled(Rect::from_min_size(Pos2::new(1.0, 2.0), egui::vec2(3.0, 4.5)), 0.0, Color32::RED);
-        let clipped = egui::epaint::ClippedShape { clip_rect: Rect::EVERYTHING, shape: r };
+        let clipped = egui::epaint::ClippedShape::new(Rect::EVERYTHING, r);
         let svg = to_svg(&[clipped], &HashMap::new(), egui::vec2(10.0, 10.0), Color32::WHITE);
         assert!(svg.contains(r##"<rect x="1" y="2" width="3" height="4.5" fill="#ff0000"/>"##), "{svg}");
     }
