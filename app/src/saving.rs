@@ -16,6 +16,9 @@ const SIZES: [(&str, [f32; 2]); 4] = [
     ("slide 1280 × 720", [1280.0, 720.0]),
 ];
 
+/// What came of an attempt to save, in words.
+pub type Outcome = Result<String, String>;
+
 /// State of the window.
 pub struct Saving {
     /// Whether it is open.
@@ -27,8 +30,8 @@ pub struct Saving {
     scale: f32,
     white: bool,
     /// What came of the last attempt.
-    pub message: Option<Result<String, String>>,
-    done: (Sender<Result<String, String>>, Receiver<Result<String, String>>),
+    pub message: Option<Outcome>,
+    done: (Sender<Outcome>, Receiver<Outcome>),
     picked: (Sender<PathBuf>, Receiver<PathBuf>),
     busy: bool,
 }

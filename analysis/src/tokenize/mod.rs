@@ -27,7 +27,7 @@ pub struct Encoding {
 
 enum Backend {
     Hf(Box<tokenizers::Tokenizer>),
-    Tiktoken(tiktoken::Tiktoken),
+    Tiktoken(Box<tiktoken::Tiktoken>),
 }
 
 /// A loaded tokenizer.
@@ -51,7 +51,7 @@ impl Tokenizer {
 
     /// A tokenizer that is part of the program: one of [`TIKTOKEN_NAMES`].
     pub fn named(name: &str) -> Result<Self> {
-        Ok(Self { name: name.to_string(), backend: Backend::Tiktoken(tiktoken::Tiktoken::named(name)?) })
+        Ok(Self { name: name.to_string(), backend: Backend::Tiktoken(Box::new(tiktoken::Tiktoken::named(name)?)) })
     }
 
     /// Folder name or name of the vocabulary, for titles.

@@ -46,7 +46,7 @@ enum Verb {
     /// Compute a flow graph and write its edges
     Flow(figures::FlowArgs),
     /// Draw a view without a window
-    Render(figures::RenderArgs),
+    Render(Box<figures::RenderArgs>),
     /// Run a method on raw arrays
     Method(method::Args),
     /// Say what this machine offers and whether the program works on it
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Run(a)) => figures::run(a),
         Some(Verb::Draft(a)) => figures::draft(a),
         Some(Verb::Flow(a)) => figures::flow(a),
-        Some(Verb::Render(a)) => figures::render(a),
+        Some(Verb::Render(a)) => figures::render(*a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Info(a)) => info::run(a),

@@ -38,7 +38,7 @@ impl Fitted {
     /// Fits `scale` to a matrix; zeros, which masks leave, do not count.
     pub fn new(m: &Matrix, scale: Scale) -> Self {
         let stride = (m.values.len() / SAMPLE).max(1);
-        let seen = |i: &usize| !(scale.mask_sink && i % m.cols.max(1) == 0);
+        let seen = |i: &usize| !(scale.mask_sink && i.is_multiple_of(m.cols.max(1)));
         let mut sorted: Vec<f32> = (0..m.values.len())
             .filter(seen)
             .step_by(stride)
@@ -64,7 +64,7 @@ impl Fitted {
 
     /// Where on the colour map a value lies, 0..=1.
     pub fn place(&self, v: f32) -> f32 {
-        if !(v > 0.0) {
+        if v.is_nan() || v <= 0.0 {
             return 0.0;
         }
         match self.curve {

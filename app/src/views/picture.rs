@@ -34,7 +34,9 @@ pub fn paint(
     let texture = texture(ui, picture);
     let mut clicked = None;
     let n = tower.grids.len();
-    let parts = if n > 1 { vec![0..n - 1, n - 1..n] } else { vec![0..n] };
+    // Several grids are tiles, and the last one is the whole picture at a glance.
+    let glance = if n > 1 { n - 1 } else { n };
+    let parts: Vec<_> = [0..glance, glance..n].into_iter().filter(|p| n == 0 || !p.is_empty()).take(n.max(1)).collect();
     ui.horizontal_top(|ui| {
         let share = (ui.available_width() - 8.0 * (parts.len() - 1) as f32) / parts.len() as f32;
         for part in parts {
