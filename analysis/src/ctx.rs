@@ -1,6 +1,6 @@
 //! What a long computation is given besides its input: progress, cancel, seed, notes and the GPU.
 
-use crate::gpu::Gpu;
+use crate::gpu::{Compute, Gpu, Side};
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,10 @@ pub struct Ctx {
     cancel: Arc<AtomicBool>,
     progress: Option<ProgressFn>,
     notes: Arc<Mutex<Vec<String>>>,
-    /// The device to run passes on; `None` means the CPU twins.
+    /// The graphics adapter, if there is one; [`Ctx::compute`] says whether passes use it.
     pub gpu: Option<Arc<Gpu>>,
+    /// Where the user wants passes to compute.
+    pub compute: Compute,
     /// Seed of everything random in this computation.
     pub seed: u64,
 }
@@ -26,10 +28,26 @@ impl Ctx {
         Self { cancel, progress: Some(progress), ..Self::default() }
     }
 
-    /// The same context with a GPU to run passes on.
-    pub fn with_gpu(mut self, gpu: Option<Arc<Gpu>>) -> Self {
+    /// The same context with a graphics adapter and the user's wish where to compute.
+    pub fn with_gpu(mut self, gpu: Option<Arc<Gpu>>, compute: Compute) -> Self {
         self.gpu = gpu;
+        self.compute = compute;
         self
+    }
+
+    /// A pass on the side that [`Compute::side`] chooses. Where the choice was left to the program and the device
+    /// fails, the CPU computes instead and a note says so.
+    pub fn compute<T>(&self, fast: impl FnOnce() -> Result<T>, gpu: impl FnOnce(&Gpu) -> Result<T>) -> Result<T> {
+        match self.compute.side(self.gpu.as_deref())? {
+            Side::Cpu | Side::Fast => fast(),
+            Side::Gpu(device) => match gpu(device) {
+                Err(Error::Gpu(why)) if self.compute == Compute::Auto => {
+                    self.note(format!("computed on the CPU, because the GPU failed: {why}"));
+                    fast()
+                }
+                done => done,
+            },
+        }
     }
 
     /// Reports `done` of `of` and fails with [`Error::Cancelled`] if the job was asked to stop.

@@ -137,7 +137,7 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         })),
         Request::Map(scope, layer, head) => {
             let t = trace_of(&scope.run, store, ctx)?;
-            Product::Map(Arc::new(passes::attention_map::of_trace(&t, tower(scope, &t), 0, *layer, *head)?))
+            Product::Map(Arc::new(passes::attention_map::of_trace(&t, tower(scope, &t), 0, *layer, *head, ctx)?))
         }
         Request::Thumbnails(scope) => Product::Thumbnails(Arc::new(thumbnails(scope, store, ctx)?)),
         Request::Score(scope, target, call) => {
@@ -247,7 +247,7 @@ fn thumbnails(scope: &Scope, store: &dyn Store, ctx: &Ctx) -> Result<Vec<Thumbna
     for (layer, rule) in rules.iter().enumerate() {
         for head in 0..rule.n_heads {
             ctx.step(out.len(), all)?;
-            let map = passes::attention_map::of_trace(&t, tower, 0, layer, head)?;
+            let map = passes::attention_map::of_trace(&t, tower, 0, layer, head, ctx)?;
             out.push(thumbnail(layer, head, &map));
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::gpu::Gpu;
 use tokenscope_analysis::model::{ImageInput, load};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Named, to_transformers};
@@ -15,6 +16,18 @@ pub fn golden() -> PathBuf {
 /// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_path_buf()
+}
+
+/// The graphics adapter to test on, a software one at worst. Without any: `None`, said on standard error, or a
+/// panic where `TOKENSCOPE_REQUIRE_GPU=1` says that there must be one.
+pub fn gpu(test: &str) -> Option<Gpu> {
+    let found = Gpu::headless();
+    if found.is_none() {
+        let required = std::env::var("TOKENSCOPE_REQUIRE_GPU").is_ok_and(|v| v == "1");
+        assert!(!required, "{test}: TOKENSCOPE_REQUIRE_GPU=1 and there is no graphics adapter");
+        eprintln!("SKIPPED: {test}: no graphics adapter");
+    }
+    found
 }
 
 /// A JSON file.

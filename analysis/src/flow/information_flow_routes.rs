@@ -154,7 +154,7 @@ impl Method for InformationFlowRoutes {
             let mut heads = Vec::new();
             for h in 0..rule.n_heads {
                 let moved = values.get(h / (rule.n_heads / rule.n_kv_heads))?.matmul(&o.get(h)?)?;
-                let map = attention_map::of_trace(input.trace, input.tower, 0, layer, h)?;
+                let map = attention_map::of_trace(input.trace, input.tower, 0, layer, h, ctx)?;
                 heads.push((map, Array::from_tensor(&moved)?));
             }
             let part = |to: usize, from: usize, h: usize| {

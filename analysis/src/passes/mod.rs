@@ -1,3 +1,56 @@
-//! Passes over queries and keys: what attention was, computed when somebody looks.
+//! Passes: the heavy loops over traces, each a plain f64 loop, a fast CPU path and a shader of the same name.
+//!
+//! A pass `x` is `shaders/x.wgsl`, `x.rs` with `cpu`, `fast` (where it matters), `gpu` and `run` (the side that
+//! [`crate::Ctx`] chooses), and a line in [`ALL`]. Tests walk the list: they compare the parameter structs of both
+//! languages, validate the shaders, and run every sample of every pass on all sides.
 
+pub mod attention;
 pub mod attention_map;
+pub mod attention_received;
+pub mod attention_row_stats;
+pub mod attention_tile;
+pub mod samples;
+
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::gpu::{Kernel, Layout, Side};
+
+/// What every pass says about itself, for the tests and for `tokenscope doctor`.
+pub trait Pass: Sync {
+    /// Name of the pass, of its file and of its shader.
+    fn name(&self) -> &'static str;
+    /// Its kernels, each with the struct that Rust fills and WGSL reads as parameters.
+    fn kernels(&self) -> Vec<(Kernel, Layout)>;
+    /// Small inputs of awkward sizes, to run on any side.
+    fn samples(&self) -> Vec<Sample>;
+}
+
+type RunSample = Box<dyn Fn(Side, &Ctx) -> Result<Vec<f64>> + Send + Sync>;
+
+/// One input of a pass, ready to run on any side.
+pub struct Sample {
+    /// What is special about it.
+    pub name: String,
+    /// Largest difference to the f64 loop that f32 arithmetic explains, in units of 1 + |value|.
+    pub tolerance: f64,
+    run: RunSample,
+}
+
+impl Sample {
+    fn new(
+        name: impl Into<String>,
+        tolerance: f64,
+        run: impl Fn(Side, &Ctx) -> Result<Vec<f64>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), tolerance, run: Box::new(run) }
+    }
+
+    /// The result on one side as a flat list.
+    pub fn run(&self, side: Side, ctx: &Ctx) -> Result<Vec<f64>> {
+        (self.run)(side, ctx)
+    }
+}
+
+/// Every pass, alphabetical.
+pub static ALL: &[&dyn Pass] =
+    &[&attention_received::AttentionReceived, &attention_row_stats::AttentionRowStats, &attention_tile::AttentionTile];

@@ -6,19 +6,6 @@ use crate::passes::attention_map;
 use crate::trace::{Tower, Trace};
 use crate::{Error, Result};
 
-/// The mean over heads of one layer's maps, `[n, n]`.
-pub fn head_mean(trace: &Trace, tower: Tower, layer: usize) -> Result<Array> {
-    let rule = trace.tower(tower)?.attention.get(layer);
-    let heads = rule.ok_or_else(|| Error::invalid(format!("there is no layer {layer} in this run")))?.n_heads;
-    let mut sum = attention_map::of_trace(trace, tower, 0, layer, 0)?;
-    for head in 1..heads {
-        let map = attention_map::of_trace(trace, tower, 0, layer, head)?;
-        sum.data_mut().iter_mut().zip(map.data()).for_each(|(a, b)| *a += b);
-    }
-    sum.data_mut().iter_mut().for_each(|a| *a /= heads as f32);
-    Ok(sum)
-}
-
 /// Head means of every layer, `[layers][n, n]`. Errors if rows were pruned or merged between layers, because
 /// maps of different tokens do not multiply.
 pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Array>> {
@@ -26,7 +13,7 @@ pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Arra
     let mut out: Vec<Array> = Vec::new();
     for layer in 0..n_layers {
         ctx.step(layer, n_layers)?;
-        let map = head_mean(trace, tower, layer)?;
+        let map = attention_map::head_mean(trace, tower, layer, ctx)?;
         if out.first().is_some_and(|f| f.shape() != map.shape()) {
             return Err(Error::invalid("the run was reduced between layers; choose the full run"));
         }

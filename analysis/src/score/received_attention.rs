@@ -7,6 +7,7 @@ use super::{Method, ScoreInput, Scores, maps};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Param, Params};
+use crate::passes::attention_map;
 
 const LAYER: Param =
     Param::Count { key: "layer", doc: "Layer to read; -1 is the mean of all", min: -1, max: 1000, default: -1 };
@@ -50,7 +51,7 @@ impl Method for ReceivedAttention {
         let mut values = vec![None; n_tokens];
         for (i, &layer) in layers.iter().enumerate() {
             ctx.step(i, layers.len())?;
-            let map = maps::head_mean(input.trace, input.tower, layer)?;
+            let map = attention_map::head_mean(input.trace, input.tower, layer, ctx)?;
             let rows = &input.trace.get(input.tower, layer, crate::trace::Site::Q)?.rows;
             let n = rows.len();
             let mut got = vec![0f64; n];

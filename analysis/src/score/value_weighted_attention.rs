@@ -63,7 +63,7 @@ impl Method for ValueWeightedAttention {
                 let group = head / (rule.n_heads / rule.n_kv_heads);
                 let moved = v_tensor.get(group)?.matmul(&o.get(head)?)?;
                 let norms = moved.sqr()?.sum(1)?.sqrt()?.to_vec1::<f32>()?;
-                let map = attention_map::of_trace(input.trace, input.tower, 0, layer, head)?;
+                let map = attention_map::of_trace(input.trace, input.tower, 0, layer, head, ctx)?;
                 for (j, g) in got.iter_mut().enumerate() {
                     let received: f64 = (0..n).map(|q| f64::from(map.row(q)[j])).sum::<f64>() / n.max(1) as f64;
                     *g += received * f64::from(norms[j]);

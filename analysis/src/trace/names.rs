@@ -3,6 +3,7 @@
 use super::{Site, Tower, TowerTrace, Trace};
 use crate::Result;
 use crate::array::Array;
+use crate::ctx::Ctx;
 use crate::passes::attention_map;
 
 /// A named tensor for a file.
@@ -85,7 +86,7 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
                 break;
             }
             let heads = run.attention.get(i).map_or(0, |a| a.n_heads);
-            let heads = (0..heads).map(|h| attention_map::of_trace(trace, tower, tile, i, h));
+            let heads = (0..heads).map(|h| attention_map::of_trace(trace, tower, tile, i, h, &Ctx::default()));
             maps.extend(stack(heads.collect::<Result<_>>()?, true)?);
         }
         if let Some(a) = stack(maps, tiled)? {

@@ -1,0 +1,112 @@
+//! Small seeded inputs that the passes are tried on: ragged, tiny and odd on purpose.
+
+use super::attention::Head;
+use crate::Result;
+use crate::array::Array;
+use crate::trace::{AttentionRule, MaskRule};
+use rand::{Rng, SeedableRng};
+
+/// Random numbers between −1 and 1, the same for the same seed.
+pub fn values(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Queries, keys and rule of a layer, and which head is meant.
+#[derive(Debug, Clone)]
+pub struct OwnedHead {
+    /// Queries `[h, n, e]`.
+    pub q: Array,
+    /// Keys `[g, m, e]`.
+    pub k: Array,
+    /// Heads, scale, mask.
+    pub rule: AttentionRule,
+    /// Position ids of queries.
+    pub q_positions: Vec<usize>,
+    /// Position ids of keys.
+    pub k_positions: Vec<usize>,
+    /// The head.
+    pub head: usize,
+}
+
+impl OwnedHead {
+    /// Heads, key heads, width and number of rows; causal, head 0, values such that scores reach a few units.
+    pub fn new(h: usize, g: usize, width: usize, n: usize, seed: u64) -> Self {
+        let array = |heads: usize, seed| {
+            let v = values(heads * n * width, seed).into_iter().map(|x| 2.0 * x).collect();
+            Array::new([heads, n, width], v).expect("the values fill the shape")
+        };
+        let scale = 1.0 / (width.max(1) as f32).sqrt();
+        Self {
+            q: array(h, 2 * seed),
+            k: array(g, 2 * seed + 1),
+            rule: AttentionRule { n_heads: h, n_kv_heads: g, scale, mask: MaskRule::Causal, soft_cap: None },
+            q_positions: (0..n).collect(),
+            k_positions: (0..n).collect(),
+            head: 0,
+        }
+    }
+
+    /// As the passes take it.
+    pub fn head(&self) -> Result<Head<'_>> {
+        Head::new(&self.q, &self.k, &self.rule, &self.q_positions, &self.k_positions, self.head)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// Heads of every mask rule, with grouped keys, gaps in the positions, rows that see nothing, soft caps, no rows, one
+/// row, and sizes around the workgroup's.
+pub fn heads() -> Vec<(String, OwnedHead)> {
+    let causal = |n, width| OwnedHead::new(1, 1, width, n, (n + width) as u64);
+    let masked = |n, mask: MaskRule| causal(n, 16).with(|h| h.rule.mask = mask);
+    let gaps = |h: &mut OwnedHead| {
+        h.q_positions = (0..h.q_positions.len()).map(|i| i * 3 / 2).collect();
+        h.k_positions.clone_from(&h.q_positions);
+    };
+    let table: Vec<Vec<usize>> = (0..40)
+        .map(|q: usize| if q % 7 == 3 { vec![] } else { (0..40).filter(|k| (k * 5 + q).is_multiple_of(3)).collect() })
+        .collect();
+    let prefix = (0..35).map(|q: usize| (0..(q + 1).max(10)).collect()).collect();
+    vec![
+        ("no rows".into(), causal(0, 4)),
+        ("one row".into(), causal(1, 4)),
+        ("two rows of one component".into(), causal(2, 1)),
+        ("one less than a block".into(), causal(31, 8)),
+        ("one more than a block".into(), causal(33, 7)),
+        ("more than a block of the fast path".into(), causal(65, 33)),
+        ("both ways".into(), masked(45, MaskRule::Bidirectional)),
+        ("sliding window".into(), masked(70, MaskRule::SlidingWindow(5))),
+        ("window of nothing".into(), masked(5, MaskRule::SlidingWindow(0))),
+        ("prefix".into(), masked(35, MaskRule::Table(prefix))),
+        ("table with rows that see nothing".into(), masked(40, MaskRule::Table(table))),
+        ("grouped keys".into(), OwnedHead::new(6, 2, 12, 50, 3).with(|h| h.head = 4)),
+        ("gaps in the positions".into(), masked(50, MaskRule::SlidingWindow(9)).with(gaps)),
+        (
+            "positions out of order".into(),
+            causal(37, 5).with(|h| {
+                h.q_positions = (0..37).map(|i| i * 11 % 37).collect();
+                h.k_positions.clone_from(&h.q_positions);
+            }),
+        ),
+        (
+            "more keys than queries".into(),
+            causal(60, 6).with(|h| {
+                h.q = Array::new([1, 7, 6], values(42, 9)).expect("7 · 6 values");
+                h.q_positions = (53..60).collect();
+            }),
+        ),
+        (
+            "soft cap".into(),
+            causal(40, 16).with(|h| {
+                h.rule.scale = 3.0;
+                h.rule.soft_cap = Some(5.0);
+            }),
+        ),
+        ("one key takes all".into(), causal(40, 16).with(|h| h.rule.scale = 12.0)),
+        ("more than a small binding".into(), causal(300, 80)),
+    ]
+}
