@@ -18,6 +18,10 @@ pub enum Act {
     Stop,
     Dark,
     ResetLayout,
+    NextToken,
+    PreviousToken,
+    GrowRight,
+    GrowLeft,
     NextHead,
     PreviousHead,
     NextLayer,
@@ -50,6 +54,10 @@ const fn alt(key: Key) -> Option<KeyboardShortcut> {
     Some(KeyboardShortcut::new(Modifiers::ALT, key))
 }
 
+const fn alt_shift(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::ALT.plus(Modifiers::SHIFT), key))
+}
+
 const fn action(
     act: Act,
     menu: &'static str,
@@ -61,7 +69,7 @@ const fn action(
 }
 
 /// The menus in their order.
-pub const MENUS: [&str; 4] = ["File", "Edit", "View", "Help"];
+pub const MENUS: [&str; 5] = ["File", "Edit", "Select", "View", "Help"];
 
 /// Everything, in the order of the menus.
 pub static ALL: &[Action] = &[
@@ -83,6 +91,10 @@ pub static ALL: &[Action] = &[
     action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
     action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
     action(Act::ResetLayout, "View", "Reset layout", "Four views side by side", None),
+    action(Act::NextToken, "Select", "Next token", "Selects the token after", alt(Key::Period)),
+    action(Act::PreviousToken, "Select", "Previous token", "Selects the token before", alt(Key::Comma)),
+    action(Act::GrowRight, "Select", "Extend forwards", "One token more to the selection", alt_shift(Key::Period)),
+    action(Act::GrowLeft, "Select", "Extend backwards", "One token more at the other side", alt_shift(Key::Comma)),
     action(Act::NextHead, "View", "Next head", "Attention map of the next head", alt(Key::ArrowRight)),
     action(Act::PreviousHead, "View", "Previous head", "Attention map of the head before", alt(Key::ArrowLeft)),
     action(Act::NextLayer, "View", "Next layer", "Attention map one layer up", alt(Key::ArrowUp)),

@@ -1,17 +1,20 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
 use crate::actions::{self, Act};
+use crate::history::History;
+use crate::inspector;
 use crate::jobs::Jobs;
 use crate::palette::{self, Choice, Palette};
 use crate::panels;
 use crate::recents::Recents;
-use crate::request::ModelSource;
+use crate::request::{ModelSource, Product, Request};
 use crate::saving::Saving;
+use crate::selection::{Hover, Selection};
 use crate::state::{Command, Doc, WHOLE};
 use crate::theme::Theme;
 use crate::views::{self, Cx};
 use egui::{Key, Modifiers};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -37,7 +40,7 @@ pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result
             app.stores = true;
             let given = model.map(|m| Command::Model(ModelSource::of_path(m)));
             app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
-            app.undo.clear();
+            app.history.clear();
             Ok(Box::new(app))
         }),
     )
@@ -57,9 +60,9 @@ enum Picked {
 pub struct App {
     /// What is chosen.
     pub doc: Doc,
-    /// Documents before and after the present one.
-    undo: Vec<Doc>,
-    redo: Vec<Doc>,
+    history: History,
+    /// Presses of the pointer so far: one press is one step of undo.
+    presses: u64,
     /// Work under way.
     pub jobs: Jobs,
     tiles: egui_tiles::Tree<usize>,
@@ -71,7 +74,9 @@ pub struct App {
     recents: Recents,
     /// Whether recents are written to disk; tests leave the user's alone.
     stores: bool,
-    hovered: Option<usize>,
+    hovered: Hover,
+    /// Frames in a row that were drawn twice for the pointer's sake.
+    redrawn: u32,
     help: bool,
     picked: (Sender<Picked>, Receiver<Picked>),
 }
@@ -87,8 +92,8 @@ impl App {
         panels.typed.clone_from(&doc.prompt);
         Self {
             doc,
-            undo: Vec::new(),
-            redo: Vec::new(),
+            history: History::default(),
+            presses: 0,
             jobs: Jobs::new(move || waker.request_repaint()),
             tiles: layout(),
             theme,
@@ -97,35 +102,21 @@ impl App {
             saving: Saving::default(),
             recents: Recents::default(),
             stores: false,
-            hovered: None,
+            hovered: Hover::default(),
+            redrawn: 0,
             help: false,
             picked: channel(),
         }
     }
 
     fn apply(&mut self, ctx: &egui::Context, commands: Vec<Command>) {
+        let held = ctx.input(|i| i.pointer.any_down());
         for command in commands {
             let before = self.doc.clone();
-            // Sliders and the map send many small changes; only the first of a kind in a row is a step of undo.
-            let drags = matches!(
-                command,
-                Command::Threshold(_) | Command::Round(_) | Command::Param(..) | Command::Window(_) | Command::Scale(_)
-            );
             self.remember(&command);
-            self.doc.apply(command);
-            if before == self.doc {
-                continue;
-            }
-            let merges = drags
-                && self.redo.is_empty()
-                && ctx.input(|i| i.pointer.any_down())
-                && !ctx.input(|i| i.pointer.any_pressed());
-            if !merges {
-                self.undo.push(before);
-            }
-            self.redo.clear();
-            if self.undo.len() > 100 {
-                self.undo.remove(0);
+            self.doc.apply(command.clone());
+            if before != self.doc {
+                self.history.record(before, &command, self.presses, held, Instant::now());
             }
         }
         self.follow(ctx);
@@ -154,12 +145,24 @@ impl App {
     }
 
     fn step(&mut self, ctx: &egui::Context, back: bool) {
-        let (from, to) = if back { (&mut self.undo, &mut self.redo) } else { (&mut self.redo, &mut self.undo) };
-        if let Some(doc) = from.pop() {
-            to.push(std::mem::replace(&mut self.doc, doc));
+        // What is typed and not run yet is a change, too, and must not be lost.
+        if self.panels.typed_at.take().is_some() {
+            self.apply(ctx, vec![Command::Prompt(self.panels.typed.clone())]);
         }
-        self.panels.typed_at = None;
+        self.history.step(&mut self.doc, back);
         self.follow(ctx);
+    }
+
+    /// Moves the selection by a token, or grows it.
+    fn walk(&self, forward: bool, extend: bool) -> Option<Command> {
+        let n = match self.jobs.ready(&Request::Trace(self.doc.run())) {
+            Some(Product::Trace(t)) => {
+                let name = self.doc.tower.filter(|n| t.towers.contains_key(n)).unwrap_or(t.main_tower());
+                t.towers.get(&name)?.tokens.len()
+            }
+            _ => return None,
+        };
+        Some(Command::Select(self.doc.selection.stepped(n, forward, extend)))
     }
 
     /// Does what the keys ask for.
@@ -177,8 +180,10 @@ impl App {
                 self.saving.open = false;
             } else if self.help {
                 self.help = false;
+            } else if let Some(drill) = self.doc.drill {
+                commands.push(Command::Drill(drill.back()));
             } else {
-                commands.push(Command::Target(None));
+                commands.push(Command::Select(Selection::default()));
             }
             self.jobs.cancel_all();
         }
@@ -212,6 +217,10 @@ impl App {
             Act::WholeMap => commands.push(Command::Window(WHOLE)),
             Act::NextRound => commands.push(Command::Round(self.doc.round + 1)),
             Act::PreviousRound => commands.push(Command::Round(self.doc.round.saturating_sub(1))),
+            Act::NextToken => commands.extend(self.walk(true, false)),
+            Act::PreviousToken => commands.extend(self.walk(false, false)),
+            Act::GrowRight => commands.extend(self.walk(true, true)),
+            Act::GrowLeft => commands.extend(self.walk(false, true)),
             Act::Help => self.help = !self.help,
         }
     }
@@ -236,13 +245,19 @@ impl App {
             for menu in actions::MENUS {
                 ui.menu_button(menu, |ui| {
                     for a in actions::ALL.iter().filter(|a| a.menu == menu) {
-                        let mut button = egui::Button::new(a.text);
+                        let what = match a.act {
+                            Act::Undo => self.history.names(true).next(),
+                            Act::Redo => self.history.names(false).next(),
+                            _ => None,
+                        };
+                        let text = what.map_or(a.text.to_string(), |w| format!("{} {w}", a.text));
+                        let mut button = egui::Button::new(text);
                         if let Some(key) = &a.key {
                             button = button.shortcut_text(ctx.format_shortcut(key));
                         }
                         let on = match a.act {
-                            Act::Undo => !self.undo.is_empty(),
-                            Act::Redo => !self.redo.is_empty(),
+                            Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
+                            Act::Redo => self.history.names(false).next().is_some(),
                             Act::CloseImage => self.doc.image.is_some(),
                             Act::Stop => self.jobs.running().0 > 0,
                             _ => true,
@@ -414,6 +429,7 @@ impl App {
     pub fn frame(&mut self, ui: &mut egui::Ui) {
         let ctx = ui.ctx().clone();
         self.jobs.begin_frame();
+        self.presses += u64::from(ctx.input(|i| i.pointer.any_pressed()));
         let mut commands = Vec::new();
         while let Ok(picked) = self.picked.1.try_recv() {
             commands.push(match picked {
@@ -439,13 +455,13 @@ impl App {
         self.keys(&ctx, &mut commands);
         egui::Panel::top("top").show(ui, |ui| self.top_ui(ui, &mut commands));
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
-        let (sent, hover, failed) = (RefCell::new(commands), Cell::new(None), RefCell::new(None));
+        let (sent, hover, failed) = (RefCell::new(commands), RefCell::new(Hover::default()), RefCell::new(None));
         let cx = Cx {
             doc: &self.doc,
             theme: &self.theme,
             jobs: &self.jobs,
             commands: &sent,
-            hovered: self.hovered,
+            hovered: &self.hovered,
             hover: &hover,
             failed: &failed,
             figure: false,
@@ -456,13 +472,13 @@ impl App {
                 self.panels.sources_ui(&cx, ui, PAUSE);
                 if !wide {
                     ui.separator();
-                    panels::inspector_ui(&cx, ui);
+                    inspector::inspector_ui(&cx, ui);
                 }
             });
         });
         if wide {
             egui::Panel::right("inspector").default_size(240.0).show(ui, |ui| {
-                egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| panels::inspector_ui(&cx, ui));
+                egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| inspector::inspector_ui(&cx, ui));
             });
         }
         egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| {
@@ -476,12 +492,22 @@ impl App {
         }
         self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.good, self.theme.bad);
         self.help_ui(&ctx);
-        // Written in this frame, read in the next: no view flickers against another.
-        if self.hovered != hover.get() {
-            self.hovered = hover.get();
-            ctx.request_repaint();
+        let (hover, sent) = (hover.into_inner(), sent.into_inner());
+        if self.hovered != hover {
+            self.hovered = hover;
+            // Drawn once more before it is shown, so that all views mark the token in the same frame. While the
+            // pointer sweeps, every third frame does without, which egui asks for, and the next one follows.
+            if self.redrawn < 2 && ctx.options(|o| o.max_passes.get()) > 1 {
+                ctx.request_discard("hover");
+                self.redrawn += 1;
+            } else {
+                ctx.request_repaint();
+                self.redrawn = 0;
+            }
+        } else if !ctx.will_discard() {
+            self.redrawn = 0;
         }
-        self.apply(&ctx, sent.into_inner());
+        self.apply(&ctx, sent);
     }
 }
 

@@ -8,9 +8,6 @@ use crate::views::{Cx, named};
 use egui::{Key, Ui};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tokenscope_analysis::method::Kind;
-use tokenscope_analysis::token::Source;
-use tokenscope_analysis::trace::Tower;
 
 /// Prompts to try: name, prompt, what to look at.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
@@ -175,52 +172,6 @@ impl State {
     }
 }
 
-/// The selected token: the hovered one, else the explained one, else the last.
-pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
-    ui.heading("Token");
-    let Status::Ready(Product::Trace(trace)) = cx.jobs.need("inspector", &Request::Trace(cx.doc.run())) else {
-        ui.weak("No run yet.");
-        return;
-    };
-    let Some((name, tower)) = cx.tower(&trace) else { return };
-    let i = cx.hovered.or(cx.doc.target).unwrap_or(tower.tokens.len().saturating_sub(1));
-    let Some(token) = tower.tokens.get(i) else { return };
-    let mut lines = vec![("index", i.to_string()), ("text", format!("{:?}", token.text))];
-    lines.extend(token.id.map(|id| ("id", id.to_string())));
-    lines.push(("kind", format!("{:?}", token.kind).to_lowercase()));
-    lines.push(match token.source {
-        Source::Bytes { start, end } => ("bytes", format!("{start}..{end}")),
-        Source::Rect { x, y, w, h } => ("pixels", format!("{x:.0}, {y:.0} · {w:.0} × {h:.0}")),
-        Source::None => ("source", "added, not in the input".into()),
-    });
-    let score = Request::Score(cx.doc.scope(), cx.doc.target, cx.call(Kind::Score));
-    if let Some(Product::Score(s)) = cx.ready(&score)
-        && let Some(v) = s.values.get(i).copied().flatten()
-    {
-        lines.push(("score", format!("{} {}", crate::views::number(v), s.unit)));
-    }
-    if let (Tower::Text, Some(Product::Lens(l))) = (name, cx.ready(&Request::Lens(cx.doc.run())))
-        && let Some((text, p)) = l.top.last().and_then(|row| row.get(i))
-    {
-        lines.push(("predicts", format!("{text:?} {:.1}%", p * 100.0)));
-    }
-    egui::Grid::new("token").num_columns(2).spacing([12.0, 2.0]).show(ui, |ui| {
-        for (name, value) in &lines {
-            ui.weak(*name);
-            ui.add(egui::Label::new(egui::RichText::new(value).monospace()).truncate());
-            ui.end_row();
-        }
-    });
-    if ui.small_button("Copy").on_hover_text("These numbers as text").clicked() {
-        let text: Vec<String> = lines.iter().map(|(k, v)| format!("{k}\t{v}")).collect();
-        ui.ctx().copy_text(text.join("\n"));
-    }
-    ui.small(format!("{} tokens · trace of {}", tower.tokens.len(), bytes(trace.size_bytes() as u64)));
-    for note in &trace.notes {
-        ui.small(note);
-    }
-}
-
 /// 1234567 as 1 234 567.
 fn grouped(n: usize) -> String {
     let digits = n.to_string();
@@ -235,7 +186,7 @@ fn grouped(n: usize) -> String {
 }
 
 /// A size for people.
-fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     match n {
         0..1_000_000 => format!("{:.0} kB", n as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),

@@ -8,7 +8,7 @@ use tokenscope_analysis::flow::FlowGraph;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::Model;
-use tokenscope_analysis::prune::{Fate, Judgement};
+use tokenscope_analysis::prune::{Fate, Judgement, Stage};
 use tokenscope_analysis::run::Estimate;
 use tokenscope_analysis::score::Scores;
 use tokenscope_analysis::segment::Segmentation;
@@ -127,12 +127,22 @@ pub enum Request {
     Map(Scope, usize, usize),
     /// All heads' maps, small.
     Thumbnails(Scope),
-    /// Importance of the tokens for the prediction at a token.
-    Score(Scope, Option<usize>, Call),
+    /// Importance of the tokens for the predictions at these tokens, their mean; none means the last token.
+    Score(Scope, Vec<usize>, Call),
     /// A reduction, really carried out.
     Prune(Scope, Call),
+    /// How the full (`None`) or the reduced model goes on after the input, greedily.
+    Answer(Scope, Option<Call>),
+    /// The same reduction at several budgets.
+    Retention(Scope, Call),
     /// A flow graph.
     Flow(Scope, Call),
+    /// What each head carries from one token to another in a layer: layer, from, to.
+    Edge(Scope, usize, usize, usize),
+    /// What one head's share of an edge does to the prediction: layer, head, from, to.
+    Effect(Scope, usize, usize, usize, usize),
+    /// Most probable next tokens at one node of the lattice: level, token.
+    NodeLens(RunKey, usize, usize),
     /// Most probable token at every layer and position.
     Lens(RunKey),
     /// A whole decode.
@@ -151,14 +161,61 @@ pub struct OpenModel {
 
 /// A reduction and what the reduced model says.
 pub struct Pruned {
-    /// What became of each token.
+    /// What became of each token in the end.
     pub fates: Vec<Fate>,
+    /// The same after each cut, with its stage.
+    pub cuts: Vec<(Stage, Vec<Fate>)>,
     /// Reduced against full.
     pub judgement: Judgement,
     /// Most probable next tokens of the full model, as text.
     pub full: Vec<(String, f32)>,
     /// Those of the reduced one.
     pub reduced: Vec<(String, f32)>,
+}
+
+/// One point of a retention curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retained {
+    /// Share of the tower's tokens that are rows of their own or part of one in the end, 0..=1.
+    pub kept: f64,
+    /// Divergence of the next-token distribution in nats, for models with logits.
+    pub kl: Option<f64>,
+    /// Share of runs whose most probable token is the full model's, for models with logits.
+    pub top1: Option<f64>,
+    /// Cosine of the embedding, for models without logits.
+    pub cosine: Option<f64>,
+}
+
+/// What one head moves along an edge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadShare {
+    /// Head.
+    pub head: usize,
+    /// Its attention from the receiving to the giving token.
+    pub attention: f32,
+    /// L2 norm of what it adds to the residual stream for that.
+    pub norm: f32,
+}
+
+/// A vocabulary entry and how it moved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moved {
+    /// Its text.
+    pub text: String,
+    /// Change of its log-probability in nats.
+    pub delta: f32,
+    /// Rank without the contribution, 1 is the most probable.
+    pub before: usize,
+    /// Rank with it.
+    pub after: usize,
+}
+
+/// What a contribution does to the prediction that the logit lens reads.
+pub struct Effect {
+    /// What it makes more probable, strongest first.
+    pub promoted: Vec<Moved>,
+    /// What it makes less probable, strongest first.
+    pub suppressed: Vec<Moved>,
 }
 
 /// One head's map at a glance.
@@ -191,6 +248,10 @@ pub struct Drafted {
     pub run: DraftRun,
     /// Text of every id that occurs.
     pub text: std::collections::BTreeMap<u32, String>,
+    /// Number of tokens of the prompt.
+    pub n_prompt: usize,
+    /// Wall time of the decode, its own check left out, and of a plain greedy decode of as many tokens, in seconds.
+    pub secs: (f64, f64),
 }
 
 /// What comes back. Cheap to clone.
@@ -207,6 +268,11 @@ pub enum Product {
     Map(Arc<Array>),
     Score(Arc<Scores>),
     Prune(Arc<Pruned>),
+    Answer(Arc<Vec<String>>),
+    Retention(Arc<Vec<Retained>>),
+    Edge(Arc<Vec<HeadShare>>),
+    Effect(Arc<Effect>),
+    NodeLens(Arc<Vec<(String, f32)>>),
     Flow(Arc<FlowGraph>),
     Lens(Arc<Lens>),
     Draft(Arc<Drafted>),

@@ -1,6 +1,7 @@
 //! What the user has chosen, as plain data, and the commands that change it.
 
 use crate::request::{Call, ModelSource, RunKey, Scope};
+use crate::selection::Selection;
 use std::path::PathBuf;
 use tokenscope_analysis::method::{Kind, Params};
 use tokenscope_analysis::trace::Tower;
@@ -36,6 +37,15 @@ impl Default for Scale {
     }
 }
 
+/// What a retention curve measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Divergence of the next-token distribution from the full model's.
+    Kl,
+    /// Whether the most probable token is the same.
+    Top1,
+}
+
 /// What thumbnails are ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of `Thumbnail`")]
@@ -44,6 +54,51 @@ pub enum Sort {
     Entropy,
     Sink,
     Distance,
+}
+
+/// How far down the drill of the flow view goes: node, edge into it, head of that edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drill {
+    /// Level of the node, 0 for the inputs.
+    pub level: usize,
+    /// Token of the node.
+    pub token: usize,
+    /// Token that the edge comes from.
+    pub from: Option<usize>,
+    /// Head of the edge.
+    pub head: Option<usize>,
+}
+
+impl Drill {
+    /// One stage back; `None` where there is none.
+    pub fn back(self) -> Option<Self> {
+        match (self.from, self.head) {
+            (_, Some(_)) => Some(Self { head: None, ..self }),
+            (Some(_), None) => Some(Self { from: None, ..self }),
+            (None, None) => None,
+        }
+    }
+}
+
+/// What the segmentation view shows of its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// The same text at the same place in every row; otherwise each row is set on its own.
+    pub aligned: bool,
+    /// The table of figures is open.
+    pub metrics: bool,
+    /// The model's own row is coloured by surprisal.
+    pub surprisal: bool,
+    /// Row that the others are compared with.
+    pub reference: String,
+    /// Rows left out.
+    pub hidden: Vec<String>,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self { aligned: true, metrics: false, surprisal: false, reference: "words".into(), hidden: Vec::new() }
+    }
 }
 
 /// The window inside the map, never empty.
@@ -73,12 +128,24 @@ pub struct Doc {
     pub window: [f32; 4],
     /// Order of the thumbnails.
     pub sort: Sort,
-    /// Which parts of the importance view are open: scores, reduction, attention.
-    pub parts: [bool; 3],
+    /// Which parts of the importance view are open: scores, reduction, retention, attention.
+    pub parts: [bool; 4],
     /// Layer and head of the attention map.
     pub head: (usize, usize),
-    /// The explained token; `None` is the last.
-    pub target: Option<usize>,
+    /// Selected tokens; their predictions are explained. Empty means the last token.
+    pub selection: Selection,
+    /// The reduction is shown as it enters this layer; `None` shows it after all cuts.
+    pub at_layer: Option<usize>,
+    /// Reductions in the retention curves, by id.
+    pub curves: Vec<String>,
+    /// What they measure.
+    pub measure: Measure,
+    /// How far down the flow view is drilled.
+    pub drill: Option<Drill>,
+    /// Width of a column of the flow lattice in points; 0 fits all into the view.
+    pub column: f32,
+    /// Rows of the segmentation view.
+    pub rows: Rows,
     /// Chosen method and parameters per kind.
     pub score: (String, Params),
     /// See `score`.
@@ -87,6 +154,8 @@ pub struct Doc {
     pub flow: (String, Params),
     /// See `score`.
     pub draft: (String, Params),
+    /// A second draft method, shown beside the first.
+    pub rival: Option<(String, Params)>,
     /// Edges below this are not drawn.
     pub threshold: f32,
     /// Round of the decode.
@@ -108,13 +177,20 @@ impl Default for Doc {
             scale: Scale::default(),
             window: WHOLE,
             sort: Sort::Layer,
-            parts: [true; 3],
+            parts: [true, true, false, true],
             head: (1, 0),
-            target: None,
+            selection: Selection::default(),
+            at_layer: None,
+            curves: vec!["random".into(), "uniform".into()],
+            measure: Measure::Kl,
+            drill: None,
+            column: 26.0,
+            rows: Rows::default(),
             score: method("gradient_input"),
             prune: method("uniform"),
             flow: method("information_flow_routes"),
             draft: method("speculative_sampling"),
+            rival: None,
             threshold: 0.08,
             round: 0,
             dark: false,
@@ -158,16 +234,35 @@ impl Doc {
         Call::new(id, params)
     }
 
+    /// The tokens whose predictions are explained; empty means the last.
+    pub fn targets(&self) -> Vec<usize> {
+        self.selection.tokens().to_vec()
+    }
+
+    /// What hangs on the tokens of the run before and cannot stay.
+    fn forget_tokens(&mut self) {
+        (self.selection, self.window, self.drill) = (Selection::default(), WHOLE, None);
+    }
+
     /// Carries out a command.
     pub fn apply(&mut self, command: Command) {
         match command {
             Command::Model(m) => {
-                (self.model, self.target, self.head, self.round) = (m, None, (0, 0), 0);
-                (self.tower, self.window) = (None, WHOLE);
+                self.forget_tokens();
+                (self.model, self.head, self.round, self.tower, self.at_layer) = (m, (0, 0), 0, None, None);
             }
-            Command::Prompt(p) => (self.prompt, self.target, self.round, self.window) = (p, None, 0, WHOLE),
-            Command::Image(i) => (self.image, self.target, self.window) = (i, None, WHOLE),
-            Command::Tower(t) => (self.tower, self.target, self.head, self.window) = (t, None, (0, 0), WHOLE),
+            Command::Prompt(p) => {
+                self.forget_tokens();
+                (self.prompt, self.round) = (p, 0);
+            }
+            Command::Image(i) => {
+                self.forget_tokens();
+                self.image = i;
+            }
+            Command::Tower(t) => {
+                self.forget_tokens();
+                (self.tower, self.head, self.at_layer) = (t, (0, 0), None);
+            }
             Command::DraftModel(m) => (self.draft_model, self.round) = (m, 0),
             Command::Tokenizers(list) => self.tokenizers = list,
             Command::Scale(s) => self.scale = s,
@@ -175,9 +270,23 @@ impl Doc {
             Command::Sort(s) => self.sort = s,
             Command::Parts(p) => self.parts = p,
             Command::Head(layer, head) => self.head = (layer, head),
-            Command::Target(t) => self.target = t,
-            Command::Method(kind, id) => *self.method_mut(kind) = (id, Params::new()),
+            Command::Select(s) => self.selection = s,
+            Command::AtLayer(l) => self.at_layer = l,
+            Command::Curves(c) => self.curves = c,
+            Command::Measure(m) => self.measure = m,
+            Command::Drill(d) => self.drill = d,
+            Command::Column(c) => self.column = c.clamp(0.0, 200.0),
+            Command::Rows(r) => self.rows = r,
+            Command::Method(kind, id) => {
+                *self.method_mut(kind) = (id, Params::new());
+                match kind {
+                    Kind::Prune => self.at_layer = None,
+                    Kind::Draft => self.round = 0,
+                    _ => {}
+                }
+            }
             Command::Param(kind, key, value) => self.method_mut(kind).1.insert(key, value),
+            Command::Rival(r) => self.rival = r,
             Command::Threshold(t) => self.threshold = t,
             Command::Round(r) => self.round = r,
             Command::Dark(d) => self.dark = d,
@@ -207,11 +316,25 @@ pub enum Command {
     /// Order the thumbnails so.
     Sort(Sort),
     /// Open these parts of the importance view.
-    Parts([bool; 3]),
+    Parts([bool; 4]),
     /// Show this layer's head.
     Head(usize, usize),
-    /// Explain the prediction at this token.
-    Target(Option<usize>),
+    /// Select these tokens and explain the predictions at them.
+    Select(Selection),
+    /// Show the reduction as it enters this layer.
+    AtLayer(Option<usize>),
+    /// Draw retention curves of these reductions.
+    Curves(Vec<String>),
+    /// Measure this in the retention curves.
+    Measure(Measure),
+    /// Drill into the flow graph, or leave it.
+    Drill(Option<Drill>),
+    /// Make the columns of the flow lattice this wide.
+    Column(f32),
+    /// Show the rows of the segmentation view so.
+    Rows(Rows),
+    /// Decode with a second method beside the first.
+    Rival(Option<(String, Params)>),
     /// Choose a method; its parameters go back to their defaults.
     Method(Kind, String),
     /// Set a parameter of the chosen method.
@@ -222,4 +345,61 @@ pub enum Command {
     Round(usize),
     /// Dark or light colours.
     Dark(bool),
+}
+
+impl Command {
+    /// What it changes, in words for the menu.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Command::Model(_) => "model",
+            Command::Prompt(_) => "prompt",
+            Command::Image(_) => "picture",
+            Command::Tower(_) => "stack of layers",
+            Command::DraftModel(_) => "draft model",
+            Command::Tokenizers(_) => "list of tokenizers",
+            Command::Scale(_) => "colour scale",
+            Command::Window(_) => "part of the map",
+            Command::Sort(_) => "order of heads",
+            Command::Parts(_) => "open parts",
+            Command::Head(..) => "head",
+            Command::Select(_) => "selection",
+            Command::AtLayer(_) => "layer of the reduction",
+            Command::Curves(_) | Command::Measure(_) => "retention curves",
+            Command::Drill(_) => "drill into the flow",
+            Command::Column(_) => "width of columns",
+            Command::Rows(_) => "rows of the segmentation",
+            Command::Method(..) => "method",
+            Command::Param(..) => "parameter",
+            Command::Rival(_) => "second draft method",
+            Command::Threshold(_) => "threshold",
+            Command::Round(_) => "round",
+            Command::Dark(_) => "colours",
+        }
+    }
+
+    /// The thing it sets, so that repeated changes of one thing are known.
+    pub fn thing(&self) -> String {
+        match self {
+            Command::Param(kind, key, _) => format!("{} {key}", kind.name()),
+            Command::Method(kind, _) => format!("{} method", kind.name()),
+            other => other.what().into(),
+        }
+    }
+
+    /// Whether controls send it many times in one gesture.
+    pub fn repeats(&self) -> bool {
+        matches!(
+            self,
+            Command::Threshold(_)
+                | Command::Round(_)
+                | Command::Param(..)
+                | Command::Window(_)
+                | Command::Scale(_)
+                | Command::AtLayer(_)
+                | Command::Column(_)
+                | Command::Head(..)
+                | Command::Select(_)
+                | Command::Rival(_)
+        )
+    }
 }

@@ -1,25 +1,24 @@
 //! Carries out requests with the library. The window's jobs and the command line both come here.
 
-use crate::request::{
-    Call, Drafted, Lens, ModelSource, OpenModel, Product, Pruned, Request, RowSource, RunKey, Scope, Thumbnail,
-};
-use std::collections::BTreeMap;
+mod decode;
+mod edge;
+mod reduction;
+
+pub use reduction::budget;
+
+use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope, Thumbnail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::draft::DraftInput;
 use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::model::{self, Model};
-use tokenscope_analysis::prune::{self, Fate, PruneInput};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
-use tokenscope_analysis::score::ScoreInput;
+use tokenscope_analysis::score::{ScoreInput, Scores};
 use tokenscope_analysis::segment::Segmentation;
-use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
-use tokenscope_analysis::{Ctx, Error, Result, draft, flow, passes, score, segment};
+use tokenscope_analysis::{Ctx, Error, Result, flow, passes, score, segment};
 
 /// A run may keep and need this much together, in bytes.
 const MEMORY_LIMIT: u64 = 8 << 30;
@@ -140,13 +139,24 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             Product::Map(Arc::new(passes::attention_map::of_trace(&t, tower(scope, &t), 0, *layer, *head, ctx)?))
         }
         Request::Thumbnails(scope) => Product::Thumbnails(Arc::new(thumbnails(scope, store, ctx)?)),
-        Request::Score(scope, target, call) => {
+        Request::Score(scope, targets, call) => {
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
             let model = open.as_ref().map(|o| o.model.as_ref());
-            let input = ScoreInput { trace: &t, tower: tower(scope, &t), target: *target, model };
-            Product::Score(Arc::new(score::find(&call.method)?.score(&input, &call.params(), ctx)?))
+            let input = ScoreInput { trace: &t, tower: tower(scope, &t), target: None, model };
+            Product::Score(Arc::new(scores(&input, targets, call, ctx)?))
         }
-        Request::Prune(scope, call) => Product::Prune(Arc::new(pruned(scope, call, store, ctx)?)),
+        Request::Prune(scope, call) => Product::Prune(Arc::new(reduction::pruned(scope, call, store, ctx)?)),
+        Request::Answer(scope, call) => Product::Answer(Arc::new(reduction::answer(scope, call.as_ref(), store, ctx)?)),
+        Request::Retention(scope, call) => Product::Retention(Arc::new(reduction::retention(scope, call, store, ctx)?)),
+        Request::Edge(scope, layer, from, to) => {
+            Product::Edge(Arc::new(edge::heads(scope, *layer, *from, *to, store, ctx)?))
+        }
+        Request::Effect(scope, layer, head, from, to) => {
+            Product::Effect(Arc::new(edge::effect(scope, *layer, *head, *from, *to, store, ctx)?))
+        }
+        Request::NodeLens(key, level, token) => {
+            Product::NodeLens(Arc::new(edge::node_lens(key, *level, *token, store, ctx)?))
+        }
         Request::Flow(scope, call) => {
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
             let model = open.as_ref().map(|o| o.model.as_ref());
@@ -155,7 +165,7 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         }
         Request::Lens(key) => Product::Lens(Arc::new(lens(key, store, ctx)?)),
         Request::Draft(key, draft_model, call) => {
-            Product::Draft(Arc::new(drafted(key, draft_model, call, store, ctx)?))
+            Product::Draft(Arc::new(decode::drafted(key, draft_model, call, store, ctx)?))
         }
     })
 }
@@ -186,24 +196,29 @@ fn segments(key: &RunKey, files: &[PathBuf], store: &dyn Store, ctx: &Ctx) -> Re
     Ok(rows)
 }
 
-fn drafted(key: &RunKey, draft_model: &ModelSource, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Drafted> {
-    let open = model_of(key, store, ctx)?;
-    let small = RunKey { model: draft_model.clone(), prompt: String::new(), image: None };
-    let small = model_of(&small, store, ctx)?;
-    let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
-    let prompt = tokenizer.encode(&key.prompt, None, true)?.ids;
-    let input =
-        DraftInput { target: open.model.as_ref(), draft: Some(small.model.as_ref()), prompt: &prompt, end: &[] };
-    let run = draft::find(&call.method)?.run(&input, &call.params(), ctx, &mut |_| ())?;
-    let mut text = BTreeMap::new();
-    let ids = run
-        .rounds
-        .iter()
-        .flat_map(|r| r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied()).chain([r.root]));
-    for id in ids {
-        text.entry(id).or_insert_with(|| tokenizer.token_text(id));
+/// The mean of the scores for several explained tokens, over those that say something about a token.
+fn scores(input: &ScoreInput, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<Scores> {
+    let (method, params) = (score::find(&call.method)?, call.params());
+    let (Some(&first), n) = (targets.first(), targets.len()) else { return method.score(input, &params, ctx) };
+    let mut out = method.score(&ScoreInput { target: Some(first), ..*input }, &params, ctx)?;
+    let mut counts: Vec<f32> = out.values.iter().map(|v| f32::from(u8::from(v.is_some()))).collect();
+    for (done, &target) in targets.iter().enumerate().skip(1) {
+        ctx.step(done, n)?;
+        let next = method.score(&ScoreInput { target: Some(target), ..*input }, &params, ctx)?;
+        for ((sum, count), v) in out.values.iter_mut().zip(&mut counts).zip(next.values) {
+            if let Some(v) = v {
+                *sum = Some(sum.unwrap_or(0.0) + v);
+                *count += 1.0;
+            }
+        }
+        let all = out.layers.iter_mut().flatten().zip(next.layers.iter().flatten());
+        all.for_each(|(sum, v)| *sum += v);
     }
-    Ok(Drafted { run, text })
+    for (v, count) in out.values.iter_mut().zip(counts) {
+        *v = v.map(|v| v / count);
+    }
+    out.layers.iter_mut().flatten().for_each(|v| *v /= n as f32);
+    Ok(out)
 }
 
 fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
@@ -276,35 +291,6 @@ fn thumbnail(layer: usize, head: usize, map: &Array) -> Thumbnail {
     }
     let mean = |v: f64| (v / n.max(1) as f64) as f32;
     Thumbnail { layer, head, side, cells, entropy: mean(entropy), sink: mean(sink), distance: mean(distance) }
-}
-
-fn pruned(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Pruned> {
-    let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
-    let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(open.model.as_ref()) };
-    let plan = prune::find(&call.method)?.plan(&input, &call.params(), ctx)?;
-    let start = Instant::now();
-    let judgement = prune::judge(open.model.as_ref(), &t, &plan, &|| start.elapsed(), ctx)?;
-    let name = |list: &[(u32, f32)]| -> Vec<(String, f32)> {
-        let text = |id| open.tokenizer.as_ref().map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
-        list.iter().map(|&(id, p)| (text(id), p)).collect()
-    };
-    let (full, reduced) = (name(&judgement.full_top), name(&judgement.reduced_top));
-    Ok(Pruned { fates: fates(&plan, &t)?, judgement, full, reduced })
-}
-
-/// What became of each token of the plan's tower. A plan between encoder and language model counts image features,
-/// which are the image tokens in their order.
-fn fates(plan: &prune::Plan, trace: &Trace) -> Result<Vec<Fate>> {
-    let own = plan.outcome()?.fates;
-    let tokens = &trace.tower(plan.tower)?.tokens;
-    if own.len() == tokens.len() {
-        return Ok(own);
-    }
-    let mut features = own.into_iter();
-    Ok(tokens
-        .iter()
-        .map(|t| if t.kind == TokenKind::Image { features.next().unwrap_or(Fate::Kept) } else { Fate::Kept })
-        .collect())
 }
 
 fn lens(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Lens> {

@@ -63,15 +63,17 @@ impl FlowGraph {
         &self.edges[..self.edges.partition_point(|e| e.weight >= threshold)]
     }
 
-    /// Edges above `threshold` on a path that ends in `target`, walked backwards.
-    pub fn routes(&self, target: Node, threshold: f32) -> Vec<Edge> {
+    /// Edges above `threshold` on a path that ends in one of `targets`, walked backwards.
+    pub fn routes(&self, targets: &[Node], threshold: f32) -> Vec<Edge> {
         let mut incoming: std::collections::HashMap<Node, Vec<Edge>> = std::collections::HashMap::new();
         for e in self.above(threshold) {
             incoming.entry(e.to).or_default().push(*e);
         }
         let mut out = Vec::new();
-        let mut seen = std::collections::HashSet::from([target]);
-        let mut stack = vec![target];
+        let mut seen: std::collections::HashSet<Node> = targets.iter().copied().collect();
+        let mut stack: Vec<Node> = seen.iter().copied().collect();
+        // The order of a hash set differs from run to run; what comes out must not.
+        stack.sort_unstable();
         while let Some(node) = stack.pop() {
             for e in incoming.get(&node).into_iter().flatten() {
                 out.push(*e);

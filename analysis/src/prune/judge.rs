@@ -37,6 +37,38 @@ pub struct Judgement {
 /// Number of candidates listed.
 const TOP: usize = 10;
 
+/// What the full model says, so that several reductions of one run need it once.
+pub struct Full {
+    answer: Answer,
+    time: Duration,
+}
+
+/// Runs `model` in full on the trace's tokens; `tower` is the one that will be reduced.
+pub fn full(model: &dyn Model, trace: &Trace, tower: Tower, clock: &dyn Fn() -> Duration, ctx: &Ctx) -> Result<Full> {
+    let (answer, time) = pass(model, trace, tower, &mut NoTap, clock, ctx)?;
+    Ok(Full { answer, time })
+}
+
+fn pass(
+    model: &dyn Model,
+    trace: &Trace,
+    tower: Tower,
+    tap: &mut dyn Tap,
+    clock: &dyn Fn() -> Duration,
+    ctx: &Ctx,
+) -> Result<(Answer, Duration)> {
+    let text = trace.towers.get(&Tower::Text);
+    let start = clock();
+    let mut input = Input {
+        ids: text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect()),
+        image: trace.image.clone(),
+        logits: Some(if model.info().vocab > 0 { LogitRows::Last } else { LogitRows::None }),
+        ..Input::default()
+    };
+    let out = model.forward(&mut input, tap, ctx)?;
+    Ok((answer(&out, tower)?, clock().saturating_sub(start)))
+}
+
 /// Runs `model` full and reduced on the trace's tokens. `clock` gives a monotonic time; the library has none.
 pub fn judge(
     model: &dyn Model,
@@ -45,26 +77,25 @@ pub fn judge(
     clock: &dyn Fn() -> Duration,
     ctx: &Ctx,
 ) -> Result<Judgement> {
+    judge_against(&full(model, trace, plan.tower, clock, ctx)?, model, trace, plan, clock, ctx)
+}
+
+/// As [`judge`], with the full run already there.
+pub fn judge_against(
+    full: &Full,
+    model: &dyn Model,
+    trace: &Trace,
+    plan: &Plan,
+    clock: &dyn Fn() -> Duration,
+    ctx: &Ctx,
+) -> Result<Judgement> {
     let tower = trace.tower(plan.tower)?;
     let info = model.info();
-    let text = trace.towers.get(&Tower::Text);
-    let ids: Vec<u32> = text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect());
-    let run = |tap: &mut dyn Tap| -> Result<(Answer, Duration)> {
-        let start = clock();
-        let mut input = Input {
-            ids: ids.clone(),
-            image: trace.image.clone(),
-            logits: Some(if info.vocab > 0 { LogitRows::Last } else { LogitRows::None }),
-            ..Input::default()
-        };
-        let out = model.forward(&mut input, tap, ctx)?;
-        Ok((answer(&out, plan.tower)?, clock().saturating_sub(start)))
-    };
-    let (full, full_time) = run(&mut NoTap)?;
-    let (reduced, reduced_time) = run(&mut Pruner::new(plan)?)?;
+    let (reduced, reduced_time) = pass(model, trace, plan.tower, &mut Pruner::new(plan)?, clock, ctx)?;
+    let full_time = full.time;
     let (mut kl, mut cosine) = (None, None);
     let (mut full_top, mut reduced_top) = (Vec::new(), Vec::new());
-    match (&full, &reduced) {
+    match (&full.answer, &reduced) {
         (Answer::Next(p), Answer::Next(q)) => {
             kl = Some(p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0));
             (full_top, reduced_top) = (top(p), top(q));

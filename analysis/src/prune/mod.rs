@@ -12,7 +12,7 @@ mod tome;
 mod uniform;
 
 pub use apply::Pruner;
-pub use judge::{Judgement, judge};
+pub use judge::{Full, Judgement, full, judge, judge_against};
 pub use plan::{Cut, Fate, Outcome, Plan, Stage};
 
 use crate::ctx::Ctx;

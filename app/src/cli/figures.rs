@@ -6,6 +6,7 @@ use super::common;
 use crate::export;
 use crate::jobs::Jobs;
 use crate::request::{ModelSource, Product, Request};
+use crate::selection::Selection;
 use crate::state::{Command, Curve, Doc};
 use crate::views;
 use crate::work::Store as _;
@@ -51,7 +52,9 @@ impl Input {
         let towers = [("text", Tower::Text), ("vision", Tower::Vision)];
         let tower = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t));
         doc.apply(Command::Tower(tower.map(|t| t.1)));
-        doc.apply(Command::Target(self.target));
+        if let Some(token) = self.target {
+            doc.apply(Command::Select(Selection::one(token)));
+        }
         for (kind, id) in methods {
             info(*kind, id)?;
             doc.apply(Command::Method(*kind, (*id).into()));
@@ -182,7 +185,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
     };
     match info.kind {
         Kind::Score => {
-            let (t, request) = (trace()?, Request::Score(doc.scope(), doc.target, call));
+            let (t, request) = (trace()?, Request::Score(doc.scope(), doc.targets(), call));
             let Product::Score(s) = get(request)? else { bail!("the score gave something else") };
             put("tokens", tokens(&t, doc));
             put("unit", json!(s.unit));

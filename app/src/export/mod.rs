@@ -11,13 +11,14 @@ pub use svg::escape;
 pub use table::{Table, to_csv, to_json};
 
 use crate::jobs::Jobs;
+use crate::selection::Hover;
 use crate::state::Doc;
 use crate::theme::Theme;
 use crate::views::{Cx, View};
 use anyhow::{Context as _, bail};
 use egui::epaint::ClippedShape;
 use egui::{Color32, ColorImage, TextureFilter, TextureId};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -76,9 +77,9 @@ pub fn save(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32, p
 }
 
 fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -> T {
-    let (commands, hover) = (RefCell::new(Vec::new()), Cell::new(None));
-    let failed = RefCell::new(None);
-    f(&Cx { doc, theme, jobs, commands: &commands, hovered: None, hover: &hover, failed: &failed, figure: true })
+    let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
+    let (failed, hovered) = (RefCell::new(None), Hover::default());
+    f(&Cx { doc, theme, jobs, commands: &commands, hovered: &hovered, hover: &hover, failed: &failed, figure: true })
 }
 
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
@@ -90,7 +91,8 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
     let mut used = size;
     let failed = RefCell::new(None);
     let mut figure = settle(ctx, room, scale, theme.background, &|| jobs.running().0, |ui| {
-        let (commands, hover) = (RefCell::new(Vec::new()), Cell::new(None));
+        let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
+        let hovered = Hover::default();
         failed.borrow_mut().take();
         let frame = egui::Frame::new().fill(theme.background).inner_margin(MARGIN);
         egui::CentralPanel::default().frame(frame).show(ui, |ui| {
@@ -99,7 +101,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
                 theme: &theme,
                 jobs,
                 commands: &commands,
-                hovered: None,
+                hovered: &hovered,
                 hover: &hover,
                 failed: &failed,
                 figure: true,

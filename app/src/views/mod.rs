@@ -4,22 +4,25 @@ mod drafts;
 mod flow;
 mod heat;
 mod importance;
+mod picker;
 mod picture;
 mod segmentation;
+mod strokes;
 mod widgets;
 
 pub use importance::PARTS;
-pub use widgets::{named, number};
+pub use widgets::{named, number, visible};
 
 use crate::export::Table;
 use crate::jobs::Jobs;
-use crate::request::{Call, Product, Request, Status};
+use crate::request::{Call, ModelSource, Product, Request, Status};
+use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::theme::Theme;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 use tokenscope_analysis::method::{Info, Kind, Need, Params};
-use tokenscope_analysis::token::TokenKind;
+use tokenscope_analysis::token::{Token, TokenKind};
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
 
 /// A view: what it is called, what to look at, how it draws, and the numbers behind it.
@@ -30,6 +33,8 @@ pub struct View {
     pub title: &'static str,
     /// What it shows and how to use it.
     pub help: &'static str,
+    /// One line for who sees it the first time.
+    pub hint: &'static str,
     /// Draws it into all of the `Ui`.
     pub ui: fn(&Cx, &mut egui::Ui),
     /// Whether a figure is as high as its content; otherwise the view fills what it is given.
@@ -59,6 +64,19 @@ pub fn methods(kind: Kind) -> Vec<&'static Info> {
     }
 }
 
+/// How a token stands out, the strongest reason first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Under the pointer in this or another view.
+    Hovered,
+    /// Selected.
+    Selected,
+    /// The same vocabulary id as the hovered one.
+    Twin,
+    /// None of these.
+    Plain,
+}
+
 /// Everything a view may look at.
 pub struct Cx<'a> {
     /// What is chosen.
@@ -69,10 +87,10 @@ pub struct Cx<'a> {
     pub jobs: &'a Jobs,
     /// What should change, carried out after the frame.
     pub commands: &'a RefCell<Vec<Command>>,
-    /// Token hovered in the last frame.
-    pub hovered: Option<usize>,
-    /// Token hovered in this frame.
-    pub hover: &'a Cell<Option<usize>>,
+    /// What the pointer was on in the last pass.
+    pub hovered: &'a Hover,
+    /// What it is on in this pass.
+    pub hover: &'a RefCell<Hover>,
     /// The first failure of this frame.
     pub failed: &'a RefCell<Option<String>>,
     /// Whether this becomes a figure: then there are captions instead of controls.
@@ -83,6 +101,67 @@ impl Cx<'_> {
     /// Sends a command.
     pub fn send(&self, command: Command) {
         self.commands.borrow_mut().push(command);
+    }
+
+    /// How token `i` of the shown stack of layers stands out.
+    pub fn standing(&self, i: usize, id: Option<u32>) -> Standing {
+        if self.hovered.has(i) {
+            Standing::Hovered
+        } else if self.doc.selection.contains(i) {
+            Standing::Selected
+        } else if id.is_some() && self.hovered.id == id {
+            Standing::Twin
+        } else {
+            Standing::Plain
+        }
+    }
+
+    /// Tells every view that the pointer is on token `i`.
+    pub fn hover_token(&self, i: usize, token: Option<&Token>) {
+        *self.hover.borrow_mut() = Hover {
+            tokens: Some((i, i)),
+            bytes: token.and_then(Token::bytes).map(|b| (b.start, b.end)),
+            id: token.and_then(|t| t.id),
+            decoded: None,
+        };
+    }
+
+    /// Selects `first..=last` as the held keys ask for.
+    pub fn pick(&self, ui: &egui::Ui, first: usize, last: usize) {
+        let pick = Pick::of(ui.input(|i| i.modifiers));
+        self.send(Command::Select(self.doc.selection.picked(first, last, pick)));
+    }
+
+    /// The tokens to explain: the hovered one, else the selected ones, else the last of `n`.
+    pub fn explained(&self, n: usize) -> Vec<usize> {
+        let hovered = self.hovered.token().filter(|t| *t < n).map(|t| vec![t]);
+        let selected = || self.doc.targets().into_iter().filter(|t| *t < n).collect::<Vec<_>>();
+        let mut out = hovered.unwrap_or_else(selected);
+        if out.is_empty() {
+            out.extend(n.checked_sub(1));
+        }
+        out
+    }
+
+    /// Whether the shown stack of layers is that of the text.
+    pub fn shows_text(&self) -> bool {
+        self.ready_trace().and_then(|t| self.tower(&t).map(|t| t.0)).is_none_or(|name| name == Tower::Text)
+    }
+
+    /// Whether the run was recorded elsewhere, so that there are no weights.
+    pub fn recorded(&self) -> bool {
+        matches!(self.doc.model, ModelSource::Recorded(_))
+    }
+
+    /// Why the model did not open, if it did not.
+    pub fn model_failure(&self) -> Option<Arc<str>> {
+        if self.recorded() {
+            return None;
+        }
+        match self.jobs.need("model", &Request::Model(self.doc.model.clone())) {
+            Status::Failed(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// The product of `request`, or the one from before while it is under way or after it failed. Draws the
@@ -101,12 +180,17 @@ impl Cx<'_> {
             }
             Status::Failed(why) => {
                 self.failed.borrow_mut().get_or_insert_with(|| why.to_string());
-                ui.horizontal_wrapped(|ui| {
-                    ui.colored_label(self.theme.bad, why.as_ref());
-                    if ui.small_button("Retry").clicked() {
-                        self.jobs.retry();
-                    }
-                });
+                // What keeps the model from opening stands once, beside the model's name.
+                if !self.figure && self.model_failure().is_some_and(|m| why.contains(m.as_ref())) {
+                    ui.weak("The model did not open; this is the picture from before.");
+                } else {
+                    ui.horizontal_wrapped(|ui| {
+                        ui.colored_label(self.theme.bad, why.as_ref());
+                        if ui.small_button("Retry").clicked() {
+                            self.jobs.retry();
+                        }
+                    });
+                }
                 // What was on screen stays, below the message.
                 self.jobs.previous(place)
             }

@@ -1,6 +1,6 @@
 //! A picture with a colour, a veil or an outline on each token's own rectangle of the original pixels.
 
-use super::Cx;
+use super::{Cx, widgets};
 use egui::{Color32, ColorImage, Rect, Sense, Stroke, StrokeKind, TextureOptions, Ui, pos2, vec2};
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::token::Source;
@@ -21,7 +21,7 @@ pub struct Mark {
 const MAX_SIDE: usize = 2048;
 
 /// Draws `picture` at most `height` points high with a mark on every image token, for a tiled run the tiles at the
-/// left and the whole at the right. Returns the clicked token.
+/// left and the whole at the right. A click selects the token.
 pub fn paint(
     cx: &Cx,
     ui: &mut Ui,
@@ -30,9 +30,8 @@ pub fn paint(
     height: f32,
     mark: &dyn Fn(usize) -> Mark,
     say: &dyn Fn(usize) -> String,
-) -> Option<usize> {
+) {
     let texture = texture(ui, picture);
-    let mut clicked = None;
     let n = tower.grids.len();
     // Several grids are tiles, and the last one is the whole picture at a glance.
     let glance = if n > 1 { n - 1 } else { n };
@@ -44,7 +43,8 @@ pub fn paint(
                 tower.grids[part].iter().flat_map(|g| g.first..g.first + g.rows * g.cols).collect();
             let f = (share / picture.width as f32).min(height / picture.height as f32);
             let size = vec2(picture.width as f32, picture.height as f32) * f;
-            let (rect, response) = ui.allocate_exact_size(size.max(vec2(4.0, 4.0)), Sense::click());
+            let sense = Sense::click() - Sense::FOCUSABLE;
+            let (rect, response) = ui.allocate_exact_size(size.max(vec2(4.0, 4.0)), sense);
             let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
             let painter = ui.painter_at(rect);
             painter.image(texture.id(), rect, whole, Color32::WHITE);
@@ -65,26 +65,33 @@ pub fn paint(
                     painter.rect_stroke(r, 0.0, Stroke::new(1.5, color), StrokeKind::Inside);
                 }
             }
-            for i in [cx.hovered, cx.doc.target].into_iter().flatten().filter(|i| tokens.contains(i)) {
-                if let Some(r) = place(i) {
-                    painter.rect_stroke(r, 0.0, Stroke::new(2.5, cx.theme.accent), StrokeKind::Middle);
+            for &i in &tokens {
+                let stroke = widgets::outline(cx, cx.standing(i, None));
+                if let (Some(r), Some(stroke)) = (place(i), stroke) {
+                    // Light below dark shows on every picture.
+                    let halo = Stroke::new(stroke.width + 2.0, cx.theme.background);
+                    painter.rect_stroke(r, 0.0, halo, StrokeKind::Middle);
+                    painter.rect_stroke(r, 0.0, stroke, StrokeKind::Middle);
                 }
             }
-            if let Some(at) = response.hover_pos()
-                && let Some(i) = tokens.iter().copied().find(|&i| place(i).is_some_and(|r| r.contains(at)))
-            {
-                cx.hover.set(Some(i));
+            let under = response
+                .hover_pos()
+                .and_then(|at| tokens.iter().copied().find(|&i| place(i).is_some_and(|r| r.contains(at))));
+            let marked = under.or(cx.hovered.token()).filter(|i| tokens.contains(i));
+            let label = match marked {
+                Some(i) => format!("picture of {} tokens, at {}", tokens.len(), say(i)),
+                None => format!("picture of {} tokens", tokens.len()),
+            };
+            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+            if let Some(i) = under {
+                cx.hover_token(i, tower.tokens.get(i));
                 if response.clicked() {
-                    clicked = Some(i);
+                    cx.pick(ui, i, i);
                 }
                 response.on_hover_text_at_pointer(say(i));
-            } else {
-                let label = format!("picture of {} tokens", tokens.len());
-                response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
             }
         }
     });
-    clicked
 }
 
 fn texture(ui: &Ui, picture: &Picture) -> egui::TextureHandle {

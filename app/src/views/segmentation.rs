@@ -1,6 +1,7 @@
 //! How tokenizers cut the prompt, one row each, with what each cut costs.
 
-use super::{Cx, View, widgets};
+use super::widgets::{self, Link};
+use super::{Cx, View};
 use crate::export::Table;
 use crate::request::{Product, Request, RowSource};
 use crate::state::Command;
@@ -13,6 +14,7 @@ pub(super) const VIEW: View = View {
     title: "Segmentation",
     help: "One row per tokenizer. Neighbouring chips differ in colour; a dot is a space, an arrow a tab. Hover a chip for its id and bytes; \
            click a chip of a byte-pair tokenizer for the merges that built it. Compare more tokenizers with Add tokenizer.",
+    hint: "Hover a chip for its id and bytes; click one for the merges that built it.",
     ui,
     own_height: true,
     table,
@@ -49,12 +51,20 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     cx.long(ui, |ui| {
         let own = rows.first().is_some_and(|r| r.name == "this model");
         for (i, row) in rows.iter().enumerate() {
-            row_ui(cx, ui, row, source(cx, row, i, own), text, &at_byte);
+            row_ui(cx, ui, row, source(cx, row, i, own), text, &at_byte, tokens);
         }
     });
 }
 
-fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, source: RowSource, text: &str, at_byte: &[Option<usize>]) {
+fn row_ui(
+    cx: &Cx,
+    ui: &mut egui::Ui,
+    row: &Segmentation,
+    source: RowSource,
+    text: &str,
+    at_byte: &[Option<usize>],
+    tokens: &[tokenscope_analysis::token::Token],
+) {
     let (n, words) = (row.pieces.len(), text.split_whitespace().count().max(1));
     ui.horizontal(|ui| {
         ui.strong(&row.name);
@@ -72,7 +82,8 @@ fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, source: RowSource, tex
             // Text where the piece is text; a part of a character shows the vocabulary's spelling.
             let shown = text.get(p.start..p.end).unwrap_or(&p.token);
             let token = at_byte.get(p.start).copied().flatten();
-            let r = widgets::chip(cx, ui, shown, cx.theme.chips[i % 8], false, token);
+            let link = token.and_then(|i| Some(Link::Token(i, tokens.get(i)?))).unwrap_or(Link::None);
+            let r = widgets::chip(cx, ui, shown, cx.theme.chips[i % 8], false, link);
             if r.clicked() {
                 ui.data_mut(|d| match open == Some(i) {
                     true => drop(d.remove_temp::<usize>(id)),
@@ -124,8 +135,8 @@ fn merges_ui(cx: &Cx, ui: &mut egui::Ui, source: RowSource, piece: &Piece) {
         ui.spacing_mut().item_spacing = egui::vec2(2.0, 2.0);
         for (i, s) in steps.iter().enumerate() {
             ui.small(format!("{}.", i + 1));
-            widgets::chip(cx, ui, &s.left, cx.theme.chips[0], false, None);
-            widgets::chip(cx, ui, &s.right, cx.theme.chips[1], false, None);
+            widgets::chip(cx, ui, &s.left, cx.theme.chips[0], false, Link::None);
+            widgets::chip(cx, ui, &s.right, cx.theme.chips[1], false, Link::None);
             ui.small(format!("rule {}", s.rank));
             ui.add_space(6.0);
         }

@@ -1,0 +1,94 @@
+//! The panel of numbers about the hovered or selected tokens.
+
+use crate::panels::bytes;
+use crate::request::{Product, Request, Status};
+use crate::views::{Cx, number, visible};
+use egui::Ui;
+use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::token::{Source, Token};
+use tokenscope_analysis::trace::{Tower, TowerTrace};
+
+/// The hovered token, else the selected ones, else the last.
+pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
+    let Status::Ready(Product::Trace(trace)) = cx.jobs.need("inspector", &Request::Trace(cx.doc.run())) else {
+        ui.heading("Token");
+        ui.weak("No run yet.");
+        return;
+    };
+    let Some((name, tower)) = cx.tower(&trace) else { return };
+    let n = tower.tokens.len();
+    let shown = cx.explained(n);
+    let lines = match shown[..] {
+        [] => Vec::new(),
+        [i] => {
+            ui.heading("Token");
+            one(cx, i, &tower.tokens[i], name)
+        }
+        _ => {
+            ui.heading(format!("{} tokens", shown.len()));
+            several(cx, &shown, tower)
+        }
+    };
+    egui::Grid::new("token").num_columns(2).spacing([12.0, 2.0]).show(ui, |ui| {
+        for (name, value) in &lines {
+            ui.weak(*name);
+            ui.add(egui::Label::new(egui::RichText::new(value).monospace()).truncate());
+            ui.end_row();
+        }
+    });
+    if !lines.is_empty() && ui.small_button("Copy").on_hover_text("These numbers as text").clicked() {
+        let text: Vec<String> = lines.iter().map(|(k, v)| format!("{k}\t{v}")).collect();
+        ui.ctx().copy_text(text.join("\n"));
+    }
+    ui.small(format!("{n} tokens · trace of {}", bytes(trace.size_bytes() as u64)));
+    for note in &trace.notes {
+        ui.small(note);
+    }
+}
+
+type Lines = Vec<(&'static str, String)>;
+
+fn one(cx: &Cx, i: usize, token: &Token, name: Tower) -> Lines {
+    let mut lines = vec![("index", i.to_string()), ("text", format!("{:?}", token.text))];
+    lines.extend(token.id.map(|id| ("id", id.to_string())));
+    lines.push(("kind", format!("{:?}", token.kind).to_lowercase()));
+    lines.push(match token.source {
+        Source::Bytes { start, end } => ("bytes", format!("{start}..{end}")),
+        Source::Rect { x, y, w, h } => ("pixels", format!("{x:.0}, {y:.0} · {w:.0} × {h:.0}")),
+        Source::None => ("source", "added, not in the input".into()),
+    });
+    if let Some((values, unit)) = scores(cx)
+        && let Some(v) = values.get(i).copied().flatten()
+    {
+        lines.push(("score", format!("{} {unit}", number(v))));
+    }
+    if let (Tower::Text, Some(Product::Lens(l))) = (name, cx.ready(&Request::Lens(cx.doc.run())))
+        && let Some((text, p)) = l.top.last().and_then(|row| row.get(i))
+    {
+        lines.push(("predicts", format!("{} {:.1}%", visible(text), p * 100.0)));
+    }
+    lines
+}
+
+fn several(cx: &Cx, shown: &[usize], tower: &TowerTrace) -> Lines {
+    let text: String = shown.iter().map(|&i| tower.tokens[i].text.as_str()).collect();
+    let ids: Vec<String> = shown.iter().filter_map(|&i| tower.tokens[i].id).map(|id| id.to_string()).collect();
+    let mut lines = vec![("from", shown[0].to_string()), ("to", shown[shown.len() - 1].to_string())];
+    lines.push(("text", visible(&text)));
+    lines.push(("ids", ids.join(" ")));
+    if let Some((values, unit)) = scores(cx) {
+        let own: Vec<f32> = shown.iter().filter_map(|&i| values.get(i).copied().flatten()).collect();
+        let sum: f32 = own.iter().sum();
+        lines.push(("score, sum", format!("{} {unit}", number(sum))));
+        lines.push(("score, mean", number(sum / own.len().max(1) as f32)));
+    }
+    lines
+}
+
+/// The scores on screen and their unit.
+fn scores(cx: &Cx) -> Option<(Vec<Option<f32>>, &'static str)> {
+    match cx.ready(&Request::Score(cx.doc.scope(), cx.doc.targets(), cx.call(Kind::Score))) {
+        Some(Product::Score(s)) => Some((s.values.clone(), s.unit)),
+        _ => None,
+    }
+}

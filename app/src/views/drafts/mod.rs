@@ -1,0 +1,288 @@
+//! Speculative decoding, round by round: what was guessed and what the target made of it.
+
+mod sums;
+mod tree;
+
+use super::widgets::{self, Link};
+use super::{Cx, View, methods, picker};
+use crate::export::Table;
+use crate::request::{Call, Drafted, ModelSource, Product, Request, SAMPLE_NAMES};
+use crate::state::Command;
+use egui::{Ui, vec2};
+use serde_json::json;
+use tokenscope_analysis::method::{Info, Kind, Need, Param, Params};
+use tokenscope_analysis::trace::Tower;
+
+pub(super) const VIEW: View = View {
+    id: "drafts",
+    title: "Drafts",
+    help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass. Filled circles were accepted, \
+           crosses rejected, hollow ones never looked at; the square is the token the target adds itself. Step through the rounds with the \
+           slider, its buttons or Alt+PageDown. Hover a node for its probabilities. Compare puts a second method beside the first; hover the \
+           figures below for what they mean.",
+    hint: "Step through the rounds; hover a node for its probabilities; Compare shows a second method.",
+    ui,
+    own_height: true,
+    table,
+};
+
+fn request(cx: &Cx, call: Call) -> Request {
+    Request::Draft(cx.doc.run(), cx.doc.draft_model.clone(), call)
+}
+
+fn ui(cx: &Cx, ui: &mut Ui) {
+    if cx.recorded() {
+        ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
+        return;
+    }
+    let rival = cx.doc.rival.as_ref().map(|(id, params)| Call::new(id, params));
+    let own = cx.call(Kind::Draft);
+    picker::method_ui(cx, ui, Kind::Draft);
+    let drafter = [Some(&own), rival.as_ref()].into_iter().flatten().any(|c| needs_drafter(c));
+    ui.horizontal_wrapped(|ui| {
+        if drafter {
+            draft_model_ui(cx, ui);
+        }
+        compare_ui(cx, ui, &own);
+    });
+    if let Some(rival) = &rival {
+        rival_ui(cx, ui, rival);
+    }
+    if cx.doc.image.is_some() {
+        ui.small("The decode reads the text only, without the picture.");
+    }
+    let first = match cx.need(ui, "draft", request(cx, own.clone())) {
+        Some(Product::Draft(d)) => Some(d),
+        _ => None,
+    };
+    let second = match rival.as_ref().map(|r| cx.need(ui, "rival", request(cx, r.clone()))) {
+        Some(Some(Product::Draft(d))) => Some(d),
+        _ => None,
+    };
+    let n = [&first, &second].into_iter().flatten().map(|d| d.run.rounds.len()).max().unwrap_or(0);
+    if n == 0 {
+        if first.is_some() {
+            ui.weak("Nothing was decoded.");
+        }
+        return;
+    }
+    let shown = cx.doc.round.min(n - 1);
+    rounds_ui(cx, ui, shown, n);
+    cx.long(ui, |ui| {
+        let runs: Vec<(&Call, &Drafted)> = [(Some(&own), &first), (rival.as_ref(), &second)]
+            .into_iter()
+            .filter_map(|(c, d)| Some((c?, d.as_deref()?)))
+            .collect();
+        if let [(a, first), (b, second)] = runs[..] {
+            budget_ui(cx, ui, (a, first), (b, second));
+        }
+        // Side by side where there is room, else one below the other.
+        if runs.len() > 1 && ui.available_width() > 640.0 {
+            ui.columns(2, |columns| {
+                for (i, (column, (call, d))) in columns.iter_mut().zip(&runs).enumerate() {
+                    column.push_id(i, |ui| run_ui(cx, ui, call, d, shown, true));
+                }
+            });
+        } else {
+            for (i, (call, d)) in runs.iter().enumerate() {
+                if i > 0 {
+                    ui.separator();
+                }
+                ui.push_id(i, |ui| run_ui(cx, ui, call, d, shown, runs.len() > 1));
+            }
+        }
+    });
+}
+
+/// One decode: text, tree of the round, figures.
+fn run_ui(cx: &Cx, ui: &mut Ui, call: &Call, d: &Drafted, shown: usize, titled: bool) {
+    if titled {
+        ui.strong(info(&call.method).map_or("", |i| i.title));
+    }
+    let shown = shown.min(d.run.rounds.len().saturating_sub(1));
+    text_ui(cx, ui, d, shown);
+    if let Some(round) = d.run.rounds.get(shown) {
+        let before = d.run.rounds[..shown].iter().map(|r| r.emitted.len()).sum();
+        tree::ui(cx, ui, d, round, before);
+    }
+    sums::ui(cx, ui, d);
+}
+
+fn info(id: &str) -> Option<&'static Info> {
+    methods(Kind::Draft).into_iter().find(|i| i.id == id)
+}
+
+fn needs_drafter(call: &Call) -> bool {
+    info(&call.method).is_some_and(|i| i.needs.contains(&Need::DraftModel))
+}
+
+fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
+    if cx.figure {
+        ui.label(format!("round {} of {n}", shown + 1));
+        return;
+    }
+    ui.horizontal(|ui| {
+        let back = ui.add_enabled(shown > 0, egui::Button::new("◀")).on_hover_text("Round before, Alt+PageUp");
+        widgets::named(&back, "round before");
+        if back.clicked() {
+            cx.send(Command::Round(shown - 1));
+        }
+        let mut round = shown + 1;
+        if ui.add(egui::Slider::new(&mut round, 1..=n).text(format!("round of {n}"))).changed() {
+            cx.send(Command::Round(round - 1));
+        }
+        let next = ui.add_enabled(shown + 1 < n, egui::Button::new("▶")).on_hover_text("Next round, Alt+PageDown");
+        widgets::named(&next, "next round");
+        if next.clicked() {
+            cx.send(Command::Round(shown + 1));
+        }
+    });
+}
+
+fn compare_ui(cx: &Cx, ui: &mut Ui, own: &Call) {
+    if cx.figure {
+        return;
+    }
+    let mut on = cx.doc.rival.is_some();
+    if ui.checkbox(&mut on, "compare").on_hover_text("A second method on the same prompt, beside the first").changed() {
+        let other = methods(Kind::Draft).into_iter().find(|i| i.id != own.method && cx.lacks(i).is_none());
+        let rival = other.filter(|_| on).map(|i| with_budget(i, Params::new(), own));
+        cx.send(Command::Rival(rival));
+    }
+}
+
+fn rival_ui(cx: &Cx, ui: &mut Ui, rival: &Call) {
+    picker::picker_ui(cx, ui, Kind::Draft, rival, "second draft", &mut |change| {
+        let next = match change {
+            picker::Change::Method(id) => (id.to_string(), Params::new()),
+            picker::Change::Param(key, v) => (rival.method.clone(), rival.params().set(key, v)),
+        };
+        cx.send(Command::Rival(Some(next)));
+    });
+}
+
+/// The parameter that says how many nodes a round drafts.
+fn budget(info: &Info) -> Option<&'static Param> {
+    info.params.iter().find(|p| ["gamma", "tree_size"].contains(&p.key()))
+}
+
+/// A call of `info` that drafts as many nodes and tokens as `like` does, as far as its ranges go.
+fn with_budget(info: &'static Info, params: Params, like: &Call) -> (String, Params) {
+    let model = like.params();
+    let nodes = self::info(&like.method).and_then(budget).map(|p| model.count(p));
+    let mut out = params;
+    if let (Some(Param::Count { key, min, max, .. }), Some(n)) = (budget(info), nodes) {
+        out = out.set(key, n.clamp(*min, *max));
+    }
+    let tokens = self::info(&like.method).and_then(|i| i.params.iter().find(|p| p.key() == "new_tokens"));
+    if let (Some(p), true) = (tokens, info.params.iter().any(|p| p.key() == "new_tokens")) {
+        out = out.set("new_tokens", model.count(p));
+    }
+    (info.id.to_string(), out)
+}
+
+/// Says whether both draft as many nodes a round, and makes it so where that can be.
+fn budget_ui(cx: &Cx, ui: &mut Ui, (a, first): (&Call, &Drafted), (b, second): (&Call, &Drafted)) {
+    let per_round = |d: &Drafted| {
+        d.run.rounds.iter().map(|r| r.nodes.len()).sum::<usize>() as f64 / d.run.rounds.len().max(1) as f64
+    };
+    let (x, y) = (per_round(first), per_round(second));
+    ui.horizontal_wrapped(|ui| {
+        ui.small(format!("{x:.1} against {y:.1} nodes a round"));
+        let (Some(i), Some(j)) = (info(&a.method), info(&b.method)) else { return };
+        match (budget(i), budget(j)) {
+            (Some(p), Some(q)) if a.params().count(p) != b.params().count(q) && !cx.figure => {
+                if ui
+                    .small_button("same budget")
+                    .on_hover_text("As many nodes a round as the first, as far as the method goes")
+                    .clicked()
+                {
+                    cx.send(Command::Rival(Some(with_budget(j, b.params(), a))));
+                }
+            }
+            (Some(_), Some(_)) => drop(ui.small("· the same budget")),
+            _ => drop(ui.small("· the tree of one of them is fixed; change its depth to come near")),
+        }
+    });
+}
+
+fn draft_model_ui(cx: &Cx, ui: &mut Ui) {
+    if cx.figure {
+        ui.label(format!("draft model {}", cx.doc.draft_model.title()));
+        return;
+    }
+    ui.label("draft model");
+    let slot = ui.scope_id().with("path");
+    let mut path: String = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
+    let combo =
+        egui::ComboBox::from_id_salt("draft model").selected_text(cx.doc.draft_model.title()).show_ui(ui, |ui| {
+            for name in SAMPLE_NAMES {
+                let source = ModelSource::Sample(name);
+                if ui.selectable_label(cx.doc.draft_model == source, name).clicked() {
+                    cx.send(Command::DraftModel(source));
+                }
+            }
+        });
+    widgets::named(&combo.response, "draft model");
+    let hint = "folder or GGUF with the same vocabulary";
+    let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(150.0));
+    widgets::named(&edit, "path of a draft model");
+    if edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter)) && !path.trim().is_empty() {
+        cx.send(Command::DraftModel(ModelSource::Path(path.trim().into())));
+        path.clear();
+    }
+    ui.data_mut(|d| d.insert_temp(slot, path));
+}
+
+/// The prompt's end and what was decoded so far, this round's tokens marked.
+fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
+    let trace = cx.trace(ui);
+    let tokens = trace.as_ref().and_then(|t| t.towers.get(&Tower::Text)).map_or(&[][..], |t| &t.tokens);
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
+        let first = tokens.len().saturating_sub(24);
+        if first > 0 {
+            ui.weak("…").on_hover_text(format!("{first} tokens before"));
+        }
+        for (i, t) in tokens.iter().enumerate().skip(first) {
+            let link = if cx.shows_text() { Link::Token(i, t) } else { Link::None };
+            widgets::chip(cx, ui, &t.text, cx.theme.background, false, link);
+        }
+        let mut at = 0;
+        for (r, round) in d.run.rounds[..=shown].iter().enumerate() {
+            for &id in &round.emitted {
+                let fill = if r == shown { cx.theme.good } else { cx.theme.chips[r % 8] };
+                let text = d.text.get(&id).map_or("", String::as_str);
+                let r = widgets::chip(cx, ui, text, fill, false, Link::Decoded(at, id));
+                r.on_hover_text(format!("new token {at}, id {id}"));
+                at += 1;
+            }
+        }
+    });
+}
+
+fn table(cx: &Cx) -> Option<Table> {
+    let Some(Product::Draft(d)) = cx.ready(&request(cx, cx.call(Kind::Draft))) else { return None };
+    let columns =
+        ["round", "node", "parent", "depth", "id", "text", "p_draft", "p_target", "p_accept", "state", "emitted"];
+    let mut table = Table::new(&columns);
+    for (r, round) in d.run.rounds.iter().enumerate() {
+        let emitted: String = round.emitted.iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
+        for (i, n) in round.nodes.iter().enumerate() {
+            table.rows.push(vec![
+                json!(r),
+                json!(i),
+                json!(n.parent),
+                json!(n.depth),
+                json!(n.token),
+                json!(d.text.get(&n.token)),
+                json!(n.p_draft),
+                json!(n.p_target),
+                json!(n.p_accept),
+                json!(n.state),
+                json!(emitted),
+            ]);
+        }
+    }
+    Some(table)
+}

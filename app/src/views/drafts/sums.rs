@@ -1,0 +1,165 @@
+//! What a decode amounts to: tokens per pass, acceptance by depth, speed-up, and whether the text is the target's own.
+
+use super::super::Cx;
+use crate::request::Drafted;
+use egui::{Align2, FontId, Sense, Ui, pos2, vec2};
+use tokenscope_analysis::draft::{DraftRun, NodeState, Round};
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
+    let nodes = || d.run.rounds.iter().flat_map(|r| &r.nodes);
+    let accepted = nodes().filter(|n| n.state == NodeState::Accepted).count();
+    let line = |ui: &mut Ui, words: String, tip: &str| drop(ui.label(words).on_hover_text(tip));
+    line(
+        ui,
+        format!(
+            "{:.2} tokens per target pass · {accepted} of {} drafted tokens accepted · {} rounds",
+            d.run.tokens_per_round(),
+            nodes().count(),
+            d.run.rounds.len()
+        ),
+        "Tokens per target pass: all new tokens, the target's own ones included, divided by the rounds. A round is one \
+         verifying pass of the target.",
+    );
+    let speed = Speed::of(d);
+    if let Some(expected) = speed.expected {
+        line(
+            ui,
+            format!("speed-up expected {expected:.2}×, measured {:.2}×", speed.measured),
+            &format!(
+                "Expected: tokens per target pass ÷ (1 + c · draft passes per round), as if a verifying pass cost as much as \
+                 a plain one. c = {:.2} is the time of a draft pass over that of a target pass, each decoding one by one here; \
+                 {:.1} draft passes per round.\nMeasured: plain greedy decode of as many tokens, {:.1} ms, ÷ this decode, \
+                 {:.1} ms, on this machine; the prompt's pass is part of both.",
+                speed.cost,
+                speed.passes,
+                d.secs.1 * 1e3,
+                d.secs.0 * 1e3
+            ),
+        );
+    }
+    depths_ui(cx, ui, &d.run);
+    match &d.run.lossless {
+        Some((ok, words)) => {
+            let (mark, color) =
+                if *ok { ("✔ lossless:", cx.theme.good) } else { ("✖ not lossless:", cx.theme.bad) };
+            ui.colored_label(color, format!("{mark} {words}")).on_hover_text(
+                "At temperature 0 the decode must give what the target alone would; both texts are compared id by id.",
+            );
+        }
+        None => {
+            ui.small("sampled: lossless in distribution, which one run cannot show");
+        }
+    }
+}
+
+struct Speed {
+    /// Draft pass over target pass.
+    cost: f64,
+    /// Draft passes per round.
+    passes: f64,
+    /// `None` where no times were taken.
+    expected: Option<f64>,
+    measured: f64,
+}
+
+impl Speed {
+    fn of(d: &Drafted) -> Self {
+        let (target, draft) = (d.run.target_secs, d.run.draft_secs);
+        let rounds = d.run.rounds.len().max(1) as f64;
+        let passes = d.run.rounds.iter().map(|r| r.draft_passes).sum::<usize>() as f64 / rounds;
+        let cost = if target > 0.0 { draft / target } else { 0.0 };
+        Self {
+            cost,
+            passes,
+            expected: (target > 0.0).then(|| d.run.tokens_per_round() / (1.0 + cost * passes)),
+            measured: d.secs.1 / d.secs.0.max(1e-9),
+        }
+    }
+}
+
+/// Share of rounds in which a token of this depth was accepted, over those that drafted so deep.
+fn share(run: &DraftRun, depth: usize) -> (usize, usize) {
+    let deep = run.rounds.iter().filter(|r| r.nodes.iter().any(|n| n.depth == depth)).count();
+    let hit = |r: &&Round| r.nodes.iter().any(|n| n.depth == depth && n.state == NodeState::Accepted);
+    (run.rounds.iter().filter(hit).count(), deep)
+}
+
+/// Bars of the accepted share by depth.
+fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
+    let deepest = run.rounds.iter().flat_map(|r| &r.nodes).map(|n| n.depth).max().unwrap_or(0).min(16);
+    if deepest == 0 {
+        return;
+    }
+    ui.small("accepted by depth")
+        .on_hover_text("Share of the rounds with a draft of this depth in which one was accepted");
+    let step = 34.0f32.min(ui.available_width() / deepest as f32);
+    let (rect, response) = ui.allocate_exact_size(vec2(step * deepest as f32, 62.0), Sense::hover());
+    let (low, high) = (rect.bottom() - 13.0, rect.top() + 13.0);
+    let painter = ui.painter_at(rect);
+    let font = FontId::proportional(11.0);
+    let mut words = Vec::new();
+    for depth in 1..=deepest {
+        let (hit, deep) = share(run, depth);
+        let share = hit as f32 / deep.max(1) as f32;
+        let x = rect.left() + (depth - 1) as f32 * step;
+        let bar = egui::Rect::from_min_max(pos2(x + 3.0, low - share * (low - high)), pos2(x + step - 3.0, low));
+        painter.rect_filled(bar, 1.0, cx.theme.good);
+        let middle = x + step / 2.0;
+        if step >= 26.0 {
+            let number = format!("{:.0}%", share * 100.0);
+            painter.text(pos2(middle, bar.top() - 1.0), Align2::CENTER_BOTTOM, number, font.clone(), cx.theme.text);
+        }
+        painter.text(
+            pos2(middle, rect.bottom()),
+            Align2::CENTER_BOTTOM,
+            depth.to_string(),
+            font.clone(),
+            cx.theme.weak,
+        );
+        words.push(format!("depth {depth}: {hit} of {deep} rounds"));
+    }
+    painter.hline(rect.x_range(), low, egui::Stroke::new(1.0, cx.theme.line));
+    let label = format!("accepted by depth, {}", words.join(", "));
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+    if let Some(p) = response.hover_pos() {
+        let i = (((p.x - rect.left()) / step) as usize).min(deepest - 1);
+        response.on_hover_text_at_pointer(&words[i]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tokenscope_analysis::draft::DraftNode;
+
+    #[test]
+    fn speed_and_shares_by_hand() {
+        let node = |depth, state| DraftNode {
+            parent: None,
+            token: 0,
+            depth,
+            p_draft: None,
+            p_target: None,
+            p_accept: None,
+            state,
+        };
+        let round = |nodes: Vec<DraftNode>, n: usize| Round { root: 0, nodes, emitted: vec![0; n], draft_passes: 2 };
+        let run = DraftRun {
+            prompt: vec![0],
+            rounds: vec![
+                round(vec![node(1, NodeState::Accepted), node(2, NodeState::Accepted)], 3),
+                round(vec![node(1, NodeState::Rejected)], 1),
+            ],
+            reference: None,
+            lossless: None,
+            target_secs: 0.2,
+            draft_secs: 0.05,
+        };
+        assert_eq!((share(&run, 1), share(&run, 2)), ((1, 2), (1, 1)));
+        let speed = Speed::of(&Drafted { run, text: BTreeMap::new(), n_prompt: 1, secs: (0.5, 1.0) });
+        // Two tokens a pass, two draft passes of a quarter each: 2 / 1.5.
+        assert!((speed.expected.unwrap() - 4.0 / 3.0).abs() < 1e-12);
+        assert!((speed.measured - 2.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,217 @@
+//! The attention map of one head, from the whole to single cells.
+
+use super::super::{Cx, heat, widgets};
+use super::thumbnails;
+use crate::request::{Product, Request};
+use crate::state::{Command, Curve, WHOLE};
+use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
+use std::sync::Arc;
+use tokenscope_analysis::trace::TowerTrace;
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
+    let (mut layer, mut head) = shown(cx, tower);
+    let heads = tower.attention.first().map_or(1, |a| a.n_heads);
+    if cx.figure {
+        ui.label(format!("Attention of layer {layer}, head {head}"));
+    } else {
+        ui.horizontal_wrapped(|ui| {
+            ui.label("Attention of");
+            let last = tower.n_layers.saturating_sub(1);
+            let a = ui.add(egui::DragValue::new(&mut layer).range(0..=last).prefix("layer ").speed(0.05));
+            let b =
+                ui.add(egui::DragValue::new(&mut head).range(0..=heads.saturating_sub(1)).prefix("head ").speed(0.05));
+            if a.changed() || b.changed() {
+                cx.send(Command::Head(layer, head));
+            }
+            scale_ui(cx, ui);
+        });
+    }
+    let Some(Product::Map(map)) = cx.need(ui, "map", request(cx, tower)) else { return };
+    let n = map.shape()[0];
+    if n == 0 {
+        ui.weak("No tokens, so no attention.");
+        return;
+    }
+    let version = Arc::as_ptr(&map) as u64;
+    let matrix = heat::Matrix { rows: n, cols: n, values: map.data(), version };
+    let slot = ui.scope_id().with("fitted");
+    let scale = cx.doc.scale;
+    let cached = ui.data(|d| d.get_temp::<(u64, crate::state::Scale, Arc<heat::Fitted>)>(slot));
+    let fitted = match cached.filter(|(v, s, _)| *v == version && *s == scale) {
+        Some((_, _, fitted)) => fitted,
+        None => {
+            let fitted = Arc::new(heat::Fitted::new(&matrix, scale));
+            ui.data_mut(|d| d.insert_temp(slot, (version, scale, fitted.clone())));
+            fitted
+        }
+    };
+    ui.horizontal_top(|ui| {
+        let side = (ui.available_width() * 0.58).clamp(120.0, 440.0);
+        ui.vertical(|ui| {
+            ui.set_width(side);
+            microscope(cx, ui, side, &matrix, &fitted, tower);
+            heat::legend(cx, ui, &fitted, "share of attention");
+        });
+        ui.vertical(|ui| thumbnails::ui(cx, ui, (layer, head)));
+    });
+}
+
+fn scale_ui(cx: &Cx, ui: &mut Ui) {
+    let mut scale = cx.doc.scale;
+    let combo = egui::ComboBox::from_id_salt("curve")
+        .selected_text(match scale.curve {
+            Curve::Linear => "linear",
+            Curve::Log => "log",
+            Curve::Rank => "rank",
+        })
+        .width(56.0)
+        .show_ui(ui, |ui| {
+            ui.selectable_value(&mut scale.curve, Curve::Linear, "linear");
+            ui.selectable_value(&mut scale.curve, Curve::Log, "log").on_hover_text("Four decades below the upper end");
+            ui.selectable_value(&mut scale.curve, Curve::Rank, "rank").on_hover_text("Equal areas, equal steps");
+        });
+    widgets::named(&combo.response, "colour scale");
+    ui.add(egui::DragValue::new(&mut scale.clip).range(50.0..=100.0).speed(0.1).prefix("clip ").suffix("%"))
+        .on_hover_text("Values above this percentile share the last colour");
+    ui.checkbox(&mut scale.mask_sink, "mask sink")
+        .on_hover_text("Hatches the first token and leaves it out of the scale");
+    if scale != cx.doc.scale {
+        cx.send(Command::Scale(scale));
+    }
+}
+
+/// Layer and head that are shown, held to what the model has.
+fn shown(cx: &Cx, tower: &TowerTrace) -> (usize, usize) {
+    let heads = tower.attention.first().map_or(1, |a| a.n_heads);
+    let (layer, head) = cx.doc.head;
+    (layer.min(tower.n_layers.saturating_sub(1)), head.min(heads.saturating_sub(1)))
+}
+
+pub(super) fn request(cx: &Cx, tower: &TowerTrace) -> Request {
+    let (layer, head) = shown(cx, tower);
+    Request::Map(cx.doc.scope(), layer, head)
+}
+
+/// The map with pan and zoom.
+fn microscope(cx: &Cx, ui: &mut Ui, side: f32, m: &heat::Matrix, fitted: &heat::Fitted, tower: &TowerTrace) {
+    let n = m.rows;
+    let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::click_and_drag());
+    let [x, y, w, h] = cx.doc.window;
+    heat::paint(cx, ui, rect, "attention", m, fitted, cx.doc.window);
+    let frame = if response.has_focus() { Stroke::new(2.0, cx.theme.accent) } else { Stroke::new(1.0, cx.theme.line) };
+    ui.painter().rect_stroke(rect, 0.0, frame, StrokeKind::Outside);
+    let cell = vec2(side / (w * n as f32), side / (h * n as f32));
+    let painter = ui.painter_at(rect);
+    if cell.x >= 8.0 && cell.y >= 8.0 {
+        let line = Stroke::new(0.5, cx.theme.background.gamma_multiply(0.5));
+        let first = |from: f32| (from * n as f32).floor() as usize;
+        for i in first(x)..=(first(x + w) + 1).min(n) {
+            let at = rect.left() + (i as f32 / n as f32 - x) / w * side;
+            painter.vline(at, rect.y_range(), line);
+        }
+        for i in first(y)..=(first(y + h) + 1).min(n) {
+            let at = rect.top() + (i as f32 / n as f32 - y) / h * side;
+            painter.hline(rect.x_range(), at, line);
+        }
+    }
+    marks(cx, &painter, rect, n);
+    if response.clicked() || response.dragged() {
+        response.request_focus();
+    }
+    let smallest = (4.0 / n as f32).min(1.0);
+    let zoomed = |factor: f32, at: Vec2| {
+        let (nw, nh) = ((w / factor).clamp(smallest, 1.0), (h / factor).clamp(smallest, 1.0));
+        [x + at.x * (w - nw), y + at.y * (h - nh), nw, nh]
+    };
+    if response.double_clicked() {
+        cx.send(Command::Window(WHOLE));
+    } else if response.dragged() {
+        let d = response.drag_delta();
+        cx.send(Command::Window([x - d.x / side * w, y - d.y / side * h, w, h]));
+    } else if response.has_focus() {
+        keys(cx, ui, response.id, &|factor| zoomed(factor, vec2(0.5, 0.5)));
+    }
+    let name = |i: usize| tower.tokens.get(i).map_or(String::new(), |t| widgets::visible(&t.text));
+    let say = |q: usize, k: usize| {
+        let v = m.values.get(q * n + k).copied().unwrap_or(0.0);
+        format!("token {q} {} → token {k} {}: {v:.4}", name(q), name(k))
+    };
+    let under = response.hover_pos().map(|p| {
+        let share = (p - rect.min) / side;
+        let at = |v: f32| ((v * n as f32) as usize).min(n - 1);
+        (share, at(y + share.y * h), at(x + share.x * w))
+    });
+    let spoken = match (under, cx.hovered.token().or(cx.doc.selection.anchor()).filter(|t| *t < n)) {
+        (Some((_, q, k)), _) => format!("attention map, {}", say(q, k)),
+        (None, Some(q)) => {
+            let row = &m.values[q * n..(q + 1) * n];
+            let best = (0..n).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0);
+            format!("attention map, strongest: {}", say(q, best))
+        }
+        _ => format!("attention map, {n} queries by {n} keys"),
+    };
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &spoken));
+    let Some((share, q, k)) = under else { return };
+    let (zoom, scroll) = ui.input_mut(|i| {
+        let scroll = i.smooth_scroll_delta.y;
+        // The map takes the wheel; the page around it must not move.
+        i.smooth_scroll_delta.y = 0.0;
+        (i.zoom_delta(), scroll)
+    });
+    let factor = (zoom * (scroll * 0.01).exp()).clamp(0.2, 5.0);
+    if (factor - 1.0).abs() > 1e-4 {
+        cx.send(Command::Window(zoomed(factor, share)));
+    }
+    cx.hover_token(q, tower.tokens.get(q));
+    response.on_hover_text_at_pointer(say(q, k));
+}
+
+/// Rows and columns of the hovered and the selected tokens.
+fn marks(cx: &Cx, painter: &egui::Painter, rect: egui::Rect, n: usize) {
+    let [x, y, w, h] = cx.doc.window;
+    let band = |first: usize, last: usize, stroke: Stroke| {
+        let at = |t: usize, from: f32, share: f32, side: f32| (t as f32 / n as f32 - from) / share * side;
+        let (top, bottom) = (at(first, y, h, rect.height()), at(last + 1, y, h, rect.height()));
+        let (left, right) = (at(first, x, w, rect.width()), at(last + 1, x, w, rect.width()));
+        let row = egui::Rect::from_min_max(rect.min + vec2(0.0, top), rect.min + vec2(rect.width(), bottom));
+        let column = egui::Rect::from_min_max(rect.min + vec2(left, 0.0), rect.min + vec2(right, rect.height()));
+        for r in [row, column] {
+            painter.rect_stroke(r, 0.0, Stroke::new(stroke.width + 1.5, cx.theme.background), StrokeKind::Outside);
+            painter.rect_stroke(r, 0.0, stroke, StrokeKind::Outside);
+        }
+    };
+    if let (Some(&first), Some(&last)) = (cx.doc.selection.tokens().first(), cx.doc.selection.tokens().last()) {
+        band(first, last, Stroke::new(1.0, cx.theme.accent));
+    }
+    if let Some((first, last)) = cx.hovered.tokens {
+        band(first, last, Stroke::new(1.0, cx.theme.text));
+    }
+}
+
+/// Arrow keys pan, plus and minus zoom, Home shows the whole.
+fn keys(cx: &Cx, ui: &Ui, id: egui::Id, zoomed: &dyn Fn(f32) -> [f32; 4]) {
+    let filter = egui::EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
+    ui.memory_mut(|m| m.set_focus_lock_filter(id, filter));
+    let pressed = |key| ui.input_mut(|i| i.consume_key(egui::Modifiers::NONE, key));
+    let [x, y, w, h] = cx.doc.window;
+    let moves = [
+        (Key::ArrowLeft, vec2(-1.0, 0.0)),
+        (Key::ArrowRight, vec2(1.0, 0.0)),
+        (Key::ArrowUp, vec2(0.0, -1.0)),
+        (Key::ArrowDown, vec2(0.0, 1.0)),
+    ];
+    for (key, d) in moves {
+        if pressed(key) {
+            cx.send(Command::Window([x + d.x * w * 0.125, y + d.y * h * 0.125, w, h]));
+        }
+    }
+    if pressed(Key::Plus) || pressed(Key::Equals) {
+        cx.send(Command::Window(zoomed(1.5)));
+    }
+    if pressed(Key::Minus) {
+        cx.send(Command::Window(zoomed(1.0 / 1.5)));
+    }
+    if pressed(Key::Home) {
+        cx.send(Command::Window(WHOLE));
+    }
+}

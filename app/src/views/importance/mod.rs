@@ -1,0 +1,171 @@
+//! Which tokens matter, what a reduction drops, what the reduced model then says, and the maps of every head.
+
+mod maps;
+mod reduction;
+mod retention;
+mod scores;
+mod thumbnails;
+
+use super::widgets::{self, Link};
+use super::{Cx, View};
+use crate::export::Table;
+use crate::request::{Product, Request};
+use crate::state::Command;
+use egui::{Ui, vec2};
+use serde_json::json;
+use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::prune::Fate;
+use tokenscope_analysis::token::{Source, TokenKind};
+use tokenscope_analysis::trace::{Tower, TowerTrace};
+
+pub(super) const VIEW: View = View {
+    id: "importance",
+    title: "Importance",
+    help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to \
+           the last. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
+           model says then. Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor. \
+           Attention maps: queries down, keys across. Scroll to zoom, drag to pan, double-click for the whole; with the map in focus the \
+           arrow keys pan, + and - zoom. Click a thumbnail to choose a head.",
+    hint: "Click a token to explain the prediction there; Shift+click for a range.",
+    ui,
+    own_height: true,
+    table,
+};
+
+fn ui(cx: &Cx, ui: &mut Ui) {
+    cx.long(ui, |ui| {
+        let Some(trace) = cx.trace(ui) else { return };
+        if !cx.figure && trace.towers.len() > 1 {
+            ui.horizontal(|ui| {
+                for (tower, name) in [(Tower::Text, "text"), (Tower::Vision, "image encoder")] {
+                    let on = cx.doc.tower.unwrap_or(trace.main_tower()) == tower;
+                    if trace.towers.contains_key(&tower) && ui.selectable_label(on, name).clicked() && !on {
+                        cx.send(Command::Tower(Some(tower)));
+                    }
+                }
+            });
+        }
+        let Some((_, tower)) = cx.tower(&trace) else { return };
+        let has_image = tower.tokens.iter().any(|t| t.kind == TokenKind::Image);
+        let picture = match cx.doc.image.clone().filter(|_| has_image) {
+            Some(path) => match cx.need(ui, "picture", Request::Picture(path)) {
+                Some(Product::Picture(p)) => Some(p),
+                _ => None,
+            },
+            None => None,
+        };
+        for (i, name) in PARTS.into_iter().enumerate() {
+            if !part_ui(cx, ui, i, name) {
+                continue;
+            }
+            ui.push_id(name, |ui| match i {
+                0 => scores::ui(cx, ui, tower, picture.as_deref()),
+                1 => reduction::ui(cx, ui, tower, picture.as_deref()),
+                2 => retention::ui(cx, ui),
+                _ => maps::ui(cx, ui, tower),
+            });
+        }
+    });
+}
+
+/// The parts of the view, top to bottom.
+pub const PARTS: [&str; 4] = ["scores", "reduction", "retention", "attention"];
+
+/// The heading of a part, which opens and closes it. Gives whether it is open.
+fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str) -> bool {
+    let open = cx.doc.parts[i];
+    if cx.figure {
+        if open && cx.doc.parts[..i].contains(&true) {
+            ui.separator();
+        }
+        return open;
+    }
+    if i > 0 {
+        ui.separator();
+    }
+    let title = ["Scores", "Reduction", "Retention curves", "Attention maps"][i];
+    let text = format!("{} {title}", if open { "▼" } else { "▶" });
+    let button = egui::Button::new(egui::RichText::new(text).strong()).frame(false);
+    if ui.add(button).on_hover_text(format!("Opens and closes the {name}")).clicked() {
+        let mut parts = cx.doc.parts;
+        parts[i] = !open;
+        cx.send(Command::Parts(parts));
+    }
+    open
+}
+
+/// Height of pictures in points.
+fn picture_height(ui: &Ui) -> f32 {
+    (ui.clip_rect().height() * 0.5).clamp(120.0, 420.0)
+}
+
+/// The tokens in reading order; with a picture beside it, a run of image tokens is one chip.
+fn strip(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: bool, mut each: impl FnMut(&mut Ui, usize)) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
+        let mut i = 0;
+        while i < tower.tokens.len() {
+            let run = tower.tokens[i..].iter().take_while(|t| t.kind == TokenKind::Image).count();
+            if picture && run > 1 {
+                widgets::chip(cx, ui, &format!("{run} image tokens"), cx.theme.line, false, Link::None);
+                i += run;
+            } else {
+                each(ui, i);
+                i += 1;
+            }
+        }
+    });
+}
+
+/// The numbers of the one part that is open, where there is only one; else those of the tokens.
+fn table(cx: &Cx) -> Option<Table> {
+    let trace = cx.ready_trace()?;
+    let (_, tower) = cx.tower(&trace)?;
+    match cx.doc.parts {
+        [false, false, true, false] => return retention_table(cx),
+        [false, false, false, true] => return map_table(cx, tower),
+        _ => {}
+    }
+    let Some(Product::Score(scores)) = cx.ready(&scores::request(cx)) else { return None };
+    let pruned = match cx.ready(&Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))) {
+        Some(Product::Prune(p)) => Some(p),
+        _ => None,
+    };
+    let score = format!("{} ({})", cx.doc.score.0, scores.unit);
+    let mut table = Table::new(&["index", "id", "text", "kind", &score, "x", "y", "width", "height", &cx.doc.prune.0]);
+    for (i, t) in tower.tokens.iter().enumerate() {
+        let fate = pruned.as_ref().and_then(|p| p.fates.get(i)).map(|f| match f {
+            Fate::Kept => "kept".to_string(),
+            Fate::Merged(row) => format!("merged {row}"),
+            Fate::Dropped(_) => "dropped".to_string(),
+        });
+        let rect = match t.source {
+            Source::Rect { x, y, w, h } => [Some(x), Some(y), Some(w), Some(h)],
+            _ => [None; 4],
+        };
+        let value = scores.values.get(i).copied().flatten();
+        let mut row = vec![json!(i), json!(t.id), json!(t.text), json!(t.kind), json!(value)];
+        row.extend(rect.map(|v| json!(v)));
+        row.push(json!(fate));
+        table.rows.push(row);
+    }
+    Some(table)
+}
+
+fn retention_table(cx: &Cx) -> Option<Table> {
+    let points = retention::points(cx);
+    let mut table = Table::new(&["method", "kept_share", "kl_nats", "top1_same", "cosine"]);
+    for (id, p) in &points {
+        table.rows.push(vec![json!(id), json!(p.kept), json!(p.kl), json!(p.top1), json!(p.cosine)]);
+    }
+    (!points.is_empty()).then_some(table)
+}
+
+fn map_table(cx: &Cx, tower: &TowerTrace) -> Option<Table> {
+    let Some(Product::Map(map)) = cx.ready(&maps::request(cx, tower)) else { return None };
+    let mut table = Table::new(&["query", "key", "share of attention"]);
+    for q in 0..map.shape()[0] {
+        table.rows.extend(map.row(q).iter().enumerate().map(|(k, v)| vec![json!(q), json!(k), json!(v)]));
+    }
+    Some(table)
+}

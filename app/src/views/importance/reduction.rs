@@ -1,0 +1,243 @@
+//! A reduction really carried out: what it keeps, merges and drops by layer, and what the model says then.
+
+use super::super::picture::{self, Mark};
+use super::super::widgets::{self, Link};
+use super::super::{Cx, picker};
+use super::{picture_height, strip};
+use crate::request::{Product, Pruned, Request};
+use crate::state::Command;
+use egui::{Sense, Ui, pos2, vec2};
+use std::borrow::Cow;
+use tokenscope_analysis::image::Picture;
+use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::prune::{Fate, Stage};
+use tokenscope_analysis::trace::TowerTrace;
+
+pub(super) fn request(cx: &Cx) -> Request {
+    Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))
+}
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>) {
+    if cx.recorded() {
+        ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
+        return;
+    }
+    picker::method_ui(cx, ui, Kind::Prune);
+    let Some(Product::Prune(p)) = cx.need(ui, "prune", request(cx)) else { return };
+    if p.fates.len() != tower.tokens.len() {
+        return;
+    }
+    layers_ui(cx, ui, &p);
+    let fates = fates_at(&p, cx.doc.at_layer);
+    let say = |i: usize| match fates[i] {
+        Fate::Kept => format!("token {i}: kept"),
+        Fate::Merged(row) => format!("token {i}: merged into row {row}"),
+        Fate::Dropped(cut) => format!("token {i}: dropped {}", p.cuts.get(cut).map_or("".into(), |c| place(c.0))),
+    };
+    if let Some(picture) = picture {
+        let mark = |i: usize| match fates[i] {
+            Fate::Kept => Mark::default(),
+            Fate::Merged(row) => {
+                let group = cx.theme.group(row);
+                Mark { fill: group.gamma_multiply(0.25), outline: Some(group), crossed: false }
+            }
+            Fate::Dropped(_) => Mark { fill: cx.theme.veil, outline: None, crossed: true },
+        };
+        picture::paint(cx, ui, picture, tower, picture_height(ui), &mark, &say);
+    }
+    strip(cx, ui, tower, picture.is_some(), |ui, i| {
+        let (fill, struck) = match fates[i] {
+            Fate::Kept => (cx.theme.chips[0], false),
+            Fate::Merged(row) => (cx.theme.group(row), false),
+            Fate::Dropped(_) => (cx.theme.background, true),
+        };
+        let token = &tower.tokens[i];
+        widgets::chip(cx, ui, &token.text, fill, struck, Link::Token(i, token)).on_hover_text(say(i));
+    });
+    keys_ui(cx, ui, &fates);
+    outcome_ui(cx, ui, &p);
+    answers_ui(cx, ui);
+}
+
+/// Where a cut is, in words.
+fn place(stage: Stage) -> String {
+    match stage {
+        Stage::Features => "between encoder and language model".into(),
+        Stage::Mid(l) => format!("inside layer {l}, after its attention"),
+        Stage::After(l) => format!("after layer {l}"),
+    }
+}
+
+/// What became of each token by the time that `layer` begins; `None` is after everything.
+fn fates_at(p: &Pruned, layer: Option<usize>) -> Cow<'_, [Fate]> {
+    let Some(layer) = layer else { return Cow::Borrowed(&p.fates) };
+    let before = |stage: Stage| match stage {
+        Stage::Features => true,
+        Stage::Mid(l) | Stage::After(l) => l < layer,
+    };
+    match p.cuts.iter().rev().find(|c| before(c.0)) {
+        Some((_, fates)) => Cow::Borrowed(fates),
+        None => Cow::Owned(vec![Fate::Kept; p.fates.len()]),
+    }
+}
+
+/// A slider over the layers, with a bar for the rows that each one works on.
+fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
+    let rows = &p.judgement.rows_by_layer;
+    let n = rows.len();
+    if n == 0 {
+        return;
+    }
+    let now = cx.doc.at_layer.unwrap_or(n).min(n);
+    let words = |l: usize| if l == n { "after all layers".to_string() } else { format!("entering layer {l}") };
+    if cx.figure {
+        ui.small(words(now));
+    } else {
+        ui.horizontal(|ui| {
+            ui.spacing_mut().slider_width = 96.0;
+            let mut at = now;
+            let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words(now));
+            if ui.add(slider).on_hover_text("What is left at each layer").changed() {
+                cx.send(Command::AtLayer(Some(at).filter(|l| *l < n)));
+            }
+        });
+    }
+    let width = ui.available_width().min(24.0 * n as f32);
+    let (rect, response) = ui.allocate_exact_size(vec2(width, 28.0), Sense::click() - Sense::FOCUSABLE);
+    let most = rows.iter().copied().max().unwrap_or(1).max(1) as f32;
+    let step = rect.width() / n as f32;
+    for (l, &k) in rows.iter().enumerate() {
+        let x = rect.left() + l as f32 * step;
+        let top = rect.bottom() - (k as f32 / most * rect.height()).max(1.0);
+        let bar = egui::Rect::from_min_max(pos2(x, top), pos2(x + (step - 1.0).max(1.0), rect.bottom()));
+        ui.painter().rect_filled(bar, 0.0, if l == now { cx.theme.accent } else { cx.theme.line });
+    }
+    let list: Vec<String> = rows.iter().map(usize::to_string).collect();
+    let label = format!("rows by layer: {}", list.join(", "));
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+    if let Some(at) = response.hover_pos() {
+        let l = (((at.x - rect.left()) / step) as usize).min(n - 1);
+        if response.clicked() {
+            cx.send(Command::AtLayer(Some(l)));
+        }
+        response.on_hover_text_at_pointer(format!("layer {l} works on {} rows", rows[l]));
+    }
+}
+
+fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
+    let count = |f: fn(&Fate) -> bool| fates.iter().filter(|x| f(x)).count();
+    let (kept, merged) = (count(|f| *f == Fate::Kept), count(|f| matches!(f, Fate::Merged(_))));
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 4.0;
+        widgets::key(ui, cx.theme.chips[0], cx.theme.line, &format!("{kept} kept"));
+        if merged > 0 {
+            let mut rows: Vec<usize> =
+                fates.iter().filter_map(|f| if let Fate::Merged(r) = f { Some(*r) } else { None }).collect();
+            rows.sort_unstable();
+            rows.dedup();
+            let words = format!("{merged} merged into {}, one colour a group", rows.len());
+            widgets::key(ui, cx.theme.group(1), cx.theme.line, &words);
+        }
+        let dropped = fates.len() - kept - merged;
+        widgets::key(ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
+    });
+}
+
+fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
+    let j = &p.judgement;
+    let effect = match (j.kl, j.top1_same, j.cosine) {
+        (Some(kl), same, _) => format!(
+            "KL {} nats · most probable token {}",
+            widgets::number(kl as f32),
+            if same == Some(true) { "unchanged" } else { "changed" }
+        ),
+        (_, _, Some(cosine)) => format!("cosine of the embedding to the full model's {cosine:.4}"),
+        _ => String::new(),
+    };
+    ui.small(format!("{:.0}% of the operations · {effect}", j.flops_share * 100.0));
+    ui.small(format!(
+        "keys and values {:.1} kB · {:.1} ms instead of {:.1} ms",
+        j.kv_bytes_by_layer.iter().sum::<usize>() as f64 / 1e3,
+        j.reduced_time.as_secs_f64() * 1e3,
+        j.full_time.as_secs_f64() * 1e3
+    ));
+    if p.full.is_empty() {
+        return;
+    }
+    egui::Grid::new("outputs").striped(true).spacing([12.0, 2.0]).show(ui, |ui| {
+        ui.small("full model");
+        ui.small("");
+        ui.small("reduced model");
+        ui.end_row();
+        for (a, b) in p.full.iter().zip(&p.reduced).take(5) {
+            ui.monospace(format!("{} {:.1}%", widgets::visible(&a.0), a.1 * 100.0));
+            ui.colored_label(if a.0 == b.0 { cx.theme.weak } else { cx.theme.bad }, if a.0 == b.0 { "=" } else { "≠" });
+            ui.monospace(format!("{} {:.1}%", widgets::visible(&b.0), b.1 * 100.0));
+            ui.end_row();
+        }
+    });
+}
+
+/// How the full and the reduced model go on, token under token, with what differs marked.
+fn answers_ui(cx: &Cx, ui: &mut Ui) {
+    let generates = match cx.ready(&Request::Model(cx.doc.model.clone())) {
+        Some(Product::Model(m)) => m.model.info().generates,
+        _ => false,
+    };
+    if !generates || cx.doc.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
+        return;
+    }
+    let full = cx.need(ui, "full answer", Request::Answer(cx.doc.scope(), None));
+    let reduced = cx.need(ui, "reduced answer", Request::Answer(cx.doc.scope(), Some(cx.call(Kind::Prune))));
+    let (Some(Product::Answer(full)), Some(Product::Answer(reduced))) = (full, reduced) else { return };
+    for (name, own, other) in [("full model goes on", &full, &reduced), ("reduced model goes on", &reduced, &full)] {
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
+            ui.small(name);
+            ui.add_space(4.0);
+            for (i, text) in own.iter().enumerate() {
+                let same = other.get(i) == Some(text);
+                let r = widgets::chip(cx, ui, text, cx.theme.chips[if same { 0 } else { 1 }], false, Link::None);
+                if !same {
+                    // Colour is not all: what differs is underlined, too.
+                    let line = egui::Stroke::new(2.0, cx.theme.bad);
+                    ui.painter().hline(r.rect.x_range(), r.rect.bottom(), line);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokenscope_analysis::prune::Judgement;
+
+    #[test]
+    fn a_cut_shows_from_the_layer_after_it() {
+        let judgement = Judgement {
+            kl: None,
+            top1_same: None,
+            cosine: None,
+            full_top: vec![],
+            reduced_top: vec![],
+            rows_by_layer: vec![2, 2],
+            kv_bytes_by_layer: vec![],
+            flops_share: 1.0,
+            full_time: Duration::ZERO,
+            reduced_time: Duration::ZERO,
+        };
+        let cut = vec![Fate::Kept, Fate::Dropped(0)];
+        let p = Pruned {
+            fates: cut.clone(),
+            cuts: vec![(Stage::After(0), cut.clone())],
+            judgement,
+            full: vec![],
+            reduced: vec![],
+        };
+        assert_eq!(*fates_at(&p, Some(0)), [Fate::Kept, Fate::Kept]);
+        assert_eq!(*fates_at(&p, Some(1)), *cut);
+        assert_eq!(*fates_at(&p, None), *cut);
+    }
+}

@@ -1,0 +1,165 @@
+//! How close a reduced model stays to the full one at every budget, for several methods at once.
+
+use super::super::{Cx, methods, widgets};
+use crate::request::{Call, Product, Request, Retained, Status};
+use crate::state::{Command, Measure};
+use crate::work::budget;
+use egui::{Ui, vec2};
+use egui_plot::{Legend, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
+use std::sync::Arc;
+use tokenscope_analysis::method::{Info, Kind, Params};
+
+/// A curve and what it belongs to.
+type Curve = (&'static Info, usize, Arc<Vec<Retained>>);
+
+pub(super) fn request(cx: &Cx, info: &Info) -> Request {
+    // The chosen method keeps its other parameters; the rest have their defaults.
+    let params = if cx.doc.prune.0 == info.id { cx.doc.prune.1.clone() } else { Params::new() };
+    Request::Retention(cx.doc.scope(), Call::new(info.id, &params))
+}
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
+    if cx.recorded() {
+        ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
+        return;
+    }
+    let all: Vec<&'static Info> = methods(Kind::Prune);
+    if !cx.figure {
+        ui.horizontal_wrapped(|ui| {
+            for info in all.iter().filter(|i| budget(i).is_some()) {
+                let mut on = cx.doc.curves.iter().any(|c| c == info.id);
+                let lacks = cx.lacks(info);
+                let r = ui.add_enabled(lacks.is_none(), egui::Checkbox::new(&mut on, info.title));
+                let r = r.on_hover_text(info.summary);
+                if r.changed() {
+                    let mut curves = cx.doc.curves.clone();
+                    curves.retain(|c| c != info.id);
+                    if on {
+                        curves.push(info.id.into());
+                    }
+                    cx.send(Command::Curves(curves));
+                }
+                if let Some(why) = lacks {
+                    r.on_disabled_hover_text(why);
+                }
+            }
+        });
+    }
+    let mut curves: Vec<Curve> = Vec::new();
+    for (i, info) in all.into_iter().enumerate() {
+        if !cx.doc.curves.iter().any(|c| c == info.id) || cx.lacks(info).is_some() {
+            continue;
+        }
+        match cx.jobs.need(info.id, &request(cx, info)) {
+            Status::Ready(Product::Retention(c)) => curves.push((info, i, c)),
+            Status::Running(done, _) => {
+                ui.horizontal(|ui| {
+                    ui.add(egui::ProgressBar::new(done).desired_width(80.0).desired_height(3.0));
+                    ui.small(format!("{} at every budget", info.title));
+                });
+            }
+            Status::Failed(why) => {
+                cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
+                ui.colored_label(cx.theme.bad, format!("{}: {why}", info.title));
+            }
+            Status::Ready(_) => {}
+        }
+    }
+    if curves.is_empty() {
+        if cx.doc.curves.is_empty() {
+            ui.weak("Choose methods to compare.");
+        }
+        return;
+    }
+    let logits = curves.iter().flat_map(|c| c.2.iter()).any(|p| p.kl.is_some());
+    if logits && !cx.figure {
+        ui.horizontal(|ui| {
+            for (m, name, tip) in [
+                (Measure::Kl, "KL", "Kullback–Leibler divergence of the next-token distribution from the full model's"),
+                (Measure::Top1, "top-1", "Share of runs that prefer the same next token as the full model"),
+            ] {
+                if ui.selectable_label(cx.doc.measure == m, name).on_hover_text(tip).clicked() {
+                    cx.send(Command::Measure(m));
+                }
+            }
+        });
+    }
+    plot_ui(cx, ui, &curves, logits);
+}
+
+fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
+    let (axis, value): (&str, fn(&Retained) -> Option<f64>) = match (logits, cx.doc.measure) {
+        (true, Measure::Kl) => ("KL to the full output (nats)", |p| p.kl),
+        (true, Measure::Top1) => ("same most probable token", |p| p.top1),
+        (false, _) => ("cosine to the full embedding", |p| p.cosine),
+    };
+    let now = match cx.ready(&super::reduction::request(cx)) {
+        Some(Product::Prune(p)) => {
+            let n = p.fates.len().max(1);
+            p.judgement.rows_by_layer.last().map(|r| *r as f64 / n as f64)
+        }
+        _ => None,
+    };
+    let plot = Plot::new("retention")
+        .height(200.0)
+        .width(ui.available_width().min(520.0))
+        .x_axis_label("share of the tokens kept")
+        .y_axis_label(axis)
+        .legend(Legend::default().background_alpha(0.8))
+        .include_x(0.0)
+        .include_x(1.0)
+        .include_y(0.0)
+        .allow_drag(false)
+        .allow_scroll(false)
+        .allow_zoom(false)
+        .allow_boxed_zoom(false)
+        .set_margin_fraction(vec2(0.02, 0.08));
+    let drawn = plot.show(ui, |plot| {
+        for (info, i, points) in curves {
+            let at: Vec<[f64; 2]> = points.iter().filter_map(|p| Some([p.kept, value(p)?])).collect();
+            // The floor is drawn quietly; every published method has a colour and a marker of its own.
+            let (color, style) = match info.paper {
+                None => (
+                    cx.theme.weak,
+                    if info.id == "random" { LineStyle::dashed_dense() } else { LineStyle::dotted_dense() },
+                ),
+                Some(_) => (cx.theme.group(*i), LineStyle::Solid),
+            };
+            let shapes = [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Diamond, MarkerShape::Up];
+            let name = if info.id == "random" { "Random (mean of 3)".into() } else { info.title.to_string() };
+            plot.line(Line::new(name.clone(), PlotPoints::from(at.clone())).color(color).style(style).width(2.0));
+            plot.points(Points::new(name, PlotPoints::from(at)).color(color).radius(3.0).shape(shapes[i % 4]));
+        }
+        if let Some(x) = now {
+            plot.vline(VLine::new("chosen budget", x).color(cx.theme.accent).width(1.0));
+        }
+    });
+    let list: Vec<String> =
+        curves.iter().map(|(info, _, points)| format!("{}: {}", info.title, words(points))).collect();
+    let label = format!("retention curves, {}", list.join("; "));
+    drawn.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+}
+
+/// The points of every curve that is there: method, kept share, KL, top-1, cosine.
+pub(super) fn points(cx: &Cx) -> Vec<(&'static str, Retained)> {
+    let chosen = methods(Kind::Prune).into_iter().filter(|i| cx.doc.curves.iter().any(|c| c == i.id));
+    let mut out = Vec::new();
+    for info in chosen {
+        if let Some(Product::Retention(c)) = cx.ready(&request(cx, info)) {
+            out.extend(c.iter().map(|p| (info.id, *p)));
+        }
+    }
+    out
+}
+
+/// A curve in words, for a screen reader.
+fn words(points: &[Retained]) -> String {
+    let list: Vec<String> = points
+        .iter()
+        .map(|p| {
+            let v = p.kl.or(p.cosine).map_or("no value".into(), |v| widgets::number(v as f32));
+            format!("{:.0}%: {v}", p.kept * 100.0)
+        })
+        .collect();
+    list.join(", ")
+}

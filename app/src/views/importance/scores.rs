@@ -1,0 +1,56 @@
+//! One number per token by a chosen score, as colour on text and picture.
+
+use super::super::picture::{self, Mark};
+use super::super::widgets::{self, Link};
+use super::super::{Cx, picker};
+use super::{picture_height, strip};
+use crate::request::{Product, Request};
+use egui::{Color32, Ui};
+use tokenscope_analysis::image::Picture;
+use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::trace::TowerTrace;
+
+pub(super) fn request(cx: &Cx) -> Request {
+    Request::Score(cx.doc.scope(), cx.doc.targets(), cx.call(Kind::Score))
+}
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>) {
+    picker::method_ui(cx, ui, Kind::Score);
+    explained_ui(cx, ui, tower);
+    let Some(Product::Score(scores)) = cx.need(ui, "score", request(cx)) else { return };
+    let high = scores.values.iter().flatten().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f32::max);
+    let low = if scores.signed { -high } else { 0.0 };
+    let color = |v: f32| {
+        let share = v / high.max(f32::MIN_POSITIVE);
+        if scores.signed { cx.theme.signed(share) } else { cx.theme.magnitude(share) }
+    };
+    let value = |i: usize| scores.values.get(i).copied().flatten();
+    let say = |i: usize| {
+        let v = value(i).map_or("no value".into(), |v| format!("{} {}", widgets::number(v), scores.unit));
+        format!("token {i}: {v}")
+    };
+    if let Some(p) = picture {
+        let mark = |i: usize| Mark {
+            fill: value(i).map_or(Color32::TRANSPARENT, |v| color(v).gamma_multiply(0.65)),
+            ..Mark::default()
+        };
+        picture::paint(cx, ui, p, tower, picture_height(ui), &mark, &say);
+    }
+    strip(cx, ui, tower, picture.is_some(), |ui, i| {
+        let token = &tower.tokens[i];
+        let fill = value(i).map_or(cx.theme.line, color);
+        widgets::chip(cx, ui, &token.text, fill, false, Link::Token(i, token)).on_hover_text(say(i));
+    });
+    widgets::legend(cx, ui, low, high, scores.unit, scores.signed);
+}
+
+/// Which predictions are explained, in words.
+fn explained_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
+    let name = |i: usize| tower.tokens.get(i).map_or(String::new(), |t| widgets::visible(&t.text));
+    let words = match cx.doc.selection.tokens() {
+        [] => "for the last token".into(),
+        [i] => format!("for token {i} {}", name(*i)),
+        all => format!("mean over {} selected tokens, {} to {}", all.len(), all[0], all[all.len() - 1]),
+    };
+    ui.small(words);
+}

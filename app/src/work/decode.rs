@@ -1,0 +1,63 @@
+//! Decodes ahead with a draft method and measures it against a plain decode.
+
+use super::{Store, model_of};
+use crate::request::{Call, Drafted, ModelSource, RunKey};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tokenscope_analysis::draft::{self, DraftInput};
+use tokenscope_analysis::method::Need;
+use tokenscope_analysis::model::Model;
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::trace::CaptureSpec;
+use tokenscope_analysis::{Ctx, Error, Result};
+
+/// The whole decode, with the times that a speed-up is made of.
+pub(super) fn drafted(
+    key: &RunKey,
+    draft_model: &ModelSource,
+    call: &Call,
+    store: &dyn Store,
+    ctx: &Ctx,
+) -> Result<Drafted> {
+    let open = model_of(key, store, ctx)?;
+    let method = draft::find(&call.method)?;
+    let small = match method.info().needs.contains(&Need::DraftModel) {
+        true => {
+            let run = RunKey { model: draft_model.clone(), prompt: String::new(), image: None };
+            Some(model_of(&run, store, ctx)?)
+        }
+        false => None,
+    };
+    let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
+    let prompt = tokenizer.encode(&key.prompt, None, true)?.ids;
+    let small = small.as_ref().map(|s| s.model.as_ref());
+    let input = DraftInput { target: open.model.as_ref(), draft: small, prompt: &prompt, end: &[] };
+    let start = Instant::now();
+    let mut last = start;
+    // The check against the greedy text comes after the last round and does not count.
+    let mut decode = method.run(&input, &call.params(), ctx, &mut |_| last = Instant::now())?;
+    let own = last.duration_since(start).as_secs_f64();
+    let n = decode.output().len();
+    let plain = greedy_secs(input.target, &prompt, n, ctx)?;
+    decode.target_secs = plain / n.max(1) as f64;
+    if let Some(small) = small {
+        decode.draft_secs = greedy_secs(small, &prompt, n, ctx)? / n.max(1) as f64;
+    }
+    let mut text = BTreeMap::new();
+    let ids = decode
+        .rounds
+        .iter()
+        .flat_map(|r| r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied()).chain([r.root]));
+    for id in ids {
+        text.entry(id).or_insert_with(|| tokenizer.token_text(id));
+    }
+    Ok(Drafted { run: decode, text, n_prompt: prompt.len(), secs: (own, plain) })
+}
+
+/// Seconds for `n` tokens decoded one by one, the prompt's own pass included.
+fn greedy_secs(model: &dyn Model, prompt: &[u32], n: usize, ctx: &Ctx) -> Result<f64> {
+    let request = RunRequest { ids: Some(prompt.to_vec()), greedy: n.max(1), ..RunRequest::default() };
+    let start = Instant::now();
+    run(model, None, &request, &CaptureSpec::sites(&[]), ctx)?;
+    Ok(start.elapsed().as_secs_f64())
+}

@@ -1,0 +1,165 @@
+//! Looking into one edge of the flow lattice: what each head carries along it and what that does to the prediction.
+
+use super::{Store, model_of, tower, trace_of, weights_of};
+use crate::request::{Effect, HeadShare, Moved, RunKey, Scope};
+use candle_core::Tensor;
+use tokenscope_analysis::model::Model;
+use tokenscope_analysis::passes::attention_map;
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::trace::{Site, Tower, Trace};
+use tokenscope_analysis::{Ctx, Error, Result};
+
+/// Entries listed on each side.
+const TOP: usize = 8;
+
+/// Attention of every head of `layer` from token `to` to token `from`, and the length of what it adds for that.
+pub(super) fn heads(
+    scope: &Scope,
+    layer: usize,
+    from: usize,
+    to: usize,
+    store: &dyn Store,
+    ctx: &Ctx,
+) -> Result<Vec<HeadShare>> {
+    let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
+    let name = tower(scope, &t);
+    let run = t.tower(name)?;
+    let n = run.attention.get(layer).map_or(0, |a| a.n_heads);
+    let mut out = Vec::with_capacity(n);
+    for head in 0..n {
+        ctx.step(head, n)?;
+        let (attention, norm) = match &open {
+            Some(open) => {
+                let (a, c) = contribution(&t, name, open.model.as_ref(), layer, head, from, to)?;
+                (a, c.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt() as f32)
+            }
+            None => (attention(&t, name, layer, head, from, to)?, f32::NAN),
+        };
+        out.push(HeadShare { head, attention, norm });
+    }
+    Ok(out)
+}
+
+fn attention(t: &Trace, name: Tower, layer: usize, head: usize, from: usize, to: usize) -> Result<f32> {
+    let row = attention_map::row_of_trace(t, name, 0, layer, head, to)?;
+    row.get(from).copied().ok_or_else(|| Error::invalid(format!("there is no token {from}")))
+}
+
+/// The attention and the vector `[d]` that `head` adds to the residual stream of `to` for what it read at `from`.
+fn contribution(
+    t: &Trace,
+    name: Tower,
+    model: &dyn Model,
+    layer: usize,
+    head: usize,
+    from: usize,
+    to: usize,
+) -> Result<(f32, Vec<f32>)> {
+    let a = attention(t, name, layer, head, from, to)?;
+    let rule = t
+        .tower(name)?
+        .attention
+        .get(layer)
+        .ok_or_else(|| Error::invalid(format!("there is no layer {layer} in this run")))?;
+    let v = &t.get(name, layer, Site::V)?.array;
+    let [_, n, e] = v.dims("values")?;
+    let kv = v.row(head / (rule.n_heads / rule.n_kv_heads.max(1)).max(1));
+    let value = Tensor::from_slice(&kv[from.min(n - 1) * e..][..e], (1, e), model.device())?;
+    let moved = value.matmul(&model.output_projection(name, layer)?.get(head)?)?.squeeze(0)?;
+    Ok((a, (moved * f64::from(a))?.to_vec1::<f32>()?))
+}
+
+/// What the logit lens reads after `layer` with and without the head's contribution from `from` to `to`.
+pub(super) fn effect(
+    scope: &Scope,
+    layer: usize,
+    head: usize,
+    from: usize,
+    to: usize,
+    store: &dyn Store,
+    ctx: &Ctx,
+) -> Result<Effect> {
+    let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
+    let name = tower(scope, &t);
+    if name != Tower::Text {
+        return Err(Error::invalid("an image encoder has no vocabulary to read its states with"));
+    }
+    let model = open.model.as_ref();
+    let (_, c) = contribution(&t, name, model, layer, head, from, to)?;
+    let post = &t.get(name, layer, Site::ResidPost)?.array;
+    let [n, d] = post.dims("residual stream")?;
+    if to >= n || c.len() != d {
+        return Err(Error::invalid("the run was reduced; choose the full run"));
+    }
+    let with = post.row(to).to_vec();
+    let without: Vec<f32> = with.iter().zip(&c).map(|(x, c)| x - c).collect();
+    let both = Tensor::from_slice(&[without, with].concat(), (2, d), model.device())?;
+    let rows = model.lens(&both)?.to_vec2::<f32>()?;
+    let [before, after] = [log_softmax(&rows[0]), log_softmax(&rows[1])];
+    Ok(moved(&before, &after, open.tokenizer.as_ref()))
+}
+
+fn moved(before: &[f32], after: &[f32], tokenizer: Option<&Tokenizer>) -> Effect {
+    let delta = |i: usize| after[i] - before[i];
+    let mut order: Vec<usize> = (0..before.len()).collect();
+    order.sort_by(|&a, &b| delta(b).total_cmp(&delta(a)).then(a.cmp(&b)));
+    let rank = |p: &[f32], i: usize| 1 + p.iter().filter(|x| **x > p[i]).count();
+    let line = |&i: &usize| Moved {
+        text: tokenizer.map_or_else(|| format!("<{i}>"), |t| t.token_text(i as u32)),
+        delta: delta(i),
+        before: rank(before, i),
+        after: rank(after, i),
+    };
+    Effect {
+        promoted: order.iter().filter(|&&i| delta(i) > 0.0).take(TOP).map(line).collect(),
+        suppressed: order.iter().rev().filter(|&&i| delta(i) < 0.0).take(TOP).map(line).collect(),
+    }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let lse = logits.iter().map(|x| f64::from(x - max).exp()).sum::<f64>().ln() as f32 + max;
+    logits.iter().map(|x| x - lse).collect()
+}
+
+/// Most probable next tokens that the logit lens reads at a node.
+pub(super) fn node_lens(
+    key: &RunKey,
+    level: usize,
+    token: usize,
+    store: &dyn Store,
+    ctx: &Ctx,
+) -> Result<Vec<(String, f32)>> {
+    let (t, open) = (trace_of(key, store, ctx)?, model_of(key, store, ctx)?);
+    let entry = match level.checked_sub(1) {
+        None => t.get(Tower::Text, 0, Site::ResidPre)?,
+        Some(layer) => t.get(Tower::Text, layer, Site::ResidPost)?,
+    };
+    let [n, d] = entry.array.dims("residual stream")?;
+    if token >= n {
+        return Err(Error::invalid(format!("there is no token {token}")));
+    }
+    let row = Tensor::from_slice(entry.array.row(token), (1, d), open.model.device())?;
+    let logp = log_softmax(&open.model.lens(&row)?.squeeze(0)?.to_vec1::<f32>()?);
+    let mut order: Vec<usize> = (0..logp.len()).collect();
+    order.sort_by(|&a, &b| logp[b].total_cmp(&logp[a]).then(a.cmp(&b)));
+    let text = |i: usize| open.tokenizer.as_ref().map_or_else(|| format!("<{i}>"), |t| t.token_text(i as u32));
+    Ok(order.into_iter().take(TOP).map(|i| (text(i), logp[i].exp())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promoted_and_suppressed_by_hand() {
+        // Probabilities 1/2, 1/4, 1/4 become 1/4, 1/2, 1/4.
+        let p = |x: [f32; 3]| x.map(f32::ln);
+        let e = moved(&p([0.5, 0.25, 0.25]), &p([0.25, 0.5, 0.25]), None);
+        assert_eq!((e.promoted.len(), e.suppressed.len()), (1, 1));
+        let up = &e.promoted[0];
+        assert_eq!((up.text.as_str(), up.before, up.after), ("<1>", 2, 1));
+        assert!((up.delta - 2f32.ln()).abs() < 1e-6);
+        assert_eq!((e.suppressed[0].before, e.suppressed[0].after), (1, 2));
+    }
+}

@@ -1,0 +1,153 @@
+//! Reductions, really carried out: at one budget with every cut, and at several budgets for a curve.
+
+use super::{Store, model_of, tower, trace_of};
+use crate::request::{Call, Pruned, Retained, Scope};
+use std::time::Instant;
+use tokenscope_analysis::method::{Info, Param, Params};
+use tokenscope_analysis::prune::{self, Fate, Judgement, Plan, PruneInput, Pruner};
+use tokenscope_analysis::run::{RunRequest, run, run_with};
+use tokenscope_analysis::token::TokenKind;
+use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
+use tokenscope_analysis::{Ctx, Error, Result};
+
+/// The reduction, its cuts, and what the reduced model says.
+pub(super) fn pruned(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Pruned> {
+    let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
+    let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(open.model.as_ref()) };
+    let plan = prune::find(&call.method)?.plan(&input, &call.params(), ctx)?;
+    let start = Instant::now();
+    let judgement = prune::judge(open.model.as_ref(), &t, &plan, &|| start.elapsed(), ctx)?;
+    let name = |list: &[(u32, f32)]| -> Vec<(String, f32)> {
+        let text = |id| open.tokenizer.as_ref().map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
+        list.iter().map(|&(id, p)| (text(id), p)).collect()
+    };
+    let (full, reduced) = (name(&judgement.full_top), name(&judgement.reduced_top));
+    let mut cuts = Vec::new();
+    for i in 0..plan.cuts.len() {
+        let part = Plan { cuts: plan.cuts[..=i].to_vec(), ..plan.clone() };
+        cuts.push((plan.cuts[i].stage, fates(&part, &t)?));
+    }
+    Ok(Pruned { fates: fates(&plan, &t)?, cuts, judgement, full, reduced })
+}
+
+/// What became of each token of the plan's tower. A plan between encoder and language model counts image features,
+/// which are the image tokens in their order.
+fn fates(plan: &Plan, trace: &Trace) -> Result<Vec<Fate>> {
+    let own = plan.outcome()?.fates;
+    let tokens = &trace.tower(plan.tower)?.tokens;
+    if own.len() == tokens.len() {
+        return Ok(own);
+    }
+    let mut features = own.into_iter();
+    Ok(tokens
+        .iter()
+        .map(|t| if t.kind == TokenKind::Image { features.next().unwrap_or(Fate::Kept) } else { Fate::Kept })
+        .collect())
+}
+
+/// Shares of the tokens that a curve looks at.
+const SHARES: [f64; 9] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0];
+
+/// The parameter that says how much stays (a share), or how much goes (a count per layer).
+pub fn budget(info: &Info) -> Option<&'static Param> {
+    info.params.iter().find(|p| ["keep", "ratio", "r"].contains(&p.key()))
+}
+
+/// `params` at several budgets, the smallest first. `n` is the number of tokens.
+fn budgets(info: &Info, params: &Params, n: usize) -> Vec<Params> {
+    match budget(info) {
+        Some(Param::Number { key, .. }) => SHARES.iter().map(|s| params.clone().set(key, *s)).collect(),
+        Some(Param::Count { key, max, .. }) => {
+            // Bipartite matching merges at most half of the tokens at a time.
+            let mut counts: Vec<i64> = [2, 3, 4, 6, 8, 12, 16, 32].iter().map(|d| (n / d) as i64).chain([0]).collect();
+            counts.retain(|c| c <= max);
+            counts.dedup();
+            counts.iter().map(|c| params.clone().set(key, *c)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Seeds that a random reduction is averaged over.
+const SEEDS: i64 = 3;
+
+/// The reduction at several budgets, each really run, sorted by what was kept.
+pub(super) fn retention(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Vec<Retained>> {
+    let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
+    let (model, start) = (open.model.as_ref(), Instant::now());
+    let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(model) };
+    let method = prune::find(&call.method)?;
+    let n = t.tower(input.tower)?.tokens.iter().filter(|t| t.kind == TokenKind::Image).count();
+    let all = budgets(method.info(), &call.params(), n);
+    if all.is_empty() {
+        return Err(Error::invalid(format!("{} has no budget to vary", method.info().title)));
+    }
+    let seeds = if method.info().params.iter().any(|p| p.key() == "seed") { 0..SEEDS } else { 0..1 };
+    let clock = || start.elapsed();
+    let full = prune::full(model, &t, input.tower, &clock, ctx)?;
+    let mut out: Vec<Retained> = Vec::new();
+    for (i, params) in all.iter().enumerate() {
+        let mut runs = Vec::new();
+        for seed in seeds.clone() {
+            ctx.step(i * seeds.clone().count() + seed as usize, all.len() * seeds.clone().count())?;
+            let params = if seeds.end > 1 { params.clone().set("seed", seed) } else { params.clone() };
+            let plan = method.plan(&input, &params, ctx)?;
+            let rows = plan.outcome()?.rows.last().map_or(plan.n_rows, |r| r.len());
+            let kept = rows as f64 / plan.n_rows.max(1) as f64;
+            runs.push((kept, prune::judge_against(&full, model, &t, &plan, &clock, ctx)?));
+        }
+        let mean = |f: &dyn Fn(&Judgement) -> Option<f64>| -> Option<f64> {
+            let values: Vec<f64> = runs.iter().filter_map(|r| f(&r.1)).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        out.push(Retained {
+            kept: runs.iter().map(|r| r.0).sum::<f64>() / runs.len().max(1) as f64,
+            kl: mean(&|j| j.kl),
+            top1: mean(&|j| j.top1_same.map(|s| f64::from(u8::from(s)))),
+            cosine: mean(&|j| j.cosine),
+        });
+    }
+    out.sort_by(|a, b| a.kept.total_cmp(&b.kept));
+    out.dedup_by(|a, b| a.kept == b.kept && a.kl == b.kl && a.cosine == b.cosine);
+    Ok(out)
+}
+
+/// Tokens that an answer has at most.
+const ANSWER: usize = 12;
+
+/// How the model goes on after the trace's input, token by token, with the reduction of `call` carried out on the
+/// input or without one. Tokens after the input are not reduced.
+pub(super) fn answer(scope: &Scope, call: Option<&Call>, store: &dyn Store, ctx: &Ctx) -> Result<Vec<String>> {
+    let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
+    let model = open.model.as_ref();
+    let ids = t.tower(Tower::Text)?.tokens.iter().filter_map(|t| t.id).collect();
+    let request = RunRequest { ids: Some(ids), image: t.image.clone(), greedy: ANSWER, ..RunRequest::default() };
+    let spec = CaptureSpec::sites(&[]);
+    let trace = match call {
+        None => run(model, None, &request, &spec, ctx)?,
+        Some(call) => {
+            let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(model) };
+            let plan = prune::find(&call.method)?.plan(&input, &call.params(), ctx)?;
+            run_with(model, None, &request, &spec, &mut Pruner::new(&plan)?, ctx)?
+        }
+    };
+    let text = |id: &u32| open.tokenizer.as_ref().map_or_else(|| format!("<{id}>"), |t| t.token_text(*id));
+    Ok(trace.continuation.iter().map(text).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_budget_is_a_legal_value_and_random_and_uniform_have_one() {
+        for m in prune::ALL {
+            for params in budgets(m.info(), &Params::new(), 576) {
+                m.info().check(&params).unwrap();
+            }
+        }
+        for id in ["random", "uniform", "tome", "divprune"] {
+            assert!(budgets(prune::find(id).unwrap().info(), &Params::new(), 64).len() >= 6, "{id}");
+        }
+    }
+}
