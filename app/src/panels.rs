@@ -92,7 +92,13 @@ impl State {
                 ModelSource::Recorded(p) => ui.weak("recorded run").on_hover_text(p.display().to_string()),
             };
         });
-        if let ModelSource::Recorded(_) = cx.doc.model {
+        if let Some(why) = cx.model_failure() {
+            cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
+            ui.colored_label(cx.theme.bad, why.as_ref());
+            if ui.small_button("Retry").on_hover_text("Opens it again").clicked() {
+                cx.jobs.retry();
+            }
+        } else if let ModelSource::Recorded(_) = cx.doc.model {
             ui.small("Prompt and picture are those of the recording.");
         } else if let Status::Ready(Product::Model(m)) = cx.jobs.need("model", &Request::Model(cx.doc.model.clone())) {
             let info = m.model.info();

@@ -398,7 +398,6 @@ impl Command {
                 | Command::AtLayer(_)
                 | Command::Column(_)
                 | Command::Head(..)
-                | Command::Select(_)
                 | Command::Rival(_)
         )
     }

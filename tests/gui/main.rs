@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokenscope_app::app::{App, command_of};
 use tokenscope_app::request::{ModelSource, Product, Request};
-use tokenscope_app::state::{Command, Doc, WHOLE};
+use tokenscope_app::state::{Command, Doc, Drill, WHOLE};
 use tokenscope_app::theme::Theme;
 use tokenscope_tests::golden;
 
@@ -245,4 +245,109 @@ fn saving_a_view_gives_each_format_and_says_what_is_wrong_with_a_name() {
     let wrong = save("flow", "a.tiff").unwrap_err().to_string();
     assert!(wrong.contains("png, svg, csv, json"), "{wrong}");
     assert!(tokenscope_app::views::find("nonsense").is_err());
+}
+
+#[test]
+fn shift_extends_a_selection_and_the_inspector_sums_it_up() {
+    let mut h = window();
+    press(&mut h, Modifiers::ALT, Key::Comma);
+    press(&mut h, Modifiers::ALT, Key::Comma);
+    let one = h.state().doc.selection.tokens().to_vec();
+    assert_eq!(one.len(), 1);
+    press(&mut h, Modifiers::ALT | Modifiers::SHIFT, Key::Comma);
+    assert_eq!(h.state().doc.selection.tokens(), [one[0] - 1, one[0]]);
+    assert!(h.query_all_by_label("2 tokens").next().is_some(), "the inspector does not follow");
+    assert!(h.query_all_by_label_contains("mean over 2 selected tokens").next().is_some());
+}
+
+#[test]
+fn a_piece_of_another_tokenizer_selects_the_tokens_it_covers() {
+    let mut h = window();
+    // Below the model's own row in the segmentation view, at the upper left.
+    let rows: Vec<_> = h.query_all_by_label("token ·harbour").map(|n| n.rect()).filter(|r| r.left() < 780.0).collect();
+    let rect = rows.iter().copied().min_by(|a, b| a.top().total_cmp(&b.top())).expect("a word");
+    h.drag_at(rect.center());
+    h.step();
+    h.drop_at(rect.center());
+    settle(&mut h);
+    let Some(Product::Trace(trace)) = h.state().jobs.ready(&Request::Trace(h.state().doc.run())) else {
+        panic!("no trace")
+    };
+    let tokens = &trace.towers[&trace.main_tower()].tokens;
+    let text: String = h.state().doc.selection.tokens().iter().map(|&i| tokens[i].text.as_str()).collect();
+    assert!(text.contains("harbour"), "{text}");
+}
+
+#[test]
+fn the_flow_drills_from_a_node_to_what_a_head_changes_and_escape_leads_back() {
+    let mut doc = Doc::default();
+    doc.apply(Command::Drill(Some(Drill { level: 2, token: 5, from: Some(3), head: Some(1) })));
+    let mut h = window_with(doc);
+    assert!(h.query_all_by_label("promoted").next().is_some(), "no effect of the head");
+    assert!(h.query_all_by_label("suppressed").next().is_some());
+    press(&mut h, Modifiers::NONE, Key::Escape);
+    assert_eq!(h.state().doc.drill.map(|d| d.head), Some(None));
+    assert!(h.query_all_by_label("contribution").next().is_some(), "no table of heads");
+    press(&mut h, Modifiers::NONE, Key::Escape);
+    assert!(h.query_all_by_label_contains("what arrives").next().is_some());
+    press(&mut h, Modifiers::NONE, Key::Escape);
+    assert_eq!(h.state().doc.drill, None);
+}
+
+#[test]
+fn retention_curves_come_with_their_floor_and_are_saved_as_numbers() {
+    let mut doc = Doc::default();
+    doc.apply(Command::Parts([false, false, true, false]));
+    let h = window_with(doc);
+    let label = "retention curves, Random";
+    assert!(h.query_all_by_label_contains(label).next().is_some(), "no curves");
+    let file = tempfile::tempdir().unwrap().keep().join("curves.csv");
+    let view = tokenscope_app::views::find("importance").unwrap();
+    tokenscope_app::export::save(view, &h.state().doc, &h.state().jobs, vec2(600.0, 400.0), 1.0, &file).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    let last = text.lines().rfind(|l| l.starts_with("uniform")).expect("a curve of uniform");
+    // Everything kept changes nothing.
+    let cells: Vec<f64> = last.split(',').skip(1).take(3).map(|c| c.parse().unwrap()).collect();
+    assert_eq!(cells[0], 1.0, "{last}");
+    assert!(cells[1] < 1e-6 && cells[2] == 1.0, "{last}");
+}
+
+#[test]
+fn a_reduction_is_shown_by_layer_and_answers_stand_side_by_side() {
+    let h = window();
+    assert!(h.query_all_by_label_contains("rows by layer").next().is_some());
+    assert!(h.query_all_by_label("full model goes on").next().is_some());
+    assert!(h.query_all_by_label("reduced model goes on").next().is_some());
+}
+
+#[test]
+fn two_draft_methods_stand_beside_each_other_at_one_budget() {
+    let mut h = window();
+    let mut doc = h.state().doc.clone();
+    doc.apply(Command::Param(tokenscope_analysis::method::Kind::Draft, "gamma", 6.into()));
+    h.state_mut().doc = doc;
+    settle(&mut h);
+    h.get_by_label("compare").click();
+    settle(&mut h);
+    let rival = h.state().doc.rival.clone().expect("a second method");
+    assert_eq!(rival.1.map().get("tree_size").and_then(|v| v.as_i64()), Some(6), "{rival:?}");
+    assert!(h.query_all_by_label_contains("nodes a round").next().is_some());
+    assert_eq!(h.query_all_by_label_contains("draft tree of").count(), 2);
+    assert!(h.query_all_by_label_contains("speed-up expected").count() == 2);
+}
+
+#[test]
+fn undo_while_typing_takes_the_text_back_and_redo_returns_it() {
+    let mut h = window();
+    let before = h.state().doc.prompt.clone();
+    h.get_by_label("prompt").focus();
+    h.step();
+    h.event(egui::Event::Text("zebra ".into()));
+    h.step();
+    h.step();
+    press(&mut h, Modifiers::COMMAND, Key::Z);
+    assert_eq!(h.state().doc.prompt, before);
+    press(&mut h, Modifiers::COMMAND | Modifiers::SHIFT, Key::Z);
+    assert!(h.state().doc.prompt.contains("zebra"), "{}", h.state().doc.prompt);
 }

@@ -38,7 +38,11 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
         return;
     }
     let trace = cx.ready_trace();
-    let tokens = trace.as_ref().and_then(|t| t.towers.get(&t.main_tower())).map_or(&[][..], |t| &t.tokens);
+    let tokens = trace
+        .as_ref()
+        .filter(|_| cx.shows_text())
+        .and_then(|t| t.towers.get(&t.main_tower()))
+        .map_or(&[][..], |t| &t.tokens);
     // Token of the run at each byte, so that every row links to the other views.
     let mut at_byte: Vec<Option<usize>> = vec![None; text.len() + 1];
     for (i, t) in tokens.iter().enumerate() {
@@ -51,20 +55,12 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     cx.long(ui, |ui| {
         let own = rows.first().is_some_and(|r| r.name == "this model");
         for (i, row) in rows.iter().enumerate() {
-            row_ui(cx, ui, row, source(cx, row, i, own), text, &at_byte, tokens);
+            row_ui(cx, ui, row, source(cx, row, i, own), text, &at_byte);
         }
     });
 }
 
-fn row_ui(
-    cx: &Cx,
-    ui: &mut egui::Ui,
-    row: &Segmentation,
-    source: RowSource,
-    text: &str,
-    at_byte: &[Option<usize>],
-    tokens: &[tokenscope_analysis::token::Token],
-) {
+fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, source: RowSource, text: &str, at_byte: &[Option<usize>]) {
     let (n, words) = (row.pieces.len(), text.split_whitespace().count().max(1));
     ui.horizontal(|ui| {
         ui.strong(&row.name);
@@ -81,8 +77,9 @@ fn row_ui(
         for (i, p) in row.pieces.iter().enumerate().take(MAX_CHIPS) {
             // Text where the piece is text; a part of a character shows the vocabulary's spelling.
             let shown = text.get(p.start..p.end).unwrap_or(&p.token);
-            let token = at_byte.get(p.start).copied().flatten();
-            let link = token.and_then(|i| Some(Link::Token(i, tokens.get(i)?))).unwrap_or(Link::None);
+            let at = |byte: usize| at_byte.get(byte).copied().flatten();
+            let covered = at(p.start).zip(at(p.end.saturating_sub(1).max(p.start)));
+            let link = Link::Bytes(p.start, p.end, covered);
             let r = widgets::chip(cx, ui, shown, cx.theme.chips[i % 8], false, link);
             if r.clicked() {
                 ui.data_mut(|d| match open == Some(i) {

@@ -26,6 +26,8 @@ pub enum Link<'a> {
     None,
     /// A token of the shown run.
     Token(usize, &'a Token),
+    /// Bytes `start..end` of the prompt, and the first and last token of the shown run that they touch.
+    Bytes(usize, usize, Option<(usize, usize)>),
     /// A decoded token: its place, from the first new one, and its id.
     Decoded(usize, u32),
 }
@@ -36,6 +38,9 @@ impl Link<'_> {
         match *self {
             Link::None => Standing::Plain,
             Link::Token(i, t) => cx.standing(i, t.id),
+            Link::Bytes(start, end, _) if cx.hovered.touches(start, end) => Standing::Hovered,
+            Link::Bytes(_, _, Some((a, b))) if (a..=b).any(|t| cx.doc.selection.contains(t)) => Standing::Selected,
+            Link::Bytes(..) => Standing::Plain,
             Link::Decoded(at, id) if cx.hovered.decoded == Some(at) && cx.hovered.id == Some(id) => Standing::Hovered,
             Link::Decoded(_, id) if cx.hovered.id == Some(id) => Standing::Twin,
             Link::Decoded(..) => Standing::Plain,
@@ -85,6 +90,15 @@ pub fn chip(cx: &Cx, ui: &mut Ui, text: &str, fill: Color32, struck: bool, link:
             }
             if response.clicked() {
                 cx.pick(ui, i, i);
+            }
+        }
+        Link::Bytes(start, end, tokens) => {
+            if response.hovered() {
+                let mut hover = cx.hover.borrow_mut();
+                (hover.bytes, hover.tokens) = (Some((start, end)), tokens);
+            }
+            if let (true, Some((first, last))) = (response.clicked(), tokens) {
+                cx.pick(ui, first, last);
             }
         }
         Link::Decoded(at, id) if response.hovered() => {
