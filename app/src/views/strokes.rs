@@ -27,7 +27,7 @@ impl Strokes {
         }
         let along = b - a;
         let length = along.length();
-        if !(length > 0.0) {
+        if length <= 0.0 || !length.is_finite() {
             return;
         }
         let side = along.rot90() / length;

@@ -38,7 +38,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     let rival = cx.doc.rival.as_ref().map(|(id, params)| Call::new(id, params));
     let own = cx.call(Kind::Draft);
     picker::method_ui(cx, ui, Kind::Draft);
-    let drafter = [Some(&own), rival.as_ref()].into_iter().flatten().any(|c| needs_drafter(c));
+    let drafter = [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter);
     ui.horizontal_wrapped(|ui| {
         if drafter {
             draft_model_ui(cx, ui);

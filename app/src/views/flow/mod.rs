@@ -99,7 +99,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
 }
 
 /// Edges into a node, the strongest first, with those of its attention part.
-fn into<'g>(graph: &'g FlowGraph, level: usize, token: usize) -> impl Iterator<Item = &'g Edge> {
+fn into(graph: &FlowGraph, level: usize, token: usize) -> impl Iterator<Item = &Edge> {
     let here = move |n: &Node| (n.level as usize, n.token as usize) == (level, token);
     graph.edges.iter().filter(move |e| here(&e.to) && !here(&e.from))
 }
