@@ -341,6 +341,7 @@ impl App {
                 egui::ScrollArea::vertical().max_height(460.0).show(ui, |ui| {
                     for view in views::ALL {
                         ui.strong(view.title);
+                        ui.weak(view.hint);
                         ui.label(view.help);
                         ui.add_space(6.0);
                     }

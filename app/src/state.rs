@@ -80,27 +80,6 @@ impl Drill {
     }
 }
 
-/// What the segmentation view shows of its rows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
-    /// The same text at the same place in every row; otherwise each row is set on its own.
-    pub aligned: bool,
-    /// The table of figures is open.
-    pub metrics: bool,
-    /// The model's own row is coloured by surprisal.
-    pub surprisal: bool,
-    /// Row that the others are compared with.
-    pub reference: String,
-    /// Rows left out.
-    pub hidden: Vec<String>,
-}
-
-impl Default for Rows {
-    fn default() -> Self {
-        Self { aligned: true, metrics: false, surprisal: false, reference: "words".into(), hidden: Vec::new() }
-    }
-}
-
 /// The window inside the map, never empty.
 fn clamp_window([x, y, w, h]: [f32; 4]) -> [f32; 4] {
     let (w, h) = (w.clamp(1e-5, 1.0), h.clamp(1e-5, 1.0));
@@ -144,8 +123,6 @@ pub struct Doc {
     pub drill: Option<Drill>,
     /// Width of a column of the flow lattice in points; 0 fits all into the view.
     pub column: f32,
-    /// Rows of the segmentation view.
-    pub rows: Rows,
     /// Chosen method and parameters per kind.
     pub score: (String, Params),
     /// See `score`.
@@ -185,7 +162,6 @@ impl Default for Doc {
             measure: Measure::Kl,
             drill: None,
             column: 26.0,
-            rows: Rows::default(),
             score: method("gradient_input"),
             prune: method("uniform"),
             flow: method("information_flow_routes"),
@@ -276,7 +252,6 @@ impl Doc {
             Command::Measure(m) => self.measure = m,
             Command::Drill(d) => self.drill = d,
             Command::Column(c) => self.column = c.clamp(0.0, 200.0),
-            Command::Rows(r) => self.rows = r,
             Command::Method(kind, id) => {
                 *self.method_mut(kind) = (id, Params::new());
                 match kind {
@@ -331,8 +306,6 @@ pub enum Command {
     Drill(Option<Drill>),
     /// Make the columns of the flow lattice this wide.
     Column(f32),
-    /// Show the rows of the segmentation view so.
-    Rows(Rows),
     /// Decode with a second method beside the first.
     Rival(Option<(String, Params)>),
     /// Choose a method; its parameters go back to their defaults.
@@ -367,7 +340,6 @@ impl Command {
             Command::Curves(_) | Command::Measure(_) => "retention curves",
             Command::Drill(_) => "drill into the flow",
             Command::Column(_) => "width of columns",
-            Command::Rows(_) => "rows of the segmentation",
             Command::Method(..) => "method",
             Command::Param(..) => "parameter",
             Command::Rival(_) => "second draft method",
