@@ -3,6 +3,7 @@
 mod process;
 mod prompt;
 mod resize;
+mod size;
 
 pub use process::Processor;
 pub use prompt::Expansion;

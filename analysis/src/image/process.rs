@@ -2,23 +2,13 @@
 
 use super::prompt::Expansion;
 use super::resize::{Filter, Window, resize};
+use super::size::{Size, idefics_size, length, whole_tiles};
 use super::{Picture, prompt};
 use crate::model::ImageInput;
 use crate::weights::{Weights, read_json};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value};
-
-/// How a picture gets its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Size {
-    /// Exactly this.
-    Exact { width: usize, height: usize },
-    /// The shorter side gets this length, the other keeps the shape, cut to whole pixels.
-    Shortest(usize),
-    /// Into this box, shape kept, never larger than it is asked.
-    Longest(usize),
-}
 
 /// What becomes of the picture beyond its size.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,18 +18,29 @@ enum Layout {
         size: Option<Size>,
         /// Width and height of the part in the middle.
         crop: Option<(usize, usize)>,
-        /// Bars of the mean colour make it square first (LLaVA 1.5's own code).
-        square: bool,
+        /// Width and height that zeros fill up to, right and below, after everything else.
+        pad: Option<(usize, usize)>,
+        /// Bars of this colour, the mean, make it square first (LLaVA 1.5's own code).
+        square: Option<[u8; 3]>,
     },
     /// Idefics3: tiles of one side length and the whole picture after them.
     Tiles {
-        /// Longer side before tiling.
-        longest: usize,
+        /// Size before tiling; `None` leaves the picture as it is.
+        first: Option<First>,
         /// Side of a tile.
         tile: usize,
         /// Whether there are tiles, or only the whole picture.
         split: bool,
     },
+}
+
+/// Idefics3's size before tiling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// The longer side.
+    Longest(usize),
+    /// Width and height.
+    Exact(usize, usize),
 }
 
 /// How image tokens are written into the prompt.
@@ -71,10 +72,6 @@ const CLIP: ([f64; 3], [f64; 3]) = ([0.48145466, 0.4578275, 0.40821073], [0.2686
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 /// To -1..=1.
 const HALF: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
-/// The longest side that Idefics3 makes of any picture.
-const IDEFICS_MAX: usize = 4096;
-/// A processor that asks for more than this per side is damaged.
-const MAX_SIDE: u64 = 16_384;
 
 impl Processor {
     /// The processor of an open checkpoint; `None` for models that read no images.
@@ -135,14 +132,18 @@ impl Processor {
         };
         let vision = config.get("vision_config").and_then(Value::as_object).unwrap_or(config);
         let side = vision.get("image_size").and_then(Value::as_u64).unwrap_or(224);
-        let flag = |key: &str, default: bool| own.get(key).and_then(Value::as_bool).unwrap_or(default);
+        let flag = |key: &str, default: bool| match own.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(v) => v.as_bool().ok_or_else(|| Error::invalid(format!("{key} is {v}, not true or false"))),
+        };
         let tiles = matches!(family, "Idefics3" | "SmolVLM");
 
+        // Without any settings, those of the family's published models; a settings file that is silent on a value
+        // means the default of the class, null the same.
         let (filter, means) = match family {
             "ViT" => (Filter::Bilinear, HALF),
-            "DeiT" => (Filter::Bicubic, IMAGENET),
-            "Siglip" => (Filter::Bicubic, HALF),
-            "Bit" => (Filter::Bicubic, if named.is_none() { IMAGENET } else { CLIP }),
+            "DeiT" | "Bit" if own.is_empty() => (Filter::Bicubic, IMAGENET),
+            "DeiT" | "Siglip" => (Filter::Bicubic, HALF),
             "Idefics3" | "SmolVLM" => (Filter::Lanczos, HALF),
             _ => (Filter::Bicubic, CLIP),
         };
@@ -163,44 +164,71 @@ impl Processor {
                 .filter(|l| l.iter().all(|x| x.is_finite()))
                 .ok_or_else(|| Error::invalid(format!("{key} is not three numbers")))
         };
-        let normalise = match flag("do_normalize", true) {
-            true => Some((three("image_mean", means.0)?, three("image_std", means.1)?)),
+        let mean = three("image_mean", means.0)?;
+        let normalise = match flag("do_normalize", true)? {
+            true => Some((mean, three("image_std", means.1)?)),
             false => None,
         };
         if normalise.is_some_and(|(_, std)| std.contains(&0.0)) {
             return Err(Error::invalid("image_std holds a zero"));
         }
-        let rescale = flag("do_rescale", true)
-            .then(|| own.get("rescale_factor").and_then(Value::as_f64).unwrap_or(1.0 / 255.0))
-            .filter(|f| f.is_finite());
+        let factor = match own.get("rescale_factor") {
+            None | Some(Value::Null) => 1.0 / 255.0,
+            Some(v) => v
+                .as_f64()
+                .filter(|f| f.is_finite())
+                .ok_or_else(|| Error::invalid(format!("rescale_factor is {v}, not a number")))?,
+        };
+        let rescale = flag("do_rescale", true)?.then_some(factor);
+        let given = |key: &str| own.get(key).filter(|v| !v.is_null());
 
         let layout = if tiles {
             let longest = |key: &str, default: u64| -> Result<usize> {
-                let v = own.get(key).and_then(|v| v.get("longest_edge").or(Some(v)));
-                length(v.filter(|v| !v.is_null()).unwrap_or(&Value::from(default)), key)
+                let v = given(key).map(|v| v.get("longest_edge").unwrap_or(v));
+                length(v.unwrap_or(&Value::from(default)), key)
             };
-            let tile = longest("max_image_size", side)?;
-            Layout::Tiles { longest: longest("size", 4 * tile as u64)?, tile, split: flag("do_image_splitting", true) }
+            let default = if own.is_empty() { side } else { 364 };
+            let tile = longest("max_image_size", default)?;
+            let first = match given("size") {
+                _ if !flag("do_resize", true)? => None,
+                Some(v) if v.get("longest_edge").is_none() => match Size::read(v, true)? {
+                    Size::Exact { width, height } => Some(First::Exact(width, height)),
+                    _ => return Err(Error::invalid(format!("size {v} is in no known form"))),
+                },
+                _ => Some(First::Longest(longest("size", 4 * default)?)),
+            };
+            Layout::Tiles { first, tile, split: flag("do_image_splitting", true)? }
         } else {
-            let crops = matches!(family, "CLIP" | "Bit" | "DeiT" | "Llava");
-            let by_shortest = matches!(family, "CLIP" | "Bit" | "Llava");
-            // Without settings DeiT and DINOv2 enlarge before they crop, 256 to 224.
+            let by_shortest = matches!(family, "CLIP" | "Bit" | "Llava" | "Siglip");
+            let default = if own.is_empty() { side } else { 224 };
+            // DeiT enlarges before it crops, and so do DINOv2's published settings.
             let larger = match family {
-                "DeiT" | "Bit" if own.is_empty() || family == "DeiT" => side * 256 / 224,
-                _ => side,
+                "DeiT" => default * 256 / 224,
+                "Bit" if own.is_empty() => default * 256 / 224,
+                _ => default,
             };
-            let size = match flag("do_resize", true) {
-                true => Some(Size::read(own.get("size"), larger, by_shortest)?),
-                false => None,
+            let size = match given("size") {
+                _ if !flag("do_resize", true)? => None,
+                Some(v) => Some(Size::read(v, by_shortest)?),
+                None => Some(Size::read(&Value::from(larger), by_shortest && family != "Siglip")?),
             };
-            let crop = match flag("do_center_crop", crops) {
-                true => match Size::read(own.get("crop_size"), side, false)? {
+            let crop = match flag("do_center_crop", matches!(family, "CLIP" | "Bit" | "DeiT" | "Llava"))? {
+                true => match Size::read(given("crop_size").unwrap_or(&Value::from(default)), false)? {
                     Size::Exact { width, height } => Some((width, height)),
-                    Size::Shortest(n) | Size::Longest(n) => Some((n, n)),
+                    _ => return Err(Error::invalid("crop_size has no height and width")),
                 },
                 false => None,
             };
-            Layout::Plain { size, crop, square: family == "Llava" && flag("do_pad", false) }
+            let pads = flag("do_pad", false)?;
+            let pad = match given("pad_size").filter(|_| pads && family != "Llava") {
+                Some(v) => match Size::read(v, false)? {
+                    Size::Exact { width, height } => Some((width, height)),
+                    _ => return Err(Error::invalid("pad_size has no height and width")),
+                },
+                None => None,
+            };
+            let square = (pads && family == "Llava").then(|| mean.map(|m| (m * 255.0) as u8));
+            Layout::Plain { size, crop, pad, square }
         };
         let place = Self::place(&layout, whole, vision, config)?;
         Ok(Self { layout, filter, rescale, normalise, place })
@@ -262,13 +290,18 @@ impl Processor {
         let (w, h) = (picture.width as f32, picture.height as f32);
         let mut input = ImageInput { tiles: vec![], rects: vec![], layout: (1, 1), original: (w as u32, h as u32) };
         match self.layout {
-            Layout::Plain { size, crop, square } => {
+            Layout::Plain { size, crop, pad, square } => {
                 let (tile, rect) = self.plain(picture, size, crop, square)?;
-                input.tiles.push(self.tensor(&tile)?);
+                let (x, rect) = padded(self.tensor(&tile)?, rect, pad)?;
+                input.tiles.push(x);
                 input.rects.push(rect);
             }
-            Layout::Tiles { longest, tile, split } => {
-                let (width, height) = idefics_size(picture.width, picture.height, longest);
+            Layout::Tiles { first, tile, split } => {
+                let (width, height) = match first {
+                    None => (picture.width, picture.height),
+                    Some(First::Longest(n)) => idefics_size(picture.width, picture.height, n),
+                    Some(First::Exact(width, height)) => (width, height),
+                };
                 let first = resize(picture, width, height, self.filter, None)?;
                 if !split {
                     input.tiles.push(self.tensor(&resize(&first, tile, tile, self.filter, None)?)?);
@@ -301,17 +334,16 @@ impl Processor {
         picture: &Picture,
         size: Option<Size>,
         crop: Option<(usize, usize)>,
-        square: bool,
+        square: Option<[u8; 3]>,
     ) -> Result<(Picture, [f32; 4])> {
         let mut left = (0.0, 0.0);
         let squared;
         let mut p = picture;
-        if square && p.width != p.height {
+        if let Some(colour) = square.filter(|_| p.width != p.height) {
             let side = p.width.max(p.height);
-            let mean = self.normalise.unwrap_or(CLIP).0.map(|m| (m * 255.0) as u8);
             let (x, y) = ((side - p.width) / 2, (side - p.height) / 2);
             left = (-(x as f32), -(y as f32));
-            squared = paste(p, side, side, (x as i64, y as i64), mean)?;
+            squared = paste(p, side, side, (x as i64, y as i64), colour)?;
             p = &squared;
         }
         let (width, height) = size.map_or((p.width, p.height), |s| s.of(p.width, p.height));
@@ -381,76 +413,16 @@ impl Processor {
     }
 }
 
-impl Size {
-    /// Reads `size` or `crop_size`: a number, `{height, width}`, `{shortest_edge}` or `{longest_edge}`.
-    fn read(v: Option<&Value>, default: u64, by_shortest: bool) -> Result<Self> {
-        let one = |n: usize| if by_shortest { Size::Shortest(n) } else { Size::Exact { width: n, height: n } };
-        match v {
-            None | Some(Value::Null) => Ok(one(length(&Value::from(default), "size")?)),
-            Some(Value::Object(m)) => {
-                if let (Some(h), Some(w)) = (m.get("height"), m.get("width")) {
-                    return Ok(Size::Exact { width: length(w, "width")?, height: length(h, "height")? });
-                }
-                match (m.get("shortest_edge"), m.get("longest_edge")) {
-                    (Some(s), None) => Ok(Size::Shortest(length(s, "shortest_edge")?)),
-                    (None, Some(l)) => Ok(Size::Longest(length(l, "longest_edge")?)),
-                    _ => Err(Error::invalid(format!("size {m:?} is in no known form"))),
-                }
-            }
-            Some(Value::Array(a)) if a.len() == 2 => {
-                Ok(Size::Exact { height: length(&a[0], "size")?, width: length(&a[1], "size")? })
-            }
-            Some(n) => Ok(one(length(n, "size")?)),
-        }
+/// `[3, h, w]` with zeros right and below up to `size` (width, height), and the rectangle that it shows then.
+fn padded(x: Tensor, rect: [f32; 4], size: Option<(usize, usize)>) -> Result<(Tensor, [f32; 4])> {
+    let Some((width, height)) = size else { return Ok((x, rect)) };
+    let (h, w) = (x.dim(1)?, x.dim(2)?);
+    if w > width || h > height {
+        return Err(Error::invalid(format!("pad_size {width} x {height} is smaller than the picture, {w} x {h}")));
     }
-
-    /// Width and height for a picture.
-    fn of(self, width: usize, height: usize) -> (usize, usize) {
-        // The other side is cut to whole pixels.
-        let part = |n: usize, long: usize, short: usize| ((n as u128 * long as u128 / short as u128) as usize).max(1);
-        match self {
-            Size::Exact { width, height } => (width, height),
-            Size::Shortest(n) if width <= height => (n, part(n, height, width)),
-            Size::Shortest(n) => (part(n, width, height), n),
-            Size::Longest(n) if width >= height => (n, part(n, height, width)),
-            Size::Longest(n) => (part(n, width, height), n),
-        }
-    }
-}
-
-fn length(v: &Value, name: &str) -> Result<usize> {
-    v.as_u64()
-        .filter(|n| (1..=MAX_SIDE).contains(n))
-        .map(|n| n as usize)
-        .ok_or_else(|| Error::invalid(format!("{name} {v} is not a length in pixels from 1 to {MAX_SIDE}")))
-}
-
-/// Idefics3's first size: the longer side `longest`, the other one even.
-fn idefics_size(width: usize, height: usize, longest: usize) -> (usize, usize) {
-    // In f64 as the original, where a quotient may fall just below a whole number.
-    let ratio = width as f64 / height as f64;
-    let even = |n: f64| (n as usize).next_multiple_of(2).max(1);
-    let clamp = |n: usize| n.clamp(1, IDEFICS_MAX);
-    if width >= height {
-        let w = longest.min(IDEFICS_MAX);
-        if longest > IDEFICS_MAX { (w, clamp((w as f64 / ratio) as usize)) } else { (w, even(w as f64 / ratio)) }
-    } else {
-        let h = longest.min(IDEFICS_MAX);
-        if longest > IDEFICS_MAX { (clamp((h as f64 * ratio) as usize), h) } else { (even(h as f64 * ratio), h) }
-    }
-}
-
-/// The next size that whole tiles fill.
-fn whole_tiles(width: usize, height: usize, tile: usize) -> (usize, usize) {
-    let ratio = width as f64 / height as f64;
-    let up = |n: usize| n.next_multiple_of(tile).max(tile);
-    if width >= height {
-        let w = up(width);
-        (w, up((w as f64 / ratio) as usize))
-    } else {
-        let h = up(height);
-        (up((h as f64 * ratio) as usize), h)
-    }
+    let x = x.pad_with_zeros(1, 0, height - h)?.pad_with_zeros(2, 0, width - w)?;
+    let [left, top, wide, high] = rect;
+    Ok((x, [left, top, wide * width as f32 / w as f32, high * height as f32 / h as f32]))
 }
 
 /// A part of a picture.

@@ -3,6 +3,7 @@
 
 use super::Picture;
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// Kernels under Pillow's numbers, which `resample` in `preprocessor_config.json` uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +77,23 @@ struct Taps {
     weights: Vec<i32>,
 }
 
-fn taps(from: usize, to: usize, range: std::ops::Range<usize>, filter: Filter) -> Vec<Taps> {
+fn taps(from: usize, to: usize, range: Range<usize>, filter: Filter) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
+    if filter == Filter::Nearest {
+        // Pillow adds step after step, and what rounding pushes over the edge stays black.
+        let steps = std::iter::successors(Some(scale * 0.5), |at| Some(at + scale));
+        return steps
+            .take(range.end)
+            .skip(range.start)
+            .map(|at| Taps {
+                first: (at as usize).min(from - 1),
+                weights: vec![if (at as usize) < from { 1 << BITS } else { 0 }],
+            })
+            .collect();
+    }
     range
         .map(|i| {
             let center = (i as f64 + 0.5) * scale;
-            if filter == Filter::Nearest {
-                return Taps { first: (center as usize).min(from - 1), weights: vec![1 << BITS] };
-            }
             let stretch = scale.max(1.0);
             let reach = filter.support() * stretch;
             let first = (center - reach + 0.5).max(0.0) as usize;
@@ -96,8 +106,46 @@ fn taps(from: usize, to: usize, range: std::ops::Range<usize>, filter: Filter) -
         .collect()
 }
 
+/// Which pass Pillow makes first, which shows because the values between are rounded. Pillow 13 mixes rows
+/// first where the picture loses more than twice as many lines as columns; before, and elsewhere, columns are.
+fn rows_first((from_w, from_h): (usize, usize), (to_w, to_h): (usize, usize)) -> bool {
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    to_h < from_h && lost(from_h, to_h) > 2 * lost(from_w, to_w)
+}
+
 fn pixel(sum: i64) -> u8 {
     ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
+}
+
+/// The given rows of an RGB picture `width` wide, each mixed to one pixel per element of `columns`.
+fn mix_columns(rgb: &[u8], width: usize, rows: Range<usize>, columns: &[Taps]) -> Vec<u8> {
+    let mut out = vec![0; 3 * columns.len() * rows.len()];
+    for (y, line) in rows.zip(out.chunks_exact_mut(3 * columns.len())) {
+        let row = &rgb[3 * width * y..][..3 * width];
+        for (t, pixels) in columns.iter().zip(line.chunks_exact_mut(3)) {
+            for (c, o) in pixels.iter_mut().enumerate() {
+                let s = t.weights.iter().zip(row[3 * t.first + c..].iter().step_by(3));
+                *o = pixel(s.map(|(w, v)| i64::from(*w) * i64::from(*v)).sum());
+            }
+        }
+    }
+    out
+}
+
+/// The given columns of an RGB picture `width` wide, mixed to one row per element of `rows`.
+fn mix_rows(rgb: &[u8], width: usize, columns: Range<usize>, rows: &[Taps]) -> Vec<u8> {
+    let stride = 3 * columns.len();
+    let mut out = vec![0; stride * rows.len()];
+    let mut sums = vec![0i64; stride];
+    for (t, line) in rows.iter().zip(out.chunks_exact_mut(stride)) {
+        sums.fill(0);
+        for (k, weight) in t.weights.iter().enumerate() {
+            let row = &rgb[3 * (width * (t.first + k) + columns.start)..][..stride];
+            sums.iter_mut().zip(row).for_each(|(s, v)| *s += i64::from(*weight) * i64::from(*v));
+        }
+        line.iter_mut().zip(&sums).for_each(|(o, s)| *o = pixel(*s));
+    }
+    out
 }
 
 /// The picture resampled to `width` x `height`; of that, only `window` is computed and returned.
@@ -109,36 +157,29 @@ pub fn resize(p: &Picture, width: usize, height: usize, filter: Filter, window: 
     if width == 0 || height == 0 || w.width == 0 || w.height == 0 || w.x + w.width > width || w.y + w.height > height {
         return Err(Error::invalid(format!("a picture cannot be resized to {width} x {height} and cut to {w:?}")));
     }
-    let columns = taps(p.width, width, w.x..w.x + w.width, filter);
-    let rows = taps(p.height, height, w.y..w.y + w.height, filter);
-    let first_row = rows.iter().map(|t| t.first).min().unwrap_or(0);
-    let end_row = rows.iter().map(|t| t.first + t.weights.len()).max().unwrap_or(0);
-    let size = w.width.checked_mul(w.height.max(end_row - first_row)).filter(|&n| n <= MAX_PIXELS);
-    if size.is_none() {
+    let mut columns = taps(p.width, width, w.x..w.x + w.width, filter);
+    let mut rows = taps(p.height, height, w.y..w.y + w.height, filter);
+    let span = |t: &[Taps]| {
+        let first = t.iter().map(|t| t.first).min().unwrap_or(0);
+        first..t.iter().map(|t| t.first + t.weights.len()).max().unwrap_or(0)
+    };
+    let (used_columns, used_rows) = (span(&columns), span(&rows));
+    let rows_first = rows_first((p.width, p.height), (width, height));
+    let between = if rows_first { (used_columns.len(), w.height) } else { (w.width, used_rows.len()) };
+    let fits = |(a, b): (usize, usize)| a.checked_mul(b).is_some_and(|n| n <= MAX_PIXELS);
+    if !fits(between) || !fits((w.width, w.height)) {
         let what = format!("the model asks for the picture at {width} x {height} pixels, which is too large");
         return Err(Error::invalid(format!("{what}; crop it to a less extreme shape")));
     }
-    let mut across = vec![0u8; 3 * w.width * (end_row - first_row)];
-    for (y, out) in across.chunks_exact_mut(3 * w.width).enumerate() {
-        let row = &p.rgb[3 * p.width * (first_row + y)..][..3 * p.width];
-        for (t, o) in columns.iter().zip(out.chunks_exact_mut(3)) {
-            for (c, o) in o.iter_mut().enumerate() {
-                let s = t.weights.iter().zip(row[3 * t.first + c..].iter().step_by(3));
-                *o = pixel(s.map(|(w, v)| i64::from(*w) * i64::from(*v)).sum());
-            }
-        }
-    }
-    let stride = 3 * w.width;
-    let mut rgb = vec![0u8; stride * w.height];
-    let mut sums = vec![0i64; stride];
-    for (t, out) in rows.iter().zip(rgb.chunks_exact_mut(stride)) {
-        sums.fill(0);
-        for (k, weight) in t.weights.iter().enumerate() {
-            let row = &across[stride * (t.first - first_row + k)..][..stride];
-            sums.iter_mut().zip(row).for_each(|(s, v)| *s += i64::from(*weight) * i64::from(*v));
-        }
-        out.iter_mut().zip(&sums).for_each(|(o, s)| *o = pixel(*s));
-    }
+    let rgb = if rows_first {
+        let down = mix_rows(&p.rgb, p.width, used_columns.clone(), &rows);
+        columns.iter_mut().for_each(|t| t.first -= used_columns.start);
+        mix_columns(&down, used_columns.len(), 0..w.height, &columns)
+    } else {
+        let across = mix_columns(&p.rgb, p.width, used_rows.clone(), &columns);
+        rows.iter_mut().for_each(|t| t.first -= used_rows.start);
+        mix_rows(&across, w.width, 0..w.width, &rows)
+    };
     Picture::new(w.width, w.height, rgb)
 }
 
@@ -155,6 +196,14 @@ mod tests {
         // Rows first: (0 + 1) / 2 = 0.5 → 1 and (2 + 2) / 2 = 2; then (1 + 2) / 2 = 1.5 → 2.
         let p = resize(&gray(2, 2, &[0, 1, 2, 2]), 1, 1, Filter::Box, None).unwrap();
         assert_eq!(p.rgb, [2, 2, 2]);
+    }
+
+    #[test]
+    fn a_tall_picture_is_mixed_by_rows_first() {
+        assert!(rows_first((2, 4), (1, 1)) && !rows_first((4, 4), (2, 2)) && !rows_first((2, 4), (1, 6)));
+        // By rows 0.25 → 0 and 0.25 → 0, then 0; by columns 1, 1, 0, 0, then 0.5 → 1.
+        let p = gray(2, 4, &[1, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(resize(&p, 1, 1, Filter::Box, None).unwrap().rgb, [0, 0, 0]);
     }
 
     #[test]

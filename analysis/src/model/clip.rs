@@ -1,9 +1,9 @@
 //! CLIP: an image tower, a causal text tower, two projections into one space.
 //! Radford et al. 2021, arXiv 2103.00020.
 
-use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Pass, Scope, Stack, embedding};
+use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Pass, Scope, Stack, embedding};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, attention, need_image, normalise, row_of};
+use super::vision::{Sizes, TileRun, VisionTower, attention, need_image, normalise, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Rows, Site, Tap, Tower};
@@ -20,10 +20,31 @@ struct TextTower {
     eos: Option<u32>,
 }
 
+/// The image tower where a file says nothing.
+pub(super) const VISION: Defaults = &[
+    ("hidden_size", 768.0),
+    ("intermediate_size", 3072.0),
+    ("num_hidden_layers", 12.0),
+    ("num_attention_heads", 12.0),
+    ("image_size", 224.0),
+    ("patch_size", 32.0),
+];
+const TEXT: Defaults = &[
+    ("vocab_size", 49408.0),
+    ("hidden_size", 512.0),
+    ("intermediate_size", 2048.0),
+    ("num_hidden_layers", 12.0),
+    ("num_attention_heads", 8.0),
+    ("max_position_embeddings", 77.0),
+];
+
+/// Both towers, or one of them.
 struct Clip {
     info: ModelInfo,
-    vision: VisionTower,
+    vision: Option<VisionTower>,
     text: Option<TextTower>,
+    /// Labels of images, from the mean of the patches.
+    classifier: Option<Linear>,
     visual_projection: Option<Linear>,
     text_projection: Option<Linear>,
     logit_scale: Option<Tensor>,
@@ -40,8 +61,8 @@ pub(super) fn blocks(
     mask: &MaskRule,
 ) -> Result<Vec<Block>> {
     let inner = c.size(&["intermediate_size"])?;
-    let act = Activation::parse(c.word(&["hidden_act"], act))?;
-    let eps = c.number(&["layer_norm_eps"], eps)?;
+    let act = Activation::parse(c.word(&["hidden_act"], act)?)?;
+    let eps = c.eps(&["layer_norm_eps"], eps)?;
     let mut blocks = Vec::new();
     for i in 0..c.size(&["num_hidden_layers"])? {
         let b = s.sub(format!("encoder.layers.{i}"));
@@ -67,16 +88,17 @@ pub(super) fn blocks(
 pub(super) fn tower(s: &Scope, c: &Config) -> Result<VisionTower> {
     let z = Sizes::read(c)?;
     let d = z.d;
-    let eps = c.number(&["layer_norm_eps"], 1e-5)?;
+    let eps = c.eps(&["layer_norm_eps"], 1e-5)?;
     let em = s.sub("embeddings");
-    let positions = em.get("position_embedding.weight", &[z.grid + 1, d])?;
+    let positions = em.get("position_embedding.weight", &[z.positions() + 1, d])?;
     let post = s.sub("post_layernorm");
     Ok(VisionTower {
         patch: PatchEmbed::load(&em.sub("patch_embedding"), z.channels, z.side, d)?,
         leading: Some(em.get("class_embedding", &[d])?.unsqueeze(0)?),
         leading_positions: Some(positions.narrow(0, 0, 1)?),
         registers: None,
-        positions: positions.narrow(0, 1, z.grid)?.contiguous()?,
+        positions: positions.narrow(0, 1, z.positions())?.contiguous()?,
+        table: z.grid,
         fit: Fit::Bicubic { antialias: false },
         // The misspelling is the checkpoints' own.
         pre_norm: Some(Norm::layer(&s.sub("pre_layrnorm"), d, eps)?),
@@ -90,51 +112,103 @@ pub(super) fn tower(s: &Scope, c: &Config) -> Result<VisionTower> {
     })
 }
 
-/// Loads both towers, or the image tower alone.
+/// The text tower below `s`.
+fn text_tower(s: &Scope, c: &Config) -> Result<TextTower> {
+    let (d, heads) = (c.size(&["hidden_size"])?, c.size(&["num_attention_heads"])?);
+    let (vocab, max) = (c.size(&["vocab_size"])?, c.size(&["max_position_embeddings"])?);
+    let eos = c.value(&["eos_token_id"]).map_or(Some(49407), serde_json::Value::as_u64);
+    let eos = eos
+        .and_then(|e| u32::try_from(e).ok())
+        .ok_or_else(|| Error::invalid("config.json: eos_token_id of the text tower is not one token id"))?;
+    let stack =
+        Stack { blocks: blocks(s, c, (d, heads), 1e-5, "quick_gelu", &MaskRule::Causal)?, post_norm: false, width: d };
+    Ok(TextTower {
+        words: s.get("embeddings.token_embedding.weight", &[vocab, d])?,
+        positions: s.get("embeddings.position_embedding.weight", &[max, d])?,
+        stack,
+        norm: Norm::layer(&s.sub("final_layer_norm"), d, c.eps(&["layer_norm_eps"], 1e-5)?)?,
+        eos: (eos != 2).then_some(eos),
+    })
+}
+
+/// Loads both towers, or the one that the checkpoint holds.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
+    let c = Config::new(w.config());
     let root = Scope::root(w, device);
-    let vc = c.sub("vision_config").unwrap_or(c);
-    let vision = tower(&root.first(&["vision_model", ""], "embeddings.class_embedding"), &vc)?;
-    let dim = c.size_opt(&["projection_dim"])?.or(vc.size_opt(&["projection_dim"])?).unwrap_or(512);
+    let kind = c.word(&["model_type"], "clip")?;
+    let (text_probe, image_probe) = ("embeddings.token_embedding.weight", "embeddings.class_embedding");
+    let (vc, tc) = match kind {
+        "clip_text_model" => (None, Some(c)),
+        "clip_vision_model" => (Some(c), None),
+        _ => {
+            let empty = |part: &str| c.sub(part).ok_or_else(|| Error::invalid(format!("config.json has no {part}")));
+            let text = root.has(&format!("text_model.{text_probe}"));
+            let image = root.has(&format!("vision_model.{image_probe}"));
+            let text = if text || !image { Some(empty("text_config")?) } else { None };
+            (if image || text.is_none() { Some(empty("vision_config")?) } else { None }, text)
+        }
+    };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, vision.stack.info(true, vc.size(&["intermediate_size"])?));
-    let project = |name: &str, d: usize| -> Result<Option<Linear>> {
+    let project = |name: &str, d: usize, own: &Config| -> Result<Option<Linear>> {
         let s = root.sub(name);
+        let dim = c.size_opt(&["projection_dim"])?.or(own.size_opt(&["projection_dim"])?).unwrap_or(512);
         s.has("weight").then(|| Linear::load(&s, d, dim, false)).transpose()
     };
-    let visual_projection = project("visual_projection", vision.stack.width)?;
+    let (mut vision, mut visual_projection, mut classifier) = (None, None, None);
+    if let Some(vc) = vc {
+        let t = tower(&root.first(&["vision_model", ""], image_probe), &vc.with(VISION))?;
+        info.towers.insert(Tower::Vision, t.stack.info(true));
+        visual_projection = project("visual_projection", t.stack.width, &vc)?;
+        if let Some(&[labels, _]) = root.shape("classifier.weight") {
+            classifier = Some(Linear::load(&root.sub("classifier"), t.stack.width, labels, true)?);
+            info.vocab = labels;
+        }
+        vision = Some(t);
+    }
     let (mut text, mut text_projection) = (None, None);
-    if let Some(tc) = c.sub("text_config").filter(|_| root.has("text_model.embeddings.token_embedding.weight")) {
-        let s = root.sub("text_model");
-        let (d, heads) = (tc.size(&["hidden_size"])?, tc.size(&["num_attention_heads"])?);
-        let (vocab, max) = (tc.size(&["vocab_size"])?, tc.size(&["max_position_embeddings"])?);
-        let eps = tc.number(&["layer_norm_eps"], 1e-5)?;
-        let eos = tc.0.get("eos_token_id").and_then(serde_json::Value::as_u64).unwrap_or(49407);
-        let stack = Stack {
-            blocks: blocks(&s, &tc, (d, heads), 1e-5, "quick_gelu", &MaskRule::Causal)?,
-            post_norm: false,
-            width: d,
-        };
-        info.towers.insert(Tower::Text, stack.info(false, tc.size(&["intermediate_size"])?));
-        info.max_tokens = Some(max);
-        text = Some(TextTower {
-            words: s.get("embeddings.token_embedding.weight", &[vocab, d])?,
-            positions: s.get("embeddings.position_embedding.weight", &[max, d])?,
-            stack,
-            norm: Norm::layer(&s.sub("final_layer_norm"), d, eps)?,
-            eos: (eos != 2).then_some(eos as u32),
-        });
-        text_projection = project("text_projection", d)?;
+    if let Some(tc) = tc {
+        let t = text_tower(&root.first(&["text_model", ""], text_probe), &tc.with(TEXT))?;
+        info.towers.insert(Tower::Text, t.stack.info(false));
+        info.max_tokens = Some(t.positions.dim(0)?);
+        text_projection = project("text_projection", t.stack.width, &tc)?;
+        text = Some(t);
     }
     let logit_scale = root.has("logit_scale").then(|| root.get("logit_scale", &[])).transpose()?;
     let device = device.clone();
-    Ok(Box::new(Clip { info, vision, text, visual_projection, text_projection, logit_scale, device }))
+    Ok(Box::new(Clip { info, vision, text, classifier, visual_projection, text_projection, logit_scale, device }))
 }
 
 impl Clip {
     fn text(&self) -> Result<&TextTower> {
         self.text.as_ref().ok_or_else(|| Error::invalid("this model has no text tower"))
+    }
+
+    fn vision(&self) -> Result<&VisionTower> {
+        self.vision.as_ref().ok_or_else(|| Error::invalid("this model has no image tower; it reads text"))
+    }
+
+    /// Results of the image tower; its embedding, where there is one, normalised if a text is compared with it.
+    fn image(&self, t: TileRun, out: &mut Output, tap: &mut dyn Tap) -> Result<Option<Tensor>> {
+        if let Some(head) = &self.classifier {
+            let logits = head.apply(&patch_mean(&t.raw, &t.rows, 1)?)?;
+            let layer = self.vision()?.stack.blocks.len();
+            put_labels(out, logits, (layer, &t.rows, t.rows.row_of(0).unwrap_or(0)), tap)?;
+            return Ok(None);
+        }
+        let pooled = row_of(&t.last, &t.rows, 0)?;
+        let embedded = self.visual_projection.as_ref().map(|p| p.apply(&pooled)).transpose()?;
+        if self.text.is_some() {
+            if let Some(e) = &embedded {
+                out.extras.insert("vision_pooled".into(), e.squeeze(0)?);
+            }
+            return embedded.map(|e| normalise(&e)).transpose();
+        }
+        out.extras.insert("last_hidden_state".into(), t.raw);
+        if embedded.is_none() {
+            out.extras.insert("pooler_output".into(), pooled.squeeze(0)?);
+        }
+        // CLIPVisionModelWithProjection gives its embedding as it is.
+        Ok(embedded)
     }
 
     /// Pooled text before projection, `[1, d]`.
@@ -158,6 +232,9 @@ impl Clip {
         pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
         let x = t.stack.apply(x, &mut pass)?;
         let x = pass.tap(Site::Final, n_layers, t.norm.apply(&x)?)?;
+        if self.vision.is_none() {
+            out.extras.insert("last_hidden_state".into(), x.clone());
+        }
         let attention = std::mem::take(&mut pass.rules);
         out.towers.insert(Tower::Text, TowerRun { attention, n_tiles: 1, ..TowerRun::default() });
         let place = match t.eos {
@@ -185,31 +262,24 @@ impl Model for Clip {
         let (mut image, mut text) = (None, None);
         if input.image.is_some() {
             let mut run = TowerRun::default();
-            let t = self.vision.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
+            let t = self.vision()?.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
             out.towers.insert(Tower::Vision, run);
-            let pooled = row_of(&t.last, &t.rows, 0)?;
-            if self.text.is_none() {
-                out.extras.insert("last_hidden_state".into(), t.raw);
-                out.extras.insert("pooler_output".into(), pooled.squeeze(0)?);
-            }
-            if let Some(p) = &self.visual_projection {
-                let e = p.apply(&pooled)?;
-                if self.text.is_some() {
-                    out.extras.insert("vision_pooled".into(), e.squeeze(0)?);
-                    image = Some(normalise(&e)?);
-                } else {
-                    // CLIPVisionModelWithProjection gives its embedding as it is.
-                    image = Some(e);
-                }
-            }
+            image = self.image(t, &mut out, tap)?;
         }
         if has_text {
             let pooled = self.run_text(input, &mut out, tap, ctx)?;
-            if let Some(p) = &self.text_projection {
-                let e = p.apply(&pooled)?;
-                out.extras.insert("text_pooled".into(), e.squeeze(0)?);
-                text = Some(normalise(&e)?);
-            }
+            let embedded = self.text_projection.as_ref().map(|p| p.apply(&pooled)).transpose()?;
+            text = match embedded {
+                Some(e) if self.vision.is_some() => {
+                    out.extras.insert("text_pooled".into(), e.squeeze(0)?);
+                    Some(normalise(&e)?)
+                }
+                Some(e) => Some(e),
+                None => {
+                    out.extras.insert("pooler_output".into(), pooled.squeeze(0)?);
+                    None
+                }
+            };
         }
         if let (Some(i), Some(t), Some(s)) = (&image, &text, &self.logit_scale) {
             let y = (i * t)?.sum_all()?.broadcast_mul(&s.exp()?)?.reshape(1)?;
@@ -230,7 +300,7 @@ impl Model for Clip {
 
     fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor> {
         match tower {
-            Tower::Vision => self.vision.stack.output_projection(layer),
+            Tower::Vision => self.vision()?.stack.output_projection(layer),
             Tower::Text => self.text()?.stack.output_projection(layer),
         }
     }

@@ -1,6 +1,7 @@
 //! A causal language model: token embeddings, a stack, final norm, head. GPT-2 and the Llama family are both this.
 
-use super::blocks::{Linear, Norm, Pass, Stack, embedding};
+use super::blocks::{Config, Linear, Norm, Pass, Scope, Stack, embedding};
+use super::vision::row_of;
 use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{Rows, Site, Tap, Tower};
@@ -16,52 +17,77 @@ pub(super) enum Positions {
     InAttention,
 }
 
+/// What a causal language model is put together from.
+pub(super) struct Parts {
+    /// Token table `[vocab, d]`.
+    pub embed: Tensor,
+    pub positions: Positions,
+    pub stack: Stack,
+    pub norm: Norm,
+    pub end: End,
+    /// Longest text, where there is a limit.
+    pub max: Option<usize>,
+}
+
+/// What stands behind the final norm.
+pub(super) enum End {
+    /// Logits over the vocabulary.
+    Head(Linear),
+    /// One row of logits over labels, read from the last token that is not padding.
+    Labels { score: Linear, pad: Option<u32> },
+    /// Nothing: a base model.
+    Bare,
+}
+
+impl End {
+    /// Reads the end that `architectures` of `config.json` names. A head in the file counts before tying; without
+    /// one, `tied` says whether the token table serves.
+    pub fn load(c: &Config, root: &Scope, head: &Scope, embed: &Tensor, tied: bool) -> Result<Self> {
+        let (vocab, d) = embed.dims2()?;
+        let architecture = c.architecture();
+        if architecture.ends_with("ForSequenceClassification") {
+            let s = root.sub("score");
+            let labels = match s.shape("weight") {
+                Some(&[labels, _]) => labels,
+                _ => 2,
+            };
+            let pad = c.value(&["pad_token_id"]).and_then(serde_json::Value::as_u64);
+            let pad = pad.and_then(|p| u32::try_from(p).ok());
+            return Ok(Self::Labels { score: Linear::load(&s, d, labels, false)?, pad });
+        }
+        let bare = architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel");
+        if !head.has("weight") && tied {
+            return Ok(Self::Head(Linear::from_matrix(embed, None)?));
+        }
+        if !head.has("weight") && bare {
+            return Ok(Self::Bare);
+        }
+        Ok(Self::Head(Linear::from_matrix(&head.get("weight", &[vocab, d])?, None)?))
+    }
+}
+
 /// A causal language model.
 pub(super) struct Decoder {
     info: ModelInfo,
-    embed: Tensor,
-    positions: Positions,
-    stack: Stack,
-    norm: Norm,
-    head: Linear,
-    device: Device,
+    parts: Parts,
 }
 
 impl Decoder {
-    #[expect(clippy::too_many_arguments, reason = "the parts of a model, each of another type")]
-    pub(super) fn boxed(
-        w: &Weights,
-        embed: Tensor,
-        positions: Positions,
-        stack: Stack,
-        norm: Norm,
-        head: &Tensor,
-        inner: usize,
-        max: Option<usize>,
-    ) -> Result<Box<dyn Model>> {
-        Ok(Box::new(Self::build(w, embed, positions, stack, norm, head, inner, max)?))
+    /// The model of a checkpoint, from its parts.
+    pub fn new(w: &Weights, parts: Parts) -> Result<Self> {
+        let mut info = super::describe(w);
+        info.towers.insert(Tower::Text, parts.stack.info(false));
+        if let End::Head(head) = &parts.end {
+            info.vocab = head.matrix().dim(1)?;
+            info.generates = true;
+        }
+        info.max_tokens = parts.max;
+        Ok(Self { info, parts })
     }
 
-    /// `head` is `[vocab, d]`; `inner` the width of the MLP; `max` the longest text.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a model, each of another type")]
-    pub(super) fn build(
-        w: &Weights,
-        embed: Tensor,
-        positions: Positions,
-        stack: Stack,
-        norm: Norm,
-        head: &Tensor,
-        inner: usize,
-        max: Option<usize>,
-    ) -> Result<Self> {
-        let device = embed.device().clone();
-        let mut info = super::describe(w);
-        info.towers.insert(Tower::Text, stack.info(false, inner));
-        info.vocab = head.dim(0)?;
-        info.generates = true;
-        info.max_tokens = max;
-        let head = Linear::from_matrix(head, None)?;
-        Ok(Self { info, embed, positions, stack, norm, head, device })
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.parts.stack.width
     }
 
     /// Runs on embeddings `[n, d]` with `rows` standing for them.
@@ -73,30 +99,41 @@ impl Decoder {
         tap: &mut dyn Tap,
         ctx: &Ctx,
     ) -> Result<Output> {
-        let n_layers = self.stack.blocks.len();
-        if let Positions::Learned(table) = &self.positions {
+        let n_layers = self.parts.stack.blocks.len();
+        if let Positions::Learned(table) = &self.parts.positions {
             let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
             x = (x + embedding(table, &ids, "position")?)?;
         }
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
         pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
         pass.cache = input.cache.as_deref_mut();
-        let x = self.stack.apply(x, &mut pass)?;
+        let x = self.parts.stack.apply(x, &mut pass)?;
         if let Some(cache) = &mut pass.cache {
             cache.next_position = pass.rows.positions.iter().map(|p| p + 1).max().unwrap_or(0).max(cache.next_position);
         }
         let n = x.dim(0)?;
-        let x = self.norm.apply(&x)?;
+        let x = self.parts.norm.apply(&x)?;
         let x = pass.tap(Site::Final, n_layers, x)?;
-        let logit_rows: Vec<usize> = match input.logits {
-            Some(LogitRows::None) => Vec::new(),
-            Some(LogitRows::Last) => vec![n - 1],
-            Some(LogitRows::All) | None => (0..n).collect(),
-        };
-        let mut out = Output { logit_rows, ..Output::default() };
-        if !out.logit_rows.is_empty() {
-            let x = if out.logit_rows.len() == n { x } else { x.narrow(0, n - 1, 1)? };
-            out.logits = Some(pass.tap(Site::Logits, n_layers, self.head.apply(&x)?)?);
+        let mut out = Output::default();
+        match &self.parts.end {
+            End::Head(head) => {
+                out.logit_rows = match input.logits {
+                    Some(LogitRows::None) => Vec::new(),
+                    Some(LogitRows::Last) => vec![n - 1],
+                    Some(LogitRows::All) | None => (0..n).collect(),
+                };
+                if !out.logit_rows.is_empty() {
+                    let x = if out.logit_rows.len() == n { x } else { x.narrow(0, n - 1, 1)? };
+                    out.logits = Some(pass.tap(Site::Logits, n_layers, head.apply(&x)?)?);
+                }
+            }
+            End::Labels { score, pad } => {
+                // Padding stands on either side; a text of nothing else is read at its first token.
+                let last = (0..input.ids.len()).rev().find(|&i| Some(input.ids[i]) != *pad).unwrap_or(0);
+                let row = row_of(&x, &pass.rows, if pad.is_some() { last } else { input.ids.len().max(1) - 1 })?;
+                out.extras.insert("logits".into(), score.apply(&row)?.squeeze(0)?);
+            }
+            End::Bare => {}
         }
         out.towers.insert(
             Tower::Text,
@@ -115,7 +152,7 @@ impl Decoder {
             }
             rows.positions.clone_from(p);
         }
-        if let (Positions::Learned(table), Some(&worst)) = (&self.positions, rows.positions.iter().max())
+        if let (Positions::Learned(table), Some(&worst)) = (&self.parts.positions, rows.positions.iter().max())
             && worst >= table.dim(0)?
         {
             return Err(Error::invalid(format!(
@@ -146,18 +183,21 @@ impl Model for Decoder {
     }
 
     fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        embedding(&self.embed, ids, "token id")
+        embedding(&self.parts.embed, ids, "token id")
     }
 
     fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
-        self.stack.output_projection(layer)
+        self.parts.stack.output_projection(layer)
     }
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {
-        self.head.apply(&self.norm.apply(resid)?)
+        match &self.parts.end {
+            End::Head(head) => head.apply(&self.parts.norm.apply(resid)?),
+            _ => Err(Error::invalid("this model has no language-model head to look with")),
+        }
     }
 
     fn device(&self) -> &Device {
-        &self.device
+        self.parts.embed.device()
     }
 }

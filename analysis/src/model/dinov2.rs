@@ -1,12 +1,12 @@
 //! DINOv2 with and without registers: layer scale, optional gated MLP, positions interpolated to the input.
 //! Oquab et al. 2023, arXiv 2304.07193; Darcet et al. 2023, arXiv 2309.16588.
 
-use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Scope, Stack};
+use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, attention, need_image, no_embedding, row_of};
+use super::vision::{Sizes, VisionTower, attention, need_image, no_embedding, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
-use crate::trace::{At, MaskRule, Site, Tap, Tower};
+use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -18,16 +18,24 @@ struct Dinov2 {
     device: Device,
 }
 
+const DEFAULTS: Defaults = &[
+    ("hidden_size", 768.0),
+    ("num_hidden_layers", 12.0),
+    ("num_attention_heads", 12.0),
+    ("image_size", 224.0),
+    ("patch_size", 14.0),
+];
+
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
+    let c = Config::new(w.config()).with(DEFAULTS);
     let z = Sizes::read(&c)?;
     let d = z.d;
-    let eps = c.number(&["layer_norm_eps"], 1e-6)?;
-    let act = Activation::parse(c.word(&["hidden_act"], "gelu"))?;
-    let qkv_bias = c.flag(&["qkv_bias"], true);
-    let swiglu = c.flag(&["use_swiglu_ffn"], false);
-    let with_registers = c.word(&["model_type"], "dinov2") == "dinov2_with_registers";
+    let eps = c.eps(&["layer_norm_eps"], 1e-6)?;
+    let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
+    let qkv_bias = c.flag(&["qkv_bias"], true)?;
+    let swiglu = c.flag(&["use_swiglu_ffn"], false)?;
+    let with_registers = c.word(&["model_type"], "dinov2")? == "dinov2_with_registers";
     let ratio = c.number(&["mlp_ratio"], 4.0)?;
     let plain = d as f64 * ratio;
     if !(1.0..=1e7).contains(&plain) {
@@ -73,10 +81,9 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         });
     }
     let em = s.sub("embeddings");
-    let positions = em.get("position_embeddings", &[1, z.grid + 1, d])?.squeeze(0)?;
+    let positions = em.get("position_embeddings", &[1, z.positions() + 1, d])?.squeeze(0)?;
     let registers = if with_registers {
-        // The configuration may say none, which a size may not be.
-        let n = c.0.get("num_register_tokens").and_then(serde_json::Value::as_u64).unwrap_or(4).min(1 << 16) as usize;
+        let n = c.count(&["num_register_tokens"], 4)?;
         if n == 0 { None } else { Some(em.get("register_tokens", &[1, n, d])?.squeeze(0)?) }
     } else {
         None
@@ -86,7 +93,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         leading: Some(em.get("cls_token", &[1, 1, d])?.squeeze(0)?),
         leading_positions: Some(positions.narrow(0, 0, 1)?),
         registers,
-        positions: positions.narrow(0, 1, z.grid)?.contiguous()?,
+        positions: positions.narrow(0, 1, z.positions())?.contiguous()?,
+        table: z.grid,
         fit: Fit::Bicubic { antialias: with_registers },
         pre_norm: None,
         stack: Stack { blocks, post_norm: false, width: d },
@@ -97,7 +105,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         _ => None,
     };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(true, inner));
+    info.towers.insert(Tower::Vision, tower.stack.info(true));
     info.vocab = classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
     Ok(Box::new(Dinov2 { info, tower, classifier, device: device.clone() }))
 }
@@ -113,18 +121,10 @@ impl Model for Dinov2 {
         let mut out = Output::default();
         let class = row_of(&t.last, &t.rows, 0)?;
         if let Some(head) = &self.classifier {
-            let first = self.tower.n_leading()?;
-            let patches: Vec<u32> =
-                (0..t.rows.len()).filter(|&r| t.rows.tokens[r].iter().all(|&k| k >= first)).map(|r| r as u32).collect();
-            if patches.is_empty() {
-                return Err(Error::invalid("every patch was pruned; the classifier averages over them"));
-            }
-            let mean = t.last.index_select(&Tensor::new(patches, t.last.device())?, 0)?.mean_keepdim(0)?;
+            let mean = patch_mean(&t.last, &t.rows, self.tower.n_leading()?)?;
             let logits = head.apply(&Tensor::cat(&[class, mean], 1)?)?;
             let layer = self.tower.stack.blocks.len();
-            let at = At { tower: Tower::Vision, tile: 0, layer, site: Site::Logits, rows: &t.rows };
-            out.logits = Some(if tap.wants(&at) { tap.pass(&at, logits)? } else { logits });
-            out.logit_rows = vec![t.rows.row_of(0).unwrap_or(0)];
+            put_labels(&mut out, logits, (layer, &t.rows, t.rows.row_of(0).unwrap_or(0)), tap)?;
         } else {
             out.extras.insert("pooler_output".into(), class.squeeze(0)?);
             out.extras.insert("last_hidden_state".into(), t.last);

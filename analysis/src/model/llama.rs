@@ -2,23 +2,77 @@
 //! Touvron et al. 2023, arXiv 2302.13971; Jiang et al. 2023, arXiv 2310.06825; Qwen 2024, arXiv 2407.10671; 2025, arXiv 2505.09388.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Rope, Scope, Stack};
-use super::decoder::{Decoder, Positions};
+use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Rope, Scope, Stack};
+use super::decoder::{Decoder, End, Parts, Positions};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::Device;
 
+const LLAMA: Defaults = &[
+    ("vocab_size", 32000.0),
+    ("hidden_size", 4096.0),
+    ("intermediate_size", 11008.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("max_position_embeddings", 2048.0),
+];
+const MISTRAL: Defaults = &[
+    ("vocab_size", 32000.0),
+    ("hidden_size", 4096.0),
+    ("intermediate_size", 14336.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("num_key_value_heads", 8.0),
+    ("max_position_embeddings", 131_072.0),
+    ("sliding_window", 4096.0),
+];
+const QWEN2: Defaults = &[
+    ("vocab_size", 151_936.0),
+    ("hidden_size", 4096.0),
+    ("intermediate_size", 22016.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("num_key_value_heads", 32.0),
+    ("max_position_embeddings", 32768.0),
+    ("sliding_window", 4096.0),
+];
+const QWEN3: Defaults = &[
+    ("vocab_size", 151_936.0),
+    ("hidden_size", 4096.0),
+    ("intermediate_size", 22016.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("num_key_value_heads", 32.0),
+    ("head_dim", 128.0),
+    ("max_position_embeddings", 32768.0),
+    ("sliding_window", 4096.0),
+];
+
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
+    let c = Config::new(w.config());
     let root = Scope::root(w, device);
-    Ok(Box::new(decoder(w, &c, &root, "model", "lm_head")?))
+    Ok(Box::new(decoder(w, &c, &root, ("model", "lm_head"), false)?))
 }
 
 /// The language model below `base`, with its head at `head`; also the text half of vision-language models.
-pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, base: &str, head: &str) -> Result<Decoder> {
-    let kind = c.word(&["model_type"], "llama");
+/// `tied` says whether the token table serves as head where the configuration of the text does not say.
+pub(super) fn decoder(
+    w: &Weights,
+    c: &Config,
+    root: &Scope,
+    (base, head): (&str, &str),
+    tied: bool,
+) -> Result<Decoder> {
+    let kind = c.word(&["model_type"], "llama")?;
+    let c = &c.with(match kind {
+        "llama" => LLAMA,
+        "mistral" => MISTRAL,
+        "qwen2" => QWEN2,
+        "qwen3" => QWEN3,
+        other => return Err(Error::invalid(format!("config.json: language model {other} is not supported"))),
+    });
     let d = c.size(&["hidden_size"])?;
     let h = c.size(&["num_attention_heads"])?;
     let g = c.size_opt(&["num_key_value_heads"])?.unwrap_or(h);
@@ -30,14 +84,16 @@ pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, base: &str, head: &
         None => Config::split(d, h, "heads")?,
     };
     Config::split(h, g, "groups of heads")?;
-    let eps = c.number(&["rms_norm_eps"], 1e-6)?;
-    let act = Activation::parse(c.word(&["hidden_act"], "silu"))?;
+    let eps = c.eps(&["rms_norm_eps"], 1e-6)?;
+    let act = Activation::parse(c.word(&["hidden_act"], "silu")?)?;
     let s = root.first(&[base, ""], "embed_tokens.weight");
-    // Qwen2 has biases on q, k and v that its configuration does not mention; elsewhere a flag says so.
-    let qkv_bias = c.flag(&["attention_bias"], kind == "qwen2");
-    let o_bias = kind != "qwen2" && qkv_bias;
-    let mlp_bias = c.flag(&["mlp_bias"], false);
-    let rope = Rope::load(c, e)?;
+    // Qwen2 has biases on q, k and v whatever its configuration says, Mistral none; elsewhere a flag says so. GGUF
+    // files may have them on some maps only.
+    let flagged = matches!(kind, "llama" | "qwen3") && c.flag(&["attention_bias"], false)?;
+    let qkv_bias = flagged || kind == "qwen2";
+    let o_bias = c.flag(&["attention_output_bias"], flagged)?;
+    let mlp_bias = kind == "llama" && c.flag(&["mlp_bias"], false)?;
+    let rope = Rope::load(c, e, None, 1.0)?;
     let mut blocks = Vec::new();
     for i in 0..n_layers {
         let b = s.sub(format!("layers.{i}"));
@@ -85,35 +141,37 @@ pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, base: &str, head: &
         });
     }
     let embed = s.get("embed_tokens.weight", &[vocab, d])?;
-    let head = root.first(&[head, "lm_head"], "weight");
-    let tied = c.flag(&["tie_word_embeddings"], !head.has("weight"));
-    let head = if tied { embed.clone() } else { head.get("weight", &[vocab, d])? };
-    let norm = Norm::rms(&s.sub("norm"), d, eps)?;
-    Decoder::build(
-        w,
+    let tied = c.flag(&["tie_word_embeddings"], tied)?;
+    let end = End::load(c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
+    let parts = Parts {
         embed,
-        Positions::InAttention,
-        Stack { blocks, post_norm: false, width: d },
-        norm,
-        &head,
-        inner,
-        c.size_opt(&["max_position_embeddings"])?,
-    )
+        positions: Positions::InAttention,
+        stack: Stack { blocks, post_norm: false, width: d },
+        norm: Norm::rms(&s.sub("norm"), d, eps)?,
+        end,
+        max: c.size_opt(&["max_position_embeddings"])?,
+    };
+    Decoder::new(w, parts)
 }
 
 /// Mistral slides on every layer; Qwen only where `use_sliding_window` says so, by layer.
 fn mask(c: &Config, kind: &str, layer: usize) -> Result<MaskRule> {
-    let window = c.size_opt(&["sliding_window"])?;
-    let slides = match c.value(&["layer_types"]).and_then(|v| v.as_array()) {
-        Some(types) => types.get(layer).and_then(|t| t.as_str()) == Some("sliding_attention"),
-        None => match kind {
-            "mistral" => true,
-            "qwen2" | "qwen3" => {
-                c.flag(&["use_sliding_window"], false)
-                    && layer >= c.0.get("max_window_layers").and_then(|v| v.as_u64()).unwrap_or(28) as usize
+    let qwen = matches!(kind, "qwen2" | "qwen3");
+    let window = match kind {
+        "mistral" => c.size_opt(&["sliding_window"])?,
+        _ if qwen && c.flag(&["use_sliding_window"], false)? => c.size_opt(&["sliding_window"])?,
+        _ => None,
+    };
+    let slides = match c.value(&["layer_types"]).filter(|_| qwen) {
+        Some(types) => match types.get(layer).and_then(|t| t.as_str()) {
+            Some("full_attention") => false,
+            Some("sliding_attention") if window.is_some() => true,
+            other => {
+                let e = format!("config.json: the type {other:?} of layer {layer} is not usable here");
+                return Err(Error::invalid(e));
             }
-            _ => false,
         },
+        None => kind == "mistral" || layer >= c.count(&["max_window_layers"], 28)?,
     };
     Ok(match window {
         Some(w) if slides => MaskRule::SlidingWindow(w),

@@ -3,7 +3,7 @@
 
 use super::blocks::{Activation, Config, Linear, Scope};
 use super::patches::Fit;
-use super::vision::VisionTower;
+use super::vision::{BASE, VisionTower};
 use super::vlm::{Connect, Features, Vlm};
 use super::{ImageInput, Model, TowerRun, clip, llama, siglip};
 use crate::ctx::Ctx;
@@ -25,22 +25,22 @@ struct Projector {
 
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
+    let c = Config::new(w.config());
     let missing = |what: &str| Error::invalid(format!("config.json has no {what}"));
     let vc = c.sub("vision_config").ok_or_else(|| missing("vision_config"))?;
     let tc = c.sub("text_config").ok_or_else(|| missing("text_config"))?;
     let root = Scope::root(w, device);
     let names = ["vision_tower.vision_model", "vision_tower", "model.vision_tower.vision_model", "model.vision_tower"];
     let s = root.first(&names, "embeddings.patch_embedding.weight");
-    let (tower, class) = match vc.word(&["model_type"], "clip_vision_model") {
-        "clip_vision_model" => (clip::tower(&s, &vc)?, true),
-        "siglip_vision_model" => (siglip::tower(&s, &vc, Fit::Bicubic { antialias: false })?, false),
+    let (tower, class) = match vc.word(&["model_type"], "clip_vision_model")? {
+        "clip_vision_model" => (clip::tower(&s, &vc.with(clip::VISION))?, true),
+        "siglip_vision_model" => (siglip::tower(&s, &vc.with(BASE), Fit::Bicubic { antialias: false })?, false),
         other => return Err(Error::invalid(format!("config.json: image tower {other} is not supported"))),
     };
     let newer = root.has("model.language_model.embed_tokens.weight");
-    let (base, head) =
+    let names =
         if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
-    let text = llama::decoder(w, &tc, &root, base, head)?;
+    let text = llama::decoder(w, &tc, &root, names, c.flag(&["tie_word_embeddings"], false)?)?;
 
     let n = tower.stack.blocks.len() as i64;
     let layer = |v: &serde_json::Value| -> Result<usize> {
@@ -54,7 +54,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         Some(serde_json::Value::Array(a)) if !a.is_empty() => a.iter().map(layer).collect::<Result<_>>()?,
         Some(v) => vec![layer(v)?],
     };
-    let skip = match c.word(&["vision_feature_select_strategy"], "default") {
+    let skip = match c.word(&["vision_feature_select_strategy"], "default")? {
         "default" => 1,
         "full" => 0,
         other => {
@@ -63,11 +63,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         }
     };
     let p = root.first(&["multi_modal_projector", "model.multi_modal_projector"], "linear_1.weight");
-    let bias = c.flag(&["multimodal_projector_bias"], true);
-    let (dv, dt) = (tower.stack.width * layers.len(), tc.size(&["hidden_size"])?);
+    let bias = c.flag(&["multimodal_projector_bias"], true)?;
+    let (dv, dt) = (tower.stack.width * layers.len(), text.width());
     let connector = Projector {
         first: Linear::load(&p.sub("linear_1"), dv, dt, bias)?,
-        act: Activation::parse(c.word(&["projector_hidden_act"], "gelu"))?,
+        act: Activation::parse(c.word(&["projector_hidden_act"], "gelu")?)?,
         second: Linear::load(&p.sub("linear_2"), dt, dt, bias)?,
         layers,
         skip,
@@ -78,7 +78,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         .and_then(|v| u32::try_from(v).ok())
         .ok_or_else(|| Error::invalid("config.json: image_token_index is not a token id"))?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, tower.stack.info(class, vc.size(&["intermediate_size"])?));
+    info.towers.insert(Tower::Vision, tower.stack.info(class));
     Ok(Box::new(Vlm { info, tower, connector, text, image_token }))
 }
 

@@ -248,11 +248,14 @@ type Loader = fn(&Weights, &Device) -> Result<Box<dyn Model>>;
 /// `model_type` of `config.json` and what loads it.
 const FAMILIES: &[(&str, Loader)] = &[
     ("bert", bert::load),
+    ("camembert", bert::load),
     ("clip", clip::load),
+    ("clip_text_model", clip::load),
     ("clip_vision_model", clip::load),
     ("deit", vit::load),
     ("dinov2", dinov2::load),
     ("dinov2_with_registers", dinov2::load),
+    ("distilbert", bert::load),
     ("gpt2", gpt2::load),
     ("idefics3", smolvlm::load),
     ("llama", llama::load),
@@ -265,6 +268,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("siglip_vision_model", siglip::load),
     ("smolvlm", smolvlm::load),
     ("vit", vit::load),
+    ("xlm-roberta", bert::load),
 ];
 
 /// Names of the architectures that [`load`] knows.
@@ -283,8 +287,8 @@ pub fn load(path: &Path, device: &Device) -> Result<Box<dyn Model>> {
 
 /// Loads an open checkpoint.
 pub fn from_weights(weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let config = Config(weights.config());
-    let kind = config.word(&["model_type"], "");
+    let config = Config::new(weights.config());
+    let kind = config.word(&["model_type"], "")?;
     let Some((_, load)) = FAMILIES.iter().find(|(name, _)| *name == kind) else {
         let name = if kind.is_empty() { "(config.json names none)".to_string() } else { kind.to_string() };
         return Err(Error::Architecture { name, supported: architectures().join(", ") });
@@ -294,12 +298,11 @@ pub fn from_weights(weights: &Weights, device: &Device) -> Result<Box<dyn Model>
 
 /// What every family says about its checkpoint; towers and vocabulary are filled in by the family.
 fn describe(w: &Weights) -> ModelInfo {
-    let config = Config(w.config());
-    let architecture = config
-        .value(&["architectures"])
-        .and_then(|v| v.get(0))
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or(config.word(&["model_type"], "?"));
+    let config = Config::new(w.config());
+    let architecture = match config.architecture() {
+        "" => config.value(&["model_type"]).and_then(serde_json::Value::as_str).unwrap_or("?"),
+        name => name,
+    };
     ModelInfo {
         name: w.name().to_string(),
         architecture: architecture.to_string(),

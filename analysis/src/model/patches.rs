@@ -57,26 +57,27 @@ pub(super) enum Fit {
     Buckets,
 }
 
-/// Positions `[rows · cols, d]` for a grid from a square table `[side², d]`.
-pub(super) fn fit_positions(table: &Tensor, rows: usize, cols: usize, fit: Fit) -> Result<Tensor> {
-    let (n, d) = table.dims2()?;
-    let side = n.isqrt();
-    if side * side != n {
-        return Err(Error::invalid(format!("config.json: {n} image positions do not form a square")));
-    }
-    if (rows, cols) == (side, side) {
+/// Positions `[rows · cols, d]` for a grid from a table of `from` rows and columns, `[from.0 · from.1, d]`.
+pub(super) fn fit_positions(
+    table: &Tensor,
+    from: (usize, usize),
+    (rows, cols): (usize, usize),
+    fit: Fit,
+) -> Result<Tensor> {
+    let d = table.dim(1)?;
+    if (rows, cols) == from {
         return Ok(table.clone());
     }
     match fit {
         Fit::Buckets => {
-            let (r, c) = (buckets(side, rows), buckets(side, cols));
-            let ids: Vec<u32> = r.iter().flat_map(|r| c.iter().map(move |c| (r * side + c) as u32)).collect();
+            let (r, c) = (buckets(from.0, rows), buckets(from.1, cols));
+            let ids: Vec<u32> = r.iter().flat_map(|r| c.iter().map(move |c| (r * from.1 + c) as u32)).collect();
             Ok(table.index_select(&Tensor::new(ids, table.device())?, 0)?)
         }
         Fit::Bicubic { antialias } => {
             let (down, across) =
-                (cubic(side, rows, antialias, table.device())?, cubic(side, cols, antialias, table.device())?);
-            let x = down.matmul(&table.reshape((side, side * d))?)?.reshape((rows, side, d))?;
+                (cubic(from.0, rows, antialias, table.device())?, cubic(from.1, cols, antialias, table.device())?);
+            let x = down.matmul(&table.reshape((from.0, from.1 * d))?)?.reshape((rows, from.1, d))?;
             Ok(across.broadcast_matmul(&x)?.reshape((rows * cols, d))?)
         }
     }

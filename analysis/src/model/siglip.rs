@@ -1,9 +1,9 @@
 //! SigLIP's image tower with its attention-pooling head. Zhai et al. 2023, arXiv 2303.15343.
 
-use super::blocks::{Activation, Config, Linear, Mlp, Norm, Scope, Stack};
+use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, need_image, no_embedding};
+use super::vision::{BASE, Sizes, VisionTower, need_image, no_embedding, patch_mean, put_labels};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
@@ -27,8 +27,20 @@ struct Siglip {
     info: ModelInfo,
     tower: VisionTower,
     head: Option<Head>,
+    /// Labels, from the mean of the patches.
+    classifier: Option<Linear>,
     device: Device,
 }
+
+/// The image tower of Idefics3 and SmolVLM where a file says nothing.
+pub(super) const IDEFICS: Defaults = &[
+    ("hidden_size", 1152.0),
+    ("intermediate_size", 3072.0),
+    ("num_hidden_layers", 12.0),
+    ("num_attention_heads", 16.0),
+    ("image_size", 224.0),
+    ("patch_size", 32.0),
+];
 
 /// The image tower below `s`; also that of LLaVA variants and, with [`Fit::Buckets`], of Idefics3 and SmolVLM.
 pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
@@ -41,7 +53,8 @@ pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
         leading: None,
         leading_positions: None,
         registers: None,
-        positions: em.get("position_embedding.weight", &[z.grid, d])?,
+        positions: em.get("position_embedding.weight", &[z.positions(), d])?,
+        table: z.grid,
         fit,
         pre_norm: None,
         stack: Stack {
@@ -49,20 +62,20 @@ pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
             post_norm: false,
             width: d,
         },
-        post_norm: Some(Norm::layer(&post, d, c.number(&["layer_norm_eps"], 1e-6)?)?),
+        post_norm: Some(Norm::layer(&post, d, c.eps(&["layer_norm_eps"], 1e-6)?)?),
     })
 }
 
 /// Loads a checkpoint; of a two-tower one, the image half.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
-    let c = c.sub("vision_config").unwrap_or(c);
+    let c = Config::new(w.config());
+    let c = c.sub("vision_config").unwrap_or(c).with(BASE);
     let root = Scope::root(w, device);
     let s = root.first(&["vision_model", ""], "embeddings.patch_embedding.weight");
     let tower = tower(&s, &c, Fit::Bicubic { antialias: false })?;
     let d = tower.stack.width;
     let inner = c.size(&["intermediate_size"])?;
-    let head = if c.flag(&["vision_use_head"], s.has("head.probe")) {
+    let head = if c.flag(&["vision_use_head"], s.has("head.probe"))? {
         let h = s.sub("head");
         let a = h.sub("attention");
         let all = Linear::from_matrix(&a.get("in_proj_weight", &[3 * d, d])?, Some(a.get("in_proj_bias", &[3 * d])?))?;
@@ -73,20 +86,25 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             v: all.slice(2 * d, d)?,
             o: Linear::load(&a.sub("out_proj"), d, d, true)?,
             heads: c.size(&["num_attention_heads"])?,
-            norm: Norm::layer(&h.sub("layernorm"), d, c.number(&["layer_norm_eps"], 1e-6)?)?,
+            norm: Norm::layer(&h.sub("layernorm"), d, c.eps(&["layer_norm_eps"], 1e-6)?)?,
             mlp: Mlp {
                 gate: None,
                 up: Linear::load(&h.sub("mlp.fc1"), d, inner, true)?,
                 down: Linear::load(&h.sub("mlp.fc2"), inner, d, true)?,
-                act: Activation::parse(c.word(&["hidden_act"], "gelu_pytorch_tanh"))?,
+                act: Activation::parse(c.word(&["hidden_act"], "gelu_pytorch_tanh")?)?,
             },
         })
     } else {
         None
     };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(false, inner));
-    Ok(Box::new(Siglip { info, tower, head, device: device.clone() }))
+    info.towers.insert(Tower::Vision, tower.stack.info(false));
+    let classifier = match root.shape("classifier.weight") {
+        Some(&[labels, _]) => Some(Linear::load(&root.sub("classifier"), d, labels, true)?),
+        _ => None,
+    };
+    info.vocab = classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
+    Ok(Box::new(Siglip { info, tower, head, classifier, device: device.clone() }))
 }
 
 impl Head {
@@ -116,6 +134,13 @@ impl Model for Siglip {
         let mut run = TowerRun::default();
         let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
         let mut out = Output::default();
+        if let Some(head) = &self.classifier {
+            let logits = head.apply(&patch_mean(&t.last, &t.rows, 0)?)?;
+            let layer = self.tower.stack.blocks.len();
+            put_labels(&mut out, logits, (layer, &t.rows, 0), tap)?;
+            out.towers.insert(Tower::Vision, run);
+            return Ok(out);
+        }
         if let Some(head) = &self.head {
             out.extras.insert("pooler_output".into(), head.apply(&t.last)?.squeeze(0)?);
         }

@@ -21,30 +21,30 @@ struct Shuffle {
 
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
+    let c = Config::new(w.config());
     let missing = |what: &str| Error::invalid(format!("config.json has no {what}"));
-    let vc = c.sub("vision_config").ok_or_else(|| missing("vision_config"))?;
+    let vc = c.sub("vision_config").ok_or_else(|| missing("vision_config"))?.with(siglip::IDEFICS);
     let tc = c.sub("text_config").ok_or_else(|| missing("text_config"))?;
     let factor = c.size_opt(&["scale_factor"])?.unwrap_or(2);
     let root = Scope::root(w, device);
     let s = root.first(&["model.vision_model", "vision_model"], "embeddings.patch_embedding.weight");
     let tower = siglip::tower(&s, &vc, Fit::Buckets)?;
     let base = if root.has("text_model.embed_tokens.weight") { "text_model" } else { "model.text_model" };
-    let text = llama::decoder(w, &tc, &root, base, "lm_head")?;
+    let text = llama::decoder(w, &tc, &root, (base, "lm_head"), c.flag(&["tie_word_embeddings"], false)?)?;
     let p = root.first(&["model.connector", "connector"], "modality_projection.proj.weight");
     let wide = tower
         .stack
         .width
         .checked_mul(factor * factor)
         .ok_or_else(|| Error::invalid("config.json: scale_factor is too large"))?;
-    let proj = Linear::load(&p.sub("modality_projection.proj"), wide, tc.size(&["hidden_size"])?, false)?;
+    let proj = Linear::load(&p.sub("modality_projection.proj"), wide, text.width(), false)?;
     let image_token = c
         .value(&["image_token_id", "image_token_index"])
         .map_or(Some(128_257), serde_json::Value::as_u64)
         .and_then(|v| u32::try_from(v).ok())
         .ok_or_else(|| Error::invalid("config.json: image_token_id is not a token id"))?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, tower.stack.info(false, vc.size(&["intermediate_size"])?));
+    info.towers.insert(Tower::Vision, tower.stack.info(false));
     Ok(Box::new(Vlm { info, tower, connector: Shuffle { proj, factor }, text, image_token }))
 }
 

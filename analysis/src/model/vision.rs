@@ -1,9 +1,9 @@
 //! The image tower that ViT, CLIP, SigLIP, DINOv2 and the vision-language models share: patches, class and
 //! register tokens, positions, a pre-norm stack.
 
-use super::blocks::{Attention, Config, Linear, Norm, Pass, Scope, Stack};
+use super::blocks::{Attention, Config, Defaults, Linear, Norm, Pass, Scope, Stack};
 use super::patches::{Fit, PatchEmbed, fit_positions};
-use super::{ImageInput, Input, TowerRun};
+use super::{ImageInput, Input, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::token::{Grid, Source, Token, TokenKind};
 use crate::trace::{At, AttentionRule, MaskRule, Regroup, Rows, Site, Tap, Tower};
@@ -15,24 +15,43 @@ pub(super) struct Sizes {
     pub d: usize,
     pub heads: usize,
     pub layers: usize,
+    /// Side of a patch in pixels.
     pub side: usize,
     pub channels: usize,
-    /// Positions of the table, without class token.
-    pub grid: usize,
+    /// Rows and columns of the position table, without class token.
+    pub grid: (usize, usize),
 }
+
+/// What the image encoders agree on where a file says nothing.
+pub(super) const BASE: Defaults = &[
+    ("hidden_size", 768.0),
+    ("intermediate_size", 3072.0),
+    ("num_hidden_layers", 12.0),
+    ("num_attention_heads", 12.0),
+    ("image_size", 224.0),
+    ("patch_size", 16.0),
+];
 
 impl Sizes {
     pub fn read(c: &Config) -> Result<Self> {
-        let side = c.size(&["patch_size"])?;
-        let per_axis = c.size(&["image_size"])? / side;
+        let (height, width) = c.sides("image_size")?;
+        let (side, other) = c.sides("patch_size")?;
+        if side != other {
+            return Err(Error::invalid(format!("config.json: patches of {side} x {other} pixels are not square")));
+        }
         Ok(Self {
             d: c.size(&["hidden_size"])?,
             heads: c.size(&["num_attention_heads"])?,
             layers: c.size(&["num_hidden_layers"])?,
             side,
             channels: c.size_opt(&["num_channels"])?.unwrap_or(3),
-            grid: per_axis * per_axis,
+            grid: (height / side, width / side),
         })
+    }
+
+    /// Positions of the table, without class token.
+    pub fn positions(&self) -> usize {
+        self.grid.0 * self.grid.1
     }
 }
 
@@ -45,8 +64,10 @@ pub(super) struct VisionTower {
     pub leading_positions: Option<Tensor>,
     /// Register tokens, which have no positions, after the leading ones.
     pub registers: Option<Tensor>,
-    /// Positions of the patches, `[side², d]`.
+    /// Positions of the patches, `[rows · columns, d]`.
     pub positions: Tensor,
+    /// Rows and columns of that table.
+    pub table: (usize, usize),
     pub fit: Fit,
     /// Norm before the first block (CLIP).
     pub pre_norm: Option<Norm>,
@@ -142,7 +163,7 @@ impl VisionTower {
     ) -> Result<TileRun> {
         let pixels = image.tiles.get(tile).ok_or_else(|| Error::invalid(format!("the image has no tile {tile}")))?;
         let (mut x, rows, cols) = self.patch.apply(pixels)?;
-        x = (x + fit_positions(&self.positions, rows, cols, self.fit)?)?;
+        x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
         let leading = match (&self.leading, &self.leading_positions) {
             (Some(l), Some(p)) => Some((l + p)?),
             (l, _) => l.clone(),
@@ -212,6 +233,29 @@ pub(super) fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
 pub(super) fn row_of(x: &Tensor, rows: &Rows, token: usize) -> Result<Tensor> {
     let row = rows.row_of(token).ok_or_else(|| Error::invalid("the token that the output is read from was pruned"))?;
     Ok(x.narrow(0, row, 1)?)
+}
+
+/// Mean `[1, d]` of the rows that stand for patches alone; tokens below `first` are not patches.
+pub(super) fn patch_mean(x: &Tensor, rows: &Rows, first: usize) -> Result<Tensor> {
+    let patches: Vec<u32> =
+        (0..rows.len()).filter(|&r| rows.tokens[r].iter().all(|&k| k >= first)).map(|r| r as u32).collect();
+    if patches.is_empty() {
+        return Err(Error::invalid("every patch was pruned; the classifier averages over them"));
+    }
+    Ok(x.index_select(&Tensor::new(patches, x.device())?, 0)?.mean_keepdim(0)?)
+}
+
+/// Puts a classifier's logits `[1, labels]` into `out`, past the tap; they are read from row `row`.
+pub(super) fn put_labels(
+    out: &mut Output,
+    logits: Tensor,
+    (layer, rows, row): (usize, &Rows, usize),
+    tap: &mut dyn Tap,
+) -> Result<()> {
+    let at = At { tower: Tower::Vision, tile: 0, layer, site: Site::Logits, rows };
+    out.logits = Some(if tap.wants(&at) { tap.pass(&at, logits)? } else { logits });
+    out.logit_rows = vec![row];
+    Ok(())
 }
 
 /// `x / ‖x‖` of a row vector.

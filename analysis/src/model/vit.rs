@@ -3,10 +3,10 @@
 
 use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, attention, need_image, no_embedding, row_of};
+use super::vision::{BASE, Sizes, VisionTower, attention, need_image, no_embedding, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
-use crate::trace::{At, MaskRule, Site, Tap, Tower};
+use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -23,13 +23,13 @@ struct Vit {
 
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config(w.config());
+    let c = Config::new(w.config()).with(BASE);
     let z = Sizes::read(&c)?;
     let d = z.d;
     let inner = c.size(&["intermediate_size"])?;
-    let eps = c.number(&["layer_norm_eps"], 1e-12)?;
-    let act = Activation::parse(c.word(&["hidden_act"], "gelu"))?;
-    let qkv_bias = c.flag(&["qkv_bias"], true);
+    let eps = c.eps(&["layer_norm_eps"], 1e-12)?;
+    let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
+    let qkv_bias = c.flag(&["qkv_bias"], true)?;
     let root = Scope::root(w, device);
     let s = root.first(&["vit", "deit", ""], "embeddings.cls_token");
     let mut blocks = Vec::new();
@@ -56,14 +56,15 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         leading = Tensor::cat(&[leading, em.get("distillation_token", &[1, 1, d])?.squeeze(0)?], 0)?;
     }
     let n_lead = leading.dim(0)?;
-    let positions = em.get("position_embeddings", &[1, z.grid + n_lead, d])?.squeeze(0)?;
+    let positions = em.get("position_embeddings", &[1, z.positions() + n_lead, d])?.squeeze(0)?;
     let norm = Norm::layer(&s.sub("layernorm"), d, eps)?;
     let tower = VisionTower {
         patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.side, d)?,
         leading: Some(leading),
         leading_positions: Some(positions.narrow(0, 0, n_lead)?),
         registers: None,
-        positions: positions.narrow(0, n_lead, z.grid)?.contiguous()?,
+        positions: positions.narrow(0, n_lead, z.positions())?.contiguous()?,
+        table: z.grid,
         fit: Fit::Bicubic { antialias: false },
         pre_norm: None,
         stack: Stack { blocks, post_norm: false, width: d },
@@ -79,13 +80,13 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let pooler = match s.shape("pooler.dense.weight") {
         // A classifier is loaded by transformers without the pooler, whatever the file holds.
         Some(&[size, _]) if classifiers.is_empty() => {
-            let act = Activation::parse(c.word(&["pooler_act"], "tanh"))?;
+            let act = Activation::parse(c.word(&["pooler_act"], "tanh")?)?;
             Some((Linear::load(&s.sub("pooler.dense"), d, size, true)?, act))
         }
         _ => None,
     };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(true, inner));
+    info.towers.insert(Tower::Vision, tower.stack.info(true));
     info.vocab = classifiers.first().map_or(Ok(0), |l| l.matrix().dim(1))?;
     Ok(Box::new(Vit { info, tower, norm, pooler, classifiers, device: device.clone() }))
 }
@@ -113,9 +114,7 @@ impl Model for Vit {
                 logits = (logits / self.classifiers.len() as f64)?;
             }
             let layer = self.tower.stack.blocks.len();
-            let at = At { tower: Tower::Vision, tile: 0, layer, site: Site::Logits, rows: &t.rows };
-            out.logits = Some(if tap.wants(&at) { tap.pass(&at, logits)? } else { logits });
-            out.logit_rows = vec![t.rows.row_of(0).unwrap_or(0)];
+            put_labels(&mut out, logits, (layer, &t.rows, t.rows.row_of(0).unwrap_or(0)), tap)?;
         } else {
             if let Some((dense, act)) = &self.pooler {
                 let pooled = act.apply(&dense.apply(&row_of(&t.last, &t.rows, 0)?)?)?;

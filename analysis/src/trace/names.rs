@@ -73,8 +73,15 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
         put(format!("hidden_states_{n}"), Site::Final, n)?;
     }
     put("last_layer_output".into(), Site::ResidPost, n.saturating_sub(1))?;
+    let base = trace.architecture.ends_with("Model") && !trace.architecture.ends_with("LMHeadModel");
+    if tower == Tower::Text && base && !trace.extras.contains_key("last_hidden_state") && !dual {
+        put("last_hidden_state".into(), Site::Final, n)?;
+    }
     if tower == Tower::Text {
         put("logits".into(), Site::Logits, n)?;
+        if trace.architecture.ends_with("ForPreTraining") {
+            put("prediction_logits".into(), Site::Logits, n)?;
+        }
     } else if let Ok(e) = trace.get(tower, n, Site::Logits) {
         // A classifier has one row of logits, and transformers has no axis for it.
         out.push(("logits".into(), Named::Float(Array::new([e.array.data().len()], e.array.data().to_vec())?)));

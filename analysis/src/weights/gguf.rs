@@ -321,11 +321,36 @@ impl Header {
             rope["rope_type"] = json!("factors");
             rope["factors"] = json!(factors);
         } else if let Some(name) = self.own("rope.scaling.type").and_then(Meta::text).filter(|n| *n != "none") {
+            if !matches!(name, "linear" | "yarn") {
+                return Err(bad(format!("rope scaling {name} is not supported in GGUF files (linear and yarn are)")));
+            }
             rope["rope_type"] = json!(name);
             rope["factor"] = json!(number("rope.scaling.factor").unwrap_or(1.0));
+            for (theirs, ours) in [
+                ("original_context_length", "original_max_position_embeddings"),
+                ("yarn_beta_fast", "beta_fast"),
+                ("yarn_beta_slow", "beta_slow"),
+            ] {
+                if let Some(v) = self.own(&format!("rope.scaling.{theirs}")).filter(|_| name == "yarn") {
+                    rope[ours] = v.whole().map(|n| json!(n)).or(v.number().map(|n| json!(n))).unwrap_or(Value::Null);
+                }
+            }
+            if number("rope.scaling.attn_factor").is_some_and(|f| f != 1.0) {
+                return Err(bad("rope.scaling.attn_factor is not supported".into()));
+            }
         } else if let Some(factor) = number("rope.scale_linear").filter(|f| *f != 1.0) {
             rope["rope_type"] = json!("linear");
             rope["factor"] = json!(factor);
+        }
+        if shape("rope_factors_long.weight").is_some() || shape("rope_factors_short.weight").is_some() {
+            return Err(bad("LongRoPE in GGUF files is not supported".into()));
+        }
+        let has = |part: &str| shape(&format!("blk.0.{part}.bias")).is_some();
+        if has("attn_q") != has("attn_k") || has("attn_q") != has("attn_v") || has("ffn_up") != has("ffn_down") {
+            return Err(bad("biases on some maps of a layer only are not supported".into()));
+        }
+        if kind == "mistral" && has("attn_q") {
+            return Err(bad("a sliding window beside attention biases is not supported".into()));
         }
         let class = match kind {
             "llama" => "LlamaForCausalLM",
@@ -346,7 +371,9 @@ impl Header {
             "max_position_embeddings": size("context_length")?,
             "rms_norm_eps": number("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
             "rope_parameters": rope,
-            "attention_bias": shape("blk.0.attn_q.bias").is_some(),
+            "attention_bias": has("attn_q"),
+            "attention_output_bias": has("attn_output"),
+            "mlp_bias": has("ffn_up"),
             "sliding_window": window,
             "tie_word_embeddings": shape("output.weight").is_none(),
         });

@@ -89,8 +89,8 @@ impl Attention {
         }
         if let Some(rope) = &self.rope {
             let tables = rope.tables(&pass.rows.positions, x.device())?;
-            q = Rope::turn(&q, &tables)?;
-            k = Rope::turn(&k, &tables)?;
+            q = rope.turn(&q, &tables)?;
+            k = rope.turn(&k, &tables)?;
         }
         let q = pass.tap(Site::Q, layer, q)?;
         let k = pass.tap(Site::K, layer, k)?;

@@ -149,8 +149,20 @@ pub enum Activation {
     Silu,
     /// `max(x, 0)`.
     Relu,
+    /// `max(x, 0)²`.
+    Relu2,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x`, or a hundredth of it below zero.
+    LeakyRelu,
     /// `tanh(x)`.
     Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x · tanh(ln(1 + exp(x)))`.
+    Mish,
+    /// `x`.
+    Linear,
 }
 
 impl Activation {
@@ -158,11 +170,17 @@ impl Activation {
     pub fn parse(name: &str) -> Result<Self> {
         Ok(match name {
             "gelu" | "gelu_python" => Self::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" => Self::GeluTanh,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => Self::GeluTanh,
             "quick_gelu" => Self::QuickGelu,
             "silu" | "swish" => Self::Silu,
             "relu" => Self::Relu,
+            "relu2" => Self::Relu2,
+            "relu6" => Self::Relu6,
+            "leaky_relu" => Self::LeakyRelu,
             "tanh" => Self::Tanh,
+            "sigmoid" => Self::Sigmoid,
+            "mish" => Self::Mish,
+            "linear" => Self::Linear,
             other => return Err(Error::invalid(format!("config.json: activation {other} is not supported"))),
         })
     }
@@ -175,7 +193,17 @@ impl Activation {
             Self::QuickGelu => (x / ((x * -1.702)?.exp()? + 1.0)?)?,
             Self::Silu => x.silu()?,
             Self::Relu => x.relu()?,
+            Self::Relu2 => x.relu()?.sqr()?,
+            Self::Relu6 => x.clamp(0f32, 6f32)?,
+            Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
             Self::Tanh => x.tanh()?,
+            Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip()?,
+            // ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow.
+            Self::Mish => {
+                let softplus = (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
+                (x * softplus.tanh()?)?
+            }
+            Self::Linear => x.clone(),
         })
     }
 }
@@ -215,4 +243,27 @@ pub fn embedding(table: &Tensor, ids: &[u32], what: &str) -> Result<Tensor> {
     }
     let idx = Tensor::new(ids, table.device())?;
     Ok(table.index_select(&idx, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_by_hand() {
+        let x = Tensor::new(&[-2f32, 0.5, 7.0], &Device::Cpu).unwrap();
+        let mish = |x: f64| (x * x.exp().ln_1p().tanh()) as f32;
+        for (name, want) in [
+            ("relu2", [0.0, 0.25, 49.0]),
+            ("relu6", [0.0, 0.5, 6.0]),
+            ("leaky_relu", [-0.02, 0.5, 7.0]),
+            ("linear", [-2.0, 0.5, 7.0]),
+            ("sigmoid", [0.119_203, 0.622_459, 0.999_089]),
+            ("mish", [mish(-2.0), mish(0.5), mish(7.0)]),
+        ] {
+            let y = Activation::parse(name).unwrap().apply(&x).unwrap().to_vec1::<f32>().unwrap();
+            assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {y:?}");
+        }
+        assert!(Activation::parse("quantum_gelu").is_err());
+    }
 }

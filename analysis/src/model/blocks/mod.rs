@@ -8,6 +8,6 @@ mod stack;
 
 pub use attention::{Attention, AttentionMask};
 pub use basic::{Activation, Linear, Mlp, Norm, Scope, embedding};
-pub use config::Config;
+pub use config::{Config, Defaults};
 pub use rope::Rope;
 pub use stack::{Block, Pass, Stack, apply_regroup};

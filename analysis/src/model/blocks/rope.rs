@@ -1,4 +1,5 @@
-//! Rotary position embedding, half-split pairs (i, i + e/2) as in Llama.
+//! Rotary position embedding, half-split pairs (i, i + e/2) as in Llama, with the published ways to stretch it.
+//! Su et al. 2021, arXiv 2104.09864; YaRN: Peng et al. 2023, 2309.00071; LongRoPE: Ding et al. 2024, 2402.13753.
 
 use super::Config;
 use crate::{Error, Result};
@@ -7,57 +8,109 @@ use candle_core::{Device, Tensor};
 /// Frequencies of a rotary embedding.
 #[derive(Debug, Clone)]
 pub struct Rope {
+    /// Angle per position of each turned pair.
     inv_freq: Vec<f64>,
+    /// Factor on cosines and sines, by which YaRN and LongRoPE sharpen attention.
+    scale: f64,
+    longer: Longer,
+    /// Width of a head.
+    head_width: usize,
+}
+
+/// What changes once a text is longer than the model was trained for.
+#[derive(Debug, Clone)]
+enum Longer {
+    /// Nothing.
+    Same,
+    /// The base grows with the length (dynamic NTK).
+    Ntk { base: f64, factor: f64, max: f64 },
+    /// Other frequencies from this length on (LongRoPE).
+    Other { inv_freq: Vec<f64>, max: usize },
 }
 
 impl Rope {
     /// Reads base and scaling from both spellings of `config.json` (`rope_parameters`, or `rope_theta` with
-    /// `rope_scaling`). Scaling types: default, linear, llama3; others are refused.
-    pub fn load(config: &Config, head_width: usize) -> Result<Self> {
-        if !head_width.is_multiple_of(2) {
-            let e = format!("config.json: rotary embedding needs an even head width, not {head_width}");
-            return Err(Error::invalid(e));
-        }
-        let new = config.sub("rope_parameters");
-        let scaling = new.or(config.sub("rope_scaling"));
-        let legacy = config.number(&["rope_theta"], 10_000.0)?;
-        let base = match new {
-            Some(p) => p.number(&["rope_theta"], legacy)?,
-            None => legacy,
+    /// `rope_scaling`). Scaling types: default, linear, dynamic, yarn, longrope, llama3; others are refused.
+    ///
+    /// `layer_type` names the entry where each type of layer has parameters of its own. `part` is the share of the
+    /// head that is turned where the file does not say.
+    pub fn load(config: &Config, head_width: usize, layer_type: Option<&str>, part: f64) -> Result<Self> {
+        let given = config.sub("rope_scaling").filter(|s| !s.is_empty()).or(config.sub("rope_parameters"));
+        let given = match (given, layer_type) {
+            (Some(g), Some(t)) => g.sub(t).or(Some(g)),
+            (g, _) => g,
         };
-        positive(base, "rope_theta")?;
-        let power = |i: usize| base.powf(-2.0 * i as f64 / head_width as f64);
-        let mut inv_freq: Vec<f64> = (0..head_width / 2).map(power).collect();
-        let kind = scaling.map_or("default", |s| s.word(&["rope_type", "type"], "default"));
-        match (kind, scaling) {
-            ("default", _) | (_, None) => {}
-            ("linear", Some(s)) => {
-                let factor = positive(s.number(&["factor"], 1.0)?, "factor")?;
-                inv_freq.iter_mut().for_each(|f| *f /= factor);
+        let number = |key: &str, default: f64| match given {
+            Some(g) if g.value(&[key]).is_some() => g.number(&[key], default),
+            _ => config.number(&[key], default),
+        };
+        let base = positive(number("rope_theta", config.default("rope_theta").unwrap_or(10_000.0))?, "rope_theta")?;
+        let part = number("partial_rotary_factor", part)?;
+        if !(part > 0.0 && part <= 1.0) {
+            return Err(Error::invalid(format!("config.json: partial_rotary_factor {part} is not in 0..=1")));
+        }
+        let width = (head_width as f64 * part) as usize;
+        if !width.is_multiple_of(2) || width == 0 {
+            return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {width}")));
+        }
+        let mut out = Self { inv_freq: powers(base, width), scale: 1.0, longer: Longer::Same, head_width };
+        let Some(s) = given else { return Ok(out) };
+        let max = || config.size(&["max_position_embeddings"]).map(|n| n as f64);
+        // The length in training; a value beside the dictionary counts before one inside.
+        let old = || match config.size_opt(&["original_max_position_embeddings"])? {
+            Some(n) => Ok(n as f64),
+            None => match s.size_opt(&["original_max_position_embeddings"])? {
+                Some(n) => Ok(n as f64),
+                None => max(),
+            },
+        };
+        match s.word(&["rope_type", "type"], "default")? {
+            "default" => {}
+            "linear" => {
+                let factor = factor(&s)?;
+                out.inv_freq.iter_mut().for_each(|f| *f /= factor);
             }
-            ("llama3", Some(s)) => llama3(&mut inv_freq, &s)?,
-            ("factors", Some(s)) => divide(&mut inv_freq, &s)?,
-            (other, _) => {
-                return Err(Error::invalid(format!(
-                    "config.json: rope scaling {other} is not supported (default, linear and llama3 are)"
-                )));
+            "dynamic" => out.longer = Longer::Ntk { base, factor: factor(&s)?, max: max()? },
+            "llama3" => llama3(&mut out.inv_freq, &s, old()?)?,
+            "yarn" => out.scale = yarn(&mut out.inv_freq, &s, base, old()?, max)?,
+            "longrope" => long(&mut out, &s, old()?, max)?,
+            "factors" => divide(&mut out.inv_freq, &s, "factors")?,
+            other => {
+                let known = "default, linear, dynamic, yarn, longrope and llama3 are";
+                let e = format!("config.json: rope scaling {other} is not supported ({known})");
+                return Err(Error::invalid(e));
             }
         }
-        Ok(Self { inv_freq })
+        if out.inv_freq.iter().any(|f| !f.is_finite()) {
+            return Err(Error::invalid("config.json: the rope parameters give no finite frequencies"));
+        }
+        Ok(out)
     }
 
-    /// Cosines and sines `[n, e]` at these positions.
+    /// Cosines and sines `[n, width]` at these positions, of the turned part of a head.
     pub fn tables(&self, positions: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
-        let half = self.inv_freq.len();
+        let grown;
+        let length = positions.iter().max().map_or(0, |p| p + 1);
+        let inv_freq = match &self.longer {
+            Longer::Ntk { base, factor, max } if length as f64 > *max => {
+                let width = 2 * self.inv_freq.len();
+                let stretch = factor * length as f64 / max - (factor - 1.0);
+                grown = powers(base * stretch.powf(width as f64 / (width as f64 - 2.0)), width);
+                &grown
+            }
+            Longer::Other { inv_freq, max } if length > *max => inv_freq,
+            _ => &self.inv_freq,
+        };
+        let half = inv_freq.len();
         let mut cos = Vec::with_capacity(positions.len() * half * 2);
         let mut sin = Vec::with_capacity(positions.len() * half * 2);
         for &p in positions {
             for _ in 0..2 {
-                for f in &self.inv_freq {
+                for f in inv_freq {
                     // transformers forms the angle in f32, and far positions feel it.
                     let angle = p as f32 * *f as f32;
-                    cos.push(angle.cos());
-                    sin.push(angle.sin());
+                    cos.push(angle.cos() * self.scale as f32);
+                    sin.push(angle.sin() * self.scale as f32);
                 }
             }
         }
@@ -65,39 +118,54 @@ impl Rope {
         Ok((Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?))
     }
 
-    /// Turns `[heads, n, e]` by tables of `[n, e]`.
-    pub fn turn(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
-        let e = x.dim(2)?;
-        let (a, b) = (x.narrow(2, 0, e / 2)?, x.narrow(2, e / 2, e / 2)?);
+    /// Turns `[heads, n, e]` by tables of `[n, width]`; what lies beyond `width` stays.
+    pub fn turn(&self, x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+        let width = cos.dim(1)?;
+        let part = if width == self.head_width { x.clone() } else { x.narrow(2, 0, width)? };
+        let (a, b) = (part.narrow(2, 0, width / 2)?, part.narrow(2, width / 2, width / 2)?);
         let turned = Tensor::cat(&[&b.neg()?, &a], 2)?;
-        Ok((x.broadcast_mul(cos)? + turned.broadcast_mul(sin)?)?)
+        let y = (part.broadcast_mul(cos)? + turned.broadcast_mul(sin)?)?;
+        if width == self.head_width {
+            return Ok(y);
+        }
+        Ok(Tensor::cat(&[y, x.narrow(2, width, self.head_width - width)?], 2)?)
     }
+}
+
+fn powers(base: f64, width: usize) -> Vec<f64> {
+    (0..width / 2).map(|i| base.powf(-2.0 * i as f64 / width as f64)).collect()
 }
 
 fn positive(v: f64, what: &str) -> Result<f64> {
     if v > 0.0 { Ok(v) } else { Err(Error::invalid(format!("config.json: rope {what} is {v}, not positive"))) }
 }
 
-/// A divisor per frequency, as GGUF files store the scaling of Llama 3.1.
-fn divide(inv_freq: &mut [f64], s: &Config) -> Result<()> {
-    let factors: Vec<f64> = match s.value(&["factors"]).and_then(|v| v.as_array()) {
-        Some(list) => list.iter().filter_map(serde_json::Value::as_f64).collect(),
-        None => Vec::new(),
-    };
+/// A positive number that must be there.
+fn need(s: &Config, key: &str) -> Result<f64> {
+    match s.value(&[key]) {
+        Some(_) => positive(s.number(&[key], 0.0)?, key),
+        None => Err(Error::invalid(format!("config.json: the rope scaling has no {key}"))),
+    }
+}
+
+fn factor(s: &Config) -> Result<f64> {
+    need(s, "factor")
+}
+
+/// A divisor per frequency.
+fn divide(inv_freq: &mut [f64], s: &Config, key: &str) -> Result<()> {
+    let factors = s.numbers(key)?.unwrap_or_default();
     if factors.len() != inv_freq.len() || factors.iter().any(|f| *f <= 0.0) {
         let (have, want) = (factors.len(), inv_freq.len());
-        return Err(Error::invalid(format!("rope_freqs.weight has {have} usable factors, the heads need {want}")));
+        return Err(Error::invalid(format!("rope {key}: {have} usable factors, the heads need {want}")));
     }
     inv_freq.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
     Ok(())
 }
 
 /// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
-fn llama3(inv_freq: &mut [f64], s: &Config) -> Result<()> {
-    let factor = positive(s.number(&["factor"], 8.0)?, "factor")?;
-    let low = positive(s.number(&["low_freq_factor"], 1.0)?, "low_freq_factor")?;
-    let high = positive(s.number(&["high_freq_factor"], 4.0)?, "high_freq_factor")?;
-    let old = positive(s.number(&["original_max_position_embeddings"], 8192.0)?, "original_max_position_embeddings")?;
+fn llama3(inv_freq: &mut [f64], s: &Config, old: f64) -> Result<()> {
+    let (factor, low, high) = (factor(s)?, need(s, "low_freq_factor")?, need(s, "high_freq_factor")?);
     if high == low {
         return Err(Error::invalid("config.json: rope low_freq_factor and high_freq_factor must differ"));
     }
@@ -113,16 +181,115 @@ fn llama3(inv_freq: &mut [f64], s: &Config) -> Result<()> {
     Ok(())
 }
 
+/// YaRN: frequencies that turn often over the training length are kept, those that hardly turn are stretched,
+/// with a ramp between. Returns the factor on cosines and sines.
+fn yarn(inv_freq: &mut [f64], s: &Config, base: f64, old: f64, max: impl Fn() -> Result<f64>) -> Result<f64> {
+    let factor = match s.value(&["factor"]) {
+        None if s.speaks_of("factor") => max()? / old,
+        _ => factor(s)?,
+    };
+    let width = 2 * inv_freq.len();
+    // 0 counts as not given, as in the original.
+    let or = |key: &str, default: f64| s.number(&[key], default).map(|v| if v == 0.0 { default } else { v });
+    let turns = |n: f64| width as f64 * (old / (n * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
+    let (mut first, mut last) = (turns(or("beta_fast", 32.0)?), turns(or("beta_slow", 1.0)?));
+    if s.flag(&["truncate"], true)? {
+        (first, last) = (first.floor(), last.ceil());
+    }
+    let (first, mut last) = (first.max(0.0), last.min(width as f64 - 1.0));
+    if first == last {
+        last += 0.001;
+    }
+    for (i, f) in inv_freq.iter_mut().enumerate() {
+        let stretched = ((i as f64 - first) / (last - first)).clamp(0.0, 1.0);
+        *f = *f / factor * stretched + *f * (1.0 - stretched);
+    }
+    let sharpen = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+    let (over, under) = (s.number(&["mscale"], 0.0)?, s.number(&["mscale_all_dim"], 0.0)?);
+    let own = if over != 0.0 && under != 0.0 { sharpen(over) / sharpen(under) } else { sharpen(1.0) };
+    s.number(&["attention_factor"], own)
+}
+
+/// LongRoPE: one searched divisor per frequency, others for texts longer than in training.
+fn long(rope: &mut Rope, s: &Config, old: f64, max: impl Fn() -> Result<f64>) -> Result<()> {
+    let factor = match s.value(&["factor"]) {
+        None => max()? / old,
+        Some(_) => factor(s)?,
+    };
+    let own = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / old.ln()).sqrt() };
+    rope.scale = s.number(&["attention_factor"], own)?;
+    let mut longer = rope.inv_freq.clone();
+    divide(&mut rope.inv_freq, s, "short_factor")?;
+    divide(&mut longer, s, "long_factor")?;
+    rope.longer = Longer::Other { inv_freq: longer, max: old as usize };
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Map, Value, json};
+
+    fn load(v: Value, width: usize) -> Result<Rope> {
+        let map: Map<String, Value> = v.as_object().cloned().unwrap_or_default();
+        Rope::load(&Config::new(&map), width, None, 1.0)
+    }
 
     #[test]
     fn turns_a_unit_vector_by_its_position() {
-        let rope = Rope { inv_freq: vec![1.0] };
+        let rope = load(json!({}), 2).unwrap();
         let x = Tensor::new(&[[[1f32, 0.0]]], &Device::Cpu).unwrap();
         let t = rope.tables(&[1], &Device::Cpu).unwrap();
-        let y = Rope::turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!((y[0] - 1f32.cos()).abs() < 1e-6 && (y[1] - 1f32.sin()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_part_of_the_head_is_turned_and_the_rest_stays() {
+        let rope = load(json!({ "partial_rotary_factor": 0.5 }), 4).unwrap();
+        let x = Tensor::new(&[[[1f32, 0.0, 7.0, 8.0]]], &Device::Cpu).unwrap();
+        let t = rope.tables(&[1], &Device::Cpu).unwrap();
+        let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!((y[0] - 1f32.cos()).abs() < 1e-6 && y[2..] == [7.0, 8.0], "{y:?}");
+    }
+
+    #[test]
+    fn a_text_longer_than_in_training_grows_the_base() {
+        // Factor 2 at twice the length: base · (2 · 2 - 1)^(4 / 2) = 9 · base.
+        let scaling = json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0 });
+        let rope = load(json!({ "max_position_embeddings": 8, "rope_parameters": scaling }), 4).unwrap();
+        let angle = |length: usize| {
+            let (_, sin) = rope.tables(&[1, length - 1], &Device::Cpu).unwrap();
+            sin.get(0).unwrap().get(1).unwrap().to_scalar::<f32>().unwrap().asin()
+        };
+        assert!((angle(8) - 0.1).abs() < 1e-6 && (angle(16) - 900f32.powf(-0.5)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn yarn_keeps_fast_pairs_and_stretches_slow_ones() {
+        let scaling = json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+            "rope_theta": 10000.0, "beta_fast": 32.0, "beta_slow": 1.0 });
+        let rope = load(json!({ "max_position_embeddings": 256, "rope_parameters": scaling }), 8).unwrap();
+        // 8 ln(64 / 2πn) / 2 ln 10000 is below 0 for 32 turns and 1.008 for one, rounded up to 2.
+        let want = [1.0, 0.1 * (0.5 / 4.0 + 0.5), 0.01 / 4.0, 0.001 / 4.0];
+        assert!(rope.inv_freq.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12), "{:?}", rope.inv_freq);
+        assert!((rope.scale - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_not_known_or_incomplete_is_refused() {
+        for s in [
+            json!({ "rope_type": "spiral" }),
+            json!({ "rope_type": "linear" }),
+            json!({ "rope_type": "linear", "factor": "2" }),
+            json!({ "rope_type": "llama3", "factor": 8.0 }),
+            json!({ "rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 2.0], "factor": 2.0 }),
+            json!({ "rope_type": 3 }),
+            json!({ "rope_theta": -1.0 }),
+            json!({ "partial_rotary_factor": 7.0 }),
+        ] {
+            let error = load(json!({ "max_position_embeddings": 8, "rope_parameters": s.clone() }), 4);
+            assert!(error.is_err(), "{s}");
+        }
     }
 }

@@ -196,8 +196,9 @@ impl Stack {
     }
 
     /// What the stack says about itself.
-    pub fn info(&self, class_token: bool, mlp_width: usize) -> TowerInfo {
+    pub fn info(&self, class_token: bool) -> TowerInfo {
         let a = self.blocks.first().map(|b| &b.attention);
+        let mlp_width = self.blocks.first().and_then(|b| b.mlp.up.matrix().dim(1).ok()).unwrap_or(0);
         TowerInfo {
             n_layers: self.blocks.len(),
             width: self.width,

@@ -1,0 +1,150 @@
+//! The sizes that processors give to a picture, computed as the Python code does, rounding included.
+
+use crate::{Error, Result};
+use serde_json::Value;
+
+/// How a picture gets its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// Exactly this.
+    Exact { width: usize, height: usize },
+    /// The shorter side gets this length, the other keeps the shape, cut to whole pixels.
+    Shortest(usize),
+    /// As `Shortest`, but the longer side stays within a bound.
+    Between { shortest: usize, longest: usize },
+    /// As large as fits into this box with its shape kept.
+    Within { width: usize, height: usize },
+}
+
+/// A processor that asks for more than this per side is damaged.
+const MAX_SIDE: u64 = 16_384;
+
+/// A length in pixels from a settings file.
+pub(super) fn length(v: &Value, name: &str) -> Result<usize> {
+    v.as_u64()
+        .filter(|n| (1..=MAX_SIDE).contains(n))
+        .map(|n| n as usize)
+        .ok_or_else(|| Error::invalid(format!("{name} {v} is not a length in pixels from 1 to {MAX_SIDE}")))
+}
+
+impl Size {
+    /// Reads `size` or `crop_size`: a number, a list of height and width, or an object with `height` and `width`,
+    /// `shortest_edge` (and `longest_edge`), or `max_height` and `max_width`.
+    pub fn read(v: &Value, by_shortest: bool) -> Result<Self> {
+        let m = match v {
+            Value::Object(m) => m,
+            Value::Array(a) if a.len() == 2 => {
+                return Ok(Size::Exact { height: length(&a[0], "size")?, width: length(&a[1], "size")? });
+            }
+            n => {
+                let n = length(n, "size")?;
+                return Ok(if by_shortest { Size::Shortest(n) } else { Size::Exact { width: n, height: n } });
+            }
+        };
+        let get = |key: &str| m.get(key).filter(|v| !v.is_null()).map(|v| length(v, key)).transpose();
+        let (shortest, longest) = (get("shortest_edge")?, get("longest_edge")?);
+        if let Some(shortest) = shortest {
+            return Ok(longest.map_or(Size::Shortest(shortest), |longest| Size::Between { shortest, longest }));
+        }
+        if let (Some(height), Some(width)) = (get("max_height")?, get("max_width")?) {
+            return Ok(Size::Within { width, height });
+        }
+        if let (Some(height), Some(width)) = (get("height")?, get("width")?) {
+            return Ok(Size::Exact { width, height });
+        }
+        Err(Error::invalid(format!("size {v} is in no known form")))
+    }
+
+    /// Width and height for a picture.
+    pub fn of(self, width: usize, height: usize) -> (usize, usize) {
+        // The other side is cut to whole pixels.
+        let part = |n: f64, long: usize, short: usize| ((n * long as f64 / short as f64) as usize).max(1);
+        let (short, long) = (width.min(height), width.max(height));
+        match self {
+            Size::Exact { width, height } => (width, height),
+            Size::Shortest(n) if width <= height => (n, part(n as f64, height, width)),
+            Size::Shortest(n) => (part(n as f64, width, height), n),
+            Size::Between { shortest, longest } => {
+                let over = long as f64 / short as f64 * shortest as f64 > longest as f64;
+                let raw = if over { longest as f64 * short as f64 / long as f64 } else { shortest as f64 };
+                let n = (raw.round_ties_even() as usize).max(1);
+                if short == n {
+                    (width, height)
+                } else if width < height {
+                    (n, part(raw, height, width))
+                } else {
+                    (part(raw, width, height), n)
+                }
+            }
+            Size::Within { width: w, height: h } => {
+                let scale = (h as f64 / height as f64).min(w as f64 / width as f64);
+                let side = |n: usize| ((n as f64 * scale) as usize).max(1);
+                (side(width), side(height))
+            }
+        }
+    }
+}
+
+/// The longest side that Idefics3 makes of any picture.
+const IDEFICS_MAX: usize = 4096;
+
+/// Idefics3's first size: the longer side `longest`, the other one even; and no side beyond its limit.
+pub(super) fn idefics_size(width: usize, height: usize, longest: usize) -> (usize, usize) {
+    // In f64 as the original, where a quotient may fall just below a whole number.
+    let shape = |w: usize, h: usize| w as f64 / h as f64;
+    let even = |n: f64| (n as usize).next_multiple_of(2).max(1);
+    let ratio = shape(width, height);
+    let (w, h) =
+        if width >= height { (longest, even(longest as f64 / ratio)) } else { (even(longest as f64 * ratio), longest) };
+    let ratio = shape(w, h);
+    if w >= h && w > IDEFICS_MAX {
+        (IDEFICS_MAX, ((IDEFICS_MAX as f64 / ratio) as usize).max(1))
+    } else if h > w && h > IDEFICS_MAX {
+        (((IDEFICS_MAX as f64 * ratio) as usize).max(1), IDEFICS_MAX)
+    } else {
+        (w, h)
+    }
+}
+
+/// The next size that whole tiles fill.
+pub(super) fn whole_tiles(width: usize, height: usize, tile: usize) -> (usize, usize) {
+    let ratio = width as f64 / height as f64;
+    let up = |n: usize| n.next_multiple_of(tile).max(tile);
+    if width >= height {
+        let w = up(width);
+        (w, up((w as f64 / ratio) as usize))
+    } else {
+        let h = up(height);
+        (up((h as f64 * ratio) as usize), h)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sizes_by_hand() {
+        let of = |v: Value, by_shortest: bool| Size::read(&v, by_shortest).map(|s| s.of(100, 40));
+        assert_eq!(of(json!(20), false).unwrap(), (20, 20));
+        assert_eq!(of(json!(20), true).unwrap(), (50, 20));
+        assert_eq!(of(json!([30, 20]), true).unwrap(), (20, 30));
+        assert_eq!(of(json!({ "height": 30, "width": 20 }), true).unwrap(), (20, 30));
+        // 100 would be 75 at 30; the bound 60 asks for 24.
+        assert_eq!(of(json!({ "shortest_edge": 30, "longest_edge": 60 }), true).unwrap(), (60, 24));
+        assert_eq!(of(json!({ "max_height": 100, "max_width": 33 }), true).unwrap(), (33, 13));
+        for bad in [json!({ "longest_edge": 5 }), json!(-1), json!(0), json!("5"), json!({}), json!([1, 2, 3])] {
+            assert!(of(bad.clone(), true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn idefics_keeps_the_other_side_even_and_both_within_its_limit() {
+        assert_eq!(idefics_size(75, 50, 64), (64, 42));
+        // 64 · 47 / 61 = 49.3, made even.
+        assert_eq!(idefics_size(61, 47, 64), (64, 50));
+        assert_eq!(idefics_size(100, 50, 8192), (4096, 2048));
+        assert_eq!(whole_tiles(64, 42, 32), (64, 64));
+    }
+}
