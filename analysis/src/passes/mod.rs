@@ -9,7 +9,14 @@ pub mod attention_map;
 pub mod attention_received;
 pub mod attention_row_stats;
 pub mod attention_tile;
+pub mod bipartite_matching;
+pub mod cosine_matrix;
+pub mod farthest_first;
+pub mod rollout_product;
+pub mod row_entropy;
 pub mod samples;
+pub mod segment_reduce;
+pub mod top_k;
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -52,5 +59,15 @@ impl Sample {
 }
 
 /// Every pass, alphabetical.
-pub static ALL: &[&dyn Pass] =
-    &[&attention_received::AttentionReceived, &attention_row_stats::AttentionRowStats, &attention_tile::AttentionTile];
+pub static ALL: &[&dyn Pass] = &[
+    &attention_received::AttentionReceived,
+    &attention_row_stats::AttentionRowStats,
+    &attention_tile::AttentionTile,
+    &bipartite_matching::BipartiteMatching,
+    &cosine_matrix::CosineMatrix,
+    &farthest_first::FarthestFirst,
+    &rollout_product::RolloutProduct,
+    &row_entropy::RowEntropy,
+    &segment_reduce::SegmentReduce,
+    &top_k::TopK,
+];

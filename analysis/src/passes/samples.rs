@@ -58,6 +58,17 @@ impl OwnedHead {
     }
 }
 
+/// Matrices without rows, of one row, one column, and of sizes around the workgroup's, with values between
+/// −1 and 1.
+pub fn matrices() -> Vec<(String, Array)> {
+    let sizes = [(0, 5), (1, 1), (1, 70), (2, 3), (5, 64), (31, 16), (33, 17), (64, 1), (65, 33), (130, 80)];
+    let matrix = |(n, m): (usize, usize)| {
+        let values = values(n * m, (n * 1000 + m) as u64);
+        (format!("{n} × {m}"), Array::new([n, m], values).expect("as many values as cells"))
+    };
+    sizes.into_iter().map(matrix).collect()
+}
+
 /// Heads of every mask rule, with grouped keys, gaps in the positions, rows that see nothing, soft caps, no rows, one
 /// row, and sizes around the workgroup's.
 pub fn heads() -> Vec<(String, OwnedHead)> {

@@ -5,11 +5,12 @@
 //! Cost: O(n² · d).
 
 use super::place::{LAYER, Place};
-use super::select::{dot, normalized, round_half_even};
+use super::select::round_half_even;
 use super::{Method, Plan, PruneInput};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::passes::farthest_first::{self, Selection, Start};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
 use serde_json::{Value, json};
@@ -17,32 +18,7 @@ use serde_json::{Value, json};
 /// Indices in the order they are taken. The first has the farthest nearest neighbour. Taken tokens are not
 /// masked, as in the authors' code: a picture of duplicates may name one twice.
 pub fn selection_order(x: &Array, k: usize, ctx: &Ctx) -> Result<Vec<usize>> {
-    let [n, _] = x.dims("visual tokens")?;
-    let unit = normalized(x);
-    if unit.iter().flatten().any(|v| !v.is_finite()) {
-        return Err(Error::invalid("a visual token is zero or not finite, so it has no direction"));
-    }
-    // f32 at the end: exact duplicates must tie as they do in the authors' arithmetic.
-    let distance = |i: usize, j: usize| (1.0 - dot(&unit[i], &unit[j])) as f32;
-    let mut nearest = vec![f32::INFINITY; n];
-    let mut order = Vec::with_capacity(k);
-    for step in 0..k.min(n) {
-        ctx.step(step, k)?;
-        let score: Vec<f32> = if step == 0 {
-            let second = |j: usize| {
-                let mut column: Vec<f32> = (0..n).map(|i| distance(i, j)).collect();
-                column.sort_by(f32::total_cmp);
-                column.get(1).or(column.first()).copied().unwrap_or(0.0)
-            };
-            (0..n).map(second).collect()
-        } else {
-            let last = order[step - 1];
-            nearest.iter_mut().enumerate().for_each(|(j, d)| *d = d.min(distance(last, j)));
-            nearest.clone()
-        };
-        order.push(crate::run::argmax(&score).ok_or_else(|| Error::invalid("there are no visual tokens"))?);
-    }
-    Ok(order)
+    farthest_first::run(x, &Selection { k, start: Start::Loneliest, repeats: true }, ctx)
 }
 
 const RATIO: Param =

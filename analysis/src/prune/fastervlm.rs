@@ -5,11 +5,10 @@
 //! Departs: none known. Cost: O(heads · n).
 
 use super::place::{KEEP, LAYER, Place};
-use super::select::top_k;
 use super::{Method, Plan, PruneInput};
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
-use crate::passes::attention_map;
+use crate::passes::{attention_map, top_k};
 use crate::raw::{Adapter, RawInput};
 use crate::trace::{Tower, TowerTrace, Trace};
 use crate::{Error, Result};
@@ -69,7 +68,7 @@ impl Method for FasterVlm {
                 "this model merges patches on their way to the language model, so the class token's view does not fit them",
             ));
         }
-        let kept = top_k(&score, place.budget(params.number(&KEEP)));
+        let kept = top_k::of_row(&score, place.budget(params.number(&KEEP)), ctx)?;
         place.keep(input, params.count(&LAYER) as usize, &kept, score)
     }
 }
@@ -112,7 +111,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     for v in 0..views {
         ctx.step(v, views)?;
         let s = scores(a.row(v), heads);
-        keep.push(top_k(&s, k));
+        keep.push(top_k::of_row(&s, k, ctx)?);
         score.push(s);
     }
     Ok(json!({ "score": score, "keep": keep }))

@@ -5,12 +5,13 @@
 //! Cost: O(t² · c) per layer.
 
 use super::place::Place;
-use super::select::{dot, normalized};
 use super::{Cut, Method, Plan, PruneInput, Stage};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows};
+use crate::passes::bipartite_matching;
+use crate::passes::segment_reduce::{self, How};
 use crate::raw::{Adapter, RawInput};
 use crate::token::TokenKind;
 use crate::trace::{At, Regroup, Site, Tap, Tower};
@@ -22,39 +23,23 @@ use serde_json::{Value, json};
 ///
 /// Even rows look for their most similar odd row; the `r` best pairs merge. With a class token, row 0 never
 /// merges and unmerged rows keep their order; without, they come by falling similarity, as in the authors' code.
-pub fn bipartite_soft_matching(metric: &Array, r: usize, class_token: bool) -> Result<Vec<Vec<usize>>> {
-    matching(metric, r, usize::from(class_token))
+pub fn bipartite_soft_matching(metric: &Array, r: usize, class_token: bool, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
+    matching(metric, r, usize::from(class_token), ctx)
 }
 
 /// The same with the first `leading` rows (class, distillation and register tokens) left alone.
-fn matching(metric: &Array, r: usize, leading: usize) -> Result<Vec<Vec<usize>>> {
+fn matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
     let [t, _] = metric.dims("metric")?;
     let class_token = leading > 0;
     let r = r.min(t.saturating_sub(leading) / 2);
     if r == 0 {
         return Ok((0..t).map(|i| vec![i]).collect());
     }
-    let unit = normalized(metric);
-    let mut best: Vec<(f32, usize)> = (0..t)
-        .step_by(2)
-        .map(|i| {
-            let mut found = (f32::NEG_INFINITY, 0);
-            if i >= leading {
-                for j in (1..t).step_by(2).filter(|j| *j >= leading) {
-                    let s = dot(&unit[i], &unit[j]) as f32;
-                    if s > found.0 {
-                        found = (s, j / 2);
-                    }
-                }
-            }
-            found
-        })
-        .collect();
-    best.iter_mut().for_each(|b| b.0 = if b.0.is_nan() { f32::NEG_INFINITY } else { b.0 });
+    let best = bipartite_matching::run(metric, leading, ctx)?;
     let mut order: Vec<usize> = (0..best.len()).collect();
-    order.sort_by(|&a, &b| best[b].0.total_cmp(&best[a].0).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| best[b].cosine.total_cmp(&best[a].cosine).then(a.cmp(&b)));
     // A row without a partner cannot merge.
-    let r = r.min(best.iter().filter(|b| b.0 > f32::NEG_INFINITY).count());
+    let r = r.min(best.iter().filter(|b| b.cosine > f32::NEG_INFINITY).count());
     let (merged, unmerged) = order.split_at(r);
     let mut unmerged = unmerged.to_vec();
     if class_token {
@@ -64,28 +49,20 @@ fn matching(metric: &Array, r: usize, leading: usize) -> Result<Vec<Vec<usize>>>
     let first_b = groups.len();
     groups.extend((1..t).step_by(2).map(|j| vec![j]));
     for &a in merged {
-        groups[first_b + best[a].1].push(2 * a);
+        groups[first_b + best[a].partner].push(2 * a);
     }
     Ok(groups)
 }
 
 /// Means of `x` `[t, d]` over groups, weighted by `size`, and the new sizes.
-pub fn merge_weighted(x: &Array, size: &[f64], groups: &[Vec<usize>]) -> Result<(Array, Vec<f64>)> {
-    let [t, d] = x.dims("tokens")?;
+pub fn merge_weighted(x: &Array, size: &[f64], groups: &[Vec<usize>], ctx: &Ctx) -> Result<(Array, Vec<f64>)> {
+    let [t, _] = x.dims("tokens")?;
     if size.len() != t {
         return Err(Error::invalid(format!("{} sizes for {t} tokens", size.len())));
     }
-    let mut out = Vec::with_capacity(groups.len() * d);
-    let mut sizes = Vec::with_capacity(groups.len());
-    for g in groups {
-        let total: f64 = g.iter().map(|&i| size[i]).sum();
-        for c in 0..d {
-            let sum: f64 = g.iter().map(|&i| size[i] * f64::from(x.row(i)[c])).sum();
-            out.push((sum / total) as f32);
-        }
-        sizes.push(total);
-    }
-    Ok((Array::new([groups.len(), d], out)?, sizes))
+    let segments: Vec<Vec<(usize, f64)>> = groups.iter().map(|g| g.iter().map(|&i| (i, size[i])).collect()).collect();
+    let sizes = segments.iter().map(|s| s.iter().map(|m| m.1).sum()).collect();
+    Ok((segment_reduce::run(x, &segments, How::Mean, ctx)?, sizes))
 }
 
 const R: Param = Param::Count {
@@ -142,8 +119,8 @@ fn between(place: &Place, input: &PruneInput, r: usize, steps: usize, ctx: &Ctx)
     for step in 0..steps {
         ctx.step(step, steps)?;
         let sizes: Vec<f64> = tokens.iter().map(|t| t.len() as f64).collect();
-        let groups = matching(&x, r, 0)?;
-        (x, _) = merge_weighted(&x, &sizes, &groups)?;
+        let groups = matching(&x, r, 0, ctx)?;
+        (x, _) = merge_weighted(&x, &sizes, &groups, ctx)?;
         tokens = groups.iter().map(|g| g.iter().flat_map(|&i| tokens[i].iter().copied()).collect()).collect();
     }
     let groups: Vec<Vec<(usize, f32)>> = tokens
@@ -165,7 +142,8 @@ fn inside(input: &PruneInput, r: usize, proportional: bool, ctx: &Ctx) -> Result
     let leading = tower.tokens.iter().take_while(|t| t.kind != TokenKind::Image).count();
     let text = input.trace.towers.get(&Tower::Text);
     let ids = text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect());
-    let mut merger = Merger { tower: input.tower, r, leading, proportional, metric: None, cuts: Vec::new() };
+    let mut merger =
+        Merger { tower: input.tower, r, leading, proportional, metric: None, cuts: Vec::new(), ctx: ctx.clone() };
     let mut request =
         Input { ids, image: input.trace.image.clone(), logits: Some(LogitRows::None), ..Input::default() };
     model.forward(&mut request, &mut merger, ctx)?;
@@ -189,6 +167,8 @@ struct Merger {
     /// Keys of the present layer, mean over heads.
     metric: Option<Array>,
     cuts: Vec<Cut>,
+    /// Where to compute.
+    ctx: Ctx,
 }
 
 impl Tap for Merger {
@@ -206,7 +186,7 @@ impl Tap for Merger {
             return Ok(None);
         }
         let Some(metric) = self.metric.take() else { return Ok(None) };
-        let groups: Vec<Vec<(usize, f32)>> = matching(&metric, self.r, self.leading)?
+        let groups: Vec<Vec<(usize, f32)>> = matching(&metric, self.r, self.leading, &self.ctx)?
             .into_iter()
             .map(|g| {
                 let total: usize = g.iter().map(|&i| at.rows.size(i)).sum();
@@ -245,8 +225,8 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (mut x, mut size, mut steps, mut first) = (x.clone(), vec![1.0; t], Vec::new(), Value::Null);
     for step in 0..n_steps {
         ctx.step(step, n_steps)?;
-        let groups = bipartite_soft_matching(if step == 0 { metric } else { &x }, r, class_token)?;
-        (x, size) = merge_weighted(&x, &size, &groups)?;
+        let groups = bipartite_soft_matching(if step == 0 { metric } else { &x }, r, class_token, ctx)?;
+        (x, size) = merge_weighted(&x, &size, &groups, ctx)?;
         tokens = groups
             .iter()
             .map(|g| {
@@ -270,6 +250,6 @@ mod tests {
     #[test]
     fn merges_the_most_similar_pair_into_its_odd_partner() {
         let m = Array::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.1, 1.0, -1.0, 0.0]).unwrap();
-        assert_eq!(bipartite_soft_matching(&m, 1, false).unwrap(), [vec![0], vec![1, 2], vec![3]]);
+        assert_eq!(bipartite_soft_matching(&m, 1, false, &Ctx::default()).unwrap(), [vec![0], vec![1, 2], vec![3]]);
     }
 }

@@ -4,10 +4,11 @@
 //! Takes: maps of every layer. Gives: a share per token. Departs: none known.
 //! Cost: one max-flow per input token, each O(layers · n²) per augmenting path.
 
-use super::attention_rollout::{PAPER, augment, rollout};
+use super::attention_rollout::{PAPER, augment};
 use super::{Method, ScoreInput, Scores, maps};
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Params};
+use crate::passes::rollout_product;
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
 use serde_json::{Value, json};
@@ -144,8 +145,8 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         flow.push((0..n).map(|i| flow_row(&augmented[..=l], n, i)).collect::<Vec<_>>());
     }
     Ok(json!({
-        "rollout": nested(rollout(&augmented, n)),
-        "rollout_no_residual": nested(rollout(&maps(false), n)),
+        "rollout": nested(rollout_product::run(&augmented, n, ctx)?),
+        "rollout_no_residual": nested(rollout_product::run(&maps(false), n, ctx)?),
         "flow": flow,
     }))
 }

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::passes::rollout_product;
 
 const RESIDUAL: Param = Param::Toggle {
     key: "add_residual",
@@ -49,30 +50,6 @@ pub fn augment(map: &Array, residual: bool) -> Vec<f64> {
     out
 }
 
-/// `R_1 = B_1`, `R_l = B_l R_{l-1}`: per layer `[n, n]`, row i holds the shares of the inputs in node (l, i).
-pub fn rollout(maps: &[Vec<f64>], n: usize) -> Vec<Vec<f64>> {
-    let mut out: Vec<Vec<f64>> = Vec::new();
-    for b in maps {
-        let next = match out.last() {
-            None => b.clone(),
-            Some(r) => {
-                let mut next = vec![0.0; n * n];
-                for i in 0..n {
-                    for k in 0..n {
-                        let w = b[i * n + k];
-                        for j in 0..n {
-                            next[i * n + j] += w * r[k * n + j];
-                        }
-                    }
-                }
-                next
-            }
-        };
-        out.push(next);
-    }
-    out
-}
-
 impl Method for AttentionRollout {
     fn info(&self) -> &'static Info {
         &INFO
@@ -85,7 +62,7 @@ impl Method for AttentionRollout {
         let target = maps::target(input.target, n)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, params.toggle(&RESIDUAL))).collect();
         let row = |r: &Vec<f64>| r[target * n..(target + 1) * n].iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let layers: Vec<Vec<f32>> = rollout(&augmented, n).iter().map(row).collect();
+        let layers: Vec<Vec<f32>> = rollout_product::run(&augmented, n, ctx)?.iter().map(row).collect();
         let values = layers.last().into_iter().flatten().map(|&v| Some(v)).collect();
         Ok(Scores { values, unit: "share of the input", signed: false, layers })
     }
@@ -100,6 +77,6 @@ mod tests {
         // A = [[1,0],[1,0]]: B = [[1,0],[.5,.5]], B·B = [[1,0],[.75,.25]].
         let b = augment(&Array::new([2, 2], vec![1.0, 0.0, 1.0, 0.0]).unwrap(), true);
         assert_eq!(b, [1.0, 0.0, 0.5, 0.5]);
-        assert_eq!(rollout(&[b.clone(), b], 2)[1], [1.0, 0.0, 0.75, 0.25]);
+        assert_eq!(rollout_product::cpu(&[b.clone(), b], 2).unwrap()[1], [1.0, 0.0, 0.75, 0.25]);
     }
 }

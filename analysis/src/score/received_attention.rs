@@ -1,13 +1,14 @@
 //! How much attention each token gets: column means of the maps over queries and heads.
 //!
 //! Source: plain baseline. Takes: queries and keys of a layer. Gives: a share per token.
-//! Departs: none known. Cost: O(heads · n² · width).
+//! Departs: none known. Cost: O(heads · n² · width), memory O(n).
 
 use super::{Method, ScoreInput, Scores, maps};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Param, Params};
-use crate::passes::attention_map;
+use crate::passes::attention_received::Groups;
+use crate::passes::{attention_map, attention_received};
 
 const LAYER: Param =
     Param::Count { key: "layer", doc: "Layer to read; -1 is the mean of all", min: -1, max: 1000, default: -1 };
@@ -51,26 +52,29 @@ impl Method for ReceivedAttention {
         let mut values = vec![None; n_tokens];
         for (i, &layer) in layers.iter().enumerate() {
             ctx.step(i, layers.len())?;
-            let map = attention_map::head_mean(input.trace, input.tower, layer, ctx)?;
+            let heads = attention_map::heads(input.trace, input.tower, 0, layer)?;
             let rows = &input.trace.get(input.tower, layer, crate::trace::Site::Q)?.rows;
             let n = rows.len();
             let mut got = vec![0f64; n];
+            let mut add = |received: &[f32]| {
+                got.iter_mut().zip(received).for_each(|(g, v)| *g += f64::from(*v) / heads.len() as f64);
+            };
             if params.toggle(&ROW) {
                 let target = maps::target(input.target, n_tokens)?;
                 if let Some(r) = rows.row_of(target) {
-                    map.row(r).iter().zip(&mut got).for_each(|(a, g)| *g = f64::from(*a));
+                    for head in 0..heads.len() {
+                        add(&attention_map::row_of_trace(input.trace, input.tower, 0, layer, head, r)?);
+                    }
                 }
             } else {
-                for (j, g) in got.iter_mut().enumerate() {
-                    let seen: Vec<f64> = (0..n)
-                        .filter(|&q| {
-                            !params.toggle(&FAIR)
-                                || tower.attention[layer].mask.allows(q, rows.positions[q], j, rows.positions[j])
-                        })
-                        .map(|q| f64::from(map.row(q)[j]))
-                        .collect();
-                    *g = seen.iter().sum::<f64>() / seen.len().max(1) as f64;
+                for head in &heads {
+                    add(attention_received::run(head, &Groups::all(n), ctx)?.data());
                 }
+                let seen_by = match heads.first().filter(|_| params.toggle(&FAIR)) {
+                    Some(head) => head.spans().seen_by(n),
+                    None => vec![n; n],
+                };
+                got.iter_mut().zip(seen_by).for_each(|(g, seen)| *g /= seen.max(1) as f64);
             }
             if params.toggle(&NO_SINK) && n > 1 {
                 got[0] = 0.0;

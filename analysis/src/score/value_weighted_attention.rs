@@ -7,7 +7,8 @@
 use super::{Method, ScoreInput, Scores};
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
-use crate::passes::attention_map;
+use crate::passes::attention::Head;
+use crate::passes::attention_received::{self, Groups};
 use crate::trace::Site;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -63,10 +64,10 @@ impl Method for ValueWeightedAttention {
                 let group = head / (rule.n_heads / rule.n_kv_heads);
                 let moved = v_tensor.get(group)?.matmul(&o.get(head)?)?;
                 let norms = moved.sqr()?.sum(1)?.sqrt()?.to_vec1::<f32>()?;
-                let map = attention_map::of_trace(input.trace, input.tower, 0, layer, head, ctx)?;
-                for (j, g) in got.iter_mut().enumerate() {
-                    let received: f64 = (0..n).map(|q| f64::from(map.row(q)[j])).sum::<f64>() / n.max(1) as f64;
-                    *g += received * f64::from(norms[j]);
+                let map = Head::of_trace(input.trace, input.tower, 0, layer, head)?;
+                let received = attention_received::run(&map, &Groups::all(n), ctx)?;
+                for (g, (sum, norm)) in got.iter_mut().zip(received.data().iter().zip(norms)) {
+                    *g += f64::from(*sum) / n.max(1) as f64 * f64::from(norm);
                 }
             }
             let got: Vec<f32> = got.iter().map(|&g| g as f32).collect();

@@ -1,0 +1,291 @@
+//! Farthest-first selection by cosine distance: each next point is the one whose nearest chosen point is farthest.
+//!
+//! From a given point it is the traversal of Gonzalez 1985; from the loneliest one (largest distance to its nearest
+//! neighbour) it is the max–min order of DivPrune (Alvar et al. 2025, arXiv 2503.02175). Ties go to the lower index.
+
+use super::cosine_matrix::{dot, unit_rows};
+use super::{Pass, Sample, samples};
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::gpu::{Buffer, Gpu, Kernel, Layout, Record, Side, Work, gpu_struct, grid, pieces};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::ops::Range;
+
+gpu_struct! {
+    /// What the shader is told besides its buffers.
+    struct Params {
+        /// Points of the piece, or of all.
+        n: u32,
+        /// Points of the right piece.
+        n_right: u32,
+        /// Number of the piece's first point.
+        first: u32,
+        /// Components of a point.
+        width: u32,
+        /// Number of the choice.
+        step: u32,
+        /// Block of 32 points that the first workgroup takes.
+        first_block: u32,
+        /// 1 for the first right piece.
+        begins: u32,
+        /// Point to begin with, or 2³² − 1 for the loneliest.
+        given: u32,
+        /// 1 if a point may be chosen again.
+        repeats: u32,
+    }
+}
+
+const fn kernel(entry: &'static str) -> Kernel {
+    Kernel {
+        shader: "farthest_first",
+        source: concat!(
+            include_str!("../../../shaders/shared/dot_block.wgsl"),
+            include_str!("../../../shaders/farthest_first.wgsl"),
+        ),
+        entry,
+    }
+}
+
+/// Which point comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// This one.
+    At(usize),
+    /// The one with the farthest nearest neighbour.
+    Loneliest,
+}
+
+/// What to select.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selection {
+    /// Number of points, at most all.
+    pub k: usize,
+    /// The first one.
+    pub start: Start,
+    /// Whether a chosen point stays among the candidates, as in DivPrune's released code: among exact duplicates it
+    /// may then be named twice.
+    pub repeats: bool,
+}
+
+/// Unit rows. Errors if a row has no direction or the start does not exist.
+fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f64>>> {
+    let unit = unit_rows(x);
+    if unit.iter().flatten().any(|v| !v.is_finite()) {
+        return Err(Error::invalid("a point is zero or not finite, so it has no direction"));
+    }
+    match what.start {
+        Start::At(i) if i >= unit.len() => Err(Error::invalid(format!("there is no point {i} to start from"))),
+        _ => Ok(unit),
+    }
+}
+
+/// f32 at the end: exact duplicates must tie as they do in f32 arithmetic.
+fn distance(a: &[f64], b: &[f64]) -> f32 {
+    (1.0 - dot(a, b)) as f32
+}
+
+/// Distance of point `j` to its nearest neighbour: the second smallest of all distances, its own included.
+fn loneliness(unit: &[Vec<f64>], j: usize) -> f32 {
+    let (mut smallest, mut second) = (f32::INFINITY, f32::INFINITY);
+    for other in unit {
+        let d = distance(other, &unit[j]);
+        second = second.min(smallest.max(d));
+        smallest = smallest.min(d);
+    }
+    second
+}
+
+fn select(
+    n: usize,
+    what: &Selection,
+    ctx: &Ctx,
+    lonely: impl FnOnce() -> Vec<f32>,
+    approach: impl Fn(usize, &mut [f32]),
+) -> Result<Vec<usize>> {
+    let mut nearest = vec![f32::INFINITY; n];
+    let mut order = Vec::with_capacity(what.k.min(n));
+    if what.k.min(n) == 0 {
+        return Ok(order);
+    }
+    order.push(match what.start {
+        Start::At(i) => i,
+        Start::Loneliest => crate::run::argmax(&lonely()).unwrap_or(0),
+    });
+    while order.len() < what.k.min(n) {
+        ctx.step(order.len(), what.k)?;
+        let last = order[order.len() - 1];
+        approach(last, &mut nearest);
+        if !what.repeats {
+            nearest[last] = f32::NEG_INFINITY;
+        }
+        order.push(crate::run::argmax(&nearest).unwrap_or(0));
+    }
+    Ok(order)
+}
+
+/// The plain loops in f64: indices of rows of `x` `[n, d]` in the order they are chosen.
+pub fn cpu(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
+    let [n, _] = x.dims("points")?;
+    let unit = points(x, what)?;
+    let lonely = || (0..n).map(|j| loneliness(&unit, j)).collect();
+    select(n, what, ctx, lonely, |last, nearest| {
+        for (j, d) in nearest.iter_mut().enumerate() {
+            *d = d.min(distance(&unit[last], &unit[j]));
+        }
+    })
+}
+
+/// The same, points in parallel; results are the same to the bit.
+pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
+    let [n, _] = x.dims("points")?;
+    let unit = points(x, what)?;
+    let lonely = || (0..n).into_par_iter().map(|j| loneliness(&unit, j)).collect();
+    select(n, what, ctx, lonely, |last, nearest| {
+        nearest.par_iter_mut().zip(&unit).with_min_len(16).for_each(|(d, p)| *d = d.min(distance(&unit[last], p)));
+    })
+}
+
+/// The shader, in f32: the order may differ where distances are equal to seven digits.
+pub fn gpu(x: &Array, what: &Selection, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<usize>> {
+    let [n, d] = x.dims("points")?;
+    let unit = points(x, what)?;
+    let k = what.k.min(n);
+    if k == 0 {
+        return Ok(Vec::new());
+    }
+    let given = match what.start {
+        Start::At(i) => i as u32,
+        Start::Loneliest => u32::MAX,
+    };
+    let base = Params {
+        n: n as u32,
+        n_right: 0,
+        first: 0,
+        width: d as u32,
+        step: 0,
+        first_block: 0,
+        begins: 0,
+        given,
+        repeats: u32::from(what.repeats),
+    };
+    let order = gpu.run(|work| {
+        let mut parts = Vec::new();
+        for rows in pieces(n, d, work.binding_bytes()) {
+            let values: Vec<f32> = unit[rows.clone()].iter().flatten().map(|&v| v as f32).collect();
+            parts.push((rows, work.upload("points", &values)?));
+        }
+        let near = work.buffer("distances", 2 * n)?;
+        let order = work.buffer("order", k)?;
+        let current = work.buffer("chosen point", d)?;
+        if what.start == Start::Loneliest {
+            lonely(work, &parts, &near, base, ctx)?;
+        }
+        for step in 0..k as u32 {
+            let params = Params { step, ..base };
+            work.dispatch(&kernel("pick"), &params, &[&near, &order], [1, 1, 1])?;
+            for (rows, part) in &parts {
+                let params = Params { n: rows.len() as u32, first: rows.start as u32, ..params };
+                work.dispatch(&kernel("fetch"), &params, &[part, &order, &current], [1, 1, 1])?;
+            }
+            for (rows, part) in &parts {
+                let params = Params { n: rows.len() as u32, first: rows.start as u32, ..params };
+                let groups = grid(rows.len().div_ceil(64))?;
+                work.dispatch(&kernel("approach"), &params, &[part, &current, &near, &order], groups)?;
+            }
+            if step % 32 == 31 {
+                ctx.step(step as usize, k)?;
+                work.wait()?;
+            }
+        }
+        work.read::<u32>(&order)
+    })?;
+    Ok(order.into_iter().map(|i| i as usize).collect())
+}
+
+/// Records the distance of every point to its nearest neighbour.
+fn lonely(work: &mut Work, parts: &[(Range<usize>, Buffer)], near: &Buffer, base: Params, ctx: &Ctx) -> Result<()> {
+    for (i, (rows, left)) in parts.iter().enumerate() {
+        ctx.step(i, parts.len())?;
+        for (columns, right) in parts {
+            let params = Params {
+                n: rows.len() as u32,
+                n_right: columns.len() as u32,
+                first: rows.start as u32,
+                begins: u32::from(columns.start == 0),
+                ..base
+            };
+            work.dispatch(&kernel("lonely"), &params, &[left, right, near], grid(rows.len().div_ceil(32))?)?;
+        }
+        work.wait()?;
+    }
+    Ok(())
+}
+
+/// On the side that the context's rule chooses.
+pub fn run(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
+    ctx.compute(|| fast(x, what, ctx), |device| gpu(x, what, device, ctx))
+}
+
+/// The pass, for the list of all.
+pub(super) struct FarthestFirst;
+
+impl Pass for FarthestFirst {
+    fn name(&self) -> &'static str {
+        "farthest_first"
+    }
+
+    fn kernels(&self) -> Vec<(Kernel, Layout)> {
+        ["lonely", "pick", "fetch", "approach"].map(|entry| (kernel(entry), Params::LAYOUT)).into()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let mut all = Vec::new();
+        // With one component all points lie in two directions and every choice is a tie.
+        for (name, x) in samples::matrices().into_iter().filter(|(_, x)| x.shape()[1] > 1) {
+            let n = x.shape()[0];
+            for (start, repeats) in [(Start::Loneliest, true), (Start::Loneliest, false), (Start::At(n / 2), false)] {
+                if n == 0 && start != Start::Loneliest {
+                    continue;
+                }
+                // In few dimensions points crowd, and late choices are between distances that rounding decides.
+                let what = Selection { k: if x.shape()[1] < 8 { n.min(4) } else { n.min(40) }, start, repeats };
+                let x = x.clone();
+                // Indices: the order must be the same.
+                all.push(Sample::new(format!("{name}, {start:?}, repeats {repeats}"), 0.0, move |side, ctx| {
+                    let order = match side {
+                        Side::Cpu => cpu(&x, &what, ctx)?,
+                        Side::Fast => fast(&x, &what, ctx)?,
+                        Side::Gpu(g) => gpu(&x, &what, g, ctx)?,
+                    };
+                    Ok(order.into_iter().map(|i| i as f64).collect())
+                }));
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_outlier_first_and_then_its_opposite() {
+        let x = Array::new([3, 2], vec![1.0, 0.0, 1.0, 0.01, 0.0, 1.0]).unwrap();
+        let what = Selection { k: 2, start: Start::Loneliest, repeats: true };
+        for side in [cpu, fast] {
+            assert_eq!(side(&x, &what, &Ctx::default()).unwrap(), [2, 0]);
+            let given = Selection { k: 9, start: Start::At(1), repeats: false };
+            assert_eq!(side(&x, &given, &Ctx::default()).unwrap(), [1, 2, 0]);
+        }
+    }
+
+    #[test]
+    fn a_point_without_direction_and_a_start_outside_are_errors() {
+        let what = Selection { k: 1, start: Start::At(5), repeats: false };
+        assert!(cpu(&Array::zeros([2, 2]), &Selection { start: Start::Loneliest, ..what }, &Ctx::default()).is_err());
+        let x = Array::new([1, 1], vec![1.0]).unwrap();
+        assert!(cpu(&x, &what, &Ctx::default()).is_err());
+    }
+}
