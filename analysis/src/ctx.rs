@@ -13,6 +13,8 @@ pub type ProgressFn = Arc<dyn Fn(f32) + Send + Sync>;
 pub struct Ctx {
     cancel: Arc<AtomicBool>,
     progress: Option<ProgressFn>,
+    /// Where the progress of this part lies in that of the whole: start and length. `None` is the whole.
+    part: Option<(f32, f32)>,
     notes: Arc<Mutex<Vec<String>>>,
     /// The graphics adapter, if there is one; [`Ctx::compute`] says whether passes use it.
     pub gpu: Option<Arc<Gpu>>,
@@ -57,9 +59,17 @@ impl Ctx {
             return Err(Error::Cancelled);
         }
         if let Some(progress) = &self.progress {
-            progress(done as f32 / of.max(1) as f32);
+            let share = done as f32 / of.max(1) as f32;
+            progress(self.part.map_or(share, |(start, length)| start + share * length));
         }
         Ok(())
+    }
+
+    /// The context of part `done` of `of`: its progress moves the whole's by that part only.
+    pub fn part(&self, done: usize, of: usize) -> Self {
+        let (start, length) = self.part.unwrap_or((0.0, 1.0));
+        let own = length / of.max(1) as f32;
+        Self { part: Some((start + done as f32 * own, own)), ..self.clone() }
     }
 
     /// Says something the user should know about the result, e.g. that it is partial.
@@ -70,5 +80,21 @@ impl Ctx {
     /// The notes so far.
     pub fn notes(&self) -> Vec<String> {
         self.notes.lock().expect("no panic while the notes are held").clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_parts_move_the_progress_of_the_whole() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = seen.clone();
+        let ctx = Ctx::new(Arc::default(), Arc::new(move |x| note.lock().unwrap().push(x)));
+        ctx.step(1, 2).unwrap();
+        ctx.part(1, 2).step(1, 2).unwrap();
+        ctx.part(1, 2).part(0, 2).step(1, 2).unwrap();
+        assert_eq!(*seen.lock().unwrap(), [0.5, 0.75, 0.625]);
     }
 }

@@ -16,8 +16,10 @@ use crate::views::{self, Cx};
 use egui::{Key, Modifiers};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+use tokenscope_analysis::gpu::{Compute, Gpu};
 
 /// Opens the window, with this model or trace loaded if one is named, and this picture.
 pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result<()> {
@@ -31,11 +33,19 @@ pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result
         .with_min_inner_size([720.0, 480.0]);
     let options = eframe::NativeOptions { viewport, ..Default::default() };
     let (model, image) = (model.map(Path::to_path_buf), image.map(Path::to_path_buf));
+    let compute = Compute::from_env()?;
     eframe::run_native(
         "tokenscope",
         options,
         Box::new(move |cc| {
             let mut app = App::new(&cc.egui_ctx);
+            // Passes share the device that draws, so that a map can be drawn from where it was computed.
+            let gpu = cc
+                .wgpu_render_state
+                .as_ref()
+                .and_then(|s| Gpu::from_parts(&s.adapter, s.device.clone(), s.queue.clone()))
+                .map(Arc::new);
+            app.jobs = app.jobs.clone().on(gpu, compute);
             app.recents = Recents::load();
             app.stores = true;
             let given = model.map(|m| Command::Model(ModelSource::of_path(m)));
@@ -322,7 +332,7 @@ impl App {
                 ui.ctx().request_repaint_after(Duration::from_millis(50));
             }
             ui.separator();
-            ui.small(self.jobs.device());
+            ui.small(self.jobs.device()).on_hover_text("Set TOKENSCOPE_COMPUTE=cpu or gpu before the start to choose");
             if let Some(message) = self.saving.message.as_ref().filter(|_| !self.saving.open) {
                 ui.separator();
                 match message {

@@ -8,6 +8,7 @@ use crate::work::{Store, carry_out};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::{Ctx, Error, Result};
 
 /// Frames after which a job that nobody asks for is cancelled.
@@ -39,12 +40,24 @@ struct Inner {
 pub struct Jobs {
     inner: Arc<Mutex<Inner>>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    gpu: Option<Arc<Gpu>>,
+    compute: Compute,
+    /// What computes, in words.
+    device: Arc<str>,
 }
 
 impl Jobs {
     /// Jobs that call `wake` when something new can be drawn.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { inner: Arc::default(), wake: Arc::new(wake) }
+        let compute = Compute::default();
+        let device = compute.words(None).into();
+        Self { inner: Arc::default(), wake: Arc::new(wake), gpu: None, compute, device }
+    }
+
+    /// The same with a graphics adapter and the user's wish where passes compute.
+    pub fn on(self, gpu: Option<Arc<Gpu>>, compute: Compute) -> Self {
+        let device = compute.words(gpu.as_deref()).into();
+        Self { gpu, compute, device, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -97,9 +110,13 @@ impl Jobs {
         let previous = inner.latest.get(place).cloned();
         drop(inner);
         let (jobs, request) = (self.clone(), request.clone());
-        let report = Arc::new(move |share: f32| progress.store((share * 1000.0) as u32, Ordering::Relaxed));
+        // Threads of one job report in any order; progress never runs backwards.
+        let report = Arc::new(move |share: f32| {
+            progress.fetch_max((share * 1000.0) as u32, Ordering::Relaxed);
+        });
+        let (gpu, compute) = (self.gpu.clone(), self.compute);
         let started = std::thread::Builder::new().name("job".into()).spawn(move || {
-            let ctx = Ctx::new(cancel.clone(), report);
+            let ctx = Ctx::new(cancel.clone(), report).with_gpu(gpu, compute);
             let result = carry_out(&request, &jobs, &ctx);
             jobs.finish(request, result, &cancel);
         });
@@ -111,7 +128,7 @@ impl Jobs {
 
     /// What computes, for the status line.
     pub fn device(&self) -> &str {
-        "computing on the CPU"
+        &self.device
     }
 
     /// The product of `request` if it is there; starts nothing.
@@ -233,6 +250,18 @@ mod tests {
         assert!(matches!(jobs.need("test", &request), Status::Failed(_)));
         jobs.retry();
         assert!(matches!(jobs.need("test", &request), Status::Running(..)));
+    }
+
+    #[test]
+    fn jobs_say_what_computes() {
+        assert!(Jobs::new(|| ()).device().starts_with("computing on the CPU; there is no graphics adapter"));
+        let forced = Jobs::new(|| ()).on(None, Compute::Cpu);
+        assert_eq!(forced.device(), "computing on the CPU, because TOKENSCOPE_COMPUTE says so");
+        let lacking = Jobs::new(|| ()).on(None, Compute::Gpu);
+        let key = RunKey { model: ModelSource::Sample("sample-lm"), prompt: "The fox".into(), image: None };
+        let map = Request::Map(crate::request::Scope { run: key, tower: None }, 0, 0, None);
+        let Status::Failed(why) = wait(&lacking, &map) else { panic!("there is nothing to compute on") };
+        assert!(why.contains("asks for a graphics adapter"), "{why}");
     }
 
     #[test]

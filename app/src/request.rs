@@ -1,5 +1,6 @@
 //! Requests name a computation as data; products are what comes back.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
@@ -8,6 +9,8 @@ use tokenscope_analysis::flow::FlowGraph;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::Model;
+use tokenscope_analysis::passes::attention_row_stats::RowStats;
+use tokenscope_analysis::passes::attention_tile::Window;
 use tokenscope_analysis::prune::{Fate, Judgement, Stage};
 use tokenscope_analysis::run::Estimate;
 use tokenscope_analysis::score::Scores;
@@ -123,8 +126,10 @@ pub enum Request {
     Segment(RunKey, Vec<PathBuf>),
     /// How a tokenizer merged its way to the token of this id.
     Merges(RowSource, u32),
-    /// One head's map.
-    Map(Scope, usize, usize),
+    /// One head's map: the whole in [`MAP_SIDE`] cells a side at most, or a part of it that is zoomed into.
+    Map(Scope, usize, usize, Option<Part>),
+    /// Statistics of the rows of one head's map, which parts of it build on.
+    RowStats(Scope, usize, usize),
     /// All heads' maps, small.
     Thumbnails(Scope),
     /// Importance of the tokens for the predictions at these tokens, their mean; none means the last token.
@@ -254,6 +259,35 @@ pub struct Drafted {
     pub secs: (f64, f64),
 }
 
+/// Cells of a map a side at most; up to so many tokens every cell is one pair.
+pub const MAP_SIDE: usize = 2048;
+
+/// A part of a map.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// Query rows.
+    pub queries: Range<usize>,
+    /// Key rows.
+    pub keys: Range<usize>,
+}
+
+/// One head's map, or a part of it. A cell that covers several pairs shows the largest share among them.
+pub struct AttentionMap {
+    /// Rows of the whole map, queries and keys alike.
+    pub n: usize,
+    /// What is covered.
+    pub window: Window,
+    /// Shares `[rows, cols]`.
+    pub cells: Array,
+}
+
+impl AttentionMap {
+    /// The share of the cell that covers this pair, if it is in the window.
+    pub fn at(&self, query: usize, key: usize) -> Option<f32> {
+        self.cells.row(self.window.row_of(query)?).get(self.window.col_of(key)?).copied()
+    }
+}
+
 /// What comes back. Cheap to clone.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "each is the product of the request of its name")]
@@ -265,7 +299,8 @@ pub enum Product {
     Thumbnails(Arc<Vec<Thumbnail>>),
     Trace(Arc<Trace>),
     Segment(Arc<Vec<Segmentation>>),
-    Map(Arc<Array>),
+    Map(Arc<AttentionMap>),
+    RowStats(Arc<RowStats>),
     Score(Arc<Scores>),
     Prune(Arc<Pruned>),
     Answer(Arc<Vec<String>>),

@@ -2,23 +2,25 @@
 
 mod decode;
 mod edge;
+mod maps;
 mod reduction;
 
 pub use reduction::budget;
 
-use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope, Thumbnail};
+use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokenscope_analysis::array::Array;
 use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::model::{self, Model};
+use tokenscope_analysis::passes::attention::Head;
+use tokenscope_analysis::passes::attention_row_stats;
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
 use tokenscope_analysis::score::{ScoreInput, Scores};
 use tokenscope_analysis::segment::Segmentation;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
-use tokenscope_analysis::{Ctx, Error, Result, flow, passes, score, segment};
+use tokenscope_analysis::{Ctx, Error, Result, flow, score, segment};
 
 /// A run may keep and need this much together, in bytes.
 const MEMORY_LIMIT: u64 = 8 << 30;
@@ -134,11 +136,15 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             RowSource::File(file) => Tokenizer::load(file)?.merges(*id),
             RowSource::Named(name) => Tokenizer::named(name).ok().and_then(|t| t.merges(*id)),
         })),
-        Request::Map(scope, layer, head) => {
-            let t = trace_of(&scope.run, store, ctx)?;
-            Product::Map(Arc::new(passes::attention_map::of_trace(&t, tower(scope, &t), 0, *layer, *head, ctx)?))
+        Request::Map(scope, layer, head, part) => {
+            Product::Map(Arc::new(maps::map(scope, *layer, *head, part.as_ref(), store, ctx)?))
         }
-        Request::Thumbnails(scope) => Product::Thumbnails(Arc::new(thumbnails(scope, store, ctx)?)),
+        Request::RowStats(scope, layer, head) => {
+            let t = trace_of(&scope.run, store, ctx)?;
+            let head = Head::of_trace(&t, tower(scope, &t), 0, *layer, *head)?;
+            Product::RowStats(Arc::new(attention_row_stats::run(&head, ctx)?))
+        }
+        Request::Thumbnails(scope) => Product::Thumbnails(Arc::new(maps::thumbnails(scope, store, ctx)?)),
         Request::Score(scope, targets, call) => {
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
             let model = open.as_ref().map(|o| o.model.as_ref());
@@ -248,49 +254,6 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
         request.prompt = None;
     }
     run(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
-}
-
-/// Cells per side of a thumbnail at most.
-const THUMBNAIL: usize = 24;
-
-fn thumbnails(scope: &Scope, store: &dyn Store, ctx: &Ctx) -> Result<Vec<Thumbnail>> {
-    let t = trace_of(&scope.run, store, ctx)?;
-    let tower = tower(scope, &t);
-    let rules = &t.tower(tower)?.attention;
-    let all: usize = rules.iter().map(|r| r.n_heads).sum();
-    let mut out = Vec::with_capacity(all);
-    for (layer, rule) in rules.iter().enumerate() {
-        for head in 0..rule.n_heads {
-            ctx.step(out.len(), all)?;
-            let map = passes::attention_map::of_trace(&t, tower, 0, layer, head, ctx)?;
-            out.push(thumbnail(layer, head, &map));
-        }
-    }
-    Ok(out)
-}
-
-fn thumbnail(layer: usize, head: usize, map: &Array) -> Thumbnail {
-    let n = map.shape()[0];
-    let side = n.min(THUMBNAIL);
-    let mut cells = vec![0f32; side * side];
-    let (mut entropy, mut sink, mut distance) = (0f64, 0f64, 0f64);
-    for q in 0..n {
-        let row = map.row(q);
-        let mut h = 0f64;
-        for (k, &p) in row.iter().enumerate() {
-            let cell = &mut cells[(q * side / n) * side + k * side / n];
-            *cell = cell.max(p);
-            if p > 0.0 {
-                h -= f64::from(p) * f64::from(p).ln();
-                distance += f64::from(p) * q.abs_diff(k) as f64;
-            }
-        }
-        let seen = row.iter().filter(|p| **p > 0.0).count();
-        entropy += if seen > 1 { h / (seen as f64).ln() } else { 0.0 };
-        sink += f64::from(row.first().copied().unwrap_or(0.0));
-    }
-    let mean = |v: f64| (v / n.max(1) as f64) as f32;
-    Thumbnail { layer, head, side, cells, entropy: mean(entropy), sink: mean(sink), distance: mean(distance) }
 }
 
 fn lens(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Lens> {

@@ -8,7 +8,14 @@ fn models() -> PathBuf {
 }
 
 fn tokenscope(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tokenscope")).args(args).output().expect("the binary starts")
+    with_compute(None, args)
+}
+
+/// As [`tokenscope`], with `TOKENSCOPE_COMPUTE` set.
+fn with_compute(compute: Option<&str>, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenscope"));
+    command.args(args).env_remove("TOKENSCOPE_COMPUTE").envs(compute.map(|c| ("TOKENSCOPE_COMPUTE", c)));
+    command.output().expect("the binary starts")
 }
 
 fn fails_with(args: &[&str], words: &[&str]) {
@@ -66,4 +73,28 @@ fn mistakes_exit_with_2_and_say_what_to_do() {
     );
     fails_with(&["tokenize", "--tokenizer", "nope", "--text", "a"], &["nope", "cl100k_base"]);
     assert!(!Path::new(out).exists());
+}
+
+#[test]
+fn doctor_says_what_computes_and_tries_every_pass() {
+    let doctor = |compute| {
+        let run = with_compute(compute, &["doctor", "--json"]);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        serde_json::from_slice::<serde_json::Value>(&run.stdout).unwrap()
+    };
+    let (free, cpu) = (doctor(None), doctor(Some("cpu")));
+    let words = |v: &serde_json::Value| v["computing"].as_str().unwrap().to_string();
+    let adapters = free["adapters"].as_array().unwrap();
+    if adapters.iter().all(|a| a["software"] == true) {
+        assert!(words(&free).starts_with("computing on the CPU"), "{}", words(&free));
+    }
+    assert_eq!(words(&cpu), "computing on the CPU, because TOKENSCOPE_COMPUTE says so");
+    assert_eq!(cpu["passes"].as_array().unwrap().len(), 1);
+    for side in free["passes"].as_array().unwrap() {
+        assert_eq!(side["tried"], tokenscope_analysis::passes::ALL.len());
+        assert_eq!(side["wrong"], serde_json::json!([]));
+    }
+    let wrong = with_compute(Some("cuda"), &["doctor"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("auto, cpu or gpu"));
 }

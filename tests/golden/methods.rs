@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
+use tokenscope_analysis::gpu::Compute;
 use tokenscope_analysis::raw::{RawInput, adapters};
-use tokenscope_tests::{golden, json, tensors};
+use tokenscope_tests::{golden, gpu, json, tensors};
 
 /// Fields that a case records beside its results.
 const INFORMATIVE: &[&str] = &["order_same_in_float64", "thresholded_as_released", "monte_carlo_check"];
@@ -84,6 +86,17 @@ fn compare(path: &str, got: &Value, want: &Value, tol: (f64, f64), out: &mut Vec
 
 #[test]
 fn every_case_equals_the_reference() {
+    check(&Ctx::default());
+}
+
+/// The same through the shaders. Real adapters are chosen by themselves; a software one has to be asked for.
+#[test]
+fn every_case_equals_the_reference_on_the_gpu() {
+    let Some(gpu) = gpu("every_case_equals_the_reference_on_the_gpu") else { return };
+    check(&Ctx::default().with_gpu(Some(Arc::new(gpu)), Compute::Gpu));
+}
+
+fn check(ctx: &Ctx) {
     let mut problems = Vec::new();
     let mut cases = 0;
     let all = adapters();
@@ -102,7 +115,7 @@ fn every_case_equals_the_reference() {
                 let floats = &json(&case.join("params.json"))["compare"]["floats"];
                 let tol = (floats["atol"].as_f64().unwrap_or(1e-5), floats["rtol"].as_f64().unwrap_or(1e-4));
                 let label = format!("{name}/{}", case.file_name().unwrap().to_str().unwrap());
-                match (adapter.run)(&input(&case), &Ctx::default()) {
+                match (adapter.run)(&input(&case), ctx) {
                     Ok(got) => compare(&label, &got, &json(&case.join("expected.json")), tol, &mut problems),
                     Err(e) => problems.push(format!("{label}: {e}")),
                 }

@@ -105,7 +105,9 @@ fn a_lost_device_is_an_error_and_the_next_use_opens_another() {
 
 /// A device that somebody else made, as eframe does.
 fn foreign() -> Option<(wgpu::Adapter, wgpu::Device, wgpu::Queue)> {
-    let instance = wgpu::Instance::default();
+    let mut desc = wgpu::InstanceDescriptor::new_without_display_handle();
+    desc.backends = wgpu::Backends::PRIMARY;
+    let instance = wgpu::Instance::new(desc);
     let adapter = pollster::block_on(instance.request_adapter(&Default::default())).ok()?;
     let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).ok()?;
     Some((adapter, device, queue))
@@ -117,7 +119,7 @@ fn a_tile_stays_on_the_device_that_a_window_shares_and_outlives_no_loss() {
         return;
     }
     let (adapter, device, queue) = foreign().unwrap();
-    let gpu = Arc::new(Gpu::from_parts(&adapter, device.clone(), queue.clone()));
+    let gpu = Arc::new(Gpu::from_parts(&adapter, device.clone(), queue.clone()).expect("the adapter is no GL one"));
     let (owned, ctx) = (OwnedHead::new(2, 1, 8, 70, 1), Ctx::default());
     let head = owned.head().unwrap();
     let on_device = attention_tile::on_device(&head, &gpu, &ctx).unwrap();

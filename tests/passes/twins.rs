@@ -12,27 +12,10 @@ fn check(side: &str, on: Side) -> usize {
     for pass in passes::ALL {
         for sample in pass.samples() {
             let at = format!("{} on {side}, {}", pass.name(), sample.name);
-            let want = sample.run(Side::Cpu, &ctx).unwrap_or_else(|e| panic!("{at}: the plain loop fails: {e}"));
-            let got = match sample.run(on, &ctx) {
-                Ok(got) => got,
-                Err(e) => {
-                    problems.push(format!("{at}: {e}"));
-                    continue;
-                }
-            };
-            if got.len() != want.len() {
-                problems.push(format!("{at}: {} values, want {}", got.len(), want.len()));
-                continue;
-            }
-            compared += want.len();
-            let off = |i: &usize| {
-                let d = (got[*i] - want[*i]).abs() / (1.0 + want[*i].abs());
-                if d.is_nan() { f64::INFINITY } else { d }
-            };
-            let Some(worst) = (0..want.len()).max_by(|a, b| off(a).total_cmp(&off(b))) else { continue };
-            if off(&worst) > sample.tolerance {
-                let (g, w) = (got[worst], want[worst]);
-                problems.push(format!("{at}: value {worst} is {g}, not {w} (tolerance {})", sample.tolerance));
+            match sample.difference(on, &ctx) {
+                Ok((off, n)) if off <= sample.tolerance => compared += n,
+                Ok((off, _)) => problems.push(format!("{at}: off by {off}, tolerance {}", sample.tolerance)),
+                Err(e) => problems.push(format!("{at}: {e}")),
             }
         }
     }

@@ -112,7 +112,7 @@ impl Compute {
             (Ok(_), Some(g)) => {
                 format!("computing on the CPU; {} adapter {} is a software one", g.adapter.backend, g.adapter.name)
             }
-            (Ok(_), None) => "computing on the CPU; there is no graphics adapter".into(),
+            (Ok(_), None) => "computing on the CPU; there is no graphics adapter for it".into(),
             (Err(_), _) => format!("cannot compute: {COMPUTE_VARIABLE} says gpu and there is no graphics adapter"),
         }
     }
@@ -187,9 +187,10 @@ impl Gpu {
         Some(Self::over(handle, None))
     }
 
-    /// The adapter and device that a window already owns.
-    pub fn from_parts(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::over(adapter.clone(), Some(Open::new(device, queue)))
+    /// The adapter and device that a window already owns; `None` where that is GL, see [`Gpu::headless`].
+    pub fn from_parts(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Option<Self> {
+        let computes = adapter.get_info().backend != wgpu::Backend::Gl;
+        computes.then(|| Self::over(adapter.clone(), Some(Open::new(device, queue))))
     }
 
     fn over(handle: wgpu::Adapter, open: Option<Arc<Open>>) -> Self {
@@ -241,7 +242,7 @@ mod tests {
         assert!(matches!(Compute::Auto.side(None), Ok(Side::Fast)));
         assert!(matches!(Compute::Cpu.side(None), Ok(Side::Fast)));
         assert!(Compute::Gpu.side(None).is_err());
-        assert_eq!(Compute::Auto.words(None), "computing on the CPU; there is no graphics adapter");
+        assert_eq!(Compute::Auto.words(None), "computing on the CPU; there is no graphics adapter for it");
         assert!(Compute::parse("cuda").unwrap_err().to_string().contains("auto, cpu or gpu"));
     }
 }

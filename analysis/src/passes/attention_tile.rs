@@ -100,6 +100,31 @@ impl Window {
         Self { queries: 0..n, keys: 0..m, rows: n.min(side), cols: m.min(side), reduce }
     }
 
+    /// The row of cells that covers `query`, if one does.
+    pub fn row_of(&self, query: usize) -> Option<usize> {
+        cell_of(&self.queries, self.rows, query)
+    }
+
+    /// The column of cells that covers `key`, if one does.
+    pub fn col_of(&self, key: usize) -> Option<usize> {
+        cell_of(&self.keys, self.cols, key)
+    }
+
+    /// First query of every row of cells, and the end.
+    pub fn query_edges(&self) -> Vec<usize> {
+        edges(&self.queries, self.rows)
+    }
+
+    /// First key of every column of cells, and the end.
+    pub fn key_edges(&self) -> Vec<usize> {
+        edges(&self.keys, self.cols)
+    }
+
+    /// Whether every cell is one pair.
+    pub fn is_exact(&self) -> bool {
+        self.rows == self.queries.len() && self.cols == self.keys.len()
+    }
+
     /// Errors unless the window lies in the map and no cell is empty.
     pub fn check(&self, n_queries: usize, n_keys: usize) -> Result<()> {
         let fits = |range: &Range<usize>, cells: usize, n: usize| {
@@ -113,6 +138,12 @@ impl Window {
             self.queries, self.keys, self.rows, self.cols
         )))
     }
+}
+
+/// The cell of `range` in `cells` parts that row `i` falls into: the last one that begins at or before it.
+fn cell_of(range: &Range<usize>, cells: usize, i: usize) -> Option<usize> {
+    let within = range.contains(&i) && cells > 0;
+    within.then(|| ((i - range.start + 1) * cells - 1) / range.len())
 }
 
 /// The plain loops in f64: `[rows, cols]`.
@@ -287,8 +318,8 @@ pub fn mean_of_heads(heads: &[Head], window: &Window, ctx: &Ctx) -> Result<Array
     ctx.compute(
         || {
             let mut sum = vec![0f64; window.rows * window.cols];
-            for head in heads {
-                let tile = fast(head, None, window, ctx)?;
+            for (i, head) in heads.iter().enumerate() {
+                let tile = fast(head, None, window, &ctx.part(i, heads.len()))?;
                 sum.iter_mut().zip(tile.data()).for_each(|(s, v)| *s += f64::from(*v));
             }
             let values = sum.iter().map(|s| (s / heads.len() as f64) as f32).collect();
@@ -298,9 +329,9 @@ pub fn mean_of_heads(heads: &[Head], window: &Window, ctx: &Ctx) -> Result<Array
             device.run(|work| {
                 let limit = work.binding_bytes();
                 let mut all = Vec::new();
-                for head in heads {
+                for (i, head) in heads.iter().enumerate() {
                     let uploaded = Uploaded::new(work, head, limit)?;
-                    attention_row_stats::record(work, &uploaded, ctx)?;
+                    attention_row_stats::record(work, &uploaded, &ctx.part(i, heads.len()))?;
                     all.push(uploaded);
                 }
                 read_cells(work, &all.iter().collect::<Vec<_>>(), window, ctx)
@@ -552,6 +583,19 @@ mod tests {
         let window = Window { queries: 1..2, keys: 1..2, rows: 1, cols: 1, reduce: Reduce::Max };
         for got in [cpu(&head, &window).unwrap(), fast(&head, None, &window, &Ctx::default()).unwrap()] {
             assert!((got.data()[0] - 0.75).abs() < 1e-6, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_falls_into_the_cell_whose_edges_hold_it() {
+        for (first, end, rows) in [(0, 7, 3), (5, 29, 24), (2, 9, 7), (10, 1000, 24)] {
+            let window = Window { queries: first..end, keys: 0..1, rows, cols: 1, reduce: Reduce::Max };
+            let edges = window.query_edges();
+            for q in first..end {
+                let r = window.row_of(q).unwrap();
+                assert!(edges[r] <= q && q < edges[r + 1], "{q} in {r} of {edges:?}");
+            }
+            assert_eq!((window.row_of(end), window.col_of(0)), (None, Some(0)));
         }
     }
 

@@ -52,6 +52,20 @@ impl Sample {
         Self { name: name.into(), tolerance, run: Box::new(run) }
     }
 
+    /// Largest difference of `side` to the plain f64 loop in units of 1 + |value|, and how many values there are.
+    /// Results of different lengths, and NaN where the loop has a number, differ infinitely.
+    pub fn difference(&self, side: Side, ctx: &Ctx) -> Result<(f64, usize)> {
+        let (want, got) = (self.run(Side::Cpu, ctx)?, self.run(side, ctx)?);
+        if got.len() != want.len() {
+            return Ok((f64::INFINITY, want.len()));
+        }
+        let off = |(g, w): (&f64, &f64)| {
+            let d = (g - w).abs() / (1.0 + w.abs());
+            if d.is_nan() { f64::INFINITY } else { d }
+        };
+        Ok((got.iter().zip(&want).map(off).fold(0.0, f64::max), want.len()))
+    }
+
     /// The result on one side as a flat list.
     pub fn run(&self, side: Side, ctx: &Ctx) -> Result<Vec<f64>> {
         (self.run)(side, ctx)

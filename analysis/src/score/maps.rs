@@ -13,7 +13,7 @@ pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Arra
     let mut out: Vec<Array> = Vec::new();
     for layer in 0..n_layers {
         ctx.step(layer, n_layers)?;
-        let map = attention_map::head_mean(trace, tower, layer, ctx)?;
+        let map = attention_map::head_mean(trace, tower, layer, &ctx.part(layer, n_layers))?;
         if out.first().is_some_and(|f| f.shape() != map.shape()) {
             return Err(Error::invalid("the run was reduced between layers; choose the full run"));
         }

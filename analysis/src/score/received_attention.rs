@@ -67,8 +67,9 @@ impl Method for ReceivedAttention {
                     }
                 }
             } else {
-                for head in &heads {
-                    add(attention_received::run(head, &Groups::all(n), ctx)?.data());
+                let layer_ctx = ctx.part(i, layers.len());
+                for (h, head) in heads.iter().enumerate() {
+                    add(attention_received::run(head, &Groups::all(n), &layer_ctx.part(h, heads.len()))?.data());
                 }
                 let seen_by = match heads.first().filter(|_| params.toggle(&FAIR)) {
                     Some(head) => head.spans().seen_by(n),

@@ -65,7 +65,11 @@ impl Method for ValueWeightedAttention {
                 let moved = v_tensor.get(group)?.matmul(&o.get(head)?)?;
                 let norms = moved.sqr()?.sum(1)?.sqrt()?.to_vec1::<f32>()?;
                 let map = Head::of_trace(input.trace, input.tower, 0, layer, head)?;
-                let received = attention_received::run(&map, &Groups::all(n), ctx)?;
+                let received = attention_received::run(
+                    &map,
+                    &Groups::all(n),
+                    &ctx.part(i, layers.len()).part(head, rule.n_heads),
+                )?;
                 for (g, (sum, norm)) in got.iter_mut().zip(received.data().iter().zip(norms)) {
                     *g += f64::from(*sum) / n.max(1) as f64 * f64::from(norm);
                 }

@@ -1,11 +1,34 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
+use crate::jobs::Jobs;
 use crate::request::OpenModel;
 use anyhow::{Context as _, bail};
 use std::path::Path;
+use std::sync::Arc;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::tokenize::Tokenizer;
+
+/// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
+pub fn device() -> anyhow::Result<(Option<Arc<Gpu>>, Compute)> {
+    let compute = Compute::from_env()?;
+    let gpu = if compute == Compute::Cpu { None } else { Gpu::headless() };
+    Ok((gpu.map(Arc::new), compute))
+}
+
+/// The context of a computation of the command line.
+pub fn ctx() -> anyhow::Result<Ctx> {
+    let (gpu, compute) = device()?;
+    Ok(Ctx::default().with_gpu(gpu, compute))
+}
+
+/// Jobs without a window.
+pub fn jobs() -> anyhow::Result<Jobs> {
+    let (gpu, compute) = device()?;
+    Ok(Jobs::new(|| ()).on(gpu, compute))
+}
 
 /// Opens the model at `path` on the CPU, with its tokenizer and image processor, where there are such.
 pub fn open(path: &Path) -> anyhow::Result<OpenModel> {

@@ -2,6 +2,8 @@
 
 use crate::request::{ModelSource, SAMPLE_NAMES};
 use serde_json::json;
+use tokenscope_analysis::gpu::Side;
+use tokenscope_analysis::{Ctx, passes};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -11,7 +13,31 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb. Fails with exit code 1 if an embedded model does not open.
+/// The passes tried on one side.
+struct Checked {
+    side: String,
+    n: usize,
+    /// What went wrong, in words.
+    wrong: Vec<String>,
+}
+
+impl Checked {
+    /// Runs every sample of every pass and compares it with the plain loop.
+    fn new(name: &str, side: Side) -> Self {
+        let mut out = Self { side: name.into(), n: passes::ALL.len(), wrong: Vec::new() };
+        for pass in passes::ALL {
+            let worst = pass.samples().iter().find_map(|s| match s.difference(side, &Ctx::default()) {
+                Ok((off, _)) if off <= s.tolerance => None,
+                Ok((off, _)) => Some(format!("{}, {}: off by {off:.1e}", pass.name(), s.name)),
+                Err(e) => Some(format!("{}, {}: {e}", pass.name(), s.name)),
+            });
+            out.wrong.extend(worst);
+        }
+        out
+    }
+}
+
+/// Runs the verb. Fails with exit code 1 if an embedded model does not open or a pass is wrong.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let adapters = tokenscope_analysis::gpu::adapters();
     let samples: Vec<(&str, Result<usize, String>)> = SAMPLE_NAMES
@@ -22,6 +48,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         })
         .collect();
     let fonts = crate::theme::system_font_paths();
+    let (gpu, compute) = super::common::device()?;
+    let computing = compute.words(gpu.as_deref());
+    let mut passes = vec![Checked::new("the fast CPU path", Side::Fast)];
+    if let Some(gpu) = &gpu {
+        passes.push(Checked::new(&format!("{} ({})", gpu.adapter.name, gpu.adapter.backend), Side::Gpu(gpu)));
+    }
+    let wrong: usize = passes.iter().map(|p| p.wrong.len()).sum();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let hub = crate::recents::hub();
     let broken = samples.iter().filter(|s| s.1.is_err()).count();
@@ -35,6 +68,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                     "name": a.name, "backend": a.backend, "driver": a.driver, "software": a.software,
                     "max_storage_binding_bytes": a.max_storage_binding_bytes,
                 })).collect::<Vec<_>>(),
+                "computing": computing,
+                "passes": passes.iter().map(|p| json!({ "on": p.side, "tried": p.n, "wrong": p.wrong })).collect::<Vec<_>>(),
                 "samples": samples.iter().map(|(name, r)| json!({ "name": name, "n_params": r.as_ref().ok(), "error": r.as_ref().err() })).collect::<Vec<_>>(),
                 "system_fonts": fonts,
                 "hugging_face_cache": hub.iter().map(|m| &m.0).collect::<Vec<_>>(),
@@ -50,6 +85,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let mb = a.max_storage_binding_bytes >> 20;
             println!("graphics: {} ({}, {}, {kind}, buffers up to {mb} MB)", a.name, a.backend, a.driver);
         }
+        println!("computing: {}", computing.trim_start_matches("computing "));
+        for p in &passes {
+            match p.wrong.is_empty() {
+                true => println!("passes: {} agree with their plain loops on {}", p.n, p.side),
+                false => p.wrong.iter().for_each(|w| println!("passes: on {}: {w}", p.side)),
+            }
+        }
         for (name, result) in &samples {
             match result {
                 Ok(n) => println!("sample: {name} opens, {n} parameters"),
@@ -61,6 +103,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             false => fonts.iter().for_each(|f| println!("fonts: {f}")),
         }
         println!("Hugging Face cache: {} models", hub.len());
+    }
+    if wrong > 0 {
+        let remedy = "set TOKENSCOPE_COMPUTE=cpu and report the adapter";
+        return Err(super::CheckFailed(format!("{wrong} passes give wrong results here; {remedy}")).into());
     }
     if broken > 0 {
         return Err(super::CheckFailed(format!("{broken} embedded models do not open")).into());

@@ -4,7 +4,6 @@
 
 use super::common;
 use crate::export;
-use crate::jobs::Jobs;
 use crate::request::{ModelSource, Product, Request};
 use crate::selection::Selection;
 use crate::state::{Command, Curve, Doc};
@@ -171,7 +170,7 @@ pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
 
 /// The product of a method on the document's run, as JSON.
 fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
-    let jobs = Jobs::new(|| ());
+    let jobs = common::jobs()?;
     let ctx = Ctx::default();
     let call = doc.call(info.kind);
     let get = |request: Request| jobs.get(&request, &ctx);
@@ -340,5 +339,5 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
         };
         return std::fs::write(&args.out, bytes).with_context(|| format!("cannot write {}", args.out.display()));
     };
-    export::save(view, &doc, &Jobs::new(|| ()), size, args.pixels, &args.out)
+    export::save(view, &doc, &common::jobs()?, size, args.pixels, &args.out)
 }

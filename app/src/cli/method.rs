@@ -3,7 +3,6 @@
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
-use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::raw::{RawInput, adapters};
 
@@ -49,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             input.params.entry(key).or_insert(value);
         }
     }
-    let value = (adapter.run)(&input, &Ctx::default())?;
+    let value = (adapter.run)(&input, &super::common::ctx()?)?;
     super::common::write(args.out.as_deref(), &value.to_string())
 }
 

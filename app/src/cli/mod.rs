@@ -15,9 +15,14 @@ mod trace;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+const ENVIRONMENT: &str = "Environment:
+  TOKENSCOPE_COMPUTE=auto|cpu|gpu  where attention maps and other passes are computed: auto takes a hardware graphics
+                                   adapter where there is one, gpu takes a software one, too; `tokenscope doctor`
+                                   says what that means here";
+
 /// A microscope for tokens. Without a verb it opens the window
 #[derive(Debug, Parser)]
-#[command(name = "tokenscope", version)]
+#[command(name = "tokenscope", version, after_help = ENVIRONMENT)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,

@@ -11,6 +11,8 @@ pub struct Matrix<'a> {
     pub rows: usize,
     /// Columns.
     pub cols: usize,
+    /// Number of the first column in the map that this is a part of; column 0 is the sink.
+    pub first_col: usize,
     /// Row-major values.
     pub values: &'a [f32],
     /// Tells this matrix from another one.
@@ -38,7 +40,7 @@ impl Fitted {
     /// Fits `scale` to a matrix; zeros, which masks leave, do not count.
     pub fn new(m: &Matrix, scale: Scale) -> Self {
         let stride = (m.values.len() / SAMPLE).max(1);
-        let seen = |i: &usize| !(scale.mask_sink && i.is_multiple_of(m.cols.max(1)));
+        let seen = |i: &usize| !(scale.mask_sink && m.first_col == 0 && i.is_multiple_of(m.cols.max(1)));
         let mut sorted: Vec<f32> = (0..m.values.len())
             .filter(seen)
             .step_by(stride)
@@ -136,7 +138,7 @@ pub fn paint(cx: &Cx, ui: &Ui, rect: Rect, id: &str, m: &Matrix, fitted: &Fitted
             }
             for (px, &(x0, x1)) in xs.iter().enumerate() {
                 let v = best[x0..x1].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                pixels.push(fitted.color(cx, v, x0, (px + py) % 6 < 2));
+                pixels.push(fitted.color(cx, v, m.first_col + x0, (px + py) % 6 < 2));
             }
         }
         let options = if cx.figure { TextureOptions::NEAREST } else { TextureOptions::LINEAR };
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     fn fit(values: &[f32], scale: Scale) -> Fitted {
-        Fitted::new(&Matrix { rows: 1, cols: values.len(), values, version: 0 }, scale)
+        Fitted::new(&Matrix { rows: 1, cols: values.len(), first_col: 0, values, version: 0 }, scale)
     }
 
     #[test]

@@ -185,12 +185,20 @@ fn moved_ui(cx: &Cx, ui: &mut Ui, name: &str, list: &[Moved]) {
 fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usize) {
     let side = (ui.available_height() - 34.0).clamp(90.0, 200.0);
     ui.set_width(side);
-    let Some(Product::Map(map)) = cx.need(ui, "drilled map", Request::Map(cx.doc.scope(), layer, head)) else { return };
-    let n = map.shape()[0];
+    let Some(Product::Map(map)) = cx.need(ui, "drilled map", Request::Map(cx.doc.scope(), layer, head, None)) else {
+        return;
+    };
+    let n = map.n;
     if n == 0 {
         return;
     }
-    let matrix = heat::Matrix { rows: n, cols: n, values: map.data(), version: Arc::as_ptr(&map) as u64 };
+    let matrix = heat::Matrix {
+        rows: map.window.rows,
+        cols: map.window.cols,
+        first_col: 0,
+        values: map.cells.data(),
+        version: Arc::as_ptr(&map) as u64,
+    };
     let fitted = heat::Fitted::new(&matrix, Scale::default());
     let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::hover());
     heat::paint(cx, ui, rect, "drilled", &matrix, &fitted, WHOLE);
@@ -199,8 +207,9 @@ fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usiz
     let cross = Stroke::new(1.0, cx.theme.accent);
     ui.painter().hline(rect.x_range(), rect.top() + at(to), cross);
     ui.painter().vline(rect.left() + at(from), rect.y_range(), cross);
-    let value = map.row(to).get(from).copied().unwrap_or(0.0);
-    let label = format!("map of layer {layer}, head {head}; the edge has {value:.3}");
+    let value = map.at(to, from).unwrap_or(0.0);
+    let edge = if map.window.is_exact() { "the edge has" } else { "around the edge up to" };
+    let label = format!("map of layer {layer}, head {head}; {edge} {value:.3}");
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
     response.on_hover_text(label.clone());
     heat::legend(cx, ui, &fitted, "attention");

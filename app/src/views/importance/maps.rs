@@ -2,9 +2,10 @@
 
 use super::super::{Cx, heat, widgets};
 use super::thumbnails;
-use crate::request::{Product, Request};
+use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request};
 use crate::state::{Command, Curve, WHOLE};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
+use std::ops::Range;
 use std::sync::Arc;
 use tokenscope_analysis::trace::TowerTrace;
 
@@ -27,13 +28,12 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         });
     }
     let Some(Product::Map(map)) = cx.need(ui, "map", request(cx, tower)) else { return };
-    let n = map.shape()[0];
-    if n == 0 {
+    if map.n == 0 {
         ui.weak("No tokens, so no attention.");
         return;
     }
     let version = Arc::as_ptr(&map) as u64;
-    let matrix = heat::Matrix { rows: n, cols: n, values: map.data(), version };
+    let matrix = matrix(&map);
     let slot = ui.scope_id().with("fitted");
     let scale = cx.doc.scale;
     let cached = ui.data(|d| d.get_temp::<(u64, crate::state::Scale, Arc<heat::Fitted>)>(slot));
@@ -45,11 +45,20 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
             fitted
         }
     };
+    // Of a long input the whole map is coarse: where it is zoomed into, that part is computed and shown instead.
+    let close = match part(map.n, cx.doc.window) {
+        Some(part) => match cx.need(ui, "map part", Request::Map(cx.doc.scope(), layer, head, Some(part.clone()))) {
+            Some(Product::Map(m)) if m.window.queries == part.queries && m.window.keys == part.keys => Some(m),
+            _ => None,
+        },
+        None => None,
+    };
+    let map = close.as_ref().unwrap_or(&map);
     ui.horizontal_top(|ui| {
         let side = (ui.available_width() * 0.58).clamp(120.0, 440.0);
         ui.vertical(|ui| {
             ui.set_width(side);
-            microscope(cx, ui, side, &matrix, &fitted, tower);
+            microscope(cx, ui, side, map, &fitted, tower);
             heat::legend(cx, ui, &fitted, "share of attention");
         });
         ui.vertical(|ui| thumbnails::ui(cx, ui, (layer, head)));
@@ -89,15 +98,46 @@ fn shown(cx: &Cx, tower: &TowerTrace) -> (usize, usize) {
 
 pub(super) fn request(cx: &Cx, tower: &TowerTrace) -> Request {
     let (layer, head) = shown(cx, tower);
-    Request::Map(cx.doc.scope(), layer, head)
+    Request::Map(cx.doc.scope(), layer, head, None)
+}
+
+/// The cells of a map, to paint.
+fn matrix(map: &Arc<AttentionMap>) -> heat::Matrix<'_> {
+    heat::Matrix {
+        rows: map.window.rows,
+        cols: map.window.cols,
+        first_col: map.window.keys.start,
+        values: map.cells.data(),
+        version: Arc::as_ptr(map) as u64,
+    }
+}
+
+/// The part to compute for a look at `window` (shares) of a map of `n` rows: twice to four times as wide, on a raster
+/// of its own size, so that panning asks for another one only now and then. `None` where the whole map is fine enough.
+fn part(n: usize, [x, y, w, h]: [f32; 4]) -> Option<Part> {
+    if n <= MAP_SIDE || w.max(h) > 0.25 {
+        return None;
+    }
+    let range = |first: f32, share: f32| {
+        let long = ((2.0 * share * n as f32).ceil() as usize).next_power_of_two().clamp(16, n);
+        let raster = (long / 4).max(1);
+        let start = (first.max(0.0) * n as f32) as usize / raster * raster;
+        start.min(n - long)..(start + long).min(n)
+    };
+    Some(Part { queries: range(y, h), keys: range(x, w) })
 }
 
 /// The map with pan and zoom.
-fn microscope(cx: &Cx, ui: &mut Ui, side: f32, m: &heat::Matrix, fitted: &heat::Fitted, tower: &TowerTrace) {
-    let n = m.rows;
+fn microscope(cx: &Cx, ui: &mut Ui, side: f32, map: &Arc<AttentionMap>, fitted: &heat::Fitted, tower: &TowerTrace) {
+    let n = map.n;
     let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::click_and_drag());
     let [x, y, w, h] = cx.doc.window;
-    heat::paint(cx, ui, rect, "attention", m, fitted, cx.doc.window);
+    let (down, across) = (&map.window.queries, &map.window.keys);
+    // The same window in shares of what was computed.
+    let within = |first: f32, range: &Range<usize>| (first * n as f32 - range.start as f32) / range.len() as f32;
+    let scaled = |share: f32, range: &Range<usize>| share * n as f32 / range.len() as f32;
+    let shares = [within(x, across), within(y, down), scaled(w, across), scaled(h, down)];
+    heat::paint(cx, ui, rect, "attention", &matrix(map), fitted, shares);
     let frame = if response.has_focus() { Stroke::new(2.0, cx.theme.accent) } else { Stroke::new(1.0, cx.theme.line) };
     ui.painter().rect_stroke(rect, 0.0, frame, StrokeKind::Outside);
     let cell = vec2(side / (w * n as f32), side / (h * n as f32));
@@ -133,8 +173,9 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, m: &heat::Matrix, fitted: &heat::
     }
     let name = |i: usize| tower.tokens.get(i).map_or(String::new(), |t| widgets::visible(&t.text));
     let say = |q: usize, k: usize| {
-        let v = m.values.get(q * n + k).copied().unwrap_or(0.0);
-        format!("token {q} {} → token {k} {}: {v:.4}", name(q), name(k))
+        let v = map.at(q, k).unwrap_or(0.0);
+        let up_to = if map.window.is_exact() { "" } else { "up to " };
+        format!("token {q} {} → token {k} {}: {up_to}{v:.4}", name(q), name(k))
     };
     let under = response.hover_pos().map(|p| {
         let share = (p - rect.min) / side;
@@ -144,8 +185,9 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, m: &heat::Matrix, fitted: &heat::
     let spoken = match (under, cx.hovered.token().or(cx.doc.selection.anchor()).filter(|t| *t < n)) {
         (Some((_, q, k)), _) => format!("attention map, {}", say(q, k)),
         (None, Some(q)) => {
-            let row = &m.values[q * n..(q + 1) * n];
-            let best = (0..n).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0);
+            let row = map.window.row_of(q).map_or(&[][..], |r| map.cells.row(r));
+            let best = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0);
+            let best = map.window.key_edges()[best];
             format!("attention map, strongest: {}", say(q, best))
         }
         _ => format!("attention map, {n} queries by {n} keys"),
@@ -213,5 +255,28 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, zoomed: &dyn Fn(f32) -> [f32; 4]) {
     }
     if pressed(Key::Home) {
         cx.send(Command::Window(WHOLE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_covers_the_window_and_stays_in_the_map() {
+        assert_eq!(part(MAP_SIDE, [0.4, 0.4, 0.01, 0.01]), None);
+        assert_eq!(part(100_000, WHOLE), None);
+        for n in [2049, 100_000, 131_072] {
+            for i in 0..200 {
+                let (w, h) = (0.25 / (1 + i % 17) as f32, 0.25 / (1 + i % 5) as f32);
+                let (x, y) = ((1.0 - w) * i as f32 / 199.0, (1.0 - h) * (199 - i) as f32 / 199.0);
+                let p = part(n, [x, y, w, h]).expect("it is zoomed in");
+                for (range, first, share) in [(&p.keys, x, w), (&p.queries, y, h)] {
+                    let (a, b) = ((first * n as f32) as usize, ((first + share) * n as f32) as usize);
+                    assert!(range.start <= a && b.min(n) <= range.end && range.end <= n, "{n} {range:?} {a} {b}");
+                    assert!(range.len() <= (4.0 * share * n as f32).ceil() as usize + 16, "{n} {range:?}");
+                }
+            }
+        }
     }
 }

@@ -163,9 +163,17 @@ fn retention_table(cx: &Cx) -> Option<Table> {
 
 fn map_table(cx: &Cx, tower: &TowerTrace) -> Option<Table> {
     let Some(Product::Map(map)) = cx.ready(&maps::request(cx, tower)) else { return None };
-    let mut table = Table::new(&["query", "key", "share of attention"]);
-    for q in 0..map.shape()[0] {
-        table.rows.extend(map.row(q).iter().enumerate().map(|(k, v)| vec![json!(q), json!(k), json!(v)]));
+    let (rows, cols) = (map.window.query_edges(), map.window.key_edges());
+    let exact = map.window.is_exact();
+    // Of a long input a cell covers several pairs, from its first query and key up to before its last.
+    let names = ["query", "key", "query end", "key end", "share of attention"];
+    let mut table = if exact { Table::new(&[names[0], names[1], names[4]]) } else { Table::new(&names) };
+    for (q, line) in rows.windows(2).zip(map.cells.data().chunks_exact(map.window.cols.max(1))) {
+        for (k, v) in cols.windows(2).zip(line) {
+            let pair = vec![json!(q[0]), json!(k[0])];
+            let ends = if exact { vec![] } else { vec![json!(q[1]), json!(k[1])] };
+            table.rows.push(pair.into_iter().chain(ends).chain([json!(v)]).collect());
+        }
     }
     Some(table)
 }
