@@ -36,6 +36,8 @@ enum Stored {
         dtype: GgmlDType,
         heads: Option<usize>,
     },
+    /// A tensor of [`Weights::from_tensors`], by its place in the list.
+    Memory(usize),
 }
 
 impl Stored {
@@ -43,6 +45,7 @@ impl Stored {
     fn name(self) -> String {
         match self {
             Stored::Plain(d) => format!("{d:?}").to_lowercase(),
+            Stored::Memory(_) => "f32".into(),
             Stored::Ggml { dtype, .. } => {
                 let name = format!("{dtype:?}").to_lowercase();
                 // candle writes q4k where everybody says q4_k.
@@ -60,6 +63,7 @@ pub struct Weights {
     config: Map<String, Value>,
     shards: Vec<(PathBuf, Mmap)>,
     slots: BTreeMap<String, Slot>,
+    tensors: Vec<Tensor>,
 }
 
 /// The largest JSON side file (config, index) that is read, in bytes.
@@ -80,7 +84,15 @@ impl Weights {
             return Err(Error::file(&found.config, "config.json is not a JSON object", "download the model again"));
         };
         let name = found.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut out = Self { dir: found.dir, name, gguf: None, config, shards: Vec::new(), slots: BTreeMap::new() };
+        let mut out = Self {
+            dir: found.dir,
+            name,
+            gguf: None,
+            config,
+            shards: Vec::new(),
+            slots: BTreeMap::new(),
+            tensors: Vec::new(),
+        };
         for shard in &found.shards {
             out.add_shard(shard)?;
         }
@@ -114,7 +126,30 @@ impl Weights {
             config,
             shards: vec![(path.to_path_buf(), map)],
             slots,
+            tensors: Vec::new(),
         })
+    }
+
+    /// A checkpoint of f32 tensors in memory, e.g. the variables of a training run: [`Weights::get`] hands out the
+    /// tensors themselves, so gradients of whatever is computed reach them.
+    ///
+    /// Errors: a tensor of another type.
+    pub fn from_tensors(
+        name: &str,
+        config: Map<String, Value>,
+        tensors: impl IntoIterator<Item = (String, Tensor)>,
+    ) -> Result<Self> {
+        let (mut slots, mut list) = (BTreeMap::new(), Vec::new());
+        for (key, t) in tensors {
+            if t.dtype() != DType::F32 {
+                return Err(Error::Weight { name: key, what: format!("{:?} in memory; only f32 is taken", t.dtype()) });
+            }
+            let (shape, end) = (t.dims().to_vec(), 4 * t.elem_count());
+            slots.insert(key, Slot { shard: 0, dtype: Stored::Memory(list.len()), shape, start: 0, end });
+            list.push(t);
+        }
+        let name = name.to_string();
+        Ok(Self { dir: PathBuf::new(), name, gguf: None, config, shards: Vec::new(), slots, tensors: list })
     }
 
     fn add_shard(&mut self, path: &Path) -> Result<()> {
@@ -203,7 +238,12 @@ impl Weights {
     pub fn fingerprint(&self) -> String {
         let mut h = DefaultHasher::new();
         for (name, s) in &self.slots {
-            let data = &self.shards[s.shard].1[s.start..s.end];
+            let Some((_, map)) = self.shards.get(s.shard) else {
+                // Tensors in memory may change under way; their names and shapes must do.
+                (name, &s.shape).hash(&mut h);
+                continue;
+            };
+            let data = &map[s.start..s.end];
             let stride = (data.len() / 64).max(1);
             (name, &s.shape, s.dtype.name()).hash(&mut h);
             data.iter().step_by(stride).for_each(|b| b.hash(&mut h));
@@ -217,17 +257,18 @@ impl Weights {
         let slot = self.slots.get(name).ok_or_else(|| {
             weight(format!("missing; the checkpoint is incomplete, download it again: {}", self.dir.display()))
         })?;
-        let (path, map) = &self.shards[slot.shard];
         if slot.shape != shape {
             let got = &slot.shape;
+            let place = self.shards.get(slot.shard).map_or(self.name.clone(), |(path, _)| path.display().to_string());
             return Err(weight(format!(
-                "config.json asks for shape {shape:?}, the file has {got:?}; they do not belong together: {}",
-                path.display()
+                "config.json asks for shape {shape:?}, the file has {got:?}; they do not belong together: {place}"
             )));
         }
         let stored = match slot.dtype {
             Stored::Plain(d) => d,
+            Stored::Memory(i) => return Ok(self.tensors[i].to_device(device)?),
             Stored::Ggml { dtype, heads } => {
+                let map = &self.shards[slot.shard].1;
                 let mut t = dequantize(dtype, &map[slot.start..slot.end], shape)?;
                 if let Some(h) = heads {
                     t = deinterleave(&t, h).map_err(|e| weight(e.to_string()))?;
@@ -235,6 +276,7 @@ impl Weights {
                 return Ok(t.to_device(device)?);
             }
         };
+        let (path, map) = &self.shards[slot.shard];
         let dtype = match stored {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,

@@ -4,7 +4,7 @@ use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule, Site};
-use candle_core::{CpuStorage, D, InplaceOp2, Layout, Tensor};
+use candle_core::{CpuStorage, CustomOp2, D, InplaceOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 /// One layer's attention.
@@ -120,7 +120,7 @@ impl Attention {
         let (g, rows, m) = scores.dims3()?;
         let scores = scores.reshape((g * rep, rows / rep, m))?;
         let scale = f64::from(self.rule.scale);
-        let p = if scores.track_op() || !scores.device().is_cpu() || self.rule.soft_cap.is_some() {
+        let p = if !scores.device().is_cpu() || self.rule.soft_cap.is_some() {
             let mut s = (scores * scale)?;
             if let Some(cap) = self.rule.soft_cap {
                 s = ((s / f64::from(cap))?.tanh()? * f64::from(cap))?;
@@ -128,6 +128,8 @@ impl Attention {
             let s = s.broadcast_add(&mask.0)?;
             let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?)?.exp()?;
             s.broadcast_div(&s.sum_keepdim(D::Minus1)?)?
+        } else if scores.track_op() {
+            scores.contiguous()?.apply_op2(&mask.0, MaskedSoftmax { scale: self.rule.scale })?
         } else {
             scores.inplace_op2(&mask.0, &MaskedSoftmax { scale: self.rule.scale })?;
             scores
@@ -136,30 +138,37 @@ impl Attention {
     }
 }
 
-/// `softmax(scale · x + mask)` over the last axis in place, rows in parallel. It has no gradient, so it is
-/// used only where none is asked for.
+/// `softmax(scale · x + mask)` over the last axis, `[b, n, m]` and `[n, m]`: in place where no gradient is asked for.
 struct MaskedSoftmax {
     scale: f32,
 }
 
-impl InplaceOp2 for MaskedSoftmax {
-    fn name(&self) -> &'static str {
-        "masked_softmax"
-    }
+/// Fewer values than this are not worth waking other threads for.
+const PARALLEL: usize = 1 << 18;
 
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
-        let (CpuStorage::F32(x), CpuStorage::F32(mask)) = (s1, s2) else {
-            candle_core::bail!("masked_softmax needs f32");
-        };
-        let (Some((a, b)), Some((c, d))) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
-            candle_core::bail!("masked_softmax needs contiguous arrays");
-        };
-        let (x, mask) = (&mut x[a..b], &mask[c..d]);
-        let (n, m) = l2.shape().dims2()?;
-        if m == 0 {
-            return Ok(());
-        }
-        x.par_chunks_mut(m).enumerate().for_each(|(i, row)| {
+/// Calls `f` with each row of `m` values of `x` and its index, in parallel where there are many.
+fn each_row(x: &mut [f32], m: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if m == 0 {
+        return;
+    }
+    if x.len() < PARALLEL {
+        x.chunks_mut(m).enumerate().for_each(|(i, row)| f(i, row));
+    } else {
+        x.par_chunks_mut(m).enumerate().for_each(|(i, row)| f(i, row));
+    }
+}
+
+/// The f32 values behind contiguous storage.
+fn values<'a>(s: &'a CpuStorage, l: &Layout) -> candle_core::Result<&'a [f32]> {
+    let (CpuStorage::F32(x), Some((a, b))) = (s, l.contiguous_offsets()) else {
+        candle_core::bail!("masked_softmax needs contiguous f32");
+    };
+    Ok(&x[a..b])
+}
+
+impl MaskedSoftmax {
+    fn apply(&self, x: &mut [f32], mask: &[f32], (n, m): (usize, usize)) {
+        each_row(x, m, |i, row| {
             let mask = &mask[(i % n) * m..][..m];
             let mut max = f32::NEG_INFINITY;
             for (x, b) in row.iter_mut().zip(mask) {
@@ -174,6 +183,107 @@ impl InplaceOp2 for MaskedSoftmax {
             let inv = 1.0 / sum;
             row.iter_mut().for_each(|x| *x *= inv);
         });
+    }
+}
+
+impl InplaceOp2 for MaskedSoftmax {
+    fn name(&self) -> &'static str {
+        "masked_softmax"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
+        let mask = values(s2, l2)?;
+        let (CpuStorage::F32(x), Some((a, b))) = (s1, l1.contiguous_offsets()) else {
+            candle_core::bail!("masked_softmax needs contiguous f32");
+        };
+        self.apply(&mut x[a..b], mask, l2.shape().dims2()?);
         Ok(())
+    }
+}
+
+impl CustomOp2 for MaskedSoftmax {
+    fn name(&self) -> &'static str {
+        "masked_softmax"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let mut x = values(s1, l1)?.to_vec();
+        self.apply(&mut x, values(s2, l2)?, l2.shape().dims2()?);
+        Ok((CpuStorage::F32(x), l1.shape().clone()))
+    }
+
+    /// Nothing goes back to the mask.
+    fn bwd(
+        &self,
+        _x: &Tensor,
+        _mask: &Tensor,
+        p: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let back = SoftmaxBack { scale: self.scale };
+        Ok((Some(p.detach().apply_op2_no_bwd(&grad.contiguous()?, &back)?), None))
+    }
+}
+
+/// From probabilities `p` and the gradient `g` of them to that of the scores: `scale · p · (g − Σ g p)`.
+struct SoftmaxBack {
+    scale: f32,
+}
+
+impl CustomOp2 for SoftmaxBack {
+    fn name(&self) -> &'static str {
+        "masked_softmax_back"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (mut out, g) = (values(s1, l1)?.to_vec(), values(s2, l2)?);
+        let m = l1.shape().dims().last().copied().unwrap_or(0);
+        each_row(&mut out, m, |i, row| {
+            let g = &g[i * m..][..m];
+            let dot: f32 = row.iter().zip(g).map(|(p, g)| p * g).sum();
+            row.iter_mut().zip(g).for_each(|(p, g)| *p *= self.scale * (g - dot));
+        });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn the_softmax_and_its_gradient_are_those_of_plain_arithmetic() {
+        let cpu = Device::Cpu;
+        let x =
+            Var::new(&[[[0.3f32, -1.2, 2.0], [0.7, 0.1, -0.4]], [[1.5, 0.2, 0.9], [-2.0, 0.6, 0.8]]], &cpu).unwrap();
+        let mask = Tensor::new(&[[0f32, f32::NEG_INFINITY, 0.0], [0.0, 0.5, -0.5]], &cpu).unwrap();
+        let weight = Tensor::new(&[[[1f32, 2.0, -1.0], [0.5, 3.0, 1.0]], [[2.0, -2.0, 0.1], [1.0, 0.0, 4.0]]], &cpu);
+        let weight = weight.unwrap();
+        let fused = x.as_tensor().apply_op2(&mask, MaskedSoftmax { scale: 0.7 }).unwrap();
+        let e = (x.as_tensor() * 0.7).unwrap().broadcast_add(&mask).unwrap().exp().unwrap();
+        let plain = e.broadcast_div(&e.sum_keepdim(D::Minus1).unwrap()).unwrap();
+        let back = |p: &Tensor| {
+            let grads = (p * &weight).unwrap().sum_all().unwrap().backward().unwrap();
+            grads.get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (a, b) in flat(&fused).iter().zip(flat(&plain)).chain(back(&fused).iter().zip(back(&plain))) {
+            assert!((a - b).abs() < 1e-6, "{a} and {b}");
+        }
+        // A masked key gets no probability and no gradient.
+        assert_eq!((flat(&fused)[1], back(&fused)[1]), (0.0, 0.0));
     }
 }
