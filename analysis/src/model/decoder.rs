@@ -90,6 +90,12 @@ impl Decoder {
         self.parts.stack.width
     }
 
+    /// The same as a model whose logits are about the tokens themselves, so that it cannot continue a text.
+    pub(super) fn that_fills_in(mut self) -> Self {
+        self.info.generates = false;
+        self
+    }
+
     /// Runs on embeddings `[n, d]` with `rows` standing for them.
     pub(super) fn run(
         &self,

@@ -6,6 +6,7 @@ mod clip;
 mod decoder;
 mod dinov2;
 mod gpt2;
+mod llada;
 mod llama;
 mod llava;
 mod patches;
@@ -258,6 +259,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("distilbert", bert::load),
     ("gpt2", gpt2::load),
     ("idefics3", smolvlm::load),
+    ("llada", llada::load),
     ("llama", llama::load),
     ("llava", llava::load),
     ("mistral", llama::load),
