@@ -1,154 +1,134 @@
-//! Makes the sample models of Tokenscope: generates stories, trains a tokenizer on them, then two small
-//! language models, and writes them in Hugging Face format.
-//!
-//! `cargo run --release -p tokenscope-train -- --out sample_data/models` reproduces them;
-//! `--smoke` does it all in seconds to prove that the program works.
+//! Makes the sample models of Tokenscope on the data of `tokenscope-generate`, through the program's own
+//! instrumented models: their variables are handed to the library's loaders, so what is trained is what is run.
 
-mod net;
-mod stories;
-mod write;
+mod adam;
+mod diffusion;
+mod fit;
+mod folder;
+mod lm;
+mod params;
+mod plan;
+mod quality;
+mod shapes;
+mod tower;
+mod vlm;
+mod words;
 
 use anyhow::Context as _;
-use candle_core::{D, DType, Device, Tensor};
-use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
-use candle_nn::{VarBuilder, VarMap};
-use clap::Parser;
-use rand::Rng;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use clap::{Parser, Subcommand};
+use fit::Place;
+use plan::{MODELS, Scale};
+use quality::Line;
 use std::path::PathBuf;
-use std::time::Instant;
+use tokenscope_generate::scenes::Scene;
 
-/// Generates the stories and trains the sample language models.
+/// Makes and judges the sample models of Tokenscope.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Folder to write `sample-lm` and `sample-draft` into
-    #[arg(long)]
-    out: PathBuf,
-    /// Training steps per model
-    #[arg(long, default_value_t = 3000)]
-    steps: usize,
-    /// Stop each model's training after this many seconds
-    #[arg(long, default_value_t = 3600)]
-    seconds: u64,
-    /// A few steps only
-    #[arg(long)]
-    smoke: bool,
-    /// Train only the model of this name
-    #[arg(long)]
-    only: Option<String>,
+    #[command(subcommand)]
+    verb: Verb,
 }
 
-/// Seed of everything random.
-const SEED: u64 = 20;
-/// Tokens per training row.
-const CONTEXT: usize = 96;
-/// Rows per step.
-const BATCH: usize = 16;
-/// Largest learning rate.
-const RATE: f64 = 3e-3;
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Train models and write their folders; goes on from checkpoints
+    Train {
+        /// Models to make; all of them if none is named
+        names: Vec<String>,
+        /// Folder to write the model folders into
+        #[arg(long, default_value = "sample_data/models")]
+        out: PathBuf,
+        /// Folder for checkpoints and loss logs
+        #[arg(long, default_value = "target/train")]
+        runs: PathBuf,
+        /// A few steps only, in a temporary folder that is removed again
+        #[arg(long)]
+        smoke: bool,
+    },
+    /// Print what the models can do on held-out data
+    Quality {
+        /// Models to judge; those that are there if none is named
+        names: Vec<String>,
+        /// Folder of the model folders
+        #[arg(long, default_value = "sample_data/models")]
+        models: PathBuf,
+        /// Held-out samples per figure
+        #[arg(long, default_value_t = Scale::FULL.judged)]
+        samples: u64,
+    },
+    /// Write scenes as PNG files with their questions beside them
+    Scenes {
+        /// Folder to write into
+        #[arg(long)]
+        out: PathBuf,
+        /// First seed
+        #[arg(long, default_value_t = tokenscope_generate::HELD_OUT)]
+        first: u64,
+        /// How many
+        #[arg(long, default_value_t = 24)]
+        count: u64,
+    },
+}
 
 fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let (n_train, steps) = if args.smoke { (300, 5) } else { (20_000, args.steps) };
-    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-    let train = stories::many(n_train, &mut rng);
-    let held_out = stories::many(200, &mut ChaCha8Rng::seed_from_u64(SEED + 1));
-    let tokenizer = write::train_tokenizer(&train)?;
-    let encode = |texts: &[String]| -> anyhow::Result<Vec<u32>> {
-        let mut out = Vec::new();
-        for t in texts {
-            let e = tokenizer.encode(t.as_str(), true).map_err(|e| anyhow::anyhow!("{e}"))?;
-            out.extend_from_slice(e.get_ids());
+    match Args::parse().verb {
+        Verb::Train { names, out, runs, smoke } => {
+            let scale = if smoke { Scale::SMOKE } else { Scale::FULL };
+            // A smoke run shares no checkpoints with anything and leaves the models of the repository alone.
+            let temporary = std::env::temp_dir().join(format!("tokenscope-smoke-{}", std::process::id()));
+            let (out, runs) = if smoke { (temporary.join("models"), temporary.join("runs")) } else { (out, runs) };
+            let words = words::Words::train(scale.tokenizer)?;
+            println!("vocabulary {}", words.len());
+            let place = Place { dir: runs, every: 100 };
+            for name in chosen(&names)? {
+                let figures = plan::make(name, &words, &scale, &place, &out)?;
+                print(name, &figures);
+            }
+            if smoke {
+                std::fs::remove_dir_all(&temporary)
+                    .with_context(|| format!("cannot remove {}", temporary.display()))?;
+            }
         }
-        Ok(out)
-    };
-    let (train, held_out) = (encode(&train)?, encode(&held_out)?);
-    println!(
-        "{} training tokens, {} held out, vocabulary {}",
-        train.len(),
-        held_out.len(),
-        tokenizer.get_vocab_size(true)
-    );
-    let vocab = tokenizer.get_vocab_size(true);
-    let shapes = [
-        ("sample-lm", net::Shape { vocab, width: 128, heads: 4, kv_heads: 2, layers: 4, inner: 320 }),
-        ("sample-draft", net::Shape { vocab, width: 48, heads: 2, kv_heads: 1, layers: 1, inner: 128 }),
-    ];
-    for (name, shape) in shapes {
-        if args.only.as_deref().is_some_and(|o| o != name) {
-            continue;
+        Verb::Quality { names, models, samples } => {
+            for name in chosen(&names)? {
+                if !names.is_empty() || models.join(name).exists() {
+                    print(name, &plan::judge(name, &models, samples)?);
+                }
+            }
         }
-        let result = train_one(name, &shape, &train, &held_out, steps, args.seconds)?;
-        let dir = args.out.join(name);
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        write::model(&dir, name, &shape, &result, &tokenizer, CONTEXT)?;
-        println!("wrote {}", dir.display());
+        Verb::Scenes { out, first, count } => {
+            std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+            for seed in first..first + count {
+                let scene = Scene::new(seed);
+                let put = |end: &str, bytes: &[u8]| {
+                    let file = out.join(format!("{seed}.{end}"));
+                    std::fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
+                };
+                put("png", &tower::picture(&scene)?.to_png()?)?;
+                let lines: String =
+                    scene.questions().iter().map(|q| format!("{}\t{}\t{}\n", q.ask.name(), q.text, q.answer)).collect();
+                put("txt", lines.as_bytes())?;
+            }
+        }
     }
     Ok(())
 }
 
-/// A trained model and the figures for its card.
-struct Trained {
-    vars: VarMap,
-    steps: usize,
-    seconds: f64,
-    held_out_loss: f32,
-    held_out_accuracy: f32,
-}
-
-fn train_one(
-    name: &str,
-    shape: &net::Shape,
-    train: &[u32],
-    held_out: &[u32],
-    steps: usize,
-    seconds: u64,
-) -> anyhow::Result<Trained> {
-    let device = Device::Cpu;
-    let vars = VarMap::new();
-    let net = net::Net::new(shape, VarBuilder::from_varmap(&vars, DType::F32, &device), CONTEXT)?;
-    let mut optimizer =
-        AdamW::new(vars.all_vars(), ParamsAdamW { lr: RATE, weight_decay: 0.05, ..Default::default() })?;
-    let mut rng = ChaCha8Rng::seed_from_u64(SEED + 2);
-    let start = Instant::now();
-    let mut done = 0;
-    for step in 0..steps {
-        // The shares of time and steps that are gone decide the rate, so that it always ends near zero.
-        let gone = (step as f64 / steps as f64).max(start.elapsed().as_secs_f64() / seconds as f64);
-        if gone >= 1.0 {
-            break;
-        }
-        let warm = ((step + 1) as f64 / 50.0).min(1.0);
-        optimizer.set_learning_rate(RATE * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * gone).cos())));
-        let starts: Vec<usize> = (0..BATCH).map(|_| rng.random_range(0..train.len() - CONTEXT - 1)).collect();
-        let (x, y) = rows(train, &starts, &device)?;
-        let loss = net.loss(&x, &y)?;
-        optimizer.backward_step(&loss)?;
-        done = step + 1;
-        if step % 50 == 0 {
-            println!(
-                "{name} step {step} loss {:.3} after {:.0} s",
-                loss.to_scalar::<f32>()?,
-                start.elapsed().as_secs_f64()
-            );
-        }
+/// The named models, or all.
+fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static str>> {
+    if names.is_empty() {
+        return Ok(MODELS.to_vec());
     }
-    let seconds = start.elapsed().as_secs_f64();
-    let n = 8.min((held_out.len() - 1) / CONTEXT);
-    let (x, y) = rows(held_out, &(0..n).map(|i| i * CONTEXT).collect::<Vec<_>>(), &device)?;
-    let held_out_loss = net.loss(&x, &y)?.to_scalar::<f32>()?;
-    let right = net.logits(&x)?.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?;
-    println!("{name}: held-out loss {held_out_loss:.3} nats, next token right {:.1}%", right * 100.0);
-    Ok(Trained { vars, steps: done, seconds, held_out_loss, held_out_accuracy: right })
+    let find = |n: &String| MODELS.iter().copied().find(|m| m == n);
+    names
+        .iter()
+        .map(|n| find(n).with_context(|| format!("there is no model {n}; there are {}", MODELS.join(", "))))
+        .collect()
 }
 
-/// Inputs and next tokens, `[rows, CONTEXT]`.
-fn rows(tokens: &[u32], starts: &[usize], device: &Device) -> anyhow::Result<(Tensor, Tensor)> {
-    let take = |shift: usize| -> anyhow::Result<Tensor> {
-        let flat: Vec<u32> =
-            starts.iter().flat_map(|&s| tokens[s + shift..s + shift + CONTEXT].iter().copied()).collect();
-        Ok(Tensor::from_vec(flat, (starts.len(), CONTEXT), device)?)
-    };
-    Ok((take(0)?, take(1)?))
+fn print(name: &str, figures: &[Line]) {
+    println!("\n{name}");
+    for l in figures {
+        println!("  {:<44} {}", l.what, l.value);
+    }
 }
