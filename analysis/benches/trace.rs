@@ -1,13 +1,15 @@
-//! Time of one traced pass of a model of GPT-2 small's shape with random weights over 1,024 tokens.
+//! A model of GPT-2 small's shape with random weights: one pass over 1,024 tokens with and without a trace, the ratio
+//! of the two, and decoding with a cache.
 
 use candle_core::{Device, Tensor};
 use criterion::Criterion;
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::model::load;
+use tokenscope_analysis::model::{Input, KvCache, LogitRows, Model, load};
 use tokenscope_analysis::run::{RunRequest, run};
-use tokenscope_analysis::trace::CaptureSpec;
+use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Trace};
 
 const WIDTH: usize = 768;
 const LAYERS: usize = 12;
@@ -47,22 +49,79 @@ fn write_model(dir: &Path) {
     candle_core::safetensors::save(&t, dir.join("model.safetensors")).expect("the temporary folder is writable");
 }
 
-fn trace(c: &mut Criterion) {
+fn model() -> (tempfile::TempDir, Box<dyn Model>) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     write_model(dir.path());
     let model = load(dir.path(), &Device::Cpu).expect("the model loads");
-    let ids = (0..TOKENS as u32).map(|i| i * 37 % VOCAB as u32).collect();
-    let request = RunRequest { ids: Some(ids), ..RunRequest::default() };
-    let mut group = c.benchmark_group("trace");
+    (dir, model)
+}
+
+fn ids() -> Vec<u32> {
+    (0..TOKENS as u32).map(|i| i * 37 % VOCAB as u32).collect()
+}
+
+/// One run that keeps what the views need, or nothing but the last logits.
+fn pass(model: &dyn Model, traced: bool) -> Trace {
+    let spec = if traced { CaptureSpec::views() } else { CaptureSpec::sites(&[Site::Logits]) };
+    let request = RunRequest { ids: Some(ids()), logits: Some(LogitRows::Last), ..RunRequest::default() };
+    run(model, None, &request, &spec, &Ctx::default()).expect("the run works")
+}
+
+fn trace(c: &mut Criterion, model: &dyn Model) {
+    let mut group = c.benchmark_group("gpt2_small_shape_1024_tokens");
     group.sample_size(10);
-    group.bench_function("gpt2_small_shape_1024_tokens", |b| {
-        b.iter(|| run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).expect("the run works"));
+    group.bench_function("traced", |b| b.iter(|| pass(model, true)));
+    group.bench_function("untraced", |b| b.iter(|| pass(model, false)));
+    group.bench_function("traced_all_logits", |b| {
+        let request = RunRequest { ids: Some(ids()), ..RunRequest::default() };
+        b.iter(|| run(model, None, &request, &CaptureSpec::views(), &Ctx::default()).expect("the run works"));
     });
     group.finish();
 }
 
+/// Tokens one at a time behind 512 cached ones.
+fn decode(c: &mut Criterion, model: &dyn Model) {
+    let mut cache = KvCache::default();
+    let mut step = |ids: Vec<u32>, cache: &mut KvCache| {
+        let mut input = Input { ids, cache: Some(cache), logits: Some(LogitRows::Last), ..Input::default() };
+        model.forward(&mut input, &mut NoTap, &Ctx::default()).expect("the pass works")
+    };
+    step(ids()[..TOKENS / 2].to_vec(), &mut cache);
+    let mut group = c.benchmark_group("gpt2_small_shape_decode");
+    group.sample_size(20);
+    group.bench_function("one_token_behind_512", |b| {
+        b.iter(|| {
+            step(vec![7], &mut cache);
+            cache.truncate(TOKENS / 2).expect("the rows are there");
+        });
+    });
+    group.finish();
+}
+
+/// What watching costs, measured in turns so that both see the same machine.
+fn ratio(model: &dyn Model) {
+    let time = |traced: bool| {
+        let start = Instant::now();
+        pass(model, traced);
+        start.elapsed().as_secs_f64()
+    };
+    let mut pairs: Vec<(f64, f64)> = (0..7).map(|_| (time(true), time(false))).collect();
+    pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+    let (traced, untraced) = pairs[pairs.len() / 2];
+    let kept = pass(model, true).size_bytes() as f64 / 1e6;
+    println!(
+        "traced / untraced: {:.2} (median of 7 pairs; that one {traced:.2} s and {untraced:.2} s); {kept:.0} MB kept",
+        traced / untraced
+    );
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    trace(&mut criterion);
+    let (_dir, model) = model();
+    trace(&mut criterion, model.as_ref());
+    decode(&mut criterion, model.as_ref());
+    if std::env::args().any(|a| a == "--bench") {
+        ratio(model.as_ref());
+    }
     criterion.final_summary();
 }

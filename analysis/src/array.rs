@@ -1,6 +1,11 @@
 //! Plain host arrays: row-major `f32` with a shape that is checked wherever one comes in.
 
 use crate::{Error, Result};
+use candle_core::{CpuStorage, Storage, Tensor};
+use rayon::prelude::*;
+
+/// Values that one thread copies at a time.
+const COPY: usize = 1 << 15;
 
 /// A dense row-major array on the host.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -28,8 +33,26 @@ impl Array {
     }
 
     /// Copies a tensor of any float type to the host.
-    pub fn from_tensor(t: &candle_core::Tensor) -> Result<Self> {
+    pub fn from_tensor(t: &Tensor) -> Result<Self> {
         let shape = t.dims().to_vec();
+        let (storage, layout) = t.storage_and_layout();
+        if let Storage::Cpu(CpuStorage::F32(values)) = &*storage
+            && layout.stride().last() == Some(&1)
+        {
+            // The usual case in one go, row by row from wherever the rows lie.
+            let (len, outer) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
+            let mut data = vec![0f32; t.elem_count()];
+            data.par_chunks_mut(len.max(1)).with_min_len(COPY.div_ceil(len.max(1))).enumerate().for_each(|(i, row)| {
+                let (mut rest, mut from) = (i, layout.start_offset());
+                for (n, stride) in outer.iter().zip(layout.stride()).rev() {
+                    from += rest % n * stride;
+                    rest /= n;
+                }
+                row.copy_from_slice(&values[from..from + len]);
+            });
+            return Ok(Self { shape, data });
+        }
+        drop(storage);
         let data = t.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(Self { shape, data })
     }
@@ -81,5 +104,21 @@ impl Array {
             None => Ok(()),
             Some(i) => Err(Error::invalid(format!("{what}: value {i} is {}", self.data[i]))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turned_and_cut_tensor_is_copied_as_it_reads() {
+        let t = Tensor::arange(0f32, 60.0, &candle_core::Device::Cpu).unwrap().reshape((3, 4, 5)).unwrap();
+        for t in [t.transpose(0, 1).unwrap().narrow(0, 1, 2).unwrap(), t.narrow(2, 1, 3).unwrap(), t.t().unwrap()] {
+            let want = t.contiguous().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let a = Array::from_tensor(&t).unwrap();
+            assert_eq!((a.shape(), a.data()), (t.dims(), want.as_slice()));
+        }
+        assert_eq!(Array::from_tensor(&t.narrow(0, 3, 0).unwrap()).unwrap().shape(), [0, 4, 5]);
     }
 }

@@ -55,9 +55,7 @@ impl Ctx {
     /// Reports `done` of `of` and fails with [`Error::Cancelled`] if the job was asked to stop.
     /// One call for both, so that neither is forgotten.
     pub fn step(&self, done: usize, of: usize) -> Result<()> {
-        if self.cancel.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
+        self.check()?;
         if let Some(progress) = &self.progress {
             let share = done as f32 / of.max(1) as f32;
             progress(self.part.map_or(share, |(start, length)| start + share * length));
@@ -70,6 +68,16 @@ impl Ctx {
         let (start, length) = self.part.unwrap_or((0.0, 1.0));
         let own = length / of.max(1) as f32;
         Self { part: Some((start + done as f32 * own, own)), ..self.clone() }
+    }
+
+    /// Whether the job was asked to stop. A loop on several threads looks here and leaves its rest undone.
+    pub fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Fails with [`Error::Cancelled`] if the job was asked to stop; for places between two [`Ctx::step`]s.
+    pub fn check(&self) -> Result<()> {
+        if self.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Says something the user should know about the result, e.g. that it is partial.

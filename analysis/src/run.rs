@@ -27,6 +27,9 @@ pub struct RunRequest {
     pub expansion: Option<Expansion>,
     /// Tokens to continue with, each the most probable one.
     pub greedy: usize,
+    /// For which rows logits are computed, where they are captured; `None` means every row. A long text has more
+    /// logits than everything else together.
+    pub logits: Option<LogitRows>,
 }
 
 impl RunRequest {
@@ -119,12 +122,7 @@ pub fn run_with(
         return Err(Error::invalid(format!("{} cannot continue a text", info.architecture)));
     }
     let mut tap = crate::trace::Both { first, then: &mut capture };
-    let keeps_logits = spec.sites.contains(&Site::Logits);
-    let logits = match (keeps_logits, generate) {
-        (true, _) => LogitRows::All,
-        (false, true) => LogitRows::Last,
-        (false, false) => LogitRows::None,
-    };
+    let logits = logit_rows(request, spec, ids.len());
     let mut input = Input {
         ids,
         token_types: types,
@@ -175,6 +173,20 @@ pub fn run_with(
     }
     trace.notes = ctx.notes();
     Ok(trace)
+}
+
+/// The rows that need logits: those asked for where logits are kept, and the last one to continue from.
+fn logit_rows(request: &RunRequest, spec: &CaptureSpec, n: usize) -> LogitRows {
+    let kept = spec.sites.contains(&Site::Logits);
+    let mut asked = if kept { request.logits.clone().unwrap_or(LogitRows::All) } else { LogitRows::None };
+    if request.greedy > 0 {
+        match &mut asked {
+            LogitRows::None => asked = LogitRows::Last,
+            LogitRows::These(rows) if rows.last() != Some(&(n - 1)) => rows.push(n - 1),
+            _ => {}
+        }
+    }
+    asked
 }
 
 /// The tokenizer's tokens, with name and rectangle where the model says that one stands for a part of the image.

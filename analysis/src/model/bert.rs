@@ -403,12 +403,12 @@ impl Model for Bert {
         if self.heads.bare() {
             say("last_hidden_state", x.clone());
         }
-        if self.heads.words.is_some() && input.logits != Some(LogitRows::None) {
-            let n = x.dim(0)?;
-            let last = input.logits == Some(LogitRows::Last);
-            out.logit_rows = if last { vec![n - 1] } else { (0..n).collect() };
-            let x = if last { x.narrow(0, n - 1, 1)? } else { x };
-            out.logits = Some(pass.tap(Site::Logits, n_layers, self.word_logits(&x)?)?);
+        if self.heads.words.is_some() {
+            let (x, rows) = LogitRows::of(input.logits.as_ref(), &x)?;
+            if !rows.is_empty() {
+                out.logits = Some(pass.tap(Site::Logits, n_layers, self.word_logits(&x)?)?);
+            }
+            out.logit_rows = rows;
         }
         out.towers.insert(
             Tower::Text,

@@ -117,21 +117,16 @@ impl Decoder {
         if let Some(cache) = &mut pass.cache {
             cache.next_position = pass.rows.positions.iter().map(|p| p + 1).max().unwrap_or(0).max(cache.next_position);
         }
-        let n = x.dim(0)?;
         let x = self.parts.norm.apply(&x)?;
         let x = pass.tap(Site::Final, n_layers, x)?;
         let mut out = Output::default();
         match &self.parts.end {
             End::Head(head) => {
-                out.logit_rows = match input.logits {
-                    Some(LogitRows::None) => Vec::new(),
-                    Some(LogitRows::Last) => vec![n - 1],
-                    Some(LogitRows::All) | None => (0..n).collect(),
-                };
-                if !out.logit_rows.is_empty() {
-                    let x = if out.logit_rows.len() == n { x } else { x.narrow(0, n - 1, 1)? };
-                    out.logits = Some(pass.tap(Site::Logits, n_layers, head.apply(&x)?)?);
+                let (x, rows) = LogitRows::of(input.logits.as_ref(), &x)?;
+                if !rows.is_empty() {
+                    out.logits = Some(pass.tap(Site::Logits, n_layers, head.apply_in(&x, ctx)?)?);
                 }
+                out.logit_rows = rows;
             }
             End::Labels { score, pad } => {
                 // Padding stands on either side; a text of nothing else is read at its first token.

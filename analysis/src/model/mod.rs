@@ -76,8 +76,28 @@ pub enum LogitRows {
     All,
     /// The last row only.
     Last,
+    /// These rows, in this order.
+    These(Vec<usize>),
     /// None.
     None,
+}
+
+impl LogitRows {
+    /// The rows that are asked for among the rows of `x`, and their numbers. Errors on a row that is not there.
+    fn of(asked: Option<&Self>, x: &Tensor) -> Result<(Tensor, Vec<usize>)> {
+        let n = x.dim(0)?;
+        let rows = match asked {
+            Some(Self::None) => Vec::new(),
+            Some(Self::Last) => vec![n - 1],
+            Some(Self::These(rows)) => rows.clone(),
+            Some(Self::All) | None => return Ok((x.clone(), (0..n).collect())),
+        };
+        if let Some(r) = rows.iter().find(|&&r| r >= n) {
+            return Err(Error::invalid(format!("there is no row {r} to compute logits for; the run has {n}")));
+        }
+        let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
+        Ok((x.index_select(&Tensor::new(index, x.device())?, 0)?, rows))
+    }
 }
 
 /// One layer's cached keys and values; after pruning, layers hold different rows.

@@ -3,7 +3,7 @@
 use super::{At, Entry, Key, Rows, Site, Tap, Tower};
 use crate::Result;
 use crate::array::Array;
-use candle_core::Tensor;
+use candle_core::{Tensor, TensorId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,7 +29,6 @@ impl CaptureSpec {
             Site::Q,
             Site::K,
             Site::V,
-            Site::AttnOut,
             Site::ResidMid,
             Site::MlpOut,
             Site::ResidPost,
@@ -58,12 +57,14 @@ pub struct Capture {
     /// What was kept.
     pub arrays: BTreeMap<Key, Entry>,
     rows: BTreeMap<(Tower, usize), Arc<Rows>>,
+    /// The last tensor kept and its copy: what leaves one block enters the next, and is kept once.
+    last: Option<(TensorId, Arc<Array>)>,
 }
 
 impl Capture {
     /// A capture of `spec`.
     pub fn new(spec: CaptureSpec) -> Self {
-        Self { spec, arrays: BTreeMap::new(), rows: BTreeMap::new() }
+        Self { spec, arrays: BTreeMap::new(), rows: BTreeMap::new(), last: None }
     }
 }
 
@@ -78,7 +79,12 @@ impl Tap for Capture {
         let rows = shared.unwrap_or_else(|| Arc::new(at.rows.clone()));
         self.rows.insert((at.tower, at.tile), rows.clone());
         let key = Key { tower: at.tower, tile: at.tile, layer: at.layer, site: at.site };
-        self.arrays.insert(key, Entry { array: Arc::new(Array::from_tensor(&x.detach())?), rows });
+        let array = match self.last.take() {
+            Some((id, array)) if id == x.id() => array,
+            _ => Arc::new(Array::from_tensor(&x)?),
+        };
+        self.last = Some((x.id(), array.clone()));
+        self.arrays.insert(key, Entry { array, rows });
         Ok(x)
     }
 }

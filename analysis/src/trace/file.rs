@@ -57,7 +57,7 @@ impl ArrayHeader {
 /// Writes named tensors and text metadata as safetensors. Used for traces and for exports to Python.
 pub fn write_tensors(
     path: &Path,
-    tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)],
+    tensors: &[(String, Dtype, Vec<usize>, &[u8])],
     metadata: Option<HashMap<String, String>>,
 ) -> Result<()> {
     let views = tensors
@@ -72,8 +72,12 @@ pub fn write_tensors(
         .map_err(|e| Error::file(path, format!("cannot be written: {e}"), "check the folder and the free space"))
 }
 
-fn bytes(a: &Array) -> Vec<u8> {
-    bytemuck::cast_slice(a.data()).to_vec()
+const _: () =
+    assert!(cfg!(target_endian = "little"), "safetensors are little-endian, and arrays are written as they lie");
+
+/// The values as they lie in memory.
+fn bytes(a: &Array) -> &[u8] {
+    bytemuck::cast_slice(a.data())
 }
 
 /// Writes `trace` to `path`.

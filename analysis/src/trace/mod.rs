@@ -164,8 +164,10 @@ impl Trace {
         if self.towers.contains_key(&Tower::Text) { Tower::Text } else { Tower::Vision }
     }
 
-    /// Bytes held by the captured arrays.
+    /// Bytes held by the captured arrays. What leaves one block and enters the next is held once.
     pub fn size_bytes(&self) -> usize {
-        self.arrays.values().map(|e| e.array.data().len() * 4).sum()
+        let unique: BTreeMap<*const Array, usize> =
+            self.arrays.values().map(|e| (Arc::as_ptr(&e.array), e.array.data().len() * 4)).collect();
+        unique.values().sum()
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::model::ImageInput;
+use tokenscope_analysis::model::{ImageInput, LogitRows};
 use tokenscope_analysis::run::{RunRequest, run as run_model};
 use tokenscope_analysis::trace::{CaptureSpec, Named, Site, to_transformers, write_tensors, write_trace};
 
@@ -33,6 +33,10 @@ pub struct Args {
     /// Sites to keep, comma-separated (resid_pre,q,k,v,z,attn_out,resid_mid,mlp_out,resid_post,final,logits); default: what the views need
     #[arg(long, value_delimiter = ',')]
     sites: Vec<String>,
+    /// Tokens whose logits are kept: all, last, none, or indices as 0,4,7; default: the last one, and all of them
+    /// under the names of transformers
+    #[arg(long)]
+    logits: Option<String>,
     /// Continue with this many most probable tokens
     #[arg(long, default_value_t = 0)]
     greedy: usize,
@@ -69,6 +73,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         common::add_picture(&open, &mut request, path)?;
     }
     let spec = spec(&args.sites)?;
+    request.logits = Some(match args.logits.as_deref() {
+        Some("all") => LogitRows::All,
+        Some("last") => LogitRows::Last,
+        Some("none") => LogitRows::None,
+        Some(list) => LogitRows::These(
+            list.split(',')
+                .map(|i| i.trim().parse().with_context(|| format!("--logits {list}: all, last, none, or indices")))
+                .collect::<anyhow::Result<_>>()?,
+        ),
+        None if args.names.is_some() => LogitRows::All,
+        None => LogitRows::Last,
+    });
     let ctx = Ctx::default();
     let trace = run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, &ctx)?;
     if args.names.is_none() {
@@ -81,16 +97,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         named.push(("pixel_values".into(), Named::Float(Array::from_tensor(&pixels)?)));
     }
     let tensors: Vec<_> = named
-        .into_iter()
-        .map(|(name, t)| match t {
-            Named::Float(a) => {
-                let bytes = a.data().iter().flat_map(|v| v.to_le_bytes()).collect();
-                (name, safetensors::Dtype::F32, a.shape().to_vec(), bytes)
-            }
-            Named::Int(v) => {
-                let bytes = v.iter().flat_map(|i| i.to_le_bytes()).collect();
-                (name, safetensors::Dtype::I64, vec![v.len()], bytes)
-            }
+        .iter()
+        .map(|(name, t)| {
+            let (dtype, shape, bytes) = match t {
+                Named::Float(a) => (safetensors::Dtype::F32, a.shape().to_vec(), bytemuck::cast_slice(a.data())),
+                Named::Int(v) => (safetensors::Dtype::I64, vec![v.len()], bytemuck::cast_slice(v)),
+            };
+            (name.clone(), dtype, shape, bytes)
         })
         .collect();
     Ok(write_tensors(&args.out, &tensors, None)?)

@@ -1,5 +1,7 @@
 //! Multi-head attention with grouped keys, cache, any mask, and a tap on q, k, v and z.
 
+use super::cpu;
+use super::heads::{Places, attend};
 use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
@@ -75,12 +77,10 @@ impl Attention {
     pub fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
         let n = x.dim(0)?;
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
-        let heads = |t: Tensor, count: usize| -> Result<Tensor> {
-            Ok(t.reshape((n, count, e))?.transpose(0, 1)?.contiguous()?)
-        };
-        let mut q = heads(self.q.apply(x)?, h)?;
-        let mut k = heads(self.k.apply(x)?, g)?;
-        let v = heads(self.v.apply(x)?, g)?;
+        let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
+        let mut q = heads(self.q.apply_in(x, pass.ctx)?, h)?;
+        let mut k = heads(self.k.apply_in(x, pass.ctx)?, g)?;
+        let v = heads(self.v.apply_in(x, pass.ctx)?, g)?;
         if let Some(norm) = &self.q_norm {
             q = norm.apply(&q)?;
         }
@@ -98,20 +98,33 @@ impl Attention {
 
         let (k, v, key_positions) = pass.extend_cache(layer, k, v)?;
         let rule = pass.rule(&self.rule);
-        let mask = pass.mask(&rule.mask, &key_positions, x.device())?;
-        let m = k.dim(1)?;
-        // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.
-        let rep = h / g;
-        let q = q.reshape((g, rep * n, e))?;
-        let z = if q.track_op() || h * n * m <= MAX_SCORES {
-            self.mix(&q, &k, &v, &mask, rep)?
+        let z = if [&q, &k, &v].into_iter().all(cpu::is_plain) {
+            let sizes = pass.sizes(key_positions.len());
+            let places = Places { queries: &pass.rows.positions, keys: &key_positions, sizes: sizes.as_deref() };
+            attend((&q, &k, &v), &rule, &places, pass.ctx)?
         } else {
-            let part = |i| self.mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, &mask, rep);
-            Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?
+            self.attend_by_tensors(&q, &k, &v, &pass.mask(&rule.mask, &key_positions, x.device())?)?
         };
         pass.note_rule(layer, rule);
-        let z = pass.tap(Site::Z, layer, z.reshape((h, n, e))?)?;
-        self.o.apply(&z.transpose(0, 1)?.reshape((n, h * e))?)
+        let z = pass.tap(Site::Z, layer, z)?;
+        self.o.apply_in(&z.transpose(0, 1)?.reshape((n, h * e))?, pass.ctx)
+    }
+
+    /// `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`, by whole tensors, for gradients and other
+    /// devices.
+    fn attend_by_tensors(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
+        let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
+        // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.
+        let rep = h / g;
+        let q = q.contiguous()?.reshape((g, rep * n, e))?;
+        let (k, v) = (k.contiguous()?, v.contiguous()?);
+        let z = if q.track_op() || h * n * m <= MAX_SCORES {
+            self.mix(&q, &k, &v, mask, rep)?
+        } else {
+            let part = |i| self.mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, mask, rep);
+            Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?
+        };
+        Ok(z.reshape((h, n, e))?)
     }
 
     /// `[g, rep·n, e]` queries over `[g, m, e]` keys and values → `[g, rep·n, e]`.

@@ -1,8 +1,11 @@
 //! Linear maps, norms, activations, MLPs, and the scope that finds their weights.
 
+use super::cpu::{self, Matrix};
+use crate::ctx::Ctx;
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
+use rayon::prelude::*;
 
 /// A prefix in a checkpoint, so that paths read like the checkpoint's own.
 #[derive(Clone)]
@@ -84,11 +87,63 @@ impl Linear {
 
     /// `[n, in]` → `[n, out]`.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply_in(x, &Ctx::default())
+    }
+
+    /// [`Linear::apply`] that looks at the job's cancel flag on its way, because a large map takes long.
+    pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        if self.is_plain(x) {
+            let shape = (x.dim(0)?, self.weight.dim(1)?);
+            return Ok(Tensor::from_vec(self.values(x, ctx)?, shape, x.device())?);
+        }
+        ctx.check()?;
         let y = x.matmul(&self.weight)?;
         Ok(match &self.bias {
             Some(b) => y.broadcast_add(b)?,
             None => y,
         })
+    }
+
+    /// Whether [`Linear::values`] serves: everything plain, and `x` a matrix.
+    fn is_plain(&self, x: &Tensor) -> bool {
+        x.rank() == 2 && cpu::is_plain(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain)
+    }
+
+    /// The map of a plain matrix, row by row.
+    fn values(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<f32>> {
+        let ((n, d), (d_own, out)) = (x.dims2()?, self.weight.dims2()?);
+        if d != d_own {
+            return Err(Error::shape("input of a linear map", format!("[{n}, {d_own}]"), x.dims()));
+        }
+        let mut y = match &self.bias {
+            Some(b) => cpu::read(&b.contiguous()?, |b, _| Ok(b[..out].repeat(n)))?,
+            None => vec![0f32; n * out],
+        };
+        let add = self.bias.is_some();
+        cpu::read(x, |x, at| {
+            let x = Matrix { values: x, row: at[0], col: at[1] };
+            cpu::read(&self.weight, |w, at| {
+                let columns = |j: usize| Matrix { values: &w[(j * at[1]).min(w.len())..], row: at[0], col: at[1] };
+                if n == 1 {
+                    // One row is bound by reading the weights, which every thread does for its own columns.
+                    let len = out.div_ceil(4 * rayon::current_num_threads()).max(64);
+                    y.par_chunks_mut(len).enumerate().for_each(|(i, y)| {
+                        if !ctx.cancelled() {
+                            let m = y.len();
+                            cpu::gemm([1, d, m], (y, m), add, x, columns(i * len), false);
+                        }
+                    });
+                    return ctx.check();
+                }
+                let len = (cpu::POLL_FLOPS / (2 * n * d).max(1)).max(256);
+                for j in (0..out).step_by(len) {
+                    ctx.check()?;
+                    cpu::gemm([n, d, len.min(out - j)], (&mut y[j..], out), add, x, columns(j), true);
+                }
+                Ok(())
+            })
+        })?;
+        Ok(y)
     }
 
     /// The same map followed by a factor per output channel (layer scale).
@@ -126,6 +181,9 @@ impl Norm {
 
     /// Normalises the last axis.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        if cpu::is_plain(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain) {
+            return self.apply_plain(x);
+        }
         let x = if self.center { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x.clone() };
         let inv = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
         let y = x.broadcast_mul(&inv)?.broadcast_mul(&self.weight)?;
@@ -133,6 +191,39 @@ impl Norm {
             Some(b) => y.broadcast_add(b)?,
             None => y,
         })
+    }
+
+    /// The same in one go over plain values.
+    fn apply_plain(&self, x: &Tensor) -> Result<Tensor> {
+        let d = self.weight.dim(0)?;
+        if x.dims().last() != Some(&d) {
+            return Err(Error::shape("input of a norm", format!("[…, {d}]"), x.dims()));
+        }
+        let row = |x: &[f32], y: &mut [f32], w: &[f32], b: Option<&[f32]>| {
+            let mean = if self.center { cpu::sum(x, |x| x) / d as f32 } else { 0.0 };
+            let square = cpu::sum(x, |x| (x - mean) * (x - mean)) / d as f32;
+            let inv = (1.0 / (f64::from(square) + self.eps).sqrt()) as f32;
+            let values = y.iter_mut().zip(x).zip(w);
+            match b {
+                Some(b) => values.zip(b).for_each(|(((y, x), w), b)| *y = (x - mean) * inv * w + b),
+                None => values.for_each(|((y, x), w)| *y = (x - mean) * inv * w),
+            }
+        };
+        let mut y = vec![0f32; x.elem_count()];
+        let mut rows = |x: &[f32], w: &[f32], b: Option<&[f32]>| {
+            let one = |i: usize, y: &mut [f32]| cpu::vectorised(|| row(&x[i * d..][..d], y, &w[..d], b));
+            cpu::each(&mut y, d, &Ctx::default(), one);
+            Ok(())
+        };
+        let (x_of, w) = (x.contiguous()?, self.weight.contiguous()?);
+        let b = self.bias.as_ref().map(Tensor::contiguous).transpose()?;
+        cpu::read(&x_of, |x, _| {
+            cpu::read(&w, |w, _| match &b {
+                Some(b) => cpu::read(b, |b, _| rows(x, w, Some(b))),
+                None => rows(x, w, None),
+            })
+        })?;
+        Ok(Tensor::from_vec(y, x.dims(), x.device())?)
     }
 }
 
@@ -187,6 +278,11 @@ impl Activation {
 
     /// Element by element.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if cpu::is_plain(x) {
+            let mut y = x.flatten_all()?.to_vec1::<f32>()?;
+            self.apply_plain(&mut y, &Ctx::default());
+            return Ok(Tensor::from_vec(y, x.dims(), x.device())?);
+        }
         Ok(match self {
             Self::Gelu => x.gelu_erf()?,
             Self::GeluTanh => x.gelu()?,
@@ -206,6 +302,18 @@ impl Activation {
             Self::Linear => x.clone(),
         })
     }
+
+    /// In place.
+    fn apply_plain(self, x: &mut [f32], ctx: &Ctx) {
+        match self {
+            Self::Gelu => cpu::map(x, ctx, cpu::gelu),
+            Self::GeluTanh => cpu::map(x, ctx, cpu::gelu_tanh),
+            Self::QuickGelu => cpu::map(x, ctx, |x| cpu::swish(x, 1.702)),
+            Self::Silu => cpu::map(x, ctx, |x| cpu::swish(x, 1.0)),
+            Self::Relu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.0 }),
+            Self::Tanh => cpu::map(x, ctx, cpu::tanh),
+        }
+    }
 }
 
 /// The two-layer part of a block, plain or gated.
@@ -221,15 +329,48 @@ pub struct Mlp {
     pub act: Activation,
 }
 
+/// Values that the wide middle of an MLP may hold at once; more rows are done part by part.
+const MIDDLE: usize = 1 << 22;
+
 impl Mlp {
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply_in(x, &Ctx::default())
+    }
+
+    /// [`Mlp::apply`] that looks at the job's cancel flag on its way.
+    pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        if self.up.is_plain(x) && self.gate.as_ref().is_none_or(|g| g.is_plain(x)) {
+            let (n, wide) = (x.dim(0)?, self.up.matrix().dim(1)?);
+            let rows = (MIDDLE / wide.max(1)).max(128);
+            if n <= rows {
+                return self.apply_plain(x, ctx);
+            }
+            let part = |i: usize| self.apply_plain(&x.narrow(0, i, rows.min(n - i))?, ctx);
+            let parts = (0..n).step_by(rows).map(part).collect::<Result<Vec<_>>>()?;
+            return Ok(Tensor::cat(&parts, 0)?);
+        }
+        ctx.check()?;
         let up = self.up.apply(x)?;
         let h = match &self.gate {
             Some(gate) => (self.act.apply(&gate.apply(x)?)? * up)?,
             None => self.act.apply(&up)?,
         };
-        self.down.apply(&h)
+        self.down.apply_in(&h, ctx)
+    }
+
+    fn apply_plain(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        let mut h = self.gate.as_ref().unwrap_or(&self.up).values(x, ctx)?;
+        self.act.apply_plain(&mut h, ctx);
+        if self.gate.is_some() {
+            let up = self.up.values(x, ctx)?;
+            h.par_chunks_mut(1 << 14).zip(up.par_chunks(1 << 14)).for_each(|(h, up)| {
+                h.iter_mut().zip(up).for_each(|(h, up)| *h *= up);
+            });
+        }
+        ctx.check()?;
+        let shape = (x.dim(0)?, self.up.matrix().dim(1)?);
+        self.down.apply_in(&Tensor::from_vec(h, shape, x.device())?, ctx)
     }
 }
 

@@ -3,6 +3,8 @@
 mod attention;
 mod basic;
 mod config;
+mod cpu;
+mod heads;
 mod rope;
 mod stack;
 

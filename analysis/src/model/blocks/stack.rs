@@ -119,6 +119,13 @@ impl<'a> Pass<'a> {
         self.rules.push(rule);
     }
 
+    /// Tokens behind each of `n_keys` key rows, where the tap wants proportional attention.
+    pub(super) fn sizes(&self, n_keys: usize) -> Option<Vec<usize>> {
+        // With a cache, sizes of the cached rows are not known here; merging and continuing do not mix.
+        let proportional = self.tap.proportional_attention() && self.rows.len() == n_keys;
+        proportional.then(|| (0..self.rows.len()).map(|i| self.rows.size(i)).collect())
+    }
+
     /// The additive mask; layers with the same rule and rows share one.
     pub(super) fn mask(&mut self, rule: &MaskRule, keys: &[usize], device: &Device) -> Result<AttentionMask> {
         let queries = &self.rows.positions;
@@ -129,10 +136,7 @@ impl<'a> Pass<'a> {
         {
             return Ok(AttentionMask(c.mask.clone()));
         }
-        let sizes: Vec<usize> = (0..self.rows.len()).map(|i| self.rows.size(i)).collect();
-        // With a cache, sizes of the cached rows are not known here; merging and continuing do not mix.
-        let proportional = self.tap.proportional_attention() && sizes.len() == keys.len();
-        let m = AttentionMask::new(rule, queries, keys, proportional.then_some(sizes.as_slice()), device)?;
+        let m = AttentionMask::new(rule, queries, keys, self.sizes(keys.len()).as_deref(), device)?;
         let cached =
             CachedMask { rule: rule.clone(), queries: queries.clone(), keys: keys.to_vec(), mask: m.0.clone() };
         self.mask = Some(cached);
@@ -176,7 +180,7 @@ impl Stack {
             x = pass.tap(Site::ResidMid, i, x)?;
             x = pass.regroup(Site::ResidMid, i, x)?;
             let input = if self.post_norm { x.clone() } else { b.norm2.apply(&x)? };
-            let mut m = b.mlp.apply(&input)?;
+            let mut m = b.mlp.apply_in(&input, pass.ctx)?;
             if let Some(s) = &b.scale2 {
                 m = m.broadcast_mul(s)?;
             }

@@ -1,0 +1,276 @@
+//! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
+//! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
+
+use crate::ctx::Ctx;
+use crate::{Error, Result};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+/// Fewer values than this are not worth waking other threads for.
+const PARALLEL: usize = 1 << 15;
+
+/// Multiplications and additions between two looks at the cancel flag: a few hundredths of a second.
+pub(super) const POLL_FLOPS: usize = 4_000_000_000;
+
+/// Whether `t` can be computed on as a slice: f32, on the CPU, and nobody asks for gradients.
+pub(super) fn is_plain(t: &Tensor) -> bool {
+    t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op()
+}
+
+/// Calls `f` with the values of a plain tensor from its first one on, and its strides.
+pub(super) fn read<R>(t: &Tensor, f: impl FnOnce(&[f32], &[usize]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = t.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => f(&values[layout.start_offset()..], layout.stride()),
+        _ => Err(Error::invalid("a tensor that should be plain is not f32 on the CPU")),
+    }
+}
+
+/// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
+pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// Calls `f` with each `len` values of `x` and their index, on several threads where there are many; stops early
+/// if the job was cancelled, so ask `ctx` before using the result.
+pub(super) fn each(x: &mut [f32], len: usize, ctx: &Ctx, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if len == 0 {
+        return;
+    }
+    let part = |i: usize, part: &mut [f32]| {
+        if !ctx.cancelled() {
+            f(i, part);
+        }
+    };
+    if x.len() < PARALLEL {
+        x.chunks_mut(len).enumerate().for_each(|(i, c)| part(i, c));
+    } else {
+        // Several short rows make one task.
+        x.par_chunks_mut(len).with_min_len((PARALLEL / 4).div_ceil(len)).enumerate().for_each(|(i, c)| part(i, c));
+    }
+}
+
+/// Applies `f` to every value in place.
+pub(super) fn map(x: &mut [f32], ctx: &Ctx, f: impl Fn(f32) -> f32 + Sync + Copy) {
+    each(x, PARALLEL / 4, ctx, |_, part| vectorised(|| part.iter_mut().for_each(|x| *x = f(*x))));
+}
+
+/// A matrix inside a slice: element (i, j) stands at `i · row + j · col`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub values: &'a [f32],
+    pub row: usize,
+    pub col: usize,
+}
+
+impl Matrix<'_> {
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        holds(self.values.len(), rows, cols, self.row, self.col)
+    }
+}
+
+fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
+    let last = (rows - 1).checked_mul(row).zip((cols - 1).checked_mul(col)).and_then(|(a, b)| a.checked_add(b));
+    last.is_some_and(|last| last < len)
+}
+
+/// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
+/// `stride` apart, on one thread or on all.
+pub(super) fn gemm(
+    [m, k, n]: [usize; 3],
+    (dst, stride): (&mut [f32], usize),
+    add: bool,
+    a: Matrix,
+    b: Matrix,
+    threads: bool,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        if !add {
+            dst.chunks_mut(stride.max(1)).take(m).for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
+    assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
+    let threads = if threads { Parallelism::Rayon(0) } else { Parallelism::None };
+    let keep = if add { 1.0 } else { 0.0 };
+    #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
+    // SAFETY: the largest index of each operand was found inside its slice, and `dst` is borrowed alone.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            stride as isize,
+            add,
+            a.values.as_ptr(),
+            a.col as isize,
+            a.row as isize,
+            b.values.as_ptr(),
+            b.col as isize,
+            b.row as isize,
+            keep,
+            1f32,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+}
+
+/// `eˣ` within two units in the last place; 0 below the smallest normal number. Made of plain arithmetic, so that
+/// loops over it become vector code.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const LOW: f32 = -87.33;
+    let y = if x > 88.7 { 88.7 } else { x };
+    let y = if y < LOW { LOW } else { y };
+    // Adding 1.5 · 2²³ rounds to a whole number and leaves it in the low bits.
+    let t = y * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = t - 12_582_912.0;
+    // ln 2 in two parts, so that the rest is exact.
+    let r = (y - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let p = 1.0 / 5040.0;
+    let p = p * r + 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * r + 1.0;
+    let p = p * r + 1.0;
+    // The product of two powers reaches 2¹²⁸ where one would overflow.
+    let n = t.to_bits().wrapping_sub(12_582_912f32.to_bits()) as i32;
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    let e = p * power(half) * power(n - half);
+    if x < LOW { 0.0 } else { e }
+}
+
+/// `tanh x`; near 0, where the quotient would cancel, by its series.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    let s = x * x;
+    let series = x * (1.0 - s * (1.0 / 3.0 - s * (2.0 / 15.0 - s * (17.0 / 315.0 - s * (62.0 / 2835.0)))));
+    if x.abs() < 0.25 { series } else { 1.0 - 2.0 / (exp(2.0 * x) + 1.0) }
+}
+
+/// `x Φ(x)`, the exact GELU, within 1e-7 of the larger of 1 and |x|. The polynomial is a least-squares fit of
+/// `exp(t²) erfc(t)` in `1 / (1 + 0.3 t)`.
+#[inline(always)]
+pub(super) fn gelu(x: f32) -> f32 {
+    let t = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let y = 1.0 / (1.0 + 0.3 * t);
+    let p = -0.317_430_26;
+    let p = p * y + 1.658_776_3;
+    let p = p * y - 2.796_517_7;
+    let p = p * y + 3.116_041_4;
+    let p = p * y - 1.752_771_9;
+    let p = p * y + 0.900_219_36;
+    let p = p * y + 0.006_917_46;
+    let p = p * y + 0.184_765_23;
+    let tail = 0.5 * p * y * exp(-t * t);
+    x * if x > 0.0 { 1.0 - tail } else { tail }
+}
+
+/// GELU by tanh: `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`, which is the same.
+#[inline(always)]
+pub(super) fn gelu_tanh(x: f32) -> f32 {
+    const TWO_ROOT: f32 = 1.595_769_1;
+    x / (1.0 + exp(-TWO_ROOT * (x + 0.044_715 * x * x * x)))
+}
+
+/// `x / (1 + exp(−k x))`.
+#[inline(always)]
+pub(super) fn swish(x: f32, k: f32) -> f32 {
+    x / (1.0 + exp(-k * x))
+}
+
+const LANES: usize = 16;
+
+/// Sum of `f` over the values, in lanes.
+#[inline(always)]
+pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for c in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(c) {
+            *lane += f(x);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
+}
+
+/// The largest value; −∞ of none.
+#[inline(always)]
+pub(super) fn max(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for c in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(c) {
+            *lane = larger(*lane, x);
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(f: impl Fn(f32) -> f32, g: impl Fn(f64) -> f64, (low, high): (f32, f32), relative: f64, absolute: f64) {
+        for i in 0..=20_000 {
+            let x = low + (high - low) * i as f32 / 20_000.0;
+            let (got, want) = (f64::from(f(x)), g(f64::from(x)));
+            assert!((got - want).abs() <= relative * want.abs() + absolute, "f({x}) is {got}, not {want}");
+        }
+    }
+
+    #[test]
+    fn fast_functions_are_the_exact_ones_to_single_precision() {
+        near(exp, f64::exp, (-87.3, 88.7), 2.4e-7, 0.0);
+        assert_eq!((exp(-100.0), exp(f32::NEG_INFINITY), exp(0.0)), (0.0, 0.0, 1.0));
+        assert!(exp(f32::NAN).is_nan());
+        near(tanh, f64::tanh, (-12.0, 12.0), 6e-7, 0.0);
+        near(|x| swish(x, 1.702), |x| x / (1.0 + (-1.702 * x).exp()), (-30.0, 30.0), 4e-6, 1e-30);
+        let wide = |t: &candle_core::Tensor| t.to_vec1::<f64>().unwrap()[0];
+        let one = |x: f64| candle_core::Tensor::new(&[x], &candle_core::Device::Cpu).unwrap();
+        near(gelu, |x| wide(&one(x).gelu_erf().unwrap()), (-9.0, 9.0), 3e-7, 4e-7);
+        near(gelu_tanh, |x| wide(&one(x).gelu().unwrap()), (-9.0, 9.0), 3e-7, 4e-7);
+    }
+
+    #[test]
+    fn products_with_strides_are_those_of_three_loops() {
+        let (m, k, n) = (5, 7, 9);
+        let a: Vec<f32> = (0..m * k).map(|i| (i * 37 % 11) as f32 - 5.0).collect();
+        // b is stored transposed, and the product goes to rows 12 apart on top of what is there.
+        let b: Vec<f32> = (0..n * k).map(|i| (i * 29 % 13) as f32 - 6.0).collect();
+        let mut dst = vec![1f32; 5 * 12];
+        let (a_of, b_of) = (Matrix { values: &a, row: k, col: 1 }, Matrix { values: &b, row: 1, col: k });
+        gemm([m, k, n], (&mut dst, 12), true, a_of, b_of, false);
+        for i in 0..m {
+            for j in 0..12 {
+                let dot: f32 = (0..k).map(|l| if j < n { a[i * k + l] * b[j * k + l] } else { 0.0 }).sum();
+                assert_eq!(dst[i * 12 + j], 1.0 + dot);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the factors hold what is read")]
+    fn a_factor_that_is_too_short_is_not_read() {
+        let (short, whole) = ([0f32; 3], [0f32; 4]);
+        let m = |values| Matrix { values, row: 2, col: 1 };
+        gemm([2, 2, 2], (&mut [0f32; 4], 2), false, m(&short[..]), m(&whole[..]), false);
+    }
+
+    #[test]
+    fn reductions_see_every_value() {
+        let x: Vec<f32> = (0..37).map(|i| i as f32).collect();
+        assert_eq!((sum(&x, |x| x), max(&x), max(&[])), (666.0, 36.0, f32::NEG_INFINITY));
+    }
+}

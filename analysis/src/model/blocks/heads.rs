@@ -1,0 +1,281 @@
+//! Attention of all heads on plain values: block by block of queries, only over keys that the block can see, so that
+//! no array of queries by keys is ever made.
+
+use super::cpu::{self, Matrix};
+use crate::ctx::Ctx;
+use crate::trace::{AttentionRule, MaskRule};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// Queries of a block at most, where keys are few; the product is fastest with many.
+const QUERIES: usize = 128;
+/// Scores that one block holds at most, so that memory does not grow with the text and a block takes milliseconds.
+const SCORES: usize = 1 << 21;
+
+/// Which keys a query sees: all of `first..end` if `all`, else some of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Span {
+    first: usize,
+    end: usize,
+    all: bool,
+}
+
+/// Positions of queries and keys, and how many tokens each key row stands for where that counts.
+pub(super) struct Places<'a> {
+    pub queries: &'a [usize],
+    pub keys: &'a [usize],
+    /// Proportional attention: tokens behind each key row.
+    pub sizes: Option<&'a [usize]>,
+}
+
+/// `softmax(scale · q kᵀ + mask) v` per head: `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`,
+/// laid out so that the heads of a row lie together. A query that sees no key gives zeros.
+pub(super) fn attend(
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    rule: &AttentionRule,
+    places: &Places,
+    ctx: &Ctx,
+) -> Result<Tensor> {
+    let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
+    let fits = k.dim(2)? == e && v.dims() == k.dims() && places.queries.len() == n && places.keys.len() == m;
+    if g == 0 || h % g != 0 || !fits {
+        return Err(Error::shape("keys", format!("[divisor of {h}, {m}, {e}]"), k.dims()));
+    }
+    let dense = |t: &Tensor| if t.stride()[2] == 1 { Ok(t.clone()) } else { t.contiguous() };
+    let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
+    let spans = spans(&rule.mask, places);
+    let bias: Option<Vec<f32>> = places.sizes.map(|s| s.iter().map(|&s| (s as f32).ln()).collect());
+    let mut z = vec![0f32; n * h * e];
+    cpu::read(&q, |q, q_at| {
+        cpu::read(&k, |k, k_at| {
+            cpu::read(&v, |v, v_at| {
+                let one = |rows: std::ops::Range<usize>, head: usize, z: &mut [f32], scores: &mut Vec<f32>| {
+                    if ctx.cancelled() {
+                        return;
+                    }
+                    let own = head / (h / g);
+                    let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
+                    let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
+                    let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
+                    let block = Block { rule, places, bias: bias.as_deref(), spans: &spans, rows, e };
+                    block.attend(q, k, v, (z, h * e), scores);
+                };
+                if n == 1 {
+                    z.par_chunks_mut(e).enumerate().for_each_init(Vec::new, |s, (head, z)| one(0..1, head, z, s));
+                } else {
+                    let share = n.div_ceil(4 * rayon::current_num_threads());
+                    let rows = share.clamp(16, QUERIES).min((SCORES / m.max(1)).max(16));
+                    // Later queries see more keys, so the last blocks go first.
+                    z.par_chunks_mut(rows * h * e).enumerate().rev().for_each_init(Vec::new, |s, (i, z)| {
+                        let rows = i * rows..((i + 1) * rows).min(n);
+                        (0..h).for_each(|head| one(rows.clone(), head, &mut z[head * e..], s));
+                    });
+                }
+                Ok(())
+            })
+        })
+    })?;
+    ctx.check()?;
+    Ok(Tensor::from_vec(z, (n, h, e), q.device())?.transpose(0, 1)?)
+}
+
+/// What each query sees.
+fn spans(mask: &MaskRule, places: &Places) -> Vec<Span> {
+    let m = places.keys.len();
+    if let MaskRule::Table(table) = mask {
+        let none = Vec::new();
+        let listed = (0..places.queries.len()).map(|i| table.get(i).unwrap_or(&none));
+        let span = |keys: &Vec<usize>| {
+            let end = keys.iter().filter(|&&j| j < m).max().map_or(0, |j| j + 1);
+            let first = keys.iter().min().map_or(0, |&j| j.min(end));
+            let run = keys.windows(2).all(|w| w[1] == w[0] + 1) && keys.len() == end - first;
+            Span { first, end, all: run }
+        };
+        return listed.map(span).collect();
+    }
+    let sorted = places.keys.is_sorted();
+    let up_to = |p: usize| places.keys.partition_point(|&k| k <= p);
+    let span = |&q: &usize| match mask {
+        MaskRule::Bidirectional => Span { first: 0, end: m, all: true },
+        MaskRule::Causal if sorted => Span { first: 0, end: up_to(q), all: true },
+        MaskRule::SlidingWindow(w) if sorted => {
+            let end = up_to(q);
+            Span { first: q.checked_sub(*w).map_or(0, up_to).min(end), end, all: true }
+        }
+        _ => Span { first: 0, end: m, all: false },
+    };
+    places.queries.iter().map(span).collect()
+}
+
+/// Some queries of one head.
+struct Block<'a> {
+    rule: &'a AttentionRule,
+    places: &'a Places<'a>,
+    bias: Option<&'a [f32]>,
+    spans: &'a [Span],
+    rows: std::ops::Range<usize>,
+    e: usize,
+}
+
+impl Block<'_> {
+    /// `q` begins at the block's first query; `z` at its place for this head, with rows `stride` apart.
+    fn attend(&self, q: Matrix, k: Matrix, v: Matrix, (z, stride): (&mut [f32], usize), scores: &mut Vec<f32>) {
+        let own = &self.spans[self.rows.clone()];
+        let first = own.iter().filter(|s| s.first < s.end).map(|s| s.first).min().unwrap_or(0);
+        let end = own.iter().map(|s| s.end).max().unwrap_or(0);
+        if end <= first {
+            return;
+        }
+        let (b, m, e) = (own.len(), end - first, self.e);
+        let k = Matrix { values: &k.values[first * k.row..], row: k.col, col: k.row };
+        let v = Matrix { values: &v.values[first * v.row..], ..v };
+        scores.resize(b * m, 0.0);
+        let p = &mut scores[..b * m];
+        cpu::gemm([b, e, m], (p, m), false, q, k, false);
+        let mut sums = [0f32; QUERIES];
+        for (i, p) in p.chunks_exact_mut(m).enumerate() {
+            let span = own[i];
+            p[..span.first.max(first) - first].fill(0.0);
+            p[span.end.max(first) - first..].fill(0.0);
+            if span.first < span.end {
+                sums[i] = self.weigh(self.rows.start + i, span, &mut p[span.first - first..span.end - first]);
+            }
+        }
+        cpu::gemm([b, m, e], (z, stride), false, Matrix { values: p, row: m, col: 1 }, v, false);
+        for (z, sum) in z.chunks_mut(stride).zip(sums) {
+            let inv = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+            z[..e].iter_mut().for_each(|z| *z *= inv);
+        }
+    }
+
+    /// Scores of query `i` over its span to weights that are not yet divided by their sum, which is returned.
+    fn weigh(&self, i: usize, span: Span, p: &mut [f32]) -> f32 {
+        let scale = self.rule.scale;
+        cpu::vectorised(|| match self.rule.soft_cap {
+            Some(cap) => p.iter_mut().for_each(|s| *s = cap * cpu::tanh(*s * scale / cap)),
+            None => p.iter_mut().for_each(|s| *s *= scale),
+        });
+        if let Some(bias) = self.bias {
+            p.iter_mut().zip(&bias[span.first..span.end]).for_each(|(s, b)| *s += b);
+        }
+        if !span.all {
+            self.hide(i, span, p);
+        }
+        cpu::vectorised(|| {
+            let max = cpu::max(p);
+            if max == f32::NEG_INFINITY {
+                p.fill(0.0);
+                return 0.0;
+            }
+            p.iter_mut().for_each(|s| *s = cpu::exp(*s - max));
+            cpu::sum(p, |x| x)
+        })
+    }
+
+    /// Puts −∞ where query `i` sees nothing inside its span.
+    fn hide(&self, i: usize, span: Span, p: &mut [f32]) {
+        if let MaskRule::Table(table) = &self.rule.mask {
+            let mut seen = vec![false; p.len()];
+            for &j in table[i].iter().filter(|&&j| j < span.end) {
+                seen[j - span.first] = true;
+            }
+            p.iter_mut().zip(seen).filter(|(_, seen)| !seen).for_each(|(s, _)| *s = f32::NEG_INFINITY);
+            return;
+        }
+        for (j, s) in (span.first..).zip(p) {
+            if !self.rule.mask.allows(i, self.places.queries[i], j, self.places.keys[j]) {
+                *s = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Softmax and sum by plain loops in f64.
+    fn slow(
+        q: &[Vec<Vec<f32>>],
+        k: &[Vec<Vec<f32>>],
+        v: &[Vec<Vec<f32>>],
+        rule: &AttentionRule,
+        at: &Places,
+    ) -> Vec<f64> {
+        let (h, g, n, m, e) = (q.len(), k.len(), q[0].len(), k[0].len(), q[0][0].len());
+        let mut out = Vec::new();
+        for head in 0..h {
+            let own = head / (h / g);
+            for i in 0..n {
+                let score = |j: usize| {
+                    let dot: f64 = (0..e).map(|c| f64::from(q[head][i][c]) * f64::from(k[own][j][c])).sum();
+                    let mut s = dot * f64::from(rule.scale);
+                    if let Some(cap) = rule.soft_cap {
+                        s = f64::from(cap) * (s / f64::from(cap)).tanh();
+                    }
+                    at.sizes.map_or(1.0, |s| s[j] as f64) * s.exp()
+                };
+                let seen: Vec<usize> = (0..m).filter(|&j| rule.mask.allows(i, at.queries[i], j, at.keys[j])).collect();
+                let sum: f64 = seen.iter().map(|&j| score(j)).sum();
+                for c in 0..e {
+                    let part: f64 = seen.iter().map(|&j| score(j) * f64::from(v[own][j][c])).sum();
+                    out.push(if seen.is_empty() { 0.0 } else { part / sum });
+                }
+            }
+        }
+        out
+    }
+
+    fn check(mask: MaskRule, cap: Option<f32>, n: usize, keys: &[usize], sizes: Option<&[usize]>) {
+        let (h, g, e, m) = (4, 2, 3, keys.len());
+        let make = |a: usize, n: usize, salt: usize| {
+            let x: Vec<f32> =
+                (0..a * n * e).map(|i| ((i * 7919 + salt * 104_729) % 997) as f32 / 400.0 - 1.2).collect();
+            Tensor::from_vec(x, (n, a, e), &Device::Cpu).unwrap().transpose(0, 1).unwrap()
+        };
+        let (q, k, v) = (make(h, n, 1), make(g, m, 2), make(g, m, 3).contiguous().unwrap());
+        let rule = AttentionRule { n_heads: h, n_kv_heads: g, scale: 0.8, mask, soft_cap: cap };
+        // Queries stand at the last positions, as with a cache.
+        let queries = &keys[m - n..];
+        let places = Places { queries, keys, sizes };
+        let got = attend((&q, &k, &v), &rule, &places, &Ctx::default()).unwrap();
+        let got = got.contiguous().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let list = |t: &Tensor| t.to_vec3::<f32>().unwrap();
+        let want = slow(&list(&q), &list(&k), &list(&v), &rule, &places);
+        for (i, (a, b)) in got.iter().zip(&want).enumerate() {
+            assert!((f64::from(*a) - b).abs() < 2e-6, "{:?}: value {i} is {a}, not {b}", rule.mask);
+        }
+    }
+
+    #[test]
+    fn every_mask_gives_what_plain_loops_give() {
+        let n = 2 * QUERIES + 5;
+        let line: Vec<usize> = (0..n).collect();
+        check(MaskRule::Causal, None, n, &line, None);
+        check(MaskRule::Causal, Some(1.5), n, &line, None);
+        check(MaskRule::Bidirectional, None, n, &line, None);
+        check(MaskRule::SlidingWindow(40), None, n, &line, None);
+        check(MaskRule::SlidingWindow(1), None, 7, &line, None);
+        check(MaskRule::Causal, None, 1, &line, None);
+        // Positions that leave gaps, repeat, or go down, as after pruning and in trees.
+        check(MaskRule::Causal, None, 6, &[0, 2, 3, 3, 7, 9, 12, 12], None);
+        check(MaskRule::Causal, None, 6, &[4, 0, 3, 9, 7, 2], None);
+        check(MaskRule::SlidingWindow(4), None, 6, &[4, 0, 3, 9, 7, 2], None);
+        check(MaskRule::Bidirectional, None, 5, &line[..5], Some(&[1, 4, 2, 1, 9]));
+        // A tree over three cached rows, a row that sees nothing, and one whose list is short and out of order.
+        let tree = vec![vec![0, 1, 2, 3], vec![0, 1, 2, 4], vec![0, 1, 3, 5], Vec::new(), vec![7, 2]];
+        check(MaskRule::Table(tree), None, 5, &line[..8], None);
+    }
+
+    #[test]
+    fn a_cancelled_job_gets_no_result() {
+        let t = Tensor::ones((2, 40, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let rule = AttentionRule { n_heads: 2, n_kv_heads: 2, scale: 1.0, mask: MaskRule::Causal, soft_cap: None };
+        let line: Vec<usize> = (0..40).collect();
+        let ctx = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
+        let places = Places { queries: &line, keys: &line, sizes: None };
+        assert!(matches!(attend((&t, &t, &t), &rule, &places, &ctx), Err(Error::Cancelled)));
+    }
+}
