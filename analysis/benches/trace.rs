@@ -82,7 +82,7 @@ fn trace(c: &mut Criterion, model: &dyn Model) {
 /// Tokens one at a time behind 512 cached ones.
 fn decode(c: &mut Criterion, model: &dyn Model) {
     let mut cache = KvCache::default();
-    let mut step = |ids: Vec<u32>, cache: &mut KvCache| {
+    let step = |ids: Vec<u32>, cache: &mut KvCache| {
         let mut input = Input { ids, cache: Some(cache), logits: Some(LogitRows::Last), ..Input::default() };
         model.forward(&mut input, &mut NoTap, &Ctx::default()).expect("the pass works")
     };

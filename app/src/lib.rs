@@ -7,6 +7,7 @@ pub mod export;
 pub mod history;
 pub mod inspector;
 pub mod jobs;
+pub mod memory;
 pub mod palette;
 pub mod panels;
 pub mod recents;

@@ -116,6 +116,8 @@ pub enum RowSource {
 pub enum Request {
     /// Open a model.
     Model(ModelSource),
+    /// Load a tokenizer file.
+    Tokenizer(PathBuf),
     /// Decode a picture.
     Picture(PathBuf),
     /// Run the model and keep what the views need.
@@ -293,6 +295,7 @@ impl AttentionMap {
 #[expect(missing_docs, reason = "each is the product of the request of its name")]
 pub enum Product {
     Model(Arc<OpenModel>),
+    Tokenizer(Arc<Tokenizer>),
     Picture(Arc<Picture>),
     Estimate(Estimate),
     Merges(Arc<Option<Vec<Step>>>),
@@ -311,6 +314,25 @@ pub enum Product {
     Flow(Arc<FlowGraph>),
     Lens(Arc<Lens>),
     Draft(Arc<Drafted>),
+}
+
+impl Product {
+    /// About how much memory it holds, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let size = match self {
+            Product::Model(m) => 4 * m.model.info().n_params,
+            Product::Trace(t) => t.size_bytes(),
+            Product::Map(a) => size_of_val(a.cells.data()),
+            Product::Picture(p) => p.rgb.len(),
+            Product::Flow(g) => size_of_val(g.edges.as_slice()),
+            Product::Thumbnails(list) => list.iter().map(|t| size_of_val(t.cells.as_slice())).sum(),
+            Product::Lens(l) => l.top.iter().map(|layer| 48 * layer.len()).sum(),
+            Product::Segment(rows) => rows.iter().map(|r| 96 * r.pieces.len()).sum(),
+            _ => 0,
+        };
+        // The smallest ones hold a few short lists.
+        size as u64 + 4096
+    }
 }
 
 /// Where a request stands.

@@ -7,12 +7,13 @@ mod reduction;
 
 pub use reduction::budget;
 
+use crate::memory;
 use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::{Picture, Processor};
-use tokenscope_analysis::model::{self, Model};
+use tokenscope_analysis::model::{self, LogitRows, Model};
 use tokenscope_analysis::passes::attention::Head;
 use tokenscope_analysis::passes::attention_row_stats;
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
@@ -22,8 +23,14 @@ use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
 use tokenscope_analysis::{Ctx, Error, Result, flow, score, segment};
 
-/// A run may keep and need this much together, in bytes.
-const MEMORY_LIMIT: u64 = 8 << 30;
+/// Errors if `need` bytes are more than the machine has to give; `remedy` says what would help.
+fn fits(need: u64, remedy: &str) -> Result<()> {
+    let there = memory::available();
+    if need <= there {
+        return Ok(());
+    }
+    Err(Error::Memory { need_mb: need >> 20, limit_mb: there >> 20, remedy: remedy.into() })
+}
 
 macro_rules! sample {
     ($name:literal) => {
@@ -60,10 +67,10 @@ fn unpack(name: &str) -> Result<tempfile::TempDir> {
 }
 
 /// Opens a model with its tokenizer.
-pub fn open(source: &ModelSource) -> Result<OpenModel> {
+pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
     match source {
-        ModelSource::Sample(name) => open_path(unpack(name)?.path()),
-        ModelSource::Path(path) => open_path(path),
+        ModelSource::Sample(name) => open_path(unpack(name)?.path(), ctx),
+        ModelSource::Path(path) => open_path(path, ctx),
         ModelSource::Recorded(path) => {
             let what = "this is a recorded run; it holds no weights";
             Err(Error::file(path, what, "open the model itself for what needs them"))
@@ -72,8 +79,12 @@ pub fn open(source: &ModelSource) -> Result<OpenModel> {
 }
 
 /// Opens the model at `path` on the CPU and its tokenizer, where there is one.
-pub fn open_path(path: &Path) -> Result<OpenModel> {
-    let weights = tokenscope_analysis::weights::Weights::open(path)?;
+///
+/// Errors: what is wrong with a file, weights that do not fit the memory, cancelled.
+pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
+    let weights = tokenscope_analysis::weights::Weights::open(path)?.watched(ctx);
+    // Weights are computed with as f32, whatever they are stored as.
+    fits(4 * weights.n_params() as u64, "close other programs or choose a smaller model")?;
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
     let file = weights.dir().join("tokenizer.json");
     let tokenizer = match weights.gguf_file() {
@@ -89,6 +100,9 @@ pub fn open_path(path: &Path) -> Result<OpenModel> {
 pub trait Store: Sync {
     /// The product of `request`, made now if it is not there.
     fn get(&self, request: &Request, ctx: &Ctx) -> Result<Product>;
+
+    /// Forgets the products that nobody uses, because memory is needed.
+    fn make_room(&self) {}
 }
 
 fn model_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Arc<OpenModel>> {
@@ -116,7 +130,8 @@ fn weights_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Option<Arc<O
 /// Carries out `request`.
 pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Product> {
     Ok(match request {
-        Request::Model(source) => Product::Model(Arc::new(open(source)?)),
+        Request::Model(source) => Product::Model(Arc::new(open(source, ctx)?)),
+        Request::Tokenizer(file) => Product::Tokenizer(Arc::new(Tokenizer::load(file)?)),
         Request::Picture(path) => Product::Picture(Arc::new(Picture::open(path)?)),
         Request::Trace(key) => Product::Trace(Arc::new(trace(key, store, ctx)?)),
         Request::Estimate(key) => {
@@ -133,7 +148,7 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
                 let run = RunKey { model: m.clone(), prompt: String::new(), image: None };
                 model_of(&run, store, ctx)?.tokenizer.as_ref().and_then(|t| t.merges(*id))
             }
-            RowSource::File(file) => Tokenizer::load(file)?.merges(*id),
+            RowSource::File(file) => tokenizer_of(file, store, ctx)?.merges(*id),
             RowSource::Named(name) => Tokenizer::named(name).ok().and_then(|t| t.merges(*id)),
         })),
         Request::Map(scope, layer, head, part) => {
@@ -181,25 +196,22 @@ fn tower(scope: &Scope, trace: &Trace) -> Tower {
 }
 
 fn segments(key: &RunKey, files: &[PathBuf], store: &dyn Store, ctx: &Ctx) -> Result<Vec<Segmentation>> {
-    let mut rows = Vec::new();
-    if let Some(open) = weights_of(key, store, ctx)?
-        && let Some(t) = &open.tokenizer
-    {
-        rows.push(segment::by_tokenizer("this model", t, &key.prompt)?);
-    }
-    let n = files.len() + segment::BUILT_IN.len();
-    for (i, file) in files.iter().enumerate() {
-        ctx.step(i, n)?;
-        let name = ModelSource::Path(file.clone()).title();
+    let open = weights_of(key, store, ctx)?;
+    let loaded = files.iter().map(|f| tokenizer_of(f, store, ctx)).collect::<Result<Vec<_>>>()?;
+    let own = open.as_ref().and_then(|o| o.tokenizer.as_ref()).map(|t| ("this model".to_string(), t));
+    let name = |file: &PathBuf| {
         let parent = file.parent().and_then(|p| p.file_name()).map(|p| format!("{}/", p.to_string_lossy()));
-        let name = format!("{}{name}", parent.unwrap_or_default());
-        rows.push(segment::by_tokenizer(&name, &Tokenizer::load(file)?, &key.prompt)?);
+        format!("{}{}", parent.unwrap_or_default(), ModelSource::Path(file.clone()).title())
+    };
+    let others = files.iter().zip(&loaded).map(|(file, t)| (name(file), t.as_ref()));
+    segment::rows(&own.into_iter().chain(others).collect::<Vec<_>>(), &key.prompt, ctx)
+}
+
+fn tokenizer_of(file: &Path, store: &dyn Store, ctx: &Ctx) -> Result<Arc<Tokenizer>> {
+    match store.get(&Request::Tokenizer(file.to_path_buf()), ctx)? {
+        Product::Tokenizer(t) => Ok(t),
+        _ => Err(Error::invalid("the request for a tokenizer gave something else")),
     }
-    for (i, name) in segment::BUILT_IN.iter().enumerate() {
-        ctx.step(files.len() + i, n)?;
-        rows.push(segment::built_in(name, &key.prompt)?);
-    }
-    Ok(rows)
 }
 
 /// The mean of the scores for several explained tokens, over those that say something about a token.
@@ -233,7 +245,9 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
     }
     let open = model_of(key, store, ctx)?;
     let spec = CaptureSpec::views();
-    let mut request = RunRequest { prompt: Some(key.prompt.clone()), ..RunRequest::default() };
+    // The logits of other rows are read off the last hidden state where somebody looks.
+    let logits = Some(LogitRows::Last);
+    let mut request = RunRequest { prompt: Some(key.prompt.clone()), logits, ..RunRequest::default() };
     if let (Some(path), Some(processor)) = (&key.image, &open.processor) {
         match store.get(&Request::Picture(path.clone()), ctx)? {
             Product::Picture(p) => request.add_picture(processor, &p)?,
@@ -244,11 +258,7 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
         let text = request.expansion.as_ref().map_or(&key.prompt, |e| &e.text);
         let n = t.encode(text, None, true)?.ids.len();
         let cost = estimate(open.model.as_ref(), n, &spec);
-        let need = cost.capture_bytes + cost.peak_bytes;
-        if need > MEMORY_LIMIT {
-            let remedy = "shorten the prompt".to_string();
-            return Err(Error::Memory { need_mb: need >> 20, limit_mb: MEMORY_LIMIT >> 20, remedy });
-        }
+        fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt")?;
     }
     if !open.model.info().towers.contains_key(&Tower::Text) {
         request.prompt = None;

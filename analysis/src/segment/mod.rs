@@ -4,6 +4,9 @@ pub mod bpe;
 mod raw;
 
 use crate::Result;
+use crate::ctx::Ctx;
+use crate::tokenize::Tokenizer;
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// One piece of a segmentation.
@@ -36,28 +39,28 @@ pub struct Segmentation {
 pub const BUILT_IN: &[&str] = &["r50k_base", "cl100k_base", "o200k_base", "bytes", "characters", "graphemes", "words"];
 
 /// Cuts `text` by a tokenizer, without the tokens it would put around it.
-pub fn by_tokenizer(name: &str, tokenizer: &crate::tokenize::Tokenizer, text: &str) -> Result<Segmentation> {
-    let e = tokenizer.encode(text, None, false)?;
-    let piece = |i: usize| Piece {
+pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Segmentation> {
+    let e = tokenizer.encode_in(text, None, false, ctx)?;
+    let piece = |(i, token): (usize, String)| Piece {
         id: Some(e.ids[i]),
-        token: e.tokens[i].clone(),
+        token,
         start: e.offsets_byte[i].0,
         end: e.offsets_byte[i].1,
         special: e.special_mask[i],
     };
-    let pieces = (0..e.ids.len()).map(piece).collect();
+    let pieces = e.tokens.into_iter().enumerate().map(piece).collect();
     Ok(Segmentation { name: name.to_string(), pieces, vocab: Some(tokenizer.vocab_size()) })
 }
 
 /// Cuts `text` by one of [`BUILT_IN`]. Errors on another name.
-pub fn built_in(name: &str, text: &str) -> Result<Segmentation> {
+pub fn built_in(name: &str, text: &str, ctx: &Ctx) -> Result<Segmentation> {
     use unicode_segmentation::UnicodeSegmentation;
     let spans: Vec<(usize, usize)> = match name {
         "bytes" => (0..text.len()).map(|i| (i, i + 1)).collect(),
         "characters" => text.char_indices().map(|(i, c)| (i, i + c.len_utf8())).collect(),
         "graphemes" => text.grapheme_indices(true).map(|(i, g)| (i, i + g.len())).collect(),
         "words" => text.split_word_bound_indices().map(|(i, w)| (i, i + w.len())).collect(),
-        _ => return by_tokenizer(name, &crate::tokenize::Tokenizer::named(name)?, text),
+        _ => return by_tokenizer(name, &Tokenizer::named(name)?, text, ctx),
     };
     let token = |a: usize, b: usize| match text.get(a..b) {
         Some(s) => s.to_string(),
@@ -68,6 +71,16 @@ pub fn built_in(name: &str, text: &str) -> Result<Segmentation> {
         .map(|(start, end)| Piece { id: None, token: token(start, end), start, end, special: false })
         .collect();
     Ok(Segmentation { name: name.to_string(), pieces, vocab: None })
+}
+
+/// The text cut by each of these tokenizers, under these names, and by every one of [`BUILT_IN`].
+pub fn rows(tokenizers: &[(String, &Tokenizer)], text: &str, ctx: &Ctx) -> Result<Vec<Segmentation>> {
+    let own = tokenizers.len();
+    let row = |i: usize| match tokenizers.get(i) {
+        Some((name, t)) => by_tokenizer(name, t, text, ctx),
+        None => built_in(BUILT_IN[i - own], text, ctx),
+    };
+    (0..own + BUILT_IN.len()).into_par_iter().with_max_len(1).map(row).collect()
 }
 
 /// Raw entries of this folder.
@@ -81,7 +94,7 @@ mod tests {
     fn every_row_covers_every_byte_once() {
         let text = "naïve 👩‍👩‍👧 = 12,\n";
         for name in BUILT_IN {
-            let s = built_in(name, text).unwrap();
+            let s = built_in(name, text, &Ctx::default()).unwrap();
             let mut at = 0;
             for p in &s.pieces {
                 assert_eq!(p.start, at, "{name}");
@@ -89,6 +102,6 @@ mod tests {
             }
             assert_eq!(at, text.len(), "{name}");
         }
-        assert_eq!(built_in("graphemes", "👩‍👩‍👧").unwrap().pieces.len(), 1);
+        assert_eq!(built_in("graphemes", "👩‍👩‍👧", &Ctx::default()).unwrap().pieces.len(), 1);
     }
 }

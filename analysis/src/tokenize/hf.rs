@@ -1,14 +1,70 @@
 //! `tokenizer.json` through the `tokenizers` crate.
 
 use super::Encoding;
+use super::byte_level::ByteLevel;
+use crate::ctx::Ctx;
 use crate::segment::bpe::{Step, merge_history};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
-use tokenizers::Tokenizer;
+use tokenizers::{Model as _, OffsetType, PreTokenizedString, PreTokenizer as _, Tokenizer};
 
 /// The largest `tokenizer.json` that is read, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
+
+/// A tokenizer of the crate, with a faster way through it where its kind allows.
+pub(super) struct Hf {
+    pub inner: Tokenizer,
+    fast: Option<ByteLevel>,
+}
+
+impl Hf {
+    pub fn new(inner: Tokenizer) -> Self {
+        let fast = ByteLevel::of(&inner);
+        Self { inner, fast }
+    }
+
+    pub fn encode(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
+        let one = |text: &str, segment: u32| match &self.fast {
+            Some(fast) => match fast.encode(&self.inner, text, segment, ctx)? {
+                Some(e) => Ok(e),
+                None => cut(&self.inner, text, segment, ctx),
+            },
+            None => cut(&self.inner, text, segment, ctx),
+        };
+        let first = one(text, 0)?;
+        let second = pair.map(|pair| one(pair, 1)).transpose()?;
+        let e = self.inner.post_process(first, second, special).map_err(fail)?;
+        Ok(Encoding {
+            ids: e.get_ids().to_vec(),
+            offsets_byte: e.get_offsets().to_vec(),
+            special_mask: e.get_special_tokens_mask().iter().map(|&m| m != 0).collect(),
+            type_ids: e.get_type_ids().to_vec(),
+            tokens: e.get_tokens().to_vec(),
+        })
+    }
+}
+
+fn fail(e: tokenizers::Error) -> Error {
+    Error::invalid(format!("cannot cut the text: {e}"))
+}
+
+/// The tokens of one text before post-processing, by the crate's own steps, with looks at the cancel flag between.
+fn cut(t: &Tokenizer, text: &str, segment: u32, ctx: &Ctx) -> Result<tokenizers::Encoding> {
+    ctx.check()?;
+    let mut pieces: PreTokenizedString = t.get_added_vocabulary().extract_and_normalize(t.get_normalizer(), text);
+    ctx.check()?;
+    if let Some(p) = t.get_pre_tokenizer() {
+        p.pre_tokenize(&mut pieces).map_err(fail)?;
+    }
+    let cut = pieces.tokenize(|piece| {
+        ctx.check()?;
+        t.get_model().tokenize(piece.get())
+    });
+    ctx.check()?;
+    cut.map_err(fail)?;
+    pieces.into_encoding(None, segment, OffsetType::Byte).map_err(fail)
+}
 
 pub(super) fn load(path: &Path) -> Result<Tokenizer> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
@@ -34,22 +90,6 @@ pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String>
         return Err("the vocabulary is empty".into());
     }
     Ok(t)
-}
-
-pub(super) fn encode(t: &Tokenizer, text: &str, pair: Option<&str>, special: bool) -> Result<Encoding> {
-    let fail = |e| Error::invalid(format!("cannot cut the text: {e}"));
-    let e = match pair {
-        Some(pair) => t.encode((text, pair), special),
-        None => t.encode(text, special),
-    }
-    .map_err(fail)?;
-    Ok(Encoding {
-        ids: e.get_ids().to_vec(),
-        tokens: e.get_tokens().to_vec(),
-        offsets_byte: e.get_offsets().to_vec(),
-        special_mask: e.get_special_tokens_mask().iter().map(|&m| m != 0).collect(),
-        type_ids: e.get_type_ids().to_vec(),
-    })
 }
 
 /// The merges that make `token`, if the vocabulary is of byte-pair kind.

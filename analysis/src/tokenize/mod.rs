@@ -1,11 +1,13 @@
 //! Tokenizers of models: `tokenizer.json`, vocabularies in GGUF files and those of tiktoken, with exact byte offsets.
 
+mod byte_level;
 mod gguf;
 mod hf;
 mod tiktoken;
 
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
+use crate::ctx::Ctx;
 use crate::segment::bpe::Step;
 use crate::{Error, Result};
 use std::path::Path;
@@ -26,7 +28,7 @@ pub struct Encoding {
 }
 
 enum Backend {
-    Hf(Box<tokenizers::Tokenizer>),
+    Hf(Box<hf::Hf>),
     Tiktoken(Box<tiktoken::Tiktoken>),
 }
 
@@ -42,11 +44,14 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && !path.is_dir() {
             let (name, header) = crate::weights::read_gguf(path)?;
-            return Ok(Self { name, backend: Backend::Hf(Box::new(gguf::load(path, &header)?)) });
+            return Ok(Self { name, backend: Backend::Hf(Box::new(hf::Hf::new(gguf::load(path, &header)?))) });
         }
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
         let stem = file.parent().and_then(Path::file_name).unwrap_or(file.as_os_str());
-        Ok(Self { name: stem.to_string_lossy().into_owned(), backend: Backend::Hf(Box::new(hf::load(&file)?)) })
+        Ok(Self {
+            name: stem.to_string_lossy().into_owned(),
+            backend: Backend::Hf(Box::new(hf::Hf::new(hf::load(&file)?))),
+        })
     }
 
     /// A tokenizer that is part of the program: one of [`TIKTOKEN_NAMES`].
@@ -62,9 +67,14 @@ impl Tokenizer {
     /// Cuts `text` (and `pair`, for tokenizers that join two texts). With `special`, adds what the tokenizer
     /// puts around a text.
     pub fn encode(&self, text: &str, pair: Option<&str>, special: bool) -> Result<Encoding> {
+        self.encode_in(text, pair, special, &Ctx::default())
+    }
+
+    /// [`Tokenizer::encode`] that looks at the job's cancel flag on its way, for long texts.
+    pub fn encode_in(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
         match &self.backend {
-            Backend::Hf(t) => hf::encode(t, text, pair, special),
-            Backend::Tiktoken(t) if pair.is_none() => Ok(t.encode(text)),
+            Backend::Hf(t) => t.encode(text, pair, special, ctx),
+            Backend::Tiktoken(t) if pair.is_none() => t.encode(text, ctx),
             Backend::Tiktoken(_) => Err(Error::invalid(format!("{} cannot join two texts", self.name))),
         }
     }
@@ -73,6 +83,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         match &self.backend {
             Backend::Hf(t) => t
+                .inner
                 .decode(ids, skip_special)
                 .map_err(|e| Error::invalid(format!("cannot decode with {}: {e}", self.name))),
             Backend::Tiktoken(t) => Ok(t.decode(ids)),
@@ -82,7 +93,7 @@ impl Tokenizer {
     /// The vocabulary's spelling of `id`.
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.backend {
-            Backend::Hf(t) => t.id_to_token(id),
+            Backend::Hf(t) => t.inner.id_to_token(id),
             Backend::Tiktoken(t) => t.token(id),
         }
     }
@@ -107,7 +118,7 @@ impl Tokenizer {
     /// are not of byte-pair kind.
     pub fn merges(&self, id: u32) -> Option<Vec<Step>> {
         match &self.backend {
-            Backend::Hf(t) => hf::merges(t, &t.id_to_token(id)?),
+            Backend::Hf(t) => hf::merges(&t.inner, &t.inner.id_to_token(id)?),
             Backend::Tiktoken(t) => Some(t.merges(id)),
         }
     }
@@ -115,7 +126,7 @@ impl Tokenizer {
     /// Id of a spelling.
     pub fn id(&self, token: &str) -> Option<u32> {
         match &self.backend {
-            Backend::Hf(t) => t.token_to_id(token),
+            Backend::Hf(t) => t.inner.token_to_id(token),
             Backend::Tiktoken(_) => None,
         }
     }
@@ -123,7 +134,7 @@ impl Tokenizer {
     /// Number of ids, added tokens included.
     pub fn vocab_size(&self) -> usize {
         match &self.backend {
-            Backend::Hf(t) => t.get_vocab_size(true),
+            Backend::Hf(t) => t.inner.get_vocab_size(true),
             Backend::Tiktoken(t) => t.vocab_size(),
         }
     }

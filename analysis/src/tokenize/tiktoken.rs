@@ -1,6 +1,7 @@
 //! Vocabularies that come with the `tiktoken-rs` crate.
 
 use super::Encoding;
+use crate::ctx::Ctx;
 use crate::segment::bpe::{Step, byte_merge_history};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use tiktoken_rs::CoreBPE;
 pub const NAMES: &[&str] = &["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"];
 
 pub(super) struct Tiktoken {
-    bpe: CoreBPE,
+    bpe: &'static CoreBPE,
     vocab_size: usize,
     /// Ids by bytes, made when merges are asked for.
     ranks: OnceLock<HashMap<Vec<u8>, usize>>,
@@ -20,31 +21,32 @@ pub(super) struct Tiktoken {
 impl Tiktoken {
     pub(super) fn named(name: &str) -> Result<Self> {
         let (bpe, vocab_size) = match name {
-            "gpt2" | "r50k_base" => (tiktoken_rs::r50k_base(), 50_257),
-            "p50k_base" => (tiktoken_rs::p50k_base(), 50_281),
-            "cl100k_base" => (tiktoken_rs::cl100k_base(), 100_277),
-            "o200k_base" => (tiktoken_rs::o200k_base(), 200_019),
+            "gpt2" | "r50k_base" => (tiktoken_rs::r50k_base_singleton(), 50_257),
+            "p50k_base" => (tiktoken_rs::p50k_base_singleton(), 50_281),
+            "cl100k_base" => (tiktoken_rs::cl100k_base_singleton(), 100_277),
+            "o200k_base" => (tiktoken_rs::o200k_base_singleton(), 200_019),
             _ => return Err(Error::Unknown { kind: "tokenizer", name: name.into(), known: NAMES.join(", ") }),
         };
-        let bpe = bpe.map_err(|e| Error::invalid(format!("the vocabulary {name} does not load: {e}")))?;
         Ok(Self { bpe, vocab_size, ranks: OnceLock::new() })
     }
 
     /// Special-token text is ordinary text: what a user types never becomes a control token.
-    pub(super) fn encode(&self, text: &str) -> Encoding {
-        let ids = self.bpe.encode_ordinary(text);
+    pub(super) fn encode(&self, text: &str, ctx: &Ctx) -> Result<Encoding> {
         let mut out = Encoding::default();
         let mut at = 0;
-        for id in ids {
-            let bytes = self.bpe.decode_bytes(&[id]).unwrap_or_default();
-            out.ids.push(id);
-            out.offsets_byte.push((at, at + bytes.len()));
-            at += bytes.len();
-            out.tokens.push(spell(&bytes));
-            out.special_mask.push(false);
-            out.type_ids.push(0);
+        for part in parts(text) {
+            ctx.check()?;
+            for id in self.bpe.encode_ordinary(part) {
+                let bytes = self.bpe.decode_bytes(&[id]).unwrap_or_default();
+                out.ids.push(id);
+                out.offsets_byte.push((at, at + bytes.len()));
+                at += bytes.len();
+                out.tokens.push(spell(&bytes));
+            }
         }
-        out
+        out.special_mask = vec![false; out.ids.len()];
+        out.type_ids = vec![0; out.ids.len()];
+        Ok(out)
     }
 
     pub(super) fn decode(&self, ids: &[u32]) -> String {
@@ -71,10 +73,48 @@ impl Tiktoken {
     }
 }
 
+/// Bytes of text that are cut between two looks at the cancel flag.
+const PART: usize = 1 << 16;
+
+/// The text in parts that can be cut one by one: a letter before a line break ends a word in every vocabulary here.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let bytes = rest.as_bytes();
+        let ends = |i: &usize| bytes[*i] == b'\n' && bytes[i - 1].is_ascii_alphabetic();
+        let (part, after) = rest.split_at((PART..bytes.len()).find(ends).unwrap_or(bytes.len()));
+        rest = after;
+        Some(part)
+    })
+}
+
 /// Text where the bytes are text, `<0xE2><0x82>` where they cut a character.
 fn spell(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(s) => s.to_string(),
         Err(_) => bytes.iter().map(|b| format!("<0x{b:02X}>")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_cut_in_parts_is_the_text_cut_at_once() {
+        let line = "The naïve fox (aged 12) didn't jump!\n\n  Over 3 words…\r\n\tNEXT line\n";
+        let text = line.repeat(3 * PART / line.len());
+        assert!(parts(&text).count() > 2);
+        for name in ["r50k_base", "cl100k_base", "o200k_base"] {
+            let t = Tiktoken::named(name).unwrap();
+            let e = t.encode(&text, &Ctx::default()).unwrap();
+            assert_eq!(e.ids, t.bpe.encode_ordinary(&text), "{name}");
+            assert_eq!(e.offsets_byte.last().map(|o| o.1), Some(text.len()));
+        }
+        let stop = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
+        assert!(Tiktoken::named("r50k_base").unwrap().encode(&text, &stop).is_err());
     }
 }

@@ -3,9 +3,11 @@
 //! Files are memory-mapped and hostile until parsed: lengths are checked before anything is allocated, shard
 //! paths stay inside the folder, and pickles are never opened.
 
+mod convert;
 pub(crate) mod gguf;
 mod hf_dir;
 
+use crate::ctx::Ctx;
 use crate::{Error, Result};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One tensor's place in a shard.
 #[derive(Debug, Clone)]
@@ -64,6 +67,9 @@ pub struct Weights {
     shards: Vec<(PathBuf, Mmap)>,
     slots: BTreeMap<String, Slot>,
     tensors: Vec<Tensor>,
+    /// Progress and cancel of whoever loads, and bytes handed out so far.
+    ctx: Ctx,
+    read: AtomicUsize,
 }
 
 /// The largest JSON side file (config, index) that is read, in bytes.
@@ -92,6 +98,8 @@ impl Weights {
             shards: Vec::new(),
             slots: BTreeMap::new(),
             tensors: Vec::new(),
+            ctx: Ctx::default(),
+            read: AtomicUsize::new(0),
         };
         for shard in &found.shards {
             out.add_shard(shard)?;
@@ -113,7 +121,7 @@ impl Weights {
             let stored = Stored::Ggml { dtype: t.dtype, heads: header.interleaved_heads(&t.name) };
             let slot = Slot { shard: 0, dtype: stored, shape: t.shape.clone(), start: t.start, end: t.end };
             if t.name == "rope_freqs.weight" {
-                factors = Some(dequantize(t.dtype, &map[t.start..t.end], &t.shape)?.flatten_all()?.to_vec1::<f32>()?);
+                factors = Some(convert::ggml(t.dtype, &map[t.start..t.end], &Ctx::default())?);
                 continue;
             }
             slots.insert(gguf::hf_name(&t.name), slot);
@@ -127,6 +135,8 @@ impl Weights {
             shards: vec![(path.to_path_buf(), map)],
             slots,
             tensors: Vec::new(),
+            ctx: Ctx::default(),
+            read: AtomicUsize::new(0),
         })
     }
 
@@ -149,7 +159,17 @@ impl Weights {
             list.push(t);
         }
         let name = name.to_string();
-        Ok(Self { dir: PathBuf::new(), name, gguf: None, config, shards: Vec::new(), slots, tensors: list })
+        Ok(Self {
+            dir: PathBuf::new(),
+            name,
+            gguf: None,
+            config,
+            shards: Vec::new(),
+            slots,
+            tensors: list,
+            ctx: Ctx::default(),
+            read: AtomicUsize::new(0),
+        })
     }
 
     fn add_shard(&mut self, path: &Path) -> Result<()> {
@@ -178,6 +198,12 @@ impl Weights {
         drop(parsed);
         self.shards.push((path.to_path_buf(), map));
         Ok(())
+    }
+
+    /// The same checkpoint for a load that can be watched and stopped: each tensor is a step of `ctx`.
+    pub fn watched(mut self, ctx: &Ctx) -> Self {
+        self.ctx = ctx.clone();
+        self
     }
 
     /// The configuration, as in `config.json`.
@@ -251,7 +277,8 @@ impl Weights {
         format!("{:016x}", h.finish())
     }
 
-    /// The tensor `name` as f32 on `device`. Errors unless it is there with exactly `shape`.
+    /// The tensor `name` as f32 on `device`. Errors unless it is there with exactly `shape`, or if the load was
+    /// cancelled.
     pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
         let weight = |what: String| Error::Weight { name: name.to_string(), what };
         let slot = self.slots.get(name).ok_or_else(|| {
@@ -264,33 +291,30 @@ impl Weights {
                 "config.json asks for shape {shape:?}, the file has {got:?}; they do not belong together: {place}"
             )));
         }
-        let stored = match slot.dtype {
-            Stored::Plain(d) => d,
+        let values = match slot.dtype {
             Stored::Memory(i) => return Ok(self.tensors[i].to_device(device)?),
-            Stored::Ggml { dtype, heads } => {
-                let map = &self.shards[slot.shard].1;
-                let mut t = dequantize(dtype, &map[slot.start..slot.end], shape)?;
-                if let Some(h) = heads {
-                    t = deinterleave(&t, h).map_err(|e| weight(e.to_string()))?;
-                }
-                return Ok(t.to_device(device)?);
-            }
-        };
-        let (path, map) = &self.shards[slot.shard];
-        let dtype = match stored {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            Dtype::F64 => DType::F64,
-            d => {
-                return Err(weight(format!(
+            Stored::Plain(d) => convert::plain(d, self.bytes(slot)?, &self.ctx).ok_or_else(|| {
+                weight(format!(
                     "stored as {d:?}; only f64, f32, f16 and bf16 can be read, convert it: {}",
-                    path.display()
-                )));
-            }
+                    self.shards[slot.shard].0.display()
+                ))
+            })??,
+            Stored::Ggml { dtype, .. } => convert::ggml(dtype, self.bytes(slot)?, &self.ctx)?,
         };
-        let t = Tensor::from_raw_buffer(&map[slot.start..slot.end], dtype, shape, &Device::Cpu)?;
-        Ok(t.to_dtype(DType::F32)?.to_device(device)?)
+        let mut t = Tensor::from_vec(values, shape, &Device::Cpu)?;
+        if let Stored::Ggml { heads: Some(h), .. } = slot.dtype {
+            t = deinterleave(&t, h).map_err(|e| weight(e.to_string()))?;
+        }
+        Ok(t.to_device(device)?)
+    }
+
+    /// The bytes of a tensor in a file; a step of whoever loads.
+    fn bytes(&self, slot: &Slot) -> Result<&[u8]> {
+        let bytes = &self.shards[slot.shard].1[slot.start..slot.end];
+        let read = self.read.fetch_add(bytes.len(), Ordering::Relaxed);
+        let all = self.size_bytes();
+        self.ctx.step(read.min(all), all)?;
+        Ok(bytes)
     }
 }
 
@@ -314,21 +338,6 @@ fn map(path: &Path) -> Result<Mmap> {
     #[expect(unsafe_code, reason = "mapping is the only way not to copy gigabytes; the file is opened read-only")]
     let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
     Ok(map)
-}
-
-/// Blocks of llama.cpp as f32 of `shape`.
-fn dequantize(dtype: GgmlDType, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
-    let plain = match dtype {
-        GgmlDType::F32 => Some(DType::F32),
-        GgmlDType::F16 => Some(DType::F16),
-        GgmlDType::BF16 => Some(DType::BF16),
-        _ => None,
-    };
-    if let Some(d) = plain {
-        return Ok(Tensor::from_raw_buffer(bytes, d, shape, &Device::Cpu)?.to_dtype(DType::F32)?);
-    }
-    let t = candle_core::quantized::ggml_file::qtensor_from_ggml(dtype, bytes, shape.to_vec(), &Device::Cpu)?;
-    Ok(t.dequantize(&Device::Cpu)?)
 }
 
 /// Rows of each head from interleaved (first half and second half in turn) to halves one after another.

@@ -32,7 +32,7 @@ pub fn jobs() -> anyhow::Result<Jobs> {
 
 /// Opens the model at `path` on the CPU, with its tokenizer and image processor, where there are such.
 pub fn open(path: &Path) -> anyhow::Result<OpenModel> {
-    Ok(crate::work::open_path(path)?)
+    Ok(crate::work::open_path(path, &Ctx::default())?)
 }
 
 /// Adds the picture in `file` to `request`. Errors if the model reads no images.

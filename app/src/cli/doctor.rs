@@ -43,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let samples: Vec<(&str, Result<usize, String>)> = SAMPLE_NAMES
         .iter()
         .map(|name| {
-            let open = crate::work::open(&ModelSource::Sample(name));
+            let open = crate::work::open(&ModelSource::Sample(name), &Ctx::default());
             (*name, open.map(|o| o.model.info().n_params).map_err(|e| e.to_string()))
         })
         .collect();

@@ -311,7 +311,13 @@ impl Activation {
             Self::QuickGelu => cpu::map(x, ctx, |x| cpu::swish(x, 1.702)),
             Self::Silu => cpu::map(x, ctx, |x| cpu::swish(x, 1.0)),
             Self::Relu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.0 }),
+            Self::Relu2 => cpu::map(x, ctx, |x| if x > 0.0 { x * x } else { 0.0 }),
+            Self::Relu6 => cpu::map(x, ctx, |x| x.clamp(0.0, 6.0)),
+            Self::LeakyRelu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.01 * x }),
             Self::Tanh => cpu::map(x, ctx, cpu::tanh),
+            Self::Sigmoid => cpu::map(x, ctx, |x| 1.0 / (1.0 + cpu::exp(-x))),
+            Self::Mish => cpu::map(x, ctx, |x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()),
+            Self::Linear => {}
         }
     }
 }
