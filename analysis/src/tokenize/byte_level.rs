@@ -91,7 +91,7 @@ impl ByteLevel {
                         out.push(id, t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e), done);
                     })?;
                     done += 1;
-                    if done as usize % POLL == 0 {
+                    if (done as usize).is_multiple_of(POLL) {
                         ctx.check()?;
                     }
                 }

@@ -169,7 +169,7 @@ pub(super) fn gelu(x: f32) -> f32 {
     let p = p * y - 2.796_517_7;
     let p = p * y + 3.116_041_4;
     let p = p * y - 1.752_771_9;
-    let p = p * y + 0.900_219_36;
+    let p = p * y + 0.900_219_4;
     let p = p * y + 0.006_917_46;
     let p = p * y + 0.184_765_23;
     let tail = 0.5 * p * y * exp(-t * t);
@@ -179,7 +179,7 @@ pub(super) fn gelu(x: f32) -> f32 {
 /// GELU by tanh: `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`, which is the same.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
-    const TWO_ROOT: f32 = 1.595_769_1;
+    const TWO_ROOT: f32 = 1.595_769;
     x / (1.0 + exp(-TWO_ROOT * (x + 0.044_715 * x * x * x)))
 }
 

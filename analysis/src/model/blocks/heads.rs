@@ -204,13 +204,13 @@ mod tests {
         rule: &AttentionRule,
         at: &Places,
     ) -> Vec<f64> {
-        let (h, g, n, m, e) = (q.len(), k.len(), q[0].len(), k[0].len(), q[0][0].len());
+        let (h, g, m, e) = (q.len(), k.len(), k[0].len(), q[0][0].len());
         let mut out = Vec::new();
-        for head in 0..h {
-            let own = head / (h / g);
-            for i in 0..n {
+        for (head, rows) in q.iter().enumerate() {
+            let (k, v) = (&k[head / (h / g)], &v[head / (h / g)]);
+            for (i, row) in rows.iter().enumerate() {
                 let score = |j: usize| {
-                    let dot: f64 = (0..e).map(|c| f64::from(q[head][i][c]) * f64::from(k[own][j][c])).sum();
+                    let dot: f64 = row.iter().zip(&k[j]).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
                     let mut s = dot * f64::from(rule.scale);
                     if let Some(cap) = rule.soft_cap {
                         s = f64::from(cap) * (s / f64::from(cap)).tanh();
@@ -219,10 +219,8 @@ mod tests {
                 };
                 let seen: Vec<usize> = (0..m).filter(|&j| rule.mask.allows(i, at.queries[i], j, at.keys[j])).collect();
                 let sum: f64 = seen.iter().map(|&j| score(j)).sum();
-                for c in 0..e {
-                    let part: f64 = seen.iter().map(|&j| score(j) * f64::from(v[own][j][c])).sum();
-                    out.push(if seen.is_empty() { 0.0 } else { part / sum });
-                }
+                let part = |c: usize| seen.iter().map(|&j| score(j) * f64::from(v[j][c])).sum::<f64>();
+                out.extend((0..e).map(|c| if seen.is_empty() { 0.0 } else { part(c) / sum }));
             }
         }
         out

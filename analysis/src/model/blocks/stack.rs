@@ -98,6 +98,8 @@ impl<'a> Pass<'a> {
             cache.layers.resize_with(layer + 1, Default::default);
         }
         let slot = &mut cache.layers[layer];
+        // Rows of the cache are picked and joined later, which needs them in order.
+        let (k, v) = (k.contiguous()?, v.contiguous()?);
         let (k, v) = match &slot.kv {
             Some((ck, cv)) => (Tensor::cat(&[ck, &k], 1)?, Tensor::cat(&[cv, &v], 1)?),
             None => (k, v),
