@@ -11,6 +11,7 @@ pub mod error;
 pub mod flow;
 pub mod gpu;
 pub mod image;
+pub mod math;
 pub mod method;
 pub mod model;
 pub mod passes;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::draft::DraftRun;
 use tokenscope_analysis::flow::FlowGraph;
@@ -227,6 +228,8 @@ pub struct Effect {
 
 /// One head's map at a glance.
 pub struct Thumbnail {
+    /// See [`version`].
+    pub version: u64,
     /// Layer.
     pub layer: usize,
     /// Head.
@@ -273,8 +276,17 @@ pub struct Part {
     pub keys: Range<usize>,
 }
 
+/// A number that nothing else in this process has. What is drawn from a product is kept under it: an address can
+/// come back for another product, this does not.
+pub fn version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// One head's map, or a part of it. A cell that covers several pairs shows the largest share among them.
 pub struct AttentionMap {
+    /// See [`version`].
+    pub version: u64,
     /// Rows of the whole map, queries and keys alike.
     pub n: usize,
     /// What is covered.

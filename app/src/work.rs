@@ -23,6 +23,17 @@ use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
 use tokenscope_analysis::{Ctx, Error, Result, flow, score, segment};
 
+/// Does `f`, and where it does not fit the memory, once more after the store has forgotten what nobody uses.
+fn with_room<T>(store: &dyn Store, f: impl Fn() -> Result<T>) -> Result<T> {
+    match f() {
+        Err(Error::Memory { .. }) => {
+            store.make_room();
+            f()
+        }
+        other => other,
+    }
+}
+
 /// Errors if `need` bytes are more than the machine has to give; `remedy` says what would help.
 fn fits(need: u64, remedy: &str) -> Result<()> {
     let there = memory::available();
@@ -130,7 +141,7 @@ fn weights_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Option<Arc<O
 /// Carries out `request`.
 pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Product> {
     Ok(match request {
-        Request::Model(source) => Product::Model(Arc::new(open(source, ctx)?)),
+        Request::Model(source) => Product::Model(Arc::new(with_room(store, || open(source, ctx))?)),
         Request::Tokenizer(file) => Product::Tokenizer(Arc::new(Tokenizer::load(file)?)),
         Request::Picture(path) => Product::Picture(Arc::new(Picture::open(path)?)),
         Request::Trace(key) => Product::Trace(Arc::new(trace(key, store, ctx)?)),
@@ -258,7 +269,7 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
         let text = request.expansion.as_ref().map_or(&key.prompt, |e| &e.text);
         let n = t.encode(text, None, true)?.ids.len();
         let cost = estimate(open.model.as_ref(), n, &spec);
-        fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt")?;
+        with_room(store, || fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt"))?;
     }
     if !open.model.info().towers.contains_key(&Tower::Text) {
         request.prompt = None;

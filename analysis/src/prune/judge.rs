@@ -2,6 +2,7 @@
 
 use super::{Plan, Pruner, Stage};
 use crate::ctx::Ctx;
+use crate::math::{largest, log_softmax};
 use crate::model::{Input, LogitRows, Model, Output};
 use crate::trace::{NoTap, Tap, Tower, Trace};
 use crate::{Error, Result};
@@ -168,15 +169,6 @@ fn answer(out: &Output, tower: Tower) -> Result<Answer> {
     Ok(Answer::Embedding(last.get(0)?.to_vec1::<f32>()?))
 }
 
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-    logits.iter().map(|&x| f64::from(x - max) - sum.ln()).collect()
-}
-
 fn top(logp: &[f64]) -> Vec<(u32, f32)> {
-    let mut order: Vec<usize> = (0..logp.len()).collect();
-    order.sort_by(|&a, &b| logp[b].total_cmp(&logp[a]).then(a.cmp(&b)));
-    order.truncate(TOP);
-    order.into_iter().map(|i| (i as u32, logp[i].exp() as f32)).collect()
+    largest(logp, TOP).into_iter().map(|i| (i as u32, logp[i].exp() as f32)).collect()
 }

@@ -182,7 +182,10 @@ impl Cx<'_> {
                 self.failed.borrow_mut().get_or_insert_with(|| why.to_string());
                 // What keeps the model from opening stands once, beside the model's name.
                 if !self.figure && self.model_failure().is_some_and(|m| why.contains(m.as_ref())) {
-                    ui.weak("The model did not open; this is the picture from before.");
+                    ui.weak(match self.jobs.previous(place) {
+                        Some(_) => "The model did not open; this is the picture from before.",
+                        None => "The model did not open; the reason stands beside its name.",
+                    });
                 } else {
                     ui.horizontal_wrapped(|ui| {
                         ui.colored_label(self.theme.bad, why.as_ref());

@@ -2,6 +2,7 @@
 
 use super::{Cx, widgets};
 use egui::{Color32, ColorImage, Rect, Sense, Stroke, StrokeKind, TextureOptions, Ui, pos2, vec2};
+use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::token::Source;
 use tokenscope_analysis::trace::TowerTrace;
@@ -25,7 +26,7 @@ const MAX_SIDE: usize = 2048;
 pub fn paint(
     cx: &Cx,
     ui: &mut Ui,
-    picture: &Picture,
+    picture: &Arc<Picture>,
     tower: &TowerTrace,
     height: f32,
     mark: &dyn Fn(usize) -> Mark,
@@ -94,11 +95,11 @@ pub fn paint(
     });
 }
 
-fn texture(ui: &Ui, picture: &Picture) -> egui::TextureHandle {
-    let key = (picture.rgb.as_ptr() as usize, picture.width, picture.height);
+fn texture(ui: &Ui, picture: &Arc<Picture>) -> egui::TextureHandle {
     let slot = egui::Id::unique("picture texture");
-    let cached = ui.data(|d| d.get_temp::<((usize, usize, usize), egui::TextureHandle)>(slot));
-    if let Some((_, texture)) = cached.filter(|(k, _)| *k == key) {
+    let cached = ui.data(|d| d.get_temp::<(Arc<Picture>, egui::TextureHandle)>(slot));
+    // The picture is kept as well, so that no other one can take its address.
+    if let Some((_, texture)) = cached.filter(|(of, _)| Arc::ptr_eq(of, picture)) {
         return texture;
     }
     let step = picture.width.max(picture.height).div_ceil(MAX_SIDE);
@@ -111,6 +112,6 @@ fn texture(ui: &Ui, picture: &Picture) -> egui::TextureHandle {
     // Small pictures keep their pixels when enlarged: tokens of toy models are a few pixels wide.
     let options = if w.max(h) < 128 { TextureOptions::NEAREST } else { TextureOptions::LINEAR };
     let texture = ui.ctx().load_texture("picture", image, options);
-    ui.data_mut(|d| d.insert_temp(slot, (key, texture.clone())));
+    ui.data_mut(|d| d.insert_temp(slot, (picture.clone(), texture.clone())));
     texture
 }

@@ -75,8 +75,7 @@ fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, source: RowSource, tex
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = egui::vec2(1.0, 2.0);
         for (i, p) in row.pieces.iter().enumerate().take(MAX_CHIPS) {
-            // Text where the piece is text; a part of a character shows the vocabulary's spelling.
-            let shown = text.get(p.start..p.end).unwrap_or(&p.token);
+            let shown = spelling(&row.pieces, i, text);
             let at = |byte: usize| at_byte.get(byte).copied().flatten();
             let covered = at(p.start).zip(at(p.end.saturating_sub(1).max(p.start)));
             let link = Link::Bytes(p.start, p.end, covered);
@@ -100,6 +99,18 @@ fn row_ui(cx: &Cx, ui: &mut egui::Ui, row: &Segmentation, source: RowSource, tex
         merges_ui(cx, ui, source, p);
     }
     ui.add_space(4.0);
+}
+
+/// What the chip of piece `i` says: its text where that is its own; where it is part of a character, or shares its
+/// bytes with a neighbour, the vocabulary's spelling.
+fn spelling<'t>(pieces: &'t [Piece], i: usize, text: &'t str) -> &'t str {
+    let p = &pieces[i];
+    let shared = |o: &Piece| p.start < o.end && o.start < p.end;
+    let before = i.checked_sub(1).and_then(|b| pieces.get(b));
+    match text.get(p.start..p.end) {
+        Some(own) if !before.into_iter().chain(pieces.get(i + 1)).any(shared) => own,
+        _ => &p.token,
+    }
 }
 
 /// Where row `index` comes from: the model's own row first if it has one, then the files, then the built-in ones.
@@ -185,4 +196,23 @@ fn table(cx: &Cx) -> Option<Table> {
         }
     }
     Some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chip_shows_text_only_where_the_bytes_are_its_own() {
+        let piece = |token: &str, start, end| Piece { id: None, token: token.into(), start, end, special: false };
+        // A mark before the text that claims its first byte, a whole word, a character in two pieces.
+        let text = "In 漢";
+        let pieces = [piece("▁", 0, 1), piece("In", 0, 2), piece(" ", 2, 3), piece("<E6>", 3, 5), piece("<A2>", 5, 6)];
+        let shown: Vec<&str> = (0..pieces.len()).map(|i| spelling(&pieces, i, text)).collect();
+        assert_eq!(shown, ["▁", "In", " ", "<E6>", "<A2>"]);
+        // Byte pieces that all carry the whole character are not three characters.
+        let bytes = [piece("<0xE6>", 3, 6), piece("<0xBC>", 3, 6), piece("<0xA2>", 3, 6)];
+        assert_eq!(spelling(&bytes, 1, text), "<0xBC>");
+        assert_eq!(spelling(&[piece("x", 3, 6)], 0, text), "漢");
+    }
 }

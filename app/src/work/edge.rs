@@ -3,6 +3,7 @@
 use super::{Store, model_of, tower, trace_of, weights_of};
 use crate::request::{Effect, HeadShare, Moved, RunKey, Scope};
 use candle_core::Tensor;
+use tokenscope_analysis::math::{largest, log_softmax};
 use tokenscope_analysis::model::Model;
 use tokenscope_analysis::passes::attention_map;
 use tokenscope_analysis::tokenize::Tokenizer;
@@ -99,27 +100,20 @@ pub(super) fn effect(
     Ok(moved(&before, &after, open.tokenizer.as_ref()))
 }
 
-fn moved(before: &[f32], after: &[f32], tokenizer: Option<&Tokenizer>) -> Effect {
-    let delta = |i: usize| after[i] - before[i];
-    let mut order: Vec<usize> = (0..before.len()).collect();
-    order.sort_by(|&a, &b| delta(b).total_cmp(&delta(a)).then(a.cmp(&b)));
-    let rank = |p: &[f32], i: usize| 1 + p.iter().filter(|x| **x > p[i]).count();
+fn moved(before: &[f64], after: &[f64], tokenizer: Option<&Tokenizer>) -> Effect {
+    let delta: Vec<f64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+    let order = largest(&delta, delta.len());
+    let rank = |p: &[f64], i: usize| 1 + p.iter().filter(|x| **x > p[i]).count();
     let line = |&i: &usize| Moved {
         text: tokenizer.map_or_else(|| format!("<{i}>"), |t| t.token_text(i as u32)),
-        delta: delta(i),
+        delta: delta[i] as f32,
         before: rank(before, i),
         after: rank(after, i),
     };
     Effect {
-        promoted: order.iter().filter(|&&i| delta(i) > 0.0).take(TOP).map(line).collect(),
-        suppressed: order.iter().rev().filter(|&&i| delta(i) < 0.0).take(TOP).map(line).collect(),
+        promoted: order.iter().filter(|&&i| delta[i] > 0.0).take(TOP).map(line).collect(),
+        suppressed: order.iter().rev().filter(|&&i| delta[i] < 0.0).take(TOP).map(line).collect(),
     }
-}
-
-fn log_softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let lse = logits.iter().map(|x| f64::from(x - max).exp()).sum::<f64>().ln() as f32 + max;
-    logits.iter().map(|x| x - lse).collect()
 }
 
 /// Most probable next tokens that the logit lens reads at a node.
@@ -141,10 +135,8 @@ pub(super) fn node_lens(
     }
     let row = Tensor::from_slice(entry.array.row(token), (1, d), open.model.device())?;
     let logp = log_softmax(&open.model.lens(&row)?.squeeze(0)?.to_vec1::<f32>()?);
-    let mut order: Vec<usize> = (0..logp.len()).collect();
-    order.sort_by(|&a, &b| logp[b].total_cmp(&logp[a]).then(a.cmp(&b)));
     let text = |i: usize| open.tokenizer.as_ref().map_or_else(|| format!("<{i}>"), |t| t.token_text(i as u32));
-    Ok(order.into_iter().take(TOP).map(|i| (text(i), logp[i].exp())).collect())
+    Ok(largest(&logp, TOP).into_iter().map(|i| (text(i), logp[i].exp() as f32)).collect())
 }
 
 #[cfg(test)]
@@ -154,7 +146,7 @@ mod tests {
     #[test]
     fn promoted_and_suppressed_by_hand() {
         // Probabilities 1/2, 1/4, 1/4 become 1/4, 1/2, 1/4.
-        let p = |x: [f32; 3]| x.map(f32::ln);
+        let p = |x: [f64; 3]| x.map(f64::ln);
         let e = moved(&p([0.5, 0.25, 0.25]), &p([0.25, 0.5, 0.25]), None);
         assert_eq!((e.promoted.len(), e.suppressed.len()), (1, 1));
         let up = &e.promoted[0];

@@ -2,7 +2,7 @@
 //! grows with the square of the input.
 
 use super::{Store, tower, trace_of};
-use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request, Scope, Thumbnail};
+use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request, Scope, Thumbnail, version};
 use tokenscope_analysis::passes::attention::Head;
 use tokenscope_analysis::passes::attention_tile::{self, Reduce, Window};
 use tokenscope_analysis::{Ctx, Error, Result};
@@ -33,7 +33,7 @@ pub(super) fn map(
         false => None,
     };
     let cells = attention_tile::run(&map, stats.as_deref(), &window, ctx)?;
-    Ok(AttentionMap { n, window, cells })
+    Ok(AttentionMap { version: version(), n, window, cells })
 }
 
 /// Cells per side of a thumbnail at most.
@@ -68,6 +68,7 @@ fn thumbnail(layer: usize, head: usize, map: &Head, ctx: &Ctx) -> Result<Thumbna
     let mean = |sum: f64| (sum / n.max(1) as f64) as f32;
     let sum = |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum();
     Ok(Thumbnail {
+        version: version(),
         layer,
         head,
         side: cells.shape()[0],

@@ -5,9 +5,9 @@ use super::heads::{Places, attend};
 use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
+use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Site};
-use candle_core::{CpuStorage, CustomOp2, D, InplaceOp2, Layout, Shape, Tensor};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, CustomOp2, D, Layout, Shape, Tensor};
 
 /// One layer's attention.
 pub struct Attention {
@@ -141,34 +141,16 @@ impl Attention {
             let s = s.broadcast_add(&mask.0)?;
             let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?)?.exp()?;
             s.broadcast_div(&s.sum_keepdim(D::Minus1)?)?
-        } else if scores.track_op() {
-            scores.contiguous()?.apply_op2(&mask.0, MaskedSoftmax { scale: self.rule.scale })?
         } else {
-            scores.inplace_op2(&mask.0, &MaskedSoftmax { scale: self.rule.scale })?;
-            scores
+            scores.contiguous()?.apply_op2(&mask.0, MaskedSoftmax { scale: self.rule.scale })?
         };
         Ok(p.reshape((g, rows, m))?.matmul(v)?)
     }
 }
 
-/// `softmax(scale · x + mask)` over the last axis, `[b, n, m]` and `[n, m]`: in place where no gradient is asked for.
+/// `softmax(scale · x + mask)` over the last axis, `[b, n, m]` and `[n, m]`, with its gradient.
 struct MaskedSoftmax {
     scale: f32,
-}
-
-/// Fewer values than this are not worth waking other threads for.
-const PARALLEL: usize = 1 << 18;
-
-/// Calls `f` with each row of `m` values of `x` and its index, in parallel where there are many.
-fn each_row(x: &mut [f32], m: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    if m == 0 {
-        return;
-    }
-    if x.len() < PARALLEL {
-        x.chunks_mut(m).enumerate().for_each(|(i, row)| f(i, row));
-    } else {
-        x.par_chunks_mut(m).enumerate().for_each(|(i, row)| f(i, row));
-    }
 }
 
 /// The f32 values behind contiguous storage.
@@ -181,7 +163,7 @@ fn values<'a>(s: &'a CpuStorage, l: &Layout) -> candle_core::Result<&'a [f32]> {
 
 impl MaskedSoftmax {
     fn apply(&self, x: &mut [f32], mask: &[f32], (n, m): (usize, usize)) {
-        each_row(x, m, |i, row| {
+        cpu::each(x, m, &Ctx::default(), |i, row| {
             let mask = &mask[(i % n) * m..][..m];
             let mut max = f32::NEG_INFINITY;
             for (x, b) in row.iter_mut().zip(mask) {
@@ -196,21 +178,6 @@ impl MaskedSoftmax {
             let inv = 1.0 / sum;
             row.iter_mut().for_each(|x| *x *= inv);
         });
-    }
-}
-
-impl InplaceOp2 for MaskedSoftmax {
-    fn name(&self) -> &'static str {
-        "masked_softmax"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
-        let mask = values(s2, l2)?;
-        let (CpuStorage::F32(x), Some((a, b))) = (s1, l1.contiguous_offsets()) else {
-            candle_core::bail!("masked_softmax needs contiguous f32");
-        };
-        self.apply(&mut x[a..b], mask, l2.shape().dims2()?);
-        Ok(())
     }
 }
 
@@ -263,7 +230,7 @@ impl CustomOp2 for SoftmaxBack {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (mut out, g) = (values(s1, l1)?.to_vec(), values(s2, l2)?);
         let m = l1.shape().dims().last().copied().unwrap_or(0);
-        each_row(&mut out, m, |i, row| {
+        cpu::each(&mut out, m, &Ctx::default(), |i, row| {
             let g = &g[i * m..][..m];
             let dot: f32 = row.iter().zip(g).map(|(p, g)| p * g).sum();
             row.iter_mut().zip(g).for_each(|(p, g)| *p *= self.scale * (g - dot));

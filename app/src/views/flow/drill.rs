@@ -5,7 +5,6 @@ use super::{Seen, attention_of, into};
 use crate::request::{HeadShare, Moved, Product, Request};
 use crate::state::{Command, Drill, Scale, WHOLE};
 use egui::{Sense, Stroke, Ui, vec2};
-use std::sync::Arc;
 use tokenscope_analysis::flow::Part;
 use tokenscope_analysis::trace::Tower;
 
@@ -197,7 +196,7 @@ fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usiz
         cols: map.window.cols,
         first_col: 0,
         values: map.cells.data(),
-        version: Arc::as_ptr(&map) as u64,
+        version: map.version,
     };
     let fitted = heat::Fitted::new(&matrix, Scale::default());
     let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::hover());

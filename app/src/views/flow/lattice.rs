@@ -57,7 +57,8 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, seen: &Seen, height: f32) {
             origin: pos2(left, rect.bottom() - 30.0),
             step: vec2(
                 (rect.right() - left) / n as f32,
-                (rect.height() - 50.0) / levels.saturating_sub(1).max(1) as f32,
+                // Below: the tokens. Above: the caption, and what the lens reads at the top.
+                (rect.height() - 64.0) / levels.saturating_sub(1).max(1) as f32,
             ),
             n,
             levels,
@@ -302,10 +303,12 @@ type Pairs = Arc<HashSet<(Node, Node)>>;
 
 /// Routes to the top nodes of `targets`, walked once per graph, targets and threshold.
 fn routes(ui: &Ui, graph: &Arc<FlowGraph>, targets: &[usize], threshold: f32) -> Pairs {
-    type Key = (usize, Vec<usize>, u32);
-    let key = (Arc::as_ptr(graph) as usize, targets.to_vec(), threshold.to_bits());
+    type Kept = (Arc<FlowGraph>, (Vec<usize>, u32), Pairs);
+    let key = (targets.to_vec(), threshold.to_bits());
     let slot = ui.scope_id().with("routes");
-    if let Some((k, pairs)) = ui.data(|d| d.get_temp::<(Key, Pairs)>(slot))
+    // The graph is kept as well, so that no other one can take its address.
+    if let Some((of, k, pairs)) = ui.data(|d| d.get_temp::<Kept>(slot))
+        && Arc::ptr_eq(&of, graph)
         && k == key
     {
         return pairs;
@@ -313,16 +316,17 @@ fn routes(ui: &Ui, graph: &Arc<FlowGraph>, targets: &[usize], threshold: f32) ->
     let goals = targets.iter().map(|&t| Node { level: graph.n_layers as u32, part: Part::Resid, token: t as u32 });
     let pairs: Pairs =
         Arc::new(graph.routes(&goals.collect::<Vec<_>>(), threshold).iter().map(|e| (e.from, e.to)).collect());
-    ui.data_mut(|d| d.insert_temp(slot, (key, pairs.clone())));
+    ui.data_mut(|d| d.insert_temp::<Kept>(slot, (graph.clone(), key, pairs.clone())));
     pairs
 }
 
 /// Edges above the threshold with an end in these columns, or across them, found once per place and threshold.
 fn visible(ui: &Ui, graph: &Arc<FlowGraph>, threshold: f32, columns: std::ops::Range<usize>) -> Arc<Vec<u32>> {
-    type Key = (usize, u32, usize, usize);
-    let key = (Arc::as_ptr(graph) as usize, threshold.to_bits(), columns.start, columns.end);
+    type Kept = (Arc<FlowGraph>, (u32, usize, usize), Arc<Vec<u32>>);
+    let key = (threshold.to_bits(), columns.start, columns.end);
     let slot = ui.scope_id().with("visible edges");
-    if let Some((k, edges)) = ui.data(|d| d.get_temp::<(Key, Arc<Vec<u32>>)>(slot))
+    if let Some((of, k, edges)) = ui.data(|d| d.get_temp::<Kept>(slot))
+        && Arc::ptr_eq(&of, graph)
         && k == key
     {
         return edges;
@@ -333,7 +337,7 @@ fn visible(ui: &Ui, graph: &Arc<FlowGraph>, threshold: f32, columns: std::ops::R
     };
     let all = graph.above(threshold).iter().enumerate().filter(|(_, e)| touches(e));
     let edges = Arc::new(all.map(|(i, _)| i as u32).take(MAX_EDGES).collect::<Vec<_>>());
-    ui.data_mut(|d| d.insert_temp(slot, (key, edges.clone())));
+    ui.data_mut(|d| d.insert_temp::<Kept>(slot, (graph.clone(), key, edges.clone())));
     edges
 }
 

@@ -32,7 +32,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         ui.weak("No tokens, so no attention.");
         return;
     }
-    let version = Arc::as_ptr(&map) as u64;
+    let version = map.version;
     let matrix = matrix(&map);
     let slot = ui.scope_id().with("fitted");
     let scale = cx.doc.scale;
@@ -108,7 +108,7 @@ fn matrix(map: &Arc<AttentionMap>) -> heat::Matrix<'_> {
         cols: map.window.cols,
         first_col: map.window.keys.start,
         values: map.cells.data(),
-        version: Arc::as_ptr(map) as u64,
+        version: map.version,
     }
 }
 

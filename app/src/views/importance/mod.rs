@@ -59,8 +59,8 @@ fn ui(cx: &Cx, ui: &mut Ui) {
                 continue;
             }
             ui.push_id(name, |ui| match i {
-                0 => scores::ui(cx, ui, tower, picture.as_deref()),
-                1 => reduction::ui(cx, ui, tower, picture.as_deref()),
+                0 => scores::ui(cx, ui, tower, picture.as_ref()),
+                1 => reduction::ui(cx, ui, tower, picture.as_ref()),
                 2 => retention::ui(cx, ui),
                 _ => maps::ui(cx, ui, tower),
             });

@@ -8,6 +8,7 @@ use crate::request::{Product, Pruned, Request};
 use crate::state::Command;
 use egui::{Sense, Ui, pos2, vec2};
 use std::borrow::Cow;
+use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::prune::{Fate, Stage};
@@ -17,7 +18,7 @@ pub(super) fn request(cx: &Cx) -> Request {
     Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))
 }
 
-pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>) {
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<Picture>>) {
     if cx.recorded() {
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
         return;

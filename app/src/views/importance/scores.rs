@@ -6,6 +6,7 @@ use super::super::{Cx, picker};
 use super::{picture_height, strip};
 use crate::request::{Product, Request};
 use egui::{Color32, Ui};
+use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::trace::TowerTrace;
@@ -14,7 +15,7 @@ pub(super) fn request(cx: &Cx) -> Request {
     Request::Score(cx.doc.scope(), cx.doc.targets(), cx.call(Kind::Score))
 }
 
-pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Picture>) {
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<Picture>>) {
     picker::method_ui(cx, ui, Kind::Score);
     explained_ui(cx, ui, tower);
     let Some(Product::Score(scores)) = cx.need(ui, "score", request(cx)) else { return };

@@ -90,13 +90,7 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, order: &[&Thumbnail], per_line: usize, c
 fn thumbnail_ui(cx: &Cx, ui: &mut Ui, t: &Thumbnail, size: f32, chosen: (usize, usize), grid: egui::Id) {
     let (rect, response) = ui.allocate_exact_size(vec2(size, size), Sense::click() - Sense::FOCUSABLE);
     if ui.is_rect_visible(rect) {
-        let m = heat::Matrix {
-            rows: t.side,
-            cols: t.side,
-            first_col: 0,
-            values: &t.cells,
-            version: t.cells.as_ptr() as u64,
-        };
+        let m = heat::Matrix { rows: t.side, cols: t.side, first_col: 0, values: &t.cells, version: t.version };
         let fitted = heat::Fitted::new(&m, cx.doc.scale);
         heat::paint(cx, ui, rect, &format!("thumbnail {} {}", t.layer, t.head), &m, &fitted, WHOLE);
         let (width, color) = if (t.layer, t.head) == chosen { (2.0, cx.theme.accent) } else { (1.0, cx.theme.line) };
