@@ -321,14 +321,10 @@ impl Bert {
 
     /// Rows of a text: identity; positions as given, or counted on from the cache, or as RoBERTa counts them.
     fn rows(&self, n: usize, input: &Input) -> Result<Rows> {
-        let first = input.cache.as_ref().map_or(0, |c| c.next_position);
-        let mut rows = Rows::span(first, n);
-        if let Some(p) = &input.positions {
-            if p.len() != n {
-                return Err(Error::invalid(format!("{} positions for {n} tokens", p.len())));
-            }
-            rows.positions.clone_from(p);
-        } else if let Some(pad) = self.pad {
+        let mut rows = input.rows(n)?;
+        if input.positions.is_none()
+            && let Some(pad) = self.pad
+        {
             let mut next = pad as usize + 1;
             for (i, p) in rows.positions.iter_mut().enumerate() {
                 let is_pad = input.ids.get(i) == Some(&pad);

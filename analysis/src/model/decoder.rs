@@ -145,14 +145,7 @@ impl Decoder {
 
     /// Rows of a plain text pass: identity, at the given positions or counting on from the cache.
     pub(super) fn rows(&self, n: usize, input: &Input) -> Result<Rows> {
-        let first = input.cache.as_ref().map_or(0, |c| c.next_position);
-        let mut rows = Rows::span(first, n);
-        if let Some(p) = &input.positions {
-            if p.len() != n {
-                return Err(Error::invalid(format!("{} positions for {n} tokens", p.len())));
-            }
-            rows.positions.clone_from(p);
-        }
+        let rows = input.rows(n)?;
         if let (Positions::Learned(table), Some(&worst)) = (&self.parts.positions, rows.positions.iter().max())
             && worst >= table.dim(0)?
         {

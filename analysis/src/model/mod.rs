@@ -18,7 +18,7 @@ mod vlm;
 
 use crate::ctx::Ctx;
 use crate::token::{Grid, Token};
-use crate::trace::{AttentionRule, Tap, Tower};
+use crate::trace::{AttentionRule, Rows, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use blocks::Config;
@@ -210,6 +210,22 @@ pub struct Input<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// For which rows logits are computed. `None` means all.
     pub logits: Option<LogitRows>,
+}
+
+impl Input<'_> {
+    /// Identity rows for `n` new tokens, at the given positions or counting on from the cache.
+    ///
+    /// Errors: another number of positions.
+    fn rows(&self, n: usize) -> Result<Rows> {
+        let mut rows = Rows::span(self.cache.as_ref().map_or(0, |c| c.next_position), n);
+        if let Some(p) = &self.positions {
+            if p.len() != n {
+                return Err(Error::invalid(format!("{} positions for {n} tokens", p.len())));
+            }
+            rows.positions.clone_from(p);
+        }
+        Ok(rows)
+    }
 }
 
 /// What one forward pass gives, beside what the tap saw.

@@ -40,7 +40,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// As the models in the repository were made.
+    /// To make models worth keeping.
     pub const FULL: Scale = Scale { tokenizer: 20_000, fewer: 1, batch: 64, judged: 200 };
     /// In seconds, to prove that the program works.
     pub const SMOKE: Scale = Scale { tokenizer: 400, fewer: 2000, batch: 2, judged: 4 };
