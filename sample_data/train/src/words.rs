@@ -17,7 +17,9 @@ pub const IMAGE: u32 = 1;
 /// Stands for a token that is to be found.
 pub const MASK: u32 = 2;
 
-const SPECIAL: [&str; 3] = ["<s>", "<image>", "<mask>"];
+const NAMES: [&str; 3] = ["<s>", "<image>", "<mask>"];
+/// Ids below this stand for no text.
+pub const SPECIAL: u32 = NAMES.len() as u32;
 /// Vocabulary asked for; the texts may need less.
 const VOCAB: usize = 1024;
 
@@ -46,7 +48,7 @@ impl Words {
         let mut trainer = BpeTrainer::builder()
             .vocab_size(VOCAB)
             .show_progress(false)
-            .special_tokens(SPECIAL.map(|s| AddedToken::from(s, true)).to_vec())
+            .special_tokens(NAMES.map(|s| AddedToken::from(s, true)).to_vec())
             .initial_alphabet(alphabet.into_iter().collect())
             .build();
         let cuts = Sequence::new(vec![
@@ -64,13 +66,13 @@ impl Words {
         t.train(&mut trainer, texts.iter()).map_err(fail)?;
         // The post-processor that adds <s> is easier said in the file's own form.
         let mut file: serde_json::Value = serde_json::from_str(&t.to_string(false).map_err(fail)?)?;
-        let begin = serde_json::json!({ "SpecialToken": { "id": SPECIAL[0], "type_id": 0 } });
+        let begin = serde_json::json!({ "SpecialToken": { "id": NAMES[0], "type_id": 0 } });
         let part = |id: &str, kind: u32| serde_json::json!({ "Sequence": { "id": id, "type_id": kind } });
         file["post_processor"] = serde_json::json!({
             "type": "TemplateProcessing",
             "single": [begin.clone(), part("A", 0)],
             "pair": [begin, part("A", 0), part("B", 1)],
-            "special_tokens": { SPECIAL[0]: { "id": SPECIAL[0], "ids": [BEGIN], "tokens": [SPECIAL[0]] } },
+            "special_tokens": { NAMES[0]: { "id": NAMES[0], "ids": [BEGIN], "tokens": [NAMES[0]] } },
         });
         Ok(Self(Tokenizer::from_bytes(file.to_string()).map_err(fail)?))
     }
