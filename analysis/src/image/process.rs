@@ -252,10 +252,12 @@ impl Processor {
                     .or_else(|| word(config, "vision_feature_select_strategy"))
                     .unwrap_or_else(|| "default".into());
                 let class = vision.get("model_type").and_then(Value::as_str) != Some("siglip_vision_model");
+                let extra = number(whole, "num_additional_image_tokens").unwrap_or(u64::from(class)) as usize;
+                check_tokens(extra)?;
                 Ok(Place::Llava {
                     token: word(whole, "image_token").unwrap_or_else(|| "<image>".into()),
                     patch: patch(14)?,
-                    extra: number(whole, "num_additional_image_tokens").unwrap_or(u64::from(class)) as usize,
+                    extra,
                     skip: usize::from(strategy == "default"),
                 })
             }
@@ -266,9 +268,7 @@ impl Processor {
                 let factor = number(config, "scale_factor").unwrap_or(2).max(1) as usize;
                 let per_side = tile / patch(14)? / factor;
                 let per_tile = number(whole, "image_seq_len").map_or(per_side * per_side, |n| n as usize);
-                if per_tile > 1 << 16 {
-                    return Err(Error::invalid(format!("{per_tile} tokens per tile cannot be right")));
-                }
+                check_tokens(per_tile)?;
                 Ok(Place::Idefics { per_tile })
             }
             _ => Ok(Place::None),
@@ -411,6 +411,11 @@ impl Processor {
             }
         }
     }
+}
+
+/// Errors where settings ask for more tokens per tile than any model has.
+fn check_tokens(n: usize) -> Result<()> {
+    if n > 1 << 16 { Err(Error::invalid(format!("{n} tokens per tile cannot be right"))) } else { Ok(()) }
 }
 
 /// `[3, h, w]` with zeros right and below up to `size` (width, height), and the rectangle that it shows then.
