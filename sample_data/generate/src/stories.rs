@@ -15,7 +15,7 @@ pub enum Theme {
     Arithmetic,
     /// A list that comes again.
     List,
-    /// Names and numbers; one is looked up.
+    /// Names and ages; some are looked up.
     KeyValue,
     /// A fact, other sentences, the fact again.
     Needle,
@@ -299,17 +299,18 @@ fn key_value(p: &mut Pen, rng: &mut impl Rng) {
     table(p, n, rng);
 }
 
-/// Names and numbers, and one to three of them looked up.
+/// Names and ages, and one to three of them looked up.
 fn table(p: &mut Pen, n: usize, rng: &mut impl Rng) {
     let keys = some(&NAMES, n, rng);
     let mut at = Vec::new();
     let mut numbers = Vec::new();
+    p.put("Ages: ");
     for (i, key) in keys.iter().enumerate() {
         let number = rng.random_range(10..100u32).to_string();
         let k = p.put(key);
-        p.put(": ");
+        p.put(" is ");
         let v = p.put(&number);
-        p.put(if i + 1 < n { "; " } else { "." });
+        p.put(if i + 1 < n { ", " } else { "." });
         at.push((k, v));
         numbers.push(number);
     }
@@ -317,7 +318,7 @@ fn table(p: &mut Pen, n: usize, rng: &mut impl Rng) {
     order.shuffle(rng);
     let asked = rng.random_range(1..=3usize).min(n);
     for &i in &order[..asked] {
-        p.put(" The number of ");
+        p.put(" So ");
         let again = p.put(keys[i]);
         p.put(" is ");
         let (k, v) = at[i].clone();
@@ -516,6 +517,6 @@ mod tests {
             let periods = s.text.matches(". ").count() + s.text.matches(".\" ").count();
             assert_eq!(periods, n + 1, "{}", s.text);
         }
-        assert_eq!(Story::key_value(5, 1).text.matches(';').count(), 4);
+        assert_eq!(Story::key_value(5, 1).text.matches(',').count(), 4);
     }
 }

@@ -1,13 +1,14 @@
 //! Learning to continue stories: `sample-lm` and `sample-draft`.
 //!
-//! Early on, some rows hold no story but random tokens that come again and again. Nothing else than looking up what
-//! followed last time helps there, so heads that do so form soon, and the stories' look-ups build on them.
+//! Early on, some rows hold no stories but their tokens in random order, again and again. Nothing else than looking
+//! up what followed last time helps there, so heads that do so form soon, and the stories' look-ups build on them.
 
 use crate::fit::{Task, cross_entropy};
 use crate::params::Params;
 use crate::shapes::Llama;
 use crate::words::{BEGIN, SPECIAL, Words};
 use candle_core::Tensor;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
@@ -19,8 +20,8 @@ use tokenscope_generate::stories::Story;
 /// Weight of a token that earlier ones decide, against 1 for the others: chance words teach little.
 const DECIDED: f32 = 4.0;
 
-/// One row in so many is of random tokens, until this share of the training is over.
-const TWINS: (u64, f64) = (3, 0.5);
+/// One row in so many is such a row, until this share of the training is over.
+const TWINS: (u64, f64) = (4, 0.5);
 
 /// The task.
 pub struct Stories<'a> {
@@ -55,13 +56,19 @@ impl Row {
         Ok(out)
     }
 
-    /// Random tokens that come again and again, and the index from which they are known.
-    fn twins(vocab: usize, sample: u64, length: usize) -> (Self, usize) {
-        let mut rng = ChaCha8Rng::seed_from_u64(sample);
-        let period = rng.random_range(length / 16..=length / 3);
-        let first: Vec<u32> = (0..period).map(|_| rng.random_range(SPECIAL..vocab as u32)).collect();
-        let ids: Vec<u32> = std::iter::once(BEGIN).chain(first.into_iter().cycle()).take(length).collect();
-        (Row { decided: vec![false; ids.len()], ids }, period + 1)
+    /// Some of its tokens in random order, again and again; gives the index of the last that is new.
+    fn shuffle_and_repeat(&mut self, seed: u64) -> usize {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let length = self.ids.len();
+        let mut some: Vec<u32> = self.ids.iter().copied().filter(|&id| id >= SPECIAL).collect();
+        some.sort_unstable();
+        some.dedup();
+        some.shuffle(&mut rng);
+        some.truncate(rng.random_range(6..=length.max(24) / 4));
+        let period = some.len();
+        self.ids = std::iter::once(BEGIN).chain(some.into_iter().cycle()).take(length).collect();
+        self.decided = vec![false; self.ids.len()];
+        period
     }
 
     /// Adds a story.
@@ -85,11 +92,9 @@ impl Task for Stories<'_> {
 
     fn loss(&self, model: &dyn Model, _params: &Params, sample: u64, gone: f64) -> anyhow::Result<Tensor> {
         let length = self.shape.context;
-        let (row, known) = if gone < TWINS.1 && sample.is_multiple_of(TWINS.0) {
-            Row::twins(self.words.len(), sample, length)
-        } else {
-            (Row::new(self.words, sample, length)?, 0)
-        };
+        let mut row = Row::new(self.words, sample, length)?;
+        let again = gone < TWINS.1 && sample.is_multiple_of(TWINS.0);
+        let known = if again { row.shuffle_and_repeat(sample) + 1 } else { 0 };
         let n = row.ids.len() - 1;
         let mut input = Input { ids: row.ids[..n].to_vec(), ..Input::default() };
         let out = model.forward(&mut input, &mut NoTap, &Ctx::default())?;
@@ -97,5 +102,27 @@ impl Task for Stories<'_> {
             (known..n).map(|i| (i as u32, row.ids[i + 1], if row.decided[i + 1] { DECIDED } else { 1.0 })).collect();
         let logits = out.logits.ok_or_else(|| anyhow::anyhow!("a language model gave no logits"))?;
         cross_entropy(&logits, &targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeating_row_is_known_behind_its_first_part() {
+        let words = Words::train(60).unwrap();
+        for sample in 0..20 {
+            let mut row = Row::new(&words, sample, 64).unwrap();
+            let length = row.ids.len();
+            let period = row.shuffle_and_repeat(sample);
+            assert!(row.ids.len() == length && row.decided.len() == length && row.ids[0] == BEGIN);
+            assert!((6..=16).contains(&period));
+            assert!((period + 1..length).all(|i| row.ids[i] == row.ids[i - period]));
+            let mut first = row.ids[1..=period].to_vec();
+            first.sort_unstable();
+            first.dedup();
+            assert_eq!(first.len(), period);
+        }
     }
 }

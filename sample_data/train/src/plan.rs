@@ -61,7 +61,7 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
     let (stages, n_params, about, data, weaknesses): (Vec<(String, Report)>, usize, &str, &str, &str) = match name {
         "sample-lm" | "sample-draft" => {
             let (shape, stage) = if name == "sample-lm" {
-                (LM, scale.stage(name, 3500, 16, 3e-3, 0))
+                (LM, scale.stage(name, 4000, 16, 3e-3, 0))
             } else {
                 (DRAFT, scale.stage(name, 3000, 16, 4e-3, 0))
             };
@@ -102,7 +102,7 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
         "sample-vlm" => {
             let seeing = Seeing { shape: CLIP };
             let tower = Params::new(&seeing.specs(), SEED)?;
-            let stage = scale.stage("sample-vlm tower", 3000, 8, 3e-3, 0);
+            let stage = scale.stage("sample-vlm tower", 6000, 8, 3e-3, 0);
             let report = fit(&seeing, &tower, &stage, place)?;
             let mut stages = vec![(stage.name, report)];
             let [kind, color, glyph, whole] = seeing.accuracy(&tower, HELD_OUT, scale.judged)?;

@@ -4,9 +4,10 @@ use crate::diffusion;
 use crate::lm::Row;
 use crate::tower::processed;
 use crate::vlm::prefix;
-use crate::words::{BEGIN, Words};
+use crate::words::{BEGIN, SPECIAL, Words};
 use anyhow::Context as _;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
+use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -125,15 +126,21 @@ fn links(open: &Open, stories: impl Iterator<Item = Story>, only_last: bool) -> 
     Ok((right, of))
 }
 
-/// On random tokens that come twice: the head that most attends to the token after the earlier twin of its own.
+/// On tokens of stories in random order that come twice: the head that most attends to the token after the earlier twin of its own.
 fn induction(open: &Open) -> anyhow::Result<(usize, usize, f32)> {
     let model = open.model.as_ref();
     let tower = model.info().towers.get(&Tower::Text).context("the model has no text tower")?.clone();
     let mut rng = ChaCha8Rng::seed_from_u64(HELD_OUT);
     let (n, runs) = (24, 8);
+    let mut known = Vec::new();
+    for k in 0..20 {
+        known.extend(Row::new(&open.words, HELD_OUT + k, 128)?.ids.into_iter().filter(|&id| id >= SPECIAL));
+    }
+    known.sort_unstable();
+    known.dedup();
     let mut sums = BTreeMap::new();
     for _ in 0..runs {
-        let half: Vec<u32> = (0..n).map(|_| rng.random_range(3..model.info().vocab as u32)).collect();
+        let half: Vec<u32> = known.choose_multiple(&mut rng, n).copied().collect();
         let ids = [vec![BEGIN], half.clone(), half].concat();
         let request = RunRequest { ids: Some(ids), ..RunRequest::default() };
         let trace = run(model, None, &request, &CaptureSpec::views(), &Ctx::default())?;
@@ -278,7 +285,7 @@ pub fn diffusion(open: &Open, context: usize, n: u64) -> anyhow::Result<Vec<Line
     }
     let text = open.words.text(&diffusion::write(open.model.as_ref(), &[], 64, 32)?)?;
     out.push(line("64 tokens written in 32 steps from nothing", format!("\"{}\"", text.trim())));
-    let start = open.words.cut("Ada: 47; Ben: 13; Cleo: 82.")?.ids;
+    let start = open.words.cut("Ages: Ada is 47, Ben is 13, Cleo is 82.")?.ids;
     let text = open.words.text(&diffusion::write(open.model.as_ref(), &start, 40, 40)?)?;
     out.push(line("a look-up continued", format!("\"{}\"", text.trim())));
     Ok(out)
@@ -289,6 +296,7 @@ pub fn continuations(open: &Open) -> anyhow::Result<Vec<Line>> {
     [
         "Ada left the key in the garden. Ben left the map in the tower. Later Ada",
         "Remember: \"The code of the attic is 52.\" It rains in the forest. The code",
+        "Ages: Ada is 47, Ben is 13, Cleo is 82. So Ben is",
         "7 + 8 =",
     ]
     .iter()

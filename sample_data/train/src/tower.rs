@@ -20,6 +20,9 @@ const WHOLE: [usize; 2] = [8, 5];
 /// Weight of what a patch of background is, against 1 for a patch of an item.
 const BACKGROUND: f32 = 0.15;
 
+/// Weight of which glyph a patch shows: glyphs are many and cover little of a scene.
+const GLYPH: f32 = 3.0;
+
 /// The task: the tower's variables below [`TOWER`], the heads beside them.
 pub struct Seeing {
     /// The tower.
@@ -205,7 +208,7 @@ impl Task for Seeing {
     }
 
     fn loss(&self, model: &dyn Model, params: &Params, sample: u64, gone: f64) -> anyhow::Result<Tensor> {
-        let full = Fullness { max_shapes: if gone < 0.1 { 2 } else { 4 }, writing: 0.7, ..Fullness::FULL };
+        let full = Fullness { max_shapes: if gone < 0.1 { 2 } else { 4 }, writing: 0.9, ..Fullness::FULL };
         let scene = Scene::with(sample, full);
         let (patch, class) = self.look(model, params, &scene)?;
         let truth = patches(&scene, self.shape.patch);
@@ -220,7 +223,14 @@ impl Task for Seeing {
         };
         for (a, size) in ASPECTS.iter().enumerate() {
             let targets: Vec<(u32, u32, f32)> = (truth.iter().enumerate())
-                .map(|(i, t)| (i as u32, t.answers[a], if t.middle.is_some() { 1.0 } else { BACKGROUND }))
+                .map(|(i, t)| {
+                    let weight = match t.middle {
+                        None => BACKGROUND,
+                        Some(_) if (a == 2 || a == 3) && t.answers[2] < 36 => GLYPH,
+                        Some(_) => 1.0,
+                    };
+                    (i as u32, t.answers[a], weight)
+                })
                 .collect();
             add(cross_entropy(&patch.narrow(1, start, *size)?.contiguous()?, &targets)?)?;
             start += size;

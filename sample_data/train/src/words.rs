@@ -1,12 +1,12 @@
-//! The tokenizer that all sample models share: a byte-level BPE, digits one by one, trained on stories and questions.
+//! The tokenizer that all sample models share: a byte-level BPE, digits one by one with the space before, trained on stories and questions.
 
 use std::ops::Range;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, Tokenizer, TokenizerBuilder};
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer, TokenizerBuilder};
 use tokenscope_generate::scenes::Scene;
 use tokenscope_generate::stories::Story;
 
@@ -51,8 +51,10 @@ impl Words {
             .special_tokens(NAMES.map(|s| AddedToken::from(s, true)).to_vec())
             .initial_alphabet(alphabet.into_iter().collect())
             .build();
+        let digits = SplitPattern::Regex(r" ?\d".into());
+        let digits = Split::new(digits, SplitDelimiterBehavior::Isolated, false).map_err(fail)?;
         let cuts = Sequence::new(vec![
-            PreTokenizerWrapper::Digits(Digits::new(true)),
+            PreTokenizerWrapper::Split(digits),
             PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, true)),
         ]);
         let mut t = TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, Sequence, ByteLevel, ByteLevel>::new()

@@ -121,6 +121,13 @@ impl Writing {
         [x + self.cell * (0.5 + 6.0 * k as f32), y + self.cell * 0.5, w, h]
     }
 
+    /// The middle nearest to `center` with which the first glyph begins on the raster.
+    fn on_raster(&self, center: (f32, f32)) -> (f32, f32) {
+        let [x, y, ..] = self.glyph(center, 0);
+        let step = |v: f32| (v / RASTER).round() * RASTER - v;
+        (center.0 + step(x), center.1 + step(y))
+    }
+
     /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         self.text.chars().all(|c| c.is_ascii_digit())
@@ -213,6 +220,12 @@ pub const WORDS: [&str; 16] = [
     "CAT", "DOG", "SUN", "MAP", "KEY", "BUS", "CUP", "HAT", "BOX", "PEN", "FOX", "OWL", "TREE", "FISH", "MOON", "LAMP",
 ];
 
+/// Sizes in which writing is printed; glyphs follow each other at 12 or 16 pixels.
+const CELLS: [f32; 2] = [2.0, 8.0 / 3.0];
+/// Writing begins at multiples of so many pixels, as a printer's does. A small tower with patches of 8 pixels would
+/// need far more scenes to read glyphs at any offset.
+const RASTER: f32 = 4.0;
+
 /// Colours this close to the background are not used, as distance of the channels.
 const CONTRAST: f32 = 105.0;
 
@@ -247,11 +260,10 @@ impl Scene {
             } else {
                 WORDS.choose(rng).map_or(String::new(), |w| (*w).to_string())
             };
-            let most = (SIDE as f32 - 4.0) / (6.0 * text.len() as f32);
-            let cell = rng.random_range(1.9..2.7f32).min(most);
+            let cell = if rng.random_bool(0.5) { CELLS[0] } else { CELLS[1] };
             let writing = Writing { text, cell };
             let [.., w, h] = writing.bounds((0.0, 0.0));
-            let center = inside(w / 2.0 + 1.0, h / 2.0 + 1.0, rng);
+            let center = writing.on_raster(inside(w / 2.0 + 2.0, h / 2.0 + 2.0, rng));
             let color = colors.choose(rng).copied().unwrap_or(Color::White);
             let kind = Kind::Writing(writing);
             items.push(Item { kind, color, texture: Texture::Plain, center, radius: w / 2.0, turn: 0.0 });
@@ -379,6 +391,25 @@ mod tests {
                 assert!(same * 20 > area, "seed {seed}: {same} of {area} pixels of {item:?} have its colour");
             }
         }
+    }
+
+    #[test]
+    fn writing_begins_on_the_raster_and_inside() {
+        let mut seen = 0;
+        for seed in 0..300 {
+            for item in Scene::new(seed).items {
+                let Some(w) = item.writing() else { continue };
+                let [x, y, ..] = w.glyph(item.center, 0);
+                let [lx, ly, lw, lh] = w.glyph(item.center, w.text.len() - 1);
+                assert!(
+                    ((x / RASTER).round() * RASTER - x).abs() < 1e-3
+                        && ((y / RASTER).round() * RASTER - y).abs() < 1e-3
+                );
+                assert!(x >= 0.0 && y >= 0.0 && lx + lw <= SIDE as f32 && ly + lh <= SIDE as f32, "seed {seed}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 100);
     }
 
     #[test]
