@@ -23,6 +23,7 @@ pub mod segment;
 pub mod token;
 pub mod tokenize;
 pub mod trace;
+pub mod truth;
 pub mod weights;
 
 pub use ctx::Ctx;

@@ -1,11 +1,13 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
 use crate::actions::{self, Act};
+use crate::examples;
 use crate::history::History;
 use crate::inspector;
 use crate::jobs::Jobs;
 use crate::palette::{self, Choice, Palette};
 use crate::panels;
+use crate::picture_source::PictureSource;
 use crate::recents::Recents;
 use crate::request::{ModelSource, Product, Request};
 use crate::saving::Saving;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokenscope_analysis::gpu::{Compute, Gpu};
 
 /// Opens the window, with this model or trace loaded if one is named, and this picture.
-pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result<()> {
+pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow::Result<()> {
     let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
         let (w, h) = s.split_once('x')?;
         Some([w.parse().ok()?, h.parse().ok()?])
@@ -32,7 +34,7 @@ pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result
         .with_inner_size(size.unwrap_or([1280.0, 800.0]))
         .with_min_inner_size([720.0, 480.0]);
     let options = eframe::NativeOptions { viewport, ..Default::default() };
-    let (model, image) = (model.map(Path::to_path_buf), image.map(Path::to_path_buf));
+    let model = model.map(Path::to_path_buf);
     let compute = Compute::from_env()?;
     eframe::run_native(
         "tokenscope",
@@ -48,7 +50,10 @@ pub fn open_window(model: Option<&Path>, image: Option<&Path>) -> anyhow::Result
             app.jobs = app.jobs.clone().on(gpu, compute);
             app.recents = Recents::load();
             app.stores = true;
-            let given = model.map(|m| Command::Model(ModelSource::of_path(m)));
+            let given = match model {
+                Some(m) => Some(Command::Model(ModelSource::of_path(m))),
+                None => examples::find(examples::FIRST).ok().map(Command::Example),
+            };
             app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
             app.history.clear();
             Ok(Box::new(app))
@@ -135,7 +140,7 @@ impl App {
     fn remember(&mut self, command: &Command) {
         match command {
             Command::Model(ModelSource::Path(p) | ModelSource::Recorded(p)) => self.recents.add_model(p),
-            Command::Image(Some(p)) => self.recents.add_picture(p),
+            Command::Image(Some(PictureSource::File(p))) => self.recents.add_picture(p),
             _ => return,
         }
         if self.stores {
@@ -212,7 +217,7 @@ impl App {
                 d.add_filter("pictures", &ends).pick_file().map(Picked::Image)
             }),
             Act::CloseImage => commands.push(Command::Image(None)),
-            Act::Sample => commands.push(Command::Model(ModelSource::Sample("sample-lm"))),
+            Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(Command::Example)),
             Act::Save => self.saving.show_for(1),
             Act::Undo => self.step(ctx, true),
             Act::Redo => self.step(ctx, false),
@@ -311,7 +316,7 @@ impl App {
         }
         for p in &self.recents.pictures {
             if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
-                commands.push(Command::Image(Some(p.clone())));
+                commands.push(Command::Image(Some(PictureSource::File(p.clone()))));
                 ui.close();
             }
         }
@@ -386,7 +391,7 @@ impl App {
 pub fn command_of(path: PathBuf) -> Command {
     let end = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     match end.as_str() {
-        "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Command::Image(Some(path)),
+        "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Command::Image(Some(PictureSource::File(path))),
         "json" => Command::Tokenizers(vec![path]),
         _ => Command::Model(ModelSource::of_path(path)),
     }
@@ -445,16 +450,16 @@ impl App {
         while let Ok(picked) = self.picked.1.try_recv() {
             commands.push(match picked {
                 Picked::Model(path) => Command::Model(ModelSource::of_path(path)),
-                Picked::Image(path) => Command::Image(Some(path)),
+                Picked::Image(path) => Command::Image(Some(PictureSource::File(path))),
             });
         }
         self.dropped(&ctx, &mut commands);
         if self.palette.open {
             let mut entries = palette::entries(&ctx);
-            entries.extend(panels::EXAMPLES.iter().map(|e| palette::Entry {
-                text: format!("Example: {}", e.0),
-                note: String::new(),
-                choice: Choice::Command(Command::Prompt(e.1.into())),
+            entries.extend(examples::shown().map(|e| palette::Entry {
+                text: format!("Example: {}", e.title),
+                note: e.model().into(),
+                choice: Choice::Command(Command::Example(e)),
             }));
             match self.palette.ui(&ctx, &entries) {
                 Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),

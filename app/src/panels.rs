@@ -1,6 +1,7 @@
 //! The panels beside the views: where model and input come from, and what the selected token is.
 
 use crate::app::{TypedAt, command_of};
+use crate::examples;
 use crate::recents::hub;
 use crate::request::{ModelSource, Product, Request, SAMPLE_NAMES, Status};
 use crate::state::Command;
@@ -8,32 +9,6 @@ use crate::views::{Cx, named};
 use egui::{Key, Ui};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// Prompts to try: name, prompt, what to look at.
-pub const EXAMPLES: &[(&str, &str, &str)] = &[
-    (
-        "A list twice",
-        "In the harbour live the owl, the fox and the hen. Every evening the owl, the",
-        "Which earlier tokens does the model copy from? Step through the drafts.",
-    ),
-    (
-        "A fact to recall",
-        "Ada left the key in the garden. Ben left the lamp in the attic. Later Ada looked for the key and found the key in the",
-        "The small sample model often names the wrong place: where does it look?",
-    ),
-    (
-        "A key to look up",
-        "Ivo: 42; Lea: 17; Kai: 88. The number of Lea is",
-        "Three keys are too many for the small model; do its maps show why?",
-    ),
-    (
-        "Two colors",
-        "The lamp is red and the boat is blue. What color is the boat? The boat is",
-        "Drop tokens until the answer changes.",
-    ),
-    ("A small sum", "Gus has 3 apples and finds 4 more. 3 + 4 =", "Digits are tokens like any other."),
-    ("Many scripts", "naïve 漢字 🚂 über die Brücke", "Where do the tokenizers cut?"),
-];
 
 /// What the panels keep between frames.
 #[derive(Default)]
@@ -74,10 +49,14 @@ impl State {
         self.picture_ui(cx, ui);
         ui.separator();
         ui.heading("Examples");
-        for (name, prompt, look) in EXAMPLES {
-            if ui.link(*name).on_hover_text(*look).clicked() {
+        for e in examples::shown() {
+            let here = cx.doc.image == e.picture() && cx.doc.prompt == e.prompt();
+            if ui.link(e.title).on_hover_text(e.look).clicked() {
                 self.typed_at = None;
-                cx.send(Command::Prompt((*prompt).to_string()));
+                cx.send(Command::Example(e));
+            }
+            if here {
+                ui.small(e.look);
             }
         }
     }
@@ -157,9 +136,8 @@ impl State {
         };
         ui.horizontal_wrapped(|ui| {
             match &cx.doc.image {
-                Some(path) => {
-                    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-                    ui.label(format!("Picture: {name}")).on_hover_text(path.display().to_string());
+                Some(source) => {
+                    ui.label(format!("Picture: {}", source.title())).on_hover_text(source.to_string());
                     if ui.small_button("✖").on_hover_text("Run without it").clicked() {
                         cx.send(Command::Image(None));
                     }

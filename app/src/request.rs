@@ -1,5 +1,7 @@
 //! Requests name a computation as data; products are what comes back.
 
+use crate::picture_source::PictureSource;
+use crate::truth::Truth;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,7 +91,7 @@ pub struct RunKey {
     /// The prompt.
     pub prompt: String,
     /// The picture, for models that read one.
-    pub image: Option<PathBuf>,
+    pub image: Option<PictureSource>,
 }
 
 /// One stack of layers of a run; `None` is the main one.
@@ -119,8 +121,10 @@ pub enum Request {
     Model(ModelSource),
     /// Load a tokenizer file.
     Tokenizer(PathBuf),
-    /// Decode a picture.
-    Picture(PathBuf),
+    /// Decode or draw a picture.
+    Picture(PictureSource),
+    /// What decides the answer of a run, where the program made the input itself.
+    Truth(RunKey),
     /// Run the model and keep what the views need.
     Trace(RunKey),
     /// What the run would cost.
@@ -309,6 +313,7 @@ pub enum Product {
     Model(Arc<OpenModel>),
     Tokenizer(Arc<Tokenizer>),
     Picture(Arc<Picture>),
+    Truth(Option<Arc<Truth>>),
     Estimate(Estimate),
     Merges(Arc<Option<Vec<Step>>>),
     Thumbnails(Arc<Vec<Thumbnail>>),

@@ -1,5 +1,7 @@
 //! What the user has chosen, as plain data, and the commands that change it.
 
+use crate::examples::Example;
+use crate::picture_source::PictureSource;
 use crate::request::{Call, ModelSource, RunKey, Scope};
 use crate::selection::Selection;
 use std::path::PathBuf;
@@ -94,7 +96,7 @@ pub struct Doc {
     /// The prompt.
     pub prompt: String,
     /// The picture.
-    pub image: Option<PathBuf>,
+    pub image: Option<PictureSource>,
     /// The stack of layers that views show; `None` is the main one.
     pub tower: Option<Tower>,
     /// The model that drafts.
@@ -133,6 +135,8 @@ pub struct Doc {
     pub draft: (String, Params),
     /// A second draft method, shown beside the first.
     pub rival: Option<(String, Params)>,
+    /// Marks the ground truth on text and picture, where it is known.
+    pub truth: bool,
     /// Edges below this are not drawn.
     pub threshold: f32,
     /// Round of the decode.
@@ -167,6 +171,7 @@ impl Default for Doc {
             flow: method("information_flow_routes"),
             draft: method("speculative_sampling"),
             rival: None,
+            truth: true,
             threshold: 0.08,
             round: 0,
             dark: false,
@@ -264,6 +269,8 @@ impl Doc {
             Command::Rival(r) => self.rival = r,
             Command::Threshold(t) => self.threshold = t,
             Command::Round(r) => self.round = r,
+            Command::Truth(t) => self.truth = t,
+            Command::Example(e) => *self = e.doc(self),
             Command::Dark(d) => self.dark = d,
         }
     }
@@ -277,7 +284,7 @@ pub enum Command {
     /// Use this prompt.
     Prompt(String),
     /// Use this picture.
-    Image(Option<PathBuf>),
+    Image(Option<PictureSource>),
     /// Show this stack of layers.
     Tower(Option<Tower>),
     /// Draft with this model.
@@ -316,6 +323,10 @@ pub enum Command {
     Threshold(f32),
     /// Show this round of the decode.
     Round(usize),
+    /// Mark the ground truth.
+    Truth(bool),
+    /// Show this example.
+    Example(&'static Example),
     /// Dark or light colours.
     Dark(bool),
 }
@@ -345,6 +356,8 @@ impl Command {
             Command::Rival(_) => "second draft method",
             Command::Threshold(_) => "threshold",
             Command::Round(_) => "round",
+            Command::Truth(_) => "ground truth",
+            Command::Example(_) => "example",
             Command::Dark(_) => "colours",
         }
     }

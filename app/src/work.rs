@@ -9,10 +9,11 @@ pub use reduction::budget;
 
 use crate::memory;
 use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope};
+use crate::truth;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenscope_analysis::flow::FlowInput;
-use tokenscope_analysis::image::{Picture, Processor};
+use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, LogitRows, Model};
 use tokenscope_analysis::passes::attention::Head;
 use tokenscope_analysis::passes::attention_row_stats;
@@ -143,7 +144,8 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
     Ok(match request {
         Request::Model(source) => Product::Model(Arc::new(with_room(store, || open(source, ctx))?)),
         Request::Tokenizer(file) => Product::Tokenizer(Arc::new(Tokenizer::load(file)?)),
-        Request::Picture(path) => Product::Picture(Arc::new(Picture::open(path)?)),
+        Request::Picture(source) => Product::Picture(Arc::new(source.open()?)),
+        Request::Truth(key) => Product::Truth(truth::of(key).map(Arc::new)),
         Request::Trace(key) => Product::Trace(Arc::new(trace(key, store, ctx)?)),
         Request::Estimate(key) => {
             let open = model_of(key, store, ctx)?;
@@ -259,8 +261,8 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
     // The logits of other rows are read off the last hidden state where somebody looks.
     let logits = Some(LogitRows::Last);
     let mut request = RunRequest { prompt: Some(key.prompt.clone()), logits, ..RunRequest::default() };
-    if let (Some(path), Some(processor)) = (&key.image, &open.processor) {
-        match store.get(&Request::Picture(path.clone()), ctx)? {
+    if let (Some(source), Some(processor)) = (&key.image, &open.processor) {
+        match store.get(&Request::Picture(source.clone()), ctx)? {
             Product::Picture(p) => request.add_picture(processor, &p)?,
             _ => return Err(Error::invalid("the request for a picture gave something else")),
         }

@@ -1,11 +1,14 @@
 //! The whole window, driven by keys and pointer as a user would, through what a screen reader sees.
 
+mod gallery;
+
 use egui::{Key, Modifiers, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokenscope_app::app::{App, command_of};
+use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::request::{ModelSource, Product, Request};
 use tokenscope_app::state::{Command, Doc, Drill, WHOLE};
 use tokenscope_app::theme::Theme;
@@ -62,7 +65,7 @@ fn image_doc(model: &str) -> Doc {
     let mut doc = Doc::default();
     doc.apply(Command::Model(ModelSource::Path(dir.clone())));
     doc.apply(Command::Prompt("Where is the train?".into()));
-    doc.apply(Command::Image(Some(dir.join("image.png"))));
+    doc.apply(Command::Image(Some(PictureSource::File(dir.join("image.png")))));
     doc
 }
 

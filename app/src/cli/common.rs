@@ -1,13 +1,13 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
 use crate::jobs::Jobs;
+use crate::picture_source::PictureSource;
 use crate::request::OpenModel;
 use anyhow::{Context as _, bail};
 use std::path::Path;
 use std::sync::Arc;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::gpu::{Compute, Gpu};
-use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::tokenize::Tokenizer;
 
@@ -35,12 +35,12 @@ pub fn open(path: &Path) -> anyhow::Result<OpenModel> {
     Ok(crate::work::open_path(path, &Ctx::default())?)
 }
 
-/// Adds the picture in `file` to `request`. Errors if the model reads no images.
-pub fn add_picture(open: &OpenModel, request: &mut RunRequest, file: &Path) -> anyhow::Result<()> {
+/// Adds the picture of `source` to `request`. Errors if the model reads no images.
+pub fn add_picture(open: &OpenModel, request: &mut RunRequest, source: &PictureSource) -> anyhow::Result<()> {
     let Some(processor) = &open.processor else {
         bail!("{} reads no images; leave out --image or choose another model", open.model.info().architecture);
     };
-    Ok(request.add_picture(processor, &Picture::open(file)?)?)
+    Ok(request.add_picture(processor, &source.open()?)?)
 }
 
 /// A tokenizer by name of a built-in vocabulary, by file or by folder.

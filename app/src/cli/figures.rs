@@ -3,7 +3,9 @@
 //! They build the document that the window would have and ask for the same products.
 
 use super::common;
+use crate::examples;
 use crate::export;
+use crate::picture_source::PictureSource;
 use crate::request::{ModelSource, Product, Request};
 use crate::selection::Selection;
 use crate::state::{Command, Curve, Doc};
@@ -11,23 +13,28 @@ use crate::views;
 use crate::work::Store as _;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Info, Kind};
-use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::trace::{Tower, Trace};
+use tokenscope_analysis::truth::Agreement;
 
 /// The input of a run, the same for every verb.
 #[derive(Debug, clap::Args)]
 pub struct Input {
-    /// Model folder, GGUF file, recorded trace, or sample-lm / sample-draft
-    #[arg(long, default_value = "sample-lm")]
-    model: String,
+    /// Start from this example of the gallery; what else is given replaces its part of it
+    #[arg(long, value_name = "NAME")]
+    example: Option<String>,
+    /// Model folder, GGUF file, recorded trace, or the name of a sample model [default: sample-lm]
+    #[arg(long)]
+    model: Option<String>,
     /// Text for the model; the default is the window's first example
     #[arg(long)]
     prompt: Option<String>,
-    /// Picture for models that read one
+    /// Picture for models that read one: a file, or a drawn scene as scene:SEED
     #[arg(long)]
-    image: Option<PathBuf>,
+    image: Option<OsString>,
     /// Stack of layers: text or vision; default: the main one
     #[arg(long, value_parser = ["text", "vision"])]
     tower: Option<String>,
@@ -40,23 +47,41 @@ pub struct Input {
 }
 
 impl Input {
-    /// The document that the window would have. Errors: an unknown method or parameter, a bad value.
-    fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
+    /// The document with model, input and what an example chose. Errors: an unknown example, a bad picture.
+    fn start(&self) -> anyhow::Result<Doc> {
         let mut doc = Doc::default();
-        doc.apply(Command::Model(ModelSource::parse(&self.model)));
+        if let Some(name) = &self.example {
+            doc.apply(Command::Example(examples::find(name)?));
+        }
+        if let Some(model) = &self.model {
+            // Another model shows the same: what the example chose stays.
+            doc.model = ModelSource::parse(model);
+        }
         if let Some(prompt) = &self.prompt {
             doc.apply(Command::Prompt(prompt.clone()));
         }
-        doc.apply(Command::Image(self.image.clone()));
+        if let Some(image) = PictureSource::parse_some(self.image.clone())? {
+            doc.apply(Command::Image(Some(image)));
+        }
         let towers = [("text", Tower::Text), ("vision", Tower::Vision)];
-        let tower = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t));
-        doc.apply(Command::Tower(tower.map(|t| t.1)));
+        if let Some((_, tower)) = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t)) {
+            doc.apply(Command::Tower(Some(*tower)));
+        }
         if let Some(token) = self.target {
             doc.apply(Command::Select(Selection::one(token)));
         }
+        Ok(doc)
+    }
+
+    /// The document that the window would have. Errors: an unknown method or parameter, a bad value.
+    fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
+        let mut doc = self.start()?;
         for (kind, id) in methods {
             info(*kind, id)?;
-            doc.apply(Command::Method(*kind, (*id).into()));
+            // The method that is chosen already keeps its parameters.
+            if doc.method(*kind).0 != *id {
+                doc.apply(Command::Method(*kind, (*id).into()));
+            }
         }
         for pair in &self.set {
             let Some((key, value)) = pair.split_once('=') else {
@@ -191,6 +216,23 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             put("signed", json!(s.signed));
             put("values", json!(s.values));
             put("layers", json!(s.layers));
+            // What decides the answer is known of inputs that the program makes itself, for the last prediction.
+            let last = t.towers.get(&tower(&t, doc)).map_or(0, |t| t.tokens.len()).checked_sub(1);
+            let about_the_last =
+                doc.targets().is_empty() || Some(doc.targets().as_slice()) == last.as_ref().map(std::slice::from_ref);
+            if let (true, Product::Truth(Some(truth))) = (about_the_last, get(Request::Truth(doc.run()))?)
+                && let Some(shares) = t.towers.get(&tower(&t, doc)).and_then(|t| truth.shares(t))
+            {
+                let a = Agreement::new(&s.values, s.signed, &shares);
+                put(
+                    "truth",
+                    json!({
+                        "answer": truth.answer, "shares": shares, "pointing_game_hit": a.map(|a| a.hit),
+                        "precision_at_true_size": a.map(|a| a.precision), "true_size": a.map(|a| a.n_true),
+                        "rank_correlation": a.and_then(|a| a.rank),
+                    }),
+                );
+            }
         }
         Kind::Prune => {
             let t = trace()?;
@@ -239,9 +281,13 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
     Ok(Value::Object(out))
 }
 
-fn tokens(trace: &tokenscope_analysis::trace::Trace, doc: &Doc) -> Value {
-    let tower = doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
-    json!(trace.towers.get(&tower).map(|t| &t.tokens))
+/// The stack of layers that is shown.
+fn tower(trace: &Trace, doc: &Doc) -> Tower {
+    doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower())
+}
+
+fn tokens(trace: &Trace, doc: &Doc) -> Value {
+    json!(trace.towers.get(&tower(trace, doc)).map(|t| &t.tokens))
 }
 
 /// Arguments of `render`.
@@ -252,33 +298,36 @@ pub struct RenderArgs {
     view: String,
     #[command(flatten)]
     input: Input,
-    /// Parts of the importance view, comma-separated
-    #[arg(long, value_delimiter = ',', value_parser = views::PARTS, default_values_t = views::PARTS.map(String::from))]
-    parts: Vec<String>,
-    /// Score of the importance view
-    #[arg(long, default_value = "gradient_input")]
-    score: String,
-    /// Pruning method of the importance view
-    #[arg(long, default_value = "uniform")]
-    prune: String,
-    /// Method of the flow view
-    #[arg(long, default_value = "information_flow_routes")]
-    flow: String,
-    /// Method of the drafts view
-    #[arg(long, default_value = "speculative_sampling")]
-    draft: String,
+    /// Parts of the importance view, comma-separated [default: all, or those of the example]
+    #[arg(long, value_delimiter = ',', value_parser = views::PARTS)]
+    parts: Option<Vec<String>>,
+    /// Score of the importance view [default: gradient_input, or that of the example]
+    #[arg(long)]
+    score: Option<String>,
+    /// Pruning method of the importance view [default: uniform, or that of the example]
+    #[arg(long)]
+    prune: Option<String>,
+    /// Method of the flow view [default: information_flow_routes, or that of the example]
+    #[arg(long)]
+    flow: Option<String>,
+    /// Method of the drafts view [default: speculative_sampling, or that of the example]
+    #[arg(long)]
+    draft: Option<String>,
     /// Model that drafts
     #[arg(long, default_value = "sample-draft")]
     draft_model: String,
-    /// Layer and head of the attention map
-    #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2, default_values_t = [1, 0])]
-    head: Vec<usize>,
+    /// Layer and head of the attention map [default: 1 0, or those of the example]
+    #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2)]
+    head: Option<Vec<usize>>,
     /// Colour scale of the attention map
     #[arg(long, value_parser = ["linear", "log", "rank"], default_value = "linear")]
     scale: String,
-    /// Edges of the flow view below this share are left out
-    #[arg(long, default_value_t = 0.08)]
-    threshold: f32,
+    /// Edges of the flow view below this share are left out [default: 0.08, or that of the example]
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Leave out the marks of the ground truth
+    #[arg(long)]
+    no_truth: bool,
     /// Round of the drafts view, from 1
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     round: u32,
@@ -303,20 +352,33 @@ pub struct RenderArgs {
 pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     let whole = args.view == "window";
     let view = if whole { None } else { Some(views::find(&args.view)?) };
-    let methods = [
-        (Kind::Score, args.score.as_str()),
-        (Kind::Prune, args.prune.as_str()),
-        (Kind::Flow, args.flow.as_str()),
-        (Kind::Draft, args.draft.as_str()),
+    // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
+    let shown = args.input.start()?;
+    let chosen = |kind: Kind, given: &Option<String>| given.clone().unwrap_or_else(|| shown.method(kind).0.clone());
+    let named = [
+        (Kind::Score, chosen(Kind::Score, &args.score)),
+        (Kind::Prune, chosen(Kind::Prune, &args.prune)),
+        (Kind::Flow, chosen(Kind::Flow, &args.flow)),
+        (Kind::Draft, chosen(Kind::Draft, &args.draft)),
     ];
+    let methods = named.each_ref().map(|(kind, id)| (*kind, id.as_str()));
     let mut doc = args.input.doc(&methods)?;
     doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
-    doc.apply(Command::Head(args.head[0], args.head[1]));
-    doc.apply(Command::Threshold(args.threshold));
+    if let Some(head) = &args.head {
+        doc.apply(Command::Head(head[0], head[1]));
+    }
+    if let Some(threshold) = args.threshold {
+        doc.apply(Command::Threshold(threshold));
+    }
     doc.apply(Command::Round(args.round as usize - 1));
     doc.apply(Command::Tokenizers(args.tokenizer));
     doc.apply(Command::Dark(args.dark));
-    doc.apply(Command::Parts(views::PARTS.map(|p| args.parts.iter().any(|x| x == p))));
+    doc.apply(Command::Truth(!args.no_truth));
+    match args.parts {
+        Some(parts) => doc.apply(Command::Parts(views::PARTS.map(|p| parts.iter().any(|x| x == p)))),
+        None if args.input.example.is_none() => doc.apply(Command::Parts([true; 4])),
+        None => {}
+    }
     doc.scale.curve = match args.scale.as_str() {
         "log" => Curve::Log,
         "rank" => Curve::Rank,

@@ -1,7 +1,9 @@
 //! The verb `image`: a picture as the program decodes it, or with a model's token grid on its own pixels.
 
 use super::common;
+use crate::picture_source::PictureSource;
 use anyhow::{Context as _, bail};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::image::Picture;
@@ -12,8 +14,8 @@ use tokenscope_analysis::trace::CaptureSpec;
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Picture: PNG, JPEG, WebP, BMP or GIF (first frame), by content
-    file: PathBuf,
+    /// Picture: PNG, JPEG, WebP, BMP or GIF (first frame), by content; or a drawn scene as scene:SEED
+    file: OsString,
     /// Draw the image tokens of this model
     #[arg(long)]
     model: Option<PathBuf>,
@@ -27,7 +29,7 @@ const GRID_SIDE: usize = 768;
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let picture = Picture::open(&args.file)?;
+    let picture = PictureSource::parse(args.file)?.open()?;
     let out = match &args.model {
         None => picture,
         Some(model) => {

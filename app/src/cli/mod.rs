@@ -4,6 +4,7 @@
 
 mod common;
 mod doctor;
+mod examples;
 mod figures;
 mod image;
 mod info;
@@ -12,6 +13,7 @@ mod methods;
 mod tokenize;
 mod trace;
 
+use crate::picture_source::PictureSource;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -29,9 +31,9 @@ pub struct Cli {
     /// Model folder, GGUF file or trace to open in the window
     #[arg(long, value_name = "PATH")]
     open: Option<std::path::PathBuf>,
-    /// Picture to open in the window
+    /// Picture to open in the window: a file, or a drawn scene as scene:SEED
     #[arg(long, value_name = "FILE")]
-    image: Option<std::path::PathBuf>,
+    image: Option<std::ffi::OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +46,8 @@ enum Verb {
     Tokenize(tokenize::Args),
     /// Decode a picture, or draw a model's token grid on it
     Image(image::Args),
+    /// List the examples of the gallery, for --example
+    Examples(examples::Args),
     /// Run a method on a model and an input
     Run(figures::RunArgs),
     /// Decode speculatively and write every round
@@ -64,11 +68,14 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.verb {
-        None => crate::app::open_window(cli.open.as_deref(), cli.image.as_deref()),
+        None => {
+            PictureSource::parse_some(cli.image).and_then(|image| crate::app::open_window(cli.open.as_deref(), image))
+        }
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Trace(a)) => trace::run(a),
         Some(Verb::Tokenize(a)) => tokenize::run(a),
         Some(Verb::Image(a)) => image::run(a),
+        Some(Verb::Examples(a)) => examples::run(a),
         Some(Verb::Run(a)) => figures::run(a),
         Some(Verb::Draft(a)) => figures::draft(a),
         Some(Verb::Flow(a)) => figures::flow(a),

@@ -1,7 +1,9 @@
 //! The verb `trace`: run a model once and write what it left behind.
 
 use super::common;
+use crate::picture_source::PictureSource;
 use anyhow::{Context as _, bail};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
@@ -24,9 +26,9 @@ pub struct Args {
     /// JSON file {"input_ids": [...], "token_type_ids": [...]} instead of a text
     #[arg(long, conflicts_with = "prompt")]
     ids: Option<PathBuf>,
-    /// Picture (PNG, JPEG, WebP, BMP, GIF) for models that read images
+    /// Picture (PNG, JPEG, WebP, BMP, GIF, or a drawn scene as scene:SEED) for models that read images
     #[arg(long, conflicts_with = "pixel_values")]
-    image: Option<PathBuf>,
+    image: Option<OsString>,
     /// Safetensors file whose `pixel_values` ([3, h, w] or [tiles, 3, h, w]) are the image, already processed
     #[arg(long)]
     pixel_values: Option<PathBuf>,
@@ -69,8 +71,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = &args.pixel_values {
         request.image = Some(ImageInput::from_pixel_values(path)?);
     }
-    if let Some(path) = &args.image {
-        common::add_picture(&open, &mut request, path)?;
+    if let Some(source) = PictureSource::parse_some(args.image)? {
+        common::add_picture(&open, &mut request, &source)?;
     }
     let spec = spec(&args.sites)?;
     request.logits = Some(match args.logits.as_deref() {

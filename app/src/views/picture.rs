@@ -22,7 +22,7 @@ pub struct Mark {
 const MAX_SIDE: usize = 2048;
 
 /// Draws `picture` at most `height` points high with a mark on every image token, for a tiled run the tiles at the
-/// left and the whole at the right. A click selects the token.
+/// left and the whole at the right. A click selects the token. Gives where the picture lies, once for each.
 pub fn paint(
     cx: &Cx,
     ui: &mut Ui,
@@ -31,12 +31,13 @@ pub fn paint(
     height: f32,
     mark: &dyn Fn(usize) -> Mark,
     say: &dyn Fn(usize) -> String,
-) {
+) -> Vec<Rect> {
     let texture = texture(ui, picture);
     let n = tower.grids.len();
     // Several grids are tiles, and the last one is the whole picture at a glance.
     let glance = if n > 1 { n - 1 } else { n };
     let parts: Vec<_> = [0..glance, glance..n].into_iter().filter(|p| n == 0 || !p.is_empty()).take(n.max(1)).collect();
+    let mut drawn = Vec::new();
     ui.horizontal_top(|ui| {
         let share = (ui.available_width() - 8.0 * (parts.len() - 1) as f32) / parts.len() as f32;
         for part in parts {
@@ -46,6 +47,7 @@ pub fn paint(
             let size = vec2(picture.width as f32, picture.height as f32) * f;
             let sense = Sense::click() - Sense::FOCUSABLE;
             let (rect, response) = ui.allocate_exact_size(size.max(vec2(4.0, 4.0)), sense);
+            drawn.push(rect);
             let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
             let painter = ui.painter_at(rect);
             painter.image(texture.id(), rect, whole, Color32::WHITE);
@@ -93,6 +95,7 @@ pub fn paint(
             }
         }
     });
+    drawn
 }
 
 fn texture(ui: &Ui, picture: &Arc<Picture>) -> egui::TextureHandle {

@@ -5,6 +5,7 @@ mod reduction;
 mod retention;
 mod scores;
 mod thumbnails;
+mod truth;
 
 use super::widgets::{self, Link};
 use super::{Cx, View};
@@ -22,7 +23,8 @@ pub(super) const VIEW: View = View {
     id: "importance",
     title: "Importance",
     help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to \
-           the last. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
+           the last. Where the input is an example whose answer is known, brackets and outlines mark what decides it, and below the legend stands \
+           how well the score finds it. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
            model says then. Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor. \
            Attention maps: queries down, keys across. Scroll to zoom, drag to pan, double-click for the whole; with the map in focus the \
            arrow keys pan, + and - zoom. Click a thumbnail to choose a head.",
@@ -48,7 +50,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         let Some((_, tower)) = cx.tower(&trace) else { return };
         let has_image = tower.tokens.iter().any(|t| t.kind == TokenKind::Image);
         let picture = match cx.doc.image.clone().filter(|_| has_image) {
-            Some(path) => match cx.need(ui, "picture", Request::Picture(path)) {
+            Some(source) => match cx.need(ui, "picture", Request::Picture(source)) {
                 Some(Product::Picture(p)) => Some(p),
                 _ => None,
             },
@@ -132,7 +134,14 @@ fn table(cx: &Cx) -> Option<Table> {
         _ => None,
     };
     let score = format!("{} ({})", cx.doc.score.0, scores.unit);
-    let mut table = Table::new(&["index", "id", "text", "kind", &score, "x", "y", "width", "height", &cx.doc.prune.0]);
+    let mut columns = vec!["index", "id", "text", "kind", &score, "x", "y", "width", "height", &cx.doc.prune.0];
+    // What is known about the run; the three figures are about the whole of it and stand in every row.
+    let known = truth::known(cx, tower);
+    if known.is_some() {
+        columns.extend(["true_share", "pointing_game_hit", "precision_at_true_size", "rank_correlation"]);
+    }
+    let agreement = known.as_ref().and_then(|k| k.agreement(&scores));
+    let mut table = Table::new(&columns);
     for (i, t) in tower.tokens.iter().enumerate() {
         let fate = pruned.as_ref().and_then(|p| p.fates.get(i)).map(|f| match f {
             Fate::Kept => "kept".to_string(),
@@ -147,6 +156,11 @@ fn table(cx: &Cx) -> Option<Table> {
         let mut row = vec![json!(i), json!(t.id), json!(t.text), json!(t.kind), json!(value)];
         row.extend(rect.map(|v| json!(v)));
         row.push(json!(fate));
+        if let Some(k) = &known {
+            row.push(json!(k.shares.get(i).copied().flatten()));
+            let figures = [agreement.map(|a| a.hit), agreement.map(|a| a.precision), agreement.and_then(|a| a.rank)];
+            row.extend(figures.map(|v| json!(v)));
+        }
         table.rows.push(row);
     }
     Some(table)

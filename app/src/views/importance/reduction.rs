@@ -3,7 +3,7 @@
 use super::super::picture::{self, Mark};
 use super::super::widgets::{self, Link};
 use super::super::{Cx, picker};
-use super::{picture_height, strip};
+use super::{picture_height, strip, truth};
 use crate::request::{Product, Pruned, Request};
 use crate::state::Command;
 use egui::{Sense, Ui, pos2, vec2};
@@ -29,6 +29,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         return;
     }
     layers_ui(cx, ui, &p);
+    let known = truth::known(cx, tower);
     let fates = fates_at(&p, cx.doc.at_layer);
     let say = |i: usize| match fates[i] {
         Fate::Kept => format!("token {i}: kept"),
@@ -44,7 +45,10 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
             }
             Fate::Dropped(_) => Mark { fill: cx.theme.veil, outline: None, crossed: true },
         };
-        picture::paint(cx, ui, picture, tower, picture_height(ui), &mark, &say);
+        let drawn = picture::paint(cx, ui, picture, tower, picture_height(ui), &mark, &say);
+        for (k, rect) in known.iter().flat_map(|k| drawn.iter().map(move |r| (k, *r))) {
+            k.mark_picture(cx, ui, rect);
+        }
     }
     strip(cx, ui, tower, picture.is_some(), |ui, i| {
         let (fill, struck) = match fates[i] {
@@ -53,9 +57,18 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
             Fate::Dropped(_) => (cx.theme.background, true),
         };
         let token = &tower.tokens[i];
-        widgets::chip(cx, ui, &token.text, fill, struck, Link::Token(i, token)).on_hover_text(say(i));
+        let chip = widgets::chip(cx, ui, &token.text, fill, struck, Link::Token(i, token));
+        if let Some(k) = &known {
+            k.mark_chip(cx, ui, i, chip.rect);
+        }
+        chip.on_hover_text(say(i));
     });
     keys_ui(cx, ui, &fates);
+    if let Some(k) = &known {
+        let (left, all) = k.left(&fates);
+        ui.small(format!("true tokens left: {left} of {all}"))
+            .on_hover_text("Of the tokens that decide the answer, those kept or merged into others");
+    }
     outcome_ui(cx, ui, &p);
     answers_ui(cx, ui);
 }

@@ -3,7 +3,7 @@
 use super::super::picture::{self, Mark};
 use super::super::widgets::{self, Link};
 use super::super::{Cx, picker};
-use super::{picture_height, strip};
+use super::{picture_height, strip, truth};
 use crate::request::{Product, Request};
 use egui::{Color32, Ui};
 use std::sync::Arc;
@@ -25,24 +25,36 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         let share = v / high.max(f32::MIN_POSITIVE);
         if scores.signed { cx.theme.signed(share) } else { cx.theme.magnitude(share) }
     };
+    let known = truth::known(cx, tower);
     let value = |i: usize| scores.values.get(i).copied().flatten();
     let say = |i: usize| {
         let v = value(i).map_or("no value".into(), |v| format!("{} {}", widgets::number(v), scores.unit));
-        format!("token {i}: {v}")
+        let decides = known.as_ref().is_some_and(|k| k.is_true(i));
+        format!("token {i}: {v}{}", if decides { ", decides the answer" } else { "" })
     };
     if let Some(p) = picture {
         let mark = |i: usize| Mark {
             fill: value(i).map_or(Color32::TRANSPARENT, |v| color(v).gamma_multiply(0.65)),
             ..Mark::default()
         };
-        picture::paint(cx, ui, p, tower, picture_height(ui), &mark, &say);
+        let drawn = picture::paint(cx, ui, p, tower, picture_height(ui), &mark, &say);
+        for (k, rect) in known.iter().flat_map(|k| drawn.iter().map(move |r| (k, *r))) {
+            k.mark_picture(cx, ui, rect);
+        }
     }
     strip(cx, ui, tower, picture.is_some(), |ui, i| {
         let token = &tower.tokens[i];
         let fill = value(i).map_or(cx.theme.line, color);
-        widgets::chip(cx, ui, &token.text, fill, false, Link::Token(i, token)).on_hover_text(say(i));
+        let chip = widgets::chip(cx, ui, &token.text, fill, false, Link::Token(i, token));
+        if let Some(k) = &known {
+            k.mark_chip(cx, ui, i, chip.rect);
+        }
+        chip.on_hover_text(say(i));
     });
     widgets::legend(cx, ui, low, high, scores.unit, scores.signed);
+    if let Some(k) = &known {
+        k.ui(cx, ui, &scores);
+    }
 }
 
 /// Which predictions are explained, in words.

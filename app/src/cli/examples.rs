@@ -1,0 +1,34 @@
+//! The verb `examples`: the gallery.
+
+use crate::examples::shown;
+use crate::truth;
+use serde_json::{Value, json};
+
+/// Arguments of `examples`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.json {
+        let all: Vec<Value> = shown()
+            .map(|e| {
+                let doc = e.doc(&crate::state::Doc::default());
+                json!({
+                    "id": e.id, "title": e.title, "look": e.look, "model": e.model(), "prompt": e.prompt(),
+                    "image": e.picture().map(|p| p.to_string()), "answer": truth::of(&doc.run()).map(|t| t.answer),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(());
+    }
+    for e in shown() {
+        println!("{:<16}{}: {}", e.id, e.title, e.look);
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! The gallery: named inputs with the methods and the place in the model at which they are worth a look.
+
+use crate::picture_source::PictureSource;
+use crate::request::{ModelSource, SAMPLE_NAMES};
+use crate::state::Doc;
+use crate::truth::Truth;
+use std::fmt;
+use std::sync::OnceLock;
+use tokenscope_analysis::method::Params;
+use tokenscope_generate::HELD_OUT;
+use tokenscope_generate::scenes::{Ask, Scene};
+use tokenscope_generate::stories::{Story, Theme};
+
+/// What the model reads. Seeds count from the first that no training used.
+enum Input {
+    /// A text of which nothing is known.
+    Text(&'static str),
+    /// A story up to the answer of one of its links; negative ones count from the last.
+    Story(Theme, u64, isize),
+    /// A fact this many sentences before it is asked for.
+    Needle(usize, u64),
+    /// A look-up among this many names.
+    Lookup(usize, u64),
+    /// A scene and its first question of this kind.
+    Scene(u64, Ask),
+}
+
+/// A named example.
+pub struct Example {
+    /// Name on the command line.
+    pub id: &'static str,
+    /// Name in the window.
+    pub title: &'static str,
+    /// What to look at, one sentence.
+    pub look: &'static str,
+    input: Input,
+    /// Sets what differs from a fresh document besides model and input.
+    set: fn(&mut Doc),
+    /// What the model reads, made when it is first asked for.
+    prompt: OnceLock<String>,
+}
+
+const fn example(
+    id: &'static str,
+    title: &'static str,
+    look: &'static str,
+    input: Input,
+    set: fn(&mut Doc),
+) -> Example {
+    Example { id, title, look, input, set, prompt: OnceLock::new() }
+}
+
+impl PartialEq for Example {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl fmt::Debug for Example {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_tuple("Example").field(&self.id).finish()
+    }
+}
+
+/// The example that the first start shows: in each view it has something to tell.
+pub const FIRST: &str = "list";
+
+/// Every example in the order of the gallery.
+pub static ALL: [Example; 19] = [
+    example(
+        "list",
+        "A list twice",
+        "The second list copies the first: see where the scores point, and step through the drafts.",
+        Input::Story(Theme::List, 3, -1),
+        |_| (),
+    ),
+    example(
+        "recall",
+        "A fact to recall",
+        "Which of the two places belongs to the one who looks for her thing?",
+        Input::Story(Theme::Places, 1, -1),
+        |d| d.score = method("attention_rollout"),
+    ),
+    example(
+        "needle",
+        "A long needle",
+        "Six sentences lie between the fact and its recall: drop tokens until the answer changes.",
+        Input::Needle(6, 2),
+        |d| d.parts = [true, true, true, false],
+    ),
+    example(
+        "lookup",
+        "A number to look up",
+        "Among the names, the asked one and its number decide: hover the head thumbnails for one that goes there.",
+        Input::Lookup(4, 1),
+        |d| d.score = method("value_weighted_attention"),
+    ),
+    example(
+        "colors",
+        "Two colors",
+        "The color that is asked for must win over the other one: compare the scores of both.",
+        Input::Story(Theme::Colors, 2, -1),
+        |_| (),
+    ),
+    example(
+        "sum",
+        "A small sum",
+        "Digits are tokens of their own, and both of them and the sign decide the sum.",
+        Input::Story(Theme::Arithmetic, 4, -1),
+        |_| (),
+    ),
+    example(
+        "reference",
+        "Who is who",
+        "The answer names the animal that did not ask: the flow shows which of the two it comes from.",
+        Input::Story(Theme::Reference, 1, -1),
+        |d| d.threshold = 0.05,
+    ),
+    example(
+        "brackets",
+        "Brackets that close",
+        "The last open bracket decides which one closes, however many were closed between.",
+        Input::Story(Theme::Brackets, 3, -2),
+        |d| d.score = method("received_attention"),
+    ),
+    example(
+        "refrain",
+        "A refrain to draft",
+        "The second verse is the first again, so drafts are accepted in long runs.",
+        Input::Story(Theme::Refrain, 1, 0),
+        |d| d.draft = method("token_recycling"),
+    ),
+    example(
+        "scripts",
+        "Many scripts",
+        "Compare where the tokenizers cut: one Chinese character, an emoji or an accent may cost several tokens.",
+        Input::Text("naïve 漢字 かな 한국어 Ελληνικά русский 🚂 über die Brücke"),
+        |d| d.score = method("logit_lens_surprise"),
+    ),
+    example(
+        "code",
+        "A piece of code",
+        "Indentation and operators: the larger vocabularies hold runs of spaces in one token.",
+        Input::Text("def gcd(a, b):\n    while b != 0:\n        a, b = b, a % b\n    return a\n"),
+        |d| d.score = method("logit_lens_surprise"),
+    ),
+    example(
+        "numbers",
+        "Numbers",
+        "The sample cuts digit by digit, the others in groups of up to three: the groups do not follow the value.",
+        Input::Text("1234567 + 89 = 1234656; 3.14159; 2026-11-25; 1,000,000; 0x1F; 6.02e23"),
+        |d| d.score = method("logit_lens_surprise"),
+    ),
+    example(
+        "scene-color",
+        "Scene: a color",
+        "The outline is the thing that is asked about: does the score find it?",
+        Input::Scene(23, Ask::Color),
+        |d| d.score = method("value_weighted_attention"),
+    ),
+    example(
+        "scene-kind",
+        "Scene: a shape",
+        "Drop image tokens until the answer changes: uniform choice against one that looks at the picture.",
+        Input::Scene(32, Ask::Kind),
+        |d| {
+            d.score = method("received_attention");
+            d.prune = method("fastervlm");
+            d.parts = [true, true, true, false];
+        },
+    ),
+    example(
+        "scene-count",
+        "Scene: how many",
+        "Every one of the counted things decides: does the score find all of them?",
+        Input::Scene(18, Ask::Count),
+        |d| d.score = method("attention_rollout"),
+    ),
+    example(
+        "scene-position",
+        "Scene: left, right, above, below",
+        "Two things decide: keep few tokens and see whether both survive.",
+        Input::Scene(24, Ask::Position),
+        |d| d.prune = method("divprune"),
+    ),
+    example(
+        "scene-yes-no",
+        "Scene: yes or no",
+        "Is it there: merge alike tokens and see whether the answer stays.",
+        Input::Scene(28, Ask::YesNo),
+        |d| d.prune = method("tome"),
+    ),
+    example(
+        "scene-number",
+        "Scene: read a number",
+        "Thin strokes need fine patches: half of the tokens gone is often one digit gone.",
+        Input::Scene(14, Ask::Number),
+        |d| d.score = method("value_weighted_attention"),
+    ),
+    example(
+        "scene-encoder",
+        "Scene: inside the image encoder",
+        "Stack of the image encoder: the class token's attention before any question was asked.",
+        Input::Scene(9, Ask::Color),
+        |d| {
+            d.tower = Some(tokenscope_analysis::trace::Tower::Vision);
+            d.score = method("cls_score");
+            d.prune = method("tome");
+        },
+    ),
+];
+
+fn method(id: &str) -> (String, Params) {
+    (id.into(), Params::new())
+}
+
+/// The examples whose model is part of the program.
+pub fn shown() -> impl Iterator<Item = &'static Example> {
+    ALL.iter().filter(|e| SAMPLE_NAMES.contains(&e.model()))
+}
+
+/// The example of that name. The error lists the known ones.
+pub fn find(id: &str) -> anyhow::Result<&'static Example> {
+    ALL.iter().find(|e| e.id == id).ok_or_else(|| {
+        let known: Vec<&str> = shown().map(|e| e.id).collect();
+        anyhow::anyhow!("no example named {id}; known: {}", known.join(", "))
+    })
+}
+
+impl Example {
+    /// Name of the sample model that it is for.
+    pub fn model(&self) -> &'static str {
+        if matches!(self.input, Input::Scene(..)) { "sample-vlm" } else { "sample-lm" }
+    }
+
+    /// The picture, where it has one.
+    pub fn picture(&self) -> Option<PictureSource> {
+        match self.input {
+            Input::Scene(n, _) => Some(PictureSource::test_scene(n)),
+            _ => None,
+        }
+    }
+
+    /// The truth about its story; `None` for scenes and free texts.
+    pub fn story_truth(&self) -> Option<Truth> {
+        let (story, link) = match self.input {
+            Input::Story(theme, n, link) => (Story::of(theme, HELD_OUT + n), link),
+            Input::Needle(sentences, n) => (Story::needle(sentences, HELD_OUT + n), -1),
+            Input::Lookup(names, n) => (Story::key_value(names, HELD_OUT + n), -1),
+            Input::Text(_) | Input::Scene(..) => return None,
+        };
+        let at = if link < 0 { story.links.len().checked_add_signed(link)? } else { link.unsigned_abs() };
+        story.links.get(at).map(|l| Truth::of_story(&story, l))
+    }
+
+    /// What the model reads, up to the answer.
+    pub fn prompt(&self) -> &str {
+        self.prompt.get_or_init(|| match self.input {
+            Input::Text(text) => text.into(),
+            Input::Scene(n, ask) => {
+                let scene = Scene::new(HELD_OUT + n);
+                let question = scene.questions().into_iter().find(|q| q.ask == ask);
+                question.map_or_else(String::new, |q| Truth::of_question(&scene, &q).map_or(q.text, |t| t.prompt))
+            }
+            _ => self.story_truth().map_or_else(String::new, |t| t.prompt),
+        })
+    }
+
+    /// The document that shows it; what is about the user's taste and files stays as in `before`.
+    pub fn doc(&self, before: &Doc) -> Doc {
+        let mut doc = Doc {
+            model: ModelSource::Sample(self.model()),
+            prompt: self.prompt().into(),
+            image: self.picture(),
+            dark: before.dark,
+            tokenizers: before.tokenizers.clone(),
+            ..Doc::default()
+        };
+        (self.set)(&mut doc);
+        doc
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::truth;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_everything_says_something() {
+        let ids: BTreeSet<&str> = ALL.iter().map(|e| e.id).collect();
+        assert_eq!(ids.len(), ALL.len());
+        let titles: BTreeSet<&str> = ALL.iter().map(|e| e.title).collect();
+        assert_eq!(titles.len(), ALL.len());
+        assert!(shown().count() >= 12);
+        for e in &ALL {
+            assert!(!e.prompt().is_empty() && e.look.ends_with(['.', '?']), "{}", e.id);
+            // One sentence.
+            assert_eq!(e.look.matches(['.', '?', '!']).count(), 1, "{}", e.id);
+        }
+        assert!(find(FIRST).is_ok() && find("nonsense").is_err_and(|e| e.to_string().contains(FIRST)));
+    }
+
+    #[test]
+    fn stories_and_scenes_have_their_truth_and_free_texts_have_none() {
+        for e in &ALL {
+            let t = truth::of(&e.doc(&Doc::default()).run());
+            let free = matches!(e.input, Input::Text(_));
+            assert_eq!(t.is_none(), free, "{}", e.id);
+            assert!(t.is_none_or(|t| t.prompt == e.prompt() && !t.answer.is_empty()), "{}", e.id);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What is known about inputs that the program makes itself: the answer, and the pixels or words that decide it.
+
+use crate::examples;
+use crate::picture_source::PictureSource;
+use crate::request::RunKey;
+use std::ops::Range;
+use tokenscope_analysis::token::TokenKind;
+use tokenscope_analysis::trace::TowerTrace;
+use tokenscope_analysis::truth::{Mask, of_bytes, of_mask};
+use tokenscope_generate::scenes::{Question, SIDE, Scene};
+use tokenscope_generate::stories::{Link, Story};
+
+/// Where what decides an answer lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Region {
+    /// Bytes of the prompt.
+    Bytes(Vec<Range<usize>>),
+    /// Pixels of the picture.
+    Pixels(Mask),
+}
+
+/// The right answer after the last token of a prompt, and what decides it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truth {
+    /// The prompt.
+    pub prompt: String,
+    /// The answer, without the space before it.
+    pub answer: String,
+    /// What decides it.
+    pub region: Region,
+}
+
+/// The prompt whose next token begins the answer. Sample tokenizers hold the space before a word in one token with
+/// it, but leave the space before a digit alone; so it stays before a number and goes before a word.
+fn prompt_before(text: &str, answer: &str) -> String {
+    let text = text.trim_end();
+    if answer.starts_with(|c: char| c.is_ascii_digit()) { format!("{text} ") } else { text.to_string() }
+}
+
+impl Truth {
+    /// The truth about a story's link. The prompt is the story up to the answer.
+    pub fn of_story(story: &Story, link: &Link) -> Self {
+        let answer = story.text[link.answer.clone()].trim();
+        let prompt = prompt_before(&story.text[..link.answer.start], answer);
+        Self { prompt, answer: answer.into(), region: Region::Bytes(link.deciders.clone()) }
+    }
+
+    /// The truth about a question; `None` where nothing in the picture decides its answer, as with a thing that is
+    /// not there.
+    pub fn of_question(scene: &Scene, question: &Question) -> Option<Self> {
+        let mask = Mask { width: SIDE, inside: scene.mask(&question.items) };
+        let prompt = prompt_before(&question.text, &question.answer);
+        let there = mask.inside.contains(&true);
+        there.then(|| Self { prompt, answer: question.answer.clone(), region: Region::Pixels(mask) })
+    }
+
+    /// Per token the share of it that decides the answer; `None` for tokens that do not compete. `None` altogether
+    /// where the tower holds nothing that could be true, e.g. the tower of a text model for a picture.
+    pub fn shares(&self, tower: &TowerTrace) -> Option<Vec<Option<f32>>> {
+        let shares = match &self.region {
+            Region::Bytes(deciders) => of_bytes(&tower.tokens, deciders, &self.prompt),
+            Region::Pixels(mask) if tower.tokens.iter().any(|t| t.kind == TokenKind::Image) => {
+                of_mask(&tower.tokens, mask)
+            }
+            Region::Pixels(_) => return None,
+        };
+        shares.iter().flatten().any(|s| *s > 0.0).then_some(shares)
+    }
+
+    /// The pixels, where it is about a picture.
+    pub fn mask(&self) -> Option<&Mask> {
+        match &self.region {
+            Region::Pixels(mask) => Some(mask),
+            Region::Bytes(_) => None,
+        }
+    }
+}
+
+/// The truth about the last token's prediction in this run: of a drawn scene with one of its own questions, or of a
+/// story in the gallery.
+pub fn of(run: &RunKey) -> Option<Truth> {
+    if let Some(PictureSource::Scene(seed)) = run.image {
+        let scene = Scene::new(seed);
+        let question = scene.questions().into_iter().find(|q| q.text == run.prompt.trim_end())?;
+        return Truth::of_question(&scene, &question).map(|t| Truth { prompt: run.prompt.clone(), ..t });
+    }
+    examples::ALL.iter().find_map(|e| e.story_truth().filter(|t| t.prompt == run.prompt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::ModelSource;
+    use tokenscope_analysis::token::{Source, Token};
+    use tokenscope_generate::HELD_OUT;
+    use tokenscope_generate::scenes::Ask;
+    use tokenscope_generate::stories::Theme;
+
+    fn tower(tokens: Vec<Token>) -> TowerTrace {
+        let (attention, grids) = (Vec::new(), Vec::new());
+        TowerTrace { tokens, n_layers: 0, width: 0, attention, grids, n_tiles: 1, class_token: None }
+    }
+
+    #[test]
+    fn a_story_by_hand() {
+        let text = "Ada: 47; Ben: 13. The number of Ben is 13.".to_string();
+        let at = |word: &str, from: usize| {
+            let start = from + text[from..].find(word).unwrap();
+            start..start + word.len()
+        };
+        let link = Link { answer: at("13", 20), deciders: vec![at("13", 0), at("Ben", 0), at("Ben", 20)] };
+        let story = Story { theme: Theme::KeyValue, text: text.clone(), links: vec![link] };
+        let t = Truth::of_story(&story, &story.links[0]);
+        assert_eq!((t.prompt.as_str(), t.answer.as_str()), ("Ada: 47; Ben: 13. The number of Ben is ", "13"));
+        // Words with their spaces, digits alone.
+        let cuts = [0, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15, 16, 17, 21, 28, 31, 35, 38, 39];
+        let token = |w: &[usize]| Token {
+            id: None,
+            text: text[w[0]..w[1]].into(),
+            kind: TokenKind::Text,
+            source: Source::Bytes { start: w[0], end: w[1] },
+        };
+        let tower = tower(cuts.windows(2).map(token).collect());
+        let shares = t.shares(&tower).unwrap();
+        let deciding: Vec<&str> =
+            shares.iter().zip(&tower.tokens).filter(|(s, _)| **s == Some(1.0)).map(|(_, t)| t.text.as_str()).collect();
+        assert_eq!(deciding, [" Ben", "1", "3", " Ben"]);
+        assert!(shares.iter().all(|s| matches!(s, Some(v) if *v == 0.0 || *v == 1.0)));
+    }
+
+    #[test]
+    fn a_scene_asked_in_its_own_words_is_known_and_its_patches_are_those_of_the_generator() {
+        let scene = Scene::new(HELD_OUT + 23);
+        let question = scene.questions().into_iter().find(|q| q.ask == Ask::Color).unwrap();
+        let image = Some(PictureSource::test_scene(23));
+        let run = RunKey { model: ModelSource::Sample("sample-lm"), prompt: question.text.clone(), image };
+        let t = of(&run).unwrap();
+        assert_eq!((&t.prompt, &t.answer), (&question.text, &question.answer));
+        let n = SIDE / 8;
+        let patch = |i: usize| Token {
+            id: None,
+            text: String::new(),
+            kind: TokenKind::Image,
+            source: Source::Rect { x: (i % n * 8) as f32, y: (i / n * 8) as f32, w: 8.0, h: 8.0 },
+        };
+        let shares = t.shares(&tower((0..n * n).map(patch).collect())).unwrap();
+        let want = scene.patch_shares(&question.items, 8);
+        assert!(want.iter().any(|w| *w > 0.5));
+        for (got, want) in shares.iter().zip(want) {
+            assert!((got.unwrap() - want).abs() < 1e-5, "{got:?} {want}");
+        }
+        assert_eq!(t.shares(&tower(Vec::new())), None);
+        let other = RunKey { prompt: "What is this?".into(), ..run.clone() };
+        assert_eq!(of(&other), None);
+        assert_eq!(of(&RunKey { image: None, ..run }), None);
+    }
+
+    #[test]
+    fn what_is_not_there_decides_nothing() {
+        let scene = Scene::new(HELD_OUT);
+        let mut question = scene.questions().remove(0);
+        question.items.clear();
+        assert_eq!(Truth::of_question(&scene, &question), None);
+    }
+}
