@@ -8,6 +8,7 @@ mod file;
 mod names;
 mod rows;
 mod site;
+mod spans;
 mod tap;
 
 pub use capture::{Capture, CaptureSpec};
@@ -15,6 +16,7 @@ pub use file::{is_trace, read_trace, write_tensors, write_trace};
 pub use names::{Named, to_transformers};
 pub use rows::{Regroup, Rows};
 pub use site::{At, Site, Tower};
+pub use spans::Spans;
 pub use tap::{Both, NoTap, Tap};
 
 use crate::array::Array;

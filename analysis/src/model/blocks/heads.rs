@@ -3,7 +3,7 @@
 
 use super::cpu::{self, Matrix};
 use crate::ctx::Ctx;
-use crate::trace::{AttentionRule, MaskRule};
+use crate::trace::{AttentionRule, Spans};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -12,14 +12,6 @@ use rayon::prelude::*;
 const QUERIES: usize = 128;
 /// Scores that one block holds at most, so that memory does not grow with the text and a block takes milliseconds.
 const SCORES: usize = 1 << 21;
-
-/// Which keys a query sees: all of `first..end` if `all`, else some of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Span {
-    first: usize,
-    end: usize,
-    all: bool,
-}
 
 /// Positions of queries and keys, and how many tokens each key row stands for where that counts.
 pub(super) struct Places<'a> {
@@ -44,7 +36,7 @@ pub(super) fn attend(
     }
     let dense = |t: &Tensor| if t.stride()[2] == 1 { Ok(t.clone()) } else { t.contiguous() };
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
-    let spans = spans(&rule.mask, places);
+    let spans = Spans::new(&rule.mask, places.queries, places.keys);
     let bias: Option<Vec<f32>> = places.sizes.map(|s| s.iter().map(|&s| (s as f32).ln()).collect());
     let mut z = vec![0f32; n * h * e];
     cpu::read(&q, |q, q_at| {
@@ -58,7 +50,7 @@ pub(super) fn attend(
                     let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
                     let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
                     let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
-                    let block = Block { rule, places, bias: bias.as_deref(), spans: &spans, rows, e };
+                    let block = Block { rule, bias: bias.as_deref(), spans: &spans, rows, e };
                     block.attend(q, k, v, (z, h * e), scores);
                 };
                 if n == 1 {
@@ -80,40 +72,11 @@ pub(super) fn attend(
     Ok(Tensor::from_vec(z, (n, h, e), q.device())?.transpose(0, 1)?)
 }
 
-/// What each query sees.
-fn spans(mask: &MaskRule, places: &Places) -> Vec<Span> {
-    let m = places.keys.len();
-    if let MaskRule::Table(table) = mask {
-        let none = Vec::new();
-        let listed = (0..places.queries.len()).map(|i| table.get(i).unwrap_or(&none));
-        let span = |keys: &Vec<usize>| {
-            let end = keys.iter().filter(|&&j| j < m).max().map_or(0, |j| j + 1);
-            let first = keys.iter().min().map_or(0, |&j| j.min(end));
-            let run = keys.windows(2).all(|w| w[1] == w[0] + 1) && keys.len() == end - first;
-            Span { first, end, all: run }
-        };
-        return listed.map(span).collect();
-    }
-    let sorted = places.keys.is_sorted();
-    let up_to = |p: usize| places.keys.partition_point(|&k| k <= p);
-    let span = |&q: &usize| match mask {
-        MaskRule::Bidirectional => Span { first: 0, end: m, all: true },
-        MaskRule::Causal if sorted => Span { first: 0, end: up_to(q), all: true },
-        MaskRule::SlidingWindow(w) if sorted => {
-            let end = up_to(q);
-            Span { first: q.checked_sub(*w).map_or(0, up_to).min(end), end, all: true }
-        }
-        _ => Span { first: 0, end: m, all: false },
-    };
-    places.queries.iter().map(span).collect()
-}
-
 /// Some queries of one head.
 struct Block<'a> {
     rule: &'a AttentionRule,
-    places: &'a Places<'a>,
     bias: Option<&'a [f32]>,
-    spans: &'a [Span],
+    spans: &'a Spans,
     rows: std::ops::Range<usize>,
     e: usize,
 }
@@ -121,26 +84,19 @@ struct Block<'a> {
 impl Block<'_> {
     /// `q` begins at the block's first query; `z` at its place for this head, with rows `stride` apart.
     fn attend(&self, q: Matrix, k: Matrix, v: Matrix, (z, stride): (&mut [f32], usize), scores: &mut Vec<f32>) {
-        let own = &self.spans[self.rows.clone()];
-        let first = own.iter().filter(|s| s.first < s.end).map(|s| s.first).min().unwrap_or(0);
-        let end = own.iter().map(|s| s.end).max().unwrap_or(0);
-        if end <= first {
+        let hull = self.spans.hull(self.rows.clone());
+        if hull.is_empty() {
             return;
         }
-        let (b, m, e) = (own.len(), end - first, self.e);
-        let k = Matrix { values: &k.values[first * k.row..], row: k.col, col: k.row };
-        let v = Matrix { values: &v.values[first * v.row..], ..v };
+        let (b, m, e) = (self.rows.len(), hull.len(), self.e);
+        let k = Matrix { values: &k.values[hull.start * k.row..], row: k.col, col: k.row };
+        let v = Matrix { values: &v.values[hull.start * v.row..], ..v };
         scores.resize(b * m, 0.0);
         let p = &mut scores[..b * m];
         cpu::gemm([b, e, m], (p, m), false, q, k, false);
         let mut sums = [0f32; QUERIES];
-        for (i, p) in p.chunks_exact_mut(m).enumerate() {
-            let span = own[i];
-            p[..span.first.max(first) - first].fill(0.0);
-            p[span.end.max(first) - first..].fill(0.0);
-            if span.first < span.end {
-                sums[i] = self.weigh(self.rows.start + i, span, &mut p[span.first - first..span.end - first]);
-            }
+        for ((query, p), sum) in self.rows.clone().zip(p.chunks_exact_mut(m)).zip(&mut sums) {
+            *sum = self.weigh(self.spans.of(query), hull.start, p);
         }
         cpu::gemm([b, m, e], (z, stride), false, Matrix { values: p, row: m, col: 1 }, v, false);
         for (z, sum) in z.chunks_mut(stride).zip(sums) {
@@ -149,51 +105,43 @@ impl Block<'_> {
         }
     }
 
-    /// Scores of query `i` over its span to weights that are not yet divided by their sum, which is returned.
-    fn weigh(&self, i: usize, span: Span, p: &mut [f32]) -> f32 {
+    /// Scores of a query over keys from `first` on to weights that are not yet divided by their sum, which is
+    /// returned; 0 outside of what it sees.
+    fn weigh(&self, runs: &[(usize, usize)], first: usize, p: &mut [f32]) -> f32 {
         let scale = self.rule.scale;
-        cpu::vectorised(|| match self.rule.soft_cap {
-            Some(cap) => p.iter_mut().for_each(|s| *s = cap * cpu::tanh(*s * scale / cap)),
-            None => p.iter_mut().for_each(|s| *s *= scale),
-        });
-        if let Some(bias) = self.bias {
-            p.iter_mut().zip(&bias[span.first..span.end]).for_each(|(s, b)| *s += b);
-        }
-        if !span.all {
-            self.hide(i, span, p);
-        }
-        cpu::vectorised(|| {
-            let max = cpu::max(p);
-            if max == f32::NEG_INFINITY {
-                p.fill(0.0);
-                return 0.0;
+        let mut max = f32::NEG_INFINITY;
+        for &(a, b) in runs {
+            let p = &mut p[a - first..b - first];
+            cpu::vectorised(|| match self.rule.soft_cap {
+                Some(cap) => p.iter_mut().for_each(|s| *s = cap * cpu::tanh(*s * scale / cap)),
+                None => p.iter_mut().for_each(|s| *s *= scale),
+            });
+            if let Some(bias) = self.bias {
+                p.iter_mut().zip(&bias[a..b]).for_each(|(s, b)| *s += b);
             }
-            p.iter_mut().for_each(|s| *s = cpu::exp(*s - max));
-            cpu::sum(p, |x| x)
-        })
-    }
-
-    /// Puts −∞ where query `i` sees nothing inside its span.
-    fn hide(&self, i: usize, span: Span, p: &mut [f32]) {
-        if let MaskRule::Table(table) = &self.rule.mask {
-            let mut seen = vec![false; p.len()];
-            for &j in table[i].iter().filter(|&&j| j < span.end) {
-                seen[j - span.first] = true;
-            }
-            p.iter_mut().zip(seen).filter(|(_, seen)| !seen).for_each(|(s, _)| *s = f32::NEG_INFINITY);
-            return;
+            max = max.max(cpu::vectorised(|| cpu::max(p)));
         }
-        for (j, s) in (span.first..).zip(p) {
-            if !self.rule.mask.allows(i, self.places.queries[i], j, self.places.keys[j]) {
-                *s = f32::NEG_INFINITY;
+        let (mut sum, mut done) = (0.0, 0);
+        if max > f32::NEG_INFINITY {
+            for &(a, b) in runs {
+                p[done..a - first].fill(0.0);
+                done = b - first;
+                let p = &mut p[a - first..done];
+                sum += cpu::vectorised(|| {
+                    p.iter_mut().for_each(|s| *s = cpu::exp(*s - max));
+                    cpu::sum(p, |x| x)
+                });
             }
         }
+        p[done..].fill(0.0);
+        sum
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::MaskRule;
     use candle_core::Device;
 
     /// Softmax and sum by plain loops in f64.

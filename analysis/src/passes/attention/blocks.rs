@@ -1,10 +1,11 @@
 //! The fast CPU path of the attention passes: f32 scores of blocks of queries and keys by candle's matmul, softmax
 //! sums in f64, blocks in parallel. Nothing of the size queries × keys is held.
 
-use super::{Head, Spans};
+use super::Head;
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::math::exp;
+use crate::trace::Spans;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;

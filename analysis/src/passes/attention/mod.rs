@@ -2,14 +2,11 @@
 
 mod blocks;
 pub(super) mod device;
-mod spans;
-
-pub use spans::Spans;
 
 pub(super) use blocks::{Blocks, Running, edges, in_parallel, query_units};
 
 use crate::array::Array;
-use crate::trace::{AttentionRule, Key, MaskRule, Site, Tower, Trace};
+use crate::trace::{AttentionRule, Key, MaskRule, Site, Spans, Tower, Trace};
 use crate::{Error, Result};
 
 /// One query head: all that its map `softmax(cap(scale · q kᵀ) + mask)` is computed from.

@@ -1,6 +1,7 @@
-//! What each query sees, as runs of key rows: one form for every mask rule, which shaders and the fast path read.
+//! What each query sees, as runs of key rows: one form for every mask rule, which the models, the passes and the
+//! shaders read.
 
-use crate::trace::MaskRule;
+use super::MaskRule;
 use std::ops::Range;
 
 /// Per query, ascending runs of key rows that it sees; neither empty nor touching each other.
@@ -84,7 +85,7 @@ impl Spans {
     }
 
     /// Offsets and runs of `queries` as a shader reads them, counted from the first of them.
-    pub(super) fn words(&self, queries: Range<usize>) -> (Vec<usize>, Vec<usize>) {
+    pub(crate) fn words(&self, queries: Range<usize>) -> (Vec<usize>, Vec<usize>) {
         let offsets = &self.offsets[queries.start..=queries.end];
         let runs = &self.runs[offsets[0]..offsets[offsets.len() - 1]];
         (offsets.iter().map(|o| o - offsets[0]).collect(), runs.iter().flat_map(|r| [r.0, r.1]).collect())
