@@ -2,6 +2,7 @@
 //!
 //! Early on, some rows hold no stories but their tokens in random order, again and again. Nothing else than looking
 //! up what followed last time helps there, so heads that do so form soon, and the stories' look-ups build on them.
+//! In most other rows the stories do not see each other, because one names people and places as another does.
 
 use crate::fit::{Task, cross_entropy};
 use crate::params::Params;
@@ -12,6 +13,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::model::{Input, Model};
 use tokenscope_analysis::trace::NoTap;
@@ -22,6 +24,9 @@ const DECIDED: f32 = 4.0;
 
 /// One row in so many is such a row, until this share of the training is over.
 const TWINS: (u64, f64) = (4, 0.5);
+
+/// One row in so many holds stories that see those before them.
+const TOGETHER: u64 = 4;
 
 /// The task.
 pub struct Stories<'a> {
@@ -85,6 +90,16 @@ impl Row {
     }
 }
 
+/// What each token sees where every `<s>` begins a text of its own, and its position in that text.
+fn apart(ids: &[u32]) -> (Vec<Vec<usize>>, Vec<usize>) {
+    let mut first = 0;
+    let rows = ids.iter().enumerate().map(|(i, &id)| {
+        first = if id == BEGIN { i } else { first };
+        ((first..=i).collect(), i - first)
+    });
+    rows.unzip()
+}
+
 impl Task for Stories<'_> {
     fn config(&self) -> Map<String, Value> {
         self.shape.config(self.words.len())
@@ -97,6 +112,10 @@ impl Task for Stories<'_> {
         let known = if again { row.shuffle_and_repeat(sample) + 1 } else { 0 };
         let n = row.ids.len() - 1;
         let mut input = Input { ids: row.ids[..n].to_vec(), ..Input::default() };
+        if !again && sample % TOGETHER != 1 {
+            let (mask, positions) = apart(&input.ids);
+            (input.mask, input.positions) = (Some(Arc::new(mask)), Some(positions));
+        }
         let out = model.forward(&mut input, &mut NoTap, &Ctx::default())?;
         let targets: Vec<(u32, u32, f32)> =
             (known..n).map(|i| (i as u32, row.ids[i + 1], if row.decided[i + 1] { DECIDED } else { 1.0 })).collect();
@@ -108,6 +127,13 @@ impl Task for Stories<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_apart_see_themselves_and_count_from_their_beginning() {
+        let (mask, positions) = apart(&[BEGIN, 7, 8, BEGIN, 9]);
+        assert_eq!(mask, [vec![0], vec![0, 1], vec![0, 1, 2], vec![3], vec![3, 4]]);
+        assert_eq!(positions, [0, 1, 2, 0, 1]);
+    }
 
     #[test]
     fn a_repeating_row_is_known_behind_its_first_part() {

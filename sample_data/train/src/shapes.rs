@@ -40,6 +40,8 @@ pub struct Clip {
 
 /// First deviation of embeddings.
 const EMBED: f64 = 0.05;
+/// First deviation of the biases of queries and keys.
+const LOOK: f64 = 0.5;
 const THETA: f64 = 10_000.0;
 const EPS: f64 = 1e-5;
 
@@ -60,7 +62,7 @@ impl Llama {
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
             "num_key_value_heads": self.kv_heads, "head_dim": self.width / self.heads, "hidden_act": "silu",
             "rms_norm_eps": EPS, "rope_theta": THETA, "max_position_embeddings": self.context,
-            "attention_bias": false, "mlp_bias": false, "tie_word_embeddings": true,
+            "attention_bias": true, "mlp_bias": false, "tie_word_embeddings": true,
             "bos_token_id": BEGIN, "eos_token_id": BEGIN,
         }))
     }
@@ -81,6 +83,11 @@ impl Llama {
             out.push(linear("self_attn.k_proj", d, kv, 0.9));
             out.push(linear("self_attn.v_proj", d, kv, 0.7));
             out.push(linear("self_attn.o_proj", q, d, small));
+            // Two biases alone can make a head look a fixed way back, which look-ups build on: it need not be learned
+            // from what all embeddings share.
+            for (name, n, start) in [("q", q, LOOK), ("k", kv, LOOK), ("v", kv, 0.0), ("o", d, 0.0)] {
+                out.push(Spec::new(format!("{l}self_attn.{name}_proj.bias"), &[n], Start::Normal(start)));
+            }
             out.push(ones(format!("{l}post_attention_layernorm")));
             out.push(linear("mlp.gate_proj", d, self.inner, 0.7));
             out.push(linear("mlp.up_proj", d, self.inner, 0.7));
@@ -102,7 +109,7 @@ impl Llama {
         }))
     }
 
-    /// LLaDA's names for the same variables.
+    /// LLaDA's names for the same variables, without biases.
     pub fn llada_specs(&self, vocab: usize) -> Vec<Spec> {
         const NAMES: [(&str, &str); 9] = [
             ("input_layernorm", "attn_norm"),
@@ -126,7 +133,8 @@ impl Llama {
                 }
             }
         };
-        self.specs("", vocab).into_iter().map(|s| Spec { name: rename(&s.name), ..s }).collect()
+        let own = self.specs("", vocab).into_iter().filter(|s| !s.name.ends_with(".bias"));
+        own.map(|s| Spec { name: rename(&s.name), ..s }).collect()
     }
 }
 
