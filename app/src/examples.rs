@@ -311,4 +311,15 @@ mod tests {
             assert!(t.is_none_or(|t| t.prompt == e.prompt() && !t.answer.is_empty()), "{}", e.id);
         }
     }
+
+    #[test]
+    fn a_prompt_ends_where_the_answer_s_first_token_begins() {
+        let open = crate::work::open(&ModelSource::Sample("sample-lm"), &tokenscope_analysis::Ctx::default()).unwrap();
+        let tokenizer = open.tokenizer.unwrap();
+        for t in ALL.iter().filter_map(Example::story_truth) {
+            let ids = |text: &str| tokenizer.encode(text, None, true).unwrap().ids;
+            let (before, all) = (ids(&t.prompt), ids(&format!("{}{}", t.prompt, t.continuation)));
+            assert!(all.len() > before.len() && all.starts_with(&before), "{} | {}", t.prompt, t.continuation);
+        }
+    }
 }

@@ -18,6 +18,7 @@ pub mod saving;
 pub mod selection;
 pub mod state;
 pub mod theme;
+pub mod trial;
 pub mod truth;
 pub mod views;
 pub mod work;

@@ -49,15 +49,18 @@ impl State {
         self.picture_ui(cx, ui);
         ui.separator();
         ui.heading("Examples");
-        for e in examples::shown() {
-            let here = cx.doc.image == e.picture() && cx.doc.prompt == e.prompt();
-            if ui.link(e.title).on_hover_text(e.look).clicked() {
-                self.typed_at = None;
-                cx.send(Command::Example(e));
+        let here = |e: &&examples::Example| cx.doc.image == e.picture() && cx.doc.prompt == e.prompt();
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing = egui::vec2(10.0, 2.0);
+            for e in examples::shown() {
+                if ui.link(e.title).on_hover_text(e.look).clicked() {
+                    self.typed_at = None;
+                    cx.send(Command::Example(e));
+                }
             }
-            if here {
-                ui.small(e.look);
-            }
+        });
+        if let Some(e) = examples::shown().find(here) {
+            ui.small(e.look);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests name a computation as data; products are what comes back.
 
 use crate::picture_source::PictureSource;
+use crate::trial::{Trial, Verdict};
 use crate::truth::Truth;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -157,6 +158,8 @@ pub enum Request {
     NodeLens(RunKey, usize, usize),
     /// Most probable token at every layer and position.
     Lens(RunKey),
+    /// Methods against the truth of many inputs.
+    Trial(Trial),
     /// A whole decode.
     Draft(RunKey, ModelSource, Call),
 }
@@ -314,6 +317,7 @@ pub enum Product {
     Tokenizer(Arc<Tokenizer>),
     Picture(Arc<Picture>),
     Truth(Option<Arc<Truth>>),
+    Trial(Arc<Verdict>),
     Estimate(Estimate),
     Merges(Arc<Option<Vec<Step>>>),
     Thumbnails(Arc<Vec<Thumbnail>>),

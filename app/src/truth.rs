@@ -26,32 +26,34 @@ pub struct Truth {
     pub prompt: String,
     /// The answer, without the space before it.
     pub answer: String,
+    /// What follows the prompt up to the answer's end: the answer with its space. Tokenizers hold the space before a
+    /// word or number in one token with it, so it is no part of the prompt.
+    pub continuation: String,
     /// What decides it.
     pub region: Region,
-}
-
-/// The prompt whose next token begins the answer. Sample tokenizers hold the space before a word in one token with
-/// it, but leave the space before a digit alone; so it stays before a number and goes before a word.
-fn prompt_before(text: &str, answer: &str) -> String {
-    let text = text.trim_end();
-    if answer.starts_with(|c: char| c.is_ascii_digit()) { format!("{text} ") } else { text.to_string() }
 }
 
 impl Truth {
     /// The truth about a story's link. The prompt is the story up to the answer.
     pub fn of_story(story: &Story, link: &Link) -> Self {
-        let answer = story.text[link.answer.clone()].trim();
-        let prompt = prompt_before(&story.text[..link.answer.start], answer);
-        Self { prompt, answer: answer.into(), region: Region::Bytes(link.deciders.clone()) }
+        let (before, until) = (&story.text[..link.answer.start], &story.text[..link.answer.end]);
+        let prompt = before.trim_end().to_string();
+        let continuation = until[prompt.len()..].trim_end().to_string();
+        let answer = continuation.trim_start().to_string();
+        Self { prompt, answer, continuation, region: Region::Bytes(link.deciders.clone()) }
     }
 
     /// The truth about a question; `None` where nothing in the picture decides its answer, as with a thing that is
     /// not there.
     pub fn of_question(scene: &Scene, question: &Question) -> Option<Self> {
         let mask = Mask { width: SIDE, inside: scene.mask(&question.items) };
-        let prompt = prompt_before(&question.text, &question.answer);
         let there = mask.inside.contains(&true);
-        there.then(|| Self { prompt, answer: question.answer.clone(), region: Region::Pixels(mask) })
+        there.then(|| Self {
+            prompt: question.text.clone(),
+            answer: question.answer.clone(),
+            continuation: format!(" {}", question.answer),
+            region: Region::Pixels(mask),
+        })
     }
 
     /// Per token the share of it that decides the answer; `None` for tokens that do not compete. `None` altogether
@@ -81,8 +83,8 @@ impl Truth {
 pub fn of(run: &RunKey) -> Option<Truth> {
     if let Some(PictureSource::Scene(seed)) = run.image {
         let scene = Scene::new(seed);
-        let question = scene.questions().into_iter().find(|q| q.text == run.prompt.trim_end())?;
-        return Truth::of_question(&scene, &question).map(|t| Truth { prompt: run.prompt.clone(), ..t });
+        let question = scene.questions().into_iter().find(|q| q.text == run.prompt)?;
+        return Truth::of_question(&scene, &question);
     }
     examples::ALL.iter().find_map(|e| e.story_truth().filter(|t| t.prompt == run.prompt))
 }
@@ -111,9 +113,10 @@ mod tests {
         let link = Link { answer: at("13", 20), deciders: vec![at("13", 0), at("Ben", 0), at("Ben", 20)] };
         let story = Story { theme: Theme::KeyValue, text: text.clone(), links: vec![link] };
         let t = Truth::of_story(&story, &story.links[0]);
-        assert_eq!((t.prompt.as_str(), t.answer.as_str()), ("Ada: 47; Ben: 13. The number of Ben is ", "13"));
-        // Words with their spaces, digits alone.
-        let cuts = [0, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15, 16, 17, 21, 28, 31, 35, 38, 39];
+        assert_eq!((t.prompt.as_str(), t.answer.as_str()), ("Ada: 47; Ben: 13. The number of Ben is", "13"));
+        assert_eq!(t.continuation, " 13");
+        // Words with their spaces, the space before a number and its digits alone.
+        let cuts = [0, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15, 16, 17, 21, 28, 31, 35, 38];
         let token = |w: &[usize]| Token {
             id: None,
             text: text[w[0]..w[1]].into(),

@@ -2,6 +2,7 @@
 
 mod decode;
 mod edge;
+mod judge;
 mod maps;
 mod reduction;
 
@@ -198,6 +199,7 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             Product::Flow(Arc::new(flow::find(&call.method)?.graph(&input, &call.params(), ctx)?))
         }
         Request::Lens(key) => Product::Lens(Arc::new(lens(key, store, ctx)?)),
+        Request::Trial(trial) => Product::Trial(Arc::new(judge::judged(trial, store, ctx)?)),
         Request::Draft(key, draft_model, call) => {
             Product::Draft(Arc::new(decode::drafted(key, draft_model, call, store, ctx)?))
         }

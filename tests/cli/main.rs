@@ -98,3 +98,62 @@ fn doctor_says_what_computes_and_tries_every_pass() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("auto, cpu or gpu"));
 }
+
+#[test]
+fn judge_gives_a_line_per_method_with_the_floor_and_says_why_one_cannot_serve() {
+    let judge = |args: &[&str]| -> Vec<serde_json::Value> {
+        let run = tokenscope(&[&["judge", "--samples", "2", "--all", "--json"], args].concat());
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        serde_json::from_slice(&run.stdout).unwrap()
+    };
+    let scores = judge(&["--kind", "score", "--methods", "received_attention,cls_score", "--set", "fair=false"]);
+    let ids: Vec<&str> = scores.iter().map(|r| r["method"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["received_attention", "cls_score", "random", "uniform"]);
+    assert!(scores[0]["pointing_game_hit"].is_number() && scores[0]["note"].is_null());
+    assert!(scores[1]["precision_at_true_size"].is_null() && scores[1]["note"].is_string());
+    let cuts = judge(&["--kind", "prune", "--methods", "random", "--keep", "0.5"]);
+    assert_eq!(cuts.iter().filter(|r| r["floor"] == true).count(), 2);
+    for r in &cuts {
+        assert_eq!(r["n"], 2);
+        assert!(r["kl_nats"].as_f64().unwrap() >= 0.0 && (0.4..0.7).contains(&r["rows_kept"].as_f64().unwrap()), "{r}");
+    }
+}
+
+#[test]
+fn judge_refuses_what_it_cannot_do() {
+    fails_with(&["judge", "--kind", "score", "--methods", "magic"], &["no score method named magic", "known:"]);
+    fails_with(&["judge", "--kind", "prune", "--keep", "2"], &["a share from 0 to 1"]);
+    fails_with(&["judge", "--kind", "prune", "--set", "keep=0.5"], &["use --keep"]);
+    fails_with(&["judge", "--kind", "score", "--set", "magic=1"], &["none of the methods"]);
+    let vit = models().join("vit");
+    fails_with(&["judge", "--kind", "score", "--model", vit.to_str().unwrap()], &["gives no answers in words"]);
+}
+
+#[test]
+fn examples_are_listed_and_start_a_run_that_knows_its_truth() {
+    let all: Vec<serde_json::Value> =
+        serde_json::from_slice(&tokenscope(&["examples", "--json"]).stdout).expect("a list");
+    assert!(all.len() >= 12);
+    let needle = all.iter().find(|e| e["id"] == "needle").expect("a needle");
+    let run = tokenscope(&["run", "received_attention", "--example", "needle"]);
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).expect("a score");
+    assert_eq!((&json["prompt"], &json["truth"]["answer"]), (&needle["prompt"], &needle["answer"]));
+    assert!(json["truth"]["true_size"].as_u64().unwrap() >= 3);
+    // Another token's prediction has no known truth.
+    let other = tokenscope(&["run", "received_attention", "--example", "needle", "--target", "3"]);
+    assert!(serde_json::from_slice::<serde_json::Value>(&other.stdout).expect("a score")["truth"].is_null());
+    fails_with(&["run", "received_attention", "--example", "magic"], &["no example named magic", "needle"]);
+}
+
+#[test]
+fn a_drawn_scene_is_a_picture_by_its_seed() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("scene.png");
+    let run = tokenscope(&["image", "scene:test+23", "--out", out.to_str().unwrap()]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let picture = tokenscope_analysis::image::Picture::open(&out).unwrap();
+    assert_eq!((picture.width, picture.height), (96, 96));
+    let seen: std::collections::BTreeSet<[u8; 3]> = (0..96 * 96).map(|i| picture.pixel(i % 96, i / 96)).collect();
+    assert!(seen.len() > 100, "{} colours", seen.len());
+    fails_with(&["image", "scene:x", "--out", out.to_str().unwrap()], &["scene:test+7"]);
+}

@@ -8,6 +8,7 @@ mod examples;
 mod figures;
 mod image;
 mod info;
+mod judge;
 mod method;
 mod methods;
 mod tokenize;
@@ -50,6 +51,8 @@ enum Verb {
     Examples(examples::Args),
     /// Run a method on a model and an input
     Run(figures::RunArgs),
+    /// Judge scores or reductions by the truth of many inputs that no training used
+    Judge(judge::Args),
     /// Decode speculatively and write every round
     Draft(figures::DraftArgs),
     /// Compute a flow graph and write its edges
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Image(a)) => image::run(a),
         Some(Verb::Examples(a)) => examples::run(a),
         Some(Verb::Run(a)) => figures::run(a),
+        Some(Verb::Judge(a)) => judge::run(a),
         Some(Verb::Draft(a)) => figures::draft(a),
         Some(Verb::Flow(a)) => figures::flow(a),
         Some(Verb::Render(a)) => figures::render(*a),

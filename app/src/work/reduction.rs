@@ -32,7 +32,7 @@ pub(super) fn pruned(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -
 
 /// What became of each token of the plan's tower. A plan between encoder and language model counts image features,
 /// which are the image tokens in their order.
-fn fates(plan: &Plan, trace: &Trace) -> Result<Vec<Fate>> {
+pub(super) fn fates(plan: &Plan, trace: &Trace) -> Result<Vec<Fate>> {
     let own = plan.outcome()?.fates;
     let tokens = &trace.tower(plan.tower)?.tokens;
     if own.len() == tokens.len() {

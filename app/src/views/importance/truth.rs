@@ -62,7 +62,7 @@ impl Known {
         let r = chip.shrink2(vec2(1.5, 1.5));
         let path =
             [r.left_bottom() - vec2(0.0, 5.0), r.left_bottom(), r.right_bottom(), r.right_bottom() - vec2(0.0, 5.0)];
-        stroke(cx, ui, path.to_vec());
+        strokes(cx, ui, vec![path.to_vec()]);
     }
 
     /// Outlines the true region on a picture that was drawn into `rect`.
@@ -70,9 +70,8 @@ impl Known {
         let Some(mask) = self.truth.mask().filter(|_| cx.doc.truth) else { return };
         let f = vec2(rect.width() / mask.width as f32, rect.height() / mask.height().max(1) as f32);
         let at = |(x, y): (usize, usize)| rect.min + vec2(x as f32 * f.x, y as f32 * f.y);
-        for (a, b) in outline(mask) {
-            stroke(cx, ui, vec![at(a), at(b)]);
-        }
+        let lines: Vec<Vec<Pos2>> = outline(mask).into_iter().map(|(a, b)| vec![at(a), at(b)]).collect();
+        strokes(cx, ui, lines);
     }
 
     /// The switch, the answer, and the figures of the score.
@@ -152,13 +151,15 @@ fn key(cx: &Cx, ui: &mut Ui) {
     let (rect, _) = ui.allocate_exact_size(vec2(14.0, 12.0), egui::Sense::hover());
     let r = rect.shrink(2.0);
     let corner = |p: Pos2| pos2(p.x, p.y - 5.0);
-    stroke(cx, ui, vec![corner(r.left_bottom()), r.left_bottom(), r.right_bottom(), corner(r.right_bottom())]);
+    strokes(cx, ui, vec![vec![corner(r.left_bottom()), r.left_bottom(), r.right_bottom(), corner(r.right_bottom())]]);
 }
 
-/// A line that shows on every colour: dark on light in the light window, the other way round in the dark one.
-fn stroke(cx: &Cx, ui: &Ui, path: Vec<Pos2>) {
-    ui.painter().add(Shape::line(path.clone(), Stroke::new(4.0, cx.theme.background)));
-    ui.painter().add(Shape::line(path, Stroke::new(2.0, cx.theme.text)));
+/// Lines that show on every colour: dark on light in the light window, the other way round in the dark one.
+fn strokes(cx: &Cx, ui: &Ui, paths: Vec<Vec<Pos2>>) {
+    // All of the halo first, so that it covers none of the lines.
+    for stroke in [Stroke::new(4.0, cx.theme.background), Stroke::new(2.0, cx.theme.text)] {
+        ui.painter().extend(paths.iter().map(|p| Shape::line(p.clone(), stroke)));
+    }
 }
 
 /// Corners at both ends of a line, in pixels from the top left.

@@ -1,0 +1,175 @@
+//! The verb `judge`: methods against the truth of many inputs.
+
+use super::common;
+use crate::export::{to_csv, to_json};
+use crate::jobs::Jobs;
+use crate::request::{Call, ModelSource, Product, Request, SAMPLE_NAMES};
+use crate::trial::{Figure, Judged, Trial, Verdict};
+use crate::work::{Store as _, budget};
+use anyhow::{Context as _, bail};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::method::{Info, Kind, Params};
+
+/// Arguments of `judge`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to judge: score or prune
+    #[arg(long, value_parser = ["score", "prune"])]
+    kind: String,
+    /// Model folder or name of a sample; judged on stories if it reads text only, else on questions about drawn
+    /// scenes [default: sample-lm]
+    #[arg(long)]
+    model: Option<String>,
+    /// Methods, comma-separated; random and uniform are always there [default: all but attention_flow, which takes
+    /// minutes]
+    #[arg(long, value_delimiter = ',')]
+    methods: Vec<String>,
+    /// Inputs to judge by
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: u32,
+    /// Share of the tokens that reductions keep; of a picture's tokens where there is a picture
+    #[arg(long, default_value_t = 0.25)]
+    keep: f64,
+    /// A parameter of the methods that have it, as key=value; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Count inputs, too, that the full model answers wrong
+    #[arg(long)]
+    all: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV
+    #[arg(long)]
+    csv: bool,
+    /// File to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Takes minutes on a picture's tokens: one search for a largest flow per token.
+const SLOW: &str = "attention_flow";
+
+/// Runs the verb.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let kind = if args.kind == "score" { Kind::Score } else { Kind::Prune };
+    if !(0.0..=1.0).contains(&args.keep) {
+        bail!("--keep {}: a share from 0 to 1", args.keep);
+    }
+    let all = crate::views::methods(kind);
+    let chosen: Vec<&Info> = if args.methods.is_empty() {
+        all.into_iter().filter(|i| i.id != SLOW).collect()
+    } else {
+        let find = |id: &String| {
+            all.iter().find(|i| i.id == id).copied().with_context(|| {
+                let known: Vec<&str> = all.iter().map(|i| i.id).collect();
+                format!("no {} method named {id}; known: {}", kind.name(), known.join(", "))
+            })
+        };
+        args.methods.iter().map(find).collect::<anyhow::Result<_>>()?
+    };
+    let trial = Trial {
+        model: ModelSource::parse(args.model.as_deref().unwrap_or(SAMPLE_NAMES[0])),
+        judged: match kind {
+            Kind::Score => Judged::Scores,
+            _ => Judged::Reductions((args.keep * 1000.0).round() as u16),
+        },
+        calls: calls(&chosen, &args.set)?,
+        samples: args.samples as usize,
+        wrong_too: args.all,
+    };
+    let jobs = common::jobs()?;
+    let done = Arc::new(AtomicBool::new(false));
+    let watcher = watch(jobs.clone(), done.clone());
+    let product = jobs.get(&Request::Trial(trial), &Ctx::default());
+    done.store(true, Ordering::Relaxed);
+    // It only prints; that it panicked would not change the result.
+    let _ = watcher.join();
+    let Product::Trial(verdict) = product? else { bail!("the trial gave something else") };
+    let text = match (args.json, args.csv) {
+        (true, _) => to_json(&verdict.table()),
+        (_, true) => to_csv(&verdict.table()),
+        _ => words(&verdict, args.all, args.methods.is_empty() && kind == Kind::Score),
+    };
+    common::write(args.out.as_deref(), text.trim_end())
+}
+
+/// The methods with those of the parameters that they have.
+fn calls(methods: &[&Info], set: &[String]) -> anyhow::Result<Vec<Call>> {
+    let mut all: Vec<(&Info, Params)> = methods.iter().map(|i| (*i, Params::new())).collect();
+    for pair in set {
+        let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair}: write it as key=value") };
+        let mut found = false;
+        for (info, params) in &mut all {
+            if budget(info).is_some_and(|p| p.key() == key) {
+                bail!("--set {pair}: the budget is the same for all methods; use --keep");
+            }
+            if let Some(p) = info.params.iter().find(|p| p.key() == key) {
+                params.insert(p.key(), p.parse(value)?);
+                found = true;
+            }
+        }
+        if !found {
+            bail!("--set {pair}: none of the methods has a parameter named {key}");
+        }
+    }
+    Ok(all.into_iter().map(|(i, p)| Call::new(i.id, &p)).collect())
+}
+
+/// Says on standard error how far the work is, until `done`.
+fn watch(jobs: Jobs, done: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut said = 0;
+        while !done.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(200));
+            let tenths = (jobs.running().1 * 10.0) as u32;
+            if tenths > said {
+                said = tenths;
+                eprintln!("{}% judged", tenths * 10);
+            }
+        }
+    })
+}
+
+/// The table for people.
+fn words(v: &Verdict, all: bool, left_out: bool) -> String {
+    let counted = if all { "all of them count" } else { "these count" };
+    let mut out = format!(
+        "{} {}, none of them used in training; the full model answers {} right, {counted}\n\n",
+        v.asked, v.set, v.right
+    );
+    let cell = |f: &Option<Figure>| match f {
+        Some(Figure { mean, error: Some(e) }) => format!("{mean:.3} ± {e:.3}"),
+        Some(Figure { mean, error: None }) => format!("{mean:.3}"),
+        None => "–".into(),
+    };
+    out += &format!("{:<26}{:<8}{:>4}", "method", "stack", "n");
+    v.columns.iter().for_each(|c| out += &format!("{:>17}", c.title));
+    out.push('\n');
+    for r in v.rows.iter().filter(|r| r.n > 0) {
+        out += &format!(
+            "{:<26}{:<8}{:>4}",
+            format!("{}{}", r.method, if r.floor { " (floor)" } else { "" }),
+            r.stack,
+            r.n
+        );
+        r.figures.iter().for_each(|f| out += &format!("{:>17}", cell(f)));
+        out.push('\n');
+    }
+    out.push('\n');
+    v.columns.iter().for_each(|c| out += &format!("{}: {}\n", c.title, c.meaning));
+    out += "Means with their standard errors.\n";
+    if left_out {
+        out += &format!("{SLOW}: left out, because it takes minutes; name it with --methods\n");
+    }
+    for r in &v.rows {
+        if let Some(note) = &r.note {
+            out += &format!("{} ({}): {note}\n", r.method, r.stack);
+        }
+    }
+    out
+}

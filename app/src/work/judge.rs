@@ -1,0 +1,380 @@
+//! Carries out trials: every method on every input, and the figures over them.
+
+use super::reduction::{budget, fates};
+use super::{Store, model_of};
+use crate::picture_source::PictureSource;
+use crate::request::{Call, OpenModel, RunKey};
+use crate::trial::{Column, Figure, Judged, REDUCTIONS, Row, SCORES, Trial, Verdict};
+use crate::truth::Truth;
+use std::time::Duration;
+use tokenscope_analysis::method::{Info, Need, Param, Params};
+use tokenscope_analysis::prune::{self, Fate, Full, Plan, PruneInput, Pruner};
+use tokenscope_analysis::run::{RunRequest, run, run_with};
+use tokenscope_analysis::score::{self, ScoreInput};
+use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
+use tokenscope_analysis::truth::{Agreement, mean_and_error, true_tokens};
+use tokenscope_analysis::{Ctx, Error, Result};
+use tokenscope_generate::HELD_OUT;
+use tokenscope_generate::scenes::{Ask, Scene};
+use tokenscope_generate::stories::Story;
+
+/// Ids of the floor: methods of a score's table that look at nothing, and reductions of those names.
+const FLOOR: [&str; 2] = ["random", "uniform"];
+
+/// One input with its answer.
+struct Case {
+    truth: Truth,
+    picture: Option<PictureSource>,
+}
+
+impl Case {
+    /// The `k`-th input: a story up to its last decided word, or a question about a scene, whose kinds take turns.
+    fn new(k: u64, sees: bool) -> Option<Self> {
+        if !sees {
+            let story = Story::new(HELD_OUT + k);
+            let truth = story.links.last().map(|l| Truth::of_story(&story, l))?;
+            return Some(Self { truth, picture: None });
+        }
+        let scene = Scene::new(HELD_OUT + k);
+        let questions = scene.questions();
+        // A caption is decided by everything, which makes no truth to find.
+        let kinds: Vec<Ask> = Ask::ALL.into_iter().filter(|a| *a != Ask::Caption).collect();
+        let turn = |i: usize| kinds[(k as usize + i) % kinds.len()];
+        let all = (0..kinds.len()).flat_map(|i| questions.iter().filter(move |q| q.ask == turn(i)));
+        let truth = all.into_iter().find_map(|q| Truth::of_question(&scene, q))?;
+        Some(Self { truth, picture: Some(PictureSource::test_scene(k)) })
+    }
+
+    /// The full run up to the answer, and the ids of the right answer.
+    fn run(&self, open: &OpenModel, ctx: &Ctx) -> Result<(Trace, Vec<u32>)> {
+        let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
+        let prompt = &self.truth.prompt;
+        let mut request = RunRequest { prompt: Some(prompt.clone()), ..RunRequest::default() };
+        if let (Some(source), Some(processor)) = (&self.picture, &open.processor) {
+            request.add_picture(processor, &source.open()?)?;
+        }
+        let (before, all) = (
+            tokenizer.encode(prompt, None, true)?.ids,
+            tokenizer.encode(&format!("{prompt}{}", self.truth.continuation), None, true)?.ids,
+        );
+        let answer = match all.strip_prefix(before.as_slice()) {
+            Some(rest) => rest.to_vec(),
+            // A tokenizer that adds an end token, or cuts the prompt differently with more behind it.
+            None => tokenizer.encode(&self.truth.continuation, None, false)?.ids,
+        };
+        request.greedy = answer.len();
+        let trace = run(open.model.as_ref(), Some(tokenizer), &request, &CaptureSpec::views(), ctx)?;
+        Ok((trace, answer))
+    }
+}
+
+/// What one method has gathered so far.
+struct Tally {
+    method: String,
+    stack: &'static str,
+    floor: bool,
+    /// One list per column.
+    values: Vec<Vec<f64>>,
+    n: usize,
+    missed: usize,
+    why: Option<String>,
+}
+
+impl Tally {
+    fn new(method: &str, stack: &'static str, floor: bool, columns: usize) -> Self {
+        let values = vec![Vec::new(); columns];
+        Self { method: method.into(), stack, floor, values, n: 0, missed: 0, why: None }
+    }
+
+    /// Adds an input's figures, or why there are none. Errors only where the work was cancelled.
+    fn add(&mut self, figures: Result<Vec<Option<f64>>>) -> Result<()> {
+        match figures {
+            Ok(figures) => {
+                self.n += 1;
+                for (list, v) in self.values.iter_mut().zip(figures) {
+                    list.extend(v);
+                }
+            }
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(why) => {
+                self.missed += 1;
+                self.why.get_or_insert_with(|| why.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn row(self) -> Row {
+        let Self { method, stack, floor, values, n, missed, why } = self;
+        let figures = values.iter().map(|v| mean_and_error(v).map(|(mean, error)| Figure { mean, error })).collect();
+        let note = why.map(|w| if n == 0 { w } else { format!("not on {missed} of {} inputs: {w}", n + missed) });
+        Row { method, stack, floor, n, figures, note }
+    }
+}
+
+/// The table of a trial. Errors: a model that answers neither stories nor questions, cancelled; a method that cannot
+/// serve is a row with a note.
+pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verdict> {
+    let key = RunKey { model: trial.model.clone(), prompt: String::new(), image: None };
+    let open = model_of(&key, store, ctx)?;
+    let info = open.model.info();
+    if !info.generates || open.tokenizer.is_none() {
+        return Err(Error::invalid(format!(
+            "{} gives no answers in words; judge with a language model or one that answers questions about pictures",
+            info.architecture
+        )));
+    }
+    let sees = open.processor.is_some() && info.towers.contains_key(&Tower::Vision);
+    let columns: &'static [Column] = match trial.judged {
+        Judged::Scores => &SCORES,
+        Judged::Reductions(_) => &REDUCTIONS,
+    };
+    let mut tallies = tallies(trial, sees, columns.len());
+    let (mut asked, mut right) = (0, 0);
+    for k in 0..trial.samples {
+        ctx.step(k, trial.samples)?;
+        // What happens within one input is not worth a step of the bar.
+        let quiet = Ctx::default().with_gpu(ctx.gpu.clone(), ctx.compute);
+        let Some(case) = Case::new(k as u64, sees) else { continue };
+        let (trace, answer) = case.run(&open, &quiet)?;
+        asked += 1;
+        let is_right = trace.continuation == answer;
+        right += usize::from(is_right);
+        if !is_right && !trial.wrong_too {
+            continue;
+        }
+        match trial.judged {
+            Judged::Scores => {
+                for (t, call) in &mut tallies {
+                    ctx.check()?;
+                    t.add(agreement(t.stack, call, k as u64, &case, &trace, &open, &quiet))?;
+                }
+            }
+            Judged::Reductions(keep) => {
+                let full = prune::full(open.model.as_ref(), &trace, Tower::Text, &Duration::default, &quiet)?;
+                let shares = case.truth.shares(trace.tower(Tower::Text)?).unwrap_or_default();
+                let known = Known { answer: &answer, full: &full, tokens: &true_tokens(&shares), k: k as u64 };
+                for (t, call) in &mut tallies {
+                    ctx.check()?;
+                    t.add(reduced(call, f64::from(keep) / 1000.0, &known, &trace, &open, &quiet))?;
+                }
+            }
+        }
+    }
+    let set = if sees { "questions about drawn scenes" } else { "stories" };
+    Ok(Verdict { set, asked, right, columns, rows: tallies.into_iter().map(|t| t.0.row()).collect() })
+}
+
+/// A line for every method and stack, the floor last.
+fn tallies(trial: &Trial, sees: bool, columns: usize) -> Vec<(Tally, Call)> {
+    let scores = trial.judged == Judged::Scores;
+    let stacks: &[&'static str] = if sees && scores { &[TEXT, ENCODER] } else { &[TEXT] };
+    let mut calls: Vec<(Call, bool)> =
+        trial.calls.iter().map(|c| (c.clone(), FLOOR.contains(&c.method.as_str()))).collect();
+    for id in FLOOR {
+        if !calls.iter().any(|c| c.0.method == id) {
+            calls.push((Call::new(id, &Params::new()), true));
+        }
+    }
+    calls.sort_by_key(|c| c.1);
+    stacks
+        .iter()
+        .flat_map(|s| calls.iter().map(|(c, floor)| (Tally::new(&c.method, s, *floor, columns), c.clone())))
+        .collect()
+}
+
+/// The language model, or the only stack.
+const TEXT: &str = "text";
+/// The image encoder.
+const ENCODER: &str = "vision";
+
+/// How well a score agrees with the truth of an input.
+fn agreement(
+    stack: &str,
+    call: &Call,
+    k: u64,
+    case: &Case,
+    trace: &Trace,
+    open: &OpenModel,
+    ctx: &Ctx,
+) -> Result<Vec<Option<f64>>> {
+    let tower = if stack == ENCODER { Tower::Vision } else { Tower::Text };
+    let t = trace.tower(tower)?;
+    let shares = case.truth.shares(t).ok_or_else(|| Error::invalid("no token of this stack decides the answer"))?;
+    let (values, signed) = match call.method.as_str() {
+        "random" => ((0..shares.len()).map(|i| Some(chance(k, i as u64))).collect(), false),
+        "uniform" => (vec![Some(1.0); shares.len()], false),
+        id => {
+            let method = score::find(id)?;
+            if tower == Tower::Vision && method.info().needs.contains(&Need::Logits) {
+                return Err(Error::Need { method: id.into(), need: Need::Logits.words().into() });
+            }
+            // What an encoder with a class token says of the picture is read there, else at the last token.
+            let target = if tower == Tower::Vision { t.class_token } else { None };
+            let input = ScoreInput { trace, tower, target, model: Some(open.model.as_ref()) };
+            let s = method.score(&input, &call.params(), ctx)?;
+            (s.values, s.signed)
+        }
+    };
+    let a = Agreement::new(&values, signed, &shares)
+        .ok_or_else(|| Error::invalid("it says nothing about the tokens that could be true"))?;
+    Ok(vec![Some(a.hit), Some(a.precision), a.rank])
+}
+
+/// A number from 0 to 1 that only the input and the token decide (SplitMix64).
+fn chance(k: u64, i: u64) -> f32 {
+    let mut z = (k << 20).wrapping_add(i).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+}
+
+/// What is known about an input before it is reduced.
+struct Known<'a> {
+    answer: &'a [u32],
+    full: &'a Full,
+    /// The true tokens.
+    tokens: &'a [usize],
+    /// Number of the input.
+    k: u64,
+}
+
+/// What the reduced model makes of an input, really run.
+fn reduced(call: &Call, keep: f64, known: &Known, t: &Trace, open: &OpenModel, ctx: &Ctx) -> Result<Vec<Option<f64>>> {
+    let model = open.model.as_ref();
+    let input = PruneInput { trace: t, tower: Tower::Text, model: Some(model) };
+    let plan = plan_at(call, keep, known.k, &input, ctx)?;
+    let judgement = prune::judge_against(known.full, model, t, &plan, &Duration::default, ctx)?;
+    let ids = t.tower(Tower::Text)?.tokens.iter().filter_map(|t| t.id).collect();
+    let greedy = known.answer.len();
+    let request = RunRequest { ids: Some(ids), image: t.image.clone(), greedy, ..RunRequest::default() };
+    let said = run_with(model, None, &request, &CaptureSpec::sites(&[]), &mut Pruner::new(&plan)?, ctx)?;
+    let fates = fates(&plan, t)?;
+    let left = known.tokens.iter().filter(|i| !matches!(fates[**i], Fate::Dropped(_))).count();
+    let kept = (!known.tokens.is_empty()).then(|| left as f64 / known.tokens.len() as f64);
+    let right = f64::from(u8::from(said.continuation == known.answer));
+    Ok(vec![Some(right), judgement.kl, kept, Some(rows_left(&plan)? as f64 / plan.n_rows.max(1) as f64)])
+}
+
+fn rows_left(plan: &Plan) -> Result<usize> {
+    Ok(plan.outcome()?.rows.last().map_or(plan.n_rows, |r| r.len()))
+}
+
+/// The plan that keeps about this share. A method that counts what goes per step is asked for the count that comes
+/// closest to as many rows as a plain choice of this share leaves.
+fn plan_at(call: &Call, keep: f64, k: u64, input: &PruneInput, ctx: &Ctx) -> Result<Plan> {
+    let method = prune::find(&call.method)?;
+    let (info, mut params) = (method.info(), call.params());
+    let has = |key: &str| info.params.iter().any(|p| p.key() == key);
+    // Chance draws anew for every input.
+    if has("seed") && !params.map().contains_key("seed") {
+        params = params.set("seed", k as i64);
+    }
+    match budget(info) {
+        Some(Param::Number { key, .. }) => method.plan(input, &params.set(key, keep), ctx),
+        Some(Param::Count { key, max, .. }) => {
+            let wanted = rows_left(&prune::find("uniform")?.plan(input, &Params::new().set("keep", keep), ctx)?)?;
+            if has("steps") && !params.map().contains_key("steps") {
+                params = params.set("steps", steps(info, keep));
+            }
+            let (mut low, mut high) = (0, (input.trace.tower(input.tower)?.tokens.len() as i64).min(*max));
+            let at = |r: i64| method.plan(input, &params.clone().set(key, r), ctx);
+            // More per step never leaves more; the smallest count that leaves no more than is wanted.
+            while low < high {
+                let middle = (low + high) / 2;
+                if rows_left(&at(middle)?)? > wanted { low = middle + 1 } else { high = middle }
+            }
+            let (under, over) = (at(low)?, at((low - 1).max(0))?);
+            let off = |p: &Plan| Ok::<_, Error>(rows_left(p)?.abs_diff(wanted));
+            Ok(if off(&over)? < off(&under)? { over } else { under })
+        }
+        _ => method.plan(input, &params, ctx),
+    }
+}
+
+/// Steps that halve at most each, to come down to this share.
+fn steps(info: &Info, keep: f64) -> i64 {
+    let most = info.params.iter().find_map(|p| match p {
+        Param::Count { key: "steps", max, .. } => Some(*max),
+        _ => None,
+    });
+    ((1.0 / keep.max(1e-3)).log2().ceil() as i64).clamp(1, most.unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{ModelSource, Product, Request};
+
+    struct Fresh;
+
+    impl Store for Fresh {
+        fn get(&self, request: &Request, ctx: &Ctx) -> Result<Product> {
+            super::super::carry_out(request, self, ctx)
+        }
+    }
+
+    fn trial(judged: Judged, methods: &[&str]) -> Trial {
+        let calls = methods.iter().map(|m| Call::new(m, &Params::new())).collect();
+        Trial { model: ModelSource::Sample("sample-lm"), judged, calls, samples: 2, wrong_too: true }
+    }
+
+    #[test]
+    fn two_stories_judge_scores_with_the_floor_below_and_a_note_where_one_cannot_serve() {
+        let verdict =
+            judged(&trial(Judged::Scores, &["received_attention", "cls_score"]), &Fresh, &Ctx::default()).unwrap();
+        let ids: Vec<&str> = verdict.rows.iter().map(|r| r.method.as_str()).collect();
+        assert_eq!(ids, ["received_attention", "cls_score", "random", "uniform"]);
+        assert_eq!((verdict.asked, verdict.set), (2, "stories"));
+        let (received, class, uniform) = (&verdict.rows[0], &verdict.rows[1], &verdict.rows[3]);
+        assert_eq!((received.n, class.n), (2, 0));
+        assert!(class.note.as_ref().is_some_and(|n| n.contains("cls_score needs")), "{:?}", class.note);
+        assert!(received.note.is_none() && received.figures.iter().all(Option::is_some));
+        // A constant score is right by chance: k true tokens of n, in the pointing game as in the precision.
+        let by_hand: Vec<f64> = (0..2)
+            .map(|k| {
+                let case = Case::new(k, false).unwrap();
+                let open = super::super::open(&ModelSource::Sample("sample-lm"), &Ctx::default()).unwrap();
+                let (trace, _) = case.run(&open, &Ctx::default()).unwrap();
+                let shares = case.truth.shares(&trace.towers[&Tower::Text]).unwrap();
+                true_tokens(&shares).len() as f64 / shares.iter().flatten().count() as f64
+            })
+            .collect();
+        let mean = (by_hand[0] + by_hand[1]) / 2.0;
+        for figure in &uniform.figures[..2] {
+            assert!((figure.unwrap().mean - mean).abs() < 1e-12, "{figure:?} {mean}");
+        }
+        assert_eq!(uniform.figures[2], None);
+        let again = judged(&trial(Judged::Scores, &["received_attention", "cls_score"]), &Fresh, &Ctx::default());
+        assert_eq!(again.unwrap(), verdict);
+    }
+
+    #[test]
+    fn everything_kept_changes_nothing_and_little_kept_changes_something() {
+        let at = |keep: u16| judged(&trial(Judged::Reductions(keep), &[]), &Fresh, &Ctx::default()).unwrap();
+        let (all, few) = (at(1000), at(200));
+        for r in &all.rows {
+            let figures: Vec<f64> = r.figures.iter().map(|f| f.unwrap().mean).collect();
+            assert_eq!(figures[0], all.right as f64 / all.asked as f64, "{}", r.method);
+            assert!(figures[1] < 1e-6 && figures[2] == 1.0 && figures[3] == 1.0, "{figures:?}");
+        }
+        for r in &few.rows {
+            let figures: Vec<f64> = r.figures.iter().map(|f| f.unwrap().mean).collect();
+            assert!(figures[1] > 1e-3 && figures[2] < 1.0 && (0.2..0.3).contains(&figures[3]), "{figures:?}");
+        }
+    }
+
+    #[test]
+    fn merging_is_given_as_many_steps_as_the_share_needs() {
+        let info = prune::find("tome").unwrap().info();
+        assert_eq!([1.0, 0.5, 0.4, 0.25, 0.1].map(|k| steps(info, k)), [1, 1, 2, 2, 4]);
+    }
+
+    #[test]
+    fn chance_is_even_and_differs_by_input() {
+        let mean = (0..4000).map(|i| f64::from(chance(7, i))).sum::<f64>() / 4000.0;
+        assert!((mean - 0.5).abs() < 0.02, "{mean}");
+        assert_ne!(chance(1, 5), chance(2, 5));
+        assert!((0..100).all(|i| (0.0..1.0).contains(&chance(3, i))));
+    }
+}
