@@ -13,11 +13,13 @@ pub enum Act {
     CloseImage,
     Sample,
     Save,
+    SaveView(usize),
     Undo,
     Redo,
     Stop,
     Dark,
     ResetLayout,
+    Sources,
     NextToken,
     PreviousToken,
     GrowRight,
@@ -79,6 +81,10 @@ pub static ALL: &[Action] = &[
     action(Act::CloseImage, "File", "Remove picture", "Run without a picture", None),
     action(Act::Sample, "File", "Back to the sample", "The model that is part of the program", None),
     action(Act::Save, "File", "Save view…", "PNG or SVG of a view, or its numbers as CSV or JSON", command(Key::S)),
+    action(Act::SaveView(0), "File", "Save Segmentation…", "Its picture or its numbers", command(Key::Num1)),
+    action(Act::SaveView(1), "File", "Save Importance…", "Its picture or its numbers", command(Key::Num2)),
+    action(Act::SaveView(2), "File", "Save Flow…", "Its picture or its numbers", command(Key::Num3)),
+    action(Act::SaveView(3), "File", "Save Drafts…", "Its picture or its numbers", command(Key::Num4)),
     action(Act::Undo, "Edit", "Undo", "Takes back the last change", command(Key::Z)),
     action(
         Act::Redo,
@@ -91,6 +97,7 @@ pub static ALL: &[Action] = &[
     action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
     action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
     action(Act::ResetLayout, "View", "Reset layout", "Four views side by side", None),
+    action(Act::Sources, "View", "Sources", "Shows or hides the panel of model and prompt", command(Key::B)),
     action(Act::NextToken, "Select", "Next token", "Selects the token after", alt(Key::Period)),
     action(Act::PreviousToken, "Select", "Previous token", "Selects the token before", alt(Key::Comma)),
     action(Act::GrowRight, "Select", "Extend forwards", "One token more to the selection", alt_shift(Key::Period)),
@@ -114,6 +121,16 @@ pub static ALL: &[Action] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_view_can_be_saved_by_its_name() {
+        for (i, view) in crate::views::ALL.iter().enumerate() {
+            let own = ALL.iter().find(|a| a.act == Act::SaveView(i)).expect(view.title);
+            assert!(own.text.contains(view.title) && own.key.is_some(), "{}", own.text);
+        }
+        let saves = ALL.iter().filter(|a| matches!(a.act, Act::SaveView(_))).count();
+        assert_eq!(saves, crate::views::ALL.len());
+    }
 
     #[test]
     fn no_key_does_two_things_and_every_action_has_a_menu() {

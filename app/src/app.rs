@@ -1,10 +1,17 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
+mod chrome;
+
+pub use chrome::HINTS;
+
 use crate::actions::{self, Act};
 use crate::examples;
+use crate::export;
+use crate::heatmap::Painter;
 use crate::history::History;
 use crate::inspector;
 use crate::jobs::Jobs;
+use crate::notices::Notices;
 use crate::palette::{self, Choice, Palette};
 use crate::panels;
 use crate::picture_source::PictureSource;
@@ -12,6 +19,7 @@ use crate::recents::Recents;
 use crate::request::{ModelSource, Product, Request};
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
+use crate::settings::{Layout, Settings};
 use crate::state::{Command, Doc, WHOLE};
 use crate::theme::Theme;
 use crate::views::{self, Cx};
@@ -29,9 +37,10 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
         let (w, h) = s.split_once('x')?;
         Some([w.parse().ok()?, h.parse().ok()?])
     });
+    let (settings, broken) = Settings::load();
     let viewport = egui::ViewportBuilder::default()
         .with_title("Tokenscope")
-        .with_inner_size(size.unwrap_or([1280.0, 800.0]))
+        .with_inner_size(size.or(settings.size).unwrap_or([1280.0, 800.0]))
         .with_min_inner_size([720.0, 480.0]);
     let options = eframe::NativeOptions { viewport, ..Default::default() };
     let model = model.map(Path::to_path_buf);
@@ -47,8 +56,13 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
                 .as_ref()
                 .and_then(|s| Gpu::from_parts(&s.adapter, s.device.clone(), s.queue.clone()))
                 .map(Arc::new);
+            app.painter = cc.wgpu_render_state.as_ref().and_then(|s| Painter::new(s, gpu.as_deref()));
             app.jobs = app.jobs.clone().on(gpu, compute);
             app.recents = Recents::load();
+            app.set_up(&cc.egui_ctx, settings);
+            if let Some(why) = broken {
+                app.notices.say(why, false, None);
+            }
             app.stores = true;
             let given = match model {
                 Some(m) => Some(Command::Model(ModelSource::of_path(m))),
@@ -81,14 +95,28 @@ pub struct App {
     /// Work under way.
     pub jobs: Jobs,
     tiles: egui_tiles::Tree<usize>,
+    /// The views one at a time, for windows too small for four.
+    tabs: egui_tiles::Tree<usize>,
+    /// Draws heatmaps on the window's device; `None` where the CPU draws them.
+    pub painter: Option<Painter>,
     theme: Theme,
     /// What the panels keep between frames.
     panels: panels::State,
     palette: Palette,
     saving: Saving,
+    /// What went well or wrong beside the views.
+    pub notices: Notices,
     recents: Recents,
-    /// Whether recents are written to disk; tests leave the user's alone.
+    /// Whether recents and settings are written to disk; tests leave the user's alone.
     stores: bool,
+    /// The settings as last stored, and when.
+    stored: (Settings, Option<Instant>),
+    /// Settings that were too young to store.
+    unsaved: Option<Settings>,
+    /// Hints of the first start that were read.
+    hints: usize,
+    /// Whether the panel of sources is open.
+    sources: bool,
     hovered: Hover,
     /// Frames in a row that were drawn twice for the pointer's sake.
     redrawn: u32,
@@ -111,12 +139,19 @@ impl App {
             presses: 0,
             jobs: Jobs::new(move || waker.request_repaint()),
             tiles: layout(),
+            tabs: egui_tiles::Tree::new_tabs(egui::Id::unique("tabs"), (0..views::ALL.len()).collect()),
+            painter: None,
             theme,
             panels,
             palette: Palette::default(),
             saving: Saving::default(),
+            notices: Notices::default(),
             recents: Recents::default(),
             stores: false,
+            stored: (Settings::default(), None),
+            unsaved: None,
+            hints: HINTS,
+            sources: true,
             hovered: Hover::default(),
             redrawn: 0,
             help: false,
@@ -156,6 +191,51 @@ impl App {
         if self.theme.dark != self.doc.dark {
             self.theme = Theme::new(self.doc.dark);
             self.theme.apply(ctx);
+        }
+    }
+
+    /// Makes the window as `settings` remember it.
+    pub fn set_up(&mut self, ctx: &egui::Context, settings: Settings) {
+        self.doc.dark = settings.dark;
+        (self.hints, self.sources) = (settings.hints, settings.sources);
+        ctx.set_zoom_factor(settings.zoom);
+        self.tiles = settings.layout.clone().and_then(Layout::tree).unwrap_or_else(layout);
+        self.stored = (settings, None);
+        self.follow(ctx);
+    }
+
+    /// What to remember of the window as it is.
+    pub fn settings(&self, ctx: &egui::Context) -> Settings {
+        let zoom = ctx.zoom_factor();
+        // Where the system does not tell the window's place, the size before stays.
+        let size = ctx.input(|i| i.viewport().inner_rect).map(|r| [r.width() * zoom, r.height() * zoom]);
+        Settings {
+            dark: self.doc.dark,
+            zoom,
+            size: size.or(self.stored.0.size),
+            hints: self.hints,
+            sources: self.sources,
+            layout: Some(Layout::of(&self.tiles)),
+        }
+    }
+
+    /// Stores the settings where they changed, at most once a second and not while something is dragged.
+    fn store_settings(&mut self, ctx: &egui::Context) {
+        if !self.stores {
+            return;
+        }
+        let now = self.settings(ctx);
+        if now == self.stored.0 {
+            self.unsaved = None;
+            return;
+        }
+        let soon = self.stored.1.map(|t| Duration::from_secs(1).saturating_sub(t.elapsed())).unwrap_or_default();
+        if soon.is_zero() && !ctx.input(|i| i.pointer.any_down()) {
+            now.store();
+            (self.stored, self.unsaved) = ((now, Some(Instant::now())), None);
+        } else {
+            self.unsaved = Some(now);
+            ctx.request_repaint_after(soon.max(Duration::from_millis(100)));
         }
     }
 
@@ -218,7 +298,9 @@ impl App {
             }),
             Act::CloseImage => commands.push(Command::Image(None)),
             Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(Command::Example)),
-            Act::Save => self.saving.show_for(1),
+            Act::Save => self.saving.show(),
+            Act::SaveView(view) => self.saving.show_for(view, None),
+            Act::Sources => self.sources = !self.sources,
             Act::Undo => self.step(ctx, true),
             Act::Redo => self.step(ctx, false),
             Act::Stop => self.jobs.cancel_all(),
@@ -252,133 +334,6 @@ impl App {
         });
     }
 
-    fn top_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
-        let ctx = ui.ctx().clone();
-        egui::MenuBar::new().ui(ui, |ui| {
-            ui.strong("Tokenscope");
-            ui.add_space(4.0);
-            for menu in actions::MENUS {
-                ui.menu_button(menu, |ui| {
-                    for a in actions::ALL.iter().filter(|a| a.menu == menu) {
-                        let what = match a.act {
-                            Act::Undo => self.history.names(true).next(),
-                            Act::Redo => self.history.names(false).next(),
-                            _ => None,
-                        };
-                        let text = what.map_or(a.text.to_string(), |w| format!("{} {w}", a.text));
-                        let mut button = egui::Button::new(text);
-                        if let Some(key) = &a.key {
-                            button = button.shortcut_text(ctx.format_shortcut(key));
-                        }
-                        let on = match a.act {
-                            Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
-                            Act::Redo => self.history.names(false).next().is_some(),
-                            Act::CloseImage => self.doc.image.is_some(),
-                            Act::Stop => self.jobs.running().0 > 0,
-                            _ => true,
-                        };
-                        if ui.add_enabled(on, button).on_hover_text(a.tip).clicked() {
-                            self.act(&ctx, a.act, commands);
-                            ui.close();
-                        }
-                    }
-                    if menu == "File" {
-                        self.recent_ui(ui, commands);
-                    }
-                });
-            }
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                let label = if self.doc.dark { "Light" } else { "Dark" };
-                if ui.button(label).on_hover_text("Ctrl+D").clicked() {
-                    commands.push(Command::Dark(!self.doc.dark));
-                }
-                if ui.button("Save view…").on_hover_text("Ctrl+S").clicked() {
-                    self.saving.show_for(1);
-                }
-                if ui.button("Find…").on_hover_text("Command palette, Ctrl+K").clicked() {
-                    self.palette.show();
-                }
-            });
-        });
-    }
-
-    fn recent_ui(&self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
-        if !self.recents.models.is_empty() || !self.recents.pictures.is_empty() {
-            ui.separator();
-            ui.small("Opened lately");
-        }
-        let name = |p: &Path| p.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        for p in &self.recents.models {
-            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
-                commands.push(Command::Model(ModelSource::of_path(p.clone())));
-                ui.close();
-            }
-        }
-        for p in &self.recents.pictures {
-            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
-                commands.push(Command::Image(Some(PictureSource::File(p.clone()))));
-                ui.close();
-            }
-        }
-    }
-
-    fn jobs_ui(&self, ui: &mut egui::Ui) {
-        ui.horizontal(|ui| {
-            let (n, done) = self.jobs.running();
-            if n == 0 {
-                ui.small("ready");
-            } else {
-                ui.small(if n == 1 { "1 job".to_string() } else { format!("{n} jobs") });
-                ui.add(egui::ProgressBar::new(done).desired_width(160.0).desired_height(8.0));
-                if ui.small_button("Stop").on_hover_text("Esc").clicked() {
-                    self.jobs.cancel_all();
-                }
-                // Progress moves without any event of its own.
-                ui.ctx().request_repaint_after(Duration::from_millis(50));
-            }
-            ui.separator();
-            ui.small(self.jobs.device()).on_hover_text("Set TOKENSCOPE_COMPUTE=cpu or gpu before the start to choose");
-            if let Some(message) = self.saving.message.as_ref().filter(|_| !self.saving.open) {
-                ui.separator();
-                match message {
-                    Ok(words) => ui.small(words),
-                    Err(words) => ui.colored_label(self.theme.bad, words),
-                };
-            }
-        });
-    }
-
-    fn help_ui(&mut self, ctx: &egui::Context) {
-        let mut open = self.help;
-        egui::Window::new("What the views show").open(&mut open).collapsible(false).default_width(520.0).show(
-            ctx,
-            |ui| {
-                egui::ScrollArea::vertical().max_height(460.0).show(ui, |ui| {
-                    for view in views::ALL {
-                        ui.strong(view.title);
-                        ui.weak(view.hint);
-                        ui.label(view.help);
-                        ui.add_space(6.0);
-                    }
-                    ui.strong("Keys");
-                    egui::Grid::new("keys").num_columns(2).spacing([16.0, 2.0]).show(ui, |ui| {
-                        for a in actions::ALL {
-                            if let Some(key) = &a.key {
-                                ui.monospace(ctx.format_shortcut(key));
-                                ui.label(format!("{}: {}", a.text.trim_end_matches('…'), a.tip));
-                                ui.end_row();
-                            }
-                        }
-                        ui.monospace("Esc");
-                        ui.label("Close a window, release the token, stop work");
-                        ui.end_row();
-                    });
-                });
-            },
-        );
-        self.help = open;
-    }
-
     /// Files dropped on the window, by what they are.
     fn dropped(&self, ctx: &egui::Context, commands: &mut Vec<Command>) {
         for file in ctx.input(|i| i.raw.dropped_files.clone()) {
@@ -403,6 +358,8 @@ fn layout() -> egui_tiles::Tree<usize> {
 
 struct Tiles<'a> {
     cx: Cx<'a>,
+    /// View and format that a button in a view's header asks to save.
+    save: &'a mut Option<(usize, usize)>,
 }
 
 impl egui_tiles::Behavior<usize> for Tiles<'_> {
@@ -419,6 +376,29 @@ impl egui_tiles::Behavior<usize> for Tiles<'_> {
         views::ALL[*pane].title.into()
     }
 
+    fn top_bar_right_ui(
+        &mut self,
+        tiles: &egui_tiles::Tiles<usize>,
+        ui: &mut egui::Ui,
+        _: egui_tiles::TileId,
+        tabs: &egui_tiles::Tabs,
+        _: &mut f32,
+    ) {
+        let active = tabs.active.and_then(|id| tiles.get(id));
+        let Some(egui_tiles::Tile::Pane(view)) = active else { return };
+        ui.spacing_mut().button_padding.y = 0.0;
+        let menu = ui.menu_button("Save", |ui| {
+            for (i, format) in export::FORMATS.iter().enumerate() {
+                let what = if i < 2 { "picture" } else { "numbers" };
+                if ui.button(format!("{} ({what})…", format.to_uppercase())).clicked() {
+                    *self.save = Some((*view, i));
+                    ui.close();
+                }
+            }
+        });
+        views::named(&menu.response, &format!("save {}", views::ALL[*view].title));
+    }
+
     fn simplification_options(&self) -> egui_tiles::SimplificationOptions {
         // Every pane keeps its tab, so that every view has its title.
         egui_tiles::SimplificationOptions { all_panes_must_have_tabs: true, ..Default::default() }
@@ -428,6 +408,13 @@ impl egui_tiles::Behavior<usize> for Tiles<'_> {
 impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
         self.frame(ui);
+        self.store_settings(ui.ctx());
+    }
+
+    fn on_exit(&mut self) {
+        if let Some(settings) = self.unsaved.take() {
+            settings.store();
+        }
     }
 }
 
@@ -445,6 +432,9 @@ impl App {
     pub fn frame(&mut self, ui: &mut egui::Ui) {
         let ctx = ui.ctx().clone();
         self.jobs.begin_frame();
+        if let Some(painter) = &self.painter {
+            painter.begin_frame();
+        }
         self.presses += u64::from(ctx.input(|i| i.pointer.any_pressed()));
         let mut commands = Vec::new();
         while let Ok(picked) = self.picked.1.try_recv() {
@@ -464,13 +454,14 @@ impl App {
             match self.palette.ui(&ctx, &entries) {
                 Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),
                 Some(Choice::Command(c)) => commands.push(c),
-                Some(Choice::Save(view)) => self.saving.show_for(view),
                 None => {}
             }
         }
         self.keys(&ctx, &mut commands);
         egui::Panel::top("top").show(ui, |ui| self.top_ui(ui, &mut commands));
+        self.hints_ui(ui);
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
+        self.notices.ui(ui, &self.theme);
         let (sent, hover, failed) = (RefCell::new(commands), RefCell::new(Hover::default()), RefCell::new(None));
         let cx = Cx {
             doc: &self.doc,
@@ -481,32 +472,43 @@ impl App {
             hover: &hover,
             failed: &failed,
             figure: false,
+            painter: self.painter.as_ref(),
         };
         let wide = ui.available_width() >= 1500.0;
-        egui::Panel::left("sources").default_size(260.0).show(ui, |ui| {
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-                self.panels.sources_ui(&cx, ui, PAUSE);
-                if !wide {
-                    ui.separator();
-                    inspector::inspector_ui(&cx, ui);
-                }
+        let mut save = None;
+        if self.sources {
+            let most = (ui.available_width() * 0.4).max(120.0);
+            egui::Panel::left("sources").default_size(260.0f32.min(most)).max_size(most).show(ui, |ui| {
+                egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                    self.panels.sources_ui(&cx, ui, PAUSE);
+                    if !wide {
+                        ui.separator();
+                        inspector::inspector_ui(&cx, ui);
+                    }
+                });
             });
-        });
+        }
         if wide {
             egui::Panel::right("inspector").default_size(240.0).show(ui, |ui| {
                 egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| inspector::inspector_ui(&cx, ui));
             });
         }
         egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| {
-            self.tiles.ui(&mut Tiles { cx }, ui);
+            // Large print or a small screen: four views would be four slits.
+            let small = ui.available_width() < 560.0 || ui.available_height() < 400.0;
+            let tree = if small { &mut self.tabs } else { &mut self.tiles };
+            tree.ui(&mut Tiles { cx, save: &mut save }, ui);
         });
+        if let Some((view, format)) = save {
+            self.saving.show_for(view, Some(format));
+        }
         if self.panels.wants_folder.take().is_some() {
             self.act(&ctx, Act::OpenFolder, &mut sent.borrow_mut());
         }
         if self.panels.wants_image.take().is_some() {
             self.act(&ctx, Act::OpenImage, &mut sent.borrow_mut());
         }
-        self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.good, self.theme.bad);
+        self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.bad, &mut self.notices);
         self.help_ui(&ctx);
         let (hover, sent) = (hover.into_inner(), sent.into_inner());
         if self.hovered != hover {

@@ -12,8 +12,6 @@ pub enum Choice {
     Act(Act),
     /// A command of the views.
     Command(Command),
-    /// Save this view.
-    Save(usize),
 }
 
 /// One line.
@@ -118,7 +116,7 @@ impl Palette {
     }
 }
 
-/// Everything that can be found beside examples and models: actions, views to save, methods.
+/// Everything that can be found beside examples and models: actions and methods.
 pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
     let mut out: Vec<Entry> = actions::ALL
         .iter()
@@ -129,11 +127,6 @@ pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
             choice: Choice::Act(a.act),
         })
         .collect();
-    out.extend(crate::views::ALL.iter().enumerate().map(|(i, v)| Entry {
-        text: format!("Save {} as PNG, SVG, CSV or JSON…", v.title),
-        note: "view".into(),
-        choice: Choice::Save(i),
-    }));
     for kind in Kind::ALL {
         out.extend(crate::views::methods(kind).into_iter().map(|i| Entry {
             text: format!("{}: {}", kind.name(), i.title),

@@ -17,7 +17,7 @@ pub struct Recents {
 }
 
 /// The folder of settings: `TOKENSCOPE_CONFIG_DIR`, or the system's place for them.
-fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os("TOKENSCOPE_CONFIG_DIR") {
         return Some(dir.into());
     }

@@ -1,5 +1,6 @@
 //! Requests name a computation as data; products are what comes back.
 
+use crate::heatmap::Summary;
 use crate::picture_source::PictureSource;
 use crate::trial::{Trial, Verdict};
 use crate::truth::Truth;
@@ -14,7 +15,7 @@ use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::Model;
 use tokenscope_analysis::passes::attention_row_stats::RowStats;
-use tokenscope_analysis::passes::attention_tile::Window;
+use tokenscope_analysis::passes::attention_tile::{DeviceHead, DeviceTile, Window};
 use tokenscope_analysis::prune::{Fate, Judgement, Stage};
 use tokenscope_analysis::run::Estimate;
 use tokenscope_analysis::score::Scores;
@@ -136,6 +137,10 @@ pub enum Request {
     Merges(RowSource, u32),
     /// One head's map: the whole in [`MAP_SIDE`] cells a side at most, or a part of it that is zoomed into.
     Map(Scope, usize, usize, Option<Part>),
+    /// The cells of such a map on the host, where it was computed on a device.
+    Cells(Scope, usize, usize, Option<Part>),
+    /// One head's queries and keys on the device that computes, with the statistics of its rows.
+    DeviceHead(Scope, usize, usize),
     /// Statistics of the rows of one head's map, which parts of it build on.
     RowStats(Scope, usize, usize),
     /// All heads' maps, small.
@@ -245,6 +250,8 @@ pub struct Thumbnail {
     pub side: usize,
     /// Largest share in each part of the map, `side · side`, queries down, keys across.
     pub cells: Vec<f32>,
+    /// What a colour scale is fitted to.
+    pub summary: Arc<Summary>,
     /// Mean entropy of the rows over its largest possible value, 0..=1.
     pub entropy: f32,
     /// Share of all attention that the first token gets.
@@ -299,13 +306,23 @@ pub struct AttentionMap {
     /// What is covered.
     pub window: Window,
     /// Shares `[rows, cols]`.
-    pub cells: Array,
+    pub cells: Cells,
+    /// What a colour scale is fitted to; empty for a part, which keeps the scale of the whole.
+    pub summary: Arc<Summary>,
+}
+
+/// Where the cells of a map are.
+pub enum Cells {
+    /// On the host.
+    Host(Arc<Array>),
+    /// On the device that computed them.
+    Device(Arc<DeviceTile>),
 }
 
 impl AttentionMap {
-    /// The share of the cell that covers this pair, if it is in the window.
-    pub fn at(&self, query: usize, key: usize) -> Option<f32> {
-        self.cells.row(self.window.row_of(query)?).get(self.window.col_of(key)?).copied()
+    /// The share of the cell that covers this pair, if it is in the window; `cells` are those of this map.
+    pub fn at(&self, cells: &Array, query: usize, key: usize) -> Option<f32> {
+        cells.row(self.window.row_of(query)?).get(self.window.col_of(key)?).copied()
     }
 }
 
@@ -324,6 +341,8 @@ pub enum Product {
     Trace(Arc<Trace>),
     Segment(Arc<Vec<Segmentation>>),
     Map(Arc<AttentionMap>),
+    Cells(Arc<Array>),
+    DeviceHead(Arc<DeviceHead>),
     RowStats(Arc<RowStats>),
     Score(Arc<Scores>),
     Prune(Arc<Pruned>),
@@ -343,10 +362,12 @@ impl Product {
         let size = match self {
             Product::Model(m) => 4 * m.model.info().n_params,
             Product::Trace(t) => t.size_bytes(),
-            Product::Map(a) => size_of_val(a.cells.data()),
+            Product::Map(a) => 4 * a.window.rows * a.window.cols + a.summary.bytes(),
+            Product::Cells(a) => size_of_val(a.data()),
+            Product::DeviceHead(h) => h.bytes(),
             Product::Picture(p) => p.rgb.len(),
             Product::Flow(g) => size_of_val(g.edges.as_slice()),
-            Product::Thumbnails(list) => list.iter().map(|t| size_of_val(t.cells.as_slice())).sum(),
+            Product::Thumbnails(list) => list.iter().map(|t| size_of_val(t.cells.as_slice()) + t.summary.bytes()).sum(),
             Product::Lens(l) => l.top.iter().map(|layer| 48 * layer.len()).sum(),
             Product::Segment(rows) => rows.iter().map(|r| 96 * r.pieces.len()).sum(),
             _ => 0,

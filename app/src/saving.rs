@@ -2,6 +2,7 @@
 
 use crate::export;
 use crate::jobs::Jobs;
+use crate::notices::Notices;
 use crate::state::Doc;
 use crate::views::{self, named};
 use egui::{Key, vec2};
@@ -16,8 +17,8 @@ const SIZES: [(&str, [f32; 2]); 4] = [
     ("slide 1280 × 720", [1280.0, 720.0]),
 ];
 
-/// What came of an attempt to save, in words.
-pub type Outcome = Result<String, String>;
+/// What came of an attempt to save: the file, or what was wrong.
+type Outcome = Result<PathBuf, String>;
 
 /// State of the window.
 pub struct Saving {
@@ -29,8 +30,10 @@ pub struct Saving {
     size: usize,
     scale: f32,
     white: bool,
-    /// What came of the last attempt.
-    pub message: Option<Outcome>,
+    /// Whether the path has the keyboard when the window opens.
+    fresh: bool,
+    /// What was wrong with the last attempt.
+    wrong: Option<String>,
     done: (Sender<Outcome>, Receiver<Outcome>),
     picked: (Sender<PathBuf>, Receiver<PathBuf>),
     busy: bool,
@@ -46,7 +49,8 @@ impl Default for Saving {
             size: 0,
             scale: 2.0,
             white: true,
-            message: None,
+            fresh: false,
+            wrong: None,
             done: channel(),
             picked: channel(),
             busy: false,
@@ -55,9 +59,15 @@ impl Default for Saving {
 }
 
 impl Saving {
-    /// Opens the window for a view.
-    pub fn show_for(&mut self, view: usize) {
-        (self.open, self.view, self.message) = (true, view, None);
+    /// Opens the window for the view it was last open for.
+    pub fn show(&mut self) {
+        self.show_for(self.view, None);
+    }
+
+    /// Opens the window for a view, with this one of the formats if one is given.
+    pub fn show_for(&mut self, view: usize, format: Option<usize>) {
+        (self.open, self.fresh, self.view, self.wrong) = (true, true, view, None);
+        self.format = format.unwrap_or(self.format);
         self.name();
     }
 
@@ -70,11 +80,18 @@ impl Saving {
         self.path = dir.join(file).display().to_string();
     }
 
-    /// Draws the window.
-    pub fn ui(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs, good: egui::Color32, bad: egui::Color32) {
-        while let Ok(message) = self.done.1.try_recv() {
+    /// Draws the window; what was saved is said in `notices`, and so is a failure if the window was closed meanwhile.
+    pub fn ui(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs, bad: egui::Color32, notices: &mut Notices) {
+        while let Ok(outcome) = self.done.1.try_recv() {
             self.busy = false;
-            self.message = Some(message);
+            match outcome {
+                Ok(path) => {
+                    notices.say(format!("saved {}", path.display()), true, Some(path));
+                    self.open = false;
+                }
+                Err(why) if self.open => self.wrong = Some(why),
+                Err(why) => notices.say(why, false, None),
+            }
         }
         while let Ok(path) = self.picked.1.try_recv() {
             self.path = path.display().to_string();
@@ -126,6 +143,9 @@ impl Saving {
                 ui.horizontal(|ui| {
                     let edit = ui.add(egui::TextEdit::singleline(&mut self.path).desired_width(320.0));
                     named(&edit, "file to write");
+                    if std::mem::take(&mut self.fresh) {
+                        edit.request_focus();
+                    }
                     let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
                     if ui.button("Browse…").clicked() {
                         self.browse(ctx);
@@ -143,9 +163,8 @@ impl Saving {
                 if self.busy {
                     ui.spinner();
                 }
-                match &self.message {
-                    Some(Ok(words)) => ui.colored_label(good, words),
-                    Some(Err(words)) => ui.colored_label(bad, words),
+                match &self.wrong {
+                    Some(words) => ui.colored_label(bad, words),
                     None => ui.small("An existing file is replaced."),
                 };
             });
@@ -172,19 +191,16 @@ impl Saving {
         }
         let (view, path, scale) = (self.view, PathBuf::from(self.path.trim()), self.scale);
         let [w, h] = SIZES[self.size].1;
-        self.message = None;
+        self.wrong = None;
         let started = std::thread::Builder::new().name("save".into()).spawn(move || {
             let saved = export::save(&views::ALL[view], &doc, &jobs, vec2(w, h), scale, &path);
             // The window may be gone by then.
-            let _ = send.send(match saved {
-                Ok(()) => Ok(format!("saved {}", path.display())),
-                Err(e) => Err(format!("{e:#}")),
-            });
+            let _ = send.send(saved.map(|()| path).map_err(|e| format!("{e:#}")));
             ctx.request_repaint();
         });
         match started {
             Ok(_) => self.busy = true,
-            Err(e) => self.message = Some(Err(format!("no thread for the work: {e}"))),
+            Err(e) => self.wrong = Some(format!("no thread for the work: {e}")),
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Curve {
     Log,
     /// By rank among the values seen: equal areas of the map get equal steps.
     Rank,
+    /// As a share of the largest value of the cell's own row.
+    Row,
 }
 
 /// The colour scale of the map.

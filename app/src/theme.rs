@@ -167,6 +167,13 @@ impl Theme {
         mix(&STOPS, t)
     }
 
+    /// Colours of heatmaps.
+    pub fn heat(&self) -> crate::heatmap::Palette {
+        let last = (crate::heatmap::COLORS - 1) as f32;
+        let map = (0..crate::heatmap::COLORS).map(|i| self.magnitude(i as f32 / last)).collect();
+        crate::heatmap::Palette { map, hatch: self.weak, between: self.line, empty: self.background }
+    }
+
     /// Blue, white, orange, `t` in -1..=1: for values with a sign.
     pub fn signed(&self, t: f32) -> Color32 {
         const STOPS: [[f32; 3]; 3] = [[33., 102., 172.], [247., 247., 247.], [224., 130., 20.]];

@@ -17,7 +17,7 @@ use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, LogitRows, Model};
 use tokenscope_analysis::passes::attention::Head;
-use tokenscope_analysis::passes::attention_row_stats;
+use tokenscope_analysis::passes::{attention_row_stats, attention_tile};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
 use tokenscope_analysis::score::{ScoreInput, Scores};
 use tokenscope_analysis::segment::Segmentation;
@@ -167,6 +167,19 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         })),
         Request::Map(scope, layer, head, part) => {
             Product::Map(Arc::new(maps::map(scope, *layer, *head, part.as_ref(), store, ctx)?))
+        }
+        Request::Cells(scope, layer, head, part) => Product::Cells({
+            let map = Request::Map(scope.clone(), *layer, *head, part.clone());
+            match store.get(&map, ctx)? {
+                Product::Map(m) => maps::cells(&m)?,
+                _ => return Err(Error::invalid("the request for a map gave something else")),
+            }
+        }),
+        Request::DeviceHead(scope, layer, head) => {
+            let t = trace_of(&scope.run, store, ctx)?;
+            let head = Head::of_trace(&t, tower(scope, &t), 0, *layer, *head)?;
+            let gpu = ctx.gpu.as_ref().ok_or_else(|| Error::Gpu("there is no graphics adapter".into()))?;
+            Product::DeviceHead(Arc::new(attention_tile::on_device(&head, gpu, ctx)?))
         }
         Request::RowStats(scope, layer, head) => {
             let t = trace_of(&scope.run, store, ctx)?;

@@ -62,6 +62,12 @@ fn only_gpu_and_passes_name_wgpu() {
 }
 
 #[test]
+fn in_the_app_only_the_painter_of_heatmaps_names_wgpu() {
+    let may = |f: &str| f == "app/src/heatmap/painter.rs";
+    assert_eq!(offenders("app/src", &["wgpu::", "use wgpu"], may), [""; 0]);
+}
+
+#[test]
 fn only_the_rooms_for_files_open_files() {
     let may = |f: &str| {
         ["weights/", "tokenize/", "image/"].iter().any(|d| f.starts_with(&format!("analysis/src/{d}")))

@@ -1,13 +1,17 @@
 //! The whole window, driven by keys and pointer as a user would, through what a screen reader sees.
 
+mod chrome;
 mod gallery;
+mod heatmap;
 
 use egui::{Key, Modifiers, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
+use egui_kittest::wgpu::WgpuTestRenderer;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokenscope_app::app::{App, command_of};
+use tokenscope_app::heatmap::Screen;
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::request::{ModelSource, Product, Request};
 use tokenscope_app::state::{Command, Doc, Drill, WHOLE};
@@ -36,6 +40,18 @@ fn window_under(doc: Doc, policy: egui::MissingGlyphPolicy) -> Harness<'static, 
     harness.state_mut().doc = doc;
     settle(&mut harness);
     harness
+}
+
+/// A window whose frames are rendered on `screen`.
+fn window_on(doc: Doc, screen: Screen, prepare: impl FnOnce(&mut App)) -> Harness<'static, App> {
+    let mut app = App::with_doc(&egui::Context::default(), doc);
+    prepare(&mut app);
+    Harness::builder()
+        .with_size(vec2(1280.0, 800.0))
+        .with_context_setup(|ctx: &egui::Context| Theme::new(false).install(ctx))
+        .with_max_steps(100_000)
+        .renderer(WgpuTestRenderer::from_render_state(screen))
+        .build_ui_state(|ui, app: &mut App| app.frame(ui), app)
 }
 
 /// Steps until no job is under way and nothing more is asked for.

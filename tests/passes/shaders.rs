@@ -28,12 +28,17 @@ fn wgsl_files(folder: &str) -> Vec<(String, String)> {
     out
 }
 
+/// The kernels of every pass and of the window's painter, with their parameter structs.
+fn kernels() -> Vec<(Kernel, Layout)> {
+    passes::ALL.iter().flat_map(|p| p.kernels()).chain(tokenscope_app::heatmap::KERNELS).collect()
+}
+
 #[test]
 fn every_shader_file_is_part_of_a_kernel_that_parses_and_validates() {
-    let kernels: Vec<Kernel> = passes::ALL.iter().flat_map(|p| p.kernels()).map(|k| k.0).collect();
+    let kernels: Vec<Kernel> = kernels().into_iter().map(|k| k.0).collect();
     for (name, text) in wgsl_files("shaders") {
         let own: Vec<_> = kernels.iter().filter(|k| k.shader == name).collect();
-        assert!(!own.is_empty(), "shaders/{name}.wgsl belongs to no pass in ALL");
+        assert!(!own.is_empty(), "shaders/{name}.wgsl belongs to no pass in ALL and not to the painter");
         assert!(own.iter().all(|k| k.source.contains(&text)), "{name} is not built from its file");
     }
     for (name, text) in wgsl_files("shaders/shared") {
@@ -59,7 +64,9 @@ fn every_pass_has_a_file_and_a_shader_of_its_name_and_stands_in_order() {
             files.insert(stem);
         }
     }
-    let shaders: BTreeSet<String> = wgsl_files("shaders").into_iter().map(|f| f.0).collect();
+    let painter = tokenscope_app::heatmap::KERNELS.map(|k| k.0.shader);
+    let passes_only = |name: &String| !painter.contains(&name.as_str());
+    let shaders: BTreeSet<String> = wgsl_files("shaders").into_iter().map(|f| f.0).filter(passes_only).collect();
     assert_eq!(files, names.iter().map(ToString::to_string).collect());
     assert_eq!(shaders, files);
     for pass in passes::ALL {
@@ -94,12 +101,10 @@ fn rust_and_wgsl_mean_the_same_parameter_struct() {
     let own = |l: &Layout| -> Vec<(String, String, usize)> {
         l.fields.iter().map(|f| (f.name.to_string(), f.wgsl.to_string(), f.offset)).collect()
     };
-    for pass in passes::ALL {
-        for (kernel, layout) in pass.kernels() {
-            let (size, fields) = wgsl_layout(&kernel, layout.name);
-            assert_eq!(own(&layout), fields, "{} {}: {}", kernel.shader, kernel.entry, layout.name);
-            assert_eq!(layout.size, size, "{}: size of {}", kernel.shader, layout.name);
-        }
+    for (kernel, layout) in kernels() {
+        let (size, fields) = wgsl_layout(&kernel, layout.name);
+        assert_eq!(own(&layout), fields, "{} {}: {}", kernel.shader, kernel.entry, layout.name);
+        assert_eq!(layout.size, size, "{}: size of {}", kernel.shader, layout.name);
     }
 }
 

@@ -75,6 +75,11 @@ impl Work<'_> {
         &self.open.device
     }
 
+    /// The number of that device, see [`Gpu::device_id`].
+    pub fn device_id(&self) -> u64 {
+        self.open.id
+    }
+
     pub(super) fn encoder(&mut self) -> &mut wgpu::CommandEncoder {
         let device = &self.open.device;
         self.encoder.get_or_insert_with(|| device.create_command_encoder(&Default::default()))

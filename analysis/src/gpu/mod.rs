@@ -17,6 +17,7 @@ pub use crate::gpu_struct;
 use crate::{Error, Result};
 use kernel::Compiled;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a graphics adapter says about itself.
@@ -144,6 +145,9 @@ pub struct Gpu {
 
 /// An open device.
 pub(crate) struct Open {
+    /// A number that no other open device of this process has. wgpu's own comparison takes devices of two instances
+    /// for the same.
+    pub id: u64,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     /// Compiled kernels by shader and entry point.
@@ -164,7 +168,9 @@ impl Open {
         device.set_device_lost_callback(move |reason, message| {
             *lock(&note) = Some(format!("{reason:?} {message}").trim().to_string());
         });
-        Arc::new(Self { device, queue, kernels: Mutex::default(), lost })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { id, device, queue, kernels: Mutex::default(), lost })
     }
 
     /// Why the device was lost, if it is.
@@ -225,6 +231,11 @@ impl Gpu {
         let open = Open::new(device, queue);
         *slot = Some(open.clone());
         Ok(open)
+    }
+
+    /// The number of the device that is open now, if one is; a device opened after a loss has another.
+    pub fn device_id(&self) -> Option<u64> {
+        lock(&self.open).as_ref().map(|o| o.id)
     }
 
     /// Multiply–add operations that one submission may take, so that a cancelled job stops soon.

@@ -420,6 +420,7 @@ fn record(work: &mut Work, heads: &[&Uploaded], window: &Window, query_edges: &[
 pub struct DeviceHead {
     gpu: Arc<Gpu>,
     device: wgpu::Device,
+    device_id: u64,
     uploaded: Uploaded,
     n_queries: usize,
     n_keys: usize,
@@ -431,24 +432,46 @@ pub struct DeviceTile {
     pub buffer: wgpu::Buffer,
     /// The device that owns the buffer; a painter on another one must read the tile on the host instead.
     pub device: wgpu::Device,
+    /// Its number, see [`Gpu::device_id`].
+    pub device_id: u64,
     /// Cells down.
     pub rows: usize,
     /// Cells across.
     pub cols: usize,
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) cells: Buffer,
+}
+
+impl DeviceTile {
+    /// Copies the cells to the host: `[rows, cols]`. Errors if the device was lost since.
+    pub fn read(&self) -> Result<Array> {
+        self.gpu.run(|work| {
+            if work.device_id() != self.device_id {
+                return Err(Error::Gpu("the map lies on a device that was lost; compute it again".into()));
+            }
+            Array::new([self.rows, self.cols], work.read::<f32>(&self.cells)?)
+        })
+    }
 }
 
 /// Copies `head` to the device and computes the statistics of its rows there.
 pub fn on_device(head: &Head, gpu: &Arc<Gpu>, ctx: &Ctx) -> Result<DeviceHead> {
-    let (device, uploaded) = gpu.run(|work| {
+    let (device, device_id, uploaded) = gpu.run(|work| {
         let limit = work.binding_bytes();
         let uploaded = Uploaded::new(work, head, limit)?;
         attention_row_stats::record(work, &uploaded, ctx)?;
-        Ok((work.device().clone(), uploaded))
+        Ok((work.device().clone(), work.device_id(), uploaded))
     })?;
-    Ok(DeviceHead { gpu: gpu.clone(), device, uploaded, n_queries: head.n_queries(), n_keys: head.n_keys() })
+    let (n_queries, n_keys) = (head.n_queries(), head.n_keys());
+    Ok(DeviceHead { gpu: gpu.clone(), device, device_id, uploaded, n_queries, n_keys })
 }
 
 impl DeviceHead {
+    /// Bytes of its queries and keys.
+    pub fn bytes(&self) -> usize {
+        4 * (self.n_queries + self.n_keys) * self.uploaded.width
+    }
+
     /// Query and key rows of the map.
     pub fn size(&self) -> (usize, usize) {
         (self.n_queries, self.n_keys)
@@ -459,15 +482,18 @@ impl DeviceHead {
     pub fn tile(&self, window: &Window, ctx: &Ctx) -> Result<DeviceTile> {
         window.check(self.n_queries, self.n_keys)?;
         self.gpu.run(|work| {
-            if *work.device() != self.device {
+            if work.device_id() != self.device_id {
                 return Err(Error::Gpu("the head lies on a device that was lost; copy it again".into()));
             }
             let cells = record(work, &[&self.uploaded], window, &edges(&window.queries, window.rows), ctx)?;
             Ok(DeviceTile {
                 buffer: cells.raw().clone(),
                 device: self.device.clone(),
+                device_id: self.device_id,
                 rows: window.rows,
                 cols: window.cols,
+                gpu: self.gpu.clone(),
+                cells,
             })
         })
     }
@@ -476,7 +502,7 @@ impl DeviceHead {
     pub fn read(&self, window: &Window, ctx: &Ctx) -> Result<Array> {
         window.check(self.n_queries, self.n_keys)?;
         self.gpu.run(|work| {
-            if *work.device() != self.device {
+            if work.device_id() != self.device_id {
                 return Err(Error::Gpu("the head lies on a device that was lost; copy it again".into()));
             }
             read_cells(work, &[&self.uploaded], window, ctx)

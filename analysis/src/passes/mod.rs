@@ -17,6 +17,7 @@ pub mod row_entropy;
 pub mod samples;
 pub mod segment_reduce;
 pub mod top_k;
+pub mod value_counts;
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -84,4 +85,5 @@ pub static ALL: &[&dyn Pass] = &[
     &row_entropy::RowEntropy,
     &segment_reduce::SegmentReduce,
     &top_k::TopK,
+    &value_counts::CountsOfValues,
 ];

@@ -320,7 +320,7 @@ pub struct RenderArgs {
     #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2)]
     head: Option<Vec<usize>>,
     /// Colour scale of the attention map
-    #[arg(long, value_parser = ["linear", "log", "rank"], default_value = "linear")]
+    #[arg(long, value_parser = ["linear", "log", "rank", "row"], default_value = "linear")]
     scale: String,
     /// Edges of the flow view below this share are left out [default: 0.08, or that of the example]
     #[arg(long)]
@@ -382,6 +382,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     doc.scale.curve = match args.scale.as_str() {
         "log" => Curve::Log,
         "rank" => Curve::Rank,
+        "row" => Curve::Row,
         _ => Curve::Linear,
     };
     let size = args.size.split_once('x').and_then(|(w, h)| Some((w.parse::<f32>().ok()?, h.parse::<f32>().ok()?)));

@@ -79,7 +79,17 @@ pub fn save(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32, p
 fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -> T {
     let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
     let (failed, hovered) = (RefCell::new(None), Hover::default());
-    f(&Cx { doc, theme, jobs, commands: &commands, hovered: &hovered, hover: &hover, failed: &failed, figure: true })
+    f(&Cx {
+        doc,
+        theme,
+        jobs,
+        commands: &commands,
+        hovered: &hovered,
+        hover: &hover,
+        failed: &failed,
+        figure: true,
+        painter: None,
+    })
 }
 
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
@@ -105,6 +115,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
                 hover: &hover,
                 failed: &failed,
                 figure: true,
+                painter: None,
             };
             (view.ui)(&cx, ui);
             if view.own_height {

@@ -1,190 +1,125 @@
-//! A matrix as colours: scale with legend, pan and zoom from the whole to single cells.
+//! Matrices of the views as colours, with their legend.
 
 use super::{Cx, widgets};
-use crate::state::{Curve, Scale};
-use egui::{Color32, ColorImage, Rect, TextureOptions, Ui, pos2};
+use crate::heatmap::{Fitted, Frame, Matrix, Source, Tile, pixels};
+use crate::request::{AttentionMap, Cells, Request, Thumbnail};
+use egui::{ColorImage, Rect, TextureOptions, Ui, emath::GuiRounding as _, pos2};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use tokenscope_analysis::array::Array;
 
-/// A square or oblong matrix to look at.
-pub struct Matrix<'a> {
-    /// Rows.
-    pub rows: usize,
-    /// Columns.
-    pub cols: usize,
-    /// Number of the first column in the map that this is a part of; column 0 is the sink.
-    pub first_col: usize,
-    /// Row-major values.
-    pub values: &'a [f32],
-    /// Tells this matrix from another one.
-    pub version: u64,
+/// The cells of `map` on the host; where they lie on a device they are copied once, beside the window, and `None`
+/// comes back until they are there. `request` asks for the map.
+pub fn host(cx: &Cx, map: &AttentionMap, request: &Request) -> Option<Arc<Array>> {
+    match &map.cells {
+        Cells::Host(a) => Some(a.clone()),
+        Cells::Device(_) => cx.cells(request),
+    }
 }
 
-/// A scale fitted to the values of one matrix.
-pub struct Fitted {
-    /// The lower end.
-    pub low: f32,
-    /// The upper end, after clipping.
-    pub high: f32,
-    /// Sorted sample of the values, for ranks.
-    sorted: Vec<f32>,
-    curve: Curve,
-    mask_sink: bool,
-}
-
-/// Decades that a logarithmic scale covers.
-const DECADES: f32 = 4.0;
-/// Values that ranks and percentiles are read from at most.
-const SAMPLE: usize = 1 << 16;
-
-impl Fitted {
-    /// Fits `scale` to a matrix; zeros, which masks leave, do not count.
-    pub fn new(m: &Matrix, scale: Scale) -> Self {
-        let stride = (m.values.len() / SAMPLE).max(1);
-        let seen = |i: &usize| !(scale.mask_sink && m.first_col == 0 && i.is_multiple_of(m.cols.max(1)));
-        let mut sorted: Vec<f32> = (0..m.values.len())
-            .filter(seen)
-            .step_by(stride)
-            .map(|i| m.values[i])
-            .filter(|v| *v > 0.0 && v.is_finite())
-            .collect();
-        sorted.sort_unstable_by(f32::total_cmp);
-        let at = |share: f32| {
-            let i = (share * sorted.len().saturating_sub(1) as f32).round() as usize;
-            sorted.get(i).copied().unwrap_or(1.0)
+/// Paints the part `window` (shares: left, top, width, height) of `map` into `rect`. Where cells are smaller than
+/// pixels, the largest value of a pixel shows; so no strong cell is lost in the overview. `whole` is the map that the
+/// scale was fitted to, `map` itself or what it is a part of; `request` asks for `map`.
+pub fn map(
+    cx: &Cx,
+    ui: &mut Ui,
+    rect: Rect,
+    (map, request): (&AttentionMap, &Request),
+    whole: &AttentionMap,
+    fitted: &Fitted,
+    window: [f32; 4],
+) {
+    let (rows, cols, first_col) = (map.window.rows, map.window.cols, map.window.keys.start);
+    let (rect, frame) = pixel_grid(ui, rect, window);
+    let row_tops = || row_tops(map, whole);
+    if let Some(painter) = cx.painter {
+        let cells = match &map.cells {
+            Cells::Host(a) => Source::Host(a.data()),
+            Cells::Device(d) => Source::Device(d),
         };
-        // Unclipped, the end is the true largest value and not that of the sample.
-        let top = (0..m.values.len()).filter(seen).map(|i| m.values[i]).filter(|v| v.is_finite()).fold(0.0, f32::max);
-        let high = if scale.clip >= 100.0 { top } else { at(scale.clip / 100.0) };
-        let high = if high > 0.0 { high } else { 1.0 };
-        let low = match scale.curve {
-            Curve::Linear => 0.0,
-            Curve::Log => high * 10f32.powf(-DECADES),
-            Curve::Rank => at(0.0).min(high),
-        };
-        Self { low, high, sorted, curve: scale.curve, mask_sink: scale.mask_sink }
-    }
-
-    /// Where on the colour map a value lies, 0..=1.
-    pub fn place(&self, v: f32) -> f32 {
-        if v.is_nan() || v <= 0.0 {
-            return 0.0;
-        }
-        match self.curve {
-            Curve::Linear => (v / self.high).min(1.0),
-            Curve::Log => (1.0 + (v / self.high).log10() / DECADES).clamp(0.0, 1.0),
-            Curve::Rank => {
-                let end = self.sorted.partition_point(|s| *s <= self.high).max(1);
-                (self.sorted.partition_point(|s| *s <= v) as f32 / end as f32).min(1.0)
-            }
+        let (version, scale_version) = (map.version, whole.version);
+        let tile = Tile { version, rows, cols, first_col, cells, row_tops: &row_tops, scale_version };
+        if let Some(shape) = painter.shape(rect, &tile, &frame, fitted, &cx.theme.heat()) {
+            ui.painter().add(shape);
+            return;
         }
     }
-
-    /// What the scale is, in words.
-    pub fn words(&self) -> &'static str {
-        match self.curve {
-            Curve::Linear => "linear",
-            Curve::Log => "logarithmic",
-            Curve::Rank => "by rank",
-        }
-    }
-
-    /// The colour of a cell.
-    fn color(&self, cx: &Cx, v: f32, col: usize, hatch: bool) -> Color32 {
-        if self.mask_sink && col == 0 {
-            return if hatch { cx.theme.weak } else { cx.theme.line };
-        }
-        cx.theme.magnitude(self.place(v))
-    }
+    let Some(cells) = host(cx, map, request) else { return };
+    let key = (map.version, whole.version);
+    texture(cx, ui, rect, "map", key, &frame, fitted, || {
+        let m = Matrix { rows, cols, first_col, values: cells.data(), row_tops: &row_tops() };
+        pixels(&m, &frame, fitted, &cx.theme.heat())
+    });
 }
 
-/// Paints the part `window` (shares: left, top, width, height) of `m` into `rect`. Where cells are smaller than
-/// pixels, the largest value of a pixel shows; so no strong cell is lost in the overview.
-pub fn paint(cx: &Cx, ui: &Ui, rect: Rect, id: &str, m: &Matrix, fitted: &Fitted, window: [f32; 4]) {
+/// The largest values of the rows of `map`: those of the rows of `whole` that they lie in, so that a row keeps its
+/// colours when the map is zoomed into.
+fn row_tops(map: &AttentionMap, whole: &AttentionMap) -> Vec<[f32; 2]> {
+    let tops = whole.summary.row_tops();
+    if map.version == whole.version {
+        return tops.to_vec();
+    }
+    let edges = map.window.query_edges();
+    let top = |q: &usize| whole.window.row_of(*q).and_then(|r| tops.get(r)).copied().unwrap_or_default();
+    edges.iter().take(map.window.rows).map(top).collect()
+}
+
+/// Paints a thumbnail into `rect`.
+pub fn thumbnail(cx: &Cx, ui: &mut Ui, rect: Rect, t: &Thumbnail) {
+    let fitted = Fitted::new(&t.summary, cx.doc.scale);
+    let (rect, frame) = pixel_grid(ui, rect, crate::state::WHOLE);
+    texture(cx, ui, rect, &format!("thumbnail {} {}", t.layer, t.head), (t.version, 0), &frame, &fitted, || {
+        let row_tops = t.summary.row_tops();
+        let m = Matrix { rows: t.side, cols: t.side, first_col: 0, values: &t.cells, row_tops };
+        pixels(&m, &frame, &fitted, &cx.theme.heat())
+    });
+}
+
+/// `rect` on whole pixels, and those pixels.
+fn pixel_grid(ui: &Ui, rect: Rect, window: [f32; 4]) -> (Rect, Frame) {
     let scale = ui.ctx().pixels_per_point();
-    let (w, h) = ((rect.width() * scale).round().max(1.0) as usize, (rect.height() * scale).round().max(1.0) as usize);
-    if m.rows == 0 || m.cols == 0 || m.values.len() != m.rows * m.cols {
-        return;
-    }
+    let rect = rect.round_to_pixels(scale);
+    let pixels = |points: f32| (points * scale).round();
+    let size = [pixels(rect.width()).max(1.0) as usize, pixels(rect.height()).max(1.0) as usize];
+    (rect, Frame { at: [pixels(rect.left()), pixels(rect.top())], size, window })
+}
+
+/// Paints the pixels that `make` gives, kept as a texture until something that they depend on changes.
+#[expect(clippy::too_many_arguments, reason = "what a kept texture depends on")]
+fn texture(
+    cx: &Cx,
+    ui: &Ui,
+    rect: Rect,
+    id: &str,
+    versions: (u64, u64),
+    frame: &Frame,
+    fitted: &Fitted,
+    make: impl FnOnce() -> Vec<egui::Color32>,
+) {
     let mut hash = DefaultHasher::new();
-    let numbers = [fitted.low, fitted.high, window[0], window[1], window[2], window[3]];
-    (m.version, w, h, cx.theme.dark, fitted.words(), fitted.mask_sink).hash(&mut hash);
-    numbers.iter().for_each(|v| v.to_bits().hash(&mut hash));
+    let scale = cx.doc.scale;
+    (versions, frame.size, cx.theme.dark, fitted.words(), scale.mask_sink).hash(&mut hash);
+    frame.window.iter().chain([&fitted.low, &fitted.high]).for_each(|v| v.to_bits().hash(&mut hash));
     let key = hash.finish();
     let slot = ui.scope_id().with(("heat", id));
     let cached = ui.data(|d| d.get_temp::<(u64, egui::TextureHandle)>(slot)).filter(|(k, _)| *k == key);
-    let texture = cached.map(|(_, t)| t).unwrap_or_else(|| {
-        let spans = |n: usize, from: f32, share: f32, pixels: usize| -> Vec<(usize, usize)> {
-            let at = |i: usize| f64::from(from) * n as f64 + i as f64 * f64::from(share) * n as f64 / pixels as f64;
-            (0..pixels)
-                .map(|i| {
-                    let a = (at(i).floor() as usize).min(n - 1);
-                    (a, (at(i + 1).ceil() as usize).clamp(a + 1, n))
-                })
-                .collect()
-        };
-        let (xs, ys) = (spans(m.cols, window[0], window[2], w), spans(m.rows, window[1], window[3], h));
-        let mut pixels = Vec::with_capacity(w * h);
-        // Columns first, so that a tall span is walked once per column of cells and not per pixel.
-        let mut best = vec![0f32; m.cols];
-        let mut last = (usize::MAX, 0);
-        for (py, &(y0, y1)) in ys.iter().enumerate() {
-            if last != (y0, y1) {
-                best.fill(f32::NEG_INFINITY);
-                for y in y0..y1 {
-                    let row = &m.values[y * m.cols..(y + 1) * m.cols];
-                    best.iter_mut().zip(row).for_each(|(b, v)| *b = b.max(*v));
-                }
-                last = (y0, y1);
+    let texture = match cached {
+        Some((_, t)) => t,
+        None => {
+            let pixels = make();
+            if pixels.is_empty() {
+                return;
             }
-            for (px, &(x0, x1)) in xs.iter().enumerate() {
-                let v = best[x0..x1].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                pixels.push(fitted.color(cx, v, m.first_col + x0, (px + py) % 6 < 2));
-            }
+            let fresh = ui.ctx().load_texture(id, ColorImage::new(frame.size, pixels), TextureOptions::NEAREST);
+            ui.data_mut(|d| d.insert_temp(slot, (key, fresh.clone())));
+            fresh
         }
-        let options = if cx.figure { TextureOptions::NEAREST } else { TextureOptions::LINEAR };
-        let fresh = ui.ctx().load_texture(id, ColorImage::new([w, h], pixels), options);
-        ui.data_mut(|d| d.insert_temp(slot, (key, fresh.clone())));
-        fresh
-    });
-    ui.painter().image(texture.id(), rect, Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0)), Color32::WHITE);
+    };
+    let all = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
+    ui.painter().image(texture.id(), rect, all, egui::Color32::WHITE);
 }
 
 /// A legend of the fitted scale with unit and curve.
 pub fn legend(cx: &Cx, ui: &mut Ui, fitted: &Fitted, unit: &str) {
     widgets::legend(cx, ui, fitted.low, fitted.high, &format!("{unit} ({})", fitted.words()), false);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fit(values: &[f32], scale: Scale) -> Fitted {
-        Fitted::new(&Matrix { rows: 1, cols: values.len(), first_col: 0, values, version: 0 }, scale)
-    }
-
-    #[test]
-    fn each_curve_puts_its_ends_and_middle_where_it_says() {
-        let values = [0.0, 0.001, 0.01, 0.1, 1.0];
-        let linear = fit(&values, Scale::default());
-        assert_eq!((linear.place(0.5), linear.place(1.0), linear.place(0.0)), (0.5, 1.0, 0.0));
-        let log = fit(&values, Scale { curve: Curve::Log, ..Scale::default() });
-        assert!((log.place(0.01) - 0.5).abs() < 1e-6 && log.place(1e-9) == 0.0);
-        let rank = fit(&values, Scale { curve: Curve::Rank, ..Scale::default() });
-        assert_eq!((rank.place(0.01), rank.place(0.05), rank.place(1.0)), (0.5, 0.5, 1.0));
-    }
-
-    #[test]
-    fn the_sink_and_the_clip_change_the_upper_end() {
-        let values: Vec<f32> = std::iter::once(100.0).chain((1..=100).map(|i| i as f32 / 100.0)).collect();
-        assert_eq!(fit(&values, Scale::default()).high, 100.0);
-        assert_eq!(fit(&values, Scale { mask_sink: true, ..Scale::default() }).high, 1.0);
-        let clipped = fit(&values, Scale { mask_sink: true, clip: 50.0, ..Scale::default() });
-        assert!((clipped.high - 0.5).abs() < 0.02 && clipped.place(0.9) == 1.0);
-    }
-
-    #[test]
-    fn a_map_of_nothing_has_a_scale_all_the_same() {
-        let empty = fit(&[], Scale::default());
-        assert_eq!((empty.low, empty.high, empty.place(f32::NAN)), (0.0, 1.0, 0.0));
-    }
 }

@@ -14,6 +14,7 @@ pub use importance::PARTS;
 pub use widgets::{named, number, visible};
 
 use crate::export::Table;
+use crate::heatmap::Painter;
 use crate::jobs::Jobs;
 use crate::request::{Call, ModelSource, Product, Request, Status};
 use crate::selection::{Hover, Pick};
@@ -21,6 +22,7 @@ use crate::state::{Command, Doc};
 use crate::theme::Theme;
 use std::cell::RefCell;
 use std::sync::Arc;
+use tokenscope_analysis::array::Array;
 use tokenscope_analysis::method::{Info, Kind, Need, Params};
 use tokenscope_analysis::token::{Token, TokenKind};
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
@@ -95,6 +97,8 @@ pub struct Cx<'a> {
     pub failed: &'a RefCell<Option<String>>,
     /// Whether this becomes a figure: then there are captions instead of controls.
     pub figure: bool,
+    /// Draws heatmaps on the window's device; without it they are drawn on the CPU.
+    pub painter: Option<&'a Painter>,
 }
 
 impl Cx<'_> {
@@ -218,6 +222,15 @@ impl Cx<'_> {
     pub fn trace(&self, ui: &mut egui::Ui) -> Option<Arc<Trace>> {
         match self.need(ui, "trace", Request::Trace(self.doc.run())) {
             Some(Product::Trace(t)) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The cells of the map that `map` asks for, on the host. `None` while they are copied from a device.
+    pub fn cells(&self, map: &Request) -> Option<Arc<Array>> {
+        let Request::Map(scope, layer, head, part) = map else { return None };
+        match self.jobs.need("cells", &Request::Cells(scope.clone(), *layer, *head, part.clone())) {
+            Status::Ready(Product::Cells(cells)) => Some(cells),
             _ => None,
         }
     }

@@ -2,12 +2,18 @@
 //! grows with the square of the input.
 
 use super::{Store, tower, trace_of};
-use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request, Scope, Thumbnail, version};
+use crate::heatmap::Summary;
+use crate::request::{AttentionMap, Cells, MAP_SIDE, Part, Product, Request, Scope, Thumbnail, version};
+use std::sync::Arc;
+use tokenscope_analysis::array::Array;
+use tokenscope_analysis::gpu::Gpu;
 use tokenscope_analysis::passes::attention::Head;
 use tokenscope_analysis::passes::attention_tile::{self, Reduce, Window};
+use tokenscope_analysis::passes::value_counts;
 use tokenscope_analysis::{Ctx, Error, Result};
 
-/// One head's map, whole or the part that is zoomed into, in [`MAP_SIDE`] cells a side at most.
+/// One head's map, whole or the part that is zoomed into, in [`MAP_SIDE`] cells a side at most. What computes on a
+/// device leaves it there, to be drawn from.
 pub(super) fn map(
     scope: &Scope,
     layer: usize,
@@ -24,16 +30,47 @@ pub(super) fn map(
         window = Window { queries: queries.clone(), keys: keys.clone(), rows, cols, reduce: Reduce::Max };
     }
     let n = map.n_queries();
-    // Of a long input the statistics cost as much as the whole map, and every part needs them.
-    let stats = match n > MAP_SIDE {
-        true => match store.get(&Request::RowStats(scope.clone(), layer, head), ctx)? {
-            Product::RowStats(stats) => Some(stats),
-            _ => return Err(Error::invalid("the request for row statistics gave something else")),
-        },
-        false => None,
+    let whole = part.is_none();
+    let on_host = || {
+        // Of a long input the statistics cost as much as the whole map, and every part needs them.
+        let stats = match n > MAP_SIDE {
+            true => match store.get(&Request::RowStats(scope.clone(), layer, head), ctx)? {
+                Product::RowStats(stats) => Some(stats),
+                _ => return Err(Error::invalid("the request for row statistics gave something else")),
+            },
+            false => None,
+        };
+        let cells = attention_tile::fast(&map, stats.as_deref(), &window, ctx)?;
+        let counts = if whole { Some(value_counts::fast(&cells)?) } else { None };
+        Ok((Cells::Host(Arc::new(cells)), counts))
     };
-    let cells = attention_tile::run(&map, stats.as_deref(), &window, ctx)?;
-    Ok(AttentionMap { version: version(), n, window, cells })
+    let on_device = |_: &Gpu| {
+        let tile = match store.get(&Request::DeviceHead(scope.clone(), layer, head), ctx) {
+            Ok(Product::DeviceHead(kept)) => kept.tile(&window, ctx),
+            Ok(_) => return Err(Error::invalid("the request for a head on the device gave something else")),
+            // Between jobs an error is only its words; what kind it was decides whether the CPU takes over.
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(e) => return Err(Error::Gpu(e.to_string())),
+        };
+        let tile = match (tile, &ctx.gpu) {
+            // The head was kept on a device that was lost since.
+            (Err(Error::Gpu(_)), Some(gpu)) => attention_tile::on_device(&map, gpu, ctx)?.tile(&window, ctx)?,
+            (tile, _) => tile?,
+        };
+        let counts = if whole { Some(value_counts::of_tile(&tile)?) } else { None };
+        Ok((Cells::Device(Arc::new(tile)), counts))
+    };
+    let (cells, counts) = ctx.compute(on_host, on_device)?;
+    let summary = Arc::new(counts.map(|c| Summary::new(&c, 0)).unwrap_or_default());
+    Ok(AttentionMap { version: version(), n, window, cells, summary })
+}
+
+/// The cells of a map on the host.
+pub(super) fn cells(map: &AttentionMap) -> Result<Arc<Array>> {
+    match &map.cells {
+        Cells::Host(a) => Ok(a.clone()),
+        Cells::Device(d) => d.read().map(Arc::new),
+    }
 }
 
 /// Cells per side of a thumbnail at most.
@@ -65,6 +102,7 @@ fn thumbnail(layer: usize, head: usize, map: &Head, ctx: &Ctx) -> Result<Thumbna
     }
     let first = Window { queries: 0..n, keys: 0..n.min(1), rows: n, cols: n.min(1), reduce: Reduce::Max };
     let sink = attention_tile::run(map, Some(&stats), &first, ctx)?;
+    let counts = value_counts::cpu(&cells)?;
     let mean = |sum: f64| (sum / n.max(1) as f64) as f32;
     let sum = |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum();
     Ok(Thumbnail {
@@ -72,6 +110,7 @@ fn thumbnail(layer: usize, head: usize, map: &Head, ctx: &Ctx) -> Result<Thumbna
         layer,
         head,
         side: cells.shape()[0],
+        summary: Arc::new(Summary::new(&counts, 0)),
         cells: cells.into_data(),
         entropy: mean(entropy),
         sink: mean(sum(sink.data())),

@@ -2,6 +2,7 @@
 
 use super::super::{Cx, heat, widgets};
 use super::{Seen, attention_of, into};
+use crate::heatmap::Fitted;
 use crate::request::{HeadShare, Moved, Product, Request};
 use crate::state::{Command, Drill, Scale, WHOLE};
 use egui::{Sense, Stroke, Ui, vec2};
@@ -184,31 +185,24 @@ fn moved_ui(cx: &Cx, ui: &mut Ui, name: &str, list: &[Moved]) {
 fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usize) {
     let side = (ui.available_height() - 34.0).clamp(90.0, 200.0);
     ui.set_width(side);
-    let Some(Product::Map(map)) = cx.need(ui, "drilled map", Request::Map(cx.doc.scope(), layer, head, None)) else {
-        return;
-    };
+    let request = Request::Map(cx.doc.scope(), layer, head, None);
+    let Some(Product::Map(map)) = cx.need(ui, "drilled map", request.clone()) else { return };
     let n = map.n;
     if n == 0 {
         return;
     }
-    let matrix = heat::Matrix {
-        rows: map.window.rows,
-        cols: map.window.cols,
-        first_col: 0,
-        values: map.cells.data(),
-        version: map.version,
-    };
-    let fitted = heat::Fitted::new(&matrix, Scale::default());
+    let fitted = Fitted::new(&map.summary, Scale::default());
     let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::hover());
-    heat::paint(cx, ui, rect, "drilled", &matrix, &fitted, WHOLE);
+    heat::map(cx, ui, rect, (&map, &request), &map, &fitted, WHOLE);
     ui.painter().rect_stroke(rect, 0.0, Stroke::new(1.0, cx.theme.line), egui::StrokeKind::Outside);
     let at = |i: usize| (i as f32 + 0.5) / n as f32 * side;
     let cross = Stroke::new(1.0, cx.theme.accent);
     ui.painter().hline(rect.x_range(), rect.top() + at(to), cross);
     ui.painter().vline(rect.left() + at(from), rect.y_range(), cross);
-    let value = map.at(to, from).unwrap_or(0.0);
+    let value = heat::host(cx, &map, &request).and_then(|cells| map.at(&cells, to, from));
+    let value = value.map_or("…".to_string(), |v| format!("{v:.3}"));
     let edge = if map.window.is_exact() { "the edge has" } else { "around the edge up to" };
-    let label = format!("map of layer {layer}, head {head}; {edge} {value:.3}");
+    let label = format!("map of layer {layer}, head {head}; {edge} {value}");
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
     response.on_hover_text(label.clone());
     heat::legend(cx, ui, &fitted, "attention");

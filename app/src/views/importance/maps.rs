@@ -2,11 +2,11 @@
 
 use super::super::{Cx, heat, widgets};
 use super::thumbnails;
+use crate::heatmap::Fitted;
 use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request};
 use crate::state::{Command, Curve, WHOLE};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
 use std::ops::Range;
-use std::sync::Arc;
 use tokenscope_analysis::trace::TowerTrace;
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
@@ -27,39 +27,39 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
             scale_ui(cx, ui);
         });
     }
-    let Some(Product::Map(map)) = cx.need(ui, "map", request(cx, tower)) else { return };
+    let asked = request(cx, tower);
+    let Some(Product::Map(map)) = cx.need(ui, "map", asked.clone()) else { return };
     if map.n == 0 {
         ui.weak("No tokens, so no attention.");
         return;
     }
-    let version = map.version;
-    let matrix = matrix(&map);
-    let slot = ui.scope_id().with("fitted");
-    let scale = cx.doc.scale;
-    let cached = ui.data(|d| d.get_temp::<(u64, crate::state::Scale, Arc<heat::Fitted>)>(slot));
-    let fitted = match cached.filter(|(v, s, _)| *v == version && *s == scale) {
-        Some((_, _, fitted)) => fitted,
-        None => {
-            let fitted = Arc::new(heat::Fitted::new(&matrix, scale));
-            ui.data_mut(|d| d.insert_temp(slot, (version, scale, fitted.clone())));
-            fitted
-        }
-    };
+    let fitted = Fitted::new(&map.summary, cx.doc.scale);
     // Of a long input the whole map is coarse: where it is zoomed into, that part is computed and shown instead.
     let close = match part(map.n, cx.doc.window) {
-        Some(part) => match cx.need(ui, "map part", Request::Map(cx.doc.scope(), layer, head, Some(part.clone()))) {
-            Some(Product::Map(m)) if m.window.queries == part.queries && m.window.keys == part.keys => Some(m),
-            _ => None,
-        },
+        Some(part) => {
+            let asked = Request::Map(cx.doc.scope(), layer, head, Some(part.clone()));
+            match cx.need(ui, "map part", asked.clone()) {
+                Some(Product::Map(m)) if m.window.queries == part.queries && m.window.keys == part.keys => {
+                    Some((m, asked))
+                }
+                _ => None,
+            }
+        }
         None => None,
     };
-    let map = close.as_ref().unwrap_or(&map);
+    let shown = Shown {
+        map: close.as_ref().map_or(&map, |c| &c.0),
+        request: close.as_ref().map_or(&asked, |c| &c.1),
+        whole: &map,
+        fitted: &fitted,
+    };
     ui.horizontal_top(|ui| {
         let side = (ui.available_width() * 0.58).clamp(120.0, 440.0);
         ui.vertical(|ui| {
             ui.set_width(side);
-            microscope(cx, ui, side, map, &fitted, tower);
-            heat::legend(cx, ui, &fitted, "share of attention");
+            microscope(cx, ui, side, &shown, tower);
+            let unit = if fitted.by_row() { "share" } else { "share of attention" };
+            heat::legend(cx, ui, &fitted, unit);
         });
         ui.vertical(|ui| thumbnails::ui(cx, ui, (layer, head)));
     });
@@ -72,16 +72,22 @@ fn scale_ui(cx: &Cx, ui: &mut Ui) {
             Curve::Linear => "linear",
             Curve::Log => "log",
             Curve::Rank => "rank",
+            Curve::Row => "per row",
         })
         .width(56.0)
         .show_ui(ui, |ui| {
             ui.selectable_value(&mut scale.curve, Curve::Linear, "linear");
             ui.selectable_value(&mut scale.curve, Curve::Log, "log").on_hover_text("Four decades below the upper end");
             ui.selectable_value(&mut scale.curve, Curve::Rank, "rank").on_hover_text("Equal areas, equal steps");
+            ui.selectable_value(&mut scale.curve, Curve::Row, "per row").on_hover_text(
+                "Each query's largest share has the last colour; of a long input, that of its neighbours",
+            );
         });
     widgets::named(&combo.response, "colour scale");
-    ui.add(egui::DragValue::new(&mut scale.clip).range(50.0..=100.0).speed(0.1).prefix("clip ").suffix("%"))
-        .on_hover_text("Values above this percentile share the last colour");
+    let clip = egui::DragValue::new(&mut scale.clip).range(50.0..=100.0).speed(0.1).prefix("clip ").suffix("%");
+    ui.add_enabled(scale.curve != Curve::Row, clip)
+        .on_hover_text("Values above this percentile share the last colour")
+        .on_disabled_hover_text("Every row has an upper end of its own");
     ui.checkbox(&mut scale.mask_sink, "mask sink")
         .on_hover_text("Hatches the first token and leaves it out of the scale");
     if scale != cx.doc.scale {
@@ -101,15 +107,16 @@ pub(super) fn request(cx: &Cx, tower: &TowerTrace) -> Request {
     Request::Map(cx.doc.scope(), layer, head, None)
 }
 
-/// The cells of a map, to paint.
-fn matrix(map: &Arc<AttentionMap>) -> heat::Matrix<'_> {
-    heat::Matrix {
-        rows: map.window.rows,
-        cols: map.window.cols,
-        first_col: map.window.keys.start,
-        values: map.cells.data(),
-        version: map.version,
-    }
+/// What the microscope shows.
+struct Shown<'a> {
+    /// The map, or the part of it that is zoomed into.
+    map: &'a AttentionMap,
+    /// What asks for it.
+    request: &'a Request,
+    /// The whole map.
+    whole: &'a AttentionMap,
+    /// The scale, fitted to the whole.
+    fitted: &'a Fitted,
 }
 
 /// The part to compute for a look at `window` (shares) of a map of `n` rows: twice to four times as wide, on a raster
@@ -128,7 +135,8 @@ fn part(n: usize, [x, y, w, h]: [f32; 4]) -> Option<Part> {
 }
 
 /// The map with pan and zoom.
-fn microscope(cx: &Cx, ui: &mut Ui, side: f32, map: &Arc<AttentionMap>, fitted: &heat::Fitted, tower: &TowerTrace) {
+fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace) {
+    let map = shown.map;
     let n = map.n;
     let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::click_and_drag());
     let [x, y, w, h] = cx.doc.window;
@@ -137,7 +145,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, map: &Arc<AttentionMap>, fitted: 
     let within = |first: f32, range: &Range<usize>| (first * n as f32 - range.start as f32) / range.len() as f32;
     let scaled = |share: f32, range: &Range<usize>| share * n as f32 / range.len() as f32;
     let shares = [within(x, across), within(y, down), scaled(w, across), scaled(h, down)];
-    heat::paint(cx, ui, rect, "attention", &matrix(map), fitted, shares);
+    heat::map(cx, ui, rect, (map, shown.request), shown.whole, shown.fitted, shares);
     let frame = if response.has_focus() { Stroke::new(2.0, cx.theme.accent) } else { Stroke::new(1.0, cx.theme.line) };
     ui.painter().rect_stroke(rect, 0.0, frame, StrokeKind::Outside);
     let cell = vec2(side / (w * n as f32), side / (h * n as f32));
@@ -172,20 +180,24 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, map: &Arc<AttentionMap>, fitted: 
         keys(cx, ui, response.id, &|factor| zoomed(factor, vec2(0.5, 0.5)));
     }
     let name = |i: usize| tower.tokens.get(i).map_or(String::new(), |t| widgets::visible(&t.text));
-    let say = |q: usize, k: usize| {
-        let v = map.at(q, k).unwrap_or(0.0);
-        let up_to = if map.window.is_exact() { "" } else { "up to " };
-        format!("token {q} {} → token {k} {}: {up_to}{v:.4}", name(q), name(k))
-    };
     let under = response.hover_pos().map(|p| {
         let share = (p - rect.min) / side;
         let at = |v: f32| ((v * n as f32) as usize).min(n - 1);
         (share, at(y + share.y * h), at(x + share.x * w))
     });
-    let spoken = match (under, cx.hovered.token().or(cx.doc.selection.anchor()).filter(|t| *t < n)) {
+    let told = cx.hovered.token().or(cx.doc.selection.anchor()).filter(|t| *t < n);
+    // Numbers are for who points or selects; only then are cells on a device copied.
+    let cells = if under.is_some() || told.is_some() { heat::host(cx, map, shown.request) } else { None };
+    let say = |q: usize, k: usize| {
+        let value = cells.as_ref().map(|cells| map.at(cells, q, k).unwrap_or(0.0));
+        let value = value.map_or("…".to_string(), |v| format!("{v:.4}"));
+        let up_to = if map.window.is_exact() { "" } else { "up to " };
+        format!("token {q} {} → token {k} {}: {up_to}{value}", name(q), name(k))
+    };
+    let spoken = match (under, told) {
         (Some((_, q, k)), _) => format!("attention map, {}", say(q, k)),
         (None, Some(q)) => {
-            let row = map.window.row_of(q).map_or(&[][..], |r| map.cells.row(r));
+            let row = map.window.row_of(q).zip(cells.as_ref()).map_or(&[][..], |(r, cells)| cells.row(r));
             let best = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0);
             let best = map.window.key_edges()[best];
             format!("attention map, strongest: {}", say(q, best))

@@ -8,7 +8,7 @@ mod thumbnails;
 mod truth;
 
 use super::widgets::{self, Link};
-use super::{Cx, View};
+use super::{Cx, View, heat};
 use crate::export::Table;
 use crate::request::{Product, Request};
 use crate::state::Command;
@@ -176,13 +176,15 @@ fn retention_table(cx: &Cx) -> Option<Table> {
 }
 
 fn map_table(cx: &Cx, tower: &TowerTrace) -> Option<Table> {
-    let Some(Product::Map(map)) = cx.ready(&maps::request(cx, tower)) else { return None };
+    let request = maps::request(cx, tower);
+    let Some(Product::Map(map)) = cx.ready(&request) else { return None };
+    let cells = heat::host(cx, &map, &request)?;
     let (rows, cols) = (map.window.query_edges(), map.window.key_edges());
     let exact = map.window.is_exact();
     // Of a long input a cell covers several pairs, from its first query and key up to before its last.
     let names = ["query", "key", "query end", "key end", "share of attention"];
     let mut table = if exact { Table::new(&[names[0], names[1], names[4]]) } else { Table::new(&names) };
-    for (q, line) in rows.windows(2).zip(map.cells.data().chunks_exact(map.window.cols.max(1))) {
+    for (q, line) in rows.windows(2).zip(cells.data().chunks_exact(map.window.cols.max(1))) {
         for (k, v) in cols.windows(2).zip(line) {
             let pair = vec![json!(q[0]), json!(k[0])];
             let ends = if exact { vec![] } else { vec![json!(q[1]), json!(k[1])] };

@@ -28,9 +28,14 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     if p.fates.len() != tower.tokens.len() {
         return;
     }
-    layers_ui(cx, ui, &p);
     let known = truth::known(cx, tower);
     let fates = fates_at(&p, cx.doc.at_layer);
+    layers_ui(cx, ui, &p);
+    // The key stands above what it explains, so that it is seen however little of the part fits.
+    ui.horizontal_wrapped(|ui| {
+        bars_ui(cx, ui, &p);
+        keys_ui(cx, ui, &fates);
+    });
     let say = |i: usize| match fates[i] {
         Fate::Kept => format!("token {i}: kept"),
         Fate::Merged(row) => format!("token {i}: merged into row {row}"),
@@ -63,7 +68,6 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         }
         chip.on_hover_text(say(i));
     });
-    keys_ui(cx, ui, &fates);
     if let Some(k) = &known {
         let (left, all) = k.left(&fates);
         ui.small(format!("true tokens left: {left} of {all}"))
@@ -95,7 +99,7 @@ fn fates_at(p: &Pruned, layer: Option<usize>) -> Cow<'_, [Fate]> {
     }
 }
 
-/// A slider over the layers, with a bar for the rows that each one works on.
+/// A slider over the layers.
 fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
     let rows = &p.judgement.rows_by_layer;
     let n = rows.len();
@@ -116,6 +120,16 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
             }
         });
     }
+}
+
+/// A bar for the rows that each layer works on.
+fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
+    let rows = &p.judgement.rows_by_layer;
+    let n = rows.len();
+    if n == 0 {
+        return;
+    }
+    let now = cx.doc.at_layer.unwrap_or(n).min(n);
     let width = ui.available_width().min(24.0 * n as f32);
     let (rect, response) = ui.allocate_exact_size(vec2(width, 28.0), Sense::click() - Sense::FOCUSABLE);
     let most = rows.iter().copied().max().unwrap_or(1).max(1) as f32;
@@ -141,7 +155,7 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
 fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
     let count = |f: fn(&Fate) -> bool| fates.iter().filter(|x| f(x)).count();
     let (kept, merged) = (count(|f| *f == Fate::Kept), count(|f| matches!(f, Fate::Merged(_))));
-    ui.horizontal_wrapped(|ui| {
+    ui.scope(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
         widgets::key(ui, cx.theme.chips[0], cx.theme.line, &format!("{kept} kept"));
         if merged > 0 {

@@ -2,7 +2,7 @@
 
 use super::super::{Cx, heat, widgets};
 use crate::request::{Product, Request, Thumbnail};
-use crate::state::{Command, Sort, WHOLE};
+use crate::state::{Command, Sort};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, vec2};
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
@@ -90,9 +90,7 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, order: &[&Thumbnail], per_line: usize, c
 fn thumbnail_ui(cx: &Cx, ui: &mut Ui, t: &Thumbnail, size: f32, chosen: (usize, usize), grid: egui::Id) {
     let (rect, response) = ui.allocate_exact_size(vec2(size, size), Sense::click() - Sense::FOCUSABLE);
     if ui.is_rect_visible(rect) {
-        let m = heat::Matrix { rows: t.side, cols: t.side, first_col: 0, values: &t.cells, version: t.version };
-        let fitted = heat::Fitted::new(&m, cx.doc.scale);
-        heat::paint(cx, ui, rect, &format!("thumbnail {} {}", t.layer, t.head), &m, &fitted, WHOLE);
+        heat::thumbnail(cx, ui, rect, t);
         let (width, color) = if (t.layer, t.head) == chosen { (2.0, cx.theme.accent) } else { (1.0, cx.theme.line) };
         ui.painter().rect_stroke(rect, 0.0, Stroke::new(width, color), StrokeKind::Outside);
     }

@@ -1,0 +1,178 @@
+//! Around the views: menus, status line, hints of the first start, the window of help.
+
+use super::App;
+use crate::actions::{self, Act};
+use crate::picture_source::PictureSource;
+use crate::request::ModelSource;
+use crate::state::Command;
+use crate::views;
+use std::path::Path;
+use std::time::Duration;
+
+/// Number of hints.
+pub const HINTS: usize = 3;
+
+/// The keys of an action, as this system writes them.
+fn keys_of(ctx: &egui::Context, act: Act) -> String {
+    let key = actions::ALL.iter().find(|a| a.act == act).and_then(|a| a.key);
+    key.map(|k| ctx.format_shortcut(&k)).unwrap_or_default()
+}
+
+/// The hint after `read` ones.
+fn hint(ctx: &egui::Context, read: usize) -> Option<String> {
+    let keys = |act| keys_of(ctx, act);
+    match read {
+        0 => Some("Point at a token and every view marks it; click to keep it, Esc to let go.".into()),
+        1 => Some(format!(
+            "{} finds every action, method and example by a few letters; {} says what each view shows.",
+            keys(Act::Palette),
+            keys(Act::Help)
+        )),
+        2 => Some(format!(
+            "{} to {} save a view as picture or numbers, as does the button beside its tab.",
+            keys(Act::SaveView(0)),
+            keys(Act::SaveView(views::ALL.len() - 1))
+        )),
+        _ => None,
+    }
+}
+
+impl App {
+    pub(super) fn top_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
+        let ctx = ui.ctx().clone();
+        egui::MenuBar::new().ui(ui, |ui| {
+            ui.strong("Tokenscope");
+            ui.add_space(4.0);
+            for menu in actions::MENUS {
+                ui.menu_button(menu, |ui| {
+                    for a in actions::ALL.iter().filter(|a| a.menu == menu) {
+                        let what = match a.act {
+                            Act::Undo => self.history.names(true).next(),
+                            Act::Redo => self.history.names(false).next(),
+                            _ => None,
+                        };
+                        let text = what.map_or(a.text.to_string(), |w| format!("{} {w}", a.text));
+                        let mut button = egui::Button::new(text);
+                        if let Some(key) = &a.key {
+                            button = button.shortcut_text(ctx.format_shortcut(key));
+                        }
+                        let on = match a.act {
+                            Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
+                            Act::Redo => self.history.names(false).next().is_some(),
+                            Act::CloseImage => self.doc.image.is_some(),
+                            Act::Stop => self.jobs.running().0 > 0,
+                            _ => true,
+                        };
+                        if ui.add_enabled(on, button).on_hover_text(a.tip).clicked() {
+                            self.act(&ctx, a.act, commands);
+                            ui.close();
+                        }
+                    }
+                    if menu == "File" {
+                        self.recent_ui(ui, commands);
+                    }
+                });
+            }
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                let label = if self.doc.dark { "Light" } else { "Dark" };
+                if ui.button(label).on_hover_text("Ctrl+D").clicked() {
+                    commands.push(Command::Dark(!self.doc.dark));
+                }
+                if ui.button("Save view…").on_hover_text("Ctrl+S").clicked() {
+                    self.act(&ctx, Act::Save, commands);
+                }
+                if ui.button("Find…").on_hover_text("Command palette, Ctrl+K").clicked() {
+                    self.palette.show();
+                }
+            });
+        });
+    }
+
+    /// One hint at a time, until all were read.
+    pub(super) fn hints_ui(&mut self, ui: &mut egui::Ui) {
+        let Some(words) = hint(ui.ctx(), self.hints) else { return };
+        egui::Panel::top("hint").show(ui, |ui| {
+            ui.horizontal_wrapped(|ui| {
+                ui.colored_label(self.theme.accent, format!("{} of {HINTS}", self.hints + 1));
+                ui.label(words);
+                let last = self.hints + 1 == HINTS;
+                if ui.small_button(if last { "Got it" } else { "Next hint" }).clicked() {
+                    self.hints += 1;
+                }
+                if !last && ui.small_button("No more hints").clicked() {
+                    self.hints = HINTS;
+                }
+            });
+        });
+    }
+
+    fn recent_ui(&self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
+        if !self.recents.models.is_empty() || !self.recents.pictures.is_empty() {
+            ui.separator();
+            ui.small("Opened lately");
+        }
+        let name = |p: &Path| p.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        for p in &self.recents.models {
+            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
+                commands.push(Command::Model(ModelSource::of_path(p.clone())));
+                ui.close();
+            }
+        }
+        for p in &self.recents.pictures {
+            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
+                commands.push(Command::Image(Some(PictureSource::File(p.clone()))));
+                ui.close();
+            }
+        }
+    }
+
+    pub(super) fn jobs_ui(&self, ui: &mut egui::Ui) {
+        ui.horizontal(|ui| {
+            let (n, done) = self.jobs.running();
+            if n == 0 {
+                ui.small("ready");
+            } else {
+                ui.small(if n == 1 { "1 job".to_string() } else { format!("{n} jobs") });
+                ui.add(egui::ProgressBar::new(done).desired_width(160.0).desired_height(8.0));
+                if ui.small_button("Stop").on_hover_text("Esc").clicked() {
+                    self.jobs.cancel_all();
+                }
+                // Progress moves without any event of its own.
+                ui.ctx().request_repaint_after(Duration::from_millis(50));
+            }
+            ui.separator();
+            ui.small(self.jobs.device()).on_hover_text("Set TOKENSCOPE_COMPUTE=cpu or gpu before the start to choose");
+        });
+    }
+
+    pub(super) fn help_ui(&mut self, ctx: &egui::Context) {
+        let mut open = self.help;
+        egui::Window::new("What the views show").open(&mut open).collapsible(false).default_width(520.0).show(
+            ctx,
+            |ui| {
+                egui::ScrollArea::vertical().max_height(460.0).show(ui, |ui| {
+                    for view in views::ALL {
+                        ui.strong(view.title);
+                        ui.weak(view.hint);
+                        ui.label(view.help);
+                        ui.add_space(6.0);
+                    }
+                    ui.strong("Keys");
+                    egui::Grid::new("keys").num_columns(2).spacing([16.0, 2.0]).show(ui, |ui| {
+                        for a in actions::ALL {
+                            if let Some(key) = &a.key {
+                                ui.monospace(ctx.format_shortcut(key));
+                                ui.label(format!("{}: {}", a.text.trim_end_matches('…'), a.tip));
+                                ui.end_row();
+                            }
+                        }
+                        ui.monospace("Esc");
+                        ui.label("Close a window, release the token, stop work");
+                        ui.end_row();
+                    });
+                });
+            },
+        );
+        self.help = open;
+    }
+}

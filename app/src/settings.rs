@@ -1,0 +1,194 @@
+//! What the window remembers between starts: layout, zoom, colours, size, and which hints were read.
+
+use crate::recents::folder;
+use crate::views;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::path::Path;
+
+const FILE: &str = "settings.json";
+const BROKEN: &str = "settings.broken.json";
+/// Zoom factors that a window can be used with.
+const ZOOM: std::ops::RangeInclusive<f32> = 0.5..=4.0;
+/// Sides of a window in points at zoom 1.
+const SIDE: std::ops::RangeInclusive<f32> = 320.0..=16_384.0;
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Dark colours.
+    pub dark: bool,
+    /// Zoom of the whole window, 1 is the system's.
+    pub zoom: f32,
+    /// Width and height of the window in points at zoom 1.
+    pub size: Option<[f32; 2]>,
+    /// Hints of the first start that were read.
+    pub hints: usize,
+    /// Whether the panel of sources is open.
+    pub sources: bool,
+    /// Where the views are; `None` is the default layout.
+    pub layout: Option<Layout>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { dark: false, zoom: 1.0, size: None, hints: 0, sources: true, layout: None }
+    }
+}
+
+/// Where the views are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Names of the views that the numbers in `tree` stand for.
+    views: Vec<String>,
+    tree: egui_tiles::Tree<usize>,
+}
+
+impl Layout {
+    /// The layout of a tree of views.
+    pub fn of(tree: &egui_tiles::Tree<usize>) -> Self {
+        Self { views: views::ALL.iter().map(|v| v.id.to_string()).collect(), tree: tree.clone() }
+    }
+
+    /// The tree, if it shows each view of this version exactly once and nothing else.
+    pub fn tree(self) -> Option<egui_tiles::Tree<usize>> {
+        if !self.views.iter().map(String::as_str).eq(views::ALL.iter().map(|v| v.id)) {
+            return None;
+        }
+        let (mut seen, mut shown) = (HashSet::new(), HashSet::new());
+        let mut stack = vec![self.tree.root?];
+        while let Some(id) = stack.pop() {
+            // A tile in two places would be a loop, or a view shown twice.
+            if !seen.insert(id) {
+                return None;
+            }
+            match self.tree.tiles.get(id)? {
+                egui_tiles::Tile::Pane(view) => {
+                    shown.insert(*view);
+                }
+                egui_tiles::Tile::Container(c) => stack.extend(c.children()),
+            }
+        }
+        let all = shown.len() == views::ALL.len() && shown.iter().all(|v| *v < views::ALL.len());
+        (all && seen.len() == self.tree.tiles.iter().count()).then_some(self.tree)
+    }
+}
+
+impl Settings {
+    /// The stored settings, or the defaults and why: a file that cannot be read is put aside.
+    pub fn load() -> (Self, Option<String>) {
+        folder().map_or((Self::default(), None), |dir| Self::load_from(&dir))
+    }
+
+    fn load_from(dir: &Path) -> (Self, Option<String>) {
+        let file = dir.join(FILE);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return (Self::default(), None),
+            Err(e) => {
+                return (
+                    Self::default(),
+                    Some(format!("{} cannot be read ({e}); this is the default window", file.display())),
+                );
+            }
+        };
+        match serde_json::from_str::<Self>(&text) {
+            Ok(mut s) => {
+                s.zoom = if s.zoom.is_finite() { s.zoom.clamp(*ZOOM.start(), *ZOOM.end()) } else { 1.0 };
+                s.size = s.size.filter(|size| size.iter().all(|v| SIDE.contains(v)));
+                (s, None)
+            }
+            Err(e) => {
+                // That it cannot be put aside must not keep the window from opening.
+                let _ = std::fs::rename(&file, dir.join(BROKEN));
+                let words = format!(
+                    "the settings in {} are broken ({e}); this is the default window, the file is kept as {BROKEN}",
+                    dir.display()
+                );
+                (Self::default(), Some(words))
+            }
+        }
+    }
+
+    /// Stores them. That they cannot be stored must not disturb the work, so failure is silent.
+    pub fn store(&self) {
+        if let Some(dir) = folder() {
+            let _ = self.store_in(&dir);
+        }
+    }
+
+    fn store_in(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        // A crash while writing must not leave half a file.
+        let fresh = dir.join("settings.new.json");
+        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(fresh, dir.join(FILE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tabs() -> egui_tiles::Tree<usize> {
+        egui_tiles::Tree::new_tabs(egui::Id::unique("views"), (0..views::ALL.len()).collect())
+    }
+
+    #[test]
+    fn what_is_stored_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Settings::load_from(dir.path()), (Settings::default(), None));
+        let settings = Settings {
+            dark: true,
+            zoom: 2.0,
+            size: Some([1000.0, 700.0]),
+            hints: 2,
+            sources: false,
+            layout: Some(Layout::of(&tabs())),
+        };
+        settings.store_in(&dir.path().join("new")).unwrap();
+        let (back, why) = Settings::load_from(&dir.path().join("new"));
+        assert_eq!((&back, why), (&settings, None));
+        assert!(back.layout.unwrap().tree() == Some(tabs()));
+    }
+
+    #[test]
+    fn a_broken_file_gives_the_defaults_says_so_and_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "{\"zoom\": tru", "{\"zoom\": \"large\"}", "[]", "{\"layout\": {\"views\": []}}"] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            let (settings, why) = Settings::load_from(dir.path());
+            assert_eq!(settings, Settings::default(), "{text}");
+            assert!(why.unwrap().contains(BROKEN), "{text}");
+            assert_eq!(std::fs::read_to_string(dir.path().join(BROKEN)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_no_window_can_have_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), r#"{"zoom": 900, "size": [1, 1e9], "unknown": 3}"#).unwrap();
+        let (s, why) = Settings::load_from(dir.path());
+        assert_eq!((s.zoom, s.size, why), (4.0, None, None));
+    }
+
+    #[test]
+    fn a_layout_without_each_view_exactly_once_is_refused() {
+        let grid = |panes: Vec<usize>| Layout::of(&egui_tiles::Tree::new_grid(egui::Id::unique("views"), panes));
+        assert!(grid(vec![3, 1, 0, 2]).tree().is_some());
+        for bad in [vec![0, 1, 2], vec![0, 1, 2, 2], vec![0, 1, 2, 3, 3], vec![0, 1, 2, 9], vec![]] {
+            assert!(grid(bad.clone()).tree().is_none(), "{bad:?}");
+        }
+        let mut other = grid(vec![0, 1, 2, 3]);
+        other.views.swap(0, 1);
+        assert!(other.tree().is_none());
+        // A container that holds itself.
+        let mut tree = tabs();
+        let root = tree.root.unwrap();
+        if let Some(egui_tiles::Tile::Container(c)) = tree.tiles.get_mut(root) {
+            c.add_child(root);
+        }
+        assert!(Layout::of(&tree).tree().is_none());
+    }
+}
