@@ -267,6 +267,11 @@ impl Jobs {
         }
     }
 
+    /// Whether `request` was asked for and not forgotten since, ready or not.
+    pub fn knows(&self, request: &Request) -> bool {
+        self.lock().slots.contains_key(request)
+    }
+
     /// The last product that the spot `place` showed.
     pub fn previous(&self, place: &'static str) -> Option<Product> {
         self.lock().latest.get(place).cloned()
@@ -404,6 +409,11 @@ impl Store for Asker<'_> {
         drop(inner);
         drop(gone);
     }
+
+    fn others(&self) -> usize {
+        // This job's own thread is one of the busy ones.
+        (self.jobs.lock().busy - 1).max(0) as usize
+    }
 }
 
 impl Store for Jobs {
@@ -470,6 +480,32 @@ mod tests {
         let jobs = Jobs::new(|| ());
         let request = Request::Trace(key("The fox met a cat."));
         assert!(matches!(wait(&jobs, &request), Status::Ready(Product::Trace(_))));
+    }
+
+    #[test]
+    fn a_job_knows_how_many_others_compute() {
+        let both = std::sync::Barrier::new(2);
+        let carry = move |request: &Request, store: &dyn Store, _: &Ctx| {
+            let pair = !matches!(request, Request::Lens(_));
+            if pair {
+                both.wait();
+            }
+            let others = store.others();
+            if pair {
+                both.wait();
+            }
+            Err(Error::invalid(format!("{others} others")))
+        };
+        let jobs = Jobs::with(|| (), carry, 2, 1 << 20);
+        let (a, b) = (Request::Trace(key("a")), Request::Trace(key("b")));
+        jobs.need("a", &a);
+        jobs.need("b", &b);
+        for request in [&a, &b] {
+            assert!(matches!(wait(&jobs, request), Status::Failed(why) if why.contains("1 others")));
+        }
+        let alone = Request::Lens(key("c"));
+        assert!(matches!(wait(&jobs, &alone), Status::Failed(why) if why.contains("0 others")));
+        assert!(jobs.knows(&alone) && !jobs.knows(&Request::Lens(key("d"))));
     }
 
     #[test]

@@ -167,6 +167,8 @@ pub enum Request {
     Trial(Trial),
     /// A whole decode.
     Draft(RunKey, ModelSource, Call),
+    /// The times of such a decode, taken again.
+    Times(RunKey, ModelSource, Call),
 }
 
 /// An open model.
@@ -274,8 +276,23 @@ pub struct Drafted {
     pub text: std::collections::BTreeMap<u32, String>,
     /// Number of tokens of the prompt.
     pub n_prompt: usize,
-    /// Wall time of the decode, its own check left out, and of a plain greedy decode of as many tokens, in seconds.
-    pub secs: (f64, f64),
+    /// How long it took.
+    pub times: Times,
+}
+
+/// How long a decode took, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Times {
+    /// The decode, its own check left out.
+    pub own: f64,
+    /// A plain greedy decode of as many tokens, right after it.
+    pub plain: f64,
+    /// A pass of the target, decoding one by one.
+    pub target: f64,
+    /// A pass of the draft model, decoding one by one; 0 without one.
+    pub draft: f64,
+    /// Whether no other job computed before, between and after.
+    pub alone: bool,
 }
 
 /// Cells of a map a side at most; up to so many tokens every cell is one pair.
@@ -354,6 +371,7 @@ pub enum Product {
     Flow(Arc<FlowGraph>),
     Lens(Arc<Lens>),
     Draft(Arc<Drafted>),
+    Times(Times),
 }
 
 impl Product {

@@ -1,6 +1,6 @@
 //! The window that saves a view: which one, as what, how large. The work runs beside the window.
 
-use crate::export;
+use crate::export::{self, Page};
 use crate::jobs::Jobs;
 use crate::notices::Notices;
 use crate::state::Doc;
@@ -9,12 +9,18 @@ use egui::{Key, vec2};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Width and height in points, with the name of the preset. Points are CSS pixels, 96 to the inch.
-const SIZES: [(&str, [f32; 2]); 4] = [
-    ("screen 900 × 640", [900.0, 640.0]),
-    ("one column, 85 mm", [321.0, 300.0]),
-    ("two columns, 178 mm", [673.0, 480.0]),
-    ("slide 1280 × 720", [1280.0, 720.0]),
+/// A preset of the size: its name, width and height in points or, for paper, in millimetres.
+struct Preset {
+    name: &'static str,
+    size: [f32; 2],
+    paper: bool,
+}
+
+const SIZES: [Preset; 4] = [
+    Preset { name: "screen 900 × 640", size: [900.0, 640.0], paper: false },
+    Preset { name: "one column, 85 mm", size: [85.0, 80.0], paper: true },
+    Preset { name: "two columns, 178 mm", size: [178.0, 127.0], paper: true },
+    Preset { name: "slide 1280 × 720", size: [1280.0, 720.0], paper: false },
 ];
 
 /// What came of an attempt to save: the file, or what was wrong.
@@ -121,16 +127,18 @@ impl Saving {
                     ui.label("Size");
                     ui.horizontal(|ui| {
                         let combo = egui::ComboBox::from_id_salt("save size")
-                            .selected_text(SIZES[self.size].0)
+                            .selected_text(SIZES[self.size].name)
                             .show_ui(ui, |ui| {
                                 for (i, s) in SIZES.iter().enumerate() {
-                                    ui.selectable_value(&mut self.size, i, s.0);
+                                    if ui.selectable_value(&mut self.size, i, s.name).clicked() {
+                                        self.scale = if s.paper { export::PRINT_SCALE } else { 2.0 };
+                                    }
                                 }
                             });
                         named(&combo.response, "size of the figure");
                         if self.format == 0 {
                             ui.add(egui::DragValue::new(&mut self.scale).range(1.0..=6.0).speed(0.05).suffix(" ×"))
-                                .on_hover_text("Pixels per point; 3 is about 300 dpi");
+                                .on_hover_text("Pixels per point; 3.125 is 300 dpi");
                         }
                         ui.checkbox(&mut self.white, "light").on_hover_text("Dark text on a light page, for paper");
                     });
@@ -190,10 +198,11 @@ impl Saving {
             doc.dark = false;
         }
         let (view, path, scale) = (self.view, PathBuf::from(self.path.trim()), self.scale);
-        let [w, h] = SIZES[self.size].1;
+        let Preset { size: [w, h], paper, .. } = SIZES[self.size];
+        let page = if paper { Page::paper(w, h, scale) } else { Page::screen(vec2(w, h), scale) };
         self.wrong = None;
         let started = std::thread::Builder::new().name("save".into()).spawn(move || {
-            let saved = export::save(&views::ALL[view], &doc, &jobs, vec2(w, h), scale, &path);
+            let saved = export::save_page(&views::ALL[view], &doc, &jobs, &page, &path);
             // The window may be gone by then.
             let _ = send.send(saved.map(|()| path).map_err(|e| format!("{e:#}")));
             ctx.request_repaint();

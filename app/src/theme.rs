@@ -44,6 +44,8 @@ pub fn system_font_paths() -> Vec<&'static str> {
 pub struct Theme {
     /// Dark colours.
     pub dark: bool,
+    /// Text of 7 to 9 pt, for figures on paper.
+    pub print: bool,
     /// Behind views.
     pub background: Color32,
     /// Text.
@@ -71,6 +73,7 @@ impl Theme {
         if dark {
             Self {
                 dark,
+                print: false,
                 background: rgb(24, 26, 30),
                 text: rgb(226, 228, 232),
                 weak: rgb(150, 155, 165),
@@ -93,6 +96,7 @@ impl Theme {
         } else {
             Self {
                 dark,
+                print: false,
                 background: rgb(252, 252, 253),
                 text: rgb(28, 30, 34),
                 weak: rgb(100, 105, 115),
@@ -113,6 +117,12 @@ impl Theme {
                 ],
             }
         }
+    }
+
+    /// The same for paper: text of 7 to 9 pt, and white behind dark text.
+    pub fn on_paper(self) -> Self {
+        let background = if self.dark { self.background } else { Color32::WHITE };
+        Self { print: true, background, ..self }
     }
 
     /// Puts fonts, sizes and colours into `ctx`.
@@ -141,13 +151,15 @@ impl Theme {
         visuals.hyperlink_color = self.accent;
         ctx.set_theme(if self.dark { egui::Theme::Dark } else { egui::Theme::Light });
         ctx.set_visuals(visuals);
+        // A point of egui is 1/96 inch, so 12 of them are 9 pt and 10 are 7.5 pt.
+        let [heading, body, small] = if self.print { [12.0, 12.0, 10.0] } else { [16.0, 13.0, 11.0] };
         ctx.all_styles_mut(|style| {
             style.text_styles = [
-                (TextStyle::Heading, FontId::proportional(16.0)),
-                (TextStyle::Body, FontId::proportional(13.0)),
-                (TextStyle::Button, FontId::proportional(13.0)),
-                (TextStyle::Monospace, FontId::monospace(13.0)),
-                (TextStyle::Small, FontId::proportional(11.0)),
+                (TextStyle::Heading, FontId::proportional(heading)),
+                (TextStyle::Body, FontId::proportional(body)),
+                (TextStyle::Button, FontId::proportional(body)),
+                (TextStyle::Monospace, FontId::monospace(body)),
+                (TextStyle::Small, FontId::proportional(small)),
             ]
             .into();
             style.spacing.item_spacing = egui::vec2(8.0, 4.0);

@@ -116,6 +116,11 @@ pub trait Store: Sync {
 
     /// Forgets the products that nobody uses, because memory is needed.
     fn make_room(&self) {}
+
+    /// Other jobs that compute at this moment.
+    fn others(&self) -> usize {
+        0
+    }
 }
 
 fn model_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Arc<OpenModel>> {
@@ -215,6 +220,9 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         Request::Trial(trial) => Product::Trial(Arc::new(judge::judged(trial, store, ctx)?)),
         Request::Draft(key, draft_model, call) => {
             Product::Draft(Arc::new(decode::drafted(key, draft_model, call, store, ctx)?))
+        }
+        Request::Times(key, draft_model, call) => {
+            Product::Times(decode::drafted(key, draft_model, call, store, ctx)?.times)
         }
     })
 }

@@ -1,6 +1,7 @@
 //! The whole window, driven by keys and pointer as a user would, through what a screen reader sees.
 
 mod chrome;
+mod drafts;
 mod gallery;
 mod heatmap;
 

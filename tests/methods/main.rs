@@ -1,5 +1,6 @@
 //! Methods on real models: what a reduction does inside a forward pass, and what a draft tree's verification gives.
 
+mod cancel;
 mod drafts;
 mod lossless;
 mod reductions;

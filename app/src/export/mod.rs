@@ -50,8 +50,37 @@ pub struct Figure {
     pub size: egui::Vec2,
     /// Colour of the page.
     pub background: Color32,
+    /// Whether it is for paper; then its size is told in millimetres.
+    pub print: bool,
     ctx: egui::Context,
 }
+
+/// How large a figure is and what for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Page {
+    /// Width and height in points of 1/96 inch; views with a height of their own take only its width.
+    pub size: egui::Vec2,
+    /// Whether it is for paper: text of 7 to 9 pt, white behind dark text.
+    pub print: bool,
+    /// Pixels a point of a PNG.
+    pub scale: f32,
+}
+
+impl Page {
+    /// A figure for the screen.
+    pub fn screen(size: egui::Vec2, scale: f32) -> Self {
+        Self { size, print: false, scale }
+    }
+
+    /// A figure of so many millimetres for paper.
+    pub fn paper(width_mm: f32, height_mm: f32, scale: f32) -> Self {
+        let points = |mm: f32| mm / 25.4 * 96.0;
+        Self { size: egui::vec2(points(width_mm), points(height_mm)), print: true, scale }
+    }
+}
+
+/// Pixels a point that make 300 dots an inch.
+pub const PRINT_SCALE: f32 = 300.0 / 96.0;
 
 /// Draws `view` without a window and writes it to `path`; the end of the name says how.
 ///
@@ -59,14 +88,19 @@ pub struct Figure {
 ///
 /// Errors: an unknown format, a product that failed, a file that cannot be written.
 pub fn save(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32, path: &Path) -> anyhow::Result<()> {
+    save_page(view, doc, jobs, &Page::screen(size, scale), path)
+}
+
+/// The same as `page` says, for the screen or for paper.
+pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) -> anyhow::Result<()> {
     let format = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     if !FORMATS.contains(&format.as_str()) {
         bail!("cannot tell the format from the name; end it in {}: {}", FORMATS.join(", "), path.display());
     }
-    let figure = draw(view, doc, jobs, size, scale)?;
+    let figure = draw(view, doc, jobs, page)?;
     let bytes = match format.as_str() {
         "svg" => figure.svg().into_bytes(),
-        "png" => figure.png(scale)?,
+        "png" => figure.png(page.scale)?,
         _ => {
             let table = with_cx(doc, jobs, &Theme::new(doc.dark), |cx| (view.table)(cx));
             let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
@@ -93,8 +127,10 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
 }
 
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
-pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
+pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<Figure> {
+    let (size, scale) = (page.size, page.scale);
     let theme = Theme::new(doc.dark);
+    let theme = if page.print { theme.on_paper() } else { theme };
     let ctx = egui::Context::default();
     theme.install(&ctx);
     let room = if view.own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
@@ -126,7 +162,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, size: egui::Vec2, scale: f32) -
     if let Some(why) = failed.into_inner() {
         bail!("{why}");
     }
-    figure.size = used;
+    (figure.size, figure.print) = (used, page.print);
     Ok(figure)
 }
 
@@ -185,7 +221,7 @@ fn settle(
         // egui measures before it places, so the first frames may differ.
         settled += 1;
         if settled >= 4 {
-            return Ok(Figure { shapes: output.shapes, textures, size: room, background, ctx });
+            return Ok(Figure { shapes: output.shapes, textures, size: room, background, print: false, ctx });
         }
     }
 }
@@ -201,7 +237,7 @@ fn patch(old: &mut ColorImage, new: &ColorImage, x: usize, y: usize) {
 impl Figure {
     /// The figure as standalone SVG with real text.
     pub fn svg(&self) -> String {
-        svg::to_svg(&self.shapes, &self.textures, self.size, self.background)
+        svg::to_svg(&self.shapes, &self.textures, self.size, self.background, self.print)
     }
 
     /// The figure as PNG, `scale` pixels a point.

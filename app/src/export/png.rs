@@ -44,7 +44,31 @@ pub fn to_png(
     }
     let bytes: Vec<u8> = page.rgb.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
     let picture = tokenscope_analysis::image::Picture::new(width, height, bytes)?;
-    picture.to_png().context("the PNG could not be written")
+    let png = picture.to_png().context("the PNG could not be written")?;
+    Ok(with_density(png, (f64::from(scale) * 96.0 / 0.0254).round() as u32))
+}
+
+/// Says in a PNG how many pixels a metre has, so that it is set in its true size.
+fn with_density(mut png: Vec<u8>, per_metre: u32) -> Vec<u8> {
+    let mut chunk = b"pHYs".to_vec();
+    chunk.extend(per_metre.to_be_bytes());
+    chunk.extend(per_metre.to_be_bytes());
+    chunk.push(1);
+    let crc = crc32(&chunk);
+    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    let whole = length.into_iter().chain(chunk).chain(crc.to_be_bytes());
+    // Behind the signature and the header, which is 25 bytes and always first.
+    let at = (8 + 25).min(png.len());
+    png.splice(at..at, whole);
+    png
+}
+
+/// The checksum of PNG's chunks (ISO 3309).
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, &b: &u8| {
+        (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 })
+    };
+    !bytes.iter().fold(u32::MAX, step)
 }
 
 impl Page {
@@ -147,6 +171,17 @@ mod tests {
             let inside = (1..5).contains(&x) && (1..5).contains(&y);
             assert_eq!(p.pixel(x, y), if inside { [128, 0, 0] } else { [0, 0, 0] }, "{x},{y}");
         }
+    }
+
+    #[test]
+    fn the_density_stands_behind_the_header_and_the_picture_still_opens() {
+        // The check value of this checksum.
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        let png = to_png(&[], &HashMap::new(), vec2(3.0, 2.0), 3.125, Color32::BLACK).unwrap();
+        assert_eq!(&png[37..41], b"pHYs");
+        // 300 dots an inch.
+        assert_eq!(u32::from_be_bytes(png[41..45].try_into().unwrap()), 11_811);
+        assert_eq!(tokenscope_analysis::image::Picture::decode(&png).unwrap().width, 10);
     }
 
     #[test]

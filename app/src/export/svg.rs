@@ -9,13 +9,15 @@ use egui::{Color32, Pos2, Rect, Shape, Stroke, StrokeKind, TextureId};
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Writes `shapes` as a standalone SVG of `size` points.
+/// Writes `shapes` as a standalone SVG of `size` points, its outer size in millimetres for `print`.
 pub fn to_svg(
     shapes: &[egui::epaint::ClippedShape],
     textures: &HashMap<TextureId, Texture>,
     size: egui::Vec2,
     background: Color32,
+    print: bool,
 ) -> String {
+    let outer = |points: f32| if print { format!("{}mm", num(points / 96.0 * 25.4)) } else { num(points) };
     let mut w = Writer { out: String::new(), defs: String::new(), textures, n_defs: 0 };
     let page = Rect::from_min_size(Pos2::ZERO, size);
     for clipped in shapes {
@@ -34,8 +36,10 @@ pub fn to_svg(
         }
     }
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{x}\" height=\"{y}\" viewBox=\"0 0 {x} {y}\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {x} {y}\">\n\
          <defs>\n{defs}</defs>\n<rect width=\"{x}\" height=\"{y}\" {bg}/>\n{body}</svg>\n",
+        w = outer(size.x),
+        h = outer(size.y),
         x = num(size.x),
         y = num(size.y),
         defs = w.defs,
@@ -409,7 +413,7 @@ mod tests {
     fn a_rectangle_and_its_color_survive() {
         let r = Shape::rect_filled(Rect::from_min_size(Pos2::new(1.0, 2.0), egui::vec2(3.0, 4.5)), 0.0, Color32::RED);
         let clipped = egui::epaint::ClippedShape::new(Rect::EVERYTHING, r);
-        let svg = to_svg(&[clipped], &HashMap::new(), egui::vec2(10.0, 10.0), Color32::WHITE);
+        let svg = to_svg(&[clipped], &HashMap::new(), egui::vec2(10.0, 10.0), Color32::WHITE, false);
         assert!(svg.contains(r##"<rect x="1" y="2" width="3" height="4.5" fill="#ff0000"/>"##), "{svg}");
     }
 }

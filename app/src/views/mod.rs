@@ -268,6 +268,11 @@ impl Cx<'_> {
             _ => None,
         };
         let model = open.as_ref().map(|m| m.model.info());
+        if info.needs.contains(&Need::DraftModel)
+            && let Some(why) = self.cannot_draft(&self.doc.draft_model)
+        {
+            return Some(format!("needs {}; {why}", Need::DraftModel.words()));
+        }
         let lacking = info.needs.iter().find(|need| match need {
             Need::ImageTokens => !tower.tokens.iter().any(|t| t.kind == TokenKind::Image),
             Need::ClassToken => !trace.towers.values().any(|t| t.class_token.is_some()),
@@ -277,6 +282,34 @@ impl Cx<'_> {
             Need::Attention | Need::Values | Need::Residual => trace.arrays.is_empty(),
         })?;
         Some(format!("needs {}, which this run does not have", lacking.words()))
+    }
+
+    /// Why the model at `source` cannot draft for the shown one, in words; `None` if it can, or if nobody knows yet.
+    pub fn cannot_draft(&self, source: &ModelSource) -> Option<String> {
+        let target = match self.ready(&Request::Model(self.doc.model.clone())) {
+            Some(Product::Model(m)) => m,
+            _ => return None,
+        };
+        let drafter = match source {
+            // The samples are small enough to look into at once.
+            ModelSource::Sample(_) => match self.jobs.need("drafter", &Request::Model(source.clone())) {
+                Status::Ready(p) => Some(p),
+                _ => None,
+            },
+            _ => self.ready(&Request::Model(source.clone())),
+        };
+        let Some(Product::Model(drafter)) = drafter else { return None };
+        let (small, large) = (drafter.model.info(), target.model.info());
+        if !large.generates {
+            return Some("this model does not generate text".into());
+        }
+        if !small.generates {
+            return Some(format!("{} does not generate text", source.title()));
+        }
+        let differs = small.vocab != large.vocab;
+        differs.then(|| {
+            format!("{} has {} vocabulary entries and this model {}", source.title(), small.vocab, large.vocab)
+        })
     }
 
     /// The stack of layers that is shown.

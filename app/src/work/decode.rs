@@ -1,7 +1,7 @@
 //! Decodes ahead with a draft method and measures it against a plain decode.
 
 use super::{Store, model_of};
-use crate::request::{Call, Drafted, ModelSource, RunKey};
+use crate::request::{Call, Drafted, ModelSource, RunKey, Times};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tokenscope_analysis::draft::{self, DraftInput};
@@ -32,17 +32,23 @@ pub(super) fn drafted(
     let prompt = tokenizer.encode(&key.prompt, None, true)?.ids;
     let small = small.as_ref().map(|s| s.model.as_ref());
     let input = DraftInput { target: open.model.as_ref(), draft: small, prompt: &prompt, end: &[] };
+    // Times are worth something only where nothing else took the cores meanwhile.
+    let mut alone = store.others() == 0;
     let start = Instant::now();
     let mut last = start;
     // The check against the greedy text comes after the last round and does not count.
     let mut decode = method.run(&input, &call.params(), ctx, &mut |_| last = Instant::now())?;
     let own = last.duration_since(start).as_secs_f64();
     let n = decode.output().len();
+    alone &= store.others() == 0;
     let plain = greedy_secs(input.target, &prompt, n, ctx)?;
+    alone &= store.others() == 0;
     decode.target_secs = plain / n.max(1) as f64;
     if let Some(small) = small {
         decode.draft_secs = greedy_secs(small, &prompt, n, ctx)? / n.max(1) as f64;
     }
+    alone &= store.others() == 0;
+    let times = Times { own, plain, target: decode.target_secs, draft: decode.draft_secs, alone };
     let mut text = BTreeMap::new();
     let ids = decode
         .rounds
@@ -51,7 +57,7 @@ pub(super) fn drafted(
     for id in ids {
         text.entry(id).or_insert_with(|| tokenizer.token_text(id));
     }
-    Ok(Drafted { run: decode, text, n_prompt: prompt.len(), secs: (own, plain) })
+    Ok(Drafted { run: decode, text, n_prompt: prompt.len(), times })
 }
 
 /// Seconds for `n` tokens decoded one by one, the prompt's own pass included.

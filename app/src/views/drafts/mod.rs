@@ -6,7 +6,7 @@ mod tree;
 use super::widgets::{self, Link};
 use super::{Cx, View, methods, picker};
 use crate::export::Table;
-use crate::request::{Call, Drafted, ModelSource, Product, Request, SAMPLE_NAMES};
+use crate::request::{Call, Drafted, ModelSource, Product, Request, SAMPLE_NAMES, Status, Times};
 use crate::state::Command;
 use egui::{Ui, vec2};
 use serde_json::json;
@@ -38,7 +38,9 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     let rival = cx.doc.rival.as_ref().map(|(id, params)| Call::new(id, params));
     let own = cx.call(Kind::Draft);
     picker::method_ui(cx, ui, Kind::Draft);
-    let drafter = [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter);
+    // Where another method stands in for want of a draft model, one can be named all the same.
+    let wished = cx.doc.call(Kind::Draft);
+    let drafter = [Some(&own), Some(&wished), rival.as_ref()].into_iter().flatten().any(needs_drafter);
     ui.horizontal_wrapped(|ui| {
         if drafter {
             draft_model_ui(cx, ui);
@@ -105,7 +107,25 @@ fn run_ui(cx: &Cx, ui: &mut Ui, call: &Call, d: &Drafted, shown: usize, titled: 
         let before = d.run.rounds[..shown].iter().map(|r| r.emitted.len()).sum();
         tree::ui(cx, ui, d, round, before);
     }
-    sums::ui(cx, ui, d);
+    sums::ui(cx, ui, d, &timed(cx, call, d));
+}
+
+/// The times of a decode: those taken with it if nothing else computed meanwhile, else those of a second decode that
+/// runs when everything else is done. `None` until it is there.
+fn timed(cx: &Cx, call: &Call, d: &Drafted) -> Option<Times> {
+    if d.times.alone {
+        return Some(d.times);
+    }
+    let again = Request::Times(cx.doc.run(), cx.doc.draft_model.clone(), call.clone());
+    if !cx.jobs.knows(&again) && cx.jobs.running().0 > 0 {
+        return None;
+    }
+    match cx.jobs.need("times", &again) {
+        Status::Ready(Product::Times(t)) => Some(t),
+        // Better one that reads low, and says so, than none.
+        Status::Failed(_) => Some(d.times),
+        _ => None,
+    }
 }
 
 fn info(id: &str) -> Option<&'static Info> {
@@ -218,7 +238,10 @@ fn draft_model_ui(cx: &Cx, ui: &mut Ui) {
         egui::ComboBox::from_id_salt("draft model").selected_text(cx.doc.draft_model.title()).show_ui(ui, |ui| {
             for name in SAMPLE_NAMES {
                 let source = ModelSource::Sample(name);
-                if ui.selectable_label(cx.doc.draft_model == source, name).clicked() {
+                let why = cx.cannot_draft(&source);
+                let entry = egui::Button::selectable(cx.doc.draft_model == source, name);
+                let entry = ui.add_enabled(why.is_none(), entry).on_disabled_hover_text(why.unwrap_or_default());
+                if entry.clicked() {
                     cx.send(Command::DraftModel(source));
                 }
             }

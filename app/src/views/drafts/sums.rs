@@ -1,11 +1,11 @@
 //! What a decode amounts to: tokens per pass, acceptance by depth, speed-up, and whether the text is the target's own.
 
 use super::super::Cx;
-use crate::request::Drafted;
+use crate::request::{Drafted, Times};
 use egui::{Align2, FontId, Sense, Ui, pos2, vec2};
 use tokenscope_analysis::draft::{DraftRun, NodeState, Round};
 
-pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
     let nodes = || d.run.rounds.iter().flat_map(|r| &r.nodes);
     let accepted = nodes().filter(|n| n.state == NodeState::Accepted).count();
     let line = |ui: &mut Ui, words: String, tip: &str| drop(ui.label(words).on_hover_text(tip));
@@ -20,24 +20,36 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
         "Tokens per target pass: all new tokens, the target's own ones included, divided by the rounds. A round is one \
          verifying pass of the target.",
     );
-    let speed = Speed::of(d);
-    if let Some(expected) = speed.expected {
-        line(
-            ui,
-            format!("speed-up expected {expected:.2}×, measured {:.2}×", speed.measured),
-            &format!(
+    match times {
+        Some(t) => speed_ui(ui, &Speed::of(&d.run, t), t),
+        None => drop(ui.weak("speed-up: taken when nothing else computes")),
+    }
+    depths_ui(cx, ui, &d.run);
+    lossless_ui(cx, ui, d);
+}
+
+fn speed_ui(ui: &mut Ui, speed: &Speed, times: &Times) {
+    let Some(expected) = speed.expected else { return };
+    let fair = if times.alone {
+        "Both decodes ran one after the other while nothing else computed here."
+    } else {
+        "Other views computed meanwhile, so this may read low."
+    };
+    ui.label(format!("speed-up expected {expected:.2}×, measured {:.2}×", speed.measured)).on_hover_text(
+            format!(
                 "Expected: tokens per target pass ÷ (1 + c · draft passes per round), as if a verifying pass cost as much as \
                  a plain one. c = {:.2} is the time of a draft pass over that of a target pass, each decoding one by one here; \
                  {:.1} draft passes per round.\nMeasured: plain greedy decode of as many tokens, {:.1} ms, ÷ this decode, \
-                 {:.1} ms, on this machine; the prompt's pass is part of both.",
+                 {:.1} ms, on this machine; the prompt's pass is part of both. {fair}",
                 speed.cost,
                 speed.passes,
-                d.secs.1 * 1e3,
-                d.secs.0 * 1e3
+                times.plain * 1e3,
+                times.own * 1e3
             ),
         );
-    }
-    depths_ui(cx, ui, &d.run);
+}
+
+fn lossless_ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
     match &d.run.lossless {
         Some((ok, words)) => {
             let (mark, color) =
@@ -63,16 +75,16 @@ struct Speed {
 }
 
 impl Speed {
-    fn of(d: &Drafted) -> Self {
-        let (target, draft) = (d.run.target_secs, d.run.draft_secs);
-        let rounds = d.run.rounds.len().max(1) as f64;
-        let passes = d.run.rounds.iter().map(|r| r.draft_passes).sum::<usize>() as f64 / rounds;
+    fn of(run: &DraftRun, times: &Times) -> Self {
+        let (target, draft) = (times.target, times.draft);
+        let rounds = run.rounds.len().max(1) as f64;
+        let passes = run.rounds.iter().map(|r| r.draft_passes).sum::<usize>() as f64 / rounds;
         let cost = if target > 0.0 { draft / target } else { 0.0 };
         Self {
             cost,
             passes,
-            expected: (target > 0.0).then(|| d.run.tokens_per_round() / (1.0 + cost * passes)),
-            measured: d.secs.1 / d.secs.0.max(1e-9),
+            expected: (target > 0.0).then(|| run.tokens_per_round() / (1.0 + cost * passes)),
+            measured: times.plain / times.own.max(1e-9),
         }
     }
 }
@@ -130,7 +142,6 @@ fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
     use tokenscope_analysis::draft::DraftNode;
 
     #[test]
@@ -153,11 +164,12 @@ mod tests {
             ],
             reference: None,
             lossless: None,
-            target_secs: 0.2,
-            draft_secs: 0.05,
+            target_secs: 0.0,
+            draft_secs: 0.0,
         };
         assert_eq!((share(&run, 1), share(&run, 2)), ((1, 2), (1, 1)));
-        let speed = Speed::of(&Drafted { run, text: BTreeMap::new(), n_prompt: 1, secs: (0.5, 1.0) });
+        let times = Times { own: 0.5, plain: 1.0, target: 0.2, draft: 0.05, alone: true };
+        let speed = Speed::of(&run, &times);
         // Two tokens a pass, two draft passes of a quarter each: 2 / 1.5.
         assert!((speed.expected.unwrap() - 4.0 / 3.0).abs() < 1e-12);
         assert!((speed.measured - 2.0).abs() < 1e-12);

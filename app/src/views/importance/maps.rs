@@ -53,14 +53,23 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         whole: &map,
         fitted: &fitted,
     };
-    ui.horizontal_top(|ui| {
-        let side = (ui.available_width() * 0.58).clamp(120.0, 440.0);
+    let map_ui = |ui: &mut Ui, side: f32| {
         ui.vertical(|ui| {
             ui.set_width(side);
             microscope(cx, ui, side, &shown, tower);
             let unit = if fitted.by_row() { "share" } else { "share of attention" };
             heat::legend(cx, ui, &fitted, unit);
         });
+    };
+    let width = ui.available_width();
+    // A column of a page has no room for both beside each other.
+    if width < 340.0 {
+        map_ui(ui, width);
+        thumbnails::ui(cx, ui, (layer, head));
+        return;
+    }
+    ui.horizontal_top(|ui| {
+        map_ui(ui, (width * 0.58).clamp(120.0, 440.0));
         ui.vertical(|ui| thumbnails::ui(cx, ui, (layer, head)));
     });
 }

@@ -1,0 +1,126 @@
+//! Prints how long frames of the window take on this machine: `cargo run --workspace --example frames [TOKENS…]`.
+//!
+//! Time that egui needs on the CPU (all four views laid out, shapes tessellated) is told apart for a still window, a
+//! pointer that moves over tokens, and a map that is zoomed. What the graphics device needs comes on top.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::trace::CaptureSpec;
+use tokenscope_app::app::App;
+use tokenscope_app::request::ModelSource;
+use tokenscope_app::state::{Command, Doc};
+
+const FRAMES: usize = 60;
+
+struct Window {
+    ctx: egui::Context,
+    app: App,
+    time: f64,
+}
+
+impl Window {
+    /// One frame with these events. Gives the time to lay out and the time to tessellate.
+    fn frame(&mut self, events: Vec<egui::Event>) -> (Duration, Duration) {
+        self.time += 1.0 / 60.0;
+        let input = egui::RawInput {
+            screen_rect: Some(egui::Rect::from_min_size(egui::Pos2::ZERO, egui::vec2(1280.0, 800.0))),
+            time: Some(self.time),
+            events,
+            ..Default::default()
+        };
+        let start = Instant::now();
+        let mut output = self.ctx.run_ui(input, |ui| self.app.frame(ui));
+        let laid_out = start.elapsed();
+        output.textures_delta.clear();
+        let start = Instant::now();
+        let shapes = self.ctx.tessellate(output.shapes, output.pixels_per_point);
+        std::hint::black_box(shapes);
+        (laid_out, start.elapsed())
+    }
+}
+
+fn report(name: &str, times: &[(Duration, Duration)]) {
+    let column = |f: fn(&(Duration, Duration)) -> Duration| {
+        let mut ms: Vec<f64> = times.iter().map(|t| f(t).as_secs_f64() * 1e3).collect();
+        ms.sort_by(f64::total_cmp);
+        (ms[ms.len() / 2], ms[ms.len() * 99 / 100])
+    };
+    let (layout, mesh) = (column(|t| t.0), column(|t| t.1));
+    println!(
+        "  {name:18} layout p50 {:6.2} p99 {:6.2} ms · tessellation p50 {:6.2} p99 {:6.2} ms",
+        layout.0, layout.1, mesh.0, mesh.1
+    );
+}
+
+fn measure(tokens: usize) {
+    let ctx = egui::Context::default();
+    let mut doc = Doc::default();
+    doc.apply(Command::Prompt(" fox and the owl".repeat(tokens.div_ceil(4))));
+    let start = Instant::now();
+    let app = App::with_doc(&ctx, doc);
+    let mut w = Window { ctx, app, time: 0.0 };
+    w.frame(Vec::new());
+    while w.app.jobs.running().0 > 0 {
+        std::thread::sleep(Duration::from_millis(5));
+        w.frame(Vec::new());
+    }
+    println!("{tokens} tokens: everything computed after {:.1} s", start.elapsed().as_secs_f64());
+    for _ in 0..5 {
+        w.frame(Vec::new());
+    }
+    let still: Vec<_> = (0..FRAMES).map(|_| w.frame(Vec::new())).collect();
+    report("still", &still);
+    let hover: Vec<_> = (0..FRAMES)
+        .map(|i| w.frame(vec![egui::Event::PointerMoved(egui::pos2(300.0 + 7.0 * i as f32, 116.0))]))
+        .collect();
+    report("pointer on tokens", &hover);
+    let zoom: Vec<_> = (0..FRAMES)
+        .map(|i| {
+            let side = 1.0 - 0.01 * i as f32;
+            w.app.doc.apply(Command::Window([0.0, 0.0, side, side]));
+            w.frame(Vec::new())
+        })
+        .collect();
+    report("map zoomed", &zoom);
+}
+
+/// How long a run of the sample model on `tokens` goes on after it was cancelled in the middle.
+fn cancel(tokens: usize) {
+    let open =
+        tokenscope_app::work::open(&ModelSource::Sample("sample-lm"), &Ctx::default()).expect("the sample opens");
+    let ids: Vec<u32> = (0..tokens as u32).map(|i| i % 500).collect();
+    let request = RunRequest { ids: Some(ids), ..RunRequest::default() };
+    let flag = Arc::new(AtomicBool::new(false));
+    let ctx = Ctx::new(flag.clone(), Arc::new(|_| ()));
+    let start = Instant::now();
+    let whole =
+        run(open.model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).map(|_| start.elapsed());
+    let Ok(whole) = whole else { return println!("a run of {tokens} tokens does not fit") };
+    let late = std::thread::scope(|s| {
+        let worker = s.spawn(|| {
+            let end = run(open.model.as_ref(), None, &request, &CaptureSpec::views(), &ctx);
+            (end.is_err(), Instant::now())
+        });
+        std::thread::sleep(whole / 2);
+        flag.store(true, Ordering::Relaxed);
+        let clicked = Instant::now();
+        worker.join().map(|(cancelled, end)| (cancelled, end.saturating_duration_since(clicked)))
+    });
+    if let Ok((cancelled, late)) = late {
+        println!(
+            "a run of {tokens} tokens takes {:.2} s; cancelled in its middle ({cancelled}) it ends {:.1} ms later",
+            whole.as_secs_f64(),
+            late.as_secs_f64() * 1e3
+        );
+    }
+}
+
+fn main() {
+    let given: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
+    let sizes = if given.is_empty() { vec![512, 4096] } else { given };
+    sizes.iter().copied().for_each(measure);
+    sizes.into_iter().for_each(cancel);
+}

@@ -1,0 +1,48 @@
+//! The drafts view where no sample can draft, and its times.
+
+use super::{settle, window, window_with};
+use egui_kittest::kittest::Queryable as _;
+use tokenscope_analysis::method::Kind;
+use tokenscope_app::request::{ModelSource, Product, Request, Status};
+use tokenscope_app::state::{Command, Doc};
+use tokenscope_tests::golden;
+
+#[test]
+fn a_model_whose_vocabulary_no_sample_shares_drafts_by_itself_and_says_why() {
+    let mut doc = Doc::default();
+    doc.apply(Command::Model(ModelSource::Path(golden().join("models/gpt2"))));
+    doc.apply(Command::Prompt("12 boats".into()));
+    let mut h = window_with(doc.clone());
+    assert!(h.query_all_by_label_contains("vocabulary entries and this model").next().is_some(), "no reason is given");
+    assert_eq!(h.query_all_by_label_contains("language models with the same vocabulary").count(), 0);
+    assert!(h.query_all_by_label_contains("tokens per target pass").next().is_some(), "nothing stands in");
+    // The samples are there to see, and grey.
+    let combos: Vec<_> = h.query_all_by_label("draft model").map(|n| n.rect()).collect();
+    let combo =
+        combos.iter().copied().max_by(|a, b| a.width().total_cmp(&b.width())).expect("a choice of draft models");
+    h.drag_at(combo.center());
+    h.step();
+    h.drop_at(combo.center());
+    settle(&mut h);
+    h.get_by_label("sample-lm").click();
+    settle(&mut h);
+    assert_eq!(h.state().doc.draft_model, doc.draft_model, "a model that cannot draft was chosen");
+}
+
+#[test]
+fn a_speed_up_is_measured_while_nothing_else_computes() {
+    let h = window();
+    let doc = &h.state().doc;
+    let (run, small, call) = (doc.run(), doc.draft_model.clone(), doc.call(Kind::Draft));
+    let Some(Product::Draft(d)) = h.state().jobs.ready(&Request::Draft(run.clone(), small.clone(), call.clone()))
+    else {
+        panic!("no decode")
+    };
+    let times = match h.state().jobs.need("times", &Request::Times(run, small, call)) {
+        Status::Ready(Product::Times(t)) => t,
+        _ if d.times.alone => d.times,
+        _ => panic!("the decode was disturbed and not measured again"),
+    };
+    assert!(times.alone && times.own > 0.0 && times.plain > 0.0 && times.target > 0.0 && times.draft > 0.0);
+    assert!(h.query_all_by_label_contains("measured").next().is_some());
+}

@@ -1,0 +1,65 @@
+//! Cancelling: every long computation looks at the flag between its steps, and there are enough of them. Counted, not
+//! timed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokenscope_analysis::method::Params;
+use tokenscope_analysis::model::load;
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::score::ScoreInput;
+use tokenscope_analysis::trace::{CaptureSpec, Tower};
+use tokenscope_analysis::{Ctx, Error, Result, draft, flow, score};
+use tokenscope_tests::golden;
+
+/// How many steps `work` reports, and how it ends, if it is cancelled at step `at` (from 1).
+fn steps(at: usize, work: &dyn Fn(&Ctx) -> Result<()>) -> (usize, Result<()>) {
+    let (cancel, n) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (flag, count) = (cancel.clone(), n.clone());
+    let progress = move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) + 1 == at {
+            flag.store(true, Ordering::SeqCst);
+        }
+    };
+    let end = work(&Ctx::new(cancel, Arc::new(progress)));
+    (n.load(Ordering::SeqCst), end)
+}
+
+/// `work` reports at least `least` steps, and ends before the next one wherever it is cancelled.
+fn check(name: &str, least: usize, work: &dyn Fn(&Ctx) -> Result<()>) {
+    let (all, end) = steps(usize::MAX, work);
+    end.unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(all >= least, "{name}: {all} steps");
+    // Of very many steps some will do.
+    for at in (1..all).step_by(all.div_ceil(12)) {
+        let (n, end) = steps(at, work);
+        assert!(matches!(end, Err(Error::Cancelled)), "{name}: cancelled at {at} of {all} and {end:?}");
+        assert_eq!(n, at, "{name}: went on after it was cancelled");
+    }
+}
+
+#[test]
+fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
+    let model = load(&golden().join("models/gpt2"), &candle_core::Device::Cpu).unwrap();
+    let ids: Vec<u32> = (0..24).map(|i| i * 7 % 50).collect();
+    let request = RunRequest { ids: Some(ids.clone()), ..RunRequest::default() };
+    let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
+    let layers = trace.towers[&Tower::Text].n_layers;
+    assert!(layers > 1);
+    check("a run", layers, &|ctx| run(model.as_ref(), None, &request, &CaptureSpec::views(), ctx).map(drop));
+    let greedy = RunRequest { greedy: 6, ..request.clone() };
+    check("a continuation", 6, &|ctx| run(model.as_ref(), None, &greedy, &CaptureSpec::views(), ctx).map(drop));
+    let input = ScoreInput { trace: &trace, tower: Tower::Text, target: None, model: Some(model.as_ref()) };
+    for id in ["attention_rollout", "gradient_input", "received_attention"] {
+        let method = score::find(id).unwrap();
+        check(id, layers, &|ctx| method.score(&input, &Params::new(), ctx).map(drop));
+    }
+    let graph = flow::FlowInput { trace: &trace, tower: Tower::Text, model: Some(model.as_ref()) };
+    for method in flow::ALL {
+        check(method.info().id, layers, &|ctx| method.graph(&graph, &Params::new(), ctx).map(drop));
+    }
+    let decode = draft::DraftInput { target: model.as_ref(), draft: Some(model.as_ref()), prompt: &ids, end: &[] };
+    for method in draft::ALL {
+        let params = Params::new().set("new_tokens", 6);
+        check(method.info().id, 6 / 4, &|ctx| method.run(&decode, &params, ctx, &mut |_| ()).map(drop));
+    }
+}
