@@ -1,7 +1,7 @@
 //! Learning to continue stories: `sample-lm` and `sample-draft`.
 //!
-//! Early on, some rows hold no stories but their tokens in random order, again and again. Nothing else than looking
-//! up what followed last time helps there, so heads that do so form soon, and the stories' look-ups build on them.
+//! The first rows hold no stories but their tokens in random order, again and again. Nothing else than looking up
+//! what followed last time helps there, so heads that do so form soon, and the stories' look-ups build on them.
 //! In most other rows the stories do not see each other, because one names people and places as another does.
 
 use crate::fit::{Task, cross_entropy};
@@ -20,10 +20,10 @@ use tokenscope_analysis::trace::NoTap;
 use tokenscope_generate::stories::Story;
 
 /// Weight of a token that earlier ones decide, against 1 for the others: chance words teach little.
-const DECIDED: f32 = 4.0;
+const DECIDED: f32 = 8.0;
 
-/// One row in so many is such a row, until this share of the training is over.
-const TWINS: (u64, f64) = (4, 0.5);
+/// Every row is such a row until this share of the training is over, then one in so many until that one is.
+const TWINS: (f64, u64, f64) = (0.11, 8, 0.5);
 
 /// One row in so many holds stories that see those before them.
 const TOGETHER: u64 = 4;
@@ -108,7 +108,7 @@ impl Task for Stories<'_> {
     fn loss(&self, model: &dyn Model, _params: &Params, sample: u64, gone: f64) -> anyhow::Result<Tensor> {
         let length = self.shape.context;
         let mut row = Row::new(self.words, sample, length)?;
-        let again = gone < TWINS.1 && sample.is_multiple_of(TWINS.0);
+        let again = gone < TWINS.0 || gone < TWINS.2 && sample.is_multiple_of(TWINS.1);
         let known = if again { row.shuffle_and_repeat(sample) + 1 } else { 0 };
         let n = row.ids.len() - 1;
         let mut input = Input { ids: row.ids[..n].to_vec(), ..Input::default() };

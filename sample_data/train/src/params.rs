@@ -10,12 +10,18 @@ use tokenscope_analysis::model::{Model, from_weights};
 use tokenscope_analysis::weights::Weights;
 
 /// Where a variable starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Start {
     /// Normal with this deviation.
     Normal(f64),
     /// One value.
     Value(f32),
+    /// These values.
+    These(Vec<f32>),
+    /// As the matrix of this name.
+    As(String),
+    /// As the matrix of this name, transposed, times a factor.
+    Turned(String, f64),
 }
 
 /// A variable that a model needs.
@@ -49,21 +55,28 @@ pub struct Params {
 impl Params {
     /// First values of `specs`; each variable has its own stream of random numbers, so that adding one changes no other.
     pub fn new(specs: &[Spec], seed: u64) -> anyhow::Result<Self> {
-        let mut vars = BTreeMap::new();
+        let mut out = Self { vars: BTreeMap::new() };
+        // Those that start as others do come last.
+        let mut specs: Vec<&Spec> = specs.iter().collect();
+        specs.sort_by_key(|s| matches!(s.start, Start::As(_) | Start::Turned(..)));
         for s in specs {
             let n: usize = s.shape.iter().product();
-            let values = match s.start {
-                Start::Value(v) => vec![v; n],
+            let t = match &s.start {
+                Start::Value(v) => Tensor::from_vec(vec![*v; n], s.shape.clone(), &Device::Cpu)?,
+                Start::These(values) => Tensor::from_vec(values.clone(), s.shape.clone(), &Device::Cpu)?,
                 Start::Normal(deviation) => {
                     let mut rng = ChaCha8Rng::seed_from_u64(seed);
                     rng.set_stream(hash(&s.name));
-                    (0..n).map(|_| (deviation * normal(&mut rng)) as f32).collect()
+                    let values: Vec<f32> = (0..n).map(|_| (deviation * normal(&mut rng)) as f32).collect();
+                    Tensor::from_vec(values, s.shape.clone(), &Device::Cpu)?
                 }
+                Start::As(other) => out.get(other)?.as_tensor().copy()?,
+                Start::Turned(other, factor) => (out.get(other)?.as_tensor().t()?.contiguous()? * *factor)?,
             };
-            let t = Tensor::from_vec(values, s.shape.clone(), &Device::Cpu)?;
-            vars.insert(s.name.clone(), Var::from_tensor(&t)?);
+            anyhow::ensure!(t.dims() == s.shape, "{} cannot start as a matrix of another shape", s.name);
+            out.vars.insert(s.name.clone(), Var::from_tensor(&t)?);
         }
-        Ok(Self { vars })
+        Ok(out)
     }
 
     /// Names and variables, sorted.
@@ -113,4 +126,24 @@ fn hash(name: &str) -> u64 {
 fn normal(rng: &mut impl Rng) -> f64 {
     let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_start_as_others_do() {
+        let specs = [
+            Spec::new("b", &[2, 3], Start::As("a".into())),
+            Spec::new("c", &[3, 2], Start::Turned("a".into(), 0.5)),
+            Spec::new("a", &[2, 3], Start::Normal(1.0)),
+        ];
+        let p = Params::new(&specs, 3).unwrap();
+        let read = |n: &str| p.get(n).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(read("a"), read("b"));
+        assert_eq!(read("c")[2][1], 0.5 * read("a")[1][2]);
+        assert!(read("a")[0][0] != read("a")[1][0]);
+        assert!(Params::new(&[specs[2].clone(), Spec::new("d", &[2, 3], Start::Turned("a".into(), 1.0))], 3).is_err());
+    }
 }

@@ -17,10 +17,10 @@ use tokenscope_generate::scenes::SIDE;
 /// Names of the models in the order in which they can be made.
 pub const MODELS: [&str; 4] = ["sample-lm", "sample-draft", "sample-vlm", "sample-diffusion"];
 
-const LM: Llama = Llama { width: 128, layers: 4, heads: 4, kv_heads: 4, inner: 512, context: 128 };
-const DRAFT: Llama = Llama { width: 48, layers: 2, heads: 2, kv_heads: 2, inner: 128, context: 128 };
-const DIFFUSION: Llama = Llama { width: 128, layers: 4, heads: 4, kv_heads: 4, inner: 352, context: 64 };
-const ANSWERS: Llama = Llama { width: 128, layers: 4, heads: 4, kv_heads: 4, inner: 352, context: 256 };
+const LM: Llama = Llama { width: 128, layers: 4, heads: 4, kv_heads: 4, inner: 512, context: 128, look: true };
+const DRAFT: Llama = Llama { width: 48, layers: 2, heads: 2, kv_heads: 2, inner: 128, context: 128, look: true };
+const DIFFUSION: Llama = Llama { width: 128, layers: 4, heads: 4, kv_heads: 4, inner: 352, context: 64, look: false };
+const ANSWERS: Llama = Llama { width: 128, layers: 4, heads: 4, kv_heads: 4, inner: 352, context: 256, look: false };
 const CLIP: Clip = Clip { width: 96, layers: 4, heads: 4, inner: 384, patch: 8, side: SIDE };
 
 /// Seed of all first values.
@@ -57,11 +57,11 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
     let n = words.len();
     let all = |_: &str| true;
     let stories =
-        "stories of `sample_data/generate`, packed into rows; the words that earlier ones decide weigh four times.";
+        "stories of `sample_data/generate`, packed into rows; the words that earlier ones decide weigh eight times.";
     let (stages, n_params, about, data, weaknesses): (Vec<(String, Report)>, usize, &str, &str, &str) = match name {
         "sample-lm" | "sample-draft" => {
             let (shape, stage) = if name == "sample-lm" {
-                (LM, scale.stage(name, 4000, 16, 3e-3, 0))
+                (LM, scale.stage(name, 3200, 16, 3e-3, 0))
             } else {
                 (DRAFT, scale.stage(name, 3000, 16, 4e-3, 0))
             };

@@ -19,6 +19,10 @@ pub struct Llama {
     pub inner: usize,
     /// Longest text in tokens.
     pub context: usize,
+    /// Whether attention has biases and starts as a look-up: the first layer's heads look one, two, three tokens
+    /// back, all heads look at what is like the query and pass on what they look at. Chance alone takes many times
+    /// as long to find that.
+    pub look: bool,
 }
 
 /// A CLIP-style image tower.
@@ -40,8 +44,8 @@ pub struct Clip {
 
 /// First deviation of embeddings.
 const EMBED: f64 = 0.05;
-/// First deviation of the biases of queries and keys.
-const LOOK: f64 = 0.5;
+/// Length of the first biases that make a head look some tokens back, per pair of values that turn together.
+const BACK: f64 = 5.0;
 const THETA: f64 = 10_000.0;
 const EPS: f64 = 1e-5;
 
@@ -62,7 +66,7 @@ impl Llama {
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
             "num_key_value_heads": self.kv_heads, "head_dim": self.width / self.heads, "hidden_act": "silu",
             "rms_norm_eps": EPS, "rope_theta": THETA, "max_position_embeddings": self.context,
-            "attention_bias": true, "mlp_bias": false, "tie_word_embeddings": true,
+            "attention_bias": self.look, "mlp_bias": false, "tie_word_embeddings": true,
             "bos_token_id": BEGIN, "eos_token_id": BEGIN,
         }))
     }
@@ -74,19 +78,19 @@ impl Llama {
         // What is added to the residual stream starts small, so that depth does not add up.
         let small = 0.7 / (2.0 * self.layers as f64).sqrt();
         let ones = |name: String| Spec::new(name + ".weight", &[d], Start::Value(1.0));
-        let mut out = vec![Spec::new(format!("{prefix}embed_tokens.weight"), &[vocab, d], Start::Normal(EMBED))];
+        let embed = Start::Normal(if self.look { 2.0 * EMBED } else { EMBED });
+        let mut out = vec![Spec::new(format!("{prefix}embed_tokens.weight"), &[vocab, d], embed)];
         for i in 0..self.layers {
             let l = format!("{prefix}layers.{i}.");
             let linear = |name: &str, a, b, gain| Spec::linear(format!("{l}{name}"), a, b, gain);
             out.push(ones(format!("{l}input_layernorm")));
-            out.push(linear("self_attn.q_proj", d, q, 0.9));
-            out.push(linear("self_attn.k_proj", d, kv, 0.9));
-            out.push(linear("self_attn.v_proj", d, kv, 0.7));
-            out.push(linear("self_attn.o_proj", q, d, small));
-            // Two biases alone can make a head look a fixed way back, which look-ups build on: it need not be learned
-            // from what all embeddings share.
-            for (name, n, start) in [("q", q, LOOK), ("k", kv, LOOK), ("v", kv, 0.0), ("o", d, 0.0)] {
-                out.push(Spec::new(format!("{l}self_attn.{name}_proj.bias"), &[n], Start::Normal(start)));
+            if self.look {
+                out.extend(self.look_up(&l, i == 0));
+            } else {
+                out.push(linear("self_attn.q_proj", d, q, 0.9));
+                out.push(linear("self_attn.k_proj", d, kv, 0.9));
+                out.push(linear("self_attn.v_proj", d, kv, 0.7));
+                out.push(linear("self_attn.o_proj", q, d, small));
             }
             out.push(ones(format!("{l}post_attention_layernorm")));
             out.push(linear("mlp.gate_proj", d, self.inner, 0.7));
@@ -94,6 +98,40 @@ impl Llama {
             out.push(linear("mlp.down_proj", self.inner, d, small));
         }
         out.push(ones(format!("{prefix}norm")));
+        out
+    }
+
+    /// Attention that starts as a look-up, after Trockman and Kolter 2023, arXiv 2305.09828: queries as keys, what is
+    /// put out as what is read in. Every head has keys of its own.
+    fn look_up(&self, l: &str, first: bool) -> Vec<Spec> {
+        let (d, e) = (self.width, self.width / self.heads);
+        let n = self.heads * e;
+        let name = |part: &str| format!("{l}self_attn.{part}");
+        // In the first layer positions count and not tokens.
+        let key = Spec::linear(name("k_proj"), d, n, if first { 0.18 } else { 0.9 });
+        let value = Spec::linear(name("v_proj"), d, n, 0.7);
+        let mut out = vec![
+            Spec::new(name("q_proj.weight"), &[n, d], Start::As(key.name.clone())),
+            Spec::new(name("o_proj.weight"), &[d, n], Start::Turned(value.name.clone(), 1.5)),
+            key,
+            value,
+        ];
+        let (mut q, mut k) = (vec![0f32; n], vec![0f32; n]);
+        for head in 0..self.heads {
+            // The fastest turning pairs tell neighbours apart; a query turned back by as many tokens meets its key.
+            for pair in 0..4.min(e / 2) {
+                let angle = -((head + 1) as f64) * THETA.powf(-2.0 * pair as f64 / e as f64);
+                k[head * e + pair] = BACK as f32;
+                q[head * e + pair] = (BACK * angle.cos()) as f32;
+                q[head * e + pair + e / 2] = (BACK * angle.sin()) as f32;
+            }
+        }
+        for (part, values) in [("q", q), ("k", k)] {
+            let start = if first { Start::These(values) } else { Start::Normal(0.5) };
+            out.push(Spec::new(name(&format!("{part}_proj.bias")), &[n], start));
+        }
+        out.push(Spec::new(name("v_proj.bias"), &[n], Start::Value(0.0)));
+        out.push(Spec::new(name("o_proj.bias"), &[d], Start::Value(0.0)));
         out
     }
 
@@ -109,7 +147,7 @@ impl Llama {
         }))
     }
 
-    /// LLaDA's names for the same variables, without biases.
+    /// LLaDA's names for the same variables.
     pub fn llada_specs(&self, vocab: usize) -> Vec<Spec> {
         const NAMES: [(&str, &str); 9] = [
             ("input_layernorm", "attn_norm"),
@@ -133,8 +171,7 @@ impl Llama {
                 }
             }
         };
-        let own = self.specs("", vocab).into_iter().filter(|s| !s.name.ends_with(".bias"));
-        own.map(|s| Spec { name: rename(&s.name), ..s }).collect()
+        self.specs("", vocab).into_iter().map(|s| Spec { name: rename(&s.name), ..s }).collect()
     }
 }
 
