@@ -22,8 +22,8 @@ use tokenscope_generate::stories::Story;
 /// Weight of a token that earlier ones decide, against 1 for the others: chance words teach little.
 const DECIDED: f32 = 8.0;
 
-/// Every row is such a row until this share of the training is over, then one in so many until that one is.
-const TWINS: (f64, u64, f64) = (0.11, 8, 0.5);
+/// So many samples are such rows, then one in so many until that sample.
+const TWINS: (u64, u64, u64) = (5_280, 8, 24_000);
 
 /// One row in so many holds stories that see those before them.
 const TOGETHER: u64 = 4;
@@ -105,10 +105,10 @@ impl Task for Stories<'_> {
         self.shape.config(self.words.len())
     }
 
-    fn loss(&self, model: &dyn Model, _params: &Params, sample: u64, gone: f64) -> anyhow::Result<Tensor> {
+    fn loss(&self, model: &dyn Model, _params: &Params, sample: u64, _gone: f64) -> anyhow::Result<Tensor> {
         let length = self.shape.context;
         let mut row = Row::new(self.words, sample, length)?;
-        let again = gone < TWINS.0 || gone < TWINS.2 && sample.is_multiple_of(TWINS.1);
+        let again = sample < TWINS.0 || sample < TWINS.2 && sample.is_multiple_of(TWINS.1);
         let known = if again { row.shuffle_and_repeat(sample) + 1 } else { 0 };
         let n = row.ids.len() - 1;
         let mut input = Input { ids: row.ids[..n].to_vec(), ..Input::default() };

@@ -61,7 +61,7 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
     let (stages, n_params, about, data, weaknesses): (Vec<(String, Report)>, usize, &str, &str, &str) = match name {
         "sample-lm" | "sample-draft" => {
             let (shape, stage) = if name == "sample-lm" {
-                (LM, scale.stage(name, 3200, 16, 3e-3, 0))
+                (LM, scale.stage(name, 2000, 16, 3e-3, 0))
             } else {
                 (DRAFT, scale.stage(name, 3000, 16, 4e-3, 0))
             };

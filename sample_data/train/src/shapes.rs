@@ -19,7 +19,7 @@ pub struct Llama {
     pub inner: usize,
     /// Longest text in tokens.
     pub context: usize,
-    /// Whether attention has biases and starts as a look-up: the first layer's heads look one, two, three tokens
+    /// Whether attention has biases and starts as a look-up: the first layer's heads look one or two tokens
     /// back, all heads look at what is like the query and pass on what they look at. Chance alone takes many times
     /// as long to find that.
     pub look: bool,
@@ -120,7 +120,7 @@ impl Llama {
         for head in 0..self.heads {
             // The fastest turning pairs tell neighbours apart; a query turned back by as many tokens meets its key.
             for pair in 0..4.min(e / 2) {
-                let angle = -((head + 1) as f64) * THETA.powf(-2.0 * pair as f64 / e as f64);
+                let angle = -((head % 2 + 1) as f64) * THETA.powf(-2.0 * pair as f64 / e as f64);
                 k[head * e + pair] = BACK as f32;
                 q[head * e + pair] = (BACK * angle.cos()) as f32;
                 q[head * e + pair + e / 2] = (BACK * angle.sin()) as f32;
