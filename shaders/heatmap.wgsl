@@ -77,7 +77,7 @@ fn place(bits: u32, row: u32) -> f32 {
     let v = bitcast<f32>(bits);
     switch params.curve {
         case LOG: {
-            return clamp(1.0 + log2(v / params.high) * 0.30103 / 4.0, 0.0, 1.0);
+            return clamp(1.0 + log2(v / params.high) * 0.30102999566 / 4.0, 0.0, 1.0);
         }
         case RANK: {
             let bin = min(max(bits >> 16u, params.first_bin) - params.first_bin, params.n_bins - 1u);

@@ -201,7 +201,7 @@ impl Fitted {
         }
         match self.scale.curve {
             Curve::Linear => (v / self.high).min(1.0),
-            Curve::Log => (1.0 + (v / self.high).log2() * 0.30103 / DECADES).clamp(0.0, 1.0),
+            Curve::Log => (1.0 + (v / self.high).log2() * std::f32::consts::LOG10_2 / DECADES).clamp(0.0, 1.0),
             Curve::Rank => {
                 let below = bin(v).map_or(0, |b| self.summary.counts[usize::from(!self.scale.mask_sink)].up_to(b));
                 (below as f32 / self.rank_end as f32).min(1.0)

@@ -27,7 +27,8 @@ pub(super) const VIEW: View = View {
            how well the score finds it. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
            model says then. Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor. \
            Attention maps: queries down, keys across. Scroll to zoom, drag to pan, double-click for the whole; with the map in focus the \
-           arrow keys pan, + and - zoom. Click a thumbnail to choose a head.",
+           arrow keys pan, + and - zoom. Click a thumbnail to choose a head. Per row, each query's largest share has the last \
+           colour; masking the sink hatches the first token and leaves it out of the scale.",
     hint: "Click a token to explain the prediction there; Shift+click for a range.",
     ui,
     own_height: true,
@@ -57,7 +58,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             None => None,
         };
         for (i, name) in PARTS.into_iter().enumerate() {
-            if !part_ui(cx, ui, i, name) {
+            if !part_ui(cx, ui, i, name, tower) {
                 continue;
             }
             ui.push_id(name, |ui| match i {
@@ -74,7 +75,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
 pub const PARTS: [&str; 4] = ["scores", "reduction", "retention", "attention"];
 
 /// The heading of a part, which opens and closes it. Gives whether it is open.
-fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str) -> bool {
+fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bool {
     let open = cx.doc.parts[i];
     if cx.figure {
         if open && cx.doc.parts[..i].contains(&true) {
@@ -88,11 +89,16 @@ fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str) -> bool {
     let title = ["Scores", "Reduction", "Retention curves", "Attention maps"][i];
     let text = format!("{} {title}", if open { "▼" } else { "▶" });
     let button = egui::Button::new(egui::RichText::new(text).strong()).frame(false);
-    if ui.add(button).on_hover_text(format!("Opens and closes the {name}")).clicked() {
-        let mut parts = cx.doc.parts;
-        parts[i] = !open;
-        cx.send(Command::Parts(parts));
-    }
+    ui.horizontal_wrapped(|ui| {
+        if ui.add(button).on_hover_text(format!("Opens and closes the {name}")).clicked() {
+            let mut parts = cx.doc.parts;
+            parts[i] = !open;
+            cx.send(Command::Parts(parts));
+        }
+        if i == 1 && open {
+            reduction::heading_ui(cx, ui, tower);
+        }
+    });
     open
 }
 

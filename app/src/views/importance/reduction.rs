@@ -18,6 +18,19 @@ pub(super) fn request(cx: &Cx) -> Request {
     Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))
 }
 
+/// The key beside the heading of the part: it is seen however little of the part fits.
+pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
+    if cx.recorded() {
+        return;
+    }
+    // While another reduction is under way, the one before is on screen.
+    if let Some(Product::Prune(p)) = cx.ready(&request(cx)).or_else(|| cx.jobs.previous("prune"))
+        && p.fates.len() == tower.tokens.len()
+    {
+        keys_ui(cx, ui, &fates_at(&p, cx.doc.at_layer));
+    }
+}
+
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<Picture>>) {
     if cx.recorded() {
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
@@ -30,12 +43,13 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     }
     let known = truth::known(cx, tower);
     let fates = fates_at(&p, cx.doc.at_layer);
-    layers_ui(cx, ui, &p);
-    // The key stands above what it explains, so that it is seen however little of the part fits.
     ui.horizontal_wrapped(|ui| {
         bars_ui(cx, ui, &p);
-        keys_ui(cx, ui, &fates);
+        layers_ui(cx, ui, &p);
     });
+    if cx.figure {
+        ui.horizontal_wrapped(|ui| keys_ui(cx, ui, &fates));
+    }
     let say = |i: usize| match fates[i] {
         Fate::Kept => format!("token {i}: kept"),
         Fate::Merged(row) => format!("token {i}: merged into row {row}"),
@@ -111,14 +125,12 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
     if cx.figure {
         ui.small(words(now));
     } else {
-        ui.horizontal(|ui| {
-            ui.spacing_mut().slider_width = 96.0;
-            let mut at = now;
-            let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words(now));
-            if ui.add(slider).on_hover_text("What is left at each layer").changed() {
-                cx.send(Command::AtLayer(Some(at).filter(|l| *l < n)));
-            }
-        });
+        ui.spacing_mut().slider_width = 96.0;
+        let mut at = now;
+        let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words(now));
+        if ui.add(slider).on_hover_text("What is left at each layer").changed() {
+            cx.send(Command::AtLayer(Some(at).filter(|l| *l < n)));
+        }
     }
 }
 
@@ -155,20 +167,18 @@ fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
 fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
     let count = |f: fn(&Fate) -> bool| fates.iter().filter(|x| f(x)).count();
     let (kept, merged) = (count(|f| *f == Fate::Kept), count(|f| matches!(f, Fate::Merged(_))));
-    ui.scope(|ui| {
-        ui.spacing_mut().item_spacing.x = 4.0;
-        widgets::key(ui, cx.theme.chips[0], cx.theme.line, &format!("{kept} kept"));
-        if merged > 0 {
-            let mut rows: Vec<usize> =
-                fates.iter().filter_map(|f| if let Fate::Merged(r) = f { Some(*r) } else { None }).collect();
-            rows.sort_unstable();
-            rows.dedup();
-            let words = format!("{merged} merged into {}, one colour a group", rows.len());
-            widgets::key(ui, cx.theme.group(1), cx.theme.line, &words);
-        }
-        let dropped = fates.len() - kept - merged;
-        widgets::key(ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
-    });
+    ui.spacing_mut().item_spacing.x = 4.0;
+    widgets::key(ui, cx.theme.chips[0], cx.theme.line, &format!("{kept} kept"));
+    if merged > 0 {
+        let mut rows: Vec<usize> =
+            fates.iter().filter_map(|f| if let Fate::Merged(r) = f { Some(*r) } else { None }).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let words = format!("{merged} merged into {}, one colour a group", rows.len());
+        widgets::key(ui, cx.theme.group(1), cx.theme.line, &words);
+    }
+    let dropped = fates.len() - kept - merged;
+    widgets::key(ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
 }
 
 fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
