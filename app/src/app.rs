@@ -7,6 +7,7 @@ pub use chrome::HINTS;
 use crate::actions::{self, Act};
 use crate::examples;
 use crate::export;
+use crate::fonts::SystemFonts;
 use crate::heatmap::Painter;
 use crate::history::History;
 use crate::inspector;
@@ -50,6 +51,7 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
         options,
         Box::new(move |cc| {
             let mut app = App::new(&cc.egui_ctx);
+            SystemFonts::follow(&cc.egui_ctx);
             // Passes share the device that draws, so that a map can be drawn from where it was computed.
             let gpu = cc
                 .wgpu_render_state

@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod examples;
 pub mod export;
+pub mod fonts;
 pub mod heatmap;
 pub mod history;
 pub mod inspector;

@@ -1,43 +1,7 @@
-//! Colours, spacing and fonts: the only place that names a colour.
+//! Colours and spacing: the only place that names a colour.
 
-use egui::{Color32, FontData, FontDefinitions, FontFamily, FontId, TextStyle, Visuals};
-use std::sync::Arc;
-
-/// Inter for words.
-const INTER: &[u8] = include_bytes!("../../assets/fonts/Inter-Regular.otf");
-/// JetBrains Mono for tokens.
-const MONO: &[u8] = include_bytes!("../../assets/fonts/JetBrainsMono-Regular.ttf");
-
-/// Fonts of the system for scripts that the bundled ones lack: of each line, the first that is there.
-const SYSTEM: &[&[&str]] = &[
-    // Arabic, Hebrew, Greek, Cyrillic and symbols.
-    &[
-        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
-        "/usr/share/fonts/TTF/DejaVuSans.ttf",
-        "/System/Library/Fonts/Supplemental/Arial Unicode.ttf",
-        "C:/Windows/Fonts/segoeui.ttf",
-    ],
-    // Chinese, Japanese, Korean.
-    &[
-        "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
-        "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
-        "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
-        "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
-        "/System/Library/Fonts/PingFang.ttc",
-        "C:/Windows/Fonts/msyh.ttc",
-    ],
-    // Devanagari and its neighbours.
-    &["/usr/share/fonts/truetype/noto/NotoSansDevanagari-Regular.ttf", "C:/Windows/Fonts/Nirmala.ttf"],
-];
-
-fn system_fonts() -> Vec<Vec<u8>> {
-    system_font_paths().into_iter().filter_map(|p| std::fs::read(p).ok()).collect()
-}
-
-/// Files of the system's fonts that are used.
-pub fn system_font_paths() -> Vec<&'static str> {
-    SYSTEM.iter().filter_map(|paths| paths.iter().find(|p| std::path::Path::new(p).is_file()).copied()).collect()
-}
+use crate::fonts;
+use egui::{Color32, FontId, TextStyle, Visuals};
 
 /// The look, light or dark.
 #[derive(Debug, Clone)]
@@ -127,18 +91,7 @@ impl Theme {
 
     /// Puts fonts, sizes and colours into `ctx`.
     pub fn install(&self, ctx: &egui::Context) {
-        let mut fonts = FontDefinitions::default();
-        for (name, bytes, family) in [("inter", INTER, FontFamily::Proportional), ("mono", MONO, FontFamily::Monospace)]
-        {
-            fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
-            fonts.families.entry(family).or_default().insert(0, name.into());
-        }
-        for (i, bytes) in system_fonts().into_iter().enumerate() {
-            let name = format!("system {i}");
-            fonts.font_data.insert(name.clone(), Arc::new(FontData::from_owned(bytes)));
-            fonts.families.values_mut().for_each(|list| list.push(name.clone()));
-        }
-        ctx.set_fonts(fonts);
+        ctx.set_fonts(fonts::bundled());
         self.apply(ctx);
     }
 

@@ -47,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             (*name, open.map(|o| o.model.info().n_params).map_err(|e| e.to_string()))
         })
         .collect();
-    let fonts = crate::theme::system_font_paths();
+    let fonts = crate::fonts::system_files();
     let (gpu, compute) = super::common::device()?;
     let computing = compute.words(gpu.as_deref());
     let mut passes = vec![Checked::new("the fast CPU path", Side::Fast)];
@@ -99,8 +99,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             }
         }
         match fonts.is_empty() {
-            true => println!("fonts: none of the system's; scripts beyond Latin, Greek and Cyrillic show boxes"),
-            false => fonts.iter().for_each(|f| println!("fonts: {f}")),
+            true => println!("fonts: none of the system's; scripts that the program brings no font for show boxes"),
+            false => fonts.iter().for_each(|f| println!("fonts: {}", f.display())),
         }
         println!("Hugging Face cache: {} models", hub.len());
     }

@@ -10,6 +10,7 @@ mod table;
 pub use svg::escape;
 pub use table::{Table, to_csv, to_json};
 
+use crate::fonts::SystemFonts;
 use crate::jobs::Jobs;
 use crate::selection::Hover;
 use crate::state::Doc;
@@ -133,6 +134,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
     let theme = if page.print { theme.on_paper() } else { theme };
     let ctx = egui::Context::default();
     theme.install(&ctx);
+    SystemFonts::at_once(&ctx);
     let room = if view.own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
     let mut used = size;
     let failed = RefCell::new(None);
@@ -171,6 +173,7 @@ pub fn draw_window(doc: Doc, size: egui::Vec2, scale: f32) -> anyhow::Result<Fig
     let ctx = egui::Context::default();
     let background = Theme::new(doc.dark).background;
     let mut app = crate::app::App::with_doc(&ctx, doc);
+    SystemFonts::at_once(&ctx);
     let jobs = app.jobs.clone();
     settle(ctx, size, scale, background, &|| jobs.running().0, |ui| app.frame(ui))
 }
