@@ -66,7 +66,7 @@ fn report(name: &str, times: &[(Duration, Duration)]) {
 fn measure(tokens: usize) {
     let ctx = egui::Context::default();
     let mut doc = Doc::default();
-    doc.apply(Command::Prompt(" fox and the owl".repeat(tokens.div_ceil(4))));
+    doc.apply(Command::Prompt(" fox and the owl".repeat(tokens.div_ceil(4)).into()));
     let start = Instant::now();
     let app = App::with_doc(&ctx, doc);
     let mut w = Window { ctx, app, time: 0.0 };

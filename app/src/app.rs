@@ -96,6 +96,8 @@ pub struct App {
     presses: u64,
     /// Work under way.
     pub jobs: Jobs,
+    /// Typing is followed by a run after this pause.
+    pub pause: Duration,
     tiles: egui_tiles::Tree<usize>,
     /// The views one at a time, for windows too small for four.
     tabs: egui_tiles::Tree<usize>,
@@ -134,12 +136,13 @@ impl App {
         theme.install(ctx);
         let waker = ctx.clone();
         let mut panels = panels::State::default();
-        panels.typed.clone_from(&doc.prompt);
+        panels.follow(&doc.prompt);
         Self {
             doc,
             history: History::default(),
             presses: 0,
             jobs: Jobs::new(move || waker.request_repaint()),
+            pause: PAUSE,
             tiles: layout(),
             tabs: egui_tiles::Tree::new_tabs(egui::Id::unique("tabs"), (0..views::ALL.len()).collect()),
             painter: None,
@@ -188,7 +191,7 @@ impl App {
     /// Brings what hangs on the document up to date.
     fn follow(&mut self, ctx: &egui::Context) {
         if self.panels.typed_at.is_none() {
-            self.panels.typed.clone_from(&self.doc.prompt);
+            self.panels.follow(&self.doc.prompt);
         }
         if self.theme.dark != self.doc.dark {
             self.theme = Theme::new(self.doc.dark);
@@ -244,7 +247,7 @@ impl App {
     fn step(&mut self, ctx: &egui::Context, back: bool) {
         // What is typed and not run yet is a change, too, and must not be lost.
         if self.panels.typed_at.take().is_some() {
-            self.apply(ctx, vec![Command::Prompt(self.panels.typed.clone())]);
+            self.apply(ctx, vec![Command::Prompt(self.panels.typed.as_str().into())]);
         }
         self.history.step(&mut self.doc, back);
         self.follow(ctx);
@@ -465,8 +468,9 @@ impl App {
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
         self.notices.ui(ui, &self.theme);
         let (sent, hover, failed) = (RefCell::new(commands), RefCell::new(Hover::default()), RefCell::new(None));
-        let cx = Cx {
+        let mut cx = Cx {
             doc: &self.doc,
+            typed: None,
             theme: &self.theme,
             jobs: &self.jobs,
             commands: &sent,
@@ -482,7 +486,7 @@ impl App {
             let most = (ui.available_width() * 0.4).max(120.0);
             egui::Panel::left("sources").default_size(260.0f32.min(most)).max_size(most).show(ui, |ui| {
                 egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-                    self.panels.sources_ui(&cx, ui, PAUSE);
+                    self.panels.sources_ui(&cx, ui, self.pause);
                     if !wide {
                         ui.separator();
                         inspector::inspector_ui(&cx, ui);
@@ -490,6 +494,8 @@ impl App {
                 });
             });
         }
+        // Cutting needs no model run, so that view follows the keys.
+        cx.typed = self.panels.ahead();
         if wide {
             egui::Panel::right("inspector").default_size(240.0).show(ui, |ui| {
                 egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| inspector::inspector_ui(&cx, ui));

@@ -119,7 +119,7 @@ mod tests {
     fn a_hundred_steps_are_kept() {
         let (mut h, mut doc, now) = (History::default(), Doc::default(), Instant::now());
         for i in 0..130 {
-            change(&mut h, &mut doc, Command::Prompt(i.to_string()), i, false, now);
+            change(&mut h, &mut doc, Command::Prompt(i.to_string().into()), i, false, now);
         }
         assert_eq!(h.names(true).count(), KEEP);
     }

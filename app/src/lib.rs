@@ -21,6 +21,7 @@ pub mod saving;
 pub mod selection;
 pub mod settings;
 pub mod state;
+pub mod text;
 pub mod theme;
 pub mod trial;
 pub mod truth;

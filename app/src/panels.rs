@@ -5,6 +5,7 @@ use crate::examples;
 use crate::recents::hub;
 use crate::request::{ModelSource, Product, Request, SAMPLE_NAMES, Status};
 use crate::state::Command;
+use crate::text::Text;
 use crate::views::{Cx, named};
 use egui::{Key, Ui};
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub struct State {
     pub typed: String,
     /// Since when it differs from the document's.
     pub typed_at: TypedAt,
+    /// What is typed, as requests hold it; of an older text where nothing is typed.
+    shared: Text,
     path: String,
     /// Models of the Hugging Face cache, read when its menu opens.
     cache: Option<Vec<(String, PathBuf)>>,
@@ -27,21 +30,35 @@ pub struct State {
 }
 
 impl State {
+    /// The text in the box, where it is ahead of the document's prompt.
+    pub fn ahead(&self) -> Option<Text> {
+        self.typed_at.map(|_| self.shared.clone())
+    }
+
+    /// Puts the document's prompt into the box.
+    pub fn follow(&mut self, prompt: &Text) {
+        if self.shared != *prompt {
+            (self.typed, self.shared) = (prompt.to_string(), prompt.clone());
+        }
+    }
+
     /// Model, prompt, picture, examples.
     pub fn sources_ui(&mut self, cx: &Cx, ui: &mut Ui, pause: Duration) {
         self.model_ui(cx, ui);
         ui.separator();
         ui.heading("Prompt");
         let edit = egui::TextEdit::multiline(&mut self.typed).desired_rows(4).desired_width(f32::INFINITY);
-        let edit = ui.add(edit);
+        // A long text scrolls in its box and does not push the rest away.
+        let area = egui::ScrollArea::vertical().id_salt("prompt").max_height(240.0);
+        let edit = area.show(ui, |ui| ui.add(edit)).inner;
         named(&edit, "prompt");
         if edit.changed() {
-            self.typed_at = Some(Instant::now());
+            (self.typed_at, self.shared) = (Some(Instant::now()), self.typed.as_str().into());
         }
         match self.typed_at {
             Some(t) if t.elapsed() >= pause => {
                 self.typed_at = None;
-                cx.send(Command::Prompt(self.typed.clone()));
+                cx.send(Command::Prompt(self.shared.clone()));
             }
             Some(t) => ui.ctx().request_repaint_after(pause.saturating_sub(t.elapsed())),
             None => {}
@@ -49,7 +66,7 @@ impl State {
         self.picture_ui(cx, ui);
         ui.separator();
         ui.heading("Examples");
-        let here = |e: &&examples::Example| cx.doc.image == e.picture() && cx.doc.prompt == e.prompt();
+        let here = |e: &&examples::Example| cx.doc.image == e.picture() && *cx.doc.prompt == *e.prompt();
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = egui::vec2(10.0, 2.0);
             for e in examples::shown() {

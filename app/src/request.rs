@@ -2,6 +2,7 @@
 
 use crate::heatmap::Summary;
 use crate::picture_source::PictureSource;
+use crate::text::Text;
 use crate::trial::{Trial, Verdict};
 use crate::truth::Truth;
 use std::ops::Range;
@@ -19,8 +20,8 @@ use tokenscope_analysis::passes::attention_tile::{DeviceHead, DeviceTile, Window
 use tokenscope_analysis::prune::{Fate, Judgement, Stage};
 use tokenscope_analysis::run::Estimate;
 use tokenscope_analysis::score::Scores;
-use tokenscope_analysis::segment::Segmentation;
 use tokenscope_analysis::segment::bpe::Step;
+use tokenscope_analysis::segment::{Metrics, Segmentation, Strip};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{Tower, Trace};
 
@@ -91,7 +92,7 @@ pub struct RunKey {
     /// The model.
     pub model: ModelSource,
     /// The prompt.
-    pub prompt: String,
+    pub prompt: Text,
     /// The picture, for models that read one.
     pub image: Option<PictureSource>,
 }
@@ -103,6 +104,19 @@ pub struct Scope {
     pub run: RunKey,
     /// Which stack.
     pub tower: Option<Tower>,
+}
+
+/// A text and what cuts it: the rows of the segmentation view.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CutKey {
+    /// The model whose tokenizer gives the first row, if it has one.
+    pub model: ModelSource,
+    /// The text.
+    pub text: Text,
+    /// Tokenizer files, a row each.
+    pub files: Vec<PathBuf>,
+    /// Built-in rows, by name.
+    pub named: Vec<&'static str>,
 }
 
 /// Where a row of the segmentation view comes from.
@@ -131,8 +145,12 @@ pub enum Request {
     Trace(RunKey),
     /// What the run would cost.
     Estimate(RunKey),
-    /// Cut the prompt by the model's tokenizer, the built-in ones and those of these files.
-    Segment(RunKey, Vec<PathBuf>),
+    /// Cut a text by several tokenizers and rules.
+    Segment(CutKey),
+    /// The same in lines of so many columns, which all rows share.
+    Strip(CutKey, usize),
+    /// How probable the model found each token of the run.
+    Surprisal(RunKey),
     /// How a tokenizer merged its way to the token of this id.
     Merges(RowSource, u32),
     /// One head's map: the whole in [`MAP_SIDE`] cells a side at most, or a part of it that is zoomed into.
@@ -307,6 +325,42 @@ pub struct Part {
     pub keys: Range<usize>,
 }
 
+/// Rows of cuts of one text; all lists are equally long.
+pub struct Rows {
+    /// The text.
+    pub text: Text,
+    /// The cuts.
+    pub rows: Vec<Segmentation>,
+    /// Where each comes from.
+    pub sources: Vec<RowSource>,
+    /// What each costs.
+    pub metrics: Vec<Metrics>,
+}
+
+/// Rows in shared lines.
+pub struct TextStrip {
+    /// The rows.
+    pub rows: Arc<Rows>,
+    /// Their lines.
+    pub strip: Strip,
+}
+
+/// How probable a model found the tokens of a run.
+pub struct Surprisal {
+    /// Natural logarithm of each token's probability after those before it; `None` where nothing predicts it.
+    pub ln_p: Vec<Option<f32>>,
+    /// The largest surprisal, in bits.
+    pub max_bits: f32,
+}
+
+impl Surprisal {
+    /// Probability and surprisal in bits of a token.
+    pub fn of(&self, token: usize) -> Option<(f32, f32)> {
+        let ln_p = self.ln_p.get(token).copied().flatten()?;
+        Some((ln_p.exp(), (-ln_p / std::f32::consts::LN_2).max(0.0)))
+    }
+}
+
 /// A number that nothing else in this process has. What is drawn from a product is kept under it: an address can
 /// come back for another product, this does not.
 pub fn version() -> u64 {
@@ -356,7 +410,9 @@ pub enum Product {
     Merges(Arc<Option<Vec<Step>>>),
     Thumbnails(Arc<Vec<Thumbnail>>),
     Trace(Arc<Trace>),
-    Segment(Arc<Vec<Segmentation>>),
+    Segment(Arc<Rows>),
+    Strip(Arc<TextStrip>),
+    Surprisal(Arc<Surprisal>),
     Map(Arc<AttentionMap>),
     Cells(Arc<Array>),
     DeviceHead(Arc<DeviceHead>),
@@ -387,7 +443,9 @@ impl Product {
             Product::Flow(g) => size_of_val(g.edges.as_slice()),
             Product::Thumbnails(list) => list.iter().map(|t| size_of_val(t.cells.as_slice()) + t.summary.bytes()).sum(),
             Product::Lens(l) => l.top.iter().map(|layer| 48 * layer.len()).sum(),
-            Product::Segment(rows) => rows.iter().map(|r| 96 * r.pieces.len()).sum(),
+            Product::Segment(rows) => rows.rows.iter().map(|r| 96 * r.pieces.len()).sum(),
+            Product::Strip(s) => s.strip.bytes_held(),
+            Product::Surprisal(s) => size_of_val(s.ln_p.as_slice()),
             _ => 0,
         };
         // The smallest ones hold a few short lists.

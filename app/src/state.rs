@@ -2,8 +2,9 @@
 
 use crate::examples::Example;
 use crate::picture_source::PictureSource;
-use crate::request::{Call, ModelSource, RunKey, Scope};
+use crate::request::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::selection::Selection;
+use crate::text::Text;
 use std::path::PathBuf;
 use tokenscope_analysis::method::{Kind, Params};
 use tokenscope_analysis::trace::Tower;
@@ -60,6 +61,24 @@ pub enum Sort {
     Distance,
 }
 
+/// What the segmentation view compares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cuts {
+    /// Built-in rows beside those of the model and of files, in the order of the program's list.
+    pub named: Vec<&'static str>,
+    /// Row that premiums are relative to; the first row where there is none of this name.
+    pub reference: String,
+    /// Whether the model's own row is coloured by surprisal.
+    pub surprisal: bool,
+}
+
+impl Default for Cuts {
+    fn default() -> Self {
+        let named = vec!["r50k_base", "cl100k_base", "o200k_base", "words"];
+        Self { named, reference: String::new(), surprisal: false }
+    }
+}
+
 /// How far down the drill of the flow view goes: node, edge into it, head of that edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drill {
@@ -96,7 +115,7 @@ pub struct Doc {
     /// The model.
     pub model: ModelSource,
     /// The prompt.
-    pub prompt: String,
+    pub prompt: Text,
     /// The picture.
     pub image: Option<PictureSource>,
     /// The stack of layers that views show; `None` is the main one.
@@ -105,6 +124,8 @@ pub struct Doc {
     pub draft_model: ModelSource,
     /// Further tokenizers to compare.
     pub tokenizers: Vec<PathBuf>,
+    /// Rows and colours of the segmentation view.
+    pub cuts: Cuts,
     /// How the attention map is coloured.
     pub scale: Scale,
     /// The part of the map that is seen, as shares of it: left, top, width, height.
@@ -157,6 +178,7 @@ impl Default for Doc {
             tower: None,
             draft_model: ModelSource::Sample("sample-draft"),
             tokenizers: Vec::new(),
+            cuts: Cuts::default(),
             scale: Scale::default(),
             window: WHOLE,
             sort: Sort::Layer,
@@ -185,6 +207,11 @@ impl Doc {
     /// The run that the views show.
     pub fn run(&self) -> RunKey {
         RunKey { model: self.model.clone(), prompt: self.prompt.clone(), image: self.image.clone() }
+    }
+
+    /// What the segmentation view cuts, and by what.
+    pub fn cut(&self, text: Text) -> CutKey {
+        CutKey { model: self.model.clone(), text, files: self.tokenizers.clone(), named: self.cuts.named.clone() }
     }
 
     /// The stack of layers that the views show.
@@ -248,6 +275,7 @@ impl Doc {
             }
             Command::DraftModel(m) => (self.draft_model, self.round) = (m, 0),
             Command::Tokenizers(list) => self.tokenizers = list,
+            Command::Cuts(c) => self.cuts = c,
             Command::Scale(s) => self.scale = s,
             Command::Window(w) => self.window = clamp_window(w),
             Command::Sort(s) => self.sort = s,
@@ -284,7 +312,7 @@ pub enum Command {
     /// Use this model.
     Model(ModelSource),
     /// Use this prompt.
-    Prompt(String),
+    Prompt(Text),
     /// Use this picture.
     Image(Option<PictureSource>),
     /// Show this stack of layers.
@@ -293,6 +321,8 @@ pub enum Command {
     DraftModel(ModelSource),
     /// Compare with these tokenizers.
     Tokenizers(Vec<PathBuf>),
+    /// Compare these cuts so.
+    Cuts(Cuts),
     /// Colour the map so.
     Scale(Scale),
     /// Show this part of the map.
@@ -343,6 +373,7 @@ impl Command {
             Command::Tower(_) => "stack of layers",
             Command::DraftModel(_) => "draft model",
             Command::Tokenizers(_) => "list of tokenizers",
+            Command::Cuts(_) => "rows of the segmentation",
             Command::Scale(_) => "colour scale",
             Command::Window(_) => "part of the map",
             Command::Sort(_) => "order of heads",

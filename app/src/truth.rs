@@ -83,10 +83,10 @@ impl Truth {
 pub fn of(run: &RunKey) -> Option<Truth> {
     if let Some(PictureSource::Scene(seed)) = run.image {
         let scene = Scene::new(seed);
-        let question = scene.questions().into_iter().find(|q| q.text == run.prompt)?;
+        let question = scene.questions().into_iter().find(|q| *q.text == *run.prompt)?;
         return Truth::of_question(&scene, &question);
     }
-    examples::ALL.iter().find_map(|e| e.story_truth().filter(|t| t.prompt == run.prompt))
+    examples::ALL.iter().find_map(|e| e.story_truth().filter(|t| *t.prompt == *run.prompt))
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
         let scene = Scene::new(HELD_OUT + 23);
         let question = scene.questions().into_iter().find(|q| q.ask == Ask::Color).unwrap();
         let image = Some(PictureSource::test_scene(23));
-        let run = RunKey { model: ModelSource::Sample("sample-lm"), prompt: question.text.clone(), image };
+        let run = RunKey { model: ModelSource::Sample("sample-lm"), prompt: question.text.as_str().into(), image };
         let t = of(&run).unwrap();
         assert_eq!((&t.prompt, &t.answer), (&question.text, &question.answer));
         let n = SIDE / 8;

@@ -5,13 +5,16 @@ mod edge;
 mod judge;
 mod maps;
 mod reduction;
+mod segment;
 
 pub use reduction::budget;
+pub use segment::{OWN, row_name};
 
 use crate::memory;
 use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope};
+use crate::text::Text;
 use crate::truth;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::Processor;
@@ -20,10 +23,9 @@ use tokenscope_analysis::passes::attention::Head;
 use tokenscope_analysis::passes::{attention_row_stats, attention_tile};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
 use tokenscope_analysis::score::{ScoreInput, Scores};
-use tokenscope_analysis::segment::Segmentation;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
-use tokenscope_analysis::{Ctx, Error, Result, flow, score, segment};
+use tokenscope_analysis::{Ctx, Error, Result, flow, score};
 
 /// Does `f`, and where it does not fit the memory, once more after the store has forgotten what nobody uses.
 fn with_room<T>(store: &dyn Store, f: impl Fn() -> Result<T>) -> Result<T> {
@@ -161,10 +163,12 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             };
             Product::Estimate(estimate(open.model.as_ref(), n, &CaptureSpec::views()))
         }
-        Request::Segment(key, files) => Product::Segment(Arc::new(segments(key, files, store, ctx)?)),
+        Request::Segment(key) => Product::Segment(Arc::new(segment::rows(key, store, ctx)?)),
+        Request::Strip(key, columns) => Product::Strip(Arc::new(segment::strip(key, *columns, store, ctx)?)),
+        Request::Surprisal(key) => Product::Surprisal(Arc::new(segment::surprisal(key, store, ctx)?)),
         Request::Merges(source, id) => Product::Merges(Arc::new(match source {
             RowSource::Model(m) => {
-                let run = RunKey { model: m.clone(), prompt: String::new(), image: None };
+                let run = RunKey { model: m.clone(), prompt: Text::default(), image: None };
                 model_of(&run, store, ctx)?.tokenizer.as_ref().and_then(|t| t.merges(*id))
             }
             RowSource::File(file) => tokenizer_of(file, store, ctx)?.merges(*id),
@@ -231,18 +235,6 @@ fn tower(scope: &Scope, trace: &Trace) -> Tower {
     scope.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower())
 }
 
-fn segments(key: &RunKey, files: &[PathBuf], store: &dyn Store, ctx: &Ctx) -> Result<Vec<Segmentation>> {
-    let open = weights_of(key, store, ctx)?;
-    let loaded = files.iter().map(|f| tokenizer_of(f, store, ctx)).collect::<Result<Vec<_>>>()?;
-    let own = open.as_ref().and_then(|o| o.tokenizer.as_ref()).map(|t| ("this model".to_string(), t));
-    let name = |file: &PathBuf| {
-        let parent = file.parent().and_then(|p| p.file_name()).map(|p| format!("{}/", p.to_string_lossy()));
-        format!("{}{}", parent.unwrap_or_default(), ModelSource::Path(file.clone()).title())
-    };
-    let others = files.iter().zip(&loaded).map(|(file, t)| (name(file), t.as_ref()));
-    segment::rows(&own.into_iter().chain(others).collect::<Vec<_>>(), &key.prompt, ctx)
-}
-
 fn tokenizer_of(file: &Path, store: &dyn Store, ctx: &Ctx) -> Result<Arc<Tokenizer>> {
     match store.get(&Request::Tokenizer(file.to_path_buf()), ctx)? {
         Product::Tokenizer(t) => Ok(t),
@@ -283,7 +275,7 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
     let spec = CaptureSpec::views();
     // The logits of other rows are read off the last hidden state where somebody looks.
     let logits = Some(LogitRows::Last);
-    let mut request = RunRequest { prompt: Some(key.prompt.clone()), logits, ..RunRequest::default() };
+    let mut request = RunRequest { prompt: Some(key.prompt.to_string()), logits, ..RunRequest::default() };
     if let (Some(source), Some(processor)) = (&key.image, &open.processor) {
         match store.get(&Request::Picture(source.clone()), ctx)? {
             Product::Picture(p) => request.add_picture(processor, &p)?,
@@ -291,7 +283,7 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
         }
     }
     if let Some(t) = &open.tokenizer {
-        let text = request.expansion.as_ref().map_or(&key.prompt, |e| &e.text);
+        let text = request.expansion.as_ref().map_or(&*key.prompt, |e| &e.text);
         let n = t.encode(text, None, true)?.ids.len();
         let cost = estimate(open.model.as_ref(), n, &spec);
         with_room(store, || fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt"))?;

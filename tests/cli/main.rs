@@ -56,6 +56,20 @@ fn tokenize_prints_the_json_of_the_contract() {
 }
 
 #[test]
+fn several_tokenizers_are_compared_by_what_their_cuts_cost() {
+    let names = ["--tokenizer", "cl100k_base", "--tokenizer", "r50k_base", "--text", "hello hello world", "--json"];
+    let run = tokenscope(&[&["tokenize"], names.as_slice()].concat());
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    // "hello", " hello", " world": three different tokens for three words and 17 bytes.
+    let row = &json["rows"][0];
+    assert_eq!((&row["tokens"], &row["tokens_per_word"]), (&3.into(), &1.0.into()));
+    assert!((row["entropy_bits"].as_f64().unwrap() - 3_f64.log2()).abs() < 1e-12);
+    assert_eq!(row["bytes_per_token"].as_f64(), Some(17.0 / 3.0));
+    assert_eq!(json["rows"][1]["premium"].as_f64(), Some(1.0));
+    fails_with(&["tokenize", "--tokenizer", "nonsense", "--metrics", "--text", "a"], &["nonsense", "cl100k_base"]);
+}
+
+#[test]
 fn mistakes_exit_with_2_and_say_what_to_do() {
     let bert = models().join("bert");
     let t = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ mod chrome;
 mod drafts;
 mod gallery;
 mod heatmap;
+mod segmentation;
 
 use egui::{Key, Modifiers, vec2};
 use egui_kittest::Harness;

@@ -1,7 +1,15 @@
 //! Cutting text: one row per tokenizer, aligned by bytes, with what each cut costs.
 
 pub mod bpe;
+mod bytes;
+mod cells;
+mod metrics;
 mod raw;
+mod strip;
+
+pub use cells::{Cell, CellKind, hex, label_columns};
+pub use metrics::{ALPHA, Metrics};
+pub use strip::{Chip, Line, Strip};
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -36,9 +44,11 @@ pub struct Segmentation {
 }
 
 /// Names of the rows that need no file.
-pub const BUILT_IN: &[&str] = &["r50k_base", "cl100k_base", "o200k_base", "bytes", "characters", "graphemes", "words"];
+pub const BUILT_IN: &[&str] =
+    &["r50k_base", "cl100k_base", "o200k_base", "bytes", "characters", "graphemes", "words", "sentences", "lines"];
 
-/// Cuts `text` by a tokenizer, without the tokens it would put around it.
+/// Cuts `text` by a tokenizer, without the tokens it would put around it. Pieces that are single bytes of a character
+/// get those bytes, where the tokenizer itself says only which character it was.
 pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Segmentation> {
     let e = tokenizer.encode_in(text, None, false, ctx)?;
     let piece = |(i, token): (usize, String)| Piece {
@@ -48,7 +58,8 @@ pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) ->
         end: e.offsets_byte[i].1,
         special: e.special_mask[i],
     };
-    let pieces = e.tokens.into_iter().enumerate().map(piece).collect();
+    let mut pieces: Vec<Piece> = e.tokens.into_iter().enumerate().map(piece).collect();
+    bytes::share_out(&mut pieces, text);
     Ok(Segmentation { name: name.to_string(), pieces, vocab: Some(tokenizer.vocab_size()) })
 }
 
@@ -60,6 +71,15 @@ pub fn built_in(name: &str, text: &str, ctx: &Ctx) -> Result<Segmentation> {
         "characters" => text.char_indices().map(|(i, c)| (i, i + c.len_utf8())).collect(),
         "graphemes" => text.grapheme_indices(true).map(|(i, g)| (i, i + g.len())).collect(),
         "words" => text.split_word_bound_indices().map(|(i, w)| (i, i + w.len())).collect(),
+        "sentences" => text.split_sentence_bound_indices().map(|(i, s)| (i, i + s.len())).collect(),
+        "lines" => {
+            let end = |at: &mut usize, line: &str| {
+                let start = *at;
+                *at += line.len();
+                Some((start, *at))
+            };
+            text.split_inclusive('\n').scan(0, end).collect()
+        }
         _ => return by_tokenizer(name, &Tokenizer::named(name)?, text, ctx),
     };
     let token = |a: usize, b: usize| match text.get(a..b) {
@@ -73,14 +93,14 @@ pub fn built_in(name: &str, text: &str, ctx: &Ctx) -> Result<Segmentation> {
     Ok(Segmentation { name: name.to_string(), pieces, vocab: None })
 }
 
-/// The text cut by each of these tokenizers, under these names, and by every one of [`BUILT_IN`].
-pub fn rows(tokenizers: &[(String, &Tokenizer)], text: &str, ctx: &Ctx) -> Result<Vec<Segmentation>> {
+/// The text cut by each of these tokenizers, under these names, and by those of [`BUILT_IN`] that are named.
+pub fn rows(tokenizers: &[(String, &Tokenizer)], named: &[&str], text: &str, ctx: &Ctx) -> Result<Vec<Segmentation>> {
     let own = tokenizers.len();
     let row = |i: usize| match tokenizers.get(i) {
         Some((name, t)) => by_tokenizer(name, t, text, ctx),
-        None => built_in(BUILT_IN[i - own], text, ctx),
+        None => built_in(named[i - own], text, ctx),
     };
-    (0..own + BUILT_IN.len()).into_par_iter().with_max_len(1).map(row).collect()
+    (0..own + named.len()).into_par_iter().with_max_len(1).map(row).collect()
 }
 
 /// Raw entries of this folder.
@@ -102,6 +122,8 @@ mod tests {
             }
             assert_eq!(at, text.len(), "{name}");
         }
+        let pieces = |name: &str| built_in(name, "Yes. No!\nOh", &Ctx::default()).unwrap().pieces.len();
+        assert_eq!((pieces("sentences"), pieces("lines")), (3, 2));
         assert_eq!(built_in("graphemes", "👩‍👩‍👧", &Ctx::default()).unwrap().pieces.len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use crate::export::{self, Page};
 use crate::picture_source::PictureSource;
 use crate::request::{ModelSource, Product, Request};
 use crate::selection::Selection;
-use crate::state::{Command, Curve, Doc};
+use crate::state::{Command, Curve, Cuts, Doc};
 use crate::views;
 use crate::work::Store as _;
 use anyhow::{Context as _, bail};
@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::segment::BUILT_IN;
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::truth::Agreement;
 
@@ -58,7 +59,7 @@ impl Input {
             doc.model = ModelSource::parse(model);
         }
         if let Some(prompt) = &self.prompt {
-            doc.apply(Command::Prompt(prompt.clone()));
+            doc.apply(Command::Prompt(prompt.into()));
         }
         if let Some(image) = PictureSource::parse_some(self.image.clone())? {
             doc.apply(Command::Image(Some(image)));
@@ -200,7 +201,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
     let call = doc.call(info.kind);
     let get = |request: Request| jobs.get(&request, &ctx);
     let head =
-        json!({ "method": info.id, "params": call.params().map(), "model": doc.model.title(), "prompt": doc.prompt });
+        json!({ "method": info.id, "params": call.params().map(), "model": doc.model.title(), "prompt": &*doc.prompt });
     let mut out = head.as_object().cloned().unwrap_or_default();
     let mut put = |key: &str, v: Value| out.insert(key.into(), v);
     let trace = || match get(Request::Trace(doc.run()))? {
@@ -331,9 +332,18 @@ pub struct RenderArgs {
     /// Round of the drafts view, from 1
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     round: u32,
-    /// Tokenizer files beside the built-in ones
+    /// Tokenizer files that the segmentation view compares
     #[arg(long)]
     tokenizer: Vec<PathBuf>,
+    /// Built-in rows of the segmentation view, comma-separated
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(BUILT_IN), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
+    rows: Vec<String>,
+    /// Row that premiums of the segmentation view are relative to; default: the first
+    #[arg(long, default_value = "")]
+    reference: String,
+    /// Colour the model's own row of the segmentation view by surprisal
+    #[arg(long)]
+    surprisal: bool,
     /// Dark colours
     #[arg(long)]
     dark: bool,
@@ -376,6 +386,8 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     }
     doc.apply(Command::Round(args.round as usize - 1));
     doc.apply(Command::Tokenizers(args.tokenizer));
+    let named = BUILT_IN.iter().copied().filter(|n| args.rows.iter().any(|r| r == n)).collect();
+    doc.apply(Command::Cuts(Cuts { named, reference: args.reference, surprisal: args.surprisal }));
     doc.apply(Command::Dark(args.dark));
     doc.apply(Command::Truth(!args.no_truth));
     match args.parts {

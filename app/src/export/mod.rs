@@ -116,6 +116,7 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
     let (failed, hovered) = (RefCell::new(None), Hover::default());
     f(&Cx {
         doc,
+        typed: None,
         theme,
         jobs,
         commands: &commands,
@@ -146,6 +147,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
         egui::CentralPanel::default().frame(frame).show(ui, |ui| {
             let cx = Cx {
                 doc,
+                typed: None,
                 theme: &theme,
                 jobs,
                 commands: &commands,

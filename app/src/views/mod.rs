@@ -19,6 +19,7 @@ use crate::jobs::Jobs;
 use crate::request::{Call, ModelSource, Product, Request, Status};
 use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
+use crate::text::Text;
 use crate::theme::Theme;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub enum Standing {
 pub struct Cx<'a> {
     /// What is chosen.
     pub doc: &'a Doc,
+    /// The prompt as it stands in its box, where it is ahead of the document's.
+    pub typed: Option<Text>,
     /// Colours and sizes.
     pub theme: &'a Theme,
     /// Where requests go.

@@ -46,6 +46,34 @@ impl Link<'_> {
             Link::Decoded(..) => Standing::Plain,
         }
     }
+
+    /// Tells the other views that what stands for this is hovered or clicked.
+    pub fn follow(&self, cx: &Cx, ui: &Ui, response: &egui::Response) {
+        match *self {
+            Link::Token(i, t) => {
+                if response.hovered() {
+                    cx.hover_token(i, Some(t));
+                }
+                if response.clicked() {
+                    cx.pick(ui, i, i);
+                }
+            }
+            Link::Bytes(start, end, tokens) => {
+                if response.hovered() {
+                    let mut hover = cx.hover.borrow_mut();
+                    (hover.bytes, hover.tokens) = (Some((start, end)), tokens);
+                }
+                if let (true, Some((first, last))) = (response.clicked(), tokens) {
+                    cx.pick(ui, first, last);
+                }
+            }
+            Link::Decoded(at, id) if response.hovered() => {
+                let mut hover = cx.hover.borrow_mut();
+                (hover.decoded, hover.id) = (Some(at), Some(id));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The outline that tells how something stands out; none for what does not.
@@ -83,30 +111,7 @@ pub fn chip(cx: &Cx, ui: &mut Ui, text: &str, fill: Color32, struck: bool, link:
         ui.painter().galley(rect.min + egui::vec2(3.0, 2.0), galley, color);
     }
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("token {shown}")));
-    match link {
-        Link::Token(i, t) => {
-            if response.hovered() {
-                cx.hover_token(i, Some(t));
-            }
-            if response.clicked() {
-                cx.pick(ui, i, i);
-            }
-        }
-        Link::Bytes(start, end, tokens) => {
-            if response.hovered() {
-                let mut hover = cx.hover.borrow_mut();
-                (hover.bytes, hover.tokens) = (Some((start, end)), tokens);
-            }
-            if let (true, Some((first, last))) = (response.clicked(), tokens) {
-                cx.pick(ui, first, last);
-            }
-        }
-        Link::Decoded(at, id) if response.hovered() => {
-            let mut hover = cx.hover.borrow_mut();
-            (hover.decoded, hover.id) = (Some(at), Some(id));
-        }
-        _ => {}
-    }
+    link.follow(cx, ui, &response);
     response
 }
 

@@ -1,0 +1,64 @@
+//! Which rows are compared, and how they are coloured.
+
+use crate::state::{Command, Cuts};
+use crate::views::{Cx, widgets};
+use tokenscope_analysis::segment::BUILT_IN;
+
+/// What surprisal is, for tooltips.
+pub(super) const SURPRISAL: &str =
+    "−log2 of the probability that the model gave the token after those before it; the first token has none";
+
+pub(super) fn controls_ui(cx: &Cx, ui: &mut egui::Ui) {
+    ui.horizontal_wrapped(|ui| {
+        rows_ui(cx, ui);
+        let mut on = cx.doc.cuts.surprisal;
+        let why = "Recorded runs have no weights to read probabilities with";
+        let shown = ui.add_enabled(!cx.recorded(), egui::Checkbox::new(&mut on, "Surprisal"));
+        let shown =
+            shown.on_hover_text(format!("Colours the model's own row: {SURPRISAL}")).on_disabled_hover_text(why);
+        if shown.changed() {
+            cx.send(Command::Cuts(Cuts { surprisal: on, ..cx.doc.cuts.clone() }));
+        }
+        files_ui(cx, ui);
+    });
+}
+
+fn rows_ui(cx: &Cx, ui: &mut egui::Ui) {
+    ui.menu_button("Rows", |ui| {
+        for name in BUILT_IN {
+            let mut on = cx.doc.cuts.named.contains(name);
+            if ui.checkbox(&mut on, *name).changed() {
+                let chosen = |n: &&&str| if *n == name { on } else { cx.doc.cuts.named.contains(*n) };
+                let named = BUILT_IN.iter().filter(chosen).copied().collect();
+                cx.send(Command::Cuts(Cuts { named, ..cx.doc.cuts.clone() }));
+            }
+        }
+    })
+    .response
+    .on_hover_text("Built-in rows to compare; words, sentences and lines show larger units");
+}
+
+fn files_ui(cx: &Cx, ui: &mut egui::Ui) {
+    let id = ui.scope_id().with("tokenizer path");
+    let mut path: String = ui.data(|d| d.get_temp(id)).unwrap_or_default();
+    let hint = "tokenizer.json, GGUF or model folder";
+    let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(150.0));
+    widgets::named(&edit, "path of a tokenizer");
+    let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
+    if (ui.button("Add tokenizer").clicked() || entered) && !path.trim().is_empty() {
+        let mut list = cx.doc.tokenizers.clone();
+        list.push(path.trim().into());
+        list.dedup();
+        cx.send(Command::Tokenizers(list));
+        path.clear();
+    }
+    ui.data_mut(|d| d.insert_temp(id, path));
+    for (i, file) in cx.doc.tokenizers.iter().enumerate() {
+        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if ui.small_button(format!("{name} ✖")).on_hover_text(format!("Remove {}", file.display())).clicked() {
+            let mut list = cx.doc.tokenizers.clone();
+            list.remove(i);
+            cx.send(Command::Tokenizers(list));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! How tokenizers cut the prompt: one text in lines that all rows share, so that cuts can be compared by eye, and
+//! what each cut costs.
+
+mod chips;
+mod controls;
+mod costs;
+mod links;
+mod merges;
+mod paint;
+
+use super::widgets;
+use super::{Cx, View};
+use crate::request::{Product, Request, Surprisal};
+use crate::work::OWN;
+use chips::Shown;
+use links::Links;
+use std::sync::Arc;
+
+pub(super) const VIEW: View = View {
+    id: "segmentation",
+    title: "Segmentation",
+    help: "One row per tokenizer, in lines that all rows share: what stands below a chip are the same bytes, cut by another tokenizer. \
+           A dot is a space, an arrow a tab, ⏎ a line break. A character that some row cuts shows its bytes in hexadecimal. \
+           Neighbouring chips differ in colour. Hover a chip for its id, its bytes and, in the model's own row, how probable the model found it; \
+           click a chip of a byte-pair tokenizer for the merges that built it. Rows chooses what is compared, words, sentences and lines among it; \
+           Surprisal colours the model's row by how unexpected each token was. The table says what each cut costs: point at a heading for its definition, \
+           click a row's name to measure the others against it. While you type, the rows follow every key; the model runs after a short pause.",
+    hint: "Same column, same bytes: compare where rows cut. Hover a chip for its id and bytes; click one for its merges.",
+    ui,
+    own_height: true,
+    table: costs::table,
+};
+
+/// The longest part of a figure, in points.
+const FIGURE_HEIGHT: f32 = 3600.0;
+/// Fewest columns of a line, however narrow the view is.
+const MIN_COLUMNS: usize = 16;
+/// Widest label of a row, in points.
+const MAX_LABEL: f32 = 120.0;
+
+fn ui(cx: &Cx, ui: &mut egui::Ui) {
+    if !cx.figure {
+        controls::controls_ui(cx, ui);
+    }
+    let text = cx.typed.as_ref().unwrap_or(&cx.doc.prompt);
+    if text.is_empty() {
+        ui.weak("The prompt is empty: type one at the left and see how tokenizers cut it.");
+        return;
+    }
+    let font = egui::TextStyle::Monospace.resolve(ui.style());
+    let cell = ui.fonts_mut(|f| f.glyph_width(&font, '0'));
+    // Labels of the rows, from what is known before the rows are there, so that lines need not break twice.
+    let label = label_width(cx, ui);
+    let room = ui.available_width() - label - ui.spacing().scroll.allocated_width() - 4.0;
+    let columns = ((room / cell) as usize).max(MIN_COLUMNS);
+    let request = Request::Strip(cx.doc.cut(text.clone()), columns);
+    let Some(Product::Strip(strip)) = cx.need(ui, "segmentation", request) else { return };
+    costs::costs_ui(cx, ui, &strip.rows);
+    let surprisal = surprisal_ui(cx, ui);
+    merges::merges_ui(cx, ui, &strip.rows);
+    let links = Links::of(cx, ui, &strip.rows.text);
+    let shown = Shown { cx, strip: &strip, links, surprisal, font, cell, label };
+    lines_ui(&shown, ui);
+}
+
+fn lines_ui(shown: &Shown, ui: &mut egui::Ui) {
+    let (n, height) = (shown.strip.strip.n_lines(), shown.line_height());
+    ui.spacing_mut().item_spacing.y = chips::LINE_GAP;
+    if shown.cx.figure {
+        let fit = ((FIGURE_HEIGHT / (height + chips::LINE_GAP)) as usize).max(1);
+        (0..n.min(fit)).for_each(|line| shown.line_ui(ui, line));
+        if n > fit {
+            ui.weak(format!("… {} more lines", n - fit));
+        }
+        return;
+    }
+    egui::ScrollArea::vertical().auto_shrink(false).show_rows(ui, height, n, |ui, lines| {
+        lines.for_each(|line| shown.line_ui(ui, line));
+    });
+}
+
+fn label_width(cx: &Cx, ui: &egui::Ui) -> f32 {
+    let font = egui::TextStyle::Small.resolve(ui.style());
+    let file = |f: &std::path::PathBuf| crate::work::row_name(f);
+    let files = cx.doc.tokenizers.iter().map(file);
+    let names = files.chain(cx.doc.cuts.named.iter().map(|n| n.to_string())).chain([OWN.to_string()]);
+    let width = |name: String| ui.painter().layout_no_wrap(name, font.clone(), cx.theme.weak).size().x;
+    names.map(width).fold(0.0, f32::max).min(MAX_LABEL) + 8.0
+}
+
+/// The surprisal of the run's tokens, where it is asked for, and its legend.
+fn surprisal_ui(cx: &Cx, ui: &mut egui::Ui) -> Option<Arc<Surprisal>> {
+    if !cx.doc.cuts.surprisal || cx.recorded() {
+        return None;
+    }
+    let Some(Product::Surprisal(s)) = cx.need(ui, "surprisal", Request::Surprisal(cx.doc.run())) else { return None };
+    ui.horizontal(|ui| {
+        ui.small("surprisal of the model's own tokens").on_hover_text(controls::SURPRISAL);
+        widgets::legend(cx, ui, 0.0, s.max_bits, "bits", false);
+    });
+    Some(s)
+}

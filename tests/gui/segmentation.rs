@@ -1,0 +1,167 @@
+//! The segmentation view: rows that share columns, chips that say what they are, long texts.
+
+use super::{settle, window, window_under, window_with};
+use egui::vec2;
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable as _;
+use std::time::{Duration, Instant};
+use tokenscope_app::app::App;
+use tokenscope_app::request::{ModelSource, Product, Request};
+use tokenscope_app::state::{Command, Cuts, Doc};
+use tokenscope_tests::golden;
+
+/// Chips of the view with this label, which lies left of the importance view.
+fn chips(h: &Harness<'static, App>, label: &str) -> Vec<egui::Rect> {
+    let mut out: Vec<egui::Rect> = h.query_all_by_label(label).map(|n| n.rect()).collect();
+    let left = out.iter().map(|r| r.left()).fold(f32::INFINITY, f32::min);
+    out.retain(|r| r.left() < left + 400.0 && r.top() < 420.0);
+    out
+}
+
+/// A document of a model without words, so that nothing but the cuts is computed for the text.
+fn cuts_only(text: String) -> Doc {
+    let mut doc = Doc::default();
+    doc.apply(Command::Model(ModelSource::Path(golden().join("models/vit"))));
+    doc.apply(Command::Prompt(text.into()));
+    doc
+}
+
+#[test]
+fn the_same_bytes_stand_in_the_same_columns_of_every_row() {
+    let h = window();
+    let fox = chips(&h, "token ·fox");
+    assert!(fox.len() >= 4, "{fox:?}");
+    assert!(fox.iter().all(|r| r.left() == fox[0].left() && r.right() == fox[0].right()), "{fox:?}");
+    let mut tops: Vec<i32> = fox.iter().map(|r| r.top() as i32).collect();
+    tops.dedup();
+    assert_eq!(tops.len(), fox.len(), "one below the other");
+    // The row of words cuts the space off; its word stands where the rest of the chip does.
+    let word = chips(&h, "token fox");
+    assert_eq!(word.len(), 1);
+    assert_eq!(word[0].right(), fox[0].right());
+    assert!(word[0].left() > fox[0].left() + 5.0 && word[0].top() > fox[fox.len() - 1].top());
+}
+
+#[test]
+fn hovering_a_chip_of_the_model_says_how_probable_it_was() {
+    let mut h = window();
+    let fox = chips(&h, "token ·fox");
+    h.hover_at(fox[0].center());
+    for _ in 0..20 {
+        settle(&mut h);
+    }
+    let tip = h.query_all_by_label_contains("surprisal").find(|n| format!("{n:?}").contains("probability"));
+    assert!(tip.is_some(), "no probability in the tooltip");
+    assert!(h.query_all_by_label_contains("20 66 6F 78").next().is_some(), "no bytes in the tooltip");
+    // A row of another tokenizer has no probability.
+    h.hover_at(fox[1].center());
+    for _ in 0..20 {
+        settle(&mut h);
+    }
+    assert!(h.query_all_by_label_contains("20 66 6F 78").next().is_some());
+    assert!(h.query_all_by_label_contains("probability").next().is_none());
+}
+
+#[test]
+fn the_switch_colours_by_surprisal_with_a_legend_in_bits() {
+    let mut h = window();
+    assert!(h.query_all_by_label_contains("bits").next().is_none());
+    h.get_by_label("Surprisal").click();
+    settle(&mut h);
+    assert!(h.state().doc.cuts.surprisal);
+    let Some(Product::Surprisal(s)) = h.state().jobs.ready(&Request::Surprisal(h.state().doc.run())) else {
+        panic!("nothing was computed")
+    };
+    let legend = format!("{} bits", tokenscope_app::views::number(s.max_bits));
+    assert!(h.query_all_by_label(&legend).next().is_some(), "no legend {legend}");
+    // The trace keeps the logits of the last row: its own probabilities are those read off the hidden states.
+    assert!(s.ln_p.iter().flatten().all(|p| *p <= 0.0) && s.ln_p.iter().flatten().count() > 10);
+}
+
+#[test]
+fn premiums_are_relative_to_the_row_that_is_clicked() {
+    let mut h = window();
+    let ones = |h: &Harness<'static, App>| h.query_all_by_label("1.00×").count();
+    assert!(ones(&h) >= 1);
+    h.get_all_by_label("words").min_by(|a, b| a.rect().top().total_cmp(&b.rect().top())).unwrap().click();
+    settle(&mut h);
+    assert_eq!(h.state().doc.cuts.reference, "words");
+    let Some(Product::Segment(rows)) =
+        h.state().jobs.ready(&Request::Segment(h.state().doc.cut(h.state().doc.prompt.clone())))
+    else {
+        panic!("no rows")
+    };
+    let of = |name: &str| rows.rows.iter().position(|r| r.name == name).map(|i| rows.metrics[i]).unwrap();
+    let premium = of("r50k_base").tokens as f64 / of("words").tokens as f64;
+    assert!(h.query_all_by_label(&format!("{premium:.2}×")).next().is_some(), "{premium}");
+}
+
+#[test]
+fn a_megabyte_of_text_is_laid_out_only_where_it_is_seen() {
+    let line = "The naïve fox (aged 12) didn't jump; 漢字 and words go on.\n";
+    let text = line.repeat((1 << 20) / line.len() + 1);
+    let mut h = window_with(cuts_only(text.clone()));
+    let count = |h: &Harness<'static, App>| h.query_all_by_label_contains("token ").count();
+    let first = count(&h);
+    assert!((50..3000).contains(&first), "{first} chips of {} tokens", text.len() / 4);
+    let Some(Product::Segment(rows)) =
+        h.state().jobs.ready(&Request::Segment(h.state().doc.cut(h.state().doc.prompt.clone())))
+    else {
+        panic!("no rows")
+    };
+    assert!(rows.rows.iter().all(|r| r.pieces.len() > 200_000), "all of it is cut");
+    // Scrolled far down there are as few.
+    let over = chips(&h, "token The")[0].center();
+    h.hover_at(over);
+    h.step();
+    h.event(egui::Event::MouseWheel {
+        unit: egui::MouseWheelUnit::Point,
+        source: egui::MouseWheelSource::Unknown,
+        delta: vec2(0.0, -400_000.0),
+        phase: egui::TouchPhase::Move,
+        modifiers: Default::default(),
+    });
+    settle(&mut h);
+    assert!((50..3000).contains(&count(&h)), "{} chips", count(&h));
+}
+
+#[test]
+fn rows_follow_the_keys_before_the_model_runs() {
+    let mut h = window();
+    h.state_mut().pause = Duration::from_secs(3600);
+    h.get_by_label("prompt").focus();
+    h.step();
+    h.event(egui::Event::Text(" zebra ".into()));
+    let start = Instant::now();
+    let typed = |h: &Harness<'static, App>| h.query_all_by_label("token zebra").next().is_some();
+    while !typed(&h) {
+        h.step();
+        assert!(start.elapsed() < Duration::from_secs(60), "the rows do not follow");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(!h.state().doc.prompt.contains("zebra"), "the model runs at once");
+}
+
+#[test]
+fn rows_are_chosen_and_parts_of_a_character_show_their_bytes() {
+    let mut doc = cuts_only("a漢".into());
+    doc.apply(Command::Cuts(Cuts { named: vec!["bytes", "characters"], ..Cuts::default() }));
+    let h = window_with(doc);
+    assert!(h.query_all_by_label("r50k_base").next().is_none());
+    let bytes: Vec<_> = ["token <0xE6>", "token <0xBC>", "token <0xA2>"].map(|l| chips(&h, l)[0]).to_vec();
+    let whole = chips(&h, "token 漢")[0];
+    assert_eq!((whole.left(), whole.right()), (bytes[0].left(), bytes[2].right()));
+    assert!(bytes.windows(2).all(|w| w[0].right() == w[1].left()));
+}
+
+#[test]
+fn many_scripts_have_a_glyph_for_every_character() {
+    let text = "naïve 漢字テスト 한국어 简体 繁體 Ελληνικά кириллица العربية עברית हिन्दी ไทย 🚂🙂 ⏎→\n";
+    let mut doc = cuts_only(text.into());
+    doc.apply(Command::Cuts(Cuts { named: vec!["graphemes", "words"], ..Cuts::default() }));
+    let h = window_under(doc, egui::MissingGlyphPolicy::Panic);
+    assert!(h.query_all_by_label("token 漢").next().is_some());
+    // Hebrew is seen from right to left: its first letter is the rightmost.
+    let (first, last) = (chips(&h, "token ע")[0], chips(&h, "token ת")[0]);
+    assert!(first.left() > last.left() && first.top() == last.top(), "{first:?} {last:?}");
+}
