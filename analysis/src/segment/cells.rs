@@ -78,7 +78,7 @@ impl<'a> RowCursor<'a> {
         }
     }
 
-    fn from_here(&self, end: usize) -> impl Iterator<Item = &'a Piece> {
+    fn ahead(&self, end: usize) -> impl Iterator<Item = &'a Piece> {
         let own = *self;
         (own.at..).map_while(move |i| own.piece(i)).take_while(move |p| p.start < end)
     }
@@ -86,13 +86,13 @@ impl<'a> RowCursor<'a> {
     /// Whether no piece goes across `byte`. Called with growing bytes.
     pub fn cuts_at(&mut self, byte: usize) -> bool {
         self.skip_to(byte);
-        self.from_here(byte).all(|p| p.end <= byte)
+        self.ahead(byte).all(|p| p.end <= byte)
     }
 
     /// Adds the bytes inside `start..end` at which this row cuts. Called with growing ranges.
     fn cuts_inside(&mut self, start: usize, end: usize, out: &mut Vec<usize>) {
         self.skip_to(start);
-        for p in self.from_here(end) {
+        for p in self.ahead(end) {
             out.extend([p.start, p.end].into_iter().filter(|b| start < *b && *b < end));
         }
     }

@@ -154,8 +154,8 @@ fn wrap(cells: &[Cell], columns: usize, rows: &mut [RowCursor], starts: &mut Vec
         if i % (1 << 16) == 0 {
             ctx.check()?;
         }
-        // All rows are asked, so that all of them walk along.
-        if c.head && rows.iter_mut().fold(true, |all, r| r.cuts_at(c.start) && all) {
+        // A row that is not asked here catches up when it is.
+        if c.head && rows.iter_mut().all(|r| r.cuts_at(c.start)) {
             (common, at_common) = (i, column);
         }
         if column + c.width > columns && c.head && i > first {
