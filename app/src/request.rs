@@ -86,13 +86,13 @@ impl Call {
     }
 }
 
-/// One run of one model on one input.
+/// One run of one model on one input. What only opens the model may name the prompt by any type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RunKey {
+pub struct RunKey<T = Text> {
     /// The model.
     pub model: ModelSource,
     /// The prompt.
-    pub prompt: Text,
+    pub prompt: T,
     /// The picture, for models that read one.
     pub image: Option<PictureSource>,
 }

@@ -23,7 +23,7 @@ pub(super) fn drafted(
     let method = draft::find(&call.method)?;
     let small = match method.info().needs.contains(&Need::DraftModel) {
         true => {
-            let run = RunKey { model: draft_model.clone(), prompt: String::new().into(), image: None };
+            let run = RunKey { model: draft_model.clone(), prompt: String::new(), image: None };
             Some(model_of(&run, store, ctx)?)
         }
         false => None,

@@ -115,7 +115,7 @@ impl Tally {
 /// The table of a trial. Errors: a model that answers neither stories nor questions, cancelled; a method that cannot
 /// serve is a row with a note.
 pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verdict> {
-    let key = RunKey { model: trial.model.clone(), prompt: String::new().into(), image: None };
+    let key = RunKey { model: trial.model.clone(), prompt: String::new(), image: None };
     let open = model_of(&key, store, ctx)?;
     let info = open.model.info();
     if !info.generates || open.tokenizer.is_none() {
