@@ -57,7 +57,7 @@ fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
     for method in flow::ALL {
         check(method.info().id, layers, &|ctx| method.graph(&graph, &Params::new(), ctx).map(drop));
     }
-    let decode = draft::DraftInput { target: model.as_ref(), draft: Some(model.as_ref()), prompt: &ids, end: &[] };
+    let decode = draft::DraftInput::text(model.as_ref(), Some(model.as_ref()), &ids);
     for method in draft::ALL {
         let params = Params::new().set("new_tokens", 6);
         check(method.info().id, 6 / 4, &|ctx| method.run(&decode, &params, ctx, &mut |_| ()).map(drop));

@@ -6,15 +6,16 @@ use tokenscope_analysis::Ctx;
 use tokenscope_analysis::draft::{ALL, DraftInput, DraftRun, NodeState, find};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Input, LogitRows, Model, load};
-use tokenscope_analysis::trace::NoTap;
-use tokenscope_tests::{golden, root};
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::trace::{CaptureSpec, NoTap};
+use tokenscope_tests::{golden, json, recorded_request, root};
 
 fn open(path: PathBuf) -> Box<dyn Model> {
     load(&path, &Device::Cpu).unwrap()
 }
 
 fn decode(method: &str, target: &dyn Model, draft: &dyn Model, prompt: &[u32], params: &Params) -> DraftRun {
-    let input = DraftInput { target, draft: Some(draft), prompt, end: &[] };
+    let input = DraftInput::text(target, Some(draft), prompt);
     let mut rounds = 0;
     let run = find(method).unwrap().run(&input, params, &Ctx::default(), &mut |r| {
         assert_eq!(r.rounds.len(), rounds + 1, "{method}: a round was not reported");
@@ -145,10 +146,35 @@ fn sampling_is_seeded_and_its_parameters_matter() {
 }
 
 #[test]
+fn a_target_that_reads_an_image_goes_on_as_it_would_by_itself() {
+    let dir = golden().join("models/llava");
+    let model = open(dir.clone());
+    let request = recorded_request(&dir.join("expected.safetensors"));
+    let prompt = request.ids.clone().unwrap();
+    let stands_for_image = json(&dir.join("config.json"))["image_token_index"].as_u64().unwrap() as u32;
+    let text: Vec<u32> = prompt.iter().copied().filter(|&id| id != stands_for_image).collect();
+    assert!(text.len() < prompt.len());
+    let plain = RunRequest { greedy: 12, ..request.clone() };
+    let want = run(model.as_ref(), None, &plain, &CaptureSpec::sites(&[]), &Ctx::default()).unwrap().continuation;
+    let blind = RunRequest { ids: Some(text.clone()), greedy: 12, ..RunRequest::default() };
+    let without = run(model.as_ref(), None, &blind, &CaptureSpec::sites(&[]), &Ctx::default()).unwrap().continuation;
+    assert_ne!(want, without, "the image makes no difference here");
+    for method in ALL {
+        let mut input = DraftInput::text(model.as_ref(), Some(model.as_ref()), &prompt);
+        (input.image, input.draft_prompt) = (request.image.as_ref(), Some(&text[..]));
+        let params = Params::new().set("new_tokens", 12i64);
+        let decoded = method.run(&input, &params, &Ctx::default(), &mut |_| ()).unwrap();
+        assert_eq!(decoded.output(), want, "{}", method.info().id);
+        assert!(decoded.lossless.clone().unwrap().0);
+        check_rounds(method.info().id, &decoded);
+    }
+}
+
+#[test]
 fn a_sliding_window_refuses_a_tree_that_it_would_cut() {
     let models = golden().join("models");
     let target = open(models.join("mistral"));
-    let input = DraftInput { target: target.as_ref(), draft: Some(target.as_ref()), prompt: &[5; 12], end: &[] };
+    let input = DraftInput::text(target.as_ref(), Some(target.as_ref()), &[5; 12]);
     let error = find("token_recycling").unwrap().run(&input, &Params::new(), &Ctx::default(), &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("sliding window"), "{error}");
 }

@@ -93,7 +93,7 @@ fn sampled_texts_are_distributed_as_the_targets_own() {
     assert!(want.len() >= 12, "only {} texts are likely enough to be counted", want.len());
     let sampled = |method: &str, key: &'static str, value: i64| {
         counted(RUNS, |seed| {
-            let input = DraftInput { target: target.as_ref(), draft: Some(draft.as_ref()), prompt: &prompt, end: &[] };
+            let input = DraftInput::text(target.as_ref(), Some(draft.as_ref()), &prompt);
             let params = Params::new()
                 .set("temperature", TEMPERATURE)
                 .set("seed", seed as i64)
@@ -108,7 +108,7 @@ fn sampled_texts_are_distributed_as_the_targets_own() {
     }
     // The test has the power to see a difference: the draft's own texts are refused by far.
     let own = counted(RUNS, |seed| {
-        let input = DraftInput { target: draft.as_ref(), draft: Some(draft.as_ref()), prompt: &prompt, end: &[] };
+        let input = DraftInput::text(draft.as_ref(), Some(draft.as_ref()), &prompt);
         let params =
             Params::new().set("temperature", TEMPERATURE).set("seed", seed as i64).set("new_tokens", LENGTH as i64);
         let method = find("speculative_sampling").unwrap();

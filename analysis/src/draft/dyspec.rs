@@ -221,12 +221,7 @@ impl Method for DySpec {
         let warmth = if temperature == 0.0 { 1.0 } else { temperature };
         let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
         let (mut run, mut root) = start(input)?;
-        let (mut target, mut small) = (Reader::new(input.target), Reader::new(draft));
-        if input.prompt.len() > 1 {
-            let before = &input.prompt[..input.prompt.len() - 1];
-            target.read(before, ctx)?;
-            small.read(before, ctx)?;
-        }
+        let (mut target, mut small) = (Reader::target(input, ctx)?, Reader::draft(draft, input, ctx)?);
         let mut emitted = 0;
         while emitted < new {
             ctx.step(emitted, new)?;

@@ -8,7 +8,7 @@ pub mod token_recycling;
 
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
-use crate::model::Model;
+use crate::model::{ImageInput, Model};
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -91,10 +91,22 @@ pub struct DraftInput<'a> {
     pub target: &'a dyn Model,
     /// The small model, for methods that need one.
     pub draft: Option<&'a dyn Model>,
-    /// Token ids of the prompt, at least one.
+    /// Token ids of the prompt, at least one; those that stand for the image are among them.
     pub prompt: &'a [u32],
+    /// The image, where the target reads one.
+    pub image: Option<&'a ImageInput>,
+    /// What the draft reads before its first guess where it is not the prompt: one that sees no image gets the text
+    /// alone. Ends with the token that the prompt ends with.
+    pub draft_prompt: Option<&'a [u32]>,
     /// Ids that end the text.
     pub end: &'a [u32],
+}
+
+impl<'a> DraftInput<'a> {
+    /// A prompt of text alone.
+    pub fn text(target: &'a dyn Model, draft: Option<&'a dyn Model>, prompt: &'a [u32]) -> Self {
+        Self { target, draft, prompt, image: None, draft_prompt: None, end: &[] }
+    }
 }
 
 /// One way to draft and verify.

@@ -23,9 +23,34 @@ impl<'a> Reader<'a> {
         Self { model, cache: KvCache::default(), window: None }
     }
 
+    /// The target, which has read all of the prompt but its last token.
+    pub fn target(input: &DraftInput<'a>, ctx: &Ctx) -> Result<Self> {
+        let mut out = Self::new(input.target);
+        if let [before @ .., _] = input.prompt
+            && !before.is_empty()
+        {
+            let image = input.image.cloned();
+            let given = Input { ids: before.to_vec(), image, logits: Some(LogitRows::None), ..Input::default() };
+            out.forward(given, ctx)?;
+        }
+        Ok(out)
+    }
+
+    /// The draft, which has read all of its prompt but the last token.
+    pub fn draft(model: &'a dyn Model, input: &DraftInput, ctx: &Ctx) -> Result<Self> {
+        let mut out = Self::new(model);
+        if let [before @ .., _] = input.draft_prompt.unwrap_or(input.prompt)
+            && !before.is_empty()
+        {
+            out.forward(Input { ids: before.to_vec(), logits: Some(LogitRows::None), ..Input::default() }, ctx)?;
+        }
+        Ok(out)
+    }
+
     /// Logits after each of `tokens`, read as a text.
     pub fn read(&mut self, tokens: &[u32], ctx: &Ctx) -> Result<Vec<Vec<f32>>> {
-        self.forward(tokens, None, None, ctx)
+        let logits = self.forward(Input { ids: tokens.to_vec(), ..Input::default() }, ctx)?;
+        logits.ok_or_else(|| Error::invalid("the model gave no logits"))
     }
 
     /// Logits after each node of a tree whose node 0 follows what was read before; `parents[i] < i` is the parent
@@ -47,7 +72,9 @@ impl<'a> Reader<'a> {
             });
         }
         let mask = above.into_iter().map(|a| (0..n).chain(a).collect()).collect();
-        self.forward(tokens, Some(positions), Some(Arc::new(mask)), ctx)
+        let (positions, mask) = (Some(positions), Some(Arc::new(mask)));
+        let logits = self.forward(Input { ids: tokens.to_vec(), positions, mask, ..Input::default() }, ctx)?;
+        logits.ok_or_else(|| Error::invalid("the model gave no logits"))
     }
 
     /// After [`Reader::read_tree`] on `n` tokens of text: keeps the text, the root and these nodes of the tree.
@@ -56,21 +83,9 @@ impl<'a> Reader<'a> {
         self.cache.select(&rows)
     }
 
-    fn forward(
-        &mut self,
-        tokens: &[u32],
-        positions: Option<Vec<usize>>,
-        mask: Option<Arc<Vec<Vec<usize>>>>,
-        ctx: &Ctx,
-    ) -> Result<Vec<Vec<f32>>> {
-        let mut input = Input {
-            ids: tokens.to_vec(),
-            positions,
-            mask,
-            cache: Some(&mut self.cache),
-            logits: Some(LogitRows::All),
-            ..Input::default()
-        };
+    fn forward(&mut self, input: Input, ctx: &Ctx) -> Result<Option<Vec<Vec<f32>>>> {
+        let logits = Some(input.logits.clone().unwrap_or(LogitRows::All));
+        let mut input = Input { cache: Some(&mut self.cache), logits, ..input };
         let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
         if let Some(run) = out.towers.get(&Tower::Text) {
             let windows = run.attention.iter().filter_map(|a| match a.mask {
@@ -79,8 +94,7 @@ impl<'a> Reader<'a> {
             });
             self.window = windows.chain(self.window).min();
         }
-        let logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
-        Ok(logits.to_vec2::<f32>()?)
+        Ok(out.logits.map(|l| l.to_vec2::<f32>()).transpose()?)
     }
 }
 
@@ -115,8 +129,8 @@ pub(super) fn start(input: &DraftInput) -> Result<(DraftRun, u32)> {
 /// Decodes as many tokens greedily with the target alone and notes whether the run gave the same.
 pub(super) fn check_greedy(run: &mut DraftRun, input: &DraftInput, ctx: &Ctx) -> Result<()> {
     let n = run.output().len();
-    let mut reader = Reader::new(input.target);
-    let mut logits = reader.read(input.prompt, ctx)?;
+    let mut reader = Reader::target(input, ctx)?;
+    let mut logits = reader.read(&input.prompt[input.prompt.len() - 1..], ctx)?;
     let mut text = Vec::new();
     while text.len() < n {
         ctx.step(text.len(), n)?;

@@ -63,17 +63,11 @@ impl Method for SpeculativeSampling {
         let temperature = params.number(&TEMPERATURE);
         let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
         let (mut run, mut root) = start(input)?;
-        let before = &input.prompt[..input.prompt.len() - 1];
-        let mut target = Reader::new(input.target);
-        let mut small = Reader::new(draft);
-        if !before.is_empty() {
-            target.read(before, ctx)?;
-            small.read(before, ctx)?;
-        }
+        let (mut target, mut small) = (Reader::target(input, ctx)?, Reader::draft(draft, input, ctx)?);
         let mut emitted = 0;
         while emitted < new {
             ctx.step(emitted, new)?;
-            let kept = target.cache.len();
+            let (kept, kept_small) = (target.cache.len(), small.cache.len());
             // The last emitted token is read only now: it is the root of this round's chain.
             let mut chain: Vec<u32> = Vec::new();
             let mut q: Vec<Vec<f64>> = Vec::new();
@@ -139,8 +133,8 @@ impl Method for SpeculativeSampling {
             run.rounds.push(Round { root, nodes, emitted: out, draft_passes: chain.len() });
             // Both caches go back to root and accepted drafts; the draft has not read its own last guess.
             target.cache.truncate(kept + 1 + accepted)?;
-            small.cache.truncate(kept + 1 + accepted)?;
-            if small.cache.len() < kept + 1 + accepted {
+            small.cache.truncate(kept_small + 1 + accepted)?;
+            if small.cache.len() < kept_small + 1 + accepted {
                 small.read(&[chain[accepted - 1]], ctx)?;
             }
             root = own;

@@ -156,10 +156,7 @@ impl Method for TokenRecycling {
         let mut matrix: HashMap<usize, Vec<usize>> = HashMap::new();
         let zeros = vec![0usize; k];
         let (mut run, mut root) = start(input)?;
-        let mut target = Reader::new(input.target);
-        if input.prompt.len() > 1 {
-            target.read(&input.prompt[..input.prompt.len() - 1], ctx)?;
-        }
+        let mut target = Reader::target(input, ctx)?;
         let mut emitted = 0;
         while emitted < new {
             ctx.step(emitted, new)?;

@@ -78,7 +78,8 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
             } else {
                 (
                     "A tenth of `sample-lm`, for guessing ahead of it: same tokenizer, same stories, two layers.",
-                    "It recalls less than `sample-lm`: its guesses fail where a fact must be found far back.",
+                    "It guesses what `sample-lm` knows in two places: who left what where, and who is who. Texts longer than \
+                     128 tokens are outside what it was trained on.",
                 )
             };
             (vec![(stage.name, report)], n_params, about, stories, weaknesses)

@@ -96,12 +96,12 @@ pub fn lm(open: &Open, context: usize, n: u64) -> anyhow::Result<Vec<Line>> {
         let (right, of) = links(open, (0..n).map(|k| Story::key_value(keys, HELD_OUT + k)), true)?;
         out.push(line(format!("look-up among {keys} names"), percent(right, of)));
     }
-    let (layer, head, share) = induction(open)?;
+    let Induction { layer, head, after, share } = induction(open)?;
+    let share = share * 100.0;
     out.push(line(
         "strongest induction head",
         format!(
-            "layer {layer}, head {head}: {:.0}% of its attention on the token after the earlier twin",
-            share * 100.0
+            "layer {layer}, head {head}: {share:.0}% of its attention {after} behind the earlier twin of the token"
         ),
     ));
     Ok(out)
@@ -126,8 +126,19 @@ fn links(open: &Open, stories: impl Iterator<Item = Story>, only_last: bool) -> 
     Ok((right, of))
 }
 
-/// On tokens of stories in random order that come twice: the head that most attends to the token after the earlier twin of its own.
-fn induction(open: &Open) -> anyhow::Result<(usize, usize, f32)> {
+/// A head that looks up what followed last time.
+struct Induction {
+    layer: usize,
+    head: usize,
+    /// Tokens from the earlier twin to where it looks.
+    after: usize,
+    share: f32,
+}
+
+/// On tokens of stories in random order that come twice: the head that most attends to a fixed place, at most three
+/// tokens, behind the earlier twin of its own. The first layer says at each place which tokens came before, so what
+/// followed the twin can be read off any of them.
+fn induction(open: &Open) -> anyhow::Result<Induction> {
     let model = open.model.as_ref();
     let tower = model.info().towers.get(&Tower::Text).context("the model has no text tower")?.clone();
     let mut rng = ChaCha8Rng::seed_from_u64(HELD_OUT);
@@ -146,12 +157,15 @@ fn induction(open: &Open) -> anyhow::Result<(usize, usize, f32)> {
         let trace = run(model, None, &request, &CaptureSpec::views(), &Ctx::default())?;
         for (layer, head) in (0..tower.n_layers).flat_map(|l| (0..tower.n_heads).map(move |h| (l, h))) {
             let map = attention_map::of_trace(&trace, Tower::Text, 0, layer, head, &Ctx::default())?;
-            let share: f32 = (n + 1..2 * n).map(|q| map.row(q)[q - n + 1]).sum();
-            *sums.entry((layer, head)).or_insert(0f32) += share / (n - 1) as f32 / runs as f32;
+            for after in 1..=3 {
+                let share: f32 = (n + 1..2 * n - 2).map(|q| map.row(q)[q - n + after]).sum();
+                *sums.entry((layer, head, after)).or_insert(0f32) += share / (n - 3) as f32 / runs as f32;
+            }
         }
     }
     let best = sums.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).context("the model has no heads")?;
-    Ok((best.0.0, best.0.1, best.1))
+    let ((layer, head, after), share) = best;
+    Ok(Induction { layer, head, after, share })
 }
 
 /// The draft for the language model: how often its first guess is the target's own token.
@@ -162,8 +176,7 @@ pub fn draft(target: &Open, small: &Open, n: u64) -> anyhow::Result<Vec<Line>> {
         let ids = target.words.cut(&story.text)?.ids;
         let mut prompt = vec![BEGIN];
         prompt.extend(&ids[..(ids.len() / 3).max(1)]);
-        let input =
-            DraftInput { target: target.model.as_ref(), draft: Some(small.model.as_ref()), prompt: &prompt, end: &[] };
+        let input = DraftInput::text(target.model.as_ref(), Some(small.model.as_ref()), &prompt);
         let params = Params::new().set("new_tokens", (ids.len() - ids.len() / 3).clamp(4, 48) as i64);
         let run = draft::find("speculative_sampling")?.run(&input, &params, &Ctx::default(), &mut |_| ())?;
         for r in &run.rounds {

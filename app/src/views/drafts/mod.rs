@@ -50,8 +50,8 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     if let Some(rival) = &rival {
         rival_ui(cx, ui, rival);
     }
-    if cx.doc.image.is_some() {
-        ui.small("The decode reads the text only, without the picture.");
+    if cx.doc.image.is_some() && drafter {
+        ui.small("The draft model reads the text alone; the target sees the picture, too.");
     }
     let first = match cx.need(ui, "draft", request(cx, own.clone())) {
         Some(Product::Draft(d)) => Some(d),
