@@ -80,11 +80,15 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
 
 /// Typing is followed by a run after this pause.
 const PAUSE: Duration = Duration::from_millis(300);
+/// A file dialog that is gone sooner never opened.
+const NO_DIALOG: Duration = Duration::from_millis(250);
 
 /// A path that a dialog gave, and what it was asked for.
 enum Picked {
     Model(PathBuf),
     Image(PathBuf),
+    /// The system opened no dialog.
+    NoDialog,
 }
 
 /// The window's state.
@@ -331,7 +335,11 @@ impl App {
         let (send, ctx) = (self.picked.0.clone(), ctx.clone());
         // The dialog blocks, so it gets a thread; without one it simply does not open.
         let _ = std::thread::Builder::new().name("dialog".into()).spawn(move || {
-            if let Some(picked) = pick(rfd::FileDialog::new()) {
+            let start = Instant::now();
+            let picked = pick(rfd::FileDialog::new());
+            // Nobody closes a dialog as fast as a desktop without one answers.
+            let picked = picked.or((start.elapsed() < NO_DIALOG).then_some(Picked::NoDialog));
+            if let Some(picked) = picked {
                 // The window may be gone by then.
                 let _ = send.send(picked);
                 ctx.request_repaint();
@@ -443,10 +451,15 @@ impl App {
         self.presses += u64::from(ctx.input(|i| i.pointer.any_pressed()));
         let mut commands = Vec::new();
         while let Ok(picked) = self.picked.1.try_recv() {
-            commands.push(match picked {
-                Picked::Model(path) => Command::Model(ModelSource::of_path(path)),
-                Picked::Image(path) => Command::Image(Some(PictureSource::File(path))),
-            });
+            match picked {
+                Picked::Model(path) => commands.push(Command::Model(ModelSource::of_path(path))),
+                Picked::Image(path) => commands.push(Command::Image(Some(PictureSource::File(path)))),
+                Picked::NoDialog => {
+                    let words =
+                        "No file dialog opened on this desktop. Type the path under Model, or drop the file here.";
+                    self.notices.say(words, false, None);
+                }
+            }
         }
         self.dropped(&ctx, &mut commands);
         if self.palette.open {

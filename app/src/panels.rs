@@ -114,9 +114,9 @@ impl State {
             }
         }
         ui.horizontal(|ui| {
-            let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder, GGUF, trace").desired_width(130.0);
-            let edit = ui.add(edit);
-            named(&edit, "path of a model or trace");
+            let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder or file…").desired_width(130.0);
+            let edit = ui.add(edit).on_hover_text("Path of a model folder, a GGUF file, a recorded trace or a picture");
+            named(&edit, "path of a model, trace or picture");
             let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
             if (ui.button("Open").clicked() || entered) && !self.path.trim().is_empty() {
                 cx.send(command_of(self.path.trim().into()));

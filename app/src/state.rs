@@ -190,7 +190,8 @@ impl Default for Doc {
             measure: Measure::Kl,
             drill: None,
             column: 26.0,
-            score: method("gradient_input"),
+            // The probability of a sure model hardly moves, its logit does.
+            score: ("gradient_input".into(), Params::new().set("output", "logit")),
             prune: method("uniform"),
             flow: method("information_flow_routes"),
             draft: method("speculative_sampling"),
