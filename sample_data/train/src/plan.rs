@@ -118,6 +118,10 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
             let stage = scale.stage("sample-vlm whole", 1000, 8, 8e-4, 1 << 21);
             let report = fit(&task, &params, &stage, place)?;
             stages.push((stage.name, report));
+            task.tower_rate = 0.7;
+            let stage = scale.stage("sample-vlm again", 2200, 8, 1.5e-3, 3 << 20);
+            let report = fit(&task, &params, &stage, place)?;
+            stages.push((stage.name, report));
             let n_params = folder::write(&dir, &task.config(), &params, words, true, &all)?;
             (
                 stages,
@@ -126,7 +130,7 @@ pub fn make(name: &str, words: &Words, scale: &Scale, place: &Place, out: &Path)
                  two-layer projector, a Llama-shaped decoder. It answers questions about drawn scenes.",
                 "scenes of `sample_data/generate`: first the tower learns to name what each patch shows (kind, \
                  colour, glyph, texture, middle), then projector and decoder learn to answer with the tower fixed, \
-                 from one shape to four, then all of it together.",
+                 from one shape to four, then all of it together, twice: slowly, and once more at a higher rate.",
                 "It knows six shapes, eight colours, sixteen words and two-digit numbers on drawn backgrounds, and \
                  the wording of `scenes/questions.rs`. Photographs and other questions give nonsense.",
             )
