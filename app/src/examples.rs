@@ -1,7 +1,8 @@
 //! The gallery: named inputs with the methods and the place in the model at which they are worth a look.
 
 use crate::picture_source::PictureSource;
-use crate::request::{ModelSource, SAMPLE_NAMES};
+use crate::request::ModelSource;
+use crate::samples;
 use crate::state::Doc;
 use crate::truth::Truth;
 use std::fmt;
@@ -216,7 +217,7 @@ fn method(id: &str) -> (String, Params) {
 
 /// The examples whose model is part of the program.
 pub fn shown() -> impl Iterator<Item = &'static Example> {
-    ALL.iter().filter(|e| SAMPLE_NAMES.contains(&e.model()))
+    ALL.iter().filter(|e| samples::find(e.model()).is_some())
 }
 
 /// The example of that name. The error lists the known ones.

@@ -17,6 +17,7 @@ pub mod panels;
 pub mod picture_source;
 pub mod recents;
 pub mod request;
+pub mod samples;
 pub mod saving;
 pub mod selection;
 pub mod settings;

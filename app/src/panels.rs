@@ -3,7 +3,8 @@
 use crate::app::{TypedAt, command_of};
 use crate::examples;
 use crate::recents::hub;
-use crate::request::{ModelSource, Product, Request, SAMPLE_NAMES, Status};
+use crate::request::{ModelSource, Product, Request, Status};
+use crate::samples;
 use crate::state::Command;
 use crate::text::Text;
 use crate::views::{Cx, named};
@@ -143,9 +144,16 @@ impl State {
             if !ui.ctx().any_popup_open() {
                 self.cache = None;
             }
-            if cx.doc.model != ModelSource::Sample(SAMPLE_NAMES[0]) && ui.button("Sample").clicked() {
-                cx.send(Command::Model(ModelSource::Sample(SAMPLE_NAMES[0])));
-            }
+            let menu = ui.menu_button("Samples", |ui| {
+                for name in samples::NAMES {
+                    let source = ModelSource::Sample(name);
+                    if ui.selectable_label(cx.doc.model == source, *name).clicked() {
+                        cx.send(Command::Model(source));
+                        ui.close();
+                    }
+                }
+            });
+            menu.response.on_hover_text("Models that are part of the program");
         });
     }
 

@@ -2,6 +2,7 @@
 
 use crate::heatmap::Summary;
 use crate::picture_source::PictureSource;
+use crate::samples;
 use crate::text::Text;
 use crate::trial::{Trial, Verdict};
 use crate::truth::Truth;
@@ -28,7 +29,7 @@ use tokenscope_analysis::trace::{Tower, Trace};
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ModelSource {
-    /// Part of the program: `sample-lm` or `sample-draft`.
+    /// Part of the program, one of [`samples::NAMES`].
     Sample(&'static str),
     /// A Hugging Face folder or a GGUF file.
     Path(PathBuf),
@@ -39,7 +40,7 @@ pub enum ModelSource {
 impl ModelSource {
     /// The source that `text` names: a sample, a trace file of ours, or a model's path.
     pub fn parse(text: &str) -> Self {
-        if let Some(name) = SAMPLE_NAMES.iter().find(|n| **n == text) {
+        if let Some(name) = samples::find(text) {
             return ModelSource::Sample(name);
         }
         Self::of_path(text.into())
@@ -60,9 +61,6 @@ impl ModelSource {
         }
     }
 }
-
-/// Names of the models that are part of the program.
-pub const SAMPLE_NAMES: [&str; 2] = ["sample-lm", "sample-draft"];
 
 /// A method and its parameters as JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

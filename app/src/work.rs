@@ -12,6 +12,7 @@ pub use segment::{OWN, row_name};
 
 use crate::memory;
 use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope};
+use crate::samples;
 use crate::text::Text;
 use crate::truth;
 use std::path::Path;
@@ -47,44 +48,10 @@ fn fits(need: u64, remedy: &str) -> Result<()> {
     Err(Error::Memory { need_mb: need >> 20, limit_mb: there >> 20, remedy: remedy.into() })
 }
 
-macro_rules! sample {
-    ($name:literal) => {
-        (
-            $name,
-            [
-                ("config.json", include_bytes!(concat!("../../sample_data/models/", $name, "/config.json")).as_slice()),
-                (
-                    "model.safetensors",
-                    include_bytes!(concat!("../../sample_data/models/", $name, "/model.safetensors")),
-                ),
-                ("tokenizer.json", include_bytes!(concat!("../../sample_data/models/", $name, "/tokenizer.json"))),
-            ],
-        )
-    };
-}
-
-/// A file by name.
-type Embedded = (&'static str, &'static [u8]);
-
-/// The embedded models as files.
-static SAMPLES: &[(&str, [Embedded; 3])] = &[sample!("sample-lm"), sample!("sample-draft")];
-
-/// An embedded model as a folder, so that it loads through the same code as any. It goes when the value does.
-fn unpack(name: &str) -> Result<tempfile::TempDir> {
-    let (_, files) =
-        SAMPLES.iter().find(|s| s.0 == name).ok_or_else(|| Error::invalid(format!("no sample named {name}")))?;
-    let dir = tempfile::tempdir().map_err(|e| Error::invalid(format!("no temporary folder for the sample: {e}")))?;
-    for (file, bytes) in files {
-        let path = dir.path().join(file);
-        std::fs::write(&path, bytes).map_err(|e| Error::io(&path, e))?;
-    }
-    Ok(dir)
-}
-
 /// Opens a model with its tokenizer.
 pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
     match source {
-        ModelSource::Sample(name) => open_path(unpack(name)?.path(), ctx),
+        ModelSource::Sample(name) => open_path(samples::unpack(name)?.path(), ctx),
         ModelSource::Path(path) => open_path(path, ctx),
         ModelSource::Recorded(path) => {
             let what = "this is a recorded run; it holds no weights";

@@ -1,6 +1,7 @@
 //! The verb `doctor`: what this machine offers, and whether the program works on it.
 
-use crate::request::{ModelSource, SAMPLE_NAMES};
+use crate::request::ModelSource;
+use crate::samples;
 use serde_json::json;
 use tokenscope_analysis::gpu::Side;
 use tokenscope_analysis::{Ctx, passes};
@@ -40,7 +41,7 @@ impl Checked {
 /// Runs the verb. Fails with exit code 1 if an embedded model does not open or a pass is wrong.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let adapters = tokenscope_analysis::gpu::adapters();
-    let samples: Vec<(&str, Result<usize, String>)> = SAMPLE_NAMES
+    let samples: Vec<(&str, Result<usize, String>)> = samples::NAMES
         .iter()
         .map(|name| {
             let open = crate::work::open(&ModelSource::Sample(name), &Ctx::default());

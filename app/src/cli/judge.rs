@@ -3,7 +3,8 @@
 use super::common;
 use crate::export::{to_csv, to_json};
 use crate::jobs::Jobs;
-use crate::request::{Call, ModelSource, Product, Request, SAMPLE_NAMES};
+use crate::request::{Call, ModelSource, Product, Request};
+use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
 use crate::work::{Store as _, budget};
 use anyhow::{Context as _, bail};
@@ -73,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         args.methods.iter().map(find).collect::<anyhow::Result<_>>()?
     };
     let trial = Trial {
-        model: ModelSource::parse(args.model.as_deref().unwrap_or(SAMPLE_NAMES[0])),
+        model: ModelSource::parse(args.model.as_deref().unwrap_or(samples::NAMES[0])),
         judged: match kind {
             Kind::Score => Judged::Scores,
             _ => Judged::Reductions((args.keep * 1000.0).round() as u16),

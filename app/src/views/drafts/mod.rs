@@ -6,7 +6,8 @@ mod tree;
 use super::widgets::{self, Link};
 use super::{Cx, View, methods, picker};
 use crate::export::Table;
-use crate::request::{Call, Drafted, ModelSource, Product, Request, SAMPLE_NAMES, Status, Times};
+use crate::request::{Call, Drafted, ModelSource, Product, Request, Status, Times};
+use crate::samples;
 use crate::state::Command;
 use egui::{Ui, vec2};
 use serde_json::json;
@@ -236,7 +237,7 @@ fn draft_model_ui(cx: &Cx, ui: &mut Ui) {
     let mut path: String = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
     let combo =
         egui::ComboBox::from_id_salt("draft model").selected_text(cx.doc.draft_model.title()).show_ui(ui, |ui| {
-            for name in SAMPLE_NAMES {
+            for name in samples::DRAFTERS {
                 let source = ModelSource::Sample(name);
                 let why = cx.cannot_draft(&source);
                 let entry = egui::Button::selectable(cx.doc.draft_model == source, name);
