@@ -86,14 +86,14 @@ pub static ALL: [Example; 19] = [
         "needle",
         "A long needle",
         "Six sentences lie between the fact and its recall: drop tokens until the answer changes.",
-        Input::Needle(6, 2),
+        Input::Needle(6, 4),
         |d| d.parts = [true, true, true, false],
     ),
     example(
         "lookup",
         "A number to look up",
-        "Among the names, the asked one and its number decide: hover the head thumbnails for one that goes there.",
-        Input::Lookup(4, 1),
+        "Four names have ages and one is asked for: look for the head that goes from the name to its age.",
+        Input::Lookup(4, 4),
         |d| d.score = method("value_weighted_attention"),
     ),
     example(
@@ -127,8 +127,8 @@ pub static ALL: [Example; 19] = [
     example(
         "refrain",
         "A refrain to draft",
-        "The second verse is the first again, so drafts are accepted in long runs.",
-        Input::Story(Theme::Refrain, 1, 0),
+        "The second verse is the first again: step through the rounds and see how many guesses are accepted at once.",
+        Input::Story(Theme::Refrain, 2, 0),
         |d| d.draft = method("token_recycling"),
     ),
     example(
@@ -180,21 +180,27 @@ pub static ALL: [Example; 19] = [
     example(
         "scene-position",
         "Scene: left, right, above, below",
-        "Two things decide: keep few tokens and see whether both survive.",
+        "Two things decide: keep fewer tokens and see whether both survive.",
         Input::Scene(24, Ask::Position),
-        |d| d.prune = method("divprune"),
+        |d| {
+            d.score = method("received_attention");
+            d.prune = method("divprune");
+        },
     ),
     example(
         "scene-yes-no",
         "Scene: yes or no",
         "Is it there: merge alike tokens and see whether the answer stays.",
         Input::Scene(28, Ask::YesNo),
-        |d| d.prune = method("tome"),
+        |d| {
+            d.score = method("value_weighted_attention");
+            d.prune = ("tome".into(), Params::new().set("r", 48));
+        },
     ),
     example(
         "scene-number",
         "Scene: read a number",
-        "Thin strokes need fine patches: half of the tokens gone is often one digit gone.",
+        "Thin strokes lie in a few patches: keep fewer tokens and watch when a digit changes.",
         Input::Scene(14, Ask::Number),
         |d| d.score = method("value_weighted_attention"),
     ),
@@ -206,7 +212,7 @@ pub static ALL: [Example; 19] = [
         |d| {
             d.tower = Some(tokenscope_analysis::trace::Tower::Vision);
             d.score = method("cls_score");
-            d.prune = method("tome");
+            d.prune = ("tome".into(), Params::new().set("r", 12));
         },
     ),
 ];
