@@ -84,13 +84,13 @@ impl Call {
     }
 }
 
-/// One run of one model on one input. What only opens the model may name the prompt by any type.
+/// One run of one model on one input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RunKey<T = Text> {
+pub struct RunKey {
     /// The model.
     pub model: ModelSource,
     /// The prompt.
-    pub prompt: T,
+    pub prompt: Text,
     /// The picture, for models that read one.
     pub image: Option<PictureSource>,
 }

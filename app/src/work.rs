@@ -92,7 +92,7 @@ pub trait Store: Sync {
     }
 }
 
-fn model_of<T>(key: &RunKey<T>, store: &dyn Store, ctx: &Ctx) -> Result<Arc<OpenModel>> {
+fn model_of(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Arc<OpenModel>> {
     match store.get(&Request::Model(key.model.clone()), ctx)? {
         Product::Model(m) => Ok(m),
         _ => Err(Error::invalid("the request for a model gave something else")),

@@ -2,6 +2,7 @@
 
 use super::{Store, model_of, trace_of};
 use crate::request::{Call, Drafted, ModelSource, RunKey, Times};
+use crate::text::Text;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tokenscope_analysis::draft::{self, DraftInput};
@@ -23,7 +24,7 @@ pub(super) fn drafted(
     let method = draft::find(&call.method)?;
     let small = match method.info().needs.contains(&Need::DraftModel) {
         true => {
-            let run = RunKey { model: draft_model.clone(), prompt: String::new(), image: None };
+            let run = RunKey { model: draft_model.clone(), prompt: Text::default(), image: None };
             Some(model_of(&run, store, ctx)?)
         }
         false => None,

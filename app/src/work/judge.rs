@@ -4,6 +4,7 @@ use super::reduction::{budget, fates};
 use super::{Store, model_of};
 use crate::picture_source::PictureSource;
 use crate::request::{Call, OpenModel, RunKey};
+use crate::text::Text;
 use crate::trial::{Column, Figure, Judged, REDUCTIONS, Row, SCORES, Trial, Verdict};
 use crate::truth::Truth;
 use std::time::Duration;
@@ -115,7 +116,7 @@ impl Tally {
 /// The table of a trial. Errors: a model that answers neither stories nor questions, cancelled; a method that cannot
 /// serve is a row with a note.
 pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verdict> {
-    let key = RunKey { model: trial.model.clone(), prompt: String::new(), image: None };
+    let key = RunKey { model: trial.model.clone(), prompt: Text::default(), image: None };
     let open = model_of(&key, store, ctx)?;
     let info = open.model.info();
     if !info.generates || open.tokenizer.is_none() {

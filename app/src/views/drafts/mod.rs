@@ -12,6 +12,7 @@ use crate::state::Command;
 use egui::{Ui, vec2};
 use serde_json::json;
 use tokenscope_analysis::method::{Info, Kind, Need, Param, Params};
+use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::Tower;
 
 pub(super) const VIEW: View = View {
@@ -264,7 +265,9 @@ fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
     let tokens = trace.as_ref().and_then(|t| t.towers.get(&Tower::Text)).map_or(&[][..], |t| &t.tokens);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
-        let first = tokens.len().saturating_sub(24);
+        // The picture's tokens say nothing as chips.
+        let pictured = tokens.iter().rposition(|t| t.kind == TokenKind::Image).map_or(0, |i| i + 1);
+        let first = tokens.len().saturating_sub(24).max(pictured);
         if first > 0 {
             ui.weak("…").on_hover_text(format!("{first} tokens before"));
         }
