@@ -65,7 +65,9 @@ impl Layout {
             }
             match self.tree.tiles.get(id)? {
                 egui_tiles::Tile::Pane(view) => {
-                    shown.insert(*view);
+                    if !shown.insert(*view) {
+                        return None;
+                    }
                 }
                 egui_tiles::Tile::Container(c) => stack.extend(c.children()),
             }
@@ -93,7 +95,9 @@ impl Settings {
                 );
             }
         };
-        match serde_json::from_str::<Self>(&text) {
+        // A list would do for a struct, too, and say nothing.
+        let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
+        match object.and_then(|map| serde_json::from_value::<Self>(map.into())) {
             Ok(mut s) => {
                 s.zoom = if s.zoom.is_finite() { s.zoom.clamp(*ZOOM.start(), *ZOOM.end()) } else { 1.0 };
                 s.size = s.size.filter(|size| size.iter().all(|v| SIDE.contains(v)));
