@@ -25,7 +25,7 @@ use crate::state::{Command, Doc, WHOLE};
 use crate::theme::Theme;
 use crate::views::{self, Cx};
 use egui::{Key, Modifiers};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -380,6 +380,7 @@ impl egui_tiles::Behavior<usize> for Tiles<'_> {
         let frame = egui::Frame::new().fill(self.cx.theme.background).inner_margin(8.0);
         frame.show(ui, |ui| {
             ui.set_min_size(ui.available_size());
+            self.cx.excused.set(false);
             (views::ALL[*pane].ui)(&self.cx, ui);
         });
         egui_tiles::UiResponse::None
@@ -490,6 +491,7 @@ impl App {
             hovered: &self.hovered,
             hover: &hover,
             failed: &failed,
+            excused: Cell::new(false),
             figure: false,
             painter: self.painter.as_ref(),
         };

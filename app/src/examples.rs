@@ -64,23 +64,23 @@ impl fmt::Debug for Example {
 }
 
 /// The example that the first start shows: in each view it has something to tell.
-pub const FIRST: &str = "list";
+pub const FIRST: &str = "recall";
 
 /// Every example in the order of the gallery.
 pub static ALL: [Example; 19] = [
+    example(
+        "recall",
+        "A fact to recall",
+        "The score finds the place that decides; the draft model guesses the other one and the target corrects it.",
+        Input::Story(Theme::Places, 1, -1),
+        |d| d.score = method("attention_rollout"),
+    ),
     example(
         "list",
         "A list twice",
         "The second list copies the first: see where the scores point, and step through the drafts.",
         Input::Story(Theme::List, 3, -1),
         |_| (),
-    ),
-    example(
-        "recall",
-        "A fact to recall",
-        "Which of the two places belongs to the one who looks for her thing?",
-        Input::Story(Theme::Places, 1, -1),
-        |d| d.score = method("attention_rollout"),
     ),
     example(
         "needle",

@@ -103,80 +103,84 @@ impl Saving {
             self.path = path.display().to_string();
         }
         let mut open = self.open;
-        egui::Window::new("Save view").open(&mut open).collapsible(false).resizable(false).show(ctx, |ui| {
-            let before = (self.view, self.format);
-            egui::Grid::new("save").num_columns(2).spacing(vec2(12.0, 6.0)).show(ui, |ui| {
-                ui.label("View");
-                let combo = egui::ComboBox::from_id_salt("save view")
-                    .selected_text(views::ALL[self.view].title)
-                    .show_ui(ui, |ui| {
-                        for (i, v) in views::ALL.iter().enumerate() {
-                            ui.selectable_value(&mut self.view, i, v.title);
-                        }
-                    });
-                named(&combo.response, "view to save");
-                ui.end_row();
-                ui.label("As");
-                ui.horizontal(|ui| {
-                    for (i, f) in export::FORMATS.iter().enumerate() {
-                        ui.selectable_value(&mut self.format, i, f.to_uppercase());
-                    }
-                });
-                ui.end_row();
-                if self.format < 2 {
-                    ui.label("Size");
+        let middle = ctx.content_rect().center() - vec2(230.0, 90.0);
+        egui::Window::new("Save view").default_pos(middle).open(&mut open).collapsible(false).resizable(false).show(
+            ctx,
+            |ui| {
+                let before = (self.view, self.format);
+                egui::Grid::new("save").num_columns(2).spacing(vec2(12.0, 6.0)).show(ui, |ui| {
+                    ui.label("View");
+                    let combo = egui::ComboBox::from_id_salt("save view")
+                        .selected_text(views::ALL[self.view].title)
+                        .show_ui(ui, |ui| {
+                            for (i, v) in views::ALL.iter().enumerate() {
+                                ui.selectable_value(&mut self.view, i, v.title);
+                            }
+                        });
+                    named(&combo.response, "view to save");
+                    ui.end_row();
+                    ui.label("As");
                     ui.horizontal(|ui| {
-                        let combo = egui::ComboBox::from_id_salt("save size")
-                            .selected_text(SIZES[self.size].name)
-                            .show_ui(ui, |ui| {
-                                for (i, s) in SIZES.iter().enumerate() {
-                                    if ui.selectable_value(&mut self.size, i, s.name).clicked() {
-                                        self.scale = if s.paper { export::PRINT_SCALE } else { 2.0 };
-                                    }
-                                }
-                            });
-                        named(&combo.response, "size of the figure");
-                        if self.format == 0 {
-                            ui.add(egui::DragValue::new(&mut self.scale).range(1.0..=6.0).speed(0.05).suffix(" ×"))
-                                .on_hover_text("Pixels per point; 3.125 is 300 dpi");
+                        for (i, f) in export::FORMATS.iter().enumerate() {
+                            ui.selectable_value(&mut self.format, i, f.to_uppercase());
                         }
-                        ui.checkbox(&mut self.white, "light").on_hover_text("Dark text on a light page, for paper");
                     });
                     ui.end_row();
-                }
-                if before != (self.view, self.format) {
-                    self.name();
-                }
-                ui.label("File");
+                    if self.format < 2 {
+                        ui.label("Size");
+                        ui.horizontal(|ui| {
+                            let combo = egui::ComboBox::from_id_salt("save size")
+                                .selected_text(SIZES[self.size].name)
+                                .show_ui(ui, |ui| {
+                                    for (i, s) in SIZES.iter().enumerate() {
+                                        if ui.selectable_value(&mut self.size, i, s.name).clicked() {
+                                            self.scale = if s.paper { export::PRINT_SCALE } else { 2.0 };
+                                        }
+                                    }
+                                });
+                            named(&combo.response, "size of the figure");
+                            if self.format == 0 {
+                                ui.add(egui::DragValue::new(&mut self.scale).range(1.0..=6.0).speed(0.05).suffix(" ×"))
+                                    .on_hover_text("Pixels per point; 3.125 is 300 dpi");
+                            }
+                            ui.checkbox(&mut self.white, "light").on_hover_text("Dark text on a light page, for paper");
+                        });
+                        ui.end_row();
+                    }
+                    if before != (self.view, self.format) {
+                        self.name();
+                    }
+                    ui.label("File");
+                    ui.horizontal(|ui| {
+                        let edit = ui.add(egui::TextEdit::singleline(&mut self.path).desired_width(320.0));
+                        named(&edit, "file to write");
+                        if std::mem::take(&mut self.fresh) {
+                            edit.request_focus();
+                        }
+                        let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+                        if ui.button("Browse…").clicked() {
+                            self.browse(ctx);
+                        }
+                        if entered {
+                            self.start(ctx, doc, jobs);
+                        }
+                    });
+                    ui.end_row();
+                });
                 ui.horizontal(|ui| {
-                    let edit = ui.add(egui::TextEdit::singleline(&mut self.path).desired_width(320.0));
-                    named(&edit, "file to write");
-                    if std::mem::take(&mut self.fresh) {
-                        edit.request_focus();
-                    }
-                    let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
-                    if ui.button("Browse…").clicked() {
-                        self.browse(ctx);
-                    }
-                    if entered {
+                    if ui.add_enabled(!self.busy, egui::Button::new("Save")).clicked() {
                         self.start(ctx, doc, jobs);
                     }
+                    if self.busy {
+                        ui.spinner();
+                    }
+                    match &self.wrong {
+                        Some(words) => ui.colored_label(bad, words),
+                        None => ui.small("An existing file is replaced."),
+                    };
                 });
-                ui.end_row();
-            });
-            ui.horizontal(|ui| {
-                if ui.add_enabled(!self.busy, egui::Button::new("Save")).clicked() {
-                    self.start(ctx, doc, jobs);
-                }
-                if self.busy {
-                    ui.spinner();
-                }
-                match &self.wrong {
-                    Some(words) => ui.colored_label(bad, words),
-                    None => ui.small("An existing file is replaced."),
-                };
-            });
-        });
+            },
+        );
         self.open = open;
     }
 

@@ -19,7 +19,7 @@ use crate::views::{Cx, View};
 use anyhow::{Context as _, bail};
 use egui::epaint::ClippedShape;
 use egui::{Color32, ColorImage, TextureFilter, TextureId};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -123,6 +123,7 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
         hovered: &hovered,
         hover: &hover,
         failed: &failed,
+        excused: Cell::new(false),
         figure: true,
         painter: None,
     })
@@ -154,6 +155,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
                 hovered: &hovered,
                 hover: &hover,
                 failed: &failed,
+                excused: Cell::new(false),
                 figure: true,
                 painter: None,
             };

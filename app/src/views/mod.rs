@@ -21,7 +21,7 @@ use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
 use crate::theme::Theme;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::method::{Info, Kind, Need, Params};
@@ -98,6 +98,8 @@ pub struct Cx<'a> {
     pub hover: &'a RefCell<Hover>,
     /// The first failure of this frame.
     pub failed: &'a RefCell<Option<String>>,
+    /// Whether the view being drawn has said that the model did not open; once is enough.
+    pub excused: Cell<bool>,
     /// Whether this becomes a figure: then there are captions instead of controls.
     pub figure: bool,
     /// Draws heatmaps on the window's device; without it they are drawn on the CPU.
@@ -189,10 +191,12 @@ impl Cx<'_> {
                 self.failed.borrow_mut().get_or_insert_with(|| why.to_string());
                 // What keeps the model from opening stands once, beside the model's name.
                 if !self.figure && self.model_failure().is_some_and(|m| why.contains(m.as_ref())) {
-                    ui.weak(match self.jobs.previous(place) {
-                        Some(_) => "The model did not open; this is the picture from before.",
-                        None => "The model did not open; the reason stands beside its name.",
-                    });
+                    if !self.excused.replace(true) {
+                        ui.weak(match self.jobs.previous(place) {
+                            Some(_) => "The model did not open; this is the picture from before.",
+                            None => "The model did not open; the reason stands beside its name.",
+                        });
+                    }
                 } else {
                     ui.horizontal_wrapped(|ui| {
                         ui.colored_label(self.theme.bad, why.as_ref());

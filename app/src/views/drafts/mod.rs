@@ -37,6 +37,12 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
         return;
     }
+    if let Some(Product::Model(m)) = cx.ready(&Request::Model(cx.doc.model.clone()))
+        && !m.model.info().generates
+    {
+        ui.weak("This model does not write a text token by token, so there is nothing to draft.");
+        return;
+    }
     let rival = cx.doc.rival.as_ref().map(|(id, params)| Call::new(id, params));
     let own = cx.call(Kind::Draft);
     picker::method_ui(cx, ui, Kind::Draft);
