@@ -1,4 +1,4 @@
-//! Prints how long frames of the window take on this machine: `cargo run --workspace --example frames [TOKENS…]`.
+//! Prints how long frames of the window take on this machine: `cargo run --example frames [TOKENS…]`.
 //!
 //! Time that egui needs on the CPU (all four views laid out, shapes tessellated) is told apart for a still window, a
 //! pointer that moves over tokens, and a map that is zoomed. What the graphics device needs comes on top.

@@ -1,7 +1,7 @@
 //! A matrix as colours: what a scale is fitted to, where a value lies on it, and which pixel gets which colour.
 //!
 //! [`Painter`] draws on the graphics device, straight from the buffer that the cells lie in; [`pixels`] is its twin
-//! for figures and for machines where the window does not draw with wgpu. Both read the same [`Params`].
+//! for figures and for machines where the window does not draw with wgpu. Both read the same parameters.
 
 mod painter;
 
