@@ -174,7 +174,7 @@ pub static ALL: [Example; 19] = [
         "scene-count",
         "Scene: how many",
         "Every one of the counted things decides: does the score find all of them?",
-        Input::Scene(18, Ask::Count),
+        Input::Scene(12, Ask::Count),
         |d| d.score = method("attention_rollout"),
     ),
     example(
