@@ -157,7 +157,10 @@ pub static ALL: [Example; 19] = [
         "Scene: a color",
         "The outline is the thing that is asked about: does the score find it?",
         Input::Scene(23, Ask::Color),
-        |d| d.score = method("value_weighted_attention"),
+        |d| {
+            d.score = method("attention_rollout");
+            d.scale.mask_sink = true;
+        },
     ),
     example(
         "scene-kind",
@@ -166,6 +169,7 @@ pub static ALL: [Example; 19] = [
         Input::Scene(32, Ask::Kind),
         |d| {
             d.score = method("received_attention");
+            d.scale.mask_sink = true;
             d.prune = method("fastervlm");
             d.parts = [true, true, true, false];
         },
@@ -175,7 +179,10 @@ pub static ALL: [Example; 19] = [
         "Scene: how many",
         "Every one of the counted things decides: does the score find all of them?",
         Input::Scene(12, Ask::Count),
-        |d| d.score = method("attention_rollout"),
+        |d| {
+            d.score = method("attention_rollout");
+            d.scale.mask_sink = true;
+        },
     ),
     example(
         "scene-position",
@@ -184,6 +191,7 @@ pub static ALL: [Example; 19] = [
         Input::Scene(24, Ask::Position),
         |d| {
             d.score = method("received_attention");
+            d.scale.mask_sink = true;
             d.prune = method("divprune");
         },
     ),
@@ -194,6 +202,7 @@ pub static ALL: [Example; 19] = [
         Input::Scene(28, Ask::YesNo),
         |d| {
             d.score = method("value_weighted_attention");
+            d.scale.mask_sink = true;
             d.prune = ("tome".into(), Params::new().set("r", 48));
         },
     ),
@@ -202,7 +211,10 @@ pub static ALL: [Example; 19] = [
         "Scene: read a number",
         "Thin strokes lie in a few patches: keep fewer tokens and watch when a digit changes.",
         Input::Scene(14, Ask::Number),
-        |d| d.score = method("value_weighted_attention"),
+        |d| {
+            d.score = method("attention_rollout");
+            d.scale.mask_sink = true;
+        },
     ),
     example(
         "scene-encoder",

@@ -5,6 +5,7 @@ use super::super::widgets::{self, Link};
 use super::super::{Cx, picker};
 use super::{picture_height, strip, truth};
 use crate::request::{Product, Request};
+use crate::state::Command;
 use egui::{Color32, Ui};
 use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
@@ -19,22 +20,26 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     picker::method_ui(cx, ui, Kind::Score);
     explained_ui(cx, ui, tower);
     let Some(Product::Score(scores)) = cx.need(ui, "score", request(cx)) else { return };
-    let high = scores.values.iter().flatten().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f32::max);
+    // The first token often takes more than all others together; it can be left out of the scale, here as in maps.
+    let scaled = scores.values.iter().skip(usize::from(cx.doc.scale.mask_sink)).flatten();
+    let high = scaled.map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f32::max);
     let low = if scores.signed { -high } else { 0.0 };
     let color = |v: f32| {
         let share = v / high.max(f32::MIN_POSITIVE);
         if scores.signed { cx.theme.signed(share) } else { cx.theme.magnitude(share) }
     };
     let known = truth::known(cx, tower);
+    let masked = |i: usize| i == 0 && cx.doc.scale.mask_sink;
     let value = |i: usize| scores.values.get(i).copied().flatten();
     let say = |i: usize| {
         let v = value(i).map_or("no value".into(), |v| format!("{} {}", widgets::number(v), scores.unit));
+        let v = if masked(i) { format!("{v}, left out of the scale") } else { v };
         let decides = known.as_ref().is_some_and(|k| k.is_true(i));
         format!("token {i}: {v}{}", if decides { ", decides the answer" } else { "" })
     };
     if let Some(p) = picture {
         let mark = |i: usize| Mark {
-            fill: value(i).map_or(Color32::TRANSPARENT, |v| color(v).gamma_multiply(0.65)),
+            fill: value(i).filter(|_| !masked(i)).map_or(Color32::TRANSPARENT, |v| color(v).gamma_multiply(0.65)),
             ..Mark::default()
         };
         let drawn = picture::paint(cx, ui, p, tower, picture_height(ui), &mark, &say);
@@ -44,16 +49,35 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     }
     strip(cx, ui, tower, picture.is_some(), |ui, i| {
         let token = &tower.tokens[i];
-        let fill = value(i).map_or(cx.theme.line, color);
+        let fill = value(i).filter(|_| !masked(i)).map_or(cx.theme.line, color);
         let chip = widgets::chip(cx, ui, &token.text, fill, false, Link::Token(i, token));
         if let Some(k) = &known {
             k.mark_chip(cx, ui, i, chip.rect);
         }
         chip.on_hover_text(say(i));
     });
-    widgets::legend(cx, ui, low, high, scores.unit, scores.signed);
+    ui.horizontal_wrapped(|ui| {
+        widgets::legend(cx, ui, low, high, scores.unit, scores.signed);
+        sink_ui(cx, ui);
+    });
     if let Some(k) = &known {
         k.ui(cx, ui, &scores);
+    }
+}
+
+/// Whether the first token is left out of the scale; a figure says so in words.
+fn sink_ui(cx: &Cx, ui: &mut Ui) {
+    let mut scale = cx.doc.scale;
+    if cx.figure {
+        if scale.mask_sink {
+            ui.small("without the first token");
+        }
+    } else if ui
+        .checkbox(&mut scale.mask_sink, "mask sink")
+        .on_hover_text("Leaves the first token out of the scale, where attention often piles up; of the maps, too")
+        .changed()
+    {
+        cx.send(Command::Scale(scale));
     }
 }
 
