@@ -4,7 +4,7 @@
 //! arXiv 2410.11744. Takes: draft distributions. Gives: a tree whose node values sum to the expected number of
 //! accepted tokens. Departs: own reading of the paper; the authors' code is not public.
 
-use super::reader::{Reader, check_greedy, distribution, start};
+use super::reader::{Reader, check_greedy, distribution, drafter, start};
 use super::spec_sampling::{inverse_cdf, residual};
 use super::speculative_sampling::{NEW, SEED, TEMPERATURE};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
@@ -209,12 +209,7 @@ impl Method for DySpec {
         partial: &mut dyn FnMut(&DraftRun),
     ) -> Result<DraftRun> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let draft = input.draft.ok_or_else(|| need(Need::DraftModel.words()))?;
-        let (t_info, d_info) = (input.target.info(), draft.info());
-        if !t_info.generates || !d_info.generates || t_info.vocab != d_info.vocab {
-            return Err(need("two language models with the same vocabulary"));
-        }
+        let draft = drafter(input, INFO.id)?;
         let (size, new) = (params.count(&SIZE) as usize, params.count(&NEW) as usize);
         let temperature = params.number(&TEMPERATURE);
         // Greedy trees still need the draft's confidence to know where to grow.

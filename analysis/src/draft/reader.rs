@@ -2,6 +2,7 @@
 
 use super::{DraftInput, DraftRun};
 use crate::ctx::Ctx;
+use crate::method::Need;
 use crate::model::{Input, KvCache, LogitRows, Model};
 use crate::run::argmax;
 use crate::trace::{MaskRule, NoTap, Tower};
@@ -108,6 +109,17 @@ pub(super) fn distribution(logits: &[f32], temperature: f64) -> Vec<f64> {
     let e: Vec<f64> = logits.iter().map(|&x| (f64::from(x - max) / temperature).exp()).collect();
     let sum: f64 = e.iter().sum();
     e.into_iter().map(|x| x / sum).collect()
+}
+
+/// The draft model of a method. Errors unless it and the target write texts of one vocabulary.
+pub(super) fn drafter<'a>(input: &DraftInput<'a>, method: &str) -> Result<&'a dyn Model> {
+    let need = |what: &str| Error::Need { method: method.into(), need: what.into() };
+    let draft = input.draft.ok_or_else(|| need(Need::DraftModel.words()))?;
+    let (t, d) = (input.target.info(), draft.info());
+    if !t.generates || !d.generates || t.vocab != d.vocab {
+        return Err(need("two language models with the same vocabulary"));
+    }
+    Ok(draft)
 }
 
 /// A run on `prompt` without rounds. Errors on an empty prompt.

@@ -4,13 +4,13 @@
 //! Takes: two models with one vocabulary. Gives: rounds with their chains. Departs: none known.
 //! Lossless: at temperature 0 the output is the target's own greedy text, which is checked.
 
-use super::reader::{Reader, check_greedy, distribution, start};
+use super::reader::{Reader, check_greedy, distribution, drafter, start};
 use super::spec_sampling::{accept_probability, inverse_cdf, residual};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
+use crate::Result;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};
 use crate::run::argmax;
-use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -53,12 +53,7 @@ impl Method for SpeculativeSampling {
         partial: &mut dyn FnMut(&DraftRun),
     ) -> Result<DraftRun> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let draft = input.draft.ok_or_else(|| need(Need::DraftModel.words()))?;
-        let (t_info, d_info) = (input.target.info(), draft.info());
-        if !t_info.generates || !d_info.generates || t_info.vocab != d_info.vocab {
-            return Err(need("two language models with the same vocabulary"));
-        }
+        let draft = drafter(input, INFO.id)?;
         let (gamma, new) = (params.count(&GAMMA) as usize, params.count(&NEW) as usize);
         let temperature = params.number(&TEMPERATURE);
         let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
