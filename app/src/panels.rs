@@ -158,8 +158,9 @@ impl State {
     }
 
     fn picture_ui(&mut self, cx: &Cx, ui: &mut Ui) {
-        let reads = match cx.ready(&Request::Model(cx.doc.model.clone())) {
-            Some(Product::Model(m)) => m.processor.is_some(),
+        // Of a model that is not open nothing is known.
+        let blind = match cx.ready(&Request::Model(cx.doc.model.clone())) {
+            Some(Product::Model(m)) => m.processor.is_none(),
             _ => false,
         };
         ui.horizontal_wrapped(|ui| {
@@ -178,7 +179,7 @@ impl State {
                 self.wants_image = Some(());
             }
         });
-        if cx.doc.image.is_some() && !reads {
+        if cx.doc.image.is_some() && blind {
             ui.small("This model reads text only; the picture waits for one that sees.");
         }
     }
