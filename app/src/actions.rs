@@ -1,5 +1,6 @@
 //! What the user can do beside the views: one list that menus, palette, keyboard and help read.
 
+use crate::theme::ColorMap;
 use egui::{Key, KeyboardShortcut, Modifiers};
 
 /// Something to do, as a value.
@@ -18,6 +19,7 @@ pub enum Act {
     Redo,
     Stop,
     Dark,
+    Colors(ColorMap),
     ResetLayout,
     Sources,
     NextToken,
@@ -96,6 +98,10 @@ pub static ALL: &[Action] = &[
     action(Act::Stop, "Edit", "Stop work", "Cancels everything under way; Esc does it, too", None),
     action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
     action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
+    action(Act::Colors(ColorMap::Cividis), "View", "Colours: cividis", "Blue to yellow, for every eye", None),
+    action(Act::Colors(ColorMap::Viridis), "View", "Colours: viridis", "Violet over green to yellow", None),
+    action(Act::Colors(ColorMap::Magma), "View", "Colours: magma", "Black over red to pale yellow", None),
+    action(Act::Colors(ColorMap::Grey), "View", "Colours: grey", "From page to ink, for print without colour", None),
     action(Act::ResetLayout, "View", "Reset layout", "Four views side by side", None),
     action(Act::Sources, "View", "Sources", "Shows or hides the panel of model and prompt", command(Key::B)),
     action(Act::NextToken, "Select", "Next token", "Selects the token after", alt(Key::Period)),
@@ -130,6 +136,14 @@ mod tests {
         }
         let saves = ALL.iter().filter(|a| matches!(a.act, Act::SaveView(_))).count();
         assert_eq!(saves, crate::views::ALL.len());
+    }
+
+    #[test]
+    fn every_colour_map_can_be_chosen_by_its_name() {
+        for map in ColorMap::ALL {
+            let own = ALL.iter().find(|a| a.act == Act::Colors(map)).expect(map.name());
+            assert!(own.text.ends_with(map.name()), "{}", own.text);
+        }
     }
 
     #[test]

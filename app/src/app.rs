@@ -22,7 +22,7 @@ use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
 use crate::settings::{Layout, Settings};
 use crate::state::{Command, Doc, WHOLE};
-use crate::theme::Theme;
+use crate::theme::{ColorMap, Theme};
 use crate::views::{self, Cx};
 use egui::{Key, Modifiers};
 use std::cell::{Cell, RefCell};
@@ -136,7 +136,7 @@ impl App {
     /// An app on the embedded sample.
     pub fn new(ctx: &egui::Context) -> Self {
         let doc = Doc::default();
-        let theme = Theme::new(doc.dark);
+        let theme = Theme::new(doc.dark, doc.map);
         theme.install(ctx);
         let waker = ctx.clone();
         let mut panels = panels::State::default();
@@ -197,8 +197,11 @@ impl App {
         if self.panels.typed_at.is_none() {
             self.panels.follow(&self.doc.prompt);
         }
-        if self.theme.dark != self.doc.dark {
-            self.theme = Theme::new(self.doc.dark);
+        let turned = self.theme.dark != self.doc.dark;
+        if turned || self.theme.map != self.doc.map {
+            self.theme = Theme::new(self.doc.dark, self.doc.map);
+        }
+        if turned {
             self.theme.apply(ctx);
         }
     }
@@ -206,6 +209,7 @@ impl App {
     /// Makes the window as `settings` remember it.
     pub fn set_up(&mut self, ctx: &egui::Context, settings: Settings) {
         self.doc.dark = settings.dark;
+        self.doc.map = ColorMap::find(&settings.colors).unwrap_or_default();
         (self.hints, self.sources) = (settings.hints, settings.sources);
         ctx.set_zoom_factor(settings.zoom);
         self.tiles = settings.layout.clone().and_then(Layout::tree).unwrap_or_else(layout);
@@ -220,6 +224,7 @@ impl App {
         let size = ctx.input(|i| i.viewport().inner_rect).map(|r| [r.width() * zoom, r.height() * zoom]);
         Settings {
             dark: self.doc.dark,
+            colors: self.doc.map.name().into(),
             zoom,
             size: size.or(self.stored.0.size),
             hints: self.hints,
@@ -314,6 +319,7 @@ impl App {
             Act::Redo => self.step(ctx, false),
             Act::Stop => self.jobs.cancel_all(),
             Act::Dark => commands.push(Command::Dark(!self.doc.dark)),
+            Act::Colors(map) => commands.push(Command::Colors(map)),
             Act::ResetLayout => self.tiles = layout(),
             // Views hold these to what the model has.
             Act::NextHead => commands.push(Command::Head(layer, head + 1)),
@@ -437,7 +443,7 @@ impl App {
     pub fn with_doc(ctx: &egui::Context, doc: Doc) -> Self {
         let mut app = Self::new(ctx);
         app.doc = doc;
-        app.theme = Theme::new(!app.doc.dark);
+        app.theme = Theme::new(!app.doc.dark, app.doc.map);
         app.follow(ctx);
         app
     }

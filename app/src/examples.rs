@@ -292,6 +292,7 @@ impl Example {
             prompt: self.prompt().into(),
             image: self.picture(),
             dark: before.dark,
+            map: before.map,
             tokenizers: before.tokenizers.clone(),
             ..Doc::default()
         };

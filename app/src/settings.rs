@@ -1,6 +1,7 @@
 //! What the window remembers between starts: layout, zoom, colours, size, and which hints were read.
 
 use crate::recents::folder;
+use crate::theme::ColorMap;
 use crate::views;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -19,6 +20,8 @@ const SIDE: std::ops::RangeInclusive<f32> = 320.0..=16_384.0;
 pub struct Settings {
     /// Dark colours.
     pub dark: bool,
+    /// Name of the colours of magnitudes.
+    pub colors: String,
     /// Zoom of the whole window, 1 is the system's.
     pub zoom: f32,
     /// Width and height of the window in points at zoom 1.
@@ -33,7 +36,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { dark: false, zoom: 1.0, size: None, hints: 0, sources: true, layout: None }
+        Self {
+            dark: false,
+            colors: ColorMap::default().name().into(),
+            zoom: 1.0,
+            size: None,
+            hints: 0,
+            sources: true,
+            layout: None,
+        }
     }
 }
 
@@ -145,6 +156,7 @@ mod tests {
         assert_eq!(Settings::load_from(dir.path()), (Settings::default(), None));
         let settings = Settings {
             dark: true,
+            colors: "magma".into(),
             zoom: 2.0,
             size: Some([1000.0, 700.0]),
             hints: 2,

@@ -5,6 +5,7 @@ use crate::picture_source::PictureSource;
 use crate::request::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::selection::Selection;
 use crate::text::Text;
+use crate::theme::ColorMap;
 use std::path::PathBuf;
 use tokenscope_analysis::method::{Kind, Params};
 use tokenscope_analysis::trace::Tower;
@@ -166,6 +167,8 @@ pub struct Doc {
     pub round: usize,
     /// Dark colours.
     pub dark: bool,
+    /// Colours of magnitudes.
+    pub map: ColorMap,
 }
 
 impl Default for Doc {
@@ -200,6 +203,7 @@ impl Default for Doc {
             threshold: 0.08,
             round: 0,
             dark: false,
+            map: ColorMap::default(),
         }
     }
 }
@@ -303,6 +307,7 @@ impl Doc {
             Command::Truth(t) => self.truth = t,
             Command::Example(e) => *self = e.doc(self),
             Command::Dark(d) => self.dark = d,
+            Command::Colors(m) => self.map = m,
         }
     }
 }
@@ -362,6 +367,8 @@ pub enum Command {
     Example(&'static Example),
     /// Dark or light colours.
     Dark(bool),
+    /// Colours of magnitudes.
+    Colors(ColorMap),
 }
 
 impl Command {
@@ -393,6 +400,7 @@ impl Command {
             Command::Truth(_) => "ground truth",
             Command::Example(_) => "example",
             Command::Dark(_) => "colours",
+            Command::Colors(_) => "colour map",
         }
     }
 

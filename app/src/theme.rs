@@ -3,11 +3,48 @@
 use crate::fonts;
 use egui::{Color32, FontId, TextStyle, Visuals};
 
+/// Colours of magnitudes. Each grows steadily lighter or darker, so that readers who see few hues, and paper without
+/// any, keep the order of the values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ColorMap {
+    /// Blue to yellow, made for colour-blind readers.
+    #[default]
+    Cividis,
+    /// Violet over green to yellow.
+    Viridis,
+    /// Black over red to pale yellow: the widest range of lightness.
+    Magma,
+    /// From the colour of the page to that of its text, for print without colour.
+    Grey,
+}
+
+impl ColorMap {
+    /// Every map.
+    pub const ALL: [Self; 4] = [Self::Cividis, Self::Viridis, Self::Magma, Self::Grey];
+
+    /// Its name, in settings and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cividis => "cividis",
+            Self::Viridis => "viridis",
+            Self::Magma => "magma",
+            Self::Grey => "grey",
+        }
+    }
+
+    /// The map of that name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|m| m.name() == name)
+    }
+}
+
 /// The look, light or dark.
 #[derive(Debug, Clone)]
 pub struct Theme {
     /// Dark colours.
     pub dark: bool,
+    /// Colours of magnitudes.
+    pub map: ColorMap,
     /// Text of 7 to 9 pt, for figures on paper.
     pub print: bool,
     /// Behind views.
@@ -31,12 +68,13 @@ pub struct Theme {
 }
 
 impl Theme {
-    /// The dark or the light look.
-    pub fn new(dark: bool) -> Self {
+    /// The dark or the light look, with magnitudes in the colours of `map`.
+    pub fn new(dark: bool, map: ColorMap) -> Self {
         let rgb = Color32::from_rgb;
         if dark {
             Self {
                 dark,
+                map,
                 print: false,
                 background: rgb(24, 26, 30),
                 text: rgb(226, 228, 232),
@@ -60,6 +98,7 @@ impl Theme {
         } else {
             Self {
                 dark,
+                map,
                 print: false,
                 background: rgb(252, 252, 253),
                 text: rgb(28, 30, 34),
@@ -119,9 +158,9 @@ impl Theme {
         });
     }
 
-    /// Cividis, `t` in 0..=1: a sequential map that colour-blind readers see as everybody does.
+    /// The colour of a magnitude, `t` in 0..=1.
     pub fn magnitude(&self, t: f32) -> Color32 {
-        const STOPS: [[f32; 3]; 6] = [
+        const CIVIDIS: [[f32; 3]; 6] = [
             [0., 34., 78.],
             [50., 66., 108.],
             [102., 105., 112.],
@@ -129,7 +168,38 @@ impl Theme {
             [199., 180., 108.],
             [254., 232., 56.],
         ];
-        mix(&STOPS, t)
+        const VIRIDIS: [[f32; 3]; 10] = [
+            [68., 1., 84.],
+            [72., 40., 120.],
+            [62., 74., 137.],
+            [49., 104., 142.],
+            [38., 130., 142.],
+            [31., 158., 137.],
+            [53., 183., 121.],
+            [109., 205., 89.],
+            [180., 222., 44.],
+            [253., 231., 37.],
+        ];
+        const MAGMA: [[f32; 3]; 11] = [
+            [0., 0., 4.],
+            [20., 14., 54.],
+            [59., 15., 112.],
+            [100., 26., 128.],
+            [140., 41., 129.],
+            [183., 55., 121.],
+            [222., 73., 104.],
+            [247., 112., 92.],
+            [254., 159., 109.],
+            [254., 207., 146.],
+            [252., 253., 191.],
+        ];
+        let stop = |c: Color32| [c.r(), c.g(), c.b()].map(f32::from);
+        match self.map {
+            ColorMap::Cividis => mix(&CIVIDIS, t),
+            ColorMap::Viridis => mix(&VIRIDIS, t),
+            ColorMap::Magma => mix(&MAGMA, t),
+            ColorMap::Grey => mix(&[stop(self.background), stop(self.text)], t),
+        }
     }
 
     /// Colours of heatmaps.
@@ -162,9 +232,18 @@ impl Theme {
 
     /// Black or white, whichever reads better on `c`.
     pub fn text_on(&self, c: Color32) -> Color32 {
-        let light = 0.299 * f32::from(c.r()) + 0.587 * f32::from(c.g()) + 0.114 * f32::from(c.b());
-        if light > 140.0 { Color32::BLACK } else { Color32::WHITE }
+        // At this luminance both have the same contrast, 4.6 to 1.
+        if luminance(c) > 0.179 { Color32::BLACK } else { Color32::WHITE }
     }
+}
+
+/// Relative luminance of WCAG 2, 0..=1.
+fn luminance(c: Color32) -> f32 {
+    let light = |v: u8| {
+        let v = f32::from(v) / 255.0;
+        if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * light(c.r()) + 0.7152 * light(c.g()) + 0.0722 * light(c.b())
 }
 
 fn mix(stops: &[[f32; 3]], t: f32) -> Color32 {
@@ -173,4 +252,38 @@ fn mix(stops: &[[f32; 3]], t: f32) -> Color32 {
     let f = t - i as f32;
     let c = |k: usize| (stops[i][k] * (1.0 - f) + stops[i + 1][k] * f).round() as u8;
     Color32::from_rgb(c(0), c(1), c(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lightness_keeps_the_order_of_values_in_every_map() {
+        for map in ColorMap::ALL {
+            assert_eq!(ColorMap::find(map.name()), Some(map));
+            for dark in [false, true] {
+                let theme = Theme::new(dark, map);
+                let light: Vec<f32> = (0..=64).map(|i| luminance(theme.magnitude(i as f32 / 64.0))).collect();
+                let falls = map == ColorMap::Grey && !dark;
+                let ordered = light.windows(2).all(|w| if falls { w[1] < w[0] } else { w[1] > w[0] });
+                assert!(ordered, "{} dark {dark}: {light:?}", map.name());
+                let (low, high) = (light[0].min(light[64]), light[0].max(light[64]));
+                assert!((high + 0.05) / (low + 0.05) > 7.0, "{} spans too little", map.name());
+            }
+        }
+    }
+
+    #[test]
+    fn words_can_be_read_on_every_colour() {
+        for map in ColorMap::ALL {
+            for theme in [Theme::new(false, map), Theme::new(true, map)] {
+                for fill in (0..=64).map(|i| theme.magnitude(i as f32 / 64.0)).chain(theme.chips) {
+                    let (a, b) = (luminance(fill), luminance(theme.text_on(fill)));
+                    let contrast = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+                    assert!(contrast > 4.5, "{} dark {}: {contrast:.2} on {fill:?}", map.name(), theme.dark);
+                }
+            }
+        }
+    }
 }

@@ -105,7 +105,8 @@ fn hints_come_one_by_one_and_once() {
 fn the_window_is_remembered_and_undo_does_not_reach_behind_the_start() {
     let mut h = window();
     let ctx = h.ctx.clone();
-    let settings = Settings { dark: true, zoom: 2.0, hints: HINTS, sources: false, ..Settings::default() };
+    let settings =
+        Settings { dark: true, colors: "magma".into(), zoom: 2.0, hints: HINTS, sources: false, ..Settings::default() };
     h.state_mut().set_up(&ctx, settings.clone());
     settle(&mut h);
     assert_eq!(ctx.zoom_factor(), 2.0);
@@ -121,6 +122,19 @@ fn the_window_is_remembered_and_undo_does_not_reach_behind_the_start() {
     assert!(h.state().doc.dark);
     press(&mut h, Modifiers::COMMAND, Key::B);
     assert!(h.query_by_label("prompt").is_some());
+}
+
+#[test]
+fn another_colour_map_is_chosen_in_the_menu_and_taken_back() {
+    let mut h = window();
+    let ctx = h.ctx.clone();
+    h.get_by_label("View").click();
+    settle(&mut h);
+    h.get_by_label("Colours: viridis").click();
+    settle(&mut h);
+    assert_eq!(h.state().settings(&ctx).colors, "viridis");
+    press(&mut h, Modifiers::COMMAND, Key::Z);
+    assert_eq!(h.state().settings(&ctx).colors, "cividis");
 }
 
 #[test]

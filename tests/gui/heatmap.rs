@@ -14,7 +14,7 @@ use tokenscope_analysis::passes::value_counts;
 use tokenscope_app::heatmap::{Fitted, Frame, Matrix, Painter, Palette, Screen, Source, Summary, Tile, pixels};
 use tokenscope_app::request::version;
 use tokenscope_app::state::{Curve, Doc, Scale, WHOLE};
-use tokenscope_app::theme::Theme;
+use tokenscope_app::theme::{ColorMap, Theme};
 use tokenscope_tests::gpu;
 
 /// A screen to draw on, as a window has one; `None` without an adapter, where that is allowed.
@@ -66,7 +66,7 @@ fn case(state: &mut u64, rows: usize, cols: usize, scale: Scale) -> Case {
 }
 
 fn palette() -> Palette {
-    Theme::new(false).heat()
+    Theme::new(false, ColorMap::default()).heat()
 }
 
 impl Case {

@@ -17,7 +17,7 @@ use tokenscope_app::heatmap::Screen;
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::request::{ModelSource, Product, Request};
 use tokenscope_app::state::{Command, Doc, Drill, WHOLE};
-use tokenscope_app::theme::Theme;
+use tokenscope_app::theme::{ColorMap, Theme};
 use tokenscope_tests::golden;
 
 fn window() -> Harness<'static, App> {
@@ -31,7 +31,7 @@ fn window_with(doc: Doc) -> Harness<'static, App> {
 /// The harness has a context of its own, and fonts must be there before its first frame.
 fn window_under(doc: Doc, policy: egui::MissingGlyphPolicy) -> Harness<'static, App> {
     let app = App::with_doc(&egui::Context::default(), Doc::default());
-    let setup = |ctx: &egui::Context| Theme::new(false).install(ctx);
+    let setup = |ctx: &egui::Context| Theme::new(false, ColorMap::default()).install(ctx);
     let mut harness = Harness::builder()
         .with_size(vec2(1280.0, 800.0))
         .with_context_setup(setup)
@@ -50,7 +50,7 @@ fn window_on(doc: Doc, screen: Screen, prepare: impl FnOnce(&mut App)) -> Harnes
     prepare(&mut app);
     Harness::builder()
         .with_size(vec2(1280.0, 800.0))
-        .with_context_setup(|ctx: &egui::Context| Theme::new(false).install(ctx))
+        .with_context_setup(|ctx: &egui::Context| Theme::new(false, ColorMap::default()).install(ctx))
         .with_max_steps(100_000)
         .renderer(WgpuTestRenderer::from_render_state(screen))
         .build_ui_state(|ui, app: &mut App| app.frame(ui), app)

@@ -56,6 +56,7 @@ impl App {
                         if let Some(key) = &a.key {
                             button = button.shortcut_text(ctx.format_shortcut(key));
                         }
+                        button = button.selected(a.act == Act::Colors(self.doc.map));
                         let on = match a.act {
                             Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
                             Act::Redo => self.history.names(false).next().is_some(),

@@ -9,6 +9,7 @@ use crate::picture_source::PictureSource;
 use crate::request::{ModelSource, Product, Request};
 use crate::selection::Selection;
 use crate::state::{Command, Curve, Cuts, Doc};
+use crate::theme::ColorMap;
 use crate::views;
 use crate::work::Store as _;
 use anyhow::{Context as _, bail};
@@ -347,6 +348,9 @@ pub struct RenderArgs {
     /// Dark colours
     #[arg(long)]
     dark: bool,
+    /// Colours of magnitudes
+    #[arg(long, default_value = ColorMap::default().name(), value_parser = clap::builder::PossibleValuesParser::new(ColorMap::ALL.map(ColorMap::name)))]
+    colors: String,
     /// Width and height in points (CSS pixels)
     #[arg(long, default_value = "900x640", value_name = "WxH")]
     size: String,
@@ -389,6 +393,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     let named = BUILT_IN.iter().copied().filter(|n| args.rows.iter().any(|r| r == n)).collect();
     doc.apply(Command::Cuts(Cuts { named, reference: args.reference, surprisal: args.surprisal }));
     doc.apply(Command::Dark(args.dark));
+    doc.apply(Command::Colors(ColorMap::find(&args.colors).unwrap_or_default()));
     doc.apply(Command::Truth(!args.no_truth));
     match args.parts {
         Some(parts) => doc.apply(Command::Parts(views::PARTS.map(|p| parts.iter().any(|x| x == p)))),

@@ -103,7 +103,7 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
         "svg" => figure.svg().into_bytes(),
         "png" => figure.png(page.scale)?,
         _ => {
-            let table = with_cx(doc, jobs, &Theme::new(doc.dark), |cx| (view.table)(cx));
+            let table = with_cx(doc, jobs, &Theme::new(doc.dark, doc.map), |cx| (view.table)(cx));
             let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
             if format == "csv" { to_csv(&table).into_bytes() } else { to_json(&table).into_bytes() }
         }
@@ -132,7 +132,7 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
 pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<Figure> {
     let (size, scale) = (page.size, page.scale);
-    let theme = Theme::new(doc.dark);
+    let theme = Theme::new(doc.dark, doc.map);
     let theme = if page.print { theme.on_paper() } else { theme };
     let ctx = egui::Context::default();
     theme.install(&ctx);
@@ -175,7 +175,7 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
 /// Draws the whole window as it shows `doc`.
 pub fn draw_window(doc: Doc, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
     let ctx = egui::Context::default();
-    let background = Theme::new(doc.dark).background;
+    let background = Theme::new(doc.dark, doc.map).background;
     let mut app = crate::app::App::with_doc(&ctx, doc);
     SystemFonts::at_once(&ctx);
     let jobs = app.jobs.clone();

@@ -98,7 +98,7 @@ fn texture(
 ) {
     let mut hash = DefaultHasher::new();
     let scale = cx.doc.scale;
-    (versions, frame.size, cx.theme.dark, fitted.words(), scale.mask_sink).hash(&mut hash);
+    (versions, frame.size, cx.theme.dark, cx.theme.map, fitted.words(), scale.mask_sink).hash(&mut hash);
     frame.window.iter().chain([&fitted.low, &fitted.high]).for_each(|v| v.to_bits().hash(&mut hash));
     let key = hash.finish();
     let slot = ui.scope_id().with(("heat", id));

@@ -119,7 +119,10 @@ pub fn chip(cx: &Cx, ui: &mut Ui, text: &str, fill: Color32, struck: bool, link:
 pub fn legend(cx: &Cx, ui: &mut Ui, low: f32, high: f32, unit: &str, signed: bool) {
     ui.horizontal(|ui| {
         ui.small(number(low));
-        let (rect, _) = ui.allocate_exact_size(egui::vec2(96.0, 10.0), Sense::hover());
+        let (rect, bar) = ui.allocate_exact_size(egui::vec2(96.0, 10.0), Sense::hover());
+        if !signed {
+            bar.on_hover_text(format!("{}; the menu View has other colours", cx.theme.map.name()));
+        }
         for i in 0..32 {
             let t = i as f32 / 31.0;
             let c = if signed { cx.theme.signed(t * 2.0 - 1.0) } else { cx.theme.magnitude(t) };
@@ -130,6 +133,7 @@ pub fn legend(cx: &Cx, ui: &mut Ui, low: f32, high: f32, unit: &str, signed: boo
             );
             ui.painter().rect_filled(cell, 0.0, c);
         }
+        ui.painter().rect_stroke(rect, 0.0, Stroke::new(1.0, cx.theme.line), egui::StrokeKind::Outside);
         ui.small(format!("{} {unit}", number(high)));
     });
 }

@@ -160,7 +160,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace
     let cell = vec2(side / (w * n as f32), side / (h * n as f32));
     let painter = ui.painter_at(rect);
     if cell.x >= 8.0 && cell.y >= 8.0 {
-        let line = Stroke::new(0.5, cx.theme.background.gamma_multiply(0.5));
+        let line = Stroke::new(0.5, cx.theme.line.gamma_multiply(0.6));
         let first = |from: f32| (from * n as f32).floor() as usize;
         for i in first(x)..=(first(x + w) + 1).min(n) {
             let at = rect.left() + (i as f32 / n as f32 - x) / w * side;
