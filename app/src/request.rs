@@ -151,6 +151,8 @@ pub enum Request {
     Surprisal(RunKey),
     /// How a tokenizer merged its way to the token of this id.
     Merges(RowSource, u32),
+    /// Which other sequences of tokens spell the same as these, one after the other.
+    Encodings(RowSource, Vec<u32>),
     /// One head's map: the whole in [`MAP_SIDE`] cells a side at most, or a part of it that is zoomed into.
     Map(Scope, usize, usize, Option<Part>),
     /// The cells of such a map on the host, where it was computed on a device.
@@ -359,6 +361,15 @@ impl Surprisal {
     }
 }
 
+/// Sequences of tokens that spell one word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherEncodings {
+    /// How many there are; `None` where it passes 2^64.
+    pub count: Option<u64>,
+    /// The shortest, each as ids and their spellings.
+    pub shortest: Vec<Vec<(u32, String)>>,
+}
+
 /// A number that nothing else in this process has. What is drawn from a product is kept under it: an address can
 /// come back for another product, this does not.
 pub fn version() -> u64 {
@@ -406,6 +417,7 @@ pub enum Product {
     Trial(Arc<Verdict>),
     Estimate(Estimate),
     Merges(Arc<Option<Vec<Step>>>),
+    Encodings(Arc<Option<OtherEncodings>>),
     Thumbnails(Arc<Vec<Thumbnail>>),
     Trace(Arc<Trace>),
     Segment(Arc<Rows>),

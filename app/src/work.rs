@@ -11,9 +11,8 @@ pub use reduction::budget;
 pub use segment::{OWN, row_name};
 
 use crate::memory;
-use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RowSource, RunKey, Scope};
+use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RunKey, Scope};
 use crate::samples;
-use crate::text::Text;
 use crate::truth;
 use std::path::Path;
 use std::sync::Arc;
@@ -133,14 +132,14 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         Request::Segment(key) => Product::Segment(Arc::new(segment::rows(key, store, ctx)?)),
         Request::Strip(key, columns) => Product::Strip(Arc::new(segment::strip(key, *columns, store, ctx)?)),
         Request::Surprisal(key) => Product::Surprisal(Arc::new(segment::surprisal(key, store, ctx)?)),
-        Request::Merges(source, id) => Product::Merges(Arc::new(match source {
-            RowSource::Model(m) => {
-                let run = RunKey { model: m.clone(), prompt: Text::default(), image: None };
-                model_of(&run, store, ctx)?.tokenizer.as_ref().and_then(|t| t.merges(*id))
-            }
-            RowSource::File(file) => tokenizer_of(file, store, ctx)?.merges(*id),
-            RowSource::Named(name) => Tokenizer::named(name).ok().and_then(|t| t.merges(*id)),
-        })),
+        Request::Merges(source, id) => {
+            let merges = segment::with_tokenizer(source, store, ctx, |t| t.merges(*id))?;
+            Product::Merges(Arc::new(merges.flatten()))
+        }
+        Request::Encodings(source, ids) => {
+            let all = segment::with_tokenizer(source, store, ctx, |t| segment::encodings(t, ids))?;
+            Product::Encodings(Arc::new(all.flatten()))
+        }
         Request::Map(scope, layer, head, part) => {
             Product::Map(Arc::new(maps::map(scope, *layer, *head, part.as_ref(), store, ctx)?))
         }

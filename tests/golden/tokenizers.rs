@@ -1,5 +1,7 @@
 //! Tokenizers against the Python packages: ids, spellings, byte offsets, special mask, decoded text.
 
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::segment::{by_tokenizer, word_of};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_tests::{golden, json};
 
@@ -70,4 +72,35 @@ fn merges_lead_from_the_alphabet_to_the_token() {
         assert!(merged > 1);
     }
     assert_eq!(bert.merges(5), None);
+}
+
+#[test]
+fn other_encodings_decode_to_the_same_text_and_the_tokenizers_own_is_one_of_them() {
+    let root = golden().join("models/tokenizers");
+    let files = std::fs::read_dir(&root).unwrap().map(|e| Tokenizer::load(&e.unwrap().path()).unwrap());
+    let named = ["gpt2", "cl100k_base"].map(|n| Tokenizer::named(n).unwrap());
+    let text = "Rethinking  unaffable harbours, naïve 日本 🦊s in 12345 towns";
+    let (mut words, mut others) = (0, 0);
+    for t in files.chain(named) {
+        let row = by_tokenizer(t.name(), &t, text, &Ctx::default()).unwrap();
+        let mut at = 0;
+        while at < row.pieces.len() {
+            let range = word_of(&row, text, at);
+            assert!(range.contains(&at) && range.end > at, "{}: {range:?} at {at}", t.name());
+            at = range.end;
+            let own: Vec<u32> = row.pieces[range].iter().map(|p| p.id.unwrap()).collect();
+            let Some(all) = t.encodings(&own, 4000) else { continue };
+            let same = t.decode(&own, false).unwrap();
+            for ids in &all.shortest {
+                assert_eq!(t.decode(ids, false).unwrap(), same, "{}: {ids:?} for {own:?}", t.name());
+            }
+            if all.count.is_some_and(|n| n < 4000) {
+                assert_eq!(all.shortest.len() as u64, all.count.unwrap(), "{}", t.name());
+                assert!(all.shortest.contains(&own), "{}: {own:?} is not in {:?}", t.name(), all.shortest);
+            }
+            words += 1;
+            others += all.shortest.len() - 1;
+        }
+    }
+    assert!(words > 60 && others > 400, "only {others} other encodings of {words} words");
 }

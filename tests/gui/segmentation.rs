@@ -165,3 +165,22 @@ fn many_scripts_have_a_glyph_for_every_character() {
     let (first, last) = (chips(&h, "token ע")[0], chips(&h, "token ת")[0]);
     assert!(first.left() > last.left() && first.top() == last.top(), "{first:?} {last:?}");
 }
+
+#[test]
+fn a_clicked_chip_shows_its_merges_and_what_else_spells_its_word() {
+    let mut h = window();
+    let fox = chips(&h, "token ·fox");
+    // The second row is a vocabulary of tiktoken's.
+    h.hover_at(fox[1].center());
+    h.drag_at(fox[1].center());
+    h.drop_at(fox[1].center());
+    for _ in 0..20 {
+        settle(&mut h);
+    }
+    let labels = |h: &Harness<'static, App>, part: &str| h.query_all_by_label_contains(part).count();
+    assert_eq!(labels(&h, "sequences of this vocabulary's tokens spell ·fox"), 1);
+    assert!(labels(&h, "rule ") >= 2, "no merges");
+    // " ", "f", "ox" are pieces of it, and the tokenizer's own way is marked.
+    assert!(labels(&h, "token ox") >= 1);
+    assert_eq!(h.query_all_by_label("own").count(), 1);
+}

@@ -77,7 +77,7 @@ mod tests {
 
     fn row(ids: &[u32], vocab: Option<usize>) -> Segmentation {
         let piece = |&id: &u32| Piece { id: Some(id), token: String::new(), start: 0, end: 1, special: false };
-        Segmentation { name: "row".into(), pieces: ids.iter().map(piece).collect(), vocab }
+        Segmentation { name: "row".into(), pieces: ids.iter().map(piece).collect(), vocab, continuing: String::new() }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 pub mod bpe;
 mod bytes;
 mod cells;
+mod encodings;
 mod metrics;
 mod raw;
 mod strip;
 
 pub use cells::{Cell, CellKind, hex, label_columns};
+pub use encodings::{Encodings, Lattice};
 pub use metrics::{ALPHA, Metrics};
 pub use strip::{Chip, Line, Strip};
 
@@ -16,6 +18,7 @@ use crate::ctx::Ctx;
 use crate::tokenize::Tokenizer;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::ops::Range;
 
 /// One piece of a segmentation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +44,8 @@ pub struct Segmentation {
     pub pieces: Vec<Piece>,
     /// Size of the vocabulary; `None` for rule-based cuts.
     pub vocab: Option<usize>,
+    /// What pieces begin with that go on in a word, for vocabularies that mark them: `##`. Else empty.
+    pub continuing: String,
 }
 
 /// Names of the rows that need no file.
@@ -60,7 +65,12 @@ pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) ->
     };
     let mut pieces: Vec<Piece> = e.tokens.into_iter().enumerate().map(piece).collect();
     bytes::share_out(&mut pieces, text);
-    Ok(Segmentation { name: name.to_string(), pieces, vocab: Some(tokenizer.vocab_size()) })
+    Ok(Segmentation {
+        name: name.to_string(),
+        pieces,
+        vocab: Some(tokenizer.vocab_size()),
+        continuing: tokenizer.continuing(),
+    })
 }
 
 /// Cuts `text` by one of [`BUILT_IN`]. Errors on another name.
@@ -90,7 +100,7 @@ pub fn built_in(name: &str, text: &str, ctx: &Ctx) -> Result<Segmentation> {
         .into_iter()
         .map(|(start, end)| Piece { id: None, token: token(start, end), start, end, special: false })
         .collect();
-    Ok(Segmentation { name: name.to_string(), pieces, vocab: None })
+    Ok(Segmentation { name: name.to_string(), pieces, vocab: None, continuing: String::new() })
 }
 
 /// The text cut by each of these tokenizers, under these names, and by those of [`BUILT_IN`] that are named.
@@ -103,8 +113,27 @@ pub fn rows(tokenizers: &[(String, &Tokenizer)], named: &[&str], text: &str, ctx
     (0..own + named.len()).into_par_iter().with_max_len(1).map(row).collect()
 }
 
+/// The pieces of the word that piece `at` stands in: those up to the next white space on both sides, without a gap.
+/// White space before a word is part of it, as byte-pair vocabularies have it.
+pub fn word_of(row: &Segmentation, text: &str, at: usize) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let white = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_whitespace);
+    // Whether the word goes on from piece i to the one after it.
+    let joined = |i: usize| match (row.pieces.get(i), row.pieces.get(i + 1)) {
+        (Some(a), Some(b)) => {
+            let meet = a.end == b.start && a.start < a.end && b.start < b.end && !a.special && !b.special;
+            let meet = meet && b.token.starts_with(&row.continuing);
+            meet && !white(b.start) && !(a.end > 0 && white(a.end - 1) && a.end - a.start > 1)
+        }
+        _ => false,
+    };
+    let first = (0..at).rev().take_while(|i| joined(*i)).last().unwrap_or(at);
+    let last = (at..row.pieces.len()).find(|i| !joined(*i)).unwrap_or(at);
+    first..last + 1
+}
+
 /// Raw entries of this folder.
-pub static ADAPTERS: &[&crate::raw::Adapter] = &[&raw::BPE, &raw::UNIGRAM, &raw::WORDPIECE];
+pub static ADAPTERS: &[&crate::raw::Adapter] = &[&encodings::ADAPTER, &raw::BPE, &raw::UNIGRAM, &raw::WORDPIECE];
 
 #[cfg(test)]
 mod tests {
@@ -125,5 +154,34 @@ mod tests {
         let pieces = |name: &str| built_in(name, "Yes. No!\nOh", &Ctx::default()).unwrap().pieces.len();
         assert_eq!((pieces("sentences"), pieces("lines")), (3, 2));
         assert_eq!(built_in("graphemes", "👩‍👩‍👧", &Ctx::default()).unwrap().pieces.len(), 1);
+    }
+
+    #[test]
+    fn a_word_ends_at_white_space_gaps_and_where_the_vocabulary_says() {
+        let row = |pieces: &[(&str, usize, usize)], continuing: &str| Segmentation {
+            name: "row".into(),
+            pieces: pieces
+                .iter()
+                .map(|&(token, start, end)| Piece {
+                    id: Some(0),
+                    token: token.into(),
+                    start,
+                    end,
+                    special: start == end,
+                })
+                .collect(),
+            vocab: Some(1),
+            continuing: continuing.into(),
+        };
+        let words = |row: &Segmentation, text: &str| -> Vec<Range<usize>> {
+            (0..row.pieces.len()).map(|i| word_of(row, text, i)).collect()
+        };
+        // Byte pairs: a space belongs to the word after it.
+        let pairs =
+            row(&[("", 0, 0), ("ab", 0, 2), ("cd", 2, 4), (" e", 4, 6), ("f", 6, 7), ("\n", 7, 8), ("g", 8, 9)], "");
+        assert_eq!(words(&pairs, "abcd ef\ng"), [0..1, 1..3, 1..3, 3..5, 3..5, 5..7, 5..7]);
+        // WordPiece: the comma meets the word, but is not marked as part of it; no piece holds the space.
+        let pieces = row(&[("ab", 0, 2), ("##cd", 2, 4), (",", 4, 5), ("e", 6, 7)], "##");
+        assert_eq!(words(&pieces, "abcd, e"), [0..2, 0..2, 2..3, 3..4]);
     }
 }

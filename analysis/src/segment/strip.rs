@@ -228,7 +228,12 @@ mod tests {
             end,
             special: false,
         };
-        Segmentation { name: "row".into(), pieces: pieces.iter().map(piece).collect(), vocab: Some(9) }
+        Segmentation {
+            name: "row".into(),
+            pieces: pieces.iter().map(piece).collect(),
+            vocab: Some(9),
+            continuing: String::new(),
+        }
     }
 
     fn strip(text: &str, rows: &[Segmentation], columns: usize) -> Strip {

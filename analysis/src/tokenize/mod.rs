@@ -3,8 +3,10 @@
 mod byte_level;
 mod gguf;
 mod hf;
+mod spelling;
 mod tiktoken;
 
+pub use spelling::MAX_SPELLING;
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
 use crate::ctx::Ctx;

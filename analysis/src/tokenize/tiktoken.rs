@@ -61,11 +61,24 @@ impl Tiktoken {
     /// Merges that make the token `id` of its bytes. Here a pair's rank is the id of what it makes.
     pub(super) fn merges(&self, id: u32) -> Vec<Step> {
         let Ok(word) = self.bpe.decode_bytes(&[id]) else { return Vec::new() };
-        let ranks = self.ranks.get_or_init(|| {
-            let bytes = |id: u32| Some((self.bpe.decode_bytes(&[id]).ok()?, id as usize));
+        byte_merge_history(&word, &|piece| self.ranks().get(piece).copied(), &spell)
+    }
+
+    fn ranks(&self) -> &HashMap<Vec<u8>, usize> {
+        self.ranks.get_or_init(|| {
+            let bytes = |id: u32| Some((self.bytes(id)?, id as usize));
             (0..self.vocab_size as u32).filter_map(bytes).collect()
-        });
-        byte_merge_history(&word, &|piece| ranks.get(piece).copied(), &spell)
+        })
+    }
+
+    /// Bytes that `id` spells.
+    pub(super) fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.bpe.decode_bytes(&[id]).ok()
+    }
+
+    /// Id of the token that spells these bytes.
+    pub(super) fn id(&self, bytes: &[u8]) -> Option<u32> {
+        self.ranks().get(bytes).map(|id| *id as u32)
     }
 
     pub(super) fn vocab_size(&self) -> usize {

@@ -4,7 +4,8 @@ use super::common;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::segment::{Metrics, by_tokenizer};
+use tokenscope_analysis::segment::{Metrics, by_tokenizer, word_of};
+use tokenscope_analysis::tokenize::Tokenizer;
 
 /// Arguments of `tokenize`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub struct Args {
     /// Print what the cuts cost, relative to the first tokenizer, instead of the tokens
     #[arg(long)]
     metrics: bool,
+    /// For each word, how many sequences of the vocabulary's tokens spell it, and the shortest N of them
+    #[arg(long, value_name = "N", conflicts_with = "metrics", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    encodings: Option<u16>,
     /// Print JSON: ids, tokens, offsets_byte, special_mask; for several tokenizers or --metrics, the numbers of each
     #[arg(long)]
     json: bool,
@@ -37,10 +41,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         (None, None) => bail!("give --text or --file"),
     };
+    if args.encodings.is_some() && args.tokenizer.len() > 1 {
+        bail!("--encodings is about one tokenizer: give one --tokenizer");
+    }
     if args.metrics || args.tokenizer.len() > 1 {
         return compare(&args.tokenizer, &text, args.json);
     }
     let tokenizer = common::tokenizer(&args.tokenizer[0])?;
+    if let Some(keep) = args.encodings {
+        return encodings(&tokenizer, &text, usize::from(keep), args.json);
+    }
     let e = tokenizer.encode(&text, None, true)?;
     if args.json {
         let json = serde_json::json!({
@@ -53,6 +63,37 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (i, id) in e.ids.iter().enumerate() {
         let (a, b) = e.offsets_byte[i];
         println!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens[i].escape_debug());
+    }
+    Ok(())
+}
+
+/// Prints the other encodings of each word.
+fn encodings(t: &Tokenizer, text: &str, keep: usize, json: bool) -> anyhow::Result<()> {
+    let row = by_tokenizer(t.name(), t, text, &Ctx::default())?;
+    let mut words = Vec::new();
+    let mut at = 0;
+    while at < row.pieces.len() {
+        let range = word_of(&row, text, at);
+        at = range.end;
+        let pieces = &row.pieces[range];
+        let own: Vec<u32> = pieces.iter().filter_map(|p| p.id).collect();
+        let (start, end) = (pieces[0].start, pieces[pieces.len() - 1].end);
+        let Some(all) = t.encodings(&own, keep) else { continue };
+        let spell = |ids: &[u32]| ids.iter().map(|id| t.token(*id).unwrap_or_default()).collect::<Vec<_>>().join(" | ");
+        if json {
+            words.push(serde_json::json!({
+                "start": start, "end": end, "own": own, "count": all.count, "shortest": all.shortest,
+            }));
+            continue;
+        }
+        let count = all.count.map_or("more than 2^64".to_string(), |n| n.to_string());
+        println!("{start:>6}..{end:<6}  {count} encodings; own: {}", spell(&own).escape_debug());
+        for ids in all.shortest.iter().filter(|ids| **ids != own) {
+            println!("                  {}", spell(ids).escape_debug());
+        }
+    }
+    if json {
+        println!("{}", serde_json::json!({ "tokenizer": t.name(), "words": words }));
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Cuts of a text by several tokenizers, their lines, and how probable the model found its own tokens.
 
 use super::{Store, model_of, tokenizer_of, trace_of};
-use crate::request::{CutKey, ModelSource, Product, Request, RowSource, Rows, RunKey, Surprisal, TextStrip};
+use crate::request::{
+    CutKey, ModelSource, OtherEncodings, Product, Request, RowSource, Rows, RunKey, Surprisal, TextStrip,
+};
+use crate::text::Text;
 use std::path::Path;
 use tokenscope_analysis::segment::{Metrics, Strip, rows as cut_rows};
+use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{Site, Tower};
 use tokenscope_analysis::{Ctx, Error, Result};
 
@@ -28,6 +32,32 @@ pub(super) fn rows(key: &CutKey, store: &dyn Store, ctx: &Ctx) -> Result<Rows> {
     let rows = cut_rows(&own.into_iter().chain(others).collect::<Vec<_>>(), &key.named, &key.text, ctx)?;
     let metrics = rows.iter().map(|r| Metrics::of(r, &key.text)).collect();
     Ok(Rows { text: key.text.clone(), rows, sources, metrics })
+}
+
+/// Shortest encodings that are shown of a word.
+const SHORTEST: usize = 8;
+
+/// What `f` says of the tokenizer of a row; `None` for models without one and for rows that follow a rule.
+pub(super) fn with_tokenizer<T>(
+    source: &RowSource,
+    store: &dyn Store,
+    ctx: &Ctx,
+    f: impl FnOnce(&Tokenizer) -> T,
+) -> Result<Option<T>> {
+    Ok(match source {
+        RowSource::Model(m) => {
+            let run = RunKey { model: m.clone(), prompt: Text::default(), image: None };
+            model_of(&run, store, ctx)?.tokenizer.as_ref().map(f)
+        }
+        RowSource::File(file) => Some(f(tokenizer_of(file, store, ctx)?.as_ref())),
+        RowSource::Named(name) => Tokenizer::named(name).ok().as_ref().map(f),
+    })
+}
+
+pub(super) fn encodings(t: &Tokenizer, ids: &[u32]) -> Option<OtherEncodings> {
+    let all = t.encodings(ids, SHORTEST)?;
+    let spelled = |ids: Vec<u32>| ids.into_iter().map(|id| (id, t.token(id).unwrap_or_default())).collect();
+    Some(OtherEncodings { count: all.count, shortest: all.shortest.into_iter().map(spelled).collect() })
 }
 
 /// Folder and file, because most tokenizers are called `tokenizer.json`.

@@ -1,8 +1,11 @@
-//! The merges that built the token of a clicked chip.
+//! A clicked chip: the merges that built its token, and the other encodings of its word.
 
-use crate::request::{Product, Request, Rows};
+use crate::request::{Product, Request, RowSource, Rows};
 use crate::views::Cx;
 use crate::views::widgets::{self, Link};
+use egui::Ui;
+use tokenscope_analysis::segment::{Piece, Segmentation, word_of};
+use tokenscope_analysis::tokenize::MAX_SPELLING;
 
 /// The chip that is open: name of its row, and its piece.
 pub(super) type Open = (String, usize);
@@ -12,41 +15,100 @@ fn id() -> egui::Id {
 }
 
 /// Opens the merges of a chip, or closes them if they are open.
-pub(super) fn toggle(ui: &egui::Ui, chip: Open) {
+pub(super) fn toggle(ui: &Ui, chip: Open) {
     ui.data_mut(|d| match d.get_temp::<Open>(id()) == Some(chip.clone()) {
         true => drop(d.remove_temp::<Open>(id())),
         false => drop(d.insert_temp(id(), chip)),
     });
 }
 
-pub(super) fn merges_ui(cx: &Cx, ui: &mut egui::Ui, rows: &Rows) {
-    let Some((name, piece)) = ui.data(|d| d.get_temp::<Open>(id())) else { return };
-    let Some(row) = rows.rows.iter().position(|r| r.name == name) else { return };
-    let Some(piece) = rows.rows[row].pieces.get(piece) else { return };
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = egui::vec2(2.0, 2.0);
+pub(super) fn merges_ui(cx: &Cx, ui: &mut Ui, rows: &Rows) {
+    let Some((name, at)) = ui.data(|d| d.get_temp::<Open>(id())) else { return };
+    let Some(i) = rows.rows.iter().position(|r| r.name == name) else { return };
+    let (row, source) = (&rows.rows[i], &rows.sources[i]);
+    let Some(piece) = row.pieces.get(at) else { return };
+    line(ui, |ui| {
         ui.small(format!("{name}: "));
         widgets::chip(cx, ui, &piece.token, cx.theme.chips[0], false, Link::None);
         ui.add_space(4.0);
-        let Some(id) = piece.id else {
-            ui.small("This row follows a rule and has no vocabulary.");
-            return;
-        };
-        let request = Request::Merges(rows.sources[row].clone(), id);
-        let Some(Product::Merges(merges)) = cx.need(ui, "merges", request) else { return };
-        let Some(steps) = merges.as_ref() else {
-            ui.small("This vocabulary is not of byte-pair kind, so nothing was merged.");
-            return;
-        };
-        if steps.is_empty() {
-            ui.small("A single piece of the alphabet; nothing was merged.");
+        match piece.id {
+            Some(id) => steps_ui(cx, ui, source, id),
+            None => drop(ui.small("This row follows a rule and has no vocabulary.")),
         }
-        for (i, s) in steps.iter().enumerate() {
-            ui.small(format!("{}.", i + 1));
-            widgets::chip(cx, ui, &s.left, cx.theme.chips[0], false, Link::None);
-            widgets::chip(cx, ui, &s.right, cx.theme.chips[1], false, Link::None);
-            ui.small(format!("rule {}", s.rank));
-            ui.add_space(6.0);
+    });
+    if piece.id.is_some() {
+        encodings_ui(cx, ui, (row, source), at, &rows.text);
+    }
+}
+
+/// A line that wraps, with chips close together.
+fn line(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = egui::vec2(2.0, 2.0);
+        add(ui);
+    });
+}
+
+fn steps_ui(cx: &Cx, ui: &mut Ui, source: &RowSource, id: u32) {
+    let Some(Product::Merges(merges)) = cx.need(ui, "merges", Request::Merges(source.clone(), id)) else { return };
+    let Some(steps) = merges.as_ref() else {
+        ui.small("This vocabulary is not of byte-pair kind, so nothing was merged.");
+        return;
+    };
+    if steps.is_empty() {
+        ui.small("A single piece of the alphabet; nothing was merged.");
+    }
+    for (i, s) in steps.iter().enumerate() {
+        ui.small(format!("{}.", i + 1));
+        widgets::chip(cx, ui, &s.left, cx.theme.chips[0], false, Link::None);
+        widgets::chip(cx, ui, &s.right, cx.theme.chips[1], false, Link::None);
+        ui.small(format!("rule {}", s.rank));
+        ui.add_space(6.0);
+    }
+}
+
+/// Which tokens of the row's word to look at: all of them, or the one at `at` where the word is too long.
+fn word<'r>(row: &'r Segmentation, text: &str, at: usize) -> &'r [Piece] {
+    let word = &row.pieces[word_of(row, text, at)];
+    let bytes: usize = word.iter().map(|p| p.end - p.start).sum();
+    if bytes <= MAX_SPELLING / 2 { word } else { &row.pieces[at..at + 1] }
+}
+
+fn encodings_ui(cx: &Cx, ui: &mut Ui, (row, source): (&Segmentation, &RowSource), at: usize, text: &str) {
+    let pieces = word(row, text, at);
+    let Some(own) = pieces.iter().map(|p| p.id).collect::<Option<Vec<u32>>>() else { return };
+    let asked = Request::Encodings(source.clone(), own.clone());
+    let Some(Product::Encodings(all)) = cx.need(ui, "other encodings", asked) else { return };
+    let Some(all) = all.as_ref() else { return };
+    let count = all.count.map_or("more than 2^64".to_string(), |n| n.to_string());
+    line(ui, |ui| {
+        let spelled: String = pieces.iter().map(|p| widgets::visible(&p.token)).collect();
+        let words = match all.count {
+            Some(1) => format!("No other sequence of this vocabulary's tokens spells {spelled}"),
+            _ => format!("{count} sequences of this vocabulary's tokens spell {spelled}; the shortest:"),
+        };
+        ui.small(words).on_hover_text(
+            "A model can be given, and can itself produce, any of them. They decode to the same text, \
+             but the tokenizer only ever makes the one marked as its own",
+        );
+    });
+    if all.count == Some(1) {
+        return;
+    }
+    line(ui, |ui| {
+        for (i, way) in all.shortest.iter().enumerate() {
+            if i > 0 {
+                ui.add_space(10.0);
+            }
+            let ids = || way.iter().map(|t| t.0);
+            let mine = ids().eq(own.iter().copied());
+            for (k, (id, token)) in way.iter().enumerate() {
+                let fill = cx.theme.chips[2 * (*id as usize % 4) + k % 2];
+                widgets::chip(cx, ui, token, fill, false, Link::None).on_hover_text(format!("id {id}"));
+            }
+            if mine {
+                ui.colored_label(cx.theme.accent, egui::RichText::new("own").small());
+            }
         }
     });
 }

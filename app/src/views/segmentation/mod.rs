@@ -22,10 +22,10 @@ pub(super) const VIEW: View = View {
     help: "One row per tokenizer, in lines that all rows share: what stands below a chip are the same bytes, cut by another tokenizer. \
            A dot is a space, an arrow a tab, ⏎ a line break. A character that some row cuts shows its bytes in hexadecimal. \
            Neighbouring chips differ in colour. Hover a chip for its id, its bytes and, in the model's own row, how probable the model found it; \
-           click a chip of a byte-pair tokenizer for the merges that built it. Rows chooses what is compared, words, sentences and lines among it; \
+           click a chip for the merges that built it, and for the other sequences of tokens that spell its word. Rows chooses what is compared, words, sentences and lines among it; \
            Surprisal colours the model's row by how unexpected each token was. The table says what each cut costs: point at a heading for its definition, \
            click a row's name to measure the others against it. While you type, the rows follow every key; the model runs after a short pause.",
-    hint: "Same column, same bytes: compare where rows cut. Hover a chip for its id and bytes; click one for its merges.",
+    hint: "Same column, same bytes: compare where rows cut. Hover a chip for its id and bytes; click one for its merges and other encodings.",
     ui,
     own_height: true,
     table: costs::table,
