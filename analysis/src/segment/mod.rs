@@ -113,16 +113,24 @@ pub fn rows(tokenizers: &[(String, &Tokenizer)], named: &[&str], text: &str, ctx
     (0..own + named.len()).into_par_iter().with_max_len(1).map(row).collect()
 }
 
-/// The pieces of the word that piece `at` stands in: those up to the next white space on both sides, without a gap.
-/// White space before a word is part of it, as byte-pair vocabularies have it.
+/// The pieces of the word that piece `at` stands in: those up to the next white space or punctuation on both sides,
+/// without a gap. White space before a word is part of it, as byte-pair vocabularies have it.
 pub fn word_of(row: &Segmentation, text: &str, at: usize) -> Range<usize> {
     let bytes = text.as_bytes();
     let white = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_whitespace);
+    // Where a character is cut, nothing ends.
+    let punctuated = |at: usize| match (text.get(..at), text.get(at..)) {
+        (Some(before), Some(after)) => {
+            let sides = (before.chars().next_back(), after.chars().next());
+            sides.0.is_some_and(|c| c.is_ascii_punctuation()) != sides.1.is_some_and(|c| c.is_ascii_punctuation())
+        }
+        _ => false,
+    };
     // Whether the word goes on from piece i to the one after it.
     let joined = |i: usize| match (row.pieces.get(i), row.pieces.get(i + 1)) {
         (Some(a), Some(b)) => {
             let meet = a.end == b.start && a.start < a.end && b.start < b.end && !a.special && !b.special;
-            let meet = meet && b.token.starts_with(&row.continuing);
+            let meet = meet && b.token.starts_with(&row.continuing) && !punctuated(b.start);
             meet && !white(b.start) && !(a.end > 0 && white(a.end - 1) && a.end - a.start > 1)
         }
         _ => false,
@@ -180,6 +188,8 @@ mod tests {
         let pairs =
             row(&[("", 0, 0), ("ab", 0, 2), ("cd", 2, 4), (" e", 4, 6), ("f", 6, 7), ("\n", 7, 8), ("g", 8, 9)], "");
         assert_eq!(words(&pairs, "abcd ef\ng"), [0..1, 1..3, 1..3, 3..5, 3..5, 5..7, 5..7]);
+        let dots = row(&[(" ab", 0, 3), ("c", 3, 4), ("..", 4, 6), (".", 6, 7)], "");
+        assert_eq!(words(&dots, " abc..."), [0..2, 0..2, 2..4, 2..4]);
         // WordPiece: the comma meets the word, but is not marked as part of it; no piece holds the space.
         let pieces = row(&[("ab", 0, 2), ("##cd", 2, 4), (",", 4, 5), ("e", 6, 7)], "##");
         assert_eq!(words(&pieces, "abcd, e"), [0..2, 0..2, 2..3, 3..4]);
