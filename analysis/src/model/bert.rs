@@ -3,7 +3,7 @@
 
 use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Pass, Scope, Stack, embedding};
 use super::vision::row_of;
-use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun};
+use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, embedded};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Rows, Site, Tap, Tower};
 use crate::weights::Weights;
@@ -348,14 +348,8 @@ impl Model for Bert {
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let x = match &input.embeds {
-            Some(x) => x.clone(),
-            None => self.embed(&input.ids)?,
-        };
+        let x = embedded(self, input)?;
         let n = x.dim(0)?;
-        if n == 0 {
-            return Err(Error::invalid("the input has no tokens; type a prompt"));
-        }
         let rows = self.rows(n, input)?;
         let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
         let mut x = (x + embedding(&self.positions, &ids, "position")?)?;

@@ -2,7 +2,7 @@
 
 use super::blocks::{Config, Linear, Norm, Pass, Scope, Stack, embedding};
 use super::vision::row_of;
-use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun};
+use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, embedded};
 use crate::ctx::Ctx;
 use crate::trace::{Rows, Site, Tap, Tower};
 use crate::weights::Weights;
@@ -164,15 +164,8 @@ impl Model for Decoder {
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let x = match &input.embeds {
-            Some(x) => x.clone(),
-            None => self.embed(&input.ids)?,
-        };
-        let n = x.dim(0)?;
-        if n == 0 {
-            return Err(Error::invalid("the input has no tokens; type a prompt"));
-        }
-        let rows = self.rows(n, input)?;
+        let x = embedded(self, input)?;
+        let rows = self.rows(x.dim(0)?, input)?;
         self.run(x, rows, input, tap, ctx)
     }
 

@@ -3,7 +3,7 @@
 
 use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, attention, need_image, no_embedding, patch_mean, put_labels, row_of};
+use super::vision::{Sizes, VisionTower, attention, need_image, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
@@ -131,10 +131,6 @@ impl Model for Dinov2 {
         }
         out.towers.insert(Tower::Vision, run);
         Ok(out)
-    }
-
-    fn embed(&self, _ids: &[u32]) -> Result<Tensor> {
-        Err(no_embedding())
     }
 
     fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {

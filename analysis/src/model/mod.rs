@@ -228,6 +228,20 @@ impl Input<'_> {
     }
 }
 
+/// The rows `[n, d]` that `model` begins with: those given, or the embeddings of the ids.
+///
+/// Errors: no rows; an id that the model does not have.
+fn embedded(model: &dyn Model, input: &Input) -> Result<Tensor> {
+    let x = match &input.embeds {
+        Some(x) => x.clone(),
+        None => model.embed(&input.ids)?,
+    };
+    if x.dim(0)? == 0 {
+        return Err(Error::invalid("the input has no tokens; type a prompt"));
+    }
+    Ok(x)
+}
+
 /// What one forward pass gives, beside what the tap saw.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -262,8 +276,11 @@ pub trait Model: Send + Sync {
     /// One forward pass. `tap` sees every site; `ctx` is asked once a layer.
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output>;
 
-    /// Token embeddings `[n, d]` as they enter the model (before positions), to differentiate by.
-    fn embed(&self, ids: &[u32]) -> Result<Tensor>;
+    /// Token embeddings `[n, d]` as they enter the model (before positions), to differentiate by. Errors where the
+    /// model reads pixels alone.
+    fn embed(&self, _ids: &[u32]) -> Result<Tensor> {
+        Err(Error::invalid("this model has no token embeddings; it reads pixels"))
+    }
 
     /// Output projection of a layer's attention as `[heads, head_width, d]`, for per-head contributions.
     fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor>;

@@ -3,7 +3,7 @@
 use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, need_image, no_embedding, patch_mean, put_labels};
+use super::vision::{BASE, Sizes, VisionTower, need_image, patch_mean, put_labels};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
@@ -147,10 +147,6 @@ impl Model for Siglip {
         out.extras.insert("last_hidden_state".into(), t.last);
         out.towers.insert(Tower::Vision, run);
         Ok(out)
-    }
-
-    fn embed(&self, _ids: &[u32]) -> Result<Tensor> {
-        Err(no_embedding())
     }
 
     fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {

@@ -262,8 +262,3 @@ pub(super) fn put_labels(
 pub(super) fn normalise(x: &Tensor) -> Result<Tensor> {
     Ok(x.broadcast_div(&x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt()?)?)
 }
-
-/// The error of models without token embeddings.
-pub(super) fn no_embedding() -> Error {
-    Error::invalid("this model has no token embeddings; it reads pixels")
-}

@@ -3,7 +3,7 @@
 
 use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, attention, need_image, no_embedding, put_labels, row_of};
+use super::vision::{BASE, Sizes, VisionTower, attention, need_image, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
@@ -124,10 +124,6 @@ impl Model for Vit {
         }
         out.towers.insert(Tower::Vision, run);
         Ok(out)
-    }
-
-    fn embed(&self, _ids: &[u32]) -> Result<Tensor> {
-        Err(no_embedding())
     }
 
     fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {

@@ -25,6 +25,7 @@ const KERNEL: Kernel = Kernel {
     shader: "cosine_matrix",
     source: concat!(
         include_str!("../../../shaders/shared/dot_block.wgsl"),
+        include_str!("../../../shaders/shared/dot_matrix.wgsl"),
         include_str!("../../../shaders/cosine_matrix.wgsl"),
     ),
     entry: "main",

@@ -28,6 +28,7 @@ const KERNEL: Kernel = Kernel {
     shader: "rollout_product",
     source: concat!(
         include_str!("../../../shaders/shared/dot_block.wgsl"),
+        include_str!("../../../shaders/shared/dot_matrix.wgsl"),
         include_str!("../../../shaders/rollout_product.wgsl"),
     ),
     entry: "main",

@@ -47,7 +47,7 @@ impl Method for GradientInput {
     fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        let model = input.weights(INFO.id)?;
         let tokens = &input.trace.tower(input.tower)?.tokens;
         let ids: Vec<u32> = tokens.iter().filter_map(|t| t.id).collect();
         if ids.len() != tokens.len() {

@@ -34,7 +34,7 @@ impl Method for LogitLensSurprise {
     fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        let model = input.weights(INFO.id)?;
         if !model.info().generates {
             return Err(need("a model that predicts the next token"));
         }

@@ -31,6 +31,13 @@ pub struct ScoreInput<'a> {
     pub model: Option<&'a dyn Model>,
 }
 
+impl<'a> ScoreInput<'a> {
+    /// The model; without one, the error that `method` needs it.
+    fn weights(&self, method: &str) -> Result<&'a dyn Model> {
+        self.model.ok_or_else(|| Error::Need { method: method.into(), need: "the model's weights".into() })
+    }
+}
+
 /// One value per token of the tower.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {

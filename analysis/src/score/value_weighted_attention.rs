@@ -41,8 +41,7 @@ impl Method for ValueWeightedAttention {
 
     fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        let model = input.weights(INFO.id)?;
         let tower = input.trace.tower(input.tower)?;
         let n_tokens = tower.tokens.len();
         let layers: Vec<usize> = match params.count(&LAYER) {
