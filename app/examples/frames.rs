@@ -15,12 +15,11 @@ use tokenscope_app::state::{Command, Doc};
 
 const FRAMES: usize = 60;
 
-/// Time that this thread has had on a processor, so that what else the machine does counts little; where the system
-/// does not tell, time that has passed since `start`.
-fn clock(start: Instant) -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let on_cpu = text.split_whitespace().next().and_then(|n| n.parse().ok());
-    on_cpu.map_or_else(|| start.elapsed(), Duration::from_nanos)
+/// Time that this thread has had on a processor, so that what else the machine does counts little; `None` where the
+/// system does not tell. Some systems count in steps of milliseconds, so only sums over many frames are exact.
+fn on_processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 struct Window {
@@ -39,27 +38,31 @@ impl Window {
             events,
             ..Default::default()
         };
-        let epoch = Instant::now();
-        let start = clock(epoch);
+        let start = Instant::now();
         let mut output = self.ctx.run_ui(input, |ui| self.app.frame(ui));
-        let laid_out = clock(epoch);
+        let laid_out = start.elapsed();
         output.textures_delta.clear();
         let shapes = self.ctx.tessellate(output.shapes, output.pixels_per_point);
         std::hint::black_box(shapes);
-        (laid_out - start, clock(epoch) - laid_out)
+        (laid_out, start.elapsed() - laid_out)
     }
 }
 
-fn report(name: &str, times: &[(Duration, Duration)]) {
+/// Draws [`FRAMES`] frames and prints what they took.
+fn report(name: &str, mut frame: impl FnMut(usize) -> (Duration, Duration)) {
+    let before = on_processor();
+    let times: Vec<(Duration, Duration)> = (0..FRAMES).map(&mut frame).collect();
+    let spent = on_processor().zip(before).map(|(now, before)| (now - before).as_secs_f64() * 1e3 / FRAMES as f64);
     let column = |f: fn(&(Duration, Duration)) -> Duration| {
         let mut ms: Vec<f64> = times.iter().map(|t| f(t).as_secs_f64() * 1e3).collect();
         ms.sort_by(f64::total_cmp);
         (ms[ms.len() / 2], ms[ms.len() * 99 / 100])
     };
-    let (layout, mesh) = (column(|t| t.0), column(|t| t.1));
+    let (layout, mesh, whole) = (column(|t| t.0), column(|t| t.1), column(|t| t.0 + t.1));
+    let spent = spent.map_or(String::new(), |ms| format!(" · on the processor {ms:.2} ms a frame"));
     println!(
-        "  {name:18} layout p50 {:6.2} p99 {:6.2} ms · tessellation p50 {:6.2} p99 {:6.2} ms",
-        layout.0, layout.1, mesh.0, mesh.1
+        "  {name:18} p50 {:6.2} p99 {:6.2} ms (layout {:.2}, {:.2}; tessellation {:.2}, {:.2}){spent}",
+        whole.0, whole.1, layout.0, layout.1, mesh.0, mesh.1
     );
 }
 
@@ -79,20 +82,19 @@ fn measure(tokens: usize) {
     for _ in 0..5 {
         w.frame(Vec::new());
     }
-    let still: Vec<_> = (0..FRAMES).map(|_| w.frame(Vec::new())).collect();
-    report("still", &still);
-    let hover: Vec<_> = (0..FRAMES)
-        .map(|i| w.frame(vec![egui::Event::PointerMoved(egui::pos2(300.0 + 7.0 * i as f32, 116.0))]))
-        .collect();
-    report("pointer on tokens", &hover);
-    let zoom: Vec<_> = (0..FRAMES)
-        .map(|i| {
-            let side = 1.0 - 0.01 * i as f32;
-            w.app.doc.apply(Command::Window([0.0, 0.0, side, side]));
-            w.frame(Vec::new())
-        })
-        .collect();
-    report("map zoomed", &zoom);
+    report("still", |_| w.frame(Vec::new()));
+    let over = |x: f32, y: f32| vec![egui::Event::PointerMoved(egui::pos2(x, y))];
+    report("pointer on tokens", |i| w.frame(over(300.0 + 7.0 * i as f32, 116.0)));
+    report("pointer on lattice", |i| w.frame(over(320.0 + 5.0 * i as f32, 640.0 + (i % 7) as f32)));
+    report("threshold moved", |i| {
+        w.app.doc.apply(Command::Threshold(0.01 + 0.001 * i as f32));
+        w.frame(Vec::new())
+    });
+    report("map zoomed", |i| {
+        let side = 1.0 - 0.01 * i as f32;
+        w.app.doc.apply(Command::Window([0.0, 0.0, side, side]));
+        w.frame(Vec::new())
+    });
 }
 
 /// How long a run of the sample model on `tokens` goes on after it was cancelled in the middle.

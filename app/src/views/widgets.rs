@@ -86,33 +86,52 @@ pub fn outline(cx: &Cx, standing: Standing) -> Option<Stroke> {
     }
 }
 
+/// Around the letters of a chip, in points, both sides together.
+pub const CHIP_MARGIN: egui::Vec2 = egui::vec2(6.0, 4.0);
+/// Hundreds of chips must not be hundreds of stops of the Tab key; keys walk tokens by commands.
+pub const CHIP_SENSE: Sense = Sense::CLICK.difference(Sense::FOCUSABLE);
+
+/// The font of chips.
+pub fn chip_font(ui: &Ui) -> egui::FontId {
+    egui::TextStyle::Monospace.resolve(ui.style())
+}
+
+/// What a chip of `text` says.
+pub fn chip_words(text: &str) -> String {
+    if text.is_empty() { "∅".to_string() } else { visible(text) }
+}
+
 /// A token chip. Hovering and clicking it is told to the other views as `link` says.
 pub fn chip(cx: &Cx, ui: &mut Ui, text: &str, fill: Color32, struck: bool, link: Link) -> egui::Response {
-    let shown = visible(text);
-    let color = cx.theme.text_on(fill);
-    let font = egui::TextStyle::Monospace.resolve(ui.style());
-    let format = egui::TextFormat {
-        strikethrough: if struck { Stroke::new(1.5, color) } else { Stroke::NONE },
-        ..egui::TextFormat::simple(font, color)
-    };
-    let shown = if shown.is_empty() { "∅".to_string() } else { shown };
-    let mut job = egui::text::LayoutJob::single_section(shown.clone(), format);
-    // A chip never breaks: the row does.
-    job.wrap.max_width = f32::INFINITY;
-    let galley = ui.painter().layout_job(job);
-    // Hundreds of chips must not be hundreds of stops of the Tab key; keys walk tokens by commands.
-    let sense = Sense::CLICK - Sense::FOCUSABLE;
-    let (rect, response) = ui.allocate_exact_size(galley.size() + egui::vec2(6.0, 4.0), sense);
+    let words = chip_words(text);
+    let galley = ui.painter().layout_no_wrap(words.clone(), chip_font(ui), Color32::PLACEHOLDER);
+    let (_, response) = ui.allocate_exact_size(galley.size() + CHIP_MARGIN, CHIP_SENSE);
+    chip_in(cx, ui, &response, words, fill, struck, link);
+    response
+}
+
+/// A token chip in the place of `response`.
+pub fn chip_in(cx: &Cx, ui: &Ui, response: &egui::Response, words: String, fill: Color32, struck: bool, link: Link) {
+    let rect = response.rect;
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("token {words}")));
     if ui.is_rect_visible(rect) {
+        let color = cx.theme.text_on(fill);
         ui.painter().rect_filled(rect, 3.0, fill);
         if let Some(stroke) = outline(cx, link.standing(cx)) {
             ui.painter().rect_stroke(rect, 3.0, stroke, egui::StrokeKind::Inside);
         }
-        ui.painter().galley(rect.min + egui::vec2(3.0, 2.0), galley, color);
+        let format = egui::TextFormat {
+            strikethrough: if struck { Stroke::new(1.5, color) } else { Stroke::NONE },
+            ..egui::TextFormat::simple(chip_font(ui), color)
+        };
+        let mut job = egui::text::LayoutJob::single_section(words, format);
+        // A chip never breaks: the row does.
+        job.wrap.max_width = f32::INFINITY;
+        let galley = ui.painter().layout_job(job);
+        let left = rect.left() + CHIP_MARGIN.x / 2.0;
+        ui.painter().galley(egui::pos2(left, rect.center().y - galley.size().y / 2.0), galley, color);
     }
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("token {shown}")));
-    link.follow(cx, ui, &response);
-    response
+    link.follow(cx, ui, response);
 }
 
 /// A bar of the colour map with its ends and unit.

@@ -4,15 +4,15 @@ mod maps;
 mod reduction;
 mod retention;
 mod scores;
+mod strip;
 mod thumbnails;
 mod truth;
 
-use super::widgets::{self, Link};
 use super::{Cx, View, heat};
 use crate::export::Table;
 use crate::request::{Product, Request};
 use crate::state::Command;
-use egui::{Ui, vec2};
+use egui::Ui;
 use serde_json::json;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::prune::Fate;
@@ -105,24 +105,6 @@ fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bo
 /// Height of pictures in points.
 fn picture_height(ui: &Ui) -> f32 {
     (ui.clip_rect().height() * 0.5).clamp(120.0, 420.0)
-}
-
-/// The tokens in reading order; with a picture beside it, a run of image tokens is one chip.
-fn strip(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: bool, mut each: impl FnMut(&mut Ui, usize)) {
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
-        let mut i = 0;
-        while i < tower.tokens.len() {
-            let run = tower.tokens[i..].iter().take_while(|t| t.kind == TokenKind::Image).count();
-            if picture && run > 1 {
-                widgets::chip(cx, ui, &format!("{run} image tokens"), cx.theme.line, false, Link::None);
-                i += run;
-            } else {
-                each(ui, i);
-                i += 1;
-            }
-        }
-    });
 }
 
 /// The numbers of the one part that is open, where there is only one; else those of the tokens.

@@ -69,18 +69,16 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
             k.mark_picture(cx, ui, rect);
         }
     }
-    strip(cx, ui, tower, picture.is_some(), |ui, i| {
-        let (fill, struck) = match fates[i] {
-            Fate::Kept => (cx.theme.chips[0], false),
-            Fate::Merged(row) => (cx.theme.group(row), false),
-            Fate::Dropped(_) => (cx.theme.background, true),
-        };
-        let token = &tower.tokens[i];
-        let chip = widgets::chip(cx, ui, &token.text, fill, struck, Link::Token(i, token));
+    let look = |i: usize| match fates[i] {
+        Fate::Kept => (cx.theme.chips[0], false),
+        Fate::Merged(row) => (cx.theme.group(row), false),
+        Fate::Dropped(_) => (cx.theme.background, true),
+    };
+    strip::ui(cx, ui, tower, picture.is_some(), look, |ui, i, chip| {
         if let Some(k) = &known {
             k.mark_chip(cx, ui, i, chip.rect);
         }
-        chip.on_hover_text(say(i));
+        chip.on_hover_ui(|ui| drop(ui.label(say(i))));
     });
     if let Some(k) = &known {
         let (left, all) = k.left(&fates);

@@ -1,7 +1,7 @@
 //! One number per token by a chosen score, as colour on text and picture.
 
 use super::super::picture::{self, Mark};
-use super::super::widgets::{self, Link};
+use super::super::widgets;
 use super::super::{Cx, picker};
 use super::{picture_height, strip, truth};
 use crate::request::{Product, Request};
@@ -47,14 +47,12 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
             k.mark_picture(cx, ui, rect);
         }
     }
-    strip(cx, ui, tower, picture.is_some(), |ui, i| {
-        let token = &tower.tokens[i];
-        let fill = value(i).filter(|_| !masked(i)).map_or(cx.theme.line, color);
-        let chip = widgets::chip(cx, ui, &token.text, fill, false, Link::Token(i, token));
+    let look = |i: usize| (value(i).filter(|_| !masked(i)).map_or(cx.theme.line, color), false);
+    strip::ui(cx, ui, tower, picture.is_some(), look, |ui, i, chip| {
         if let Some(k) = &known {
             k.mark_chip(cx, ui, i, chip.rect);
         }
-        chip.on_hover_text(say(i));
+        chip.on_hover_ui(|ui| drop(ui.label(say(i))));
     });
     ui.horizontal_wrapped(|ui| {
         widgets::legend(cx, ui, low, high, scores.unit, scores.signed);
