@@ -256,7 +256,7 @@ impl App {
     fn step(&mut self, ctx: &egui::Context, back: bool) {
         // What is typed and not run yet is a change, too, and must not be lost.
         if self.panels.typed_at.take().is_some() {
-            self.apply(ctx, vec![Command::Prompt(self.panels.typed.as_str().into())]);
+            self.apply(ctx, vec![Command::Prompt(self.panels.typed.text().into())]);
         }
         self.history.step(&mut self.doc, back);
         self.follow(ctx);

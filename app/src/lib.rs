@@ -15,6 +15,7 @@ pub mod notices;
 pub mod palette;
 pub mod panels;
 pub mod picture_source;
+pub mod prompt;
 pub mod recents;
 pub mod request;
 pub mod samples;

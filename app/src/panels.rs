@@ -2,6 +2,7 @@
 
 use crate::app::{TypedAt, command_of};
 use crate::examples;
+use crate::prompt::PromptBox;
 use crate::recents::hub;
 use crate::request::{ModelSource, Product, Request, Status};
 use crate::samples;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct State {
     /// The prompt as typed.
-    pub typed: String,
+    pub typed: PromptBox,
     /// Since when it differs from the document's.
     pub typed_at: TypedAt,
     /// What is typed, as requests hold it; of an older text where nothing is typed.
@@ -39,7 +40,8 @@ impl State {
     /// Puts the document's prompt into the box.
     pub fn follow(&mut self, prompt: &Text) {
         if self.shared != *prompt {
-            (self.typed, self.shared) = (prompt.to_string(), prompt.clone());
+            self.typed.set(prompt);
+            self.shared = prompt.clone();
         }
     }
 
@@ -48,13 +50,8 @@ impl State {
         self.model_ui(cx, ui);
         ui.separator();
         ui.heading("Prompt");
-        let edit = egui::TextEdit::multiline(&mut self.typed).desired_rows(4).desired_width(f32::INFINITY);
-        // A long text scrolls in its box and does not push the rest away.
-        let area = egui::ScrollArea::vertical().id_salt("prompt").max_height(240.0);
-        let edit = area.show(ui, |ui| ui.add(edit)).inner;
-        named(&edit, "prompt");
-        if edit.changed() {
-            (self.typed_at, self.shared) = (Some(Instant::now()), self.typed.as_str().into());
+        if self.typed.ui(ui) {
+            (self.typed_at, self.shared) = (Some(Instant::now()), self.typed.text().into());
         }
         match self.typed_at {
             Some(t) if t.elapsed() >= pause => {
