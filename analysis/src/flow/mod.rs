@@ -1,7 +1,10 @@
 //! Graphs of how information travels between tokens and layers.
 
+mod incoming;
 mod information_flow_routes;
 mod rollout_graph;
+
+pub use incoming::Incoming;
 
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
@@ -61,28 +64,6 @@ impl FlowGraph {
     /// Edges at or above `threshold` (a prefix of `edges`).
     pub fn above(&self, threshold: f32) -> &[Edge] {
         &self.edges[..self.edges.partition_point(|e| e.weight >= threshold)]
-    }
-
-    /// Edges above `threshold` on a path that ends in one of `targets`, walked backwards.
-    pub fn routes(&self, targets: &[Node], threshold: f32) -> Vec<Edge> {
-        let mut incoming: std::collections::HashMap<Node, Vec<Edge>> = std::collections::HashMap::new();
-        for e in self.above(threshold) {
-            incoming.entry(e.to).or_default().push(*e);
-        }
-        let mut out = Vec::new();
-        let mut seen: std::collections::HashSet<Node> = targets.iter().copied().collect();
-        let mut stack: Vec<Node> = seen.iter().copied().collect();
-        // The order of a hash set differs from run to run; what comes out must not.
-        stack.sort_unstable();
-        while let Some(node) = stack.pop() {
-            for e in incoming.get(&node).into_iter().flatten() {
-                out.push(*e);
-                if seen.insert(e.from) {
-                    stack.push(e.from);
-                }
-            }
-        }
-        out
     }
 }
 

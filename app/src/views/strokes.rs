@@ -36,23 +36,24 @@ impl Strokes {
         let (inner, outer) = ((half - self.feather).max(0.0), half.max(self.feather) + self.feather);
         let color = color.gamma_multiply((half / self.feather).min(1.0));
         let first = self.mesh.vertices.len() as u32;
-        for (end, offset, c) in [
-            (a, outer, Color32::TRANSPARENT),
-            (a, inner, color),
-            (a, -inner, color),
-            (a, -outer, Color32::TRANSPARENT),
-            (b, outer, Color32::TRANSPARENT),
-            (b, inner, color),
-            (b, -inner, color),
-            (b, -outer, Color32::TRANSPARENT),
-        ] {
-            self.mesh.colored_vertex(end + side * offset, c);
+        // Across a line: clear, its colour from edge to edge, clear. A thin one has no width between its edges.
+        let across = [(outer, Color32::TRANSPARENT), (inner, color), (-inner, color), (-outer, Color32::TRANSPARENT)];
+        let skip = usize::from(inner == 0.0);
+        let n = (across.len() - skip) as u32;
+        for end in [a, b] {
+            for (offset, c) in across[..2].iter().chain(&across[2 + skip..]) {
+                self.mesh.colored_vertex(end + side * *offset, *c);
+            }
         }
-        for i in 0..3 {
-            let i = first + i;
-            self.mesh.add_triangle(i, i + 1, i + 4);
-            self.mesh.add_triangle(i + 1, i + 5, i + 4);
+        for i in first..first + n - 1 {
+            self.mesh.add_triangle(i, i + 1, i + n);
+            self.mesh.add_triangle(i + 1, i + n + 1, i + n);
         }
+    }
+
+    /// The lines of a window as one mesh, to be kept and painted again.
+    pub fn into_mesh(self) -> Mesh {
+        self.mesh
     }
 
     /// Paints all of them.

@@ -1,31 +1,27 @@
 //! The drawn lattice: nodes at their places, edges by weight, routes to the explained tokens.
 
-use super::super::strokes::Strokes;
 use super::super::{Cx, Standing};
+use super::shown::{MAX_EDGES, Shown};
 use super::{Seen, attention_of, into};
 use crate::state::{Command, Drill};
 use egui::{Align2, EventFilter, FontId, Key, Modifiers, Pos2, Rect, Sense, Stroke, Ui, Vec2, pos2, vec2};
-use std::collections::HashSet;
-use std::sync::Arc;
 use tokenscope_analysis::flow::{Edge, FlowGraph, Node, Part};
 
-/// Edges drawn at most, the strongest first; a caption says when some are left out.
-const MAX_EDGES: usize = 20_000;
 /// Room for the names of the layers.
 const GUTTER: f32 = 34.0;
 
 /// Where things lie.
-struct Frame {
+pub(super) struct Frame {
     rect: Rect,
     /// Left edge of the first column and height of the lowest level.
-    origin: Pos2,
-    step: Vec2,
+    pub origin: Pos2,
+    pub step: Vec2,
     n: usize,
     levels: usize,
 }
 
 impl Frame {
-    fn at(&self, node: Node) -> Pos2 {
+    pub fn at(&self, node: Node) -> Pos2 {
         let half = if node.part == Part::Resid { 0.0 } else { 0.45 };
         let aside = if node.part == Part::Mlp { self.step.x * 0.22 } else { 0.0 };
         let p = self.node(node.level as usize, node.token as usize);
@@ -66,24 +62,14 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, seen: &Seen, height: f32) {
         let painter = ui.painter_at(rect);
         let clip = ui.clip_rect().intersect(rect);
         let targets = cx.explained(n);
-        let routes = routes(ui, graph, &targets, cx.doc.threshold);
-        let edges = visible(ui, graph, cx.doc.threshold, frame.columns(clip.left(), clip.right()));
-        let mut strokes = Strokes::new(cx, ui);
-        for mine in [false, true] {
-            let color = if mine { cx.theme.accent } else { cx.theme.line };
-            for &i in edges.iter() {
-                let e = &graph.edges[i as usize];
-                if routes.contains(&(e.from, e.to)) == mine {
-                    strokes.add(frame.at(e.from), frame.at(e.to), (e.weight * 5.0).clamp(0.5, 5.0), color);
-                }
-            }
-        }
-        strokes.paint(&painter);
+        let shown = Shown::new(cx, ui, graph, &targets, frame.columns(clip.left(), clip.right()));
+        shown.paint(cx, ui, &painter, &frame);
+        let edges = &shown.edges;
         nodes_ui(cx, &painter, seen, &frame, clip, &targets);
         gutter_ui(cx, &painter, &frame, clip);
-        caption_ui(cx, &painter, seen, &edges, clip);
+        caption_ui(cx, &painter, seen, edges, clip);
         if !cx.figure {
-            pointer_ui(cx, ui, seen, &frame, &edges, response);
+            pointer_ui(cx, ui, seen, &frame, &shown, response);
         }
     });
 }
@@ -104,7 +90,7 @@ fn nodes_ui(cx: &Cx, painter: &egui::Painter, seen: &Seen, f: &Frame, clip: Rect
     for token in columns {
         let i = seen.tower.tokens.get(token);
         let standing = cx.standing(token, i.and_then(|t| t.id));
-        let target = targets.contains(&token);
+        let target = targets.binary_search(&token).is_ok();
         let color = match standing {
             Standing::Hovered => cx.theme.text,
             _ if target => cx.theme.accent,
@@ -169,7 +155,7 @@ fn caption_ui(cx: &Cx, painter: &egui::Painter, seen: &Seen, edges: &[u32], clip
     painter.galley(place, galley, cx.theme.weak);
 }
 
-fn pointer_ui(cx: &Cx, ui: &Ui, seen: &Seen, f: &Frame, edges: &[u32], response: egui::Response) {
+fn pointer_ui(cx: &Cx, ui: &Ui, seen: &Seen, f: &Frame, shown: &Shown, response: egui::Response) {
     let under = response.hover_pos().and_then(|p| {
         let token = ((p.x - f.origin.x) / f.step.x).floor();
         (0.0..f.n as f32).contains(&token).then(|| {
@@ -178,7 +164,7 @@ fn pointer_ui(cx: &Cx, ui: &Ui, seen: &Seen, f: &Frame, edges: &[u32], response:
         })
     });
     let spoken = match (under.map(|u| (u.1, u.2)).or(cx.doc.drill.map(|d| (d.level, d.token))), f.n) {
-        (Some((level, token)), _) => format!("flow lattice, {}", words(cx, seen, level, token).replace('\n', ", ")),
+        (Some((level, token)), _) => format!("flow lattice, {}", words(seen, shown, level, token).replace('\n', ", ")),
         (None, n) => format!("flow lattice, {n} tokens by {} layers", f.levels - 1),
     };
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &spoken));
@@ -201,7 +187,7 @@ fn pointer_ui(cx: &Cx, ui: &Ui, seen: &Seen, f: &Frame, edges: &[u32], response:
     }
     cx.hover_token(token, seen.tower.tokens.get(token));
     let on_node = f.node(level, token).distance(p) < 7.0;
-    let on_edge = (!on_node).then(|| nearest(seen.graph, f, edges, p)).flatten();
+    let on_edge = (!on_node).then(|| nearest(seen.graph, f, &shown.edges, p)).flatten();
     if response.clicked() {
         response.request_focus();
         match on_edge {
@@ -216,19 +202,25 @@ fn pointer_ui(cx: &Cx, ui: &Ui, seen: &Seen, f: &Frame, edges: &[u32], response:
     }
     response.on_hover_text_at_pointer(match on_edge {
         Some(e) => edge_words(seen, e),
-        None => words(cx, seen, level, token),
+        None => words(seen, shown, level, token),
     });
 }
 
 /// The edge within a few points of `p`.
 fn nearest<'g>(graph: &'g FlowGraph, f: &Frame, edges: &[u32], p: Pos2) -> Option<&'g Edge> {
+    const NEAR: f32 = 4.0;
     let distance = |e: &Edge| {
         let (a, b) = (f.at(e.from), f.at(e.to));
+        // Most edges lie far away, and that is told sooner.
+        let beside = p.x < a.x.min(b.x) - NEAR || p.x > a.x.max(b.x) + NEAR;
+        if beside || p.y < a.y.min(b.y) - NEAR || p.y > a.y.max(b.y) + NEAR {
+            return f32::INFINITY;
+        }
         let along = b - a;
         let t = ((p - a).dot(along) / along.length_sq().max(1e-6)).clamp(0.0, 1.0);
         (a + along * t).distance(p)
     };
-    let near = edges.iter().map(|&i| &graph.edges[i as usize]).map(|e| (distance(e), e)).filter(|d| d.0 < 4.0);
+    let near = edges.iter().map(|&i| &graph.edges[i as usize]).map(|e| (distance(e), e)).filter(|d| d.0 < NEAR);
     near.min_by(|a, b| a.0.total_cmp(&b.0)).map(|d| d.1)
 }
 
@@ -266,7 +258,7 @@ fn keys(cx: &Cx, ui: &Ui, seen: &Seen, id: egui::Id) {
 }
 
 /// What a node is told about: the lens's guess and the strongest edges into it.
-fn words(cx: &Cx, seen: &Seen, level: usize, token: usize) -> String {
+fn words(seen: &Seen, shown: &Shown, level: usize, token: usize) -> String {
     let mut out = match level {
         0 => format!("token {token} {}", seen.text(token)),
         l => format!("layer {}, token {token} {}", l - 1, seen.text(token)),
@@ -274,7 +266,7 @@ fn words(cx: &Cx, seen: &Seen, level: usize, token: usize) -> String {
     if let Some((text, p)) = seen.guess(level, token) {
         out += &format!("\nwould predict {} ({:.1}%)", super::super::visible(text), p * 100.0);
     }
-    for e in into(seen.graph, level, token).take_while(|e| e.weight >= cx.doc.threshold).take(5) {
+    for e in shown.into(level, token).take(5) {
         out += &format!("\n{:.1}% from token {} {}", e.weight * 100.0, e.from.token, seen.text(e.from.token as usize));
     }
     out
@@ -297,48 +289,6 @@ fn edge_words(seen: &Seen, e: &Edge) -> String {
         part(e.to),
         seen.text(b)
     )
-}
-
-type Pairs = Arc<HashSet<(Node, Node)>>;
-
-/// Routes to the top nodes of `targets`, walked once per graph, targets and threshold.
-fn routes(ui: &Ui, graph: &Arc<FlowGraph>, targets: &[usize], threshold: f32) -> Pairs {
-    type Kept = (Arc<FlowGraph>, (Vec<usize>, u32), Pairs);
-    let key = (targets.to_vec(), threshold.to_bits());
-    let slot = ui.scope_id().with("routes");
-    // The graph is kept as well, so that no other one can take its address.
-    if let Some((of, k, pairs)) = ui.data(|d| d.get_temp::<Kept>(slot))
-        && Arc::ptr_eq(&of, graph)
-        && k == key
-    {
-        return pairs;
-    }
-    let goals = targets.iter().map(|&t| Node { level: graph.n_layers as u32, part: Part::Resid, token: t as u32 });
-    let pairs: Pairs =
-        Arc::new(graph.routes(&goals.collect::<Vec<_>>(), threshold).iter().map(|e| (e.from, e.to)).collect());
-    ui.data_mut(|d| d.insert_temp::<Kept>(slot, (graph.clone(), key, pairs.clone())));
-    pairs
-}
-
-/// Edges above the threshold with an end in these columns, or across them, found once per place and threshold.
-fn visible(ui: &Ui, graph: &Arc<FlowGraph>, threshold: f32, columns: std::ops::Range<usize>) -> Arc<Vec<u32>> {
-    type Kept = (Arc<FlowGraph>, (u32, usize, usize), Arc<Vec<u32>>);
-    let key = (threshold.to_bits(), columns.start, columns.end);
-    let slot = ui.scope_id().with("visible edges");
-    if let Some((of, k, edges)) = ui.data(|d| d.get_temp::<Kept>(slot))
-        && Arc::ptr_eq(&of, graph)
-        && k == key
-    {
-        return edges;
-    }
-    let touches = |e: &Edge| {
-        let (a, b) = (e.from.token.min(e.to.token) as usize, e.from.token.max(e.to.token) as usize);
-        a < columns.end && b >= columns.start
-    };
-    let all = graph.above(threshold).iter().enumerate().filter(|(_, e)| touches(e));
-    let edges = Arc::new(all.map(|(i, _)| i as u32).take(MAX_EDGES).collect::<Vec<_>>());
-    ui.data_mut(|d| d.insert_temp::<Kept>(slot, (graph.clone(), key, edges.clone())));
-    edges
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod drill;
 mod lattice;
+mod shown;
 
 use super::{Cx, View, picker};
 use crate::export::Table;
