@@ -184,6 +184,10 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
             let model = open.as_ref().map(|o| o.model.as_ref());
             let input = FlowInput { trace: &t, tower: tower(scope, &t), model };
+            // The maps of one layer's heads, or one map of every layer, whole.
+            let own = t.tower(input.tower)?;
+            let (n, heads) = (own.tokens.len() as u64, own.attention.iter().map(|a| a.n_heads).max().unwrap_or(0));
+            fits(4 * n * n * (heads + own.n_layers) as u64, "shorten the prompt")?;
             Product::Flow(Arc::new(flow::find(&call.method)?.graph(&input, &call.params(), ctx)?))
         }
         Request::Lens(key) => Product::Lens(Arc::new(lens(key, store, ctx)?)),

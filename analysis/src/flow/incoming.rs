@@ -95,7 +95,7 @@ mod tests {
             edge(node(0, Resid, 1), b, 0.6),
             edge(node(0, Resid, 0), b, 0.2),
         ];
-        let graph = FlowGraph { n_layers: 1, n_tokens: 2, edges, unit: "share" };
+        let graph = FlowGraph { n_layers: 1, n_tokens: 2, edges, unit: "share", floor: 0.0 };
         let all = Incoming::new(&graph, 0.1);
         assert_eq!(all.of(b), [3, 4]);
         assert_eq!(all.of(node(0, Resid, 1)), [0u32; 0]);

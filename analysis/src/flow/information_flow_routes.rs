@@ -191,6 +191,7 @@ impl Method for InformationFlowRoutes {
         let n = tower.tokens.len();
         let tau = params.number(&TAU);
         let mut edges = Vec::new();
+        let floor = super::floor(tower.n_layers * n * n);
         for layer in 0..tower.n_layers {
             ctx.step(layer, tower.n_layers)?;
             let get = |site| input.trace.get(input.tower, layer, site);
@@ -224,7 +225,7 @@ impl Method for InformationFlowRoutes {
                     row.attn[from * heads.len()..first * heads.len()].fill(0.0);
                     from = end;
                 }
-                row.thresholded(tau).edges(layer, to).collect::<Vec<_>>()
+                row.thresholded(tau).edges(layer, to).filter(|e| e.weight >= floor).collect::<Vec<_>>()
             };
             let rows: Vec<Vec<Edge>> = (0..n).into_par_iter().map(row).collect();
             ctx.check()?;
@@ -235,7 +236,7 @@ impl Method for InformationFlowRoutes {
         edges.par_sort_unstable_by(|a: &Edge, b: &Edge| {
             b.weight.total_cmp(&a.weight).then(a.to.cmp(&b.to)).then(a.from.cmp(&b.from))
         });
-        Ok(FlowGraph { n_layers: tower.n_layers, n_tokens: n, edges, unit: "share of what arrives" })
+        Ok(FlowGraph { n_layers: tower.n_layers, n_tokens: n, edges, unit: "share of what arrives", floor })
     }
 }
 

@@ -58,6 +58,18 @@ pub struct FlowGraph {
     pub edges: Vec<Edge>,
     /// What a weight is, for the legend.
     pub unit: &'static str,
+    /// Edges below this share were left out, because there would be too many; 0 where all are there.
+    pub floor: f32,
+}
+
+/// Pairs of tokens, over all layers, of which every edge is kept.
+const ALL_KEPT: usize = 1 << 24;
+/// Of more, edges below this share are left out: far too little to be drawn, and far too many to be held.
+const FLOOR: f32 = 2e-4;
+
+/// The share below which edges are left out of a graph with `n_pairs` edges between tokens.
+fn floor(n_pairs: usize) -> f32 {
+    if n_pairs > ALL_KEPT { FLOOR } else { 0.0 }
 }
 
 impl FlowGraph {

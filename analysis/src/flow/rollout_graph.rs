@@ -37,14 +37,16 @@ impl Method for RolloutGraph {
         let means = all_head_means(input.trace, input.tower, ctx)?;
         let n = means.first().map_or(0, |m| m.shape()[0]);
         let mut edges = Vec::new();
+        let floor = super::floor(means.len() * n * n);
         for (layer, mean) in means.iter().enumerate() {
-            for (i, &weight) in augment(mean, true).iter().enumerate().filter(|(_, w)| **w > 0.0) {
+            let there = |w: f64| w > 0.0 && w as f32 >= floor;
+            for (i, &weight) in augment(mean, true).iter().enumerate().filter(|(_, w)| there(**w)) {
                 let node =
                     |level: usize, token: usize| Node { level: level as u32, part: Part::Resid, token: token as u32 };
                 edges.push(Edge { from: node(layer, i % n), to: node(layer + 1, i / n), weight: weight as f32 });
             }
         }
         edges.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.to.cmp(&b.to)).then(a.from.cmp(&b.from)));
-        Ok(FlowGraph { n_layers: means.len(), n_tokens: n, edges, unit: "share of what arrives" })
+        Ok(FlowGraph { n_layers: means.len(), n_tokens: n, edges, unit: "share of what arrives", floor })
     }
 }

@@ -148,6 +148,10 @@ fn caption_ui(cx: &Cx, painter: &egui::Painter, seen: &Seen, edges: &[u32], clip
     let all = seen.graph.edges.len();
     let cut = if edges.len() == MAX_EDGES { format!(" (strongest {MAX_EDGES} drawn)") } else { String::new() };
     let none = if above == 0 { " · lower the threshold to see some" } else { "" };
+    let all = match seen.graph.floor {
+        0.0 => all.to_string(),
+        floor => format!("{all} of at least {floor}"),
+    };
     let words = format!("{above} of {all} edges{cut} · width: {}{none}", seen.graph.unit);
     let place = clip.left_top() + vec2(2.0, 0.0);
     let galley = painter.layout_no_wrap(words, FontId::proportional(11.0), cx.theme.weak);
@@ -302,8 +306,13 @@ mod tests {
 
     #[test]
     fn the_nearest_edge_is_found_and_nothing_far_away() {
-        let graph =
-            FlowGraph { n_layers: 1, n_tokens: 3, edges: vec![edge(0, 0, 0.9), edge(0, 2, 0.5)], unit: "share" };
+        let graph = FlowGraph {
+            n_layers: 1,
+            n_tokens: 3,
+            edges: vec![edge(0, 0, 0.9), edge(0, 2, 0.5)],
+            unit: "share",
+            floor: 0.0,
+        };
         let f = Frame { rect: Rect::EVERYTHING, origin: pos2(0.0, 100.0), step: vec2(20.0, 100.0), n: 3, levels: 2 };
         // The first edge is the vertical at x = 10; the second goes from (10, 100) to (50, 0).
         assert_eq!(nearest(&graph, &f, &[0, 1], pos2(11.0, 50.0)).unwrap().to.token, 0);

@@ -128,7 +128,7 @@ mod tests {
     fn graph(edges: &[(u32, u32, f32)]) -> FlowGraph {
         let node = |level, token| Node { level, part: Part::Resid, token };
         let edge = |&(from, to, weight): &(u32, u32, f32)| Edge { from: node(0, from), to: node(1, to), weight };
-        FlowGraph { n_layers: 1, n_tokens: 9, edges: edges.iter().map(edge).collect(), unit: "share" }
+        FlowGraph { n_layers: 1, n_tokens: 9, edges: edges.iter().map(edge).collect(), unit: "share", floor: 0.0 }
     }
 
     #[test]
