@@ -80,6 +80,14 @@ impl Default for Cuts {
     }
 }
 
+impl Cuts {
+    /// Adds the row of that built-in way to cut a text, or takes it away.
+    fn toggle(&mut self, id: &str) {
+        let on = |n: &&str| self.named.contains(n) != (*n == id);
+        self.named = tokenscope_analysis::segment::names().filter(on).collect();
+    }
+}
+
 /// How far down the drill of the flow view goes: node, edge into it, head of that edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drill {
@@ -224,7 +232,7 @@ impl Doc {
         Scope { run: self.run(), tower: self.tower }
     }
 
-    /// The chosen method of a kind.
+    /// The chosen method of a kind. Of ways to cut a text none is chosen, they stand side by side.
     pub fn method(&self, kind: Kind) -> &(String, Params) {
         match kind {
             Kind::Prune => &self.prune,
@@ -292,6 +300,7 @@ impl Doc {
             Command::Measure(m) => self.measure = m,
             Command::Drill(d) => self.drill = d,
             Command::Column(c) => self.column = c.clamp(0.0, 200.0),
+            Command::Method(Kind::Segment, id) => self.cuts.toggle(&id),
             Command::Method(kind, id) => {
                 *self.method_mut(kind) = (id, Params::new());
                 match kind {
@@ -353,7 +362,8 @@ pub enum Command {
     Column(f32),
     /// Decode with a second method beside the first.
     Rival(Option<(String, Params)>),
-    /// Choose a method; its parameters go back to their defaults.
+    /// Choose a method; its parameters go back to their defaults. Ways to cut the text stand side by side: one more
+    /// row, or one less.
     Method(Kind, String),
     /// Set a parameter of the chosen method.
     Param(Kind, &'static str, serde_json::Value),

@@ -171,3 +171,32 @@ fn a_drawn_scene_is_a_picture_by_its_seed() {
     assert!(seen.len() > 100, "{} colours", seen.len());
     fails_with(&["image", "scene:x", "--out", out.to_str().unwrap()], &["scene:test+7"]);
 }
+
+#[test]
+fn ways_to_cut_a_text_are_methods_like_all_others() {
+    let json = |args: &[&str]| -> serde_json::Value { serde_json::from_slice(&tokenscope(args).stdout).expect("JSON") };
+    let all = json(&["methods", "--kind", "segment", "--json"]);
+    let ids: Vec<&str> = all["methods"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"o200k_base") && ids.contains(&"graphemes"), "{ids:?}");
+    let words = json(&["run", "words", "--prompt", "an owl, asleep"]);
+    let texts: Vec<&str> = words["pieces"].as_array().unwrap().iter().map(|p| p["token"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["an", " ", "owl", ",", " ", "asleep"]);
+    assert_eq!(words["metrics"]["tokens"], 6);
+    let pieces = json(&["run", "cl100k_base", "--prompt", "hello world"]);
+    assert_eq!((&pieces["pieces"][1]["id"], &pieces["vocabulary"]), (&1917.into(), &100_277.into()));
+    fails_with(&["run", "words", "--set", "n=2"], &["no parameters"]);
+}
+
+#[test]
+fn other_encodings_of_each_word_are_counted_and_the_shortest_listed() {
+    let args = ["tokenize", "--tokenizer", "gpt2", "--text", "see harbours", "--encodings", "3", "--json"];
+    let json: serde_json::Value = serde_json::from_slice(&tokenscope(&args).stdout).unwrap();
+    let word = &json["words"][1];
+    assert_eq!((&word["start"], &word["end"]), (&3.into(), &12.into()));
+    assert!(word["count"].as_u64().unwrap() > 20);
+    let shortest = word["shortest"].as_array().unwrap();
+    assert_eq!(shortest.len(), 3);
+    assert!(shortest.windows(2).all(|w| w[0].as_array().unwrap().len() <= w[1].as_array().unwrap().len()));
+    let two = ["tokenize", "--tokenizer", "gpt2", "--tokenizer", "cl100k_base", "--text", "a", "--encodings", "3"];
+    fails_with(&two, &["one --tokenizer"]);
+}

@@ -20,24 +20,38 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     out
 }
 
-/// Lines of code (comments aside) of `dir` that hold one of `words`, outside the files that `may` allows.
+/// The file's lines with their numbers, without comments and without the tests at its end.
+fn code(file: &Path) -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
+    lines.map(|(i, line)| (i + 1, line.trim_start().to_string())).filter(|l| !l.1.starts_with("//")).collect()
+}
+
+/// Path of `file` below the root, with slashes.
+fn name_of(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/")
+}
+
+/// Lines of code (comments and tests aside) of `dir` that hold one of `words`, outside the files that `may` allows.
 fn offenders(dir: &str, words: &[&str], may: impl Fn(&str) -> bool) -> Vec<String> {
-    let root = root();
     let mut out = Vec::new();
-    for file in sources(&root.join(dir)) {
-        let name = file.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+    for file in sources(&root().join(dir)) {
+        let name = name_of(&file);
         if may(&name) {
             continue;
         }
-        let text = std::fs::read_to_string(&file).unwrap();
-        for (i, line) in text.lines().enumerate() {
-            let code = line.trim_start();
-            if !code.starts_with("//") && words.iter().any(|w| code.contains(w)) {
-                out.push(format!("{name}:{}: {code}", i + 1));
-            }
-        }
+        let found = code(&file).into_iter().filter(|(_, line)| words.iter().any(|w| line.contains(w)));
+        out.extend(found.map(|(i, line)| format!("{name}:{i}: {line}")));
     }
     out
+}
+
+/// Whether `line` names `word` and not a longer name that it is part of.
+fn names(line: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(i, _)| {
+        !line[..i].chars().next_back().is_some_and(part) && !line[i + word.len()..].chars().next().is_some_and(part)
+    })
 }
 
 #[test]
@@ -74,6 +88,85 @@ fn only_the_rooms_for_files_open_files() {
             || f == "analysis/src/trace/file.rs"
     };
     assert_eq!(offenders("analysis/src", &["std::fs", "File::open"], may), [""; 0]);
+}
+
+#[test]
+fn a_methods_file_imports_no_other_methods_file() {
+    for kind in ["segment", "score", "prune", "flow", "draft"] {
+        let files: Vec<PathBuf> = sources(&root().join("analysis/src").join(kind))
+            .into_iter()
+            .filter(|f| code(f).iter().any(|(_, line)| line.starts_with("impl Method for")))
+            .collect();
+        assert!(files.len() >= 2, "{kind}: {files:?}");
+        for file in &files {
+            for other in files.iter().filter(|o| *o != file) {
+                let other = other.file_stem().unwrap().to_str().unwrap();
+                for (i, line) in code(file).iter().filter(|(_, l)| l.contains("super::") || l.contains("crate::")) {
+                    let at = format!("{}:{i}: {line}", name_of(file));
+                    assert!(!names(line, &format!("super::{other}")), "{at}");
+                    assert!(!names(line, &format!("{kind}::{other}")), "{at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_view_imports_no_other_view() {
+    let views: Vec<&str> = tokenscope_app::views::ALL.iter().map(|v| v.id).collect();
+    assert_eq!(views.len(), 4);
+    for view in &views {
+        for file in sources(&root().join("app/src/views").join(view)) {
+            for other in views.iter().filter(|o| *o != view) {
+                for (i, line) in code(&file).iter().filter(|(_, l)| l.starts_with("use ") || l.contains("views::")) {
+                    let imports = names(line, &format!("views::{other}")) || names(line, &format!("super::{other}"));
+                    assert!(!imports, "{}:{i}: {line}", name_of(&file));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_theme_names_colours() {
+    // What is no colour of the program: none at all, a picture's own, the mean of a textured shape.
+    let free = ["TRANSPARENT", "PLACEHOLDER", "from_rgb(r, g, b)"];
+    let white_leaves_a_picture_as_it_is =
+        |line: &str| line.contains("texture.id(), ") && line.contains("Color32::WHITE");
+    for file in sources(&root().join("app/src")) {
+        let name = name_of(&file);
+        if name == "app/src/theme.rs" || name.starts_with("app/src/export/") {
+            continue;
+        }
+        for (i, line) in code(&file) {
+            let named = line.match_indices("Color32::").any(|(at, all)| {
+                let after = &line[at + all.len()..];
+                let value = after.starts_with("from_") || after.starts_with(|c: char| c.is_ascii_uppercase());
+                value && !free.iter().any(|f| after.starts_with(f))
+            });
+            assert!(!named || white_leaves_a_picture_as_it_is(&line), "{name}:{i}: {line}");
+        }
+    }
+}
+
+#[test]
+fn only_files_that_are_kept_are_read_back_from_disk() {
+    // Trace files and what they hold, settings and recents; raw entries read what scripts give them.
+    let may = |f: &str| {
+        [
+            "analysis/src/trace/",
+            "analysis/src/raw.rs",
+            "analysis/src/token.rs",
+            "app/src/settings.rs",
+            "app/src/recents.rs",
+        ]
+        .iter()
+        .any(|d| f.starts_with(d))
+    };
+    let reads = ["Serialize, Deserialize)]", "(Deserialize)]", "serde::Deserialize)]"];
+    let raw = |f: &str| may(f) || f == "analysis/src/draft/spec_sampling.rs";
+    assert_eq!(offenders("analysis/src", &reads, raw), [""; 0]);
+    assert_eq!(offenders("app/src", &reads, may), [""; 0]);
 }
 
 #[test]

@@ -142,6 +142,18 @@ fn the_palette_finds_a_method_by_a_few_letters() {
 }
 
 #[test]
+fn the_palette_adds_a_row_to_the_segmentation_and_takes_it_away() {
+    let mut h = window();
+    for shown in [true, false] {
+        press(&mut h, Modifiers::COMMAND, Key::K);
+        type_text(&mut h, "segment: graphemes");
+        press(&mut h, Modifiers::NONE, Key::Enter);
+        assert_eq!(h.state().doc.cuts.named.contains(&"graphemes"), shown);
+        assert!(h.state().doc.cuts.named.contains(&"words"), "another row went");
+    }
+}
+
+#[test]
 fn keys_walk_heads_rounds_and_colours() {
     let mut h = window();
     let (layer, head) = h.state().doc.head;

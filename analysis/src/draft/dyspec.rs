@@ -4,9 +4,8 @@
 //! arXiv 2410.11744. Takes: draft distributions. Gives: a tree whose node values sum to the expected number of
 //! accepted tokens. Departs: own reading of the paper; the authors' code is not public.
 
-use super::reader::{Reader, check_greedy, distribution, drafter, start};
+use super::reader::{NEW, Reader, SEED, TEMPERATURE, check_greedy, distribution, drafter, start};
 use super::spec_sampling::{inverse_cdf, residual};
-use super::speculative_sampling::{NEW, SEED, TEMPERATURE};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Paper, Param, Params};

@@ -1,13 +1,24 @@
-//! A model with its cache, read token by token or as a tree; what every draft method verifies with.
+//! A model with its cache, read token by token or as a tree; what every draft method verifies with, and the parameters
+//! they share.
 
 use super::{DraftInput, DraftRun};
 use crate::ctx::Ctx;
-use crate::method::Need;
+use crate::method::{Need, Param};
 use crate::model::{Input, KvCache, LogitRows, Model};
 use crate::run::argmax;
 use crate::trace::{MaskRule, NoTap, Tower};
 use crate::{Error, Result};
 use std::sync::Arc;
+
+/// Length of a decode.
+pub(super) const NEW: Param =
+    Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
+/// How far from greedy it samples.
+pub(super) const TEMPERATURE: Param =
+    Param::Number { key: "temperature", doc: "0 decodes greedily", min: 0.0, max: 4.0, default: 0.0 };
+/// Where its chances start.
+pub(super) const SEED: Param =
+    Param::Count { key: "seed", doc: "Seed of the sampling", min: 0, max: i64::MAX, default: 0 };
 
 /// One model and the keys and values of what it has read.
 #[derive(Clone)]

@@ -4,7 +4,7 @@
 //! Takes: two models with one vocabulary. Gives: rounds with their chains. Departs: none known.
 //! Lossless: at temperature 0 the output is the target's own greedy text, which is checked.
 
-use super::reader::{Reader, check_greedy, distribution, drafter, start};
+use super::reader::{NEW, Reader, SEED, TEMPERATURE, check_greedy, distribution, drafter, start};
 use super::spec_sampling::{accept_probability, inverse_cdf, residual};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::Result;
@@ -15,12 +15,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const GAMMA: Param = Param::Count { key: "gamma", doc: "Tokens drafted per round", min: 1, max: 16, default: 4 };
-pub(super) const NEW: Param =
-    Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
-pub(super) const TEMPERATURE: Param =
-    Param::Number { key: "temperature", doc: "0 decodes greedily", min: 0.0, max: 4.0, default: 0.0 };
-pub(super) const SEED: Param =
-    Param::Count { key: "seed", doc: "Seed of the sampling", min: 0, max: i64::MAX, default: 0 };
 
 static INFO: Info = Info {
     id: "speculative_sampling",

@@ -4,7 +4,7 @@
 //! Token Recycling", arXiv 2408.08696. Takes: logits of every tree node. Gives: the longest path that greedy
 //! decoding confirms. Departs: none known. Lossless for greedy decoding.
 
-use super::reader::{Reader, check_greedy, distribution, start};
+use super::reader::{NEW, Reader, check_greedy, distribution, start};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::array::Array;
 use crate::ctx::Ctx;
@@ -98,7 +98,6 @@ const TREE: &str = "0 1 2 3 4 5 6 7 00 01 02 03 04 05 06 07 10 11 12 13 20 21 22
     005 006 007 010 011 012 020 021 030 040 050 060 070 100 101 110 200 300 400 500 0000 0001 0002 0003 0004 0010 \
     0011 0020 0030 0040 0100 0200 1000 2000 3000 00000 00001 00002 00010 00020 00100 01000 10000 000000 000001 000100";
 
-const NEW: Param = Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
 const WIDTH: Param = Param::Count {
     key: "successors",
     doc: "Successors kept per token; the tree uses ranks below",

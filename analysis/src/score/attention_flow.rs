@@ -4,8 +4,8 @@
 //! Takes: maps of every layer. Gives: a share per token. Departs: none known.
 //! Cost: one max-flow per input token, each O(layers · n²) per augmenting path.
 
-use super::attention_rollout::{PAPER, augment};
-use super::{Method, ScoreInput, Scores, maps};
+use super::maps::{self, PAPER, augment};
+use super::{Method, ScoreInput, Scores};
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, Need, Params};
 use crate::passes::rollout_product;

@@ -3,24 +3,17 @@
 //! Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
 //! Takes: maps of every layer. Gives: a share per token. Departs: none known. Cost: O(layers · n³).
 
-use super::{Method, ScoreInput, Scores, maps};
+use super::maps::{self, PAPER, augment};
+use super::{Method, ScoreInput, Scores};
 use crate::Result;
-use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Info, Kind, Need, Param, Params};
 use crate::passes::rollout_product;
 
 const RESIDUAL: Param = Param::Toggle {
     key: "add_residual",
     doc: "Add the residual connection (identity) and renormalise rows",
     default: true,
-};
-
-pub(super) const PAPER: Paper = Paper {
-    title: "Quantifying Attention Flow in Transformers",
-    authors: "Abnar, Zuidema",
-    year: 2020,
-    arxiv: "2005.00928",
 };
 
 static INFO: Info = Info {
@@ -35,20 +28,6 @@ static INFO: Info = Info {
 };
 
 pub(super) struct AttentionRollout;
-
-/// `(A + I)` with rows that sum to 1; with `residual` false, `A` itself.
-pub fn augment(map: &Array, residual: bool) -> Vec<f64> {
-    let n = map.shape()[0];
-    let mut out: Vec<f64> = map.data().iter().map(|&x| f64::from(x)).collect();
-    if residual {
-        for (i, row) in out.chunks_mut(n.max(1)).enumerate() {
-            row[i] += 1.0;
-            let sum: f64 = row.iter().sum();
-            row.iter_mut().for_each(|x| *x /= sum);
-        }
-    }
-    out
-}
 
 impl Method for AttentionRollout {
     fn info(&self) -> &'static Info {
@@ -71,6 +50,7 @@ impl Method for AttentionRollout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::array::Array;
 
     #[test]
     fn two_layers_of_two_tokens_by_hand() {

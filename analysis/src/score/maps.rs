@@ -1,10 +1,19 @@
-//! Head means of attention maps, which several scores start from.
+//! Head means of attention maps, alone and with the residual stream, which several scores start from.
 
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::method::Paper;
 use crate::passes::attention_map;
 use crate::trace::{Tower, Trace};
 use crate::{Error, Result};
+
+/// The paper of attention rollout and attention flow.
+pub(super) const PAPER: Paper = Paper {
+    title: "Quantifying Attention Flow in Transformers",
+    authors: "Abnar, Zuidema",
+    year: 2020,
+    arxiv: "2005.00928",
+};
 
 /// Head means of every layer, `[layers][n, n]`. Errors if rows were pruned or merged between layers, because
 /// maps of different tokens do not multiply.
@@ -20,6 +29,20 @@ pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Arra
         out.push(map);
     }
     Ok(out)
+}
+
+/// `(A + I)` with rows that sum to 1; with `residual` false, `A` itself.
+pub fn augment(map: &Array, residual: bool) -> Vec<f64> {
+    let n = map.shape()[0];
+    let mut out: Vec<f64> = map.data().iter().map(|&x| f64::from(x)).collect();
+    if residual {
+        for (i, row) in out.chunks_mut(n.max(1)).enumerate() {
+            row[i] += 1.0;
+            let sum: f64 = row.iter().sum();
+            row.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+    out
 }
 
 /// A layer by index; negative ones count from the last (-1). Errors if there is none.

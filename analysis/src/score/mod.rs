@@ -9,8 +9,7 @@ mod maps;
 mod received_attention;
 mod value_weighted_attention;
 
-pub use attention_rollout::augment;
-pub use maps::{all_head_means, layer_of};
+pub use maps::{all_head_means, augment, layer_of};
 
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};

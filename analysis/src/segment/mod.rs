@@ -6,16 +6,19 @@ mod cells;
 mod encodings;
 mod metrics;
 mod raw;
+mod rules;
 mod strip;
+mod vocabularies;
 
 pub use cells::{Cell, CellKind, hex, label_columns};
 pub use encodings::{Encodings, Lattice};
 pub use metrics::{ALPHA, Metrics};
 pub use strip::{Chip, Line, Strip};
 
-use crate::Result;
 use crate::ctx::Ctx;
+use crate::method::Info;
 use crate::tokenize::Tokenizer;
+use crate::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::ops::Range;
@@ -48,9 +51,40 @@ pub struct Segmentation {
     pub continuing: String,
 }
 
-/// Names of the rows that need no file.
-pub const BUILT_IN: &[&str] =
-    &["r50k_base", "cl100k_base", "o200k_base", "bytes", "characters", "graphemes", "words", "sentences", "lines"];
+/// One way to cut a text that needs no file.
+pub trait Method: Sync {
+    /// What it says about itself.
+    fn info(&self) -> &'static Info;
+    /// The pieces of `text`, which cover every byte once.
+    fn cut(&self, text: &str, ctx: &Ctx) -> Result<Segmentation>;
+}
+
+/// Every way, vocabularies first, then rules from small to large pieces.
+pub static ALL: &[&dyn Method] = &[
+    &vocabularies::R50K,
+    &vocabularies::CL100K,
+    &vocabularies::O200K,
+    &rules::BYTES,
+    &rules::CHARACTERS,
+    &rules::GRAPHEMES,
+    &rules::WORDS,
+    &rules::SENTENCES,
+    &rules::LINES,
+];
+
+/// The ids of [`ALL`].
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|m| m.info().id)
+}
+
+/// The way of that id.
+pub fn find(id: &str) -> Result<&'static dyn Method> {
+    ALL.iter().copied().find(|m| m.info().id == id).ok_or_else(|| Error::Unknown {
+        kind: "way to cut a text",
+        name: id.into(),
+        known: names().collect::<Vec<_>>().join(", "),
+    })
+}
 
 /// Cuts `text` by a tokenizer, without the tokens it would put around it. Pieces that are single bytes of a character
 /// get those bytes, where the tokenizer itself says only which character it was.
@@ -73,42 +107,12 @@ pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) ->
     })
 }
 
-/// Cuts `text` by one of [`BUILT_IN`]. Errors on another name.
-pub fn built_in(name: &str, text: &str, ctx: &Ctx) -> Result<Segmentation> {
-    use unicode_segmentation::UnicodeSegmentation;
-    let spans: Vec<(usize, usize)> = match name {
-        "bytes" => (0..text.len()).map(|i| (i, i + 1)).collect(),
-        "characters" => text.char_indices().map(|(i, c)| (i, i + c.len_utf8())).collect(),
-        "graphemes" => text.grapheme_indices(true).map(|(i, g)| (i, i + g.len())).collect(),
-        "words" => text.split_word_bound_indices().map(|(i, w)| (i, i + w.len())).collect(),
-        "sentences" => text.split_sentence_bound_indices().map(|(i, s)| (i, i + s.len())).collect(),
-        "lines" => {
-            let end = |at: &mut usize, line: &str| {
-                let start = *at;
-                *at += line.len();
-                Some((start, *at))
-            };
-            text.split_inclusive('\n').scan(0, end).collect()
-        }
-        _ => return by_tokenizer(name, &Tokenizer::named(name)?, text, ctx),
-    };
-    let token = |a: usize, b: usize| match text.get(a..b) {
-        Some(s) => s.to_string(),
-        None => text.as_bytes()[a..b].iter().map(|x| format!("<0x{x:02X}>")).collect(),
-    };
-    let pieces = spans
-        .into_iter()
-        .map(|(start, end)| Piece { id: None, token: token(start, end), start, end, special: false })
-        .collect();
-    Ok(Segmentation { name: name.to_string(), pieces, vocab: None, continuing: String::new() })
-}
-
-/// The text cut by each of these tokenizers, under these names, and by those of [`BUILT_IN`] that are named.
+/// The text cut by each of these tokenizers, under these names, and by those of [`ALL`] that are named.
 pub fn rows(tokenizers: &[(String, &Tokenizer)], named: &[&str], text: &str, ctx: &Ctx) -> Result<Vec<Segmentation>> {
     let own = tokenizers.len();
     let row = |i: usize| match tokenizers.get(i) {
         Some((name, t)) => by_tokenizer(name, t, text, ctx),
-        None => built_in(named[i - own], text, ctx),
+        None => find(named[i - own])?.cut(text, ctx),
     };
     (0..own + named.len()).into_par_iter().with_max_len(1).map(row).collect()
 }
@@ -150,8 +154,8 @@ mod tests {
     #[test]
     fn every_row_covers_every_byte_once() {
         let text = "naïve 👩‍👩‍👧 = 12,\n";
-        for name in BUILT_IN {
-            let s = built_in(name, text, &Ctx::default()).unwrap();
+        for method in ALL {
+            let (name, s) = (method.info().id, method.cut(text, &Ctx::default()).unwrap());
             let mut at = 0;
             for p in &s.pieces {
                 assert_eq!(p.start, at, "{name}");
@@ -159,9 +163,12 @@ mod tests {
             }
             assert_eq!(at, text.len(), "{name}");
         }
-        let pieces = |name: &str| built_in(name, "Yes. No!\nOh", &Ctx::default()).unwrap().pieces.len();
-        assert_eq!((pieces("sentences"), pieces("lines")), (3, 2));
-        assert_eq!(built_in("graphemes", "👩‍👩‍👧", &Ctx::default()).unwrap().pieces.len(), 1);
+        let pieces = |id: &str, text: &str| find(id).unwrap().cut(text, &Ctx::default()).unwrap().pieces.len();
+        let (text, family) = ("Yes. No!\nOh", "👩‍👩‍👧");
+        assert_eq!((pieces("sentences", text), pieces("lines", text)), (3, 2));
+        assert_eq!((pieces("graphemes", family), pieces("characters", family), pieces("bytes", family)), (1, 5, 18));
+        let unknown = find("syllables").err().unwrap().to_string();
+        assert!(unknown.contains("syllables") && unknown.contains("graphemes"), "{unknown}");
     }
 
     #[test]

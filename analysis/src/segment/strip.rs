@@ -217,7 +217,7 @@ fn chips(cells: &[Cell], mut cursor: RowCursor, bytes: &Range<usize>) -> Vec<Chi
 mod tests {
     use super::*;
     use crate::segment::cells::CellKind;
-    use crate::segment::{Piece, built_in};
+    use crate::segment::{Piece, find};
 
     /// A row with these pieces.
     fn row(pieces: &[(&str, usize, usize)]) -> Segmentation {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn named(text: &str, names: &[&str]) -> Vec<Segmentation> {
-        names.iter().map(|n| built_in(n, text, &Ctx::default()).unwrap()).collect()
+        names.iter().map(|n| find(n).unwrap().cut(text, &Ctx::default()).unwrap()).collect()
     }
 
     /// Column, width and pieces of the chips of a row.

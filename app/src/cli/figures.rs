@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Info, Kind};
-use tokenscope_analysis::segment::BUILT_IN;
+use tokenscope_analysis::segment::{self, Metrics};
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::truth::Agreement;
 
@@ -122,7 +122,7 @@ fn info(kind: Kind, id: &str) -> anyhow::Result<&'static Info> {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Id of a score, pruning, flow or draft method; `tokenscope methods` lists them
+    /// Id of a method that cuts the text, scores, prunes, follows the flow or drafts; `tokenscope methods` lists them
     method: String,
     #[command(flatten)]
     input: Input,
@@ -141,9 +141,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
         let known: Vec<&str> = all.iter().map(|i| i.id).collect();
         bail!("no method named {}; known: {}", args.method, known.join(", "));
     };
-    let mut doc = args.input.doc(&[(info.kind, info.id)])?;
-    doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
-    let value = result(&doc, info)?;
+    let value = if info.kind == Kind::Segment {
+        cut(&args.input, info)?
+    } else {
+        let mut doc = args.input.doc(&[(info.kind, info.id)])?;
+        doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
+        result(&doc, info)?
+    };
     common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
 }
 
@@ -193,6 +197,19 @@ pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
     doc.apply(Command::Threshold(args.threshold));
     let value = result(&doc, info)?;
     common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
+}
+
+/// The prompt cut by a method that needs no model, as JSON.
+fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
+    if let Some(pair) = input.set.first() {
+        bail!("--set {pair}: this method has no parameters");
+    }
+    let text = input.start()?.prompt;
+    let cut = segment::find(info.id)?.cut(&text, &Ctx::default())?;
+    Ok(json!({
+        "method": info.id, "prompt": &*text, "vocabulary": cut.vocab, "metrics": Metrics::of(&cut, &text),
+        "pieces": cut.pieces,
+    }))
 }
 
 /// The product of a method on the document's run, as JSON.
@@ -278,7 +295,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             put("text", json!(text));
             put("run", serde_json::to_value(&d.run)?);
         }
-        Kind::Segment => bail!("segmenters run with `tokenscope tokenize`"),
+        Kind::Segment => bail!("{} cuts a text and reads no run", info.id),
     }
     Ok(Value::Object(out))
 }
@@ -337,7 +354,7 @@ pub struct RenderArgs {
     #[arg(long)]
     tokenizer: Vec<PathBuf>,
     /// Built-in rows of the segmentation view, comma-separated
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(BUILT_IN), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(segment::names()), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
     rows: Vec<String>,
     /// Row that premiums of the segmentation view are relative to; default: the first
     #[arg(long, default_value = "")]
@@ -390,7 +407,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     }
     doc.apply(Command::Round(args.round as usize - 1));
     doc.apply(Command::Tokenizers(args.tokenizer));
-    let named = BUILT_IN.iter().copied().filter(|n| args.rows.iter().any(|r| r == n)).collect();
+    let named = segment::names().filter(|n| args.rows.iter().any(|r| r == n)).collect();
     doc.apply(Command::Cuts(Cuts { named, reference: args.reference, surprisal: args.surprisal }));
     doc.apply(Command::Dark(args.dark));
     doc.apply(Command::Colors(ColorMap::find(&args.colors).unwrap_or_default()));

@@ -8,14 +8,14 @@ use tokenscope_analysis::raw;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only methods of this kind
-    #[arg(long, value_parser = ["score", "prune", "flow", "draft"])]
+    #[arg(long, value_parser = Kind::ALL.map(Kind::name))]
     kind: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Every method that runs on a model, in the order of their kinds.
+/// Every method, in the order of their kinds.
 pub fn registry() -> Vec<&'static Info> {
     Kind::ALL.into_iter().flat_map(crate::views::methods).collect()
 }

@@ -55,15 +55,15 @@ pub fn find(id: &str) -> anyhow::Result<&'static View> {
     ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}, window", known()))
 }
 
-/// The methods of a kind that run on a model.
+/// The methods of a kind.
 pub fn methods(kind: Kind) -> Vec<&'static Info> {
-    use tokenscope_analysis::{draft, flow, prune, score};
+    use tokenscope_analysis::{draft, flow, prune, score, segment};
     match kind {
         Kind::Score => score::ALL.iter().map(|m| m.info()).collect(),
         Kind::Prune => prune::ALL.iter().map(|m| m.info()).collect(),
         Kind::Flow => flow::ALL.iter().map(|m| m.info()).collect(),
         Kind::Draft => draft::ALL.iter().map(|m| m.info()).collect(),
-        Kind::Segment => Vec::new(),
+        Kind::Segment => segment::ALL.iter().map(|m| m.info()).collect(),
     }
 }
 

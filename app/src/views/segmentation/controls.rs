@@ -2,7 +2,8 @@
 
 use crate::state::{Command, Cuts};
 use crate::views::{Cx, widgets};
-use tokenscope_analysis::segment::BUILT_IN;
+use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::segment;
 
 /// What surprisal is, for tooltips.
 pub(super) const SURPRISAL: &str =
@@ -25,12 +26,11 @@ pub(super) fn controls_ui(cx: &Cx, ui: &mut egui::Ui) {
 
 fn rows_ui(cx: &Cx, ui: &mut egui::Ui) {
     ui.menu_button("Rows", |ui| {
-        for name in BUILT_IN {
-            let mut on = cx.doc.cuts.named.contains(name);
-            if ui.checkbox(&mut on, *name).changed() {
-                let chosen = |n: &&&str| if *n == name { on } else { cx.doc.cuts.named.contains(*n) };
-                let named = BUILT_IN.iter().filter(chosen).copied().collect();
-                cx.send(Command::Cuts(Cuts { named, ..cx.doc.cuts.clone() }));
+        for method in segment::ALL {
+            let info = method.info();
+            let mut on = cx.doc.cuts.named.contains(&info.id);
+            if ui.checkbox(&mut on, info.id).on_hover_text(info.summary).changed() {
+                cx.send(Command::Method(Kind::Segment, info.id.into()));
             }
         }
     })

@@ -1,0 +1,42 @@
+//! Cuts by published vocabularies that are part of the program.
+//!
+//! Source: byte-pair encoding, arXiv 1508.07909, with the vocabularies of the `tiktoken-rs` crate. Takes: a text. Gives:
+//! the pieces with ids of the vocabulary; text that looks like a special token is cut as text. Departs: none known.
+
+use super::{Method, Segmentation, by_tokenizer};
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::method::{Info, Kind, Paper};
+use crate::tokenize::Tokenizer;
+
+const BPE: Paper = Paper {
+    title: "Neural Machine Translation of Rare Words with Subword Units",
+    authors: "Sennrich et al.",
+    year: 2016,
+    arxiv: "1508.07909",
+};
+
+/// A vocabulary by its name.
+pub(super) struct Vocabulary(&'static Info);
+
+const fn info(id: &'static str, title: &'static str, summary: &'static str) -> Info {
+    let departs = "pairs of bytes and not of characters, as the vocabulary was trained";
+    Info { id, title, summary, kind: Kind::Segment, paper: Some(BPE), departs, needs: &[], params: &[] }
+}
+
+pub(super) static R50K: Vocabulary =
+    Vocabulary(&info("r50k_base", "r50k (GPT-2)", "Cuts the text by GPT-2's 50,257 pieces of byte pairs."));
+pub(super) static CL100K: Vocabulary =
+    Vocabulary(&info("cl100k_base", "cl100k (GPT-4)", "Cuts the text by GPT-4's 100,277 pieces of byte pairs."));
+pub(super) static O200K: Vocabulary =
+    Vocabulary(&info("o200k_base", "o200k (GPT-4o)", "Cuts the text by GPT-4o's 200,019 pieces of byte pairs."));
+
+impl Method for Vocabulary {
+    fn info(&self) -> &'static Info {
+        self.0
+    }
+
+    fn cut(&self, text: &str, ctx: &Ctx) -> Result<Segmentation> {
+        by_tokenizer(self.0.id, &Tokenizer::named(self.0.id)?, text, ctx)
+    }
+}
