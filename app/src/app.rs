@@ -1,8 +1,10 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
 mod chrome;
+mod drop;
 
 pub use chrome::HINTS;
+pub use drop::command_of;
 
 use crate::actions::{self, Act};
 use crate::examples;
@@ -352,23 +354,6 @@ impl App {
             }
         });
     }
-
-    /// Files dropped on the window, by what they are.
-    fn dropped(&self, ctx: &egui::Context, commands: &mut Vec<Command>) {
-        for file in ctx.input(|i| i.raw.dropped_files.clone()) {
-            commands.push(command_of(file.path().to_path_buf()));
-        }
-    }
-}
-
-/// What opening `path` means: a picture, a tokenizer to compare with, else a model or a trace.
-pub fn command_of(path: PathBuf) -> Command {
-    let end = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    match end.as_str() {
-        "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Command::Image(Some(PictureSource::File(path))),
-        "json" => Command::Tokenizers(vec![path]),
-        _ => Command::Model(ModelSource::of_path(path)),
-    }
 }
 
 fn layout() -> egui_tiles::Tree<usize> {
@@ -468,7 +453,7 @@ impl App {
                 }
             }
         }
-        self.dropped(&ctx, &mut commands);
+        commands.extend(drop::dropped(&ctx));
         if self.palette.open {
             let mut entries = palette::entries(&ctx);
             entries.extend(examples::shown().map(|e| palette::Entry {
@@ -539,6 +524,7 @@ impl App {
         }
         self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.bad, &mut self.notices);
         self.help_ui(&ctx);
+        drop::hovering_ui(&ctx, &self.theme);
         let (hover, sent) = (hover.into_inner(), sent.into_inner());
         if self.hovered != hover {
             self.hovered = hover;

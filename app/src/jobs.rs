@@ -40,7 +40,8 @@ enum Slot {
 #[derive(Default)]
 struct Inner {
     slots: HashMap<Request, (Slot, u64)>,
-    latest: HashMap<&'static str, Product>,
+    /// What each spot showed last, and what had asked for it.
+    latest: HashMap<&'static str, (Request, Product)>,
     frame: u64,
     /// Jobs that no thread has taken up.
     line: VecDeque<Request>,
@@ -131,17 +132,17 @@ impl Jobs {
             };
             return match status {
                 Status::Ready(p) => {
-                    inner.latest.insert(place, p.clone());
+                    inner.latest.insert(place, (request.clone(), p.clone()));
                     Status::Ready(p)
                 }
-                Status::Running(done, _) => Status::Running(done, inner.latest.get(place).cloned()),
+                Status::Running(done, _) => Status::Running(done, inner.previous(place)),
                 failed => failed,
             };
         }
         inner.slots.insert(request.clone(), (Slot::Running(Running::default()), frame));
         inner.line.push_back(request.clone());
         self.staff(&mut inner);
-        Status::Running(0.0, inner.latest.get(place).cloned())
+        Status::Running(0.0, inner.previous(place))
     }
 
     /// Starts threads for jobs in line, up to the number that may compute at once.
@@ -274,7 +275,12 @@ impl Jobs {
 
     /// The last product that the spot `place` showed.
     pub fn previous(&self, place: &'static str) -> Option<Product> {
-        self.lock().latest.get(place).cloned()
+        self.lock().previous(place)
+    }
+
+    /// What asked for the last product that the spot `place` showed.
+    pub fn asked(&self, place: &'static str) -> Option<Request> {
+        self.lock().latest.get(place).map(|l| l.0.clone())
     }
 
     /// Stops everything that runs.
@@ -311,6 +317,10 @@ impl Jobs {
 }
 
 impl Inner {
+    fn previous(&self, place: &'static str) -> Option<Product> {
+        self.latest.get(place).map(|l| l.1.clone())
+    }
+
     /// The next job in line that is still wanted, now started.
     fn next(&mut self) -> Option<Request> {
         while let Some(request) = self.line.pop_front() {

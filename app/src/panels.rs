@@ -49,19 +49,11 @@ impl State {
     pub fn sources_ui(&mut self, cx: &Cx, ui: &mut Ui, pause: Duration) {
         self.model_ui(cx, ui);
         ui.separator();
-        ui.heading("Prompt");
-        if self.typed.ui(ui) {
-            (self.typed_at, self.shared) = (Some(Instant::now()), self.typed.text().into());
+        self.prompt_ui(cx, ui, pause);
+        let recording = cx.ready_trace().filter(|_| cx.recorded());
+        if recording.is_none_or(|t| t.image_size.is_some()) {
+            self.picture_ui(cx, ui);
         }
-        match self.typed_at {
-            Some(t) if t.elapsed() >= pause => {
-                self.typed_at = None;
-                cx.send(Command::Prompt(self.shared.clone()));
-            }
-            Some(t) => ui.ctx().request_repaint_after(pause.saturating_sub(t.elapsed())),
-            None => {}
-        }
-        self.picture_ui(cx, ui);
         ui.separator();
         ui.heading("Examples");
         let here = |e: &&examples::Example| cx.doc.image == e.picture() && *cx.doc.prompt == *e.prompt();
@@ -76,6 +68,32 @@ impl State {
         });
         if let Some(e) = examples::shown().find(here) {
             ui.small(e.look);
+        }
+    }
+
+    fn prompt_ui(&mut self, cx: &Cx, ui: &mut Ui, pause: Duration) {
+        ui.heading("Prompt");
+        if cx.recorded() {
+            // What was recorded can be read and copied, not changed.
+            let text = cx.text(ui);
+            let area = egui::ScrollArea::vertical().id_salt("recording").max_height(240.0);
+            let edit = |ui: &mut Ui| {
+                let mut text = &*text;
+                ui.add(egui::TextEdit::multiline(&mut text).desired_rows(4).desired_width(f32::INFINITY))
+            };
+            named(&area.show(ui, edit).inner, "prompt of the recording");
+            return;
+        }
+        if self.typed.ui(ui) {
+            (self.typed_at, self.shared) = (Some(Instant::now()), self.typed.text().into());
+        }
+        match self.typed_at {
+            Some(t) if t.elapsed() >= pause => {
+                self.typed_at = None;
+                cx.send(Command::Prompt(self.shared.clone()));
+            }
+            Some(t) => ui.ctx().request_repaint_after(pause.saturating_sub(t.elapsed())),
+            None => {}
         }
     }
 

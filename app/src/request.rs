@@ -189,6 +189,24 @@ pub enum Request {
     Times(RunKey, ModelSource, Call),
 }
 
+impl Request {
+    /// The run whose outcome it is; none for what hangs on no run, as cuts of a text that is being typed.
+    pub fn run(&self) -> Option<&RunKey> {
+        use Request as R;
+        match self {
+            R::Truth(r) | R::Trace(r) | R::Estimate(r) | R::Surprisal(r) | R::Lens(r) => Some(r),
+            R::NodeLens(r, ..) | R::Draft(r, ..) | R::Times(r, ..) => Some(r),
+            R::Map(s, ..) | R::Cells(s, ..) | R::DeviceHead(s, ..) | R::RowStats(s, ..) | R::Thumbnails(s) => {
+                Some(&s.run)
+            }
+            R::Score(s, ..) | R::Prune(s, ..) | R::Answer(s, ..) | R::Retention(s, ..) | R::Flow(s, ..) => Some(&s.run),
+            R::Edge(s, ..) | R::Effect(s, ..) => Some(&s.run),
+            R::Model(_) | R::Tokenizer(_) | R::Picture(_) | R::Segment(_) | R::Strip(..) | R::Merges(..) => None,
+            R::Trial(_) => None,
+        }
+    }
+}
+
 /// An open model.
 pub struct OpenModel {
     /// The model.

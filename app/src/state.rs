@@ -288,6 +288,11 @@ impl Doc {
             }
             Command::DraftModel(m) => (self.draft_model, self.round) = (m, 0),
             Command::Tokenizers(list) => self.tokenizers = list,
+            Command::AddTokenizer(file) => {
+                if !self.tokenizers.contains(&file) {
+                    self.tokenizers.push(file);
+                }
+            }
             Command::Cuts(c) => self.cuts = c,
             Command::Scale(s) => self.scale = s,
             Command::Window(w) => self.window = clamp_window(w),
@@ -336,6 +341,8 @@ pub enum Command {
     DraftModel(ModelSource),
     /// Compare with these tokenizers.
     Tokenizers(Vec<PathBuf>),
+    /// Compare with this tokenizer, too.
+    AddTokenizer(PathBuf),
     /// Compare these cuts so.
     Cuts(Cuts),
     /// Colour the map so.
@@ -390,7 +397,7 @@ impl Command {
             Command::Image(_) => "picture",
             Command::Tower(_) => "stack of layers",
             Command::DraftModel(_) => "draft model",
-            Command::Tokenizers(_) => "list of tokenizers",
+            Command::Tokenizers(_) | Command::AddTokenizer(_) => "list of tokenizers",
             Command::Cuts(_) => "rows of the segmentation",
             Command::Scale(_) => "colour scale",
             Command::Window(_) => "part of the map",

@@ -2,6 +2,7 @@
 
 mod chrome;
 mod drafts;
+mod drop;
 mod gallery;
 mod heatmap;
 mod segmentation;
@@ -12,7 +13,7 @@ use egui_kittest::kittest::Queryable as _;
 use egui_kittest::wgpu::WgpuTestRenderer;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tokenscope_app::app::{App, command_of};
+use tokenscope_app::app::App;
 use tokenscope_app::heatmap::Screen;
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::request::{ModelSource, Product, Request};
@@ -210,13 +211,6 @@ fn an_empty_prompt_and_strange_scripts_are_drawn() {
         let h = window_with(doc);
         assert!(h.query_all_by_label("Segmentation").next().is_some());
     }
-}
-
-#[test]
-fn what_is_dropped_is_taken_for_what_it_is() {
-    assert!(matches!(command_of("/a/b.JPG".into()), Command::Image(Some(_))));
-    assert!(matches!(command_of("/a/tokenizer.json".into()), Command::Tokenizers(_)));
-    assert_eq!(command_of("/a/model".into()), Command::Model(ModelSource::Path("/a/model".into())));
 }
 
 #[test]

@@ -176,7 +176,9 @@ impl Cx<'_> {
     /// The product of `request`, or the one from before while it is under way or after it failed. Draws the
     /// waiting and failed faces itself and gives `None` where there is nothing to show.
     pub fn need(&self, ui: &mut egui::Ui, place: &'static str, request: Request) -> Option<Product> {
-        match self.jobs.need(place, &request) {
+        let status = self.jobs.need(place, &request);
+        self.fade(ui, place, matches!(status, Status::Running(_, Some(_))).then_some(&request));
+        match status {
             Status::Ready(p) => Some(p),
             Status::Running(done, previous) => {
                 if previous.is_none() {
@@ -205,10 +207,32 @@ impl Cx<'_> {
                         }
                     });
                 }
-                // What was on screen stays, below the message.
-                self.jobs.previous(place)
+                // What was on screen stays, below the message, unless everything around it is of another run by now.
+                self.jobs.previous(place).filter(|_| !self.outrun(place))
             }
         }
+    }
+
+    /// Fades what is drawn next while it is still that of another run than `waited` is for, more the longer it lasts.
+    fn fade(&self, ui: &mut egui::Ui, place: &'static str, waited: Option<&Request>) {
+        let id = egui::Id::unique("stale since").with(place);
+        let of = |r: &Request| r.run().cloned();
+        let stale = waited.is_some_and(|r| self.jobs.asked(place).as_ref().and_then(of) != of(r));
+        if !stale || self.figure {
+            ui.data_mut(|d| d.remove::<f64>(id));
+            return;
+        }
+        let now = ui.input(|i| i.time);
+        let since = ui.data_mut(|d| *d.get_temp_mut_or(id, now));
+        // Most runs are there sooner than anybody would see it.
+        let share = ((now - since - 0.4) / 0.6).clamp(0.0, 1.0) as f32;
+        ui.set_opacity(ui.opacity().min(1.0 - 0.6 * share));
+    }
+
+    /// Whether what `place` shows is of another run than the one that views show.
+    fn outrun(&self, place: &'static str) -> bool {
+        let of = |place| self.jobs.asked(place).as_ref().and_then(Request::run).cloned();
+        matches!((of(place), of("trace")), (Some(old), Some(shown)) if old != shown)
     }
 
     /// The product of `request` if it is there; asks for nothing.
@@ -222,6 +246,24 @@ impl Cx<'_> {
             content(ui);
         } else {
             egui::ScrollArea::vertical().auto_shrink(false).show(ui, content);
+        }
+    }
+
+    /// The text that is shown: as typed where that is ahead, and of a recorded run the recording's.
+    pub fn text(&self, ui: &egui::Ui) -> Text {
+        if let Some(typed) = &self.typed {
+            return typed.clone();
+        }
+        let Some(trace) = self.ready_trace().filter(|_| self.recorded()) else { return self.doc.prompt.clone() };
+        // Kept, because a long text is not copied in every frame.
+        let id = egui::Id::unique("text of the recording");
+        match ui.data(|d| d.get_temp::<(Arc<Trace>, Text)>(id)) {
+            Some((of, text)) if Arc::ptr_eq(&of, &trace) => text,
+            _ => {
+                let text = Text::from(&trace.text);
+                ui.data_mut(|d| d.insert_temp(id, (trace, text.clone())));
+                text
+            }
         }
     }
 
@@ -286,7 +328,9 @@ impl Cx<'_> {
             Need::Gradients | Need::DraftModel => open.is_none(),
             Need::Logits => name != Tower::Text || model.is_none_or(|m| m.vocab == 0),
             Need::Tokenizer => open.as_ref().is_none_or(|m| m.tokenizer.is_none()),
-            Need::Attention | Need::Values | Need::Residual => trace.arrays.is_empty(),
+            // The output projection is a weight.
+            Need::Values => open.is_none() || trace.arrays.is_empty(),
+            Need::Attention | Need::Residual => trace.arrays.is_empty(),
         })?;
         Some(format!("needs {}, which this run does not have", lacking.words()))
     }

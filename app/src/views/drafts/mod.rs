@@ -58,7 +58,11 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     if let Some(rival) = &rival {
         rival_ui(cx, ui, rival);
     }
-    if cx.doc.image.is_some() && drafter {
+    let sees = match cx.ready(&Request::Model(cx.doc.model.clone())) {
+        Some(Product::Model(m)) => m.processor.is_some(),
+        _ => false,
+    };
+    if cx.doc.image.is_some() && sees && [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter) {
         ui.small("The draft model reads the text alone; the target sees the picture, too.");
     }
     let first = match cx.need(ui, "draft", request(cx, own.clone())) {

@@ -121,8 +121,10 @@ fn table(cx: &Cx) -> Option<Table> {
         Some(Product::Prune(p)) => Some(p),
         _ => None,
     };
-    let score = format!("{} ({})", cx.doc.score.0, scores.unit);
-    let mut columns = vec!["index", "id", "text", "kind", &score, "x", "y", "width", "height", &cx.doc.prune.0];
+    // Where the run cannot serve the chosen method, another stands in.
+    let score = format!("{} ({})", cx.call(Kind::Score).method, scores.unit);
+    let prune = cx.call(Kind::Prune).method;
+    let mut columns = vec!["index", "id", "text", "kind", &score, "x", "y", "width", "height", &prune];
     // What is known about the run; the three figures are about the whole of it and stand in every row.
     let known = truth::known(cx, tower);
     if known.is_some() {

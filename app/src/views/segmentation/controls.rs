@@ -2,6 +2,7 @@
 
 use crate::state::{Command, Cuts};
 use crate::views::{Cx, widgets};
+use crate::work::row_name;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::segment;
 
@@ -46,15 +47,12 @@ fn files_ui(cx: &Cx, ui: &mut egui::Ui) {
     widgets::named(&edit, "path of a tokenizer");
     let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
     if (ui.button("Add tokenizer").clicked() || entered) && !path.trim().is_empty() {
-        let mut list = cx.doc.tokenizers.clone();
-        list.push(path.trim().into());
-        list.dedup();
-        cx.send(Command::Tokenizers(list));
+        cx.send(Command::AddTokenizer(path.trim().into()));
         path.clear();
     }
     ui.data_mut(|d| d.insert_temp(id, path));
     for (i, file) in cx.doc.tokenizers.iter().enumerate() {
-        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = row_name(file);
         if ui.small_button(format!("{name} ✖")).on_hover_text(format!("Remove {}", file.display())).clicked() {
             let mut list = cx.doc.tokenizers.clone();
             list.remove(i);

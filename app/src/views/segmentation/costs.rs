@@ -42,7 +42,7 @@ fn cells(m: &Metrics, reference: &Metrics) -> [Option<String>; 6] {
 pub(super) fn costs_ui(cx: &Cx, ui: &mut egui::Ui, rows: &Rows) {
     let against = reference(cx, rows);
     egui::ScrollArea::horizontal().id_salt("costs").auto_shrink(true).show(ui, |ui| {
-        egui::Grid::new("costs").num_columns(7).spacing([14.0, 1.0]).min_row_height(14.0).show(ui, |ui| {
+        egui::Grid::new("costs").num_columns(7).spacing([8.0, 1.0]).min_row_height(14.0).show(ui, |ui| {
             ui.small("");
             for (heading, definition) in COLUMNS {
                 ui.add(egui::Label::new(egui::RichText::new(heading).small().weak())).on_hover_text(definition);
@@ -70,9 +70,8 @@ fn name_ui(cx: &Cx, ui: &mut egui::Ui, name: &str, chosen: bool) {
 
 /// A line for each piece of each row, with the numbers of its row.
 pub(super) fn table(cx: &Cx) -> Option<Table> {
-    let Some(Product::Segment(rows)) = cx.ready(&Request::Segment(cx.doc.cut(cx.doc.prompt.clone()))) else {
-        return None;
-    };
+    let text = if cx.recorded() { cx.ready_trace()?.text.as_str().into() } else { cx.doc.prompt.clone() };
+    let Some(Product::Segment(rows)) = cx.ready(&Request::Segment(cx.doc.cut(text))) else { return None };
     let surprisal = match cx.ready(&Request::Surprisal(cx.doc.run())) {
         Some(Product::Surprisal(s)) if cx.doc.cuts.surprisal => Some(s),
         _ => None,

@@ -52,7 +52,8 @@ impl Links {
 
     /// Those of the shown run, if it is one of `text` and its text is what the views show.
     pub(super) fn of(cx: &Cx, ui: &egui::Ui, text: &Text) -> Self {
-        if *text != cx.doc.prompt || !cx.shows_text() {
+        let ahead = cx.typed.as_ref().is_some_and(|t| *t != cx.doc.prompt);
+        if ahead || *text != cx.text(ui) || !cx.shows_text() {
             return Self::default();
         }
         let Some(trace) = cx.ready_trace() else { return Self::default() };

@@ -42,7 +42,7 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     if !cx.figure {
         controls::controls_ui(cx, ui);
     }
-    let text = cx.typed.as_ref().unwrap_or(&cx.doc.prompt);
+    let text = cx.text(ui);
     if text.is_empty() {
         ui.weak("The prompt is empty: type one at the left and see how tokenizers cut it.");
         return;
@@ -53,7 +53,7 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     let label = label_width(cx, ui);
     let room = ui.available_width() - label - ui.spacing().scroll.allocated_width() - 4.0;
     let columns = ((room / cell) as usize).max(MIN_COLUMNS);
-    let request = Request::Strip(cx.doc.cut(text.clone()), columns);
+    let request = Request::Strip(cx.doc.cut(text), columns);
     let Some(Product::Strip(strip)) = cx.need(ui, "segmentation", request) else { return };
     costs::costs_ui(cx, ui, &strip.rows);
     let surprisal = surprisal_ui(cx, ui);
