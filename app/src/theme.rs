@@ -230,6 +230,13 @@ impl Theme {
         Color32::from_rgb(r, g, b)
     }
 
+    /// The colour of curve `i`: those of Okabe and Ito that stand out from this background as a thin line.
+    pub fn curve(&self, i: usize) -> Color32 {
+        const ON_LIGHT: [usize; 4] = [4, 5, 2, 6];
+        const ON_DARK: [usize; 6] = [1, 0, 2, 6, 3, 5];
+        self.group(if self.dark { ON_DARK[i % ON_DARK.len()] } else { ON_LIGHT[i % ON_LIGHT.len()] })
+    }
+
     /// Black or white, whichever reads better on `c`.
     pub fn text_on(&self, c: Color32) -> Color32 {
         // At this luminance both have the same contrast, 4.6 to 1.

@@ -1,6 +1,7 @@
 //! The attention map of one head, from the whole to single cells.
 
 use super::super::{Cx, heat, widgets};
+use super::axes::{self, Place};
 use super::thumbnails;
 use crate::heatmap::Fitted;
 use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request};
@@ -56,7 +57,16 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     let map_ui = |ui: &mut Ui, side: f32| {
         ui.vertical(|ui| {
             ui.set_width(side);
-            microscope(cx, ui, side, &shown, tower);
+            let place = microscope(cx, ui, side, &shown, tower);
+            ui.horizontal_wrapped(|ui| {
+                ui.small(axes::readout(&place));
+                if !cx.figure && cx.doc.window != WHOLE {
+                    let whole = ui.small_button("whole").on_hover_text("Double-click or Alt+0");
+                    if whole.clicked() {
+                        cx.send(Command::Window(WHOLE));
+                    }
+                }
+            });
             let unit = if fitted.by_row() { "share" } else { "share of attention" };
             heat::legend(cx, ui, &fitted, unit);
         });
@@ -143,11 +153,18 @@ fn part(n: usize, [x, y, w, h]: [f32; 4]) -> Option<Part> {
     Some(Part { queries: range(y, h), keys: range(x, w) })
 }
 
-/// The map with pan and zoom.
-fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace) {
+/// The map with pan and zoom, in a square of `outer` points with what stands along its edges.
+fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrace) -> Place {
     let map = shown.map;
     let n = map.n;
-    let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::click_and_drag());
+    let mut side = outer - axes::LEFT;
+    if !cx.figure {
+        // All of it should be seen without scrolling, if that leaves anything to see.
+        side = side.min((ui.clip_rect().height() - 90.0).max(160.0));
+    }
+    let (_, space) = ui.allocate_space(vec2(axes::LEFT + side, axes::TOP + side));
+    let rect = egui::Rect::from_min_size(space.min + vec2(axes::LEFT, axes::TOP), vec2(side, side));
+    let response = ui.interact(rect, ui.scope_id().with("map"), Sense::click_and_drag());
     let [x, y, w, h] = cx.doc.window;
     let (down, across) = (&map.window.queries, &map.window.keys);
     // The same window in shares of what was computed.
@@ -157,20 +174,19 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace
     heat::map(cx, ui, rect, (map, shown.request), shown.whole, shown.fitted, shares);
     let frame = if response.has_focus() { Stroke::new(2.0, cx.theme.accent) } else { Stroke::new(1.0, cx.theme.line) };
     ui.painter().rect_stroke(rect, 0.0, frame, StrokeKind::Outside);
-    let cell = vec2(side / (w * n as f32), side / (h * n as f32));
+    let place = Place { rect, window: cx.doc.window, n };
+    let cell = place.cell();
     let painter = ui.painter_at(rect);
     if cell.x >= 8.0 && cell.y >= 8.0 {
         let line = Stroke::new(0.5, cx.theme.line.gamma_multiply(0.6));
-        let first = |from: f32| (from * n as f32).floor() as usize;
-        for i in first(x)..=(first(x + w) + 1).min(n) {
-            let at = rect.left() + (i as f32 / n as f32 - x) / w * side;
-            painter.vline(at, rect.y_range(), line);
+        for k in place.keys() {
+            painter.vline(place.x_of(k), rect.y_range(), line);
         }
-        for i in first(y)..=(first(y + h) + 1).min(n) {
-            let at = rect.top() + (i as f32 / n as f32 - y) / h * side;
-            painter.hline(rect.x_range(), at, line);
+        for q in place.queries() {
+            painter.hline(rect.x_range(), place.y_of(q), line);
         }
     }
+    axes::names_ui(cx, ui, &place, &tower.tokens);
     marks(cx, &painter, rect, n);
     if response.clicked() || response.dragged() {
         response.request_focus();
@@ -195,8 +211,19 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace
         (share, at(y + share.y * h), at(x + share.x * w))
     });
     let told = cx.hovered.token().or(cx.doc.selection.anchor()).filter(|t| *t < n);
-    // Numbers are for who points or selects; only then are cells on a device copied.
-    let cells = if under.is_some() || told.is_some() { heat::host(cx, map, shown.request) } else { None };
+    let numbers = place.has_numbers() && map.window.is_exact();
+    // Numbers are for who points, selects or looks closely; only then are cells on a device copied.
+    let asked = under.is_some() || told.is_some() || numbers;
+    let cells = if asked { heat::host(cx, map, shown.request) } else { None };
+    if let (true, Some(cells)) = (numbers, &cells) {
+        axes::numbers_ui(ui, &place, |q, k| {
+            let hatched = k == 0 && cx.doc.scale.mask_sink;
+            let value = map.at(cells, q, k).filter(|_| !hatched)?;
+            let tops = shown.whole.window.row_of(q).and_then(|r| shown.whole.summary.row_tops().get(r).copied());
+            let top = tops.unwrap_or_default()[usize::from(!cx.doc.scale.mask_sink)];
+            Some((value, cx.theme.text_on(cx.theme.magnitude(shown.fitted.place(value, top)))))
+        });
+    }
     let say = |q: usize, k: usize| {
         let value = cells.as_ref().map(|cells| map.at(cells, q, k).unwrap_or(0.0));
         let value = value.map_or("…".to_string(), |v| format!("{v:.4}"));
@@ -214,7 +241,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace
         _ => format!("attention map, {n} queries by {n} keys"),
     };
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &spoken));
-    let Some((share, q, k)) = under else { return };
+    let Some((share, q, k)) = under else { return place };
     let (zoom, scroll) = ui.input_mut(|i| {
         let scroll = i.smooth_scroll_delta.y;
         // The map takes the wheel; the page around it must not move.
@@ -227,6 +254,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, side: f32, shown: &Shown, tower: &TowerTrace
     }
     cx.hover_token(q, tower.tokens.get(q));
     response.on_hover_text_at_pointer(say(q, k));
+    place
 }
 
 /// Rows and columns of the hovered and the selected tokens.

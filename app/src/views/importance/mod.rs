@@ -1,5 +1,6 @@
 //! Which tokens matter, what a reduction drops, what the reduced model then says, and the maps of every head.
 
+mod axes;
 mod maps;
 mod reduction;
 mod retention;

@@ -4,8 +4,8 @@ use super::super::{Cx, methods, widgets};
 use crate::request::{Call, Product, Request, Retained, Status};
 use crate::state::{Command, Measure};
 use crate::work::budget;
-use egui::{Ui, vec2};
-use egui_plot::{Legend, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
+use egui::{Color32, Sense, Shape, Stroke, Ui, pos2, vec2};
+use egui_plot::{Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
 use std::sync::Arc;
 use tokenscope_analysis::method::{Info, Kind, Params};
 
@@ -100,12 +100,13 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
         }
         _ => None,
     };
+    // Above and not inside, where it would lie on the points of a narrow plot.
+    legend_ui(cx, ui, curves, now.is_some());
     let plot = Plot::new("retention")
         .height(200.0)
         .width(ui.available_width().min(520.0))
         .x_axis_label("share of the tokens kept")
         .y_axis_label(axis)
-        .legend(Legend::default().background_alpha(0.8))
         .include_x(0.0)
         .include_x(1.0)
         .include_y(0.0)
@@ -117,18 +118,10 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
     let drawn = plot.show(ui, |plot| {
         for (info, i, points) in curves {
             let at: Vec<[f64; 2]> = points.iter().filter_map(|p| Some([p.kept, value(p)?])).collect();
-            // The floor is drawn quietly; every published method has a colour and a marker of its own.
-            let (color, style) = match info.paper {
-                None => (
-                    cx.theme.weak,
-                    if info.id == "random" { LineStyle::dashed_dense() } else { LineStyle::dotted_dense() },
-                ),
-                Some(_) => (cx.theme.group(*i), LineStyle::Solid),
-            };
-            let shapes = [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Diamond, MarkerShape::Up];
-            let name = if info.id == "random" { "Random (mean of 3)".into() } else { info.title.to_string() };
-            plot.line(Line::new(name.clone(), PlotPoints::from(at.clone())).color(color).style(style).width(2.0));
-            plot.points(Points::new(name, PlotPoints::from(at)).color(color).radius(3.0).shape(shapes[i % 4]));
+            let Look { color, style, marker } = look(cx, info, *i);
+            let name = title(info);
+            plot.line(Line::new(name, PlotPoints::from(at.clone())).color(color).style(style).width(2.0));
+            plot.points(Points::new(name, PlotPoints::from(at)).color(color).radius(3.5).shape(marker));
         }
         if let Some(x) = now {
             plot.vline(VLine::new("chosen budget", x).color(cx.theme.accent).width(1.0));
@@ -138,6 +131,81 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
         curves.iter().map(|(info, _, points)| format!("{}: {}", info.title, words(points))).collect();
     let label = format!("retention curves, {}", list.join("; "));
     drawn.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+}
+
+/// How a curve is drawn.
+struct Look {
+    color: Color32,
+    style: LineStyle,
+    marker: MarkerShape,
+}
+
+/// The floor is drawn without colour, every published method with one and a marker of its own.
+fn look(cx: &Cx, info: &Info, i: usize) -> Look {
+    const MARKERS: [MarkerShape; 4] = [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Diamond, MarkerShape::Up];
+    match info.id {
+        "random" => Look { color: cx.theme.weak, style: LineStyle::dashed_dense(), marker: MarkerShape::Cross },
+        "uniform" => Look { color: cx.theme.text, style: LineStyle::dotted_dense(), marker: MarkerShape::Plus },
+        _ => Look { color: cx.theme.curve(i), style: LineStyle::Solid, marker: MARKERS[i % 4] },
+    }
+}
+
+fn title(info: &Info) -> &'static str {
+    if info.id == "random" { "Random (mean of 3)" } else { info.title }
+}
+
+/// What each line of the plot is.
+fn legend_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], budget: bool) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = vec2(4.0, 2.0);
+        // A sample and its words stay together: the row breaks before them.
+        let entry = |ui: &mut Ui, words: &str, sample: &dyn Fn(&Ui, egui::Rect)| {
+            let font = egui::TextStyle::Small.resolve(ui.style());
+            let galley = ui.painter().layout_no_wrap(words.to_string(), font, cx.theme.text);
+            let (rect, response) = ui.allocate_exact_size(vec2(34.0 + galley.size().x, 14.0), Sense::hover());
+            sample(ui, egui::Rect::from_min_size(rect.min, vec2(26.0, 14.0)));
+            let at = pos2(rect.left() + 30.0, rect.center().y - galley.size().y / 2.0);
+            ui.painter().galley(at, galley, cx.theme.text);
+            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, words));
+        };
+        for (info, i, _) in curves {
+            let look = look(cx, info, *i);
+            entry(ui, title(info), &|ui, rect| sample_ui(ui, rect, &look));
+        }
+        if budget {
+            entry(ui, "chosen budget", &|ui, rect| {
+                ui.painter().vline(rect.center().x, rect.y_range(), Stroke::new(1.0, cx.theme.accent));
+            });
+        }
+    });
+}
+
+/// A piece of a curve with a marker in its middle.
+fn sample_ui(ui: &Ui, rect: egui::Rect, look: &Look) {
+    let (painter, c, r) = (ui.painter(), rect.center(), 3.5);
+    let (stroke, line) = (Stroke::new(2.0, look.color), [rect.left_center(), rect.right_center()]);
+    match look.style {
+        LineStyle::Solid => drop(painter.line_segment(line, stroke)),
+        LineStyle::Dashed { .. } => drop(painter.extend(Shape::dashed_line(&line, stroke, 5.0, 3.0))),
+        LineStyle::Dotted { .. } => drop(painter.extend(Shape::dotted_line(&line, look.color, 4.0, 1.0))),
+    }
+    let polygon = |at: &[[f32; 2]]| {
+        let points = at.iter().map(|[x, y]| c + r * vec2(*x, *y)).collect();
+        painter.add(Shape::convex_polygon(points, look.color, Stroke::NONE));
+    };
+    let cross = |at: [[f32; 2]; 2]| {
+        for [x, y] in at {
+            painter.line_segment([c + r * vec2(x, y), c - r * vec2(x, y)], Stroke::new(1.5, look.color));
+        }
+    };
+    match look.marker {
+        MarkerShape::Square => polygon(&[[-0.8, -0.8], [0.8, -0.8], [0.8, 0.8], [-0.8, 0.8]]),
+        MarkerShape::Diamond => polygon(&[[0.0, -1.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
+        MarkerShape::Up => polygon(&[[0.0, -1.0], [0.87, 0.5], [-0.87, 0.5]]),
+        MarkerShape::Cross => cross([[0.7, 0.7], [0.7, -0.7]]),
+        MarkerShape::Plus => cross([[1.0, 0.0], [0.0, 1.0]]),
+        _ => drop(painter.circle_filled(c, r, look.color)),
+    }
 }
 
 /// The points of every curve that is there: method, kept share, KL, top-1, cosine.
