@@ -202,7 +202,7 @@ impl Request {
             R::Score(s, ..) | R::Prune(s, ..) | R::Answer(s, ..) | R::Retention(s, ..) | R::Flow(s, ..) => Some(&s.run),
             R::Edge(s, ..) | R::Effect(s, ..) => Some(&s.run),
             R::Model(_) | R::Tokenizer(_) | R::Picture(_) | R::Segment(_) | R::Strip(..) | R::Merges(..) => None,
-            R::Trial(_) => None,
+            R::Encodings(..) | R::Trial(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod drafts;
 mod drop;
 mod gallery;
 mod heatmap;
+mod importance;
 mod segmentation;
 
 use egui::{Key, Modifiers, vec2};

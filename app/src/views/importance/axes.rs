@@ -118,7 +118,13 @@ pub(super) fn names_ui(cx: &Cx, ui: &egui::Ui, place: &Place, tokens: &[Token]) 
 /// for the name, where the name would stand if it had.
 fn held(start: f32, size: f32, room: f32, low: f32, high: f32) -> f32 {
     let (a, b) = (start.max(low), (start + size).min(high));
-    if b - a >= room { (a + b) / 2.0 } else if start < low { start + size - room / 2.0 } else { start + room / 2.0 }
+    if b - a >= room {
+        (a + b) / 2.0
+    } else if start < low {
+        start + size - room / 2.0
+    } else {
+        start + room / 2.0
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a name is and where it stands")]
@@ -148,9 +154,12 @@ pub(super) fn numbers_ui(ui: &egui::Ui, place: &Place, cell: impl Fn(usize, usiz
     let font = FontId::monospace(egui::TextStyle::Small.resolve(ui.style()).size);
     for q in place.queries() {
         for k in place.keys() {
+            let at = pos2(place.x_of(k), place.y_of(q)) + place.cell() / 2.0;
+            if !place.rect.contains_rect(Rect::from_center_size(at, NUMBER - vec2(4.0, 2.0))) {
+                continue;
+            }
             // Nothing is also said by the colour; a field of zeros would only be in the way.
             let Some((v, color)) = cell(q, k).filter(|c| c.0 >= 0.005) else { continue };
-            let at = pos2(place.x_of(k), place.y_of(q)) + place.cell() / 2.0;
             painter.text(at, Align2::CENTER_CENTER, format!("{v:.2}"), font.clone(), color);
         }
     }

@@ -26,6 +26,11 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
                 cx.send(Command::Head(layer, head));
             }
             scale_ui(cx, ui);
+            if cx.doc.window != WHOLE
+                && ui.button("whole").on_hover_text("Zooms out, as a double click on the map or Alt+0").clicked()
+            {
+                cx.send(Command::Window(WHOLE));
+            }
         });
     }
     let asked = request(cx, tower);
@@ -58,15 +63,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         ui.vertical(|ui| {
             ui.set_width(side);
             let place = microscope(cx, ui, side, &shown, tower);
-            ui.horizontal_wrapped(|ui| {
-                ui.small(axes::readout(&place));
-                if !cx.figure && cx.doc.window != WHOLE {
-                    let whole = ui.small_button("whole").on_hover_text("Double-click or Alt+0");
-                    if whole.clicked() {
-                        cx.send(Command::Window(WHOLE));
-                    }
-                }
-            });
+            ui.small(axes::readout(&place));
             let unit = if fitted.by_row() { "share" } else { "share of attention" };
             heat::legend(cx, ui, &fitted, unit);
         });

@@ -5,7 +5,7 @@ use crate::request::{Call, Product, Request, Retained, Status};
 use crate::state::{Command, Measure};
 use crate::work::budget;
 use egui::{Color32, Sense, Shape, Stroke, Ui, pos2, vec2};
-use egui_plot::{Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
+use egui_plot::{AxisHints, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
 use std::sync::Arc;
 use tokenscope_analysis::method::{Info, Kind, Params};
 
@@ -105,8 +105,8 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
     let plot = Plot::new("retention")
         .height(200.0)
         .width(ui.available_width().min(520.0))
-        .x_axis_label("share of the tokens kept")
-        .y_axis_label(axis)
+        .custom_x_axes(vec![AxisHints::new_x().label("share of the tokens kept").label_spacing(22.0..=26.0)])
+        .custom_y_axes(vec![AxisHints::new_y().label(axis).label_spacing(12.0..=14.0)])
         .include_x(0.0)
         .include_x(1.0)
         .include_y(0.0)
@@ -118,9 +118,9 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
     let drawn = plot.show(ui, |plot| {
         for (info, i, points) in curves {
             let at: Vec<[f64; 2]> = points.iter().filter_map(|p| Some([p.kept, value(p)?])).collect();
-            let Look { color, style, marker } = look(cx, info, *i);
+            let Look { color, style, marker, width } = look(cx, info, *i);
             let name = title(info);
-            plot.line(Line::new(name, PlotPoints::from(at.clone())).color(color).style(style).width(2.0));
+            plot.line(Line::new(name, PlotPoints::from(at.clone())).color(color).style(style).width(width));
             plot.points(Points::new(name, PlotPoints::from(at)).color(color).radius(3.5).shape(marker));
         }
         if let Some(x) = now {
@@ -138,15 +138,18 @@ struct Look {
     color: Color32,
     style: LineStyle,
     marker: MarkerShape,
+    width: f32,
 }
 
 /// The floor is drawn without colour, every published method with one and a marker of its own.
 fn look(cx: &Cx, info: &Info, i: usize) -> Look {
     const MARKERS: [MarkerShape; 4] = [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Diamond, MarkerShape::Up];
     match info.id {
-        "random" => Look { color: cx.theme.weak, style: LineStyle::dashed_dense(), marker: MarkerShape::Cross },
-        "uniform" => Look { color: cx.theme.text, style: LineStyle::dotted_dense(), marker: MarkerShape::Plus },
-        _ => Look { color: cx.theme.curve(i), style: LineStyle::Solid, marker: MARKERS[i % 4] },
+        "random" => {
+            Look { color: cx.theme.weak, style: LineStyle::dashed_dense(), marker: MarkerShape::Cross, width: 1.5 }
+        }
+        "uniform" => Look { color: cx.theme.text, style: LineStyle::Solid, marker: MarkerShape::Plus, width: 1.0 },
+        _ => Look { color: cx.theme.curve(i), style: LineStyle::Solid, marker: MARKERS[i % 4], width: 2.0 },
     }
 }
 
@@ -183,7 +186,7 @@ fn legend_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], budget: bool) {
 /// A piece of a curve with a marker in its middle.
 fn sample_ui(ui: &Ui, rect: egui::Rect, look: &Look) {
     let (painter, c, r) = (ui.painter(), rect.center(), 3.5);
-    let (stroke, line) = (Stroke::new(2.0, look.color), [rect.left_center(), rect.right_center()]);
+    let (stroke, line) = (Stroke::new(look.width, look.color), [rect.left_center(), rect.right_center()]);
     match look.style {
         LineStyle::Solid => drop(painter.line_segment(line, stroke)),
         LineStyle::Dashed { .. } => drop(painter.extend(Shape::dashed_line(&line, stroke, 5.0, 3.0))),
