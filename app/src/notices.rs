@@ -59,7 +59,12 @@ impl Notices {
             self.say(n.words, n.good, n.path);
         }
         let now = ui.input(|i| i.time);
+        let before = self.list.len();
         self.list.retain_mut(|n| !n.good || *n.until.get_or_insert(now + STAY) > now);
+        if self.list.len() < before {
+            // Panels are as high as in the last pass, so one more is needed before this is shown.
+            ui.ctx().request_discard("a notice is gone");
+        }
         if self.list.is_empty() {
             return;
         }
@@ -89,6 +94,7 @@ impl Notices {
         }
         if let Some(i) = closed {
             self.list.remove(i);
+            ui.ctx().request_discard("a notice was closed");
         }
     }
 }

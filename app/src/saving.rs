@@ -40,8 +40,11 @@ pub struct Saving {
     fresh: bool,
     /// What was wrong with the last attempt.
     wrong: Option<String>,
-    done: (Sender<Outcome>, Receiver<Outcome>),
+    done: (Sender<(u64, Outcome)>, Receiver<(u64, Outcome)>),
     picked: (Sender<PathBuf>, Receiver<PathBuf>),
+    /// Times it was opened so far: what an earlier time started must not close or change what is asked for now.
+    time: u64,
+    /// Whether what was started this time is still under way.
     busy: bool,
 }
 
@@ -59,6 +62,7 @@ impl Default for Saving {
             wrong: None,
             done: channel(),
             picked: channel(),
+            time: 0,
             busy: false,
         }
     }
@@ -73,6 +77,7 @@ impl Saving {
     /// Opens the window for a view, with this one of the formats if one is given.
     pub fn show_for(&mut self, view: usize, format: Option<usize>) {
         (self.open, self.fresh, self.view, self.wrong) = (true, true, view, None);
+        (self.time, self.busy) = (self.time + 1, false);
         self.format = format.unwrap_or(self.format);
         self.name();
     }
@@ -88,14 +93,15 @@ impl Saving {
 
     /// Draws the window; what was saved is said in `notices`, and so is a failure if the window was closed meanwhile.
     pub fn ui(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs, bad: egui::Color32, notices: &mut Notices) {
-        while let Ok(outcome) = self.done.1.try_recv() {
-            self.busy = false;
+        while let Ok((time, outcome)) = self.done.1.try_recv() {
+            let own = time == self.time;
+            self.busy &= !own;
             match outcome {
                 Ok(path) => {
                     notices.say(format!("saved {}", path.display()), true, Some(path));
-                    self.open = false;
+                    self.open &= !own;
                 }
-                Err(why) if self.open => self.wrong = Some(why),
+                Err(why) if self.open && own => self.wrong = Some(why),
                 Err(why) => notices.say(why, false, None),
             }
         }
@@ -161,7 +167,7 @@ impl Saving {
                         if ui.button("Browse…").clicked() {
                             self.browse(ctx);
                         }
-                        if entered {
+                        if entered && !self.busy {
                             self.start(ctx, doc, jobs);
                         }
                     });
@@ -201,14 +207,14 @@ impl Saving {
         if self.white {
             doc.dark = false;
         }
-        let (view, path, scale) = (self.view, PathBuf::from(self.path.trim()), self.scale);
+        let (view, path, scale, time) = (self.view, PathBuf::from(self.path.trim()), self.scale, self.time);
         let Preset { size: [w, h], paper, .. } = SIZES[self.size];
         let page = if paper { Page::paper(w, h, scale) } else { Page::screen(vec2(w, h), scale) };
         self.wrong = None;
         let started = std::thread::Builder::new().name("save".into()).spawn(move || {
             let saved = export::save_page(&views::ALL[view], &doc, &jobs, &page, &path);
             // The window may be gone by then.
-            let _ = send.send(saved.map(|()| path).map_err(|e| format!("{e:#}")));
+            let _ = send.send((time, saved.map(|()| path).map_err(|e| format!("{e:#}"))));
             ctx.request_repaint();
         });
         match started {

@@ -48,6 +48,30 @@ fn each_view_is_saved_by_its_key_and_the_notice_says_where_and_goes() {
 }
 
 #[test]
+fn a_save_that_ends_late_leaves_the_next_one_alone() {
+    let mut h = window();
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first.png"), dir.path().join("second.csv"));
+    press(&mut h, Modifiers::COMMAND, Key::Num2);
+    press(&mut h, Modifiers::COMMAND, Key::A);
+    type_text(&mut h, &first.display().to_string());
+    h.key_press(Key::Enter);
+    h.step();
+    // The next one is asked for while the first is under way.
+    h.key_press_modifiers(Modifiers::COMMAND, Key::Num3);
+    h.step();
+    notice(&mut h, "first.png");
+    h.step();
+    let field = h.query_by_label("file to write").expect("the window was closed by the save before");
+    assert!(field.value().unwrap_or_default().contains("tokenscope-flow"), "{field:?}");
+    press(&mut h, Modifiers::COMMAND, Key::A);
+    type_text(&mut h, &second.display().to_string());
+    h.key_press(Key::Enter);
+    notice(&mut h, "second.csv");
+    assert!(first.is_file() && second.is_file());
+}
+
+#[test]
 fn bad_news_stays_until_it_is_closed() {
     let mut h = window();
     press(&mut h, Modifiers::COMMAND, Key::Num2);

@@ -290,7 +290,7 @@ impl Writer<'_> {
         for placed in &galley.rows {
             let row: &Row = &placed.row;
             let at = t.pos + placed.pos.to_vec2();
-            let mut run: Option<(usize, f32, f32, f32, String)> = None;
+            let mut run: Option<Run> = None;
             for g in &row.glyphs {
                 // An elided galley ends with a glyph that the text does not have.
                 let byte = match chars.peek() {
@@ -308,13 +308,22 @@ impl Writer<'_> {
                     .position(|s| byte >= s.byte_range.start.0 && byte < s.byte_range.end.0)
                     .unwrap_or(0);
                 match &mut run {
-                    Some((s, _, end, _, text)) if *s == section => {
-                        text.push(g.chr);
-                        *end = g.pos.x + g.advance_width;
+                    Some(r) if r.section == section => {
+                        r.text.push(g.chr);
+                        r.x1 = g.pos.x + g.advance_width;
                     }
                     _ => {
                         self.run(t, &turn, at, run.take());
-                        run = Some((section, g.pos.x, g.pos.x + g.advance_width, g.pos.y, g.chr.to_string()));
+                        let (box_, x0) = (g.logical_rect(), g.pos.x);
+                        run = Some(Run {
+                            section,
+                            x0,
+                            x1: x0 + g.advance_width,
+                            baseline: g.pos.y,
+                            middle: box_.center().y,
+                            bottom: box_.bottom(),
+                            text: g.chr.to_string(),
+                        });
                     }
                 }
             }
@@ -325,8 +334,8 @@ impl Writer<'_> {
         }
     }
 
-    fn run(&mut self, t: &TextShape, turn: &str, at: Pos2, run: Option<(usize, f32, f32, f32, String)>) {
-        let Some((section, x0, x1, baseline, text)) = run else { return };
+    fn run(&mut self, t: &TextShape, turn: &str, at: Pos2, run: Option<Run>) {
+        let Some(Run { section, x0, x1, baseline, middle, bottom, text }) = run else { return };
         let Some(format) = t.galley.job.sections.get(section).map(|s| &s.format) else { return };
         if format.background.a() > 0 {
             let size = format.font_id.size;
@@ -363,7 +372,26 @@ impl Writer<'_> {
             fill(color),
             escape(&text)
         );
+        // Lines of their own: what is crossed out must be so in every program that reads the file.
+        for (line, y) in [(format.strikethrough, middle), (format.underline, bottom)] {
+            if !line.is_empty() {
+                let (from, to, y) = (num(at.x + x0), num(at.x + x1), num(at.y + y));
+                let line = stroke(Stroke::new(line.width, line.color.gamma_multiply(t.opacity_factor)));
+                let _ = writeln!(self.out, r#"<line x1="{from}" y1="{y}" x2="{to}" y2="{y}"{line}{turn}/>"#);
+            }
+        }
     }
+}
+
+/// Glyphs of one row and one format.
+struct Run {
+    section: usize,
+    x0: f32,
+    x1: f32,
+    baseline: f32,
+    middle: f32,
+    bottom: f32,
+    text: String,
 }
 
 fn png_of(image: &egui::ColorImage, [x0, y0, x1, y1]: [usize; 4]) -> Option<Vec<u8>> {
@@ -407,6 +435,31 @@ mod tests {
     #[test]
     fn markup_in_user_text_is_escaped() {
         assert_eq!(escape("<a href='x'>&\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_crossed_out_is_so_in_the_file() {
+        let ctx = egui::Context::default();
+        let mut shapes = Vec::new();
+        let mut output = ctx.run_ui(Default::default(), |ui| {
+            let font = egui::FontId::monospace(10.0);
+            let format = egui::TextFormat {
+                strikethrough: egui::Stroke::new(1.5, Color32::RED),
+                ..egui::TextFormat::simple(font, Color32::BLACK)
+            };
+            let job = egui::text::LayoutJob::single_section("gone".into(), format);
+            let galley = ui.painter().layout_job(job);
+            let middle = 20.0 + galley.size().y / 2.0;
+            shapes.push((galley.size().x, middle));
+            ui.painter().galley(Pos2::new(10.0, 20.0), galley, Color32::BLACK);
+        });
+        output.textures_delta.clear();
+        let svg = to_svg(&output.shapes, &HashMap::new(), egui::vec2(100.0, 40.0), Color32::WHITE, false);
+        let line = svg.lines().find(|l| l.starts_with("<line")).expect("no line through the text");
+        assert!(line.contains(r#"x1="10""#) && line.contains("#ff0000"), "{line}");
+        let y: f32 = line.split("y1=\"").nth(1).and_then(|r| r.split('"').next()).unwrap().parse().unwrap();
+        let (_, middle) = shapes[shapes.len() - 1];
+        assert!((y - middle).abs() < 1.5, "{y} is not in the middle, {middle}");
     }
 
     #[test]
