@@ -1,4 +1,27 @@
 //! The shell of Tokenscope over [`tokenscope_analysis`]: window and command line.
+//!
+//! # The way of a prompt, from the text box to the pixels
+//!
+//! 1. [`panels`] draws the text box ([`prompt`]). A pause in typing makes it a [`state::Command::Prompt`].
+//! 2. [`app`] hands commands to [`state::Doc`], plain data that says what is chosen, and remembers the document before
+//!    for undo ([`history`]). Nothing else changes the document.
+//! 3. In every frame each of the [`views`] asks for what it shows as a [`request::Request`], a value that names a
+//!    computation and everything its result depends on: `cx.need(request)`.
+//! 4. [`jobs`] knows which products there are, starts what is missing on background threads, cancels what nobody asks
+//!    for any more, and hands out the product before until the new one is there.
+//! 5. [`work`] carries a request out: it opens the model, runs it with a tap ([`tokenscope_analysis::model`]), and calls
+//!    scores, reductions, flow and drafts on the trace ([`tokenscope_analysis::trace`]).
+//! 6. The view draws the [`request::Product`]: shapes for the screen and for SVG alike ([`export`]), maps by the painter
+//!    of [`heatmap`], numbers as a table.
+//!
+//! The command line ([`cli`]) builds the same document and asks for the same requests, one after the other.
+//!
+//! # Where to add something
+//!
+//! A score, reduction, flow graph, draft method or way to cut a text is one file in a folder of
+//! [`tokenscope_analysis`], a `mod` line and a line in the folder's `ALL`; sliders, palette, command line, help and
+//! tests follow from its [`tokenscope_analysis::method::Info`]. A view is a [`views::View`] in [`views::ALL`], an action
+//! an entry of [`actions::ALL`], a colour a field of [`theme::Theme`].
 
 pub mod actions;
 pub mod app;
