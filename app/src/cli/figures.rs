@@ -284,6 +284,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             put("tokens", tokens(&t, doc));
             put("n_layers", json!(g.n_layers));
             put("unit", json!(g.unit));
+            put("edges_from", json!(g.floor.max(doc.threshold)));
             put("edges", json!(g.above(doc.threshold)));
         }
         Kind::Draft => {
