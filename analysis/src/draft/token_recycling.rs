@@ -224,13 +224,19 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if prompt.is_empty() || prompt.iter().any(|&x| x >= v) {
         return Err(Error::invalid("the prompt must hold ids of the vocabulary, at least one"));
     }
+    if max_new == 0 {
+        return Err(Error::invalid("max_new_tokens must be at least 1"));
+    }
     let logits = |t: &Array, prev: usize, cur: usize| t.data()[(prev * v + cur) * v..][..v].to_vec();
     let best = |row: &[f32]| argmax(row).unwrap_or(0);
     let mut matrix = vec![vec![0usize; k]; v];
     let mut text = prompt[..prompt.len() - 1].to_vec();
     let mut root = prompt[prompt.len() - 1];
     let (mut accept_lengths, mut rounds) = (Vec::new(), Vec::new());
-    loop {
+    // As in the authors' loop: at most one round per token asked for, `steps` counts the rounds that did not end it,
+    // and an end token that would be the next root is a new token, but not part of the text.
+    let (mut steps, mut ended) = (0, false);
+    for _ in 0..max_new {
         ctx.step(text.len().saturating_sub(prompt.len()), max_new)?;
         let tokens = template.fill(root, &matrix)?;
         let above = text.last().copied();
@@ -245,17 +251,19 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         let committed: Vec<usize> = std::iter::once(root).chain(path.iter().map(|&i| tokens[i])).collect();
         accept_lengths.push(committed.len());
         root = argmaxes[path.last().copied().unwrap_or(0)];
-        // The first root is the prompt's last token, so it is no new one and cannot end the text.
-        let fresh = if rounds.is_empty() { &committed[1..] } else { &committed[..] };
-        let ended = eos.is_some_and(|e| fresh.contains(&e));
         text.extend(&committed);
         rounds.push(json!({ "tree_tokens": tokens, "argmax": argmaxes }));
-        if ended || text.len() - prompt.len() >= max_new {
+        if eos.is_some_and(|e| committed.contains(&e)) || text.len() - prompt.len() > max_new {
             break;
         }
         for (token, row) in tokens.iter().zip(&rows) {
             matrix[*token] = top_ids(row, k);
         }
+        ended = eos == Some(root);
+        if ended {
+            break;
+        }
+        steps += 1;
     }
     let mut greedy = prompt.clone();
     while greedy.len() < text.len() {
@@ -264,10 +272,10 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         greedy.push(best(&logits(t, prev, greedy[n - 1])));
     }
     Ok(json!({
-        "num_new": text.len() - prompt.len(),
+        "num_new": text.len() + usize::from(ended) - prompt.len(),
         "lossless_vs_greedy_ar": text == greedy,
         "output_ids": text,
-        "steps": rounds.len() - 1,
+        "steps": steps,
         "accept_lengths": accept_lengths,
         "rounds": rounds,
         "final_matrix": matrix,

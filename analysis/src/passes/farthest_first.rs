@@ -3,7 +3,6 @@
 //! From a given point it is the traversal of Gonzalez 1985; from the loneliest one (largest distance to its nearest
 //! neighbour) it is the max–min order of DivPrune (Alvar et al. 2025, arXiv 2503.02175). Ties go to the lower index.
 
-use super::cosine_matrix::{dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
 use crate::ctx::Ctx;
@@ -68,9 +67,40 @@ pub struct Selection {
     pub repeats: bool,
 }
 
-/// Unit rows. Errors if a row has no direction or the start does not exist.
-fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f64>>> {
-    let unit = unit_rows(x);
+/// Lanes in which a row's squares are summed, components between which partial sums are rounded, points of a block.
+const LANES: usize = 8;
+const STRETCH: usize = 384;
+const BLOCK: usize = 8;
+
+/// `a · b + sum`, rounded once: the product of two f32 is exact in f64.
+fn fused(a: f32, b: f32, sum: f32) -> f32 {
+    (f64::from(a) * f64::from(b) + f64::from(sum)) as f32
+}
+
+/// The length of a row in f32, its squares added in the order of torch's `norm`.
+fn length(row: &[f32]) -> f32 {
+    let whole = row.len() / LANES * LANES;
+    let mut lanes = [0f32; LANES];
+    for chunk in row[..whole].chunks(LANES) {
+        lanes.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += v * v);
+    }
+    let mut sum = lanes[0];
+    lanes[1..].iter().for_each(|v| sum += v);
+    let rest = &row[whole..];
+    let (four, last) = rest.split_at(rest.len() / 4 * 4);
+    four.iter().for_each(|v| sum += v * v);
+    last.iter().for_each(|&v| sum = fused(v, v, sum));
+    sum.sqrt()
+}
+
+/// Unit rows in f32: where distances are equal but for rounding, the authors' f32 arithmetic decides, so it is
+/// followed to the bit where it is known (torch on a CPU). Errors if a row has no direction or the start does not exist.
+fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f32>>> {
+    let unit = |i: usize| {
+        let length = length(x.row(i));
+        x.row(i).iter().map(|v| v / length).collect()
+    };
+    let unit: Vec<Vec<f32>> = (0..x.shape()[0]).map(unit).collect();
     if unit.iter().flatten().any(|v| !v.is_finite()) {
         return Err(Error::invalid("a point is zero or not finite, so it has no direction"));
     }
@@ -80,16 +110,53 @@ fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f64>>> {
     }
 }
 
-/// f32 at the end: exact duplicates must tie as they do in f32 arithmetic.
-fn distance(a: &[f64], b: &[f64]) -> f32 {
-    (1.0 - dot(a, b)) as f32
+/// 1 − a · b with fused multiply-add, component by component, rounded between stretches.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let stretch = |(a, b): (&[f32], &[f32])| a.iter().zip(b).fold(0.0, |sum, (x, y)| fused(*x, *y, sum));
+    1.0 - a.chunks(STRETCH).zip(b.chunks(STRETCH)).map(stretch).fold(0.0, |sum, v| sum + v)
 }
 
-/// Distance of point `j` to its nearest neighbour: the second smallest of all distances, its own included.
-fn loneliness(unit: &[Vec<f64>], j: usize) -> f32 {
+/// Points side by side in blocks, `[block][component][point]`, so that a block's distances are computed together.
+struct Blocks {
+    n: usize,
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Blocks {
+    fn new(unit: &[Vec<f32>]) -> Self {
+        let width = unit.first().map_or(0, Vec::len);
+        let mut values = vec![0.0; unit.len().div_ceil(BLOCK) * BLOCK * width];
+        for (i, row) in unit.iter().enumerate() {
+            let first = i / BLOCK * BLOCK * width + i % BLOCK;
+            row.iter().enumerate().for_each(|(c, &v)| values[first + c * BLOCK] = v);
+        }
+        Self { n: unit.len(), width, values }
+    }
+
+    /// Distances of all points of a block to `point`, those of no point too. The same to the bit as [`distance`].
+    fn distances(&self, block: usize, point: &[f32]) -> [f32; BLOCK] {
+        let values = &self.values[block * BLOCK * self.width..][..BLOCK * self.width];
+        let mut dots = [0f32; BLOCK];
+        for (columns, components) in values.chunks(STRETCH * BLOCK).zip(point.chunks(STRETCH)) {
+            let mut sums = [0f32; BLOCK];
+            for (column, &v) in columns.chunks_exact(BLOCK).zip(components) {
+                sums.iter_mut().zip(column).for_each(|(sum, &w)| *sum = fused(w, v, *sum));
+            }
+            dots.iter_mut().zip(sums).for_each(|(dot, sum)| *dot += sum);
+        }
+        dots.map(|dot| 1.0 - dot)
+    }
+
+    fn len(&self) -> usize {
+        self.n.div_ceil(BLOCK)
+    }
+}
+
+/// Distance of a point to its nearest neighbour, from its distances to all: the second smallest, its own included.
+fn loneliness(distances: impl Iterator<Item = f32>) -> f32 {
     let (mut smallest, mut second) = (f32::INFINITY, f32::INFINITY);
-    for other in unit {
-        let d = distance(other, &unit[j]);
+    for d in distances {
         second = second.min(smallest.max(d));
         smallest = smallest.min(d);
     }
@@ -124,11 +191,11 @@ fn select(
     Ok(order)
 }
 
-/// The plain loops in f64: indices of rows of `x` `[n, d]` in the order they are chosen.
+/// The plain loops: indices of rows of `x` `[n, d]` in the order they are chosen.
 pub fn cpu(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let [n, _] = x.dims("points")?;
     let unit = points(x, what)?;
-    let lonely = || (0..n).map(|j| loneliness(&unit, j)).collect();
+    let lonely = || unit.iter().map(|p| loneliness(unit.iter().map(|other| distance(other, p)))).collect();
     select(n, what, ctx, lonely, |last, nearest| {
         for (j, d) in nearest.iter_mut().enumerate() {
             *d = d.min(distance(&unit[last], &unit[j]));
@@ -136,13 +203,19 @@ pub fn cpu(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     })
 }
 
-/// The same, points in parallel; results are the same to the bit.
+/// The same, points in blocks and in parallel; results are the same to the bit.
 pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let [n, _] = x.dims("points")?;
     let unit = points(x, what)?;
-    let lonely = || (0..n).into_par_iter().map(|j| loneliness(&unit, j)).collect();
+    let blocks = Blocks::new(&unit);
+    let lonely = || {
+        let all = |p: &Vec<f32>| loneliness((0..blocks.len()).flat_map(|b| blocks.distances(b, p)).take(n));
+        unit.par_iter().map(all).collect()
+    };
     select(n, what, ctx, lonely, |last, nearest| {
-        nearest.par_iter_mut().zip(&unit).with_min_len(16).for_each(|(d, p)| *d = d.min(distance(&unit[last], p)));
+        nearest.par_chunks_mut(BLOCK).enumerate().with_min_len(4).for_each(|(b, near)| {
+            near.iter_mut().zip(blocks.distances(b, &unit[last])).for_each(|(d, new)| *d = d.min(new));
+        });
     })
 }
 
@@ -172,7 +245,7 @@ pub fn gpu(x: &Array, what: &Selection, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<usiz
     let order = gpu.run(|work| {
         let mut parts = Vec::new();
         for rows in pieces(n, d, work.binding_bytes()) {
-            let values: Vec<f32> = unit[rows.clone()].iter().flatten().map(|&v| v as f32).collect();
+            let values = unit[rows.clone()].concat();
             parts.push((rows, work.upload("points", &values)?));
         }
         let near = work.buffer("distances", 2 * n)?;
@@ -278,6 +351,18 @@ mod tests {
             assert_eq!(side(&x, &what, &Ctx::default()).unwrap(), [2, 0]);
             let given = Selection { k: 9, start: Start::At(1), repeats: false };
             assert_eq!(side(&x, &given, &Ctx::default()).unwrap(), [1, 2, 0]);
+        }
+    }
+
+    #[test]
+    fn among_distances_that_only_rounding_tells_apart_f32_decides_as_in_torch() {
+        // Whole numbers from 1 to 3 share few directions. torch 2.15 on a CPU chooses in this order:
+        // D = 1 - u @ u.T with u = x / x.norm(dim=1, keepdim=True), first the second smallest per column, then minima.
+        let x: Vec<f32> = "233133122113112331232111321322".bytes().map(|b| f32::from(b - b'0')).collect();
+        let x = Array::new([x.len() / 3, 3], x).unwrap();
+        let what = Selection { k: 10, start: Start::Loneliest, repeats: true };
+        for side in [cpu, fast] {
+            assert_eq!(side(&x, &what, &Ctx::default()).unwrap(), [9, 3, 1, 6, 5, 7, 8, 0, 4, 2]);
         }
     }
 

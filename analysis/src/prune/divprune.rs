@@ -1,7 +1,7 @@
 //! DivPrune: keeps the tokens that are farthest from each other, by greedy max–min of cosine distance.
 //!
 //! Source: Alvar et al. 2025, "DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models", arXiv 2503.02175.
-//! Takes: projected visual tokens `[n, d]`. Gives: k = round(ratio · n) of them. Departs: distances in f64.
+//! Takes: projected visual tokens `[n, d]`. Gives: k = round(ratio · n) of them. Departs: none known.
 //! Cost: O(n² · d).
 
 use super::place::{LAYER, Place};

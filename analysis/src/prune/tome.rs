@@ -21,16 +21,11 @@ use serde_json::{Value, json};
 
 /// One step of bipartite soft matching: per new row, the old rows merged into it, in output order.
 ///
-/// Even rows look for their most similar odd row; the `r` best pairs merge. With a class token, row 0 never
-/// merges and unmerged rows keep their order; without, they come by falling similarity, as in the authors' code.
-pub fn bipartite_soft_matching(metric: &Array, r: usize, class_token: bool, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
-    matching(metric, r, usize::from(class_token), ctx)
-}
-
-/// The same with the first `leading` rows (class, distillation and register tokens) left alone.
-fn matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
+/// Even rows look for their most similar odd row; the `r` best pairs merge. The first `leading` rows (class,
+/// distillation and register tokens) never merge and stay in front; with them unmerged rows keep their order, without
+/// they come by falling similarity, as in the authors' code.
+pub fn bipartite_soft_matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
     let [t, _] = metric.dims("metric")?;
-    let class_token = leading > 0;
     let r = r.min(t.saturating_sub(leading) / 2);
     if r == 0 {
         return Ok((0..t).map(|i| vec![i]).collect());
@@ -42,7 +37,7 @@ fn matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<V
     let r = r.min(best.iter().filter(|b| b.cosine > f32::NEG_INFINITY).count());
     let (merged, unmerged) = order.split_at(r);
     let mut unmerged = unmerged.to_vec();
-    if class_token {
+    if leading > 0 {
         unmerged.sort_unstable();
     }
     let mut groups: Vec<Vec<usize>> = unmerged.iter().map(|&a| vec![2 * a]).collect();
@@ -50,6 +45,13 @@ fn matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<V
     groups.extend((1..t).step_by(2).map(|j| vec![j]));
     for &a in merged {
         groups[first_b + best[a].partner].push(2 * a);
+    }
+    if leading > 1 {
+        // Even and odd rows of the leading ones go back between each other.
+        let mut front: Vec<Vec<usize>> = groups.drain(first_b..first_b + leading / 2).collect();
+        front.extend(groups.drain(..leading.div_ceil(2)));
+        front.sort_unstable_by_key(|g| g[0]);
+        groups.splice(0..0, front);
     }
     Ok(groups)
 }
@@ -119,7 +121,7 @@ fn between(place: &Place, input: &PruneInput, r: usize, steps: usize, ctx: &Ctx)
     for step in 0..steps {
         ctx.step(step, steps)?;
         let sizes: Vec<f64> = tokens.iter().map(|t| t.len() as f64).collect();
-        let groups = matching(&x, r, 0, ctx)?;
+        let groups = bipartite_soft_matching(&x, r, 0, ctx)?;
         (x, _) = merge_weighted(&x, &sizes, &groups, ctx)?;
         tokens = groups.iter().map(|g| g.iter().flat_map(|&i| tokens[i].iter().copied()).collect()).collect();
     }
@@ -186,7 +188,7 @@ impl Tap for Merger {
             return Ok(None);
         }
         let Some(metric) = self.metric.take() else { return Ok(None) };
-        let groups: Vec<Vec<(usize, f32)>> = matching(&metric, self.r, self.leading, &self.ctx)?
+        let groups: Vec<Vec<(usize, f32)>> = bipartite_soft_matching(&metric, self.r, self.leading, &self.ctx)?
             .into_iter()
             .map(|g| {
                 let total: usize = g.iter().map(|&i| at.rows.size(i)).sum();
@@ -206,7 +208,7 @@ impl Tap for Merger {
     }
 }
 
-/// Raw entry: `x`, `metric`, `r`, `class_token`, `steps`; from the second step on the merged features are the metric.
+/// Raw entry: `x`, `metric`, `r`, `class_token`, `distill_token`, `steps`; from the second step on the merged features are the metric.
 pub(super) static ADAPTER: Adapter = Adapter { name: "tome", methods: &["tome"], run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
@@ -218,14 +220,19 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::shape("metric", format!("[{t}, any]"), metric.shape()));
     }
     let r: usize = input.read("r")?;
-    let class_token: bool = input.read_or("class_token", false)?;
+    let leading = match (input.read_or("class_token", false)?, input.read_or("distill_token", false)?) {
+        (false, true) => {
+            return Err(Error::invalid("a distillation token stands after a class token; set class_token"));
+        }
+        (class, distill) => usize::from(class) + usize::from(distill),
+    };
     let n_steps: usize = input.read_or("steps", 1)?;
     let nested = |a: &Array| -> Vec<Vec<f32>> { a.data().chunks(d.max(1)).map(<[f32]>::to_vec).collect() };
     let mut tokens: Vec<Vec<usize>> = (0..t).map(|i| vec![i]).collect();
     let (mut x, mut size, mut steps, mut first) = (x.clone(), vec![1.0; t], Vec::new(), Value::Null);
     for step in 0..n_steps {
         ctx.step(step, n_steps)?;
-        let groups = bipartite_soft_matching(if step == 0 { metric } else { &x }, r, class_token, ctx)?;
+        let groups = bipartite_soft_matching(if step == 0 { metric } else { &x }, r, leading, ctx)?;
         (x, size) = merge_weighted(&x, &size, &groups, ctx)?;
         tokens = groups
             .iter()
@@ -250,6 +257,18 @@ mod tests {
     #[test]
     fn merges_the_most_similar_pair_into_its_odd_partner() {
         let m = Array::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.1, 1.0, -1.0, 0.0]).unwrap();
-        assert_eq!(bipartite_soft_matching(&m, 1, false, &Ctx::default()).unwrap(), [vec![0], vec![1, 2], vec![3]]);
+        assert_eq!(bipartite_soft_matching(&m, 1, 0, &Ctx::default()).unwrap(), [vec![0], vec![1, 2], vec![3]]);
+    }
+
+    #[test]
+    fn class_and_distillation_token_stay_in_front() {
+        // Rows 4 and 6 look like row 3 and row 5; rows 0 and 1 would match anybody.
+        let m = Array::new(
+            [7, 2],
+            [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0], [-1.0, 0.0], [-1.0, 0.0]].concat(),
+        )
+        .unwrap();
+        let groups = bipartite_soft_matching(&m, 2, 2, &Ctx::default()).unwrap();
+        assert_eq!(groups, [vec![0], vec![1], vec![2], vec![3, 4], vec![5, 6]]);
     }
 }
