@@ -1,5 +1,9 @@
 //! Settings of published configurations that the other fixtures leave at one value, against `transformers`.
 
+use candle_core::{Device, Tensor};
+use tokenscope_analysis::model::{Input, load};
+use tokenscope_analysis::trace::{At, NoTap, Regroup, Site, Tap};
+use tokenscope_analysis::{Ctx, Result};
 use tokenscope_tests::{check_forward, golden, json};
 
 /// Compares the fixtures whose name starts with one of `families`; there are `n` of them.
@@ -27,6 +31,11 @@ fn decoders_with_other_scaling_windows_and_biases() {
 }
 
 #[test]
+fn decoders_of_further_families() {
+    check(&["gemma", "gpt_neox_", "opt_", "phi"], 9);
+}
+
+#[test]
 fn image_towers_with_other_heads_and_shapes() {
     check(&["clip_", "deit_", "dinov2", "siglip_", "vit_"], 7);
 }
@@ -34,4 +43,31 @@ fn image_towers_with_other_heads_and_shapes() {
 #[test]
 fn models_that_read_pictures_with_other_towers_and_layers() {
     check(&["llava_", "smol_"], 3);
+}
+
+/// Drops the last row between attention and MLP of the first layer.
+struct DropLast;
+
+impl Tap for DropLast {
+    fn regroup(&mut self, at: &At, _x: &Tensor) -> Result<Option<Regroup>> {
+        let kept = |n: usize| (0..n).map(|i| vec![(i, 1.0)]).collect();
+        Ok((at.site == Site::ResidMid && at.layer == 0).then(|| Regroup { groups: kept(at.rows.len() - 1) }))
+    }
+}
+
+/// Attention is causal, so what is kept cannot tell; where the parts stand side by side the MLP's rows must follow.
+#[test]
+fn a_row_dropped_inside_a_block_leaves_the_others_as_they_were() {
+    for name in ["gpt_neox_pythia", "gpt_neox_serial", "gemma2_windows"] {
+        let model = load(&golden().join("models/settings").join(name), &Device::Cpu).unwrap();
+        let logits = |tap: &mut dyn Tap| {
+            let mut input = Input { ids: vec![7, 3, 9, 20, 4], ..Input::default() };
+            model.forward(&mut input, tap, &Ctx::default()).unwrap().logits.unwrap().to_vec2::<f32>().unwrap()
+        };
+        let (full, cut) = (logits(&mut NoTap), logits(&mut DropLast));
+        assert_eq!(cut.len(), 4, "{name}");
+        for (a, b) in full.iter().flatten().zip(cut.iter().flatten()) {
+            assert!((a - b).abs() < 1e-5, "{name}: {a} and {b}");
+        }
+    }
 }

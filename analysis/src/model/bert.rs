@@ -1,7 +1,9 @@
 //! BERT, RoBERTa and DistilBERT: post-norm, learned positions, with the heads that `transformers` puts on them.
 //! Devlin et al. 2019, arXiv 1810.04805; Liu et al. 2019, arXiv 1907.11692; Sanh et al. 2019, arXiv 1910.01108.
 
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Pass, Scope, Stack, embedding};
+use super::blocks::{
+    Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding,
+};
 use super::vision::row_of;
 use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, embedded};
 use crate::ctx::Ctx;
@@ -152,7 +154,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let heads = heads(&c, kind, &root, &s, &words, (d, eps, act))?;
     let pad = if roberta { Some(c.count(&["pad_token_id"], 1)? as u32) } else { None };
-    let stack = Stack { blocks, post_norm: true, width: d };
+    let stack = Stack { blocks, order: Order::PostNorm, width: d };
     let mut info = super::describe(w);
     info.towers.insert(Tower::Text, stack.info(true));
     info.vocab = if heads.words.is_some() { vocab } else { 0 };
@@ -209,8 +211,8 @@ fn block(
             down: Linear::load(&b.sub(down), inner, d, true)?,
             act,
         },
-        scale1: None,
-        scale2: None,
+        after1: None,
+        after2: None,
     })
 }
 

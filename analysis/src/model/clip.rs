@@ -1,7 +1,7 @@
 //! CLIP: an image tower, a causal text tower, two projections into one space.
 //! Radford et al. 2021, arXiv 2103.00020.
 
-use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Pass, Scope, Stack, embedding};
+use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding};
 use super::patches::{Fit, PatchEmbed};
 use super::vision::{Sizes, TileRun, VisionTower, attention, need_image, normalise, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
@@ -77,8 +77,8 @@ pub(super) fn blocks(
                 down: Linear::load(&b.sub("mlp.fc2"), inner, d, true)?,
                 act,
             },
-            scale1: None,
-            scale2: None,
+            after1: None,
+            after2: None,
         });
     }
     Ok(blocks)
@@ -104,7 +104,7 @@ pub(super) fn tower(s: &Scope, c: &Config) -> Result<VisionTower> {
         pre_norm: Some(Norm::layer(&s.sub("pre_layrnorm"), d, eps)?),
         stack: Stack {
             blocks: blocks(s, c, (d, z.heads), 1e-5, "quick_gelu", &MaskRule::Bidirectional)?,
-            post_norm: false,
+            order: Order::PreNorm,
             width: d,
         },
         // Vision-language models read earlier layers, and some leave this norm out.
@@ -120,8 +120,11 @@ fn text_tower(s: &Scope, c: &Config) -> Result<TextTower> {
     let eos = eos
         .and_then(|e| u32::try_from(e).ok())
         .ok_or_else(|| Error::invalid("config.json: eos_token_id of the text tower is not one token id"))?;
-    let stack =
-        Stack { blocks: blocks(s, c, (d, heads), 1e-5, "quick_gelu", &MaskRule::Causal)?, post_norm: false, width: d };
+    let stack = Stack {
+        blocks: blocks(s, c, (d, heads), 1e-5, "quick_gelu", &MaskRule::Causal)?,
+        order: Order::PreNorm,
+        width: d,
+    };
     Ok(TextTower {
         words: s.get("embeddings.token_embedding.weight", &[vocab, d])?,
         positions: s.get("embeddings.position_embedding.weight", &[max, d])?,

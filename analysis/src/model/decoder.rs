@@ -22,9 +22,16 @@ pub(super) struct Parts {
     /// Token table `[vocab, d]`.
     pub embed: Tensor,
     pub positions: Positions,
+    /// Factor on the token table's rows, but not on those of a head tied to it (Gemma).
+    pub embed_factor: Option<f64>,
     pub stack: Stack,
-    pub norm: Norm,
+    /// Norm behind the stack, where there is one.
+    pub norm: Option<Norm>,
+    /// Map between norm and head (OPT-350m).
+    pub project: Option<Linear>,
     pub end: End,
+    /// Bound that logits are bent under: `cap · tanh(x / cap)` (Gemma 2).
+    pub logit_cap: Option<f64>,
     /// Longest text, where there is a limit.
     pub max: Option<usize>,
 }
@@ -56,13 +63,14 @@ impl End {
             return Ok(Self::Labels { score: Linear::load(&s, d, labels, false)?, pad });
         }
         let bare = architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel");
+        let bias = head.has("bias").then(|| head.get("bias", &[vocab])).transpose()?;
         if !head.has("weight") && tied {
-            return Ok(Self::Head(Linear::from_matrix(embed, None)?));
+            return Ok(Self::Head(Linear::from_matrix(embed, bias)?));
         }
         if !head.has("weight") && bare {
             return Ok(Self::Bare);
         }
-        Ok(Self::Head(Linear::from_matrix(&head.get("weight", &[vocab, d])?, None)?))
+        Ok(Self::Head(Linear::from_matrix(&head.get("weight", &[vocab, d])?, bias)?))
     }
 }
 
@@ -83,6 +91,20 @@ impl Decoder {
         }
         info.max_tokens = parts.max;
         Ok(Self { info, parts })
+    }
+
+    /// What stands between the last block and the head.
+    fn finish(&self, x: Tensor) -> Result<Tensor> {
+        let x = self.parts.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.apply(&x))?;
+        self.parts.project.as_ref().map_or(Ok(x.clone()), |project| project.apply(&x))
+    }
+
+    /// Logits under their bound.
+    fn bend(&self, x: Tensor) -> Result<Tensor> {
+        Ok(match self.parts.logit_cap {
+            Some(cap) => ((x / cap)?.tanh()? * cap)?,
+            None => x,
+        })
     }
 
     /// Width of the residual stream.
@@ -117,14 +139,14 @@ impl Decoder {
         if let Some(cache) = &mut pass.cache {
             cache.next_position = pass.rows.positions.iter().map(|p| p + 1).max().unwrap_or(0).max(cache.next_position);
         }
-        let x = self.parts.norm.apply(&x)?;
+        let x = self.finish(x)?;
         let x = pass.tap(Site::Final, n_layers, x)?;
         let mut out = Output::default();
         match &self.parts.end {
             End::Head(head) => {
                 let (x, rows) = LogitRows::of(input.logits.as_ref(), &x)?;
                 if !rows.is_empty() {
-                    out.logits = Some(pass.tap(Site::Logits, n_layers, head.apply_in(&x, ctx)?)?);
+                    out.logits = Some(pass.tap(Site::Logits, n_layers, self.bend(head.apply_in(&x, ctx)?)?)?);
                 }
                 out.logit_rows = rows;
             }
@@ -170,7 +192,11 @@ impl Model for Decoder {
     }
 
     fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        embedding(&self.parts.embed, ids, "token id")
+        let x = embedding(&self.parts.embed, ids, "token id")?;
+        Ok(match self.parts.embed_factor {
+            Some(factor) => (x * factor)?,
+            None => x,
+        })
     }
 
     fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
@@ -179,7 +205,7 @@ impl Model for Decoder {
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {
         match &self.parts.end {
-            End::Head(head) => head.apply(&self.parts.norm.apply(resid)?),
+            End::Head(head) => self.bend(head.apply(&self.finish(resid.clone())?)?),
             _ => Err(Error::invalid("this model has no language-model head to look with")),
         }
     }

@@ -1,7 +1,7 @@
 //! DINOv2 with and without registers: layer scale, optional gated MLP, positions interpolated to the input.
 //! Oquab et al. 2023, arXiv 2304.07193; Darcet et al. 2023, arXiv 2309.16588.
 
-use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
+use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
 use super::vision::{Sizes, VisionTower, attention, need_image, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
@@ -76,8 +76,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             attention,
             norm2: Norm::layer(&b.sub("norm2"), d, eps)?,
             mlp,
-            scale1: None,
-            scale2: None,
+            after1: None,
+            after2: None,
         });
     }
     let em = s.sub("embeddings");
@@ -97,7 +97,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         table: z.grid,
         fit: Fit::Bicubic { antialias: with_registers },
         pre_norm: None,
-        stack: Stack { blocks, post_norm: false, width: d },
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
         post_norm: Some(Norm::layer(&s.sub("layernorm"), d, eps)?),
     };
     let classifier = match root.shape("classifier.weight") {

@@ -2,7 +2,7 @@
 //! Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
+use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -58,8 +58,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 down: Linear::load_conv1d(&b.sub("mlp.c_proj"), inner, d)?,
                 act,
             },
-            scale1: None,
-            scale2: None,
+            after1: None,
+            after2: None,
         });
     }
     let embed = s.get("wte.weight", &[vocab, d])?;
@@ -68,8 +68,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let parts = Parts {
         embed,
         positions: Positions::Learned(s.get("wpe.weight", &[max, d])?),
-        stack: Stack { blocks, post_norm: false, width: d },
-        norm: Norm::layer(&s.sub("ln_f"), d, eps)?,
+        embed_factor: None,
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        norm: Some(Norm::layer(&s.sub("ln_f"), d, eps)?),
+        project: None,
+        logit_cap: None,
         end,
         max: Some(max),
     };

@@ -2,7 +2,7 @@
 //! Nie et al. 2025, arXiv 2502.09992.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Rope, Scope, Stack};
+use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -76,8 +76,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 down: Linear::load(&b.sub("ff_out"), inner, d, bias)?,
                 act,
             },
-            scale1: None,
-            scale2: None,
+            after1: None,
+            after2: None,
         });
     }
     let embed = s.get("wte.weight", &[vocab, d])?;
@@ -87,8 +87,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         end: End::Head(Linear::from_matrix(&head, None)?),
         embed,
         positions: Positions::InAttention,
-        stack: Stack { blocks, post_norm: false, width: d },
-        norm: Norm::rms(&s.sub("ln_f"), d, eps)?,
+        embed_factor: None,
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        norm: Some(Norm::rms(&s.sub("ln_f"), d, eps)?),
+        project: None,
+        logit_cap: None,
         max: c.size_opt(&["max_sequence_length", "max_position_embeddings"])?,
     };
     Ok(Box::new(Decoder::new(w, parts)?.that_fills_in()))

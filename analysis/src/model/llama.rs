@@ -1,8 +1,9 @@
-//! Llama, Mistral, Qwen2 and Qwen3: rotary positions, RMS norm, gated MLP, grouped keys; the differences are fields.
-//! Touvron et al. 2023, arXiv 2302.13971; Jiang et al. 2023, arXiv 2310.06825; Qwen 2024, arXiv 2407.10671; 2025, arXiv 2505.09388.
+//! Llama, Mistral, Qwen2, Qwen3 and Phi-3: rotary positions, RMS norm, gated MLP, grouped keys; the differences are fields.
+//! Touvron et al. 2023, arXiv 2302.13971; Jiang et al. 2023, arXiv 2310.06825; Qwen 2024, arXiv 2407.10671; 2025, arXiv 2505.09388;
+//! Abdin et al. 2024, arXiv 2404.14219.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Rope, Scope, Stack};
+use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -49,6 +50,17 @@ const QWEN3: Defaults = &[
     ("sliding_window", 4096.0),
 ];
 
+const PHI3: Defaults = &[
+    ("vocab_size", 32064.0),
+    ("hidden_size", 3072.0),
+    ("intermediate_size", 8192.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("max_position_embeddings", 4096.0),
+    ("original_max_position_embeddings", 4096.0),
+    ("rms_norm_eps", 1e-5),
+];
+
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
@@ -71,6 +83,7 @@ pub(super) fn decoder(
         "mistral" => MISTRAL,
         "qwen2" => QWEN2,
         "qwen3" => QWEN3,
+        "phi3" => PHI3,
         other => return Err(Error::invalid(format!("config.json: language model {other} is not supported"))),
     });
     let d = c.size(&["hidden_size"])?;
@@ -116,12 +129,27 @@ pub(super) fn decoder(
             mask: mask(c, kind, i)?,
             soft_cap: None,
         };
+        // Phi-3 stores the maps that read the same input as one.
+        let (q, k, v) = if kind == "phi3" {
+            let all = Linear::load(&a.sub("qkv_proj"), d, (h + 2 * g) * e, false)?;
+            (all.slice(0, h * e)?, all.slice(h * e, g * e)?, all.slice((h + g) * e, g * e)?)
+        } else {
+            let load = |name: &str, heads: usize| Linear::load(&a.sub(name), d, heads * e, qkv_bias);
+            (load("q_proj", h)?, load("k_proj", g)?, load("v_proj", g)?)
+        };
+        let (gate, up) = if kind == "phi3" {
+            let both = Linear::load(&m.sub("gate_up_proj"), d, 2 * inner, false)?;
+            (both.slice(0, inner)?, both.slice(inner, inner)?)
+        } else {
+            let load = |name: &str| Linear::load(&m.sub(name), d, inner, mlp_bias);
+            (load("gate_proj")?, load("up_proj")?)
+        };
         blocks.push(Block {
             norm1: Norm::rms(&b.sub("input_layernorm"), d, eps)?,
             attention: Attention {
-                q: Linear::load(&a.sub("q_proj"), d, h * e, qkv_bias)?,
-                k: Linear::load(&a.sub("k_proj"), d, g * e, qkv_bias)?,
-                v: Linear::load(&a.sub("v_proj"), d, g * e, qkv_bias)?,
+                q,
+                k,
+                v,
                 o: Linear::load(&a.sub("o_proj"), h * e, d, o_bias)?,
                 q_norm,
                 k_norm,
@@ -130,14 +158,9 @@ pub(super) fn decoder(
                 head_width: e,
             },
             norm2: Norm::rms(&b.sub("post_attention_layernorm"), d, eps)?,
-            mlp: Mlp {
-                gate: Some(Linear::load(&m.sub("gate_proj"), d, inner, mlp_bias)?),
-                up: Linear::load(&m.sub("up_proj"), d, inner, mlp_bias)?,
-                down: Linear::load(&m.sub("down_proj"), inner, d, mlp_bias)?,
-                act,
-            },
-            scale1: None,
-            scale2: None,
+            mlp: Mlp { gate: Some(gate), up, down: Linear::load(&m.sub("down_proj"), inner, d, mlp_bias)?, act },
+            after1: None,
+            after2: None,
         });
     }
     let embed = s.get("embed_tokens.weight", &[vocab, d])?;
@@ -146,19 +169,22 @@ pub(super) fn decoder(
     let parts = Parts {
         embed,
         positions: Positions::InAttention,
-        stack: Stack { blocks, post_norm: false, width: d },
-        norm: Norm::rms(&s.sub("norm"), d, eps)?,
+        embed_factor: None,
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
+        project: None,
+        logit_cap: None,
         end,
         max: c.size_opt(&["max_position_embeddings"])?,
     };
     Decoder::new(w, parts)
 }
 
-/// Mistral slides on every layer; Qwen only where `use_sliding_window` says so, by layer.
+/// Mistral and Phi-3 slide on every layer; Qwen only where `use_sliding_window` says so, by layer.
 fn mask(c: &Config, kind: &str, layer: usize) -> Result<MaskRule> {
     let qwen = matches!(kind, "qwen2" | "qwen3");
     let window = match kind {
-        "mistral" => c.size_opt(&["sliding_window"])?,
+        "mistral" | "phi3" => c.size_opt(&["sliding_window"])?,
         _ if qwen && c.flag(&["use_sliding_window"], false)? => c.size_opt(&["sliding_window"])?,
         _ => None,
     };
@@ -171,7 +197,7 @@ fn mask(c: &Config, kind: &str, layer: usize) -> Result<MaskRule> {
                 return Err(Error::invalid(e));
             }
         },
-        None => kind == "mistral" || layer >= c.count(&["max_window_layers"], 28)?,
+        None => matches!(kind, "mistral" | "phi3") || layer >= c.count(&["max_window_layers"], 28)?,
     };
     Ok(match window {
         Some(w) if slides => MaskRule::SlidingWindow(w),

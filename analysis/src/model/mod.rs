@@ -5,11 +5,15 @@ pub mod blocks;
 mod clip;
 mod decoder;
 mod dinov2;
+mod gemma;
 mod gpt2;
+mod gpt_neox;
 mod llada;
 mod llama;
 mod llava;
+mod opt;
 mod patches;
+mod phi;
 mod siglip;
 mod smolvlm;
 mod vision;
@@ -310,12 +314,19 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("dinov2", dinov2::load),
     ("dinov2_with_registers", dinov2::load),
     ("distilbert", bert::load),
+    ("gemma", gemma::load),
+    ("gemma2", gemma::load),
+    ("gemma3_text", gemma::load),
     ("gpt2", gpt2::load),
+    ("gpt_neox", gpt_neox::load),
     ("idefics3", smolvlm::load),
     ("llada", llada::load),
     ("llama", llama::load),
     ("llava", llava::load),
     ("mistral", llama::load),
+    ("opt", opt::load),
+    ("phi", phi::load),
+    ("phi3", llama::load),
     ("qwen2", llama::load),
     ("qwen3", llama::load),
     ("roberta", bert::load),
@@ -348,7 +359,24 @@ pub fn from_weights(weights: &Weights, device: &Device) -> Result<Box<dyn Model>
         let name = if kind.is_empty() { "(config.json names none)".to_string() } else { kind.to_string() };
         return Err(Error::Architecture { name, supported: architectures().join(", ") });
     };
-    load(weights, device)
+    load(weights, device).map_err(|e| about(weights, e))
+}
+
+/// What is wrong with the configuration, with the file that says so.
+fn about(weights: &Weights, e: Error) -> Error {
+    match e {
+        Error::Invalid(what) if what.starts_with("config.json") => {
+            let what = what.trim_start_matches("config.json").trim_start_matches([':', ' ']);
+            match weights.gguf_file() {
+                Some(file) => Error::file(file, format!("metadata: {what}"), "convert the model again"),
+                None => {
+                    let file = weights.dir().join("config.json");
+                    Error::file(file, what, "check that it is this model's own, or download it again")
+                }
+            }
+        }
+        other => other,
+    }
 }
 
 /// What every family says about its checkpoint; towers and vocabulary are filled in by the family.

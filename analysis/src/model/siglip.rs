@@ -1,6 +1,6 @@
 //! SigLIP's image tower with its attention-pooling head. Zhai et al. 2023, arXiv 2303.15343.
 
-use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Scope, Stack};
+use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
 use super::vision::{BASE, Sizes, VisionTower, need_image, patch_mean, put_labels};
@@ -59,7 +59,7 @@ pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
         pre_norm: None,
         stack: Stack {
             blocks: blocks(s, c, (d, z.heads), 1e-6, "gelu_pytorch_tanh", &MaskRule::Bidirectional)?,
-            post_norm: false,
+            order: Order::PreNorm,
             width: d,
         },
         post_norm: Some(Norm::layer(&post, d, c.eps(&["layer_norm_eps"], 1e-6)?)?),

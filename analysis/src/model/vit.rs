@@ -1,7 +1,7 @@
 //! ViT and DeiT, with or without pooler and classifier.
 //! Dosovitskiy et al. 2020, arXiv 2010.11929; Touvron et al. 2020, arXiv 2012.12877.
 
-use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Scope, Stack};
+use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
 use super::vision::{BASE, Sizes, VisionTower, attention, need_image, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
@@ -46,8 +46,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 down: Linear::load(&b.sub("output.dense"), inner, d, true)?,
                 act,
             },
-            scale1: None,
-            scale2: None,
+            after1: None,
+            after2: None,
         });
     }
     let em = s.sub("embeddings");
@@ -67,7 +67,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         table: z.grid,
         fit: Fit::Bicubic { antialias: false },
         pre_norm: None,
-        stack: Stack { blocks, post_norm: false, width: d },
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
         post_norm: Some(norm.clone()),
     };
     let mut classifiers = Vec::new();

@@ -76,7 +76,7 @@ impl<C: Connect> Model for Vlm<C> {
         let positions = features.of.iter().map(|of| base.positions[places[of[0]]]).collect();
         let mut pass = super::blocks::Pass::new(Tower::Text, 0, Rows { tokens, positions }, tap, ctx);
         let x = pass.tap(Site::Features, 0, features.x)?;
-        let x = pass.regroup(Site::Features, 0, x)?;
+        let x = pass.regroup(Site::Features, 0, x, &mut None)?;
         let (x, rows) = join(&embeds, &x, &base, &pass.rows, &places, input)?;
         let mut out = self.text.run(x, rows, input, tap, ctx)?;
         let own = out.towers.entry(Tower::Text).or_default();

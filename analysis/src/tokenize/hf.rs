@@ -5,6 +5,7 @@ use super::byte_level::ByteLevel;
 use crate::ctx::Ctx;
 use crate::segment::bpe::{Step, merge_history};
 use crate::{Error, Result};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::{Model as _, OffsetType, PreTokenizedString, PreTokenizer as _, Tokenizer};
@@ -89,7 +90,48 @@ pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String>
     if t.get_vocab_size(true) == 0 {
         return Err("the vocabulary is empty".into());
     }
+    let part = |v: serde_json::Result<Value>| v.map_err(|e| format!("damaged tokenizer: {e}"));
+    let longer = growth(&part(serde_json::to_value(t.get_normalizer()))?);
+    if longer > MAX_GROWTH {
+        return Err(format!("the normalizer can make a text {longer:.0} times longer, more than {MAX_GROWTH}"));
+    }
+    check_templates(&part(serde_json::to_value(t.get_post_processor()))?)?;
     Ok(t)
+}
+
+/// A text may become this many times longer before it is cut; published tokenizers stay below 10.
+const MAX_GROWTH: f64 = 1000.0;
+
+/// How many times longer a normalizer can make a text, by its replacements.
+fn growth(normalizer: &Value) -> f64 {
+    let words = |v: &Value| v.as_str().map_or(0, str::len) as f64;
+    match normalizer["type"].as_str() {
+        Some("Sequence") => normalizer["normalizers"].as_array().into_iter().flatten().map(growth).product(),
+        Some("Replace") => {
+            let content = words(&normalizer["content"]);
+            match words(&normalizer["pattern"]["String"]) {
+                // A regular expression, or no text at all, is found anywhere.
+                0.0 => 1.0 + content,
+                pattern => (content / pattern).max(1.0),
+            }
+        }
+        _ => 1.0,
+    }
+}
+
+/// Errors if a template names a special token that it does not explain; the crate would panic at the first text.
+fn check_templates(processor: &Value) -> std::result::Result<(), String> {
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    for inner in list(&processor["processors"]) {
+        check_templates(&inner)?;
+    }
+    for piece in list(&processor["single"]).iter().chain(&list(&processor["pair"])) {
+        let name = piece["SpecialToken"]["id"].as_str();
+        if let Some(name) = name.filter(|n| processor["special_tokens"].get(*n).is_none()) {
+            return Err(format!("the template of the post-processor has no ids for {name}"));
+        }
+    }
+    Ok(())
 }
 
 /// The merges that make `token`, if the vocabulary is of byte-pair kind.
@@ -103,10 +145,51 @@ pub(super) fn merges(t: &Tokenizer, token: &str) -> Option<Vec<Step>> {
     let mut ranks = HashMap::with_capacity(list.len());
     for (rank, m) in list.iter().enumerate() {
         let pair = match m {
-            serde_json::Value::String(s) => s.split_once(' '),
+            Value::String(s) => s.split_once(' '),
             pair => Some((pair.get(0)?.as_str()?, pair.get(1)?.as_str()?)),
         };
         ranks.entry(pair?).or_insert(rank);
     }
     Some(merge_history(token, &ranks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn load(key: &str, value: Value) -> std::result::Result<Tokenizer, String> {
+        let mut t = json!({ "version": "1.0", "added_tokens": [], "model":
+            { "type": "BPE", "vocab": { "a": 0, "b": 1, "ab": 2 }, "merges": [["a", "b"]] } });
+        t[key] = value;
+        from_bytes(t.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_normalizer_that_blows_texts_up_is_refused() {
+        let replace =
+            |pattern: Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
+        let tenfold = replace(json!({ "Regex": "." }), "123456789");
+        let some = |n: usize| json!({ "type": "Sequence", "normalizers": vec![tenfold.clone(); n] });
+        assert!(load("normalizer", some(3)).is_ok());
+        assert!(load("normalizer", some(4)).unwrap_err().contains("10000 times longer"));
+        assert!(load("normalizer", replace(json!({ "String": " " }), "▁")).is_ok());
+        assert!(load("normalizer", replace(json!({ "String": "" }), &"x".repeat(1000))).is_err());
+    }
+
+    #[test]
+    fn a_template_that_explains_its_tokens_is_needed() {
+        let template = |known: Value| {
+            json!({ "type": "TemplateProcessing", "single":
+            [{ "SpecialToken": { "id": "<s>", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "special_tokens": known })
+        };
+        let known = template(json!({ "<s>": { "id": "<s>", "ids": [0], "tokens": ["<s>"] } }));
+        let t = load("post_processor", known).unwrap();
+        assert_eq!(t.encode("ab", true).unwrap().get_ids(), [0, 2]);
+        let unknown = template(json!({}));
+        assert!(load("post_processor", unknown.clone()).unwrap_err().contains("<s>"));
+        assert!(load("post_processor", json!({ "type": "Sequence", "processors": [unknown] })).is_err());
+    }
 }

@@ -174,6 +174,17 @@ impl Norm {
         Ok(Self { weight: s.get(w, &[width])?, bias: Some(s.get(b, &[width])?), eps, center: true })
     }
 
+    /// A layer norm without weight and bias.
+    pub fn layer_without_weights(width: usize, eps: f64, device: &Device) -> Result<Self> {
+        Ok(Self { weight: Tensor::ones(width, candle_core::DType::F32, device)?, bias: None, eps, center: true })
+    }
+
+    /// An RMS norm whose weight is stored less 1 (Gemma).
+    pub fn rms_around_one(s: &Scope, width: usize, eps: f64) -> Result<Self> {
+        let norm = Self::rms(s, width, eps)?;
+        Ok(Self { weight: (norm.weight + 1.0)?, ..norm })
+    }
+
     /// An RMS norm.
     pub fn rms(s: &Scope, width: usize, eps: f64) -> Result<Self> {
         Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: false })
@@ -232,6 +243,8 @@ impl Norm {
 pub enum Activation {
     /// Exact GELU.
     Gelu,
+    /// Exact GELU within −10 and 10.
+    Gelu10,
     /// GELU by tanh.
     GeluTanh,
     /// `x · sigmoid(1.702 x)`.
@@ -262,6 +275,7 @@ impl Activation {
         Ok(match name {
             "gelu" | "gelu_python" => Self::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => Self::GeluTanh,
+            "gelu_10" => Self::Gelu10,
             "quick_gelu" => Self::QuickGelu,
             "silu" | "swish" => Self::Silu,
             "relu" => Self::Relu,
@@ -285,6 +299,7 @@ impl Activation {
         }
         Ok(match self {
             Self::Gelu => x.gelu_erf()?,
+            Self::Gelu10 => x.gelu_erf()?.clamp(-10f32, 10f32)?,
             Self::GeluTanh => x.gelu()?,
             Self::QuickGelu => (x / ((x * -1.702)?.exp()? + 1.0)?)?,
             Self::Silu => x.silu()?,
@@ -307,6 +322,7 @@ impl Activation {
     fn apply_plain(self, x: &mut [f32], ctx: &Ctx) {
         match self {
             Self::Gelu => cpu::map(x, ctx, cpu::gelu),
+            Self::Gelu10 => cpu::map(x, ctx, |x| cpu::gelu(x).clamp(-10.0, 10.0)),
             Self::GeluTanh => cpu::map(x, ctx, cpu::gelu_tanh),
             Self::QuickGelu => cpu::map(x, ctx, |x| cpu::swish(x, 1.702)),
             Self::Silu => cpu::map(x, ctx, |x| cpu::swish(x, 1.0)),
@@ -399,6 +415,9 @@ mod tests {
     #[test]
     fn activations_by_hand() {
         let x = Tensor::new(&[-2f32, 0.5, 7.0], &Device::Cpu).unwrap();
+        let large = Tensor::new(&[12f32, 3.0], &Device::Cpu).unwrap();
+        let y = Activation::parse("gelu_10").unwrap().apply(&large).unwrap().to_vec1::<f32>().unwrap();
+        assert!(y[0] == 10.0 && (y[1] - 2.995_950).abs() < 1e-5, "{y:?}");
         let mish = |x: f64| (x * x.exp().ln_1p().tanh()) as f32;
         for (name, want) in [
             ("relu2", [0.0, 0.25, 49.0]),

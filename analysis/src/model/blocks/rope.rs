@@ -40,12 +40,14 @@ impl Rope {
             (Some(g), Some(t)) => g.sub(t).or(Some(g)),
             (g, _) => g,
         };
-        let number = |key: &str, default: f64| match given {
-            Some(g) if g.value(&[key]).is_some() => g.number(&[key], default),
-            _ => config.number(&[key], default),
+        // The second names are those of GPT-NeoX.
+        let number = |keys: &[&str], default: f64| match given {
+            Some(g) if g.value(keys).is_some() => g.number(keys, default),
+            _ => config.number(keys, default),
         };
-        let base = positive(number("rope_theta", config.default("rope_theta").unwrap_or(10_000.0))?, "rope_theta")?;
-        let part = number("partial_rotary_factor", part)?;
+        let base = config.default("rope_theta").unwrap_or(10_000.0);
+        let base = positive(number(&["rope_theta", "rotary_emb_base"], base)?, "rope_theta")?;
+        let part = number(&["partial_rotary_factor", "rotary_pct"], part)?;
         if !(part > 0.0 && part <= 1.0) {
             return Err(Error::invalid(format!("config.json: partial_rotary_factor {part} is not in 0..=1")));
         }
@@ -72,8 +74,10 @@ impl Rope {
             }
             "dynamic" => out.longer = Longer::Ntk { base, factor: factor(&s)?, max: max()? },
             "llama3" => llama3(&mut out.inv_freq, &s, old()?)?,
+            // Early Phi-3 files call LongRoPE by other names.
+            "longrope" | "su" => long(&mut out, &s, old()?, max)?,
+            "yarn" if s.speaks_of("short_factor") => long(&mut out, &s, old()?, max)?,
             "yarn" => out.scale = yarn(&mut out.inv_freq, &s, base, old()?, max)?,
-            "longrope" => long(&mut out, &s, old()?, max)?,
             "factors" => divide(&mut out.inv_freq, &s, "factors")?,
             other => {
                 let known = "default, linear, dynamic, yarn, longrope and llama3 are";
@@ -85,6 +89,17 @@ impl Rope {
             return Err(Error::invalid("config.json: the rope parameters give no finite frequencies"));
         }
         Ok(out)
+    }
+
+    /// Frequencies of a whole head that nothing stretches.
+    ///
+    /// Errors: an odd width or a base that is not positive.
+    pub fn plain(base: f64, head_width: usize) -> Result<Self> {
+        positive(base, "base")?;
+        if !head_width.is_multiple_of(2) || head_width == 0 {
+            return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {head_width}")));
+        }
+        Ok(Self { inv_freq: powers(base, head_width), scale: 1.0, longer: Longer::Same, head_width })
     }
 
     /// Cosines and sines `[n, width]` at these positions, of the turned part of a head.

@@ -9,26 +9,37 @@ use candle_core::{Device, Tensor};
 
 /// One transformer block.
 pub struct Block {
-    /// Norm before attention (pre-norm) or after its residual sum (post-norm).
+    /// Norm before attention, or after its residual sum where the order is post-norm.
     pub norm1: Norm,
     /// Attention.
     pub attention: Attention,
-    /// Norm before the MLP (pre-norm) or after its residual sum (post-norm).
+    /// Norm before the MLP, or after its residual sum where the order is post-norm.
     pub norm2: Norm,
     /// MLP.
     pub mlp: Mlp,
-    /// Factor per channel on the attention output (DINOv2's layer scale).
-    pub scale1: Option<Tensor>,
-    /// Factor per channel on the MLP output.
-    pub scale2: Option<Tensor>,
+    /// Norm of what attention adds (Gemma 2 and 3).
+    pub after1: Option<Norm>,
+    /// Norm of what the MLP adds.
+    pub after2: Option<Norm>,
+}
+
+/// Where a block's norms stand, and what its MLP reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Norms before the parts.
+    PreNorm,
+    /// Norms after the sums (BERT).
+    PostNorm,
+    /// Norms before the parts; the MLP reads the stream as it was before attention (GPT-NeoX, Phi).
+    Parallel,
 }
 
 /// Blocks in order.
 pub struct Stack {
     /// The blocks.
     pub blocks: Vec<Block>,
-    /// Norm after the sums (BERT) instead of before the parts.
-    pub post_norm: bool,
+    /// Order of norms and parts.
+    pub order: Order,
     /// Width of the residual stream.
     pub width: usize,
 }
@@ -74,8 +85,8 @@ impl<'a> Pass<'a> {
         if self.tap.wants(&at) { self.tap.pass(&at, x) } else { Ok(x) }
     }
 
-    /// Asks the tap for other rows and applies them to `x` and the row map.
-    pub fn regroup(&mut self, site: Site, layer: usize, x: Tensor) -> Result<Tensor> {
+    /// Asks the tap for other rows and applies them to `x`, what else waits by row (`beside`) and the row map.
+    pub fn regroup(&mut self, site: Site, layer: usize, x: Tensor, beside: &mut Option<Tensor>) -> Result<Tensor> {
         let at = At { tower: self.tower, tile: self.tile, layer, site, rows: &self.rows };
         let Some(r) = self.tap.regroup(&at, &x)? else { return Ok(x) };
         if self.table.is_some() {
@@ -83,6 +94,9 @@ impl<'a> Pass<'a> {
         }
         self.rows = self.rows.regroup(&r)?;
         self.mask = None;
+        if let Some(b) = beside {
+            *b = apply_regroup(b, &r)?;
+        }
         apply_regroup(&x, &r)
     }
 
@@ -169,30 +183,36 @@ impl Stack {
         for (i, b) in self.blocks.iter().enumerate() {
             pass.ctx.step(i, n_layers)?;
             x = pass.tap(Site::ResidPre, i, x)?;
-            let input = if self.post_norm { x.clone() } else { b.norm1.apply(&x)? };
+            let post_norm = self.order == Order::PostNorm;
+            let input = if post_norm { x.clone() } else { b.norm1.apply(&x)? };
+            let mut beside = (self.order == Order::Parallel).then(|| b.norm2.apply(&x)).transpose()?;
             let mut a = b.attention.apply(&input, i, pass)?;
-            if let Some(s) = &b.scale1 {
-                a = a.broadcast_mul(s)?;
+            if let Some(norm) = &b.after1 {
+                a = norm.apply(&a)?;
             }
             let a = pass.tap(Site::AttnOut, i, a)?;
             x = (x + a)?;
-            if self.post_norm {
+            if post_norm {
                 x = b.norm1.apply(&x)?;
             }
             x = pass.tap(Site::ResidMid, i, x)?;
-            x = pass.regroup(Site::ResidMid, i, x)?;
-            let input = if self.post_norm { x.clone() } else { b.norm2.apply(&x)? };
+            x = pass.regroup(Site::ResidMid, i, x, &mut beside)?;
+            let input = match beside {
+                Some(y) => y,
+                None if post_norm => x.clone(),
+                None => b.norm2.apply(&x)?,
+            };
             let mut m = b.mlp.apply_in(&input, pass.ctx)?;
-            if let Some(s) = &b.scale2 {
-                m = m.broadcast_mul(s)?;
+            if let Some(norm) = &b.after2 {
+                m = norm.apply(&m)?;
             }
             let m = pass.tap(Site::MlpOut, i, m)?;
             x = (x + m)?;
-            if self.post_norm {
+            if post_norm {
                 x = b.norm2.apply(&x)?;
             }
             x = pass.tap(Site::ResidPost, i, x)?;
-            x = pass.regroup(Site::ResidPost, i, x)?;
+            x = pass.regroup(Site::ResidPost, i, x, &mut None)?;
             if pass.stops_after(i) {
                 break;
             }

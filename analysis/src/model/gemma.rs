@@ -1,0 +1,200 @@
+//! Gemma, Gemma 2 and the text model of Gemma 3: gated MLP, norms whose weight is stored less 1, scaled embeddings;
+//! from 2 on norms behind the parts, too, and layers that look through a window; the differences are fields.
+//! Gemma Team 2024, arXiv 2403.08295 and 2408.00118; 2025, arXiv 2503.19786.
+
+use super::Model;
+use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::decoder::{Decoder, End, Parts, Positions};
+use crate::trace::{AttentionRule, MaskRule};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::Device;
+
+const GEMMA: Defaults = &[
+    ("vocab_size", 256_000.0),
+    ("hidden_size", 3072.0),
+    ("intermediate_size", 24576.0),
+    ("num_hidden_layers", 28.0),
+    ("num_attention_heads", 16.0),
+    ("num_key_value_heads", 16.0),
+    ("head_dim", 256.0),
+    ("max_position_embeddings", 8192.0),
+];
+const GEMMA2: Defaults = &[
+    ("vocab_size", 256_000.0),
+    ("hidden_size", 2304.0),
+    ("intermediate_size", 9216.0),
+    ("num_hidden_layers", 26.0),
+    ("num_attention_heads", 8.0),
+    ("num_key_value_heads", 4.0),
+    ("head_dim", 256.0),
+    ("max_position_embeddings", 8192.0),
+    ("query_pre_attn_scalar", 256.0),
+    ("sliding_window", 4096.0),
+    ("final_logit_softcapping", 30.0),
+    ("attn_logit_softcapping", 50.0),
+];
+const GEMMA3: Defaults = &[
+    ("vocab_size", 262_208.0),
+    ("hidden_size", 2304.0),
+    ("intermediate_size", 9216.0),
+    ("num_hidden_layers", 26.0),
+    ("num_attention_heads", 8.0),
+    ("num_key_value_heads", 4.0),
+    ("head_dim", 256.0),
+    ("max_position_embeddings", 131_072.0),
+    ("query_pre_attn_scalar", 256.0),
+    ("sliding_window", 4096.0),
+    ("rope_theta", 1_000_000.0),
+];
+
+/// Loads a checkpoint, with or without the `model.` prefix.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config::new(w.config());
+    let kind = c.word(&["model_type"], "gemma")?;
+    let c = c.with(match kind {
+        "gemma2" => GEMMA2,
+        "gemma3_text" => GEMMA3,
+        _ => GEMMA,
+    });
+    if c.flag(&["use_bidirectional_attention"], false)? {
+        return Err(Error::invalid("config.json: Gemma that sees both ways is not supported"));
+    }
+    let later = kind != "gemma";
+    let d = c.size(&["hidden_size"])?;
+    let h = c.size(&["num_attention_heads"])?;
+    let g = c.size_opt(&["num_key_value_heads"])?.unwrap_or(h);
+    let n_layers = c.size(&["num_hidden_layers"])?;
+    let inner = c.size(&["intermediate_size"])?;
+    let vocab = c.size(&["vocab_size"])?;
+    let e = c.size(&["head_dim"])?;
+    Config::split(h, g, "groups of heads")?;
+    let eps = c.eps(&["rms_norm_eps"], 1e-6)?;
+    let act = activation(&c, later)?;
+    let bias = c.flag(&["attention_bias"], false)?;
+    let width = if later { c.number(&["query_pre_attn_scalar"], 256.0)? } else { e as f64 };
+    // Gemma 3 has norms of queries and keys instead of a bound on scores; what its files say of one is not used.
+    let score_cap = if kind == "gemma2" { cap(&c, "attn_logit_softcapping")? } else { None };
+    let logit_cap = if later { cap(&c, "final_logit_softcapping")? } else { None };
+    if width <= 0.0 {
+        return Err(Error::invalid(format!("config.json: query_pre_attn_scalar is {width}, not positive")));
+    }
+    let root = Scope::root(w, device);
+    let s = root.first(&["model", ""], "embed_tokens.weight");
+    let [far, near] = ropes(&c, kind, e)?;
+    let mut blocks = Vec::new();
+    for i in 0..n_layers {
+        let b = s.sub(format!("layers.{i}"));
+        let (a, m) = (b.sub("self_attn"), b.sub("mlp"));
+        let norm = |name: &str| Norm::rms_around_one(&b.sub(name), d, eps);
+        let by_head =
+            |name: &str| (kind == "gemma3_text").then(|| Norm::rms_around_one(&a.sub(name), e, eps)).transpose();
+        let window = if later { window(&c, kind, i)? } else { None };
+        let rule = AttentionRule {
+            n_heads: h,
+            n_kv_heads: g,
+            scale: width.powf(-0.5) as f32,
+            mask: window.map_or(MaskRule::Causal, MaskRule::SlidingWindow),
+            soft_cap: score_cap.map(|c| c as f32),
+        };
+        blocks.push(Block {
+            norm1: norm("input_layernorm")?,
+            attention: Attention {
+                q: Linear::load(&a.sub("q_proj"), d, h * e, bias)?,
+                k: Linear::load(&a.sub("k_proj"), d, g * e, bias)?,
+                v: Linear::load(&a.sub("v_proj"), d, g * e, bias)?,
+                o: Linear::load(&a.sub("o_proj"), h * e, d, bias)?,
+                q_norm: by_head("q_norm")?,
+                k_norm: by_head("k_norm")?,
+                rope: Some(if window.is_some() { near.clone() } else { far.clone() }),
+                rule,
+                head_width: e,
+            },
+            norm2: norm(if later { "pre_feedforward_layernorm" } else { "post_attention_layernorm" })?,
+            mlp: Mlp {
+                gate: Some(Linear::load(&m.sub("gate_proj"), d, inner, false)?),
+                up: Linear::load(&m.sub("up_proj"), d, inner, false)?,
+                down: Linear::load(&m.sub("down_proj"), inner, d, false)?,
+                act,
+            },
+            after1: later.then(|| norm("post_attention_layernorm")).transpose()?,
+            after2: later.then(|| norm("post_feedforward_layernorm")).transpose()?,
+        });
+    }
+    let embed = s.get("embed_tokens.weight", &[vocab, d])?;
+    let tied = c.flag(&["tie_word_embeddings"], true)?;
+    let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
+    let parts = Parts {
+        embed,
+        positions: Positions::InAttention,
+        embed_factor: Some((d as f64).sqrt()),
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        norm: Some(Norm::rms_around_one(&s.sub("norm"), d, eps)?),
+        project: None,
+        end,
+        logit_cap,
+        max: c.size_opt(&["max_position_embeddings"])?,
+    };
+    Ok(Box::new(Decoder::new(w, parts)?))
+}
+
+/// The first Gemma's files say `gelu` and mean the tanh form.
+fn activation(c: &Config, later: bool) -> Result<Activation> {
+    let name = match later {
+        true => c.word(&["hidden_activation"], "gelu_pytorch_tanh")?,
+        false => c.word(&["hidden_act"], "gelu_pytorch_tanh")?,
+    };
+    Activation::parse(if !later && name == "gelu" { "gelu_pytorch_tanh" } else { name })
+}
+
+/// The bound `key`, if it is set: a positive number.
+fn cap(c: &Config, key: &str) -> Result<Option<f64>> {
+    let default = if c.speaks_of(key) { None } else { c.default(key) };
+    let cap = match c.value(&[key]) {
+        Some(_) => Some(c.number(&[key], 0.0)?),
+        None => default,
+    };
+    match cap {
+        Some(v) if v <= 0.0 => Err(Error::invalid(format!("config.json: {key} is {v}, not positive"))),
+        other => Ok(other),
+    }
+}
+
+/// Rotary embeddings of layers that see everything and of those with a window; only Gemma 3 tells them apart.
+fn ropes(c: &Config, kind: &str, e: usize) -> Result<[Rope; 2]> {
+    if kind != "gemma3_text" {
+        let one = Rope::load(c, e, None, 1.0)?;
+        return Ok([one.clone(), one]);
+    }
+    let far = Rope::load(c, e, Some("full_attention"), 1.0)?;
+    let own = c.sub("rope_parameters").and_then(|p| p.sub("sliding_attention"));
+    let near = match own {
+        Some(_) => Rope::load(c, e, Some("sliding_attention"), 1.0)?,
+        None => Rope::plain(c.number(&["rope_local_base_freq"], 10_000.0)?, e)?,
+    };
+    Ok([far, near])
+}
+
+/// The window of a layer, if it has one: as `layer_types` says, else every second layer of Gemma 2 from the first on,
+/// and all but every sixth of Gemma 3.
+fn window(c: &Config, kind: &str, layer: usize) -> Result<Option<usize>> {
+    let slides = match c.value(&["layer_types"]) {
+        Some(types) => match types.get(layer).and_then(|t| t.as_str()) {
+            Some("full_attention") => false,
+            Some("sliding_attention") => true,
+            other => {
+                let e = format!("config.json: the type {other:?} of layer {layer} is not usable here");
+                return Err(Error::invalid(e));
+            }
+        },
+        None if kind == "gemma2" => layer % 2 == 0,
+        None => {
+            let pattern = c.size_opt(&["sliding_window_pattern"])?.unwrap_or(6);
+            !(layer + 1).is_multiple_of(pattern)
+        }
+    };
+    match slides {
+        true => Ok(Some(c.size(&["sliding_window"])?)),
+        false => Ok(None),
+    }
+}

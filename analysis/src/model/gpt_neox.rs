@@ -1,0 +1,94 @@
+//! GPT-NeoX and Pythia: rotary positions on a part of each head, layer norms, attention and MLP side by side.
+//! Black et al. 2022, arXiv 2204.06745; Biderman et al. 2023, arXiv 2304.01373.
+
+use super::Model;
+use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::decoder::{Decoder, End, Parts, Positions};
+use crate::Result;
+use crate::trace::{AttentionRule, MaskRule};
+use crate::weights::Weights;
+use candle_core::Device;
+
+const DEFAULTS: Defaults = &[
+    ("vocab_size", 50432.0),
+    ("hidden_size", 6144.0),
+    ("num_hidden_layers", 44.0),
+    ("num_attention_heads", 64.0),
+    ("intermediate_size", 24576.0),
+    ("max_position_embeddings", 2048.0),
+];
+
+/// Loads a checkpoint, with or without the `gpt_neox.` prefix.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config::new(w.config()).with(DEFAULTS);
+    let d = c.size(&["hidden_size"])?;
+    let h = c.size(&["num_attention_heads"])?;
+    let n_layers = c.size(&["num_hidden_layers"])?;
+    let inner = c.size(&["intermediate_size"])?;
+    let vocab = c.size(&["vocab_size"])?;
+    let eps = c.eps(&["layer_norm_eps"], 1e-5)?;
+    let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
+    let bias = c.flag(&["attention_bias"], true)?;
+    let parallel = c.flag(&["use_parallel_residual"], true)?;
+    let e = Config::split(d, h, "heads")?;
+    let rope = Rope::load(&c, e, None, 0.25)?;
+    let root = Scope::root(w, device);
+    let s = root.first(&["gpt_neox", ""], "embed_in.weight");
+    let mut blocks = Vec::new();
+    for i in 0..n_layers {
+        let b = s.sub(format!("layers.{i}"));
+        let a = b.sub("attention");
+        let [q, k, v] = by_head(&a.sub("query_key_value"), d, h, bias)?;
+        let scale = (e as f32).powf(-0.5);
+        blocks.push(Block {
+            norm1: Norm::layer(&b.sub("input_layernorm"), d, eps)?,
+            attention: Attention {
+                q,
+                k,
+                v,
+                o: Linear::load(&a.sub("dense"), d, d, bias)?,
+                q_norm: None,
+                k_norm: None,
+                rope: Some(rope.clone()),
+                rule: AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None },
+                head_width: e,
+            },
+            norm2: Norm::layer(&b.sub("post_attention_layernorm"), d, eps)?,
+            mlp: Mlp {
+                gate: None,
+                up: Linear::load(&b.sub("mlp.dense_h_to_4h"), d, inner, true)?,
+                down: Linear::load(&b.sub("mlp.dense_4h_to_h"), inner, d, true)?,
+                act,
+            },
+            after1: None,
+            after2: None,
+        });
+    }
+    let embed = s.get("embed_in.weight", &[vocab, d])?;
+    let tied = c.flag(&["tie_word_embeddings"], false)?;
+    let end = End::load(&c, &root, &root.sub("embed_out"), &embed, tied)?;
+    let parts = Parts {
+        embed,
+        positions: Positions::InAttention,
+        embed_factor: None,
+        stack: Stack { blocks, order: if parallel { Order::Parallel } else { Order::PreNorm }, width: d },
+        norm: Some(Norm::layer(&s.sub("final_layer_norm"), d, eps)?),
+        project: None,
+        end,
+        logit_cap: None,
+        max: c.size_opt(&["max_position_embeddings"])?,
+    };
+    Ok(Box::new(Decoder::new(w, parts)?))
+}
+
+/// Queries, keys and values of one stored map, in which they follow each other head by head.
+fn by_head(s: &Scope, d: usize, h: usize, bias: bool) -> Result<[Linear; 3]> {
+    let weight = s.get("weight", &[3 * d, d])?.reshape((h, 3, d / h, d))?;
+    let bias = bias.then(|| s.get("bias", &[3 * d])?.reshape((h, 3, d / h)).map_err(crate::Error::from)).transpose()?;
+    let part = |i: usize| -> Result<Linear> {
+        let own = weight.narrow(1, i, 1)?.contiguous()?.reshape((d, d))?;
+        let bias = bias.as_ref().map(|b| b.narrow(1, i, 1)?.contiguous()?.reshape(d)).transpose()?;
+        Linear::from_matrix(&own, bias)
+    };
+    Ok([part(0)?, part(1)?, part(2)?])
+}
