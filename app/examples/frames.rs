@@ -1,8 +1,10 @@
-//! Prints how long frames of the window take on this machine: `cargo run --example frames [TOKENS…]`.
+//! Prints how long frames of the window take on this machine: `cargo run --example frames [TOKENS…]`, and what keys
+//! in a long prompt cost: `cargo run --example frames typing`.
 //!
 //! Time that egui needs on the CPU (all four views laid out, shapes tessellated) is told apart for a still window, a
 //! pointer that moves over tokens, and a map that is zoomed. What the graphics device needs comes on top.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -128,7 +130,62 @@ fn cancel(tokens: usize) {
     }
 }
 
+/// What keys typed into a prompt of `bytes` cost: the frame that takes one, and when the rows follow. The model at the
+/// prompt reads no text, so that only cutting is measured.
+fn typing(bytes: usize) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let line = "The naïve fox (aged 12) didn't jump; 漢字 and many more words go on and on.\n";
+    let mut doc = Doc::default();
+    doc.apply(Command::Model(ModelSource::Path(here.join("tests/golden/models/vit"))));
+    doc.apply(Command::Tokenizers(vec![here.join("sample_data/models/sample-lm/tokenizer.json")]));
+    doc.apply(Command::Prompt(line.repeat(bytes / line.len() + 1).into()));
+    let ctx = egui::Context::default();
+    let mut w = Window { app: App::with_doc(&ctx, doc), ctx, time: 0.0 };
+    w.app.pause = Duration::from_secs(3600);
+    let at = egui::pos2(100.0, 300.0);
+    let button = |pressed| egui::Event::PointerButton {
+        pos: at,
+        button: egui::PointerButton::Primary,
+        pressed,
+        modifiers: egui::Modifiers::NONE,
+    };
+    let settle = |w: &mut Window| {
+        while w.app.jobs.running().0 > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+            w.frame(Vec::new());
+        }
+    };
+    w.frame(Vec::new());
+    settle(&mut w);
+    for events in [vec![egui::Event::PointerMoved(at)], vec![button(true)], vec![button(false)]] {
+        w.frame(events);
+    }
+    assert!(w.ctx.memory(|m| m.focused()).is_some(), "the prompt was clicked");
+    let (mut frames, mut rows) = (Vec::new(), Vec::new());
+    for _ in 0..11 {
+        let start = Instant::now();
+        w.frame(vec![egui::Event::Text("x".into())]);
+        frames.push(start.elapsed().as_secs_f64() * 1e3);
+        assert!(w.app.jobs.running().0 > 0, "the key went into the prompt");
+        settle(&mut w);
+        rows.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    frames.sort_by(f64::total_cmp);
+    rows.sort_by(f64::total_cmp);
+    println!(
+        "a key in {} kB of text: its frame takes {:.1} ms (worst {:.1}), the five rows follow after {:.0} ms (worst {:.0})",
+        bytes / 1000,
+        frames[5],
+        frames[10],
+        rows[5],
+        rows[10]
+    );
+}
+
 fn main() {
+    if std::env::args().any(|a| a == "typing") {
+        return [10_000, 100_000, 1_000_000].into_iter().for_each(typing);
+    }
     let given: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let sizes = if given.is_empty() { vec![512, 4096] } else { given };
     sizes.iter().copied().for_each(measure);
