@@ -10,6 +10,9 @@ use std::collections::HashMap;
 /// Order of the Rényi entropy.
 pub const ALPHA: f64 = 2.5;
 
+/// Ids that are counted in a list.
+const MOST_IDS: usize = 1 << 20;
+
 /// Numbers of one row. `None` where the number has no meaning for the row or the text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Metrics {
@@ -56,16 +59,26 @@ impl Metrics {
 
 /// How often each different piece occurs, in the order of first occurrence: sums must not depend on a hash's seed.
 fn counts(row: &Segmentation) -> Vec<usize> {
-    let mut place: HashMap<(Option<u32>, &str), usize> = HashMap::new();
     let mut out = Vec::new();
-    for p in &row.pieces {
-        // Rules have no ids; their pieces are told apart by what they say.
-        let key = (p.id, if p.id.is_some() { "" } else { p.token.as_str() });
-        let i = *place.entry(key).or_insert(out.len());
-        if i == out.len() {
+    let mut count = |place: &mut usize| {
+        if *place == usize::MAX {
+            *place = out.len();
             out.push(0);
         }
-        out[i] += 1;
+        out[*place] += 1;
+    };
+    // Ids of a vocabulary are small numbers, which need no hash.
+    let mut by_id = vec![usize::MAX; row.vocab.unwrap_or(0).min(MOST_IDS)];
+    let mut rest: HashMap<(Option<u32>, &str), usize> = HashMap::new();
+    for p in &row.pieces {
+        match p.id.and_then(|id| by_id.get_mut(id as usize)) {
+            Some(place) => count(place),
+            // Rules have no ids; their pieces are told apart by what they say.
+            None => {
+                let key = (p.id, if p.id.is_some() { "" } else { p.token.as_str() });
+                count(rest.entry(key).or_insert(usize::MAX));
+            }
+        }
     }
     out
 }

@@ -27,6 +27,8 @@ type Part = (u32, usize, usize);
 
 /// The cut of words by one tokenizer.
 pub(super) struct ByteLevel {
+    /// What is cut out before words are found, e.g. digits; each of these and what lies between them is cut alone.
+    before: Option<SysRegex>,
     words: SysRegex,
     /// Whether the normalizer leaves only ASCII as it is.
     ascii: bool,
@@ -52,20 +54,22 @@ impl ByteLevel {
         let bytes = |v: &Value, regex: bool| {
             v["type"] == "ByteLevel" && v["add_prefix_space"] == false && v["use_regex"] == regex
         };
-        let pattern = match pre["pretokenizers"].as_array().map(Vec::as_slice) {
-            None if bytes(&pre, true) => GPT2,
-            Some([split, level]) if bytes(level, false) => {
-                let whole = split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] == false;
-                split["pattern"]["Regex"].as_str().filter(|_| whole)?
-            }
+        let isolated = |split: &Value| {
+            let whole = split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] == false;
+            SysRegex::new(split["pattern"]["Regex"].as_str().filter(|_| whole)?).ok()
+        };
+        let gpt2 = || SysRegex::new(GPT2).ok();
+        let (before, words) = match pre["pretokenizers"].as_array().map(Vec::as_slice) {
+            None if bytes(&pre, true) => (None, gpt2()?),
+            Some([split, level]) if bytes(level, false) => (None, isolated(split)?),
+            Some([split, level]) if bytes(level, true) => (Some(isolated(split)?), gpt2()?),
             _ => return None,
         };
-        let alphabet = byte_alphabet();
-        Some(Self { words: SysRegex::new(pattern).ok()?, ascii, alphabet, known: Mutex::default() })
+        Some(Self { before, words, ascii, alphabet: byte_alphabet(), known: Mutex::default() })
     }
 
     /// Tokens of `text`, as the crate gives them before post-processing; `None` if this text needs the crate.
-    pub fn encode(&self, t: &Tokenizer, text: &str, segment: u32, ctx: &Ctx) -> Result<Option<Encoding>> {
+    pub fn encode(&self, t: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Option<Lists>> {
         if self.ascii && !text.is_ascii() {
             return Ok(None);
         }
@@ -80,26 +84,23 @@ impl ByteLevel {
                 done += 1;
                 continue;
             }
-            let mut from = 0;
-            let mut found = self.words.find_iter(piece);
-            while from < piece.len() {
-                // What lies between two words is a word, too, and so is the rest if the search gives up.
-                let (a, b) = found.next().unwrap_or((piece.len(), piece.len()));
-                for (a, b) in [(from, a), (a, b)].into_iter().filter(|(a, b)| a < b) {
-                    self.word(t, &piece[a..b], &mut known, |(id, s, e)| {
-                        let (s, e) = (piece.floor_char_boundary(a + s), piece.ceil_char_boundary(a + e));
-                        out.push(id, t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e), done);
-                    })?;
-                    done += 1;
-                    if (done as usize).is_multiple_of(POLL) {
-                        ctx.check()?;
-                    }
+            let mut word = |a: usize, b: usize| {
+                self.word(t, &piece[a..b], &mut known, |(id, s, e)| {
+                    let (s, e) = (piece.floor_char_boundary(a + s), piece.ceil_char_boundary(a + e));
+                    out.push(id, t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e), done);
+                })?;
+                done += 1;
+                if (done as usize).is_multiple_of(POLL) { ctx.check() } else { Ok(()) }
+            };
+            match &self.before {
+                None => parts(&self.words, piece, &mut word)?,
+                Some(before) => {
+                    parts(before, piece, &mut |a, b| parts(&self.words, &piece[a..b], &mut |c, d| word(a + c, a + d)))?
                 }
-                from = b;
             }
         }
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        Ok(Some(out.encoding(segment)))
+        Ok(Some(out))
     }
 
     fn word(
@@ -133,12 +134,27 @@ impl ByteLevel {
     }
 }
 
+/// Calls `each` with the bytes of every match in `text` and of what lies between two, in order.
+fn parts(pattern: &SysRegex, text: &str, each: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<()> {
+    let mut from = 0;
+    let mut found = pattern.find_iter(text);
+    while from < text.len() {
+        // The rest is one part if the search gives up.
+        let (a, b) = found.next().unwrap_or((text.len(), text.len()));
+        for (a, b) in [(from, a), (a, b)].into_iter().filter(|(a, b)| a < b) {
+            each(a, b)?;
+        }
+        from = b;
+    }
+    Ok(())
+}
+
 /// The lists of an encoding.
 #[derive(Default)]
-struct Lists {
-    ids: Vec<u32>,
-    tokens: Vec<String>,
-    offsets: Vec<(usize, usize)>,
+pub(super) struct Lists {
+    pub ids: Vec<u32>,
+    pub tokens: Vec<String>,
+    pub offsets: Vec<(usize, usize)>,
     words: Vec<Option<u32>>,
 }
 
@@ -150,7 +166,8 @@ impl Lists {
         self.words.push(Some(word));
     }
 
-    fn encoding(self, segment: u32) -> Encoding {
+    /// The same for the crate.
+    pub fn encoding(self, segment: u32) -> Encoding {
         let n = self.ids.len();
         let (zeros, ones) = (vec![0; n], vec![1; n]);
         let segments = vec![segment; n];

@@ -17,18 +17,33 @@ const MAX_BYTES: u64 = 256 << 20;
 pub(super) struct Hf {
     pub inner: Tokenizer,
     fast: Option<ByteLevel>,
+    /// Whether a text without special tokens around it is left as it was cut.
+    bare: bool,
 }
 
 impl Hf {
     pub fn new(inner: Tokenizer) -> Self {
         let fast = ByteLevel::of(&inner);
-        Self { inner, fast }
+        let bare = leaves_bare(&inner);
+        Self { inner, fast, bare }
     }
 
     pub fn encode(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
+        if let (Some(fast), true, None, false) = (&self.fast, self.bare, pair, special)
+            && let Some(lists) = fast.encode(&self.inner, text, ctx)?
+        {
+            let n = lists.ids.len();
+            return Ok(Encoding {
+                ids: lists.ids,
+                tokens: lists.tokens,
+                offsets_byte: lists.offsets,
+                special_mask: vec![false; n],
+                type_ids: vec![0; n],
+            });
+        }
         let one = |text: &str, segment: u32| match &self.fast {
-            Some(fast) => match fast.encode(&self.inner, text, segment, ctx)? {
-                Some(e) => Ok(e),
+            Some(fast) => match fast.encode(&self.inner, text, ctx)? {
+                Some(lists) => Ok(lists.encoding(segment)),
                 None => cut(&self.inner, text, segment, ctx),
             },
             None => cut(&self.inner, text, segment, ctx),
@@ -44,6 +59,14 @@ impl Hf {
             tokens: e.get_tokens().to_vec(),
         })
     }
+}
+
+/// Whether post-processing only puts tokens around a text, and counts one text as the first.
+fn leaves_bare(t: &Tokenizer) -> bool {
+    let Some(p) = t.get_post_processor() else { return true };
+    let Ok(p) = serde_json::to_value(p) else { return false };
+    let texts = p["single"].as_array().into_iter().flatten().filter_map(|part| part.get("Sequence"));
+    p["type"] == "TemplateProcessing" && texts.map(|t| (&t["id"], &t["type_id"])).eq([(&"A".into(), &0.into())])
 }
 
 fn fail(e: tokenizers::Error) -> Error {
@@ -191,5 +214,80 @@ mod tests {
         let unknown = template(json!({}));
         assert!(load("post_processor", unknown.clone()).unwrap_err().contains("<s>"));
         assert!(load("post_processor", json!({ "type": "Sequence", "processors": [unknown] })).is_err());
+    }
+
+    /// Texts of pieces that pre-tokenizers treat differently, put together at random.
+    fn texts() -> impl Iterator<Item = String> {
+        let pieces = [
+            "a",
+            "The",
+            " fox",
+            "  ",
+            "\n",
+            "\n\n ",
+            "\t",
+            "12",
+            " 7",
+            "345",
+            "'s",
+            "'LL",
+            "!?",
+            " …",
+            "漢字",
+            "é",
+            "e\u{301}",
+            "👩\u{200d}👧",
+            "<s>",
+            "<image>",
+            "\r\n",
+            "_",
+            "x'y",
+            "ﬁ",
+            "\u{a0}",
+            "नमस्ते",
+            " שלום",
+            "ABCdef",
+            "0",
+        ];
+        let mut state = 1u64;
+        let mut next = move |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        (0..400).map(move |i| (0..i % 24).map(|_| pieces[next(pieces.len())]).collect())
+    }
+
+    #[test]
+    fn the_fast_way_cuts_as_the_crate_does() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut files = vec![root.join("sample_data/models/sample-lm/tokenizer.json")];
+        for folder in ["tests/golden/models", "tests/golden/models/tokenizers"] {
+            let entries = std::fs::read_dir(root.join(folder)).unwrap();
+            files.extend(entries.map(|e| e.unwrap().path().join("tokenizer.json")).filter(|f| f.exists()));
+        }
+        files.sort();
+        let (mut fast, mut bare) = (0, 0);
+        for file in files {
+            let t = Hf::new(super::load(&file).unwrap());
+            if t.fast.is_none() {
+                continue;
+            }
+            (fast, bare) = (fast + 1, bare + usize::from(t.bare));
+            for text in texts() {
+                for special in [false, true] {
+                    let own = t.encode(&text, None, special, &Ctx::default()).unwrap();
+                    let cut = cut(&t.inner, &text, 0, &Ctx::default()).unwrap();
+                    let want = t.inner.post_process(cut, None, special).unwrap();
+                    let at = format!("{} {text:?} {special}", file.display());
+                    assert_eq!(own.ids, want.get_ids(), "{at}");
+                    assert_eq!(own.tokens, want.get_tokens(), "{at}");
+                    assert_eq!(own.offsets_byte, want.get_offsets(), "{at}");
+                    assert_eq!(own.type_ids, want.get_type_ids(), "{at}");
+                    let mask: Vec<u32> = own.special_mask.iter().map(|m| (*m).into()).collect();
+                    assert_eq!(mask, want.get_special_tokens_mask(), "{at}");
+                }
+            }
+        }
+        assert!(fast > 3 && bare > 0, "{fast} fast, {bare} bare");
     }
 }

@@ -41,7 +41,7 @@ impl Tiktoken {
                 out.ids.push(id);
                 out.offsets_byte.push((at, at + bytes.len()));
                 at += bytes.len();
-                out.tokens.push(spell(&bytes));
+                out.tokens.push(spelled(bytes));
             }
         }
         out.special_mask = vec![false; out.ids.len()];
@@ -55,7 +55,7 @@ impl Tiktoken {
     }
 
     pub(super) fn token(&self, id: u32) -> Option<String> {
-        self.bpe.decode_bytes(&[id]).ok().map(|b| spell(&b))
+        self.bpe.decode_bytes(&[id]).ok().map(spelled)
     }
 
     /// Merges that make the token `id` of its bytes. Here a pair's rank is the id of what it makes.
@@ -105,11 +105,12 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Text where the bytes are text, `<0xE2><0x82>` where they cut a character.
+fn spelled(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| e.as_bytes().iter().map(|b| format!("<0x{b:02X}>")).collect())
+}
+
 fn spell(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(s) => s.to_string(),
-        Err(_) => bytes.iter().map(|b| format!("<0x{b:02X}>")).collect(),
-    }
+    spelled(bytes.to_vec())
 }
 
 #[cfg(test)]
