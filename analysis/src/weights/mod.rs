@@ -11,6 +11,7 @@ use crate::ctx::Ctx;
 use crate::{Error, Result};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
+use convert::Source;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
@@ -58,13 +59,22 @@ impl Stored {
     }
 }
 
+/// A file of the checkpoint. What is converted in blocks is read from the map; plain numbers are read from the file,
+/// because pages of a map that was copied would count twice.
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    #[cfg(unix)]
+    file: File,
+}
+
 /// An open checkpoint.
 pub struct Weights {
     dir: PathBuf,
     name: String,
     gguf: Option<PathBuf>,
     config: Map<String, Value>,
-    shards: Vec<(PathBuf, Mmap)>,
+    shards: Vec<Shard>,
     slots: BTreeMap<String, Slot>,
     tensors: Vec<Tensor>,
     /// Progress and cancel of whoever loads, and bytes handed out so far.
@@ -106,15 +116,16 @@ impl Weights {
         }
         if let Some(index) = &found.index {
             hf_dir::check_index(index, &found.shards, |name, file| {
-                out.slots.get(name).is_some_and(|s| out.shards[s.shard].0.file_name() == Some(file.as_ref()))
+                out.slots.get(name).is_some_and(|s| out.shards[s.shard].path.file_name() == Some(file.as_ref()))
             })?;
         }
         Ok(out)
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
-        let map = map(path)?;
-        let header = gguf::parse(path, &map)?;
+        let shard = Shard::open(path)?;
+        let map = &shard.map;
+        let header = gguf::parse(path, map)?;
         let mut slots = BTreeMap::new();
         let mut factors = None;
         for t in &header.tensors {
@@ -132,7 +143,7 @@ impl Weights {
             name: path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             gguf: Some(path.to_path_buf()),
             config,
-            shards: vec![(path.to_path_buf(), map)],
+            shards: vec![shard],
             slots,
             tensors: Vec::new(),
             ctx: Ctx::default(),
@@ -173,14 +184,15 @@ impl Weights {
     }
 
     fn add_shard(&mut self, path: &Path) -> Result<()> {
-        let map = map(path)?;
+        let file = Shard::open(path)?;
+        let map = &file.map;
         if map.len() < 8 {
             let size = map.len();
             return Err(damaged(path, format!("the file has {size} bytes and cannot hold a safetensors header")));
         }
         let shard = self.shards.len();
         // The crate checks header length, JSON, offsets, overlaps and coverage before any tensor is touched.
-        let parsed = SafeTensors::deserialize(&map).map_err(|e| damaged(path, format!("damaged safetensors: {e}")))?;
+        let parsed = SafeTensors::deserialize(map).map_err(|e| damaged(path, format!("damaged safetensors: {e}")))?;
         let base = map.as_ptr() as usize;
         for (name, view) in parsed.tensors() {
             let start = view.data().as_ptr() as usize - base;
@@ -196,7 +208,7 @@ impl Weights {
             }
         }
         drop(parsed);
-        self.shards.push((path.to_path_buf(), map));
+        self.shards.push(file);
         Ok(())
     }
 
@@ -264,12 +276,12 @@ impl Weights {
     pub fn fingerprint(&self) -> String {
         let mut h = DefaultHasher::new();
         for (name, s) in &self.slots {
-            let Some((_, map)) = self.shards.get(s.shard) else {
+            let Some(shard) = self.shards.get(s.shard) else {
                 // Tensors in memory may change under way; their names and shapes must do.
                 (name, &s.shape).hash(&mut h);
                 continue;
             };
-            let data = &map[s.start..s.end];
+            let data = &shard.map[s.start..s.end];
             let stride = (data.len() / 64).max(1);
             (name, &s.shape, s.dtype.name()).hash(&mut h);
             data.iter().step_by(stride).for_each(|b| b.hash(&mut h));
@@ -286,17 +298,17 @@ impl Weights {
         })?;
         if slot.shape != shape {
             let got = &slot.shape;
-            let place = self.shards.get(slot.shard).map_or(self.name.clone(), |(path, _)| path.display().to_string());
+            let place = self.shards.get(slot.shard).map_or(self.name.clone(), |s| s.path.display().to_string());
             return Err(weight(format!(
                 "config.json asks for shape {shape:?}, the file has {got:?}; they do not belong together: {place}"
             )));
         }
         let values = match slot.dtype {
             Stored::Memory(i) => return Ok(self.tensors[i].to_device(device)?),
-            Stored::Plain(d) => convert::plain(d, self.bytes(slot)?, &self.ctx).ok_or_else(|| {
+            Stored::Plain(d) => convert::plain(d, self.source(slot)?, &self.ctx).ok_or_else(|| {
                 weight(format!(
                     "stored as {d:?}; only f64, f32, f16 and bf16 can be read, convert it: {}",
-                    self.shards[slot.shard].0.display()
+                    self.shards[slot.shard].path.display()
                 ))
             })??,
             Stored::Ggml { dtype, .. } => convert::ggml(dtype, self.bytes(slot)?, &self.ctx)?,
@@ -308,25 +320,57 @@ impl Weights {
         Ok(t.to_device(device)?)
     }
 
-    /// The bytes of a tensor in a file; a step of whoever loads.
-    fn bytes(&self, slot: &Slot) -> Result<&[u8]> {
-        let bytes = &self.shards[slot.shard].1[slot.start..slot.end];
-        let read = self.read.fetch_add(bytes.len(), Ordering::Relaxed);
+    /// Counts a tensor in a file as a step of whoever loads.
+    fn step(&self, slot: &Slot) -> Result<()> {
+        let len = slot.end - slot.start;
+        let read = self.read.fetch_add(len, Ordering::Relaxed);
         let all = self.size_bytes();
-        self.ctx.step(read.min(all), all)?;
-        Ok(bytes)
+        self.ctx.step(read.min(all), all)
+    }
+
+    /// The bytes of a tensor in the mapped file.
+    fn bytes(&self, slot: &Slot) -> Result<&[u8]> {
+        self.step(slot)?;
+        Ok(&self.shards[slot.shard].map[slot.start..slot.end])
+    }
+
+    /// Where the bytes of a tensor of plain numbers are read.
+    #[cfg(unix)]
+    fn source(&self, slot: &Slot) -> Result<Source<'_>> {
+        self.step(slot)?;
+        let Shard { file, path, .. } = &self.shards[slot.shard];
+        Ok(Source::File { file, path, start: slot.start as u64, len: slot.end - slot.start })
+    }
+
+    #[cfg(not(unix))]
+    fn source(&self, slot: &Slot) -> Result<Source<'_>> {
+        self.bytes(slot).map(Source::Bytes)
+    }
+}
+
+impl Shard {
+    fn open(path: &Path) -> Result<Self> {
+        let (file, map) = map(path)?;
+        #[cfg(not(unix))]
+        drop(file);
+        Ok(Self {
+            path: path.to_path_buf(),
+            map,
+            #[cfg(unix)]
+            file,
+        })
     }
 }
 
 /// Name and header of a GGUF file, for its vocabulary.
 pub(crate) fn read_gguf(path: &Path) -> Result<(String, gguf::Header)> {
-    let map = map(path)?;
+    let (_, map) = map(path)?;
     let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     Ok((name, gguf::parse(path, &map)?))
 }
 
 /// Maps a regular file for reading.
-fn map(path: &Path) -> Result<Mmap> {
+fn map(path: &Path) -> Result<(File, Mmap)> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !meta.is_file() {
         return Err(Error::file(path, "not a regular file", "choose a file"));
@@ -337,7 +381,7 @@ fn map(path: &Path) -> Result<Mmap> {
     }
     #[expect(unsafe_code, reason = "mapping is the only way not to copy gigabytes; the file is opened read-only")]
     let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    Ok(map)
+    Ok((file, map))
 }
 
 /// Rows of each head from interleaved (first half and second half in turn) to halves one after another.
