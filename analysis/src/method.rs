@@ -63,6 +63,8 @@ pub enum Need {
     ImageTokens,
     /// A class token in the image encoder.
     ClassToken,
+    /// Heads whose outputs are added to the residual stream as they are, without a norm between.
+    HeadParts,
     /// Gradients of the model.
     Gradients,
     /// A second, smaller model with the same vocabulary.
@@ -80,6 +82,7 @@ impl Need {
             Need::Logits => "logits of a language model",
             Need::ImageTokens => "image tokens",
             Need::ClassToken => "a class token in the image encoder",
+            Need::HeadParts => "heads whose outputs are added as they are, without a norm between",
             Need::Gradients => "gradients, so a model with its weights",
             Need::DraftModel => "a draft model with the same vocabulary",
         }

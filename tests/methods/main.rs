@@ -2,5 +2,6 @@
 
 mod cancel;
 mod drafts;
+mod flows;
 mod lossless;
 mod reductions;

@@ -38,7 +38,7 @@ static INFO: Info = Info {
         arxiv: "2403.00824",
     }),
     departs: "feed-forward pairs are renormalised per position, as documented; biases of values and output are left out of the parts",
-    needs: &[Need::Attention, Need::Values, Need::Residual],
+    needs: &[Need::Attention, Need::Values, Need::Residual, Need::HeadParts],
     params: &[TAU],
 };
 
@@ -187,6 +187,9 @@ impl Method for InformationFlowRoutes {
         INFO.check(params)?;
         let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
         let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        if model.info().towers.get(&input.tower).is_some_and(|t| t.norms_attention) {
+            return Err(need(Need::HeadParts.words()));
+        }
         let tower = input.trace.tower(input.tower)?;
         let n = tower.tokens.len();
         let tau = params.number(&TAU);

@@ -187,7 +187,7 @@ fn window(c: &Config, kind: &str, layer: usize) -> Result<Option<usize>> {
                 return Err(Error::invalid(e));
             }
         },
-        None if kind == "gemma2" => layer % 2 == 0,
+        None if kind == "gemma2" => layer.is_multiple_of(2),
         None => {
             let pattern = c.size_opt(&["sliding_window_pattern"])?.unwrap_or(6);
             !(layer + 1).is_multiple_of(pattern)

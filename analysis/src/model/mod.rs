@@ -48,6 +48,9 @@ pub struct TowerInfo {
     pub mlp_width: usize,
     /// Whether position 0 is a class token.
     pub class_token: bool,
+    /// Whether a norm stands between attention and the residual stream (Gemma 2 and 3): what one head adds then hangs
+    /// on what the others say.
+    pub norms_attention: bool,
 }
 
 /// What a loaded model says about itself.

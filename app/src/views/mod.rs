@@ -328,6 +328,7 @@ impl Cx<'_> {
             Need::Gradients | Need::DraftModel => open.is_none(),
             Need::Logits => name != Tower::Text || model.is_none_or(|m| m.vocab == 0),
             Need::Tokenizer => open.as_ref().is_none_or(|m| m.tokenizer.is_none()),
+            Need::HeadParts => model.and_then(|m| m.towers.get(&name)).is_none_or(|tower| tower.norms_attention),
             // The output projection is a weight.
             Need::Values => open.is_none() || trace.arrays.is_empty(),
             Need::Attention | Need::Residual => trace.arrays.is_empty(),

@@ -30,15 +30,20 @@ pub(super) fn heads(
     for head in 0..n {
         ctx.step(head, n)?;
         let (attention, norm) = match &open {
-            Some(open) => {
+            Some(open) if !norms(open.model.as_ref(), name) => {
                 let (a, c) = contribution(&t, name, open.model.as_ref(), layer, head, from, to)?;
                 (a, c.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt() as f32)
             }
-            None => (attention(&t, name, layer, head, from, to)?, f32::NAN),
+            _ => (attention(&t, name, layer, head, from, to)?, f32::NAN),
         };
         out.push(HeadShare { head, attention, norm });
     }
     Ok(out)
+}
+
+/// Whether what the heads of this stack say is normed together, so that none adds a part of its own.
+fn norms(model: &dyn Model, name: Tower) -> bool {
+    model.info().towers.get(&name).is_some_and(|t| t.norms_attention)
 }
 
 fn attention(t: &Trace, name: Tower, layer: usize, head: usize, from: usize, to: usize) -> Result<f32> {
@@ -86,6 +91,11 @@ pub(super) fn effect(
         return Err(Error::invalid("an image encoder has no vocabulary to read its states with"));
     }
     let model = open.model.as_ref();
+    if norms(model, name) {
+        return Err(Error::invalid(
+            "this model norms what its heads say together before it is added, so one head's part cannot be taken out",
+        ));
+    }
     let (_, c) = contribution(&t, name, model, layer, head, from, to)?;
     let post = &t.get(name, layer, Site::ResidPost)?.array;
     let [n, d] = post.dims("residual stream")?;

@@ -417,7 +417,7 @@ mod tests {
         let x = Tensor::new(&[-2f32, 0.5, 7.0], &Device::Cpu).unwrap();
         let large = Tensor::new(&[12f32, 3.0], &Device::Cpu).unwrap();
         let y = Activation::parse("gelu_10").unwrap().apply(&large).unwrap().to_vec1::<f32>().unwrap();
-        assert!(y[0] == 10.0 && (y[1] - 2.995_950).abs() < 1e-5, "{y:?}");
+        assert!(y[0] == 10.0 && (y[1] - 2.995_95).abs() < 1e-5, "{y:?}");
         let mish = |x: f64| (x * x.exp().ln_1p().tanh()) as f32;
         for (name, want) in [
             ("relu2", [0.0, 0.25, 49.0]),

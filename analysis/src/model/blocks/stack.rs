@@ -233,6 +233,7 @@ impl Stack {
             head_width: a.map_or(0, |a| a.head_width),
             mlp_width,
             class_token,
+            norms_attention: self.blocks.iter().any(|b| b.after1.is_some()),
         }
     }
 
