@@ -490,7 +490,7 @@ impl App {
         let mut save = None;
         if self.sources {
             let most = (ui.available_width() * 0.4).max(120.0);
-            egui::Panel::left("sources").default_size(260.0f32.min(most)).max_size(most).show(ui, |ui| {
+            egui::Panel::left("sources").default_size(284.0f32.min(most)).max_size(most).show(ui, |ui| {
                 egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
                     self.panels.sources_ui(&cx, ui, self.pause);
                     if !wide {
@@ -503,7 +503,7 @@ impl App {
         // Cutting needs no model run, so that view follows the keys.
         cx.typed = self.panels.ahead();
         if wide {
-            egui::Panel::right("inspector").default_size(240.0).show(ui, |ui| {
+            egui::Panel::right("inspector").default_size(280.0).show(ui, |ui| {
                 egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| inspector::inspector_ui(&cx, ui));
             });
         }

@@ -29,10 +29,15 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
             several(cx, &shown, tower)
         }
     };
+    // A long value must not push the panel wider: the views beside it would jump.
+    let room = (ui.available_width() - 88.0).max(60.0);
     egui::Grid::new("token").num_columns(2).spacing([12.0, 2.0]).show(ui, |ui| {
         for (name, value) in &lines {
             ui.weak(*name);
-            ui.add(egui::Label::new(egui::RichText::new(value).monospace()).truncate());
+            ui.scope(|ui| {
+                ui.set_max_width(room);
+                ui.add(egui::Label::new(egui::RichText::new(value).monospace()).truncate());
+            });
             ui.end_row();
         }
     });
@@ -40,7 +45,8 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
         let text: Vec<String> = lines.iter().map(|(k, v)| format!("{k}\t{v}")).collect();
         ui.ctx().copy_text(text.join("\n"));
     }
-    ui.small(format!("{n} tokens · trace of {}", bytes(trace.size_bytes() as u64)));
+    let s = if n == 1 { "" } else { "s" };
+    ui.small(format!("{n} token{s} · trace of {}", bytes(trace.size_bytes() as u64)));
     for note in &trace.notes {
         ui.small(note);
     }

@@ -59,6 +59,8 @@ impl State {
         let here = |e: &&examples::Example| cx.doc.image == e.picture() && *cx.doc.prompt == *e.prompt();
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = egui::vec2(10.0, 2.0);
+            // A title stays on one line, so that none is taken for two.
+            ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Extend);
             for e in examples::shown() {
                 if ui.link(e.title).on_hover_text(e.look).clicked() {
                     self.typed_at = None;
@@ -83,6 +85,9 @@ impl State {
             };
             named(&area.show(ui, edit).inner, "prompt of the recording");
             return;
+        }
+        if cx.sees_only() {
+            ui.small("This model reads pictures only; tokenizers cut the prompt all the same.");
         }
         if self.typed.ui(ui) {
             (self.typed_at, self.shared) = (Some(Instant::now()), self.typed.text().into());
@@ -130,7 +135,9 @@ impl State {
             }
         }
         ui.horizontal(|ui| {
-            let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder or file…").desired_width(130.0);
+            // Both buttons stand beside it in a narrow panel, too.
+            let room = (ui.available_width() - 138.0).clamp(48.0, 240.0);
+            let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder or file…").desired_width(room);
             let edit = ui.add(edit).on_hover_text("Path of a model folder, a GGUF file, a recorded trace or a picture");
             named(&edit, "path of a model, trace or picture");
             let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));

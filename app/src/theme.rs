@@ -141,6 +141,8 @@ impl Theme {
         visuals.override_text_color = Some(self.text);
         visuals.selection.bg_fill = self.accent.gamma_multiply(0.4);
         visuals.hyperlink_color = self.accent;
+        // What has the keyboard is drawn as active: it must be found at a glance.
+        visuals.widgets.active.bg_stroke = egui::Stroke::new(2.0, self.accent);
         ctx.set_theme(if self.dark { egui::Theme::Dark } else { egui::Theme::Light });
         ctx.set_visuals(visuals);
         // A point of egui is 1/96 inch, so 12 of them are 9 pt and 10 are 7.5 pt.

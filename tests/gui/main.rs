@@ -191,7 +191,26 @@ fn a_picture_reaches_a_vision_language_model_and_lies_under_its_tokens() {
         let h = window_with(image_doc(model));
         assert!(h.query_all_by_label_contains("picture of").next().is_some(), "{model} shows no picture");
         assert!(h.query_all_by_label_contains("image·tokens").next().is_some(), "{model}");
+        // What random weights write may be the picture's own token.
+        assert!(h.query_all_by_label_contains("draft tree of").next().is_some(), "{model} drafts nothing");
     }
+}
+
+#[test]
+fn what_a_model_cannot_do_is_a_face_of_its_own_and_no_failure() {
+    let retry = |h: &Harness<'static, App>| h.query_all_by_label("Retry").count();
+    // No head of a language model reads what the nodes of CLIP's text encoder predict.
+    let h = window_with(image_doc("clip"));
+    let kind = tokenscope_analysis::method::Kind::Flow;
+    let flow = h.state().jobs.ready(&Request::Flow(h.state().doc.scope(), h.state().doc.call(kind)));
+    assert!(matches!(flow, Some(Product::Flow(_))), "no flow");
+    assert_eq!(retry(&h), 0);
+    // A model that reads pictures only asks for one.
+    let mut doc = image_doc("vit");
+    doc.apply(Command::Image(None));
+    let h = window_with(doc);
+    assert!(h.query_all_by_label_contains("This model reads pictures: drop one").count() >= 2);
+    assert_eq!(retry(&h), 0);
 }
 
 #[test]

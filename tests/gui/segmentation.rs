@@ -184,3 +184,17 @@ fn a_clicked_chip_shows_its_merges_and_what_else_spells_its_word() {
     assert!(labels(&h, "token ox") >= 1);
     assert_eq!(h.query_all_by_label("own").count(), 1);
 }
+
+#[test]
+fn a_line_that_runs_right_to_left_begins_at_the_right_in_every_row() {
+    let mut doc = cuts_only("abc\nאבג\n".into());
+    doc.apply(Command::Cuts(Cuts { named: vec!["characters", "graphemes"], ..Cuts::default() }));
+    let h = window_with(doc);
+    let latin = chips(&h, "token c");
+    let first: Vec<egui::Rect> = h.query_all_by_label("token א").map(|n| n.rect()).collect();
+    let last: Vec<egui::Rect> = h.query_all_by_label("token ג").map(|n| n.rect()).collect();
+    assert_eq!((first.len(), last.len()), (2, 2));
+    assert!(first[0].right() > latin[0].right() + 200.0, "{first:?} {latin:?}");
+    assert!(first[0].left() > last[0].left());
+    assert_eq!((first[0].left(), last[0].left()), (first[1].left(), last[1].left()), "rows share their columns");
+}

@@ -50,7 +50,9 @@ impl<C: Connect> Model for Vlm<C> {
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
         let Some(image) = input.image.clone() else {
-            if input.ids.contains(&self.image_token) {
+            // Further on in a text the id stands for itself: a model may well write it.
+            let begins = input.cache.as_ref().is_none_or(|c| c.next_position == 0);
+            if begins && input.ids.contains(&self.image_token) {
                 return Err(Error::invalid("the prompt has a place for an image; give the image, too"));
             }
             return self.text.forward(input, tap, ctx);

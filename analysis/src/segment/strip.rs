@@ -27,6 +27,8 @@ pub struct Strip {
     rows: Vec<Index>,
     /// Level of each byte by the Unicode bidirectional algorithm; empty where everything runs left to right.
     levels: Vec<u8>,
+    /// Bytes of the paragraphs whose base direction is right to left, in order.
+    rtl: Vec<Range<usize>>,
 }
 
 /// What one row shows of a line: a chip for every piece, or for pieces that share their bytes.
@@ -53,6 +55,15 @@ pub struct Line {
     pub cells: Vec<Cell>,
     /// Chips per row, from left to right.
     pub rows: Vec<Vec<Chip>>,
+    /// Whether its paragraph runs right to left, so that it begins at the right.
+    pub rtl: bool,
+}
+
+impl Line {
+    /// Columns that it takes.
+    pub fn width(&self) -> usize {
+        self.cells.iter().map(|c| c.column + c.width).max().unwrap_or(0)
+    }
 }
 
 impl Strip {
@@ -86,7 +97,8 @@ impl Strip {
             let first = firsts.collect();
             index.first = first;
         }
-        Ok(Self { starts, rows: index, levels: levels(text) })
+        let (levels, rtl) = levels(text);
+        Ok(Self { starts, rows: index, levels, rtl })
     }
 
     /// A cursor per row that stands at the first piece of `line`.
@@ -123,7 +135,9 @@ impl Strip {
         order(&mut cells, self.levels.get(bytes.clone()).unwrap_or_default());
         let cursors = self.cursors(rows, line);
         let rows = cursors.into_iter().map(|c| chips(&cells, c, &bytes)).collect();
-        Line { cells, rows }
+        let before = self.rtl.partition_point(|p| p.end <= bytes.start);
+        let rtl = self.rtl.get(before).is_some_and(|p| p.contains(&bytes.start));
+        Line { cells, rows, rtl }
     }
 }
 
@@ -169,14 +183,16 @@ fn wrap(cells: &[Cell], columns: usize, rows: &mut [RowCursor], starts: &mut Vec
     Ok(())
 }
 
-/// Bidirectional levels of all bytes, or nothing where no character runs right to left.
-fn levels(text: &str) -> Vec<u8> {
+/// Bidirectional levels of all bytes and the paragraphs that run right to left, or nothing where no character does.
+fn levels(text: &str) -> (Vec<u8>, Vec<Range<usize>>) {
     use BidiClass::{AL, R, RLE, RLI, RLO};
     let turns = |c: char| c >= '\u{590}' && matches!(bidi_class(c), AL | R | RLE | RLI | RLO);
     if !text.chars().any(turns) {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
-    BidiInfo::new(text, None).levels.iter().map(|l| l.number()).collect()
+    let info = BidiInfo::new(text, None);
+    let rtl = info.paragraphs.iter().filter(|p| p.level.is_rtl()).map(|p| p.range.clone()).collect();
+    (info.levels.iter().map(|l| l.number()).collect(), rtl)
 }
 
 /// The chips of one row over the cells of a line.
@@ -247,6 +263,17 @@ mod tests {
     /// Column, width and pieces of the chips of a row.
     fn seen(line: &Line, row: usize) -> Vec<(usize, usize, Vec<usize>)> {
         line.rows[row].iter().map(|c| (c.column, c.width, c.pieces.clone())).collect()
+    }
+
+    #[test]
+    fn a_paragraph_that_runs_right_to_left_says_so_and_how_wide_it_is() {
+        let text = "abc אב\nאב abc\n12\n";
+        let rows = named(text, &["characters"]);
+        let strip = strip(text, &rows, 40);
+        let lines: Vec<Line> = (0..strip.n_lines()).map(|l| strip.line(text, &rows, l)).collect();
+        assert_eq!(lines.iter().map(|l| l.rtl).collect::<Vec<_>>(), [false, true, false]);
+        // Six letters and the end of the line.
+        assert_eq!(lines[1].width(), 7);
     }
 
     #[test]

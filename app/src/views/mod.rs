@@ -269,6 +269,13 @@ impl Cx<'_> {
 
     /// The run that is shown.
     pub fn trace(&self, ui: &mut egui::Ui) -> Option<Arc<Trace>> {
+        if self.doc.image.is_none() && self.sees_only() {
+            let words =
+                "This model reads pictures: drop one on the window, or choose Picture… in the panel of sources.";
+            self.failed.borrow_mut().get_or_insert_with(|| words.into());
+            ui.weak(words);
+            return None;
+        }
         match self.need(ui, "trace", Request::Trace(self.doc.run())) {
             Some(Product::Trace(t)) => Some(t),
             _ => None,
@@ -281,6 +288,14 @@ impl Cx<'_> {
         match self.jobs.need("cells", &Request::Cells(scope.clone(), *layer, *head, part.clone())) {
             Status::Ready(Product::Cells(cells)) => Some(cells),
             _ => None,
+        }
+    }
+
+    /// Whether the model reads pictures and no text.
+    pub fn sees_only(&self) -> bool {
+        match self.ready(&Request::Model(self.doc.model.clone())) {
+            Some(Product::Model(m)) => m.processor.is_some() && m.tokenizer.is_none(),
+            _ => false,
         }
     }
 

@@ -68,6 +68,8 @@ pub fn picker_ui(cx: &Cx, ui: &mut Ui, kind: Kind, call: &Call, name: &str, send
         let tower = trace.as_ref().and_then(|t| cx.tower(t)).map(|t| t.1);
         for p in chosen.params {
             param_ui(ui, p, &params, tower, send);
+            // Its name stands nearer to a slider than the next slider to the name.
+            ui.add_space(6.0);
         }
     });
 }

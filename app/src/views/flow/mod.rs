@@ -13,6 +13,7 @@ use serde_json::json;
 use std::sync::Arc;
 use tokenscope_analysis::flow::{Edge, FlowGraph, Node, Part};
 use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 pub(super) const VIEW: View = View {
@@ -44,7 +45,10 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// The text of a token, white space visible.
     fn text(&self, i: usize) -> String {
-        self.tower.tokens.get(i).map_or(String::new(), |t| super::widgets::visible(&t.text))
+        let Some(t) = self.tower.tokens.get(i) else { return String::new() };
+        // Of a piece of a picture its place says more than that it is one.
+        let own = if t.kind == TokenKind::Image { t.text.rsplit(' ').next() } else { None };
+        super::widgets::visible(own.unwrap_or(&t.text))
     }
 
     /// The lens's guess at a node.
@@ -78,8 +82,13 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     let Some(trace) = cx.trace(ui) else { return };
     let Some((name, tower)) = cx.tower(&trace) else { return };
     let Some(Product::Flow(graph)) = cx.need(ui, "flow", request(cx)) else { return };
+    // Only a language model's head can read what a node predicts.
+    let reads = match cx.ready(&Request::Model(cx.doc.model.clone())) {
+        Some(Product::Model(m)) => m.model.info().vocab > 0,
+        _ => false,
+    };
     let lens = match name {
-        Tower::Text if !cx.recorded() => match cx.need(ui, "lens", Request::Lens(cx.doc.run())) {
+        Tower::Text if reads => match cx.need(ui, "lens", Request::Lens(cx.doc.run())) {
             Some(Product::Lens(l)) => Some(l),
             _ => None,
         },

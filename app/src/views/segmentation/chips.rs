@@ -28,6 +28,8 @@ pub(super) struct Shown<'a> {
     pub cell: f32,
     /// Width of the labels at the left.
     pub label: f32,
+    /// Columns of a line.
+    pub columns: usize,
 }
 
 /// A piece where it stands.
@@ -56,11 +58,14 @@ impl Shown<'_> {
         if !ui.is_rect_visible(rect) {
             return;
         }
+        // A line that runs right to left begins at the right edge, in every row alike.
+        let indent = if line.rtl { self.columns.saturating_sub(line.width()) } else { 0 };
+        let left = rect.left() + self.label + indent as f32 * self.cell;
         for (row, chips) in line.rows.iter().enumerate() {
             let top = rect.top() + row as f32 * (self.row_height() + ROW_GAP);
             self.label_ui(ui, &rows.rows[row].name, pos2(rect.left(), top));
             for chip in chips {
-                self.chip_ui(ui, number, row, chip, &line, pos2(rect.left() + self.label, top));
+                self.chip_ui(ui, number, row, chip, &line, pos2(left, top));
             }
         }
     }

@@ -59,7 +59,7 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     let surprisal = surprisal_ui(cx, ui);
     merges::merges_ui(cx, ui, &strip.rows);
     let links = Links::of(cx, ui, &strip.rows.text);
-    let shown = Shown { cx, strip: &strip, links, surprisal, font, cell, label };
+    let shown = Shown { cx, strip: &strip, links, surprisal, font, cell, label, columns };
     lines_ui(&shown, ui);
 }
 
