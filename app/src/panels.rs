@@ -201,7 +201,13 @@ impl State {
                 self.wants_image = Some(());
             }
         });
-        if cx.doc.image.is_some() && blind {
+        // Whether it can be read is said at once, whether or not the model looks at it.
+        if let Some(source) = &cx.doc.image
+            && let Status::Failed(why) = cx.jobs.need("picture to read", &Request::Picture(source.clone()))
+        {
+            cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
+            ui.colored_label(cx.theme.bad, why.as_ref());
+        } else if cx.doc.image.is_some() && blind {
             ui.small("This model reads text only; the picture waits for one that sees.");
         }
     }

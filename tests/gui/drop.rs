@@ -107,6 +107,18 @@ fn what_is_none_of_these_is_named_with_what_to_do_and_the_picture_stays() {
 }
 
 #[test]
+fn a_picture_that_cannot_be_read_is_named_although_the_model_reads_text_only() {
+    let mut h = window();
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken.png");
+    let whole = std::fs::read(models("llava/image.png")).unwrap();
+    std::fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
+    drop_files(&mut h, &[broken]);
+    assert!(h.query_all_by_label_contains("broken.png").any(|n| format!("{n:?}").contains("save it again")));
+    assert!(h.query_all_by_label("token ·fox").next().is_some());
+}
+
+#[test]
 fn files_over_the_window_are_told_what_dropping_them_would_do() {
     let mut h = window();
     let over = |path: Option<PathBuf>| egui::HoveredFile { path, ..Default::default() };

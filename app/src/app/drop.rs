@@ -21,6 +21,8 @@ fn kind_of(path: &Path) -> Kind {
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
     match name.rsplit_once('.').map_or("", |(_, end)| end) {
         "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Kind::Picture,
+        // The reader says what to do with these.
+        "tif" | "tiff" | "avif" | "heic" | "heif" => Kind::Picture,
         // Every other JSON file that stands beside weights says something about them; none is a tokenizer.
         "json" if name.ends_with("config.json") || name.ends_with(".index.json") => Kind::InModel,
         "json" => Kind::Tokenizer,
@@ -98,6 +100,7 @@ mod tests {
         let opened = |p: &str| command_of(p.into());
         let model = |p: &str| Command::Model(ModelSource::Path(p.into()));
         assert!(matches!(opened("/a/b.JPG"), Command::Image(Some(_))));
+        assert!(matches!(opened("/a/b.tiff"), Command::Image(Some(_))));
         assert_eq!(opened("/a/llama3.json"), Command::AddTokenizer("/a/llama3.json".into()));
         assert_eq!(opened("/a/tokenizer.json"), Command::AddTokenizer("/a/tokenizer.json".into()));
         for inside in ["config.json", "tokenizer_config.json", "model.safetensors.index.json"] {

@@ -85,7 +85,8 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     // Only a language model's head can read what a node predicts.
     let reads = match cx.ready(&Request::Model(cx.doc.model.clone())) {
         Some(Product::Model(m)) => m.model.info().vocab > 0,
-        _ => false,
+        // Of a model that did not open the picture from before stays, names and all.
+        _ => !cx.recorded(),
     };
     let lens = match name {
         Tower::Text if reads => match cx.need(ui, "lens", Request::Lens(cx.doc.run())) {
