@@ -26,6 +26,9 @@ const SIZES: [Preset; 4] = [
 /// What came of an attempt to save: the file, or what was wrong.
 type Outcome = Result<PathBuf, String>;
 
+/// The time that the window was open for, and what came of it.
+type Timed = (u64, Outcome);
+
 /// State of the window.
 pub struct Saving {
     /// Whether it is open.
@@ -40,7 +43,7 @@ pub struct Saving {
     fresh: bool,
     /// What was wrong with the last attempt.
     wrong: Option<String>,
-    done: (Sender<(u64, Outcome)>, Receiver<(u64, Outcome)>),
+    done: (Sender<Timed>, Receiver<Timed>),
     picked: (Sender<PathBuf>, Receiver<PathBuf>),
     /// Times it was opened so far: what an earlier time started must not close or change what is asked for now.
     time: u64,

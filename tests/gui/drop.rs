@@ -53,7 +53,7 @@ fn a_folder_a_weights_file_a_gguf_and_a_file_of_the_folder_open_the_model() {
         (models("qwen3/config.json"), models("qwen3"), "Qwen3ForCausalLM"),
     ];
     for (file, opened, architecture) in cases {
-        drop_files(&mut h, &[file.clone()]);
+        drop_files(&mut h, std::slice::from_ref(&file));
         assert_eq!(h.state().doc.model, ModelSource::Path(opened), "{}", file.display());
         assert!(h.query_all_by_label_contains(architecture).next().is_some(), "{} did not open", file.display());
         assert!(tokens(&h) > 10, "{} did not run", file.display());
@@ -70,7 +70,7 @@ fn a_picture_tokenizers_and_a_recording_are_told_apart_and_may_come_together() {
     assert!(h.query_all_by_label_contains("picture of").next().is_some());
     // A second tokenizer stands beside the first.
     let second = models("tokenizers/qwen2/tokenizer.json");
-    drop_files(&mut h, &[second.clone()]);
+    drop_files(&mut h, std::slice::from_ref(&second));
     assert_eq!(h.state().doc.tokenizers, [first, second]);
     assert!(h.query_all_by_label("gpt2/tokenizer.json").next().is_some());
     assert!(h.query_all_by_label("qwen2/tokenizer.json").next().is_some());
@@ -82,7 +82,7 @@ fn a_picture_tokenizers_and_a_recording_are_told_apart_and_may_come_together() {
         panic!("no trace of the sample")
     };
     tokenscope_analysis::trace::write_trace(&trace, &file).unwrap();
-    drop_files(&mut h, &[file.clone()]);
+    drop_files(&mut h, std::slice::from_ref(&file));
     assert_eq!(h.state().doc.model, ModelSource::Recorded(file));
     // All views are about the recording: its text, a flow that needs no weights, no drafts of the model before.
     let shown = h.get_by_label("prompt of the recording").value().unwrap_or_default();

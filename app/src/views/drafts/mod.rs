@@ -128,6 +128,11 @@ fn timed(cx: &Cx, call: &Call, d: &Drafted) -> Option<Times> {
     if d.times.alone {
         return Some(d.times);
     }
+    // A decode from before the one that was stopped or failed is not worth another run.
+    let current = cx.ready(&request(cx, call.clone()));
+    if !matches!(current, Some(Product::Draft(now)) if std::ptr::eq(&*now, d)) {
+        return Some(d.times);
+    }
     let again = Request::Times(cx.doc.run(), cx.doc.draft_model.clone(), call.clone());
     if !cx.jobs.knows(&again) && cx.jobs.running().0 > 0 {
         return None;

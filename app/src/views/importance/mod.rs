@@ -28,7 +28,7 @@ pub(super) const VIEW: View = View {
            how well the score finds it. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
            model says then. Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor. \
            Attention maps: queries down, keys across. Scroll to zoom, drag to pan, double-click for the whole; with the map in focus the \
-           arrow keys pan, + and - zoom. Click a thumbnail to choose a head. Per row, each query's largest share has the last \
+           arrow keys pan, + and - zoom; close up, rows and columns carry their tokens and cells their numbers. Click a thumbnail to choose a head. Per row, each query's largest share has the last \
            colour; masking the sink hatches the first token and leaves it out of the scale.",
     hint: "Click a token to explain the prediction there; Shift+click for a range.",
     ui,

@@ -188,9 +188,11 @@ fn sample_ui(ui: &Ui, rect: egui::Rect, look: &Look) {
     let (painter, c, r) = (ui.painter(), rect.center(), 3.5);
     let (stroke, line) = (Stroke::new(look.width, look.color), [rect.left_center(), rect.right_center()]);
     match look.style {
-        LineStyle::Solid => drop(painter.line_segment(line, stroke)),
-        LineStyle::Dashed { .. } => drop(painter.extend(Shape::dashed_line(&line, stroke, 5.0, 3.0))),
-        LineStyle::Dotted { .. } => drop(painter.extend(Shape::dotted_line(&line, look.color, 4.0, 1.0))),
+        LineStyle::Dashed { .. } => painter.extend(Shape::dashed_line(&line, stroke, 5.0, 3.0)),
+        LineStyle::Dotted { .. } => painter.extend(Shape::dotted_line(&line, look.color, 4.0, 1.0)),
+        LineStyle::Solid => {
+            painter.line_segment(line, stroke);
+        }
     }
     let polygon = |at: &[[f32; 2]]| {
         let points = at.iter().map(|[x, y]| c + r * vec2(*x, *y)).collect();
