@@ -93,7 +93,7 @@ pub(super) fn tower(s: &Scope, c: &Config) -> Result<VisionTower> {
     let positions = em.get("position_embedding.weight", &[z.positions() + 1, d])?;
     let post = s.sub("post_layernorm");
     Ok(VisionTower {
-        patch: PatchEmbed::load(&em.sub("patch_embedding"), z.channels, z.side, d)?,
+        patch: PatchEmbed::load(&em.sub("patch_embedding"), z.channels, z.sides, d)?,
         leading: Some(em.get("class_embedding", &[d])?.unsqueeze(0)?),
         leading_positions: Some(positions.narrow(0, 0, 1)?),
         registers: None,

@@ -89,7 +89,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         None
     };
     let tower = VisionTower {
-        patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.side, d)?,
+        patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.sides, d)?,
         leading: Some(em.get("cls_token", &[1, 1, d])?.squeeze(0)?),
         leading_positions: Some(positions.narrow(0, 0, 1)?),
         registers,

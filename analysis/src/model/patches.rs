@@ -4,39 +4,39 @@ use super::blocks::Scope;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
-/// Cuts an image into squares and projects each; a convolution whose stride is its size.
+/// Cuts an image into rectangles of one size and projects each; a convolution whose stride is its size.
 pub(super) struct PatchEmbed {
-    /// `[channels · p · p, d]`.
+    /// `[channels · height · width, d]`.
     weight: Tensor,
     bias: Option<Tensor>,
     channels: usize,
-    /// Side of a patch in pixels.
-    pub side: usize,
+    /// Height and width of a patch in pixels.
+    pub sides: (usize, usize),
 }
 
 impl PatchEmbed {
-    /// Reads `weight` `[d, channels, p, p]` and, where the checkpoint has one, `bias`.
-    pub fn load(s: &Scope, channels: usize, side: usize, d: usize) -> Result<Self> {
-        let weight = s.get("weight", &[d, channels, side, side])?;
-        let weight = weight.reshape((d, channels * side * side))?.t()?.contiguous()?;
+    /// Reads `weight` `[d, channels, height, width]` and, where the checkpoint has one, `bias`.
+    pub fn load(s: &Scope, channels: usize, sides: (usize, usize), d: usize) -> Result<Self> {
+        let weight = s.get("weight", &[d, channels, sides.0, sides.1])?;
+        let weight = weight.reshape((d, channels * sides.0 * sides.1))?.t()?.contiguous()?;
         let bias = s.has("bias").then(|| s.get("bias", &[d])).transpose()?;
-        Ok(Self { weight, bias, channels, side })
+        Ok(Self { weight, bias, channels, sides })
     }
 
     /// `[channels, height, width]` → patches `[rows · cols, d]`, rows and columns of the grid. Pixels beyond the
     /// last whole patch are left out, as a convolution does.
     pub fn apply(&self, pixels: &Tensor) -> Result<(Tensor, usize, usize)> {
-        let (p, dims) = (self.side, pixels.dims().to_vec());
+        let ((ph, pw), dims) = (self.sides, pixels.dims().to_vec());
         let [c, h, w] = dims[..] else {
             return Err(Error::shape("image", format!("[{}, height, width]", self.channels), &dims));
         };
-        if c != self.channels || h < p || w < p {
-            return Err(Error::shape("image", format!("[{}, at least {p}, at least {p}]", self.channels), &dims));
+        if c != self.channels || h < ph || w < pw {
+            return Err(Error::shape("image", format!("[{}, at least {ph}, at least {pw}]", self.channels), &dims));
         }
-        let (rows, cols) = (h / p, w / p);
-        let x = pixels.narrow(1, 0, rows * p)?.narrow(2, 0, cols * p)?.contiguous()?;
-        let x = x.reshape((c, rows, p, cols, p))?.permute([1, 3, 0, 2, 4])?.contiguous()?;
-        let x = x.reshape((rows * cols, c * p * p))?.to_device(self.weight.device())?.matmul(&self.weight)?;
+        let (rows, cols) = (h / ph, w / pw);
+        let x = pixels.narrow(1, 0, rows * ph)?.narrow(2, 0, cols * pw)?.contiguous()?;
+        let x = x.reshape((c, rows, ph, cols, pw))?.permute([1, 3, 0, 2, 4])?.contiguous()?;
+        let x = x.reshape((rows * cols, c * ph * pw))?.to_device(self.weight.device())?.matmul(&self.weight)?;
         let x = match &self.bias {
             Some(b) => x.broadcast_add(b)?,
             None => x,
@@ -163,7 +163,7 @@ mod tests {
             weight: Tensor::new(&[[0f32], [1.0], [0.0], [0.0]], &Device::Cpu).unwrap(),
             bias: None,
             channels: 1,
-            side: 2,
+            sides: (2, 2),
         };
         let x = Tensor::new(&[[[1f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]], &Device::Cpu).unwrap();
         let (y, rows, cols) = patch.apply(&x).unwrap();

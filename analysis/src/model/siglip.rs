@@ -49,7 +49,7 @@ pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
     let em = s.sub("embeddings");
     let post = s.sub("post_layernorm");
     Ok(VisionTower {
-        patch: PatchEmbed::load(&em.sub("patch_embedding"), z.channels, z.side, d)?,
+        patch: PatchEmbed::load(&em.sub("patch_embedding"), z.channels, z.sides, d)?,
         leading: None,
         leading_positions: None,
         registers: None,

@@ -15,8 +15,8 @@ pub(super) struct Sizes {
     pub d: usize,
     pub heads: usize,
     pub layers: usize,
-    /// Side of a patch in pixels.
-    pub side: usize,
+    /// Height and width of a patch in pixels.
+    pub sides: (usize, usize),
     pub channels: usize,
     /// Rows and columns of the position table, without class token.
     pub grid: (usize, usize),
@@ -35,17 +35,14 @@ pub(super) const BASE: Defaults = &[
 impl Sizes {
     pub fn read(c: &Config) -> Result<Self> {
         let (height, width) = c.sides("image_size")?;
-        let (side, other) = c.sides("patch_size")?;
-        if side != other {
-            return Err(Error::invalid(format!("config.json: patches of {side} x {other} pixels are not square")));
-        }
+        let sides = c.sides("patch_size")?;
         Ok(Self {
             d: c.size(&["hidden_size"])?,
             heads: c.size(&["num_attention_heads"])?,
             layers: c.size(&["num_hidden_layers"])?,
-            side,
+            sides,
             channels: c.size_opt(&["num_channels"])?.unwrap_or(3),
-            grid: (height / side, width / side),
+            grid: (height / sides.0, width / sides.1),
         })
     }
 
@@ -212,7 +209,8 @@ impl VisionTower {
             run.tokens.push(special(format!("register {i}")));
         }
         run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile });
-        let (pw, ph) = (self.patch.side as f32 * w / width, self.patch.side as f32 * h / height);
+        let (ph, pw) = self.patch.sides;
+        let (pw, ph) = (pw as f32 * w / width, ph as f32 * h / height);
         for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
             let source = Source::Rect { x: x + c as f32 * pw, y: y + r as f32 * ph, w: pw, h: ph };
             run.tokens.push(Token { id: None, text: format!("patch {r},{c}"), kind: TokenKind::Image, source });

@@ -59,7 +59,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let positions = em.get("position_embeddings", &[1, z.positions() + n_lead, d])?.squeeze(0)?;
     let norm = Norm::layer(&s.sub("layernorm"), d, eps)?;
     let tower = VisionTower {
-        patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.side, d)?,
+        patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.sides, d)?,
         leading: Some(leading),
         leading_positions: Some(positions.narrow(0, 0, n_lead)?),
         registers: None,
