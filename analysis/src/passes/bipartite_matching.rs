@@ -3,7 +3,7 @@
 //! Source: Bolya et al. 2023, "Token Merging: Your ViT But Faster", arXiv 2210.09461. The choice of the best pairs
 //! and their merging are the method's; this pass is the O(n² · d) search.
 
-use super::cosine_matrix::{dot, unit_rows};
+use super::single::{Blocks, dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::Result;
 use crate::array::Array;
@@ -51,13 +51,13 @@ impl Match {
     const NONE: Self = Self { cosine: f32::NEG_INFINITY, partner: 0 };
 }
 
-fn best(unit: &[Vec<f64>], i: usize, leading: usize) -> Match {
+/// The best of an even row's cosines with the odd rows, which come with their numbers.
+fn best(cosines: impl Iterator<Item = (usize, f32)>, i: usize, leading: usize) -> Match {
     let mut found = Match::NONE;
     if i < leading {
         return found;
     }
-    for j in (1..unit.len()).step_by(2).filter(|j| *j >= leading) {
-        let cosine = dot(&unit[i], &unit[j]) as f32;
+    for (j, cosine) in cosines.filter(|(j, _)| *j >= leading) {
         if cosine > found.cosine {
             found = Match { cosine, partner: j / 2 };
         }
@@ -65,19 +65,26 @@ fn best(unit: &[Vec<f64>], i: usize, leading: usize) -> Match {
     found
 }
 
-/// The plain loops in f64: one match per even row of `rows` `[n, d]`. The first `leading` rows (class and register
+/// The plain loops: one match per even row of `rows` `[n, d]`. The first `leading` rows (class and register
 /// tokens) and rows of zeros match nobody.
 pub fn cpu(rows: &Array, leading: usize) -> Result<Vec<Match>> {
     let [n, _] = rows.dims("rows to match")?;
     let unit = unit_rows(rows);
-    Ok((0..n).step_by(2).map(|i| best(&unit, i, leading)).collect())
+    let cosines = |i: usize| (1..n).step_by(2).map(|j| (j, dot(&unit[i], &unit[j]))).collect::<Vec<_>>().into_iter();
+    Ok((0..n).step_by(2).map(|i| best(cosines(i), i, leading)).collect())
 }
 
-/// The same, rows in parallel; results are the same to the bit.
+/// The same, odd rows in blocks and even ones in parallel; results are the same to the bit.
 pub fn fast(rows: &Array, leading: usize) -> Result<Vec<Match>> {
     let [n, _] = rows.dims("rows to match")?;
     let unit = unit_rows(rows);
-    Ok((0..n).into_par_iter().step_by(2).map(|i| best(&unit, i, leading)).collect())
+    let odd: Vec<Vec<f32>> = unit.iter().skip(1).step_by(2).cloned().collect();
+    let blocks = Blocks::new(&odd);
+    let one = |i: usize| {
+        let dots = (0..blocks.len()).flat_map(|b| blocks.dots(b, &unit[i])).take(odd.len());
+        best(dots.enumerate().map(|(k, dot)| (2 * k + 1, dot)), i, leading)
+    };
+    Ok((0..n).into_par_iter().step_by(2).map(one).collect())
 }
 
 /// The shader, in f32: a partner may differ where two cosines are equal to seven digits.
@@ -87,8 +94,7 @@ pub fn gpu(rows: &Array, leading: usize, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<Mat
     let valid = |i: &usize| *i >= leading && unit[*i].iter().all(|v| v.is_finite());
     let left: Vec<usize> = (0..n).step_by(2).filter(valid).collect();
     let right: Vec<usize> = (1..n).step_by(2).filter(valid).collect();
-    let gather =
-        |some: &[usize]| -> Vec<f32> { some.iter().flat_map(|&i| unit[i].iter().map(|&v| v as f32)).collect() };
+    let gather = |some: &[usize]| -> Vec<f32> { some.iter().flat_map(|&i| unit[i].iter().copied()).collect() };
     let mut out = vec![Match::NONE; n.div_ceil(2)];
     if right.is_empty() {
         return Ok(out);

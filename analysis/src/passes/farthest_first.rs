@@ -3,6 +3,7 @@
 //! From a given point it is the traversal of Gonzalez 1985; from the loneliest one (largest distance to its nearest
 //! neighbour) it is the max–min order of DivPrune (Alvar et al. 2025, arXiv 2503.02175). Ties go to the lower index.
 
+use super::single::{BLOCK, Blocks, dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
 use crate::ctx::Ctx;
@@ -67,40 +68,10 @@ pub struct Selection {
     pub repeats: bool,
 }
 
-/// Lanes in which a row's squares are summed, components between which partial sums are rounded, points of a block.
-const LANES: usize = 8;
-const STRETCH: usize = 384;
-const BLOCK: usize = 8;
-
-/// `a · b + sum`, rounded once: the product of two f32 is exact in f64.
-fn fused(a: f32, b: f32, sum: f32) -> f32 {
-    (f64::from(a) * f64::from(b) + f64::from(sum)) as f32
-}
-
-/// The length of a row in f32, its squares added in the order of torch's `norm`.
-fn length(row: &[f32]) -> f32 {
-    let whole = row.len() / LANES * LANES;
-    let mut lanes = [0f32; LANES];
-    for chunk in row[..whole].chunks(LANES) {
-        lanes.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += v * v);
-    }
-    let mut sum = lanes[0];
-    lanes[1..].iter().for_each(|v| sum += v);
-    let rest = &row[whole..];
-    let (four, last) = rest.split_at(rest.len() / 4 * 4);
-    four.iter().for_each(|v| sum += v * v);
-    last.iter().for_each(|&v| sum = fused(v, v, sum));
-    sum.sqrt()
-}
-
-/// Unit rows in f32: where distances are equal but for rounding, the authors' f32 arithmetic decides, so it is
-/// followed to the bit where it is known (torch on a CPU). Errors if a row has no direction or the start does not exist.
+/// Unit rows, in the arithmetic that decides between distances that are equal but for rounding. Errors if a row has no
+/// direction or the start does not exist.
 fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f32>>> {
-    let unit = |i: usize| {
-        let length = length(x.row(i));
-        x.row(i).iter().map(|v| v / length).collect()
-    };
-    let unit: Vec<Vec<f32>> = (0..x.shape()[0]).map(unit).collect();
+    let unit = unit_rows(x);
     if unit.iter().flatten().any(|v| !v.is_finite()) {
         return Err(Error::invalid("a point is zero or not finite, so it has no direction"));
     }
@@ -110,47 +81,14 @@ fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f32>>> {
     }
 }
 
-/// 1 − a · b with fused multiply-add, component by component, rounded between stretches.
+/// 1 − a · b.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
-    let stretch = |(a, b): (&[f32], &[f32])| a.iter().zip(b).fold(0.0, |sum, (x, y)| fused(*x, *y, sum));
-    1.0 - a.chunks(STRETCH).zip(b.chunks(STRETCH)).map(stretch).fold(0.0, |sum, v| sum + v)
+    1.0 - dot(a, b)
 }
 
-/// Points side by side in blocks, `[block][component][point]`, so that a block's distances are computed together.
-struct Blocks {
-    n: usize,
-    width: usize,
-    values: Vec<f32>,
-}
-
-impl Blocks {
-    fn new(unit: &[Vec<f32>]) -> Self {
-        let width = unit.first().map_or(0, Vec::len);
-        let mut values = vec![0.0; unit.len().div_ceil(BLOCK) * BLOCK * width];
-        for (i, row) in unit.iter().enumerate() {
-            let first = i / BLOCK * BLOCK * width + i % BLOCK;
-            row.iter().enumerate().for_each(|(c, &v)| values[first + c * BLOCK] = v);
-        }
-        Self { n: unit.len(), width, values }
-    }
-
-    /// Distances of all points of a block to `point`, those of no point too. The same to the bit as [`distance`].
-    fn distances(&self, block: usize, point: &[f32]) -> [f32; BLOCK] {
-        let values = &self.values[block * BLOCK * self.width..][..BLOCK * self.width];
-        let mut dots = [0f32; BLOCK];
-        for (columns, components) in values.chunks(STRETCH * BLOCK).zip(point.chunks(STRETCH)) {
-            let mut sums = [0f32; BLOCK];
-            for (column, &v) in columns.chunks_exact(BLOCK).zip(components) {
-                sums.iter_mut().zip(column).for_each(|(sum, &w)| *sum = fused(w, v, *sum));
-            }
-            dots.iter_mut().zip(sums).for_each(|(dot, sum)| *dot += sum);
-        }
-        dots.map(|dot| 1.0 - dot)
-    }
-
-    fn len(&self) -> usize {
-        self.n.div_ceil(BLOCK)
-    }
+/// Distances of a block's points to `point`.
+fn distances(blocks: &Blocks, block: usize, point: &[f32]) -> [f32; BLOCK] {
+    blocks.dots(block, point).map(|dot| 1.0 - dot)
 }
 
 /// Distance of a point to its nearest neighbour, from its distances to all: the second smallest, its own included.
@@ -209,12 +147,12 @@ pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let unit = points(x, what)?;
     let blocks = Blocks::new(&unit);
     let lonely = || {
-        let all = |p: &Vec<f32>| loneliness((0..blocks.len()).flat_map(|b| blocks.distances(b, p)).take(n));
+        let all = |p: &Vec<f32>| loneliness((0..blocks.len()).flat_map(|b| distances(&blocks, b, p)).take(n));
         unit.par_iter().map(all).collect()
     };
     select(n, what, ctx, lonely, |last, nearest| {
         nearest.par_chunks_mut(BLOCK).enumerate().with_min_len(4).for_each(|(b, near)| {
-            near.iter_mut().zip(blocks.distances(b, &unit[last])).for_each(|(d, new)| *d = d.min(new));
+            near.iter_mut().zip(distances(&blocks, b, &unit[last])).for_each(|(d, new)| *d = d.min(new));
         });
     })
 }
