@@ -30,7 +30,10 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
         }
     };
     // A long value must not push the panel wider: the views beside it would jump.
-    let room = (ui.available_width() - 88.0).max(60.0);
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let width = |name: &str| ui.painter().layout_no_wrap(name.into(), font.clone(), cx.theme.weak).size().x;
+    let names = lines.iter().map(|l| width(l.0)).fold(0.0, f32::max);
+    let room = (ui.available_width() - names - 14.0).max(60.0);
     egui::Grid::new("token").num_columns(2).spacing([12.0, 2.0]).show(ui, |ui| {
         for (name, value) in &lines {
             ui.weak(*name);

@@ -76,7 +76,9 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         return;
     }
     ui.horizontal_top(|ui| {
-        map_ui(ui, (width * 0.58).clamp(120.0, 440.0));
+        // A large window shows it large; a figure keeps the size of its text in mind.
+        let most = if cx.figure { 440.0 } else { 720.0 };
+        map_ui(ui, (width * 0.58).clamp(120.0, most));
         ui.vertical(|ui| thumbnails::ui(cx, ui, (layer, head)));
     });
 }
