@@ -216,6 +216,18 @@ mod tests {
         assert!(load("post_processor", json!({ "type": "Sequence", "processors": [unknown] })).is_err());
     }
 
+    #[test]
+    fn what_is_cut_out_before_words_is_merged_with_nothing() {
+        let level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true });
+        let split = json!({ "type": "Split", "pattern": { "Regex": "b" }, "behavior": "Isolated", "invert": false });
+        let both = json!({ "type": "Sequence", "pretokenizers": [split, level] });
+        for (pre, ids) in [(level, vec![2, 2, 0]), (both, vec![0, 1, 0, 1, 0])] {
+            let t = Hf::new(load("pre_tokenizer", pre).unwrap());
+            assert!(t.fast.is_some());
+            assert_eq!(t.encode("ababa", None, false, &Ctx::default()).unwrap().ids, ids);
+        }
+    }
+
     /// Texts of pieces that pre-tokenizers treat differently, put together at random.
     fn texts() -> impl Iterator<Item = String> {
         let pieces = [
