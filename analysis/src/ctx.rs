@@ -22,6 +22,8 @@ pub struct Ctx {
     pub compute: Compute,
     /// Seed of everything random in this computation.
     pub seed: u64,
+    /// Bytes of memory that can be had now. `None` is as much as is asked for.
+    room: Option<fn() -> u64>,
 }
 
 impl Ctx {
@@ -35,6 +37,22 @@ impl Ctx {
         self.gpu = gpu;
         self.compute = compute;
         self
+    }
+
+    /// The same context, in which what needs more bytes than `room` gives is refused.
+    pub fn with_room(mut self, room: fn() -> u64) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// Fails with [`Error::Memory`] where there is no room for `need` bytes; `remedy` says what would help.
+    pub fn fits(&self, need: u64, remedy: &str) -> Result<()> {
+        match self.room.map(|room| room()) {
+            Some(there) if need > there => {
+                Err(Error::Memory { need_mb: need >> 20, limit_mb: there >> 20, remedy: remedy.into() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A pass on the side that [`Compute::side`] chooses. Where the choice was left to the program and the device

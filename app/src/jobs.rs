@@ -188,7 +188,9 @@ impl Jobs {
         let report = Arc::new(move |share: f32| {
             progress.fetch_max((share * 1000.0) as u32, Ordering::Relaxed);
         });
-        let ctx = Ctx::new(running.cancel.clone(), report).with_gpu(self.gpu.clone(), self.compute);
+        let ctx = Ctx::new(running.cancel.clone(), report)
+            .with_gpu(self.gpu.clone(), self.compute)
+            .with_room(memory::available);
         let store = Asker { jobs: self, by: request };
         let result = catch_unwind(AssertUnwindSafe(|| (self.carry)(request, &store, &ctx))).unwrap_or_else(|panic| {
             let words = panic.downcast_ref::<&str>().map(ToString::to_string);

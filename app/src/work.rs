@@ -166,7 +166,7 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
             let model = open.as_ref().map(|o| o.model.as_ref());
             let input = ScoreInput { trace: &t, tower: tower(scope, &t), target: None, model };
-            Product::Score(Arc::new(scores(&input, targets, call, ctx)?))
+            Product::Score(Arc::new(with_room(store, || scores(&input, targets, call, ctx))?))
         }
         Request::Prune(scope, call) => Product::Prune(Arc::new(reduction::pruned(scope, call, store, ctx)?)),
         Request::Answer(scope, call) => Product::Answer(Arc::new(reduction::answer(scope, call.as_ref(), store, ctx)?)),

@@ -38,6 +38,21 @@ fn check(name: &str, least: usize, work: &dyn Fn(&Ctx) -> Result<()>) {
 }
 
 #[test]
+fn what_does_not_fit_the_memory_is_refused_before_it_is_computed() {
+    let model = load(&golden().join("models/gpt2"), &candle_core::Device::Cpu).unwrap();
+    let request = RunRequest { ids: Some((0..24).collect()), ..RunRequest::default() };
+    let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
+    let input = ScoreInput { trace: &trace, tower: Tower::Text, target: None, model: Some(model.as_ref()) };
+    for id in ["attention_rollout", "attention_flow", "gradient_input"] {
+        let method = score::find(id).unwrap();
+        let of = |room: fn() -> u64| method.score(&input, &Params::new(), &Ctx::default().with_room(room));
+        let why = of(|| 1000).err().unwrap_or_else(|| panic!("{id} was computed"));
+        assert!(matches!(why, Error::Memory { .. }) && why.to_string().contains("shorten the prompt"), "{id}: {why}");
+        assert!(of(|| 1 << 30).is_ok(), "{id}");
+    }
+}
+
+#[test]
 fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
     let model = load(&golden().join("models/gpt2"), &candle_core::Device::Cpu).unwrap();
     let ids: Vec<u32> = (0..24).map(|i| i * 7 % 50).collect();

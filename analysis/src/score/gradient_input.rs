@@ -54,6 +54,11 @@ impl Method for GradientInput {
             return Err(need("a text run"));
         }
         let target = maps::target(input.target, ids.len())?;
+        if let Some(t) = model.info().towers.get(&input.tower) {
+            // What the way back needs of attention: scores, the same scaled, masked and as shares.
+            let kept = 4 * size_of::<f32>() * t.n_layers * t.n_heads * ids.len() * ids.len();
+            ctx.fits(kept as u64, "shorten the prompt, or choose a score without gradients")?;
+        }
         let embeds = Var::from_tensor(&model.embed(&ids)?)?;
         let mut request = Input {
             ids,

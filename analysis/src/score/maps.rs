@@ -16,9 +16,12 @@ pub(super) const PAPER: Paper = Paper {
 };
 
 /// Head means of every layer, `[layers][n, n]`. Errors if rows were pruned or merged between layers, because
-/// maps of different tokens do not multiply.
+/// maps of different tokens do not multiply; or if they do not fit the memory.
 pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Array>> {
     let n_layers = trace.tower(tower)?.attention.len();
+    // Each map, and what callers make of it in f64: with the residual stream, and products.
+    let (cells, n) = (4 + 8 + 8, trace.tower(tower)?.tokens.len());
+    ctx.fits((cells * n_layers * n * n) as u64, "shorten the prompt, or choose a method that reads single layers")?;
     let mut out: Vec<Array> = Vec::new();
     for layer in 0..n_layers {
         ctx.step(layer, n_layers)?;
