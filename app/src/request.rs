@@ -343,7 +343,7 @@ pub struct Part {
     pub keys: Range<usize>,
 }
 
-/// Rows of cuts of one text; all lists are equally long.
+/// Rows of cuts of one text; the lists of rows, sources and metrics are equally long.
 pub struct Rows {
     /// The text.
     pub text: Text,
@@ -353,6 +353,8 @@ pub struct Rows {
     pub sources: Vec<RowSource>,
     /// What each costs.
     pub metrics: Vec<Metrics>,
+    /// Why tokenizer files that were asked for have no row.
+    pub broken: Vec<String>,
 }
 
 /// Rows in shared lines.

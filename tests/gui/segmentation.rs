@@ -198,3 +198,19 @@ fn a_line_that_runs_right_to_left_begins_at_the_right_in_every_row() {
     assert!(first[0].left() > last[0].left());
     assert_eq!((first[0].left(), last[0].left()), (first[1].left(), last[1].left()), "rows share their columns");
 }
+
+#[test]
+fn a_broken_tokenizer_file_is_named_and_the_other_rows_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokenizer.json");
+    std::fs::write(&file, "{}").unwrap();
+    let mut doc = cuts_only("The red fox".into());
+    doc.apply(Command::Tokenizers(vec![file.clone(), golden().join("models/gpt2/tokenizer.json")]));
+    let h = window_with(doc);
+    assert_eq!(h.query_all_by_label_contains("damaged tokenizer").count(), 1);
+    let cut = h.state().doc.cut(h.state().doc.prompt.clone());
+    let Some(Product::Segment(rows)) = h.state().jobs.ready(&Request::Segment(cut)) else { panic!("no rows") };
+    let names: Vec<&str> = rows.rows.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["gpt2/tokenizer.json", "r50k_base", "cl100k_base", "o200k_base", "words"]);
+    assert!(chips(&h, "token ·red").len() >= 3, "the rows are gone");
+}

@@ -23,15 +23,23 @@ pub(super) fn rows(key: &CutKey, store: &dyn Store, ctx: &Ctx) -> Result<Rows> {
         ModelSource::Recorded(_) => None,
         _ => Some(model_of(&run, store, ctx)?),
     };
-    let loaded = key.files.iter().map(|f| tokenizer_of(f, store, ctx)).collect::<Result<Vec<_>>>()?;
+    // A broken file must not take the other rows along.
+    let (mut loaded, mut broken) = (Vec::new(), Vec::new());
+    for file in &key.files {
+        match tokenizer_of(file, store, ctx) {
+            Ok(t) => loaded.push((file, t)),
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(why) => broken.push(why.to_string()),
+        }
+    }
     let own = open.as_ref().and_then(|o| o.tokenizer.as_ref()).map(|t| (OWN.to_string(), t));
     let mut sources: Vec<RowSource> = own.iter().map(|_| RowSource::Model(key.model.clone())).collect();
-    sources.extend(key.files.iter().map(|f| RowSource::File(f.clone())));
+    sources.extend(loaded.iter().map(|(file, _)| RowSource::File(file.to_path_buf())));
     sources.extend(key.named.iter().map(|n| RowSource::Named(n)));
-    let others = key.files.iter().zip(&loaded).map(|(file, t)| (row_name(file), t.as_ref()));
+    let others = loaded.iter().map(|(file, t)| (row_name(file), t.as_ref()));
     let rows = cut_rows(&own.into_iter().chain(others).collect::<Vec<_>>(), &key.named, &key.text, ctx)?;
     let metrics = rows.iter().map(|r| Metrics::of(r, &key.text)).collect();
-    Ok(Rows { text: key.text.clone(), rows, sources, metrics })
+    Ok(Rows { text: key.text.clone(), rows, sources, metrics, broken })
 }
 
 /// Shortest encodings that are shown of a word.

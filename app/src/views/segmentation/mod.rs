@@ -55,6 +55,11 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     let columns = ((room / cell) as usize).max(MIN_COLUMNS);
     let request = Request::Strip(cx.doc.cut(text), columns);
     let Some(Product::Strip(strip)) = cx.need(ui, "segmentation", request) else { return };
+    for why in &strip.rows.broken {
+        ui.colored_label(cx.theme.bad, why);
+        // A figure without a row that was asked for would not be the one asked for.
+        cx.failed.borrow_mut().get_or_insert_with(|| why.clone());
+    }
     costs::costs_ui(cx, ui, &strip.rows);
     let surprisal = surprisal_ui(cx, ui);
     merges::merges_ui(cx, ui, &strip.rows);
