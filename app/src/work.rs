@@ -10,7 +10,6 @@ mod segment;
 pub use reduction::budget;
 pub use segment::{OWN, row_name};
 
-use crate::memory;
 use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RunKey, Scope};
 use crate::samples;
 use crate::truth;
@@ -38,15 +37,6 @@ fn with_room<T>(store: &dyn Store, f: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Errors if `need` bytes are more than the machine has to give; `remedy` says what would help.
-fn fits(need: u64, remedy: &str) -> Result<()> {
-    let there = memory::available();
-    if need <= there {
-        return Ok(());
-    }
-    Err(Error::Memory { need_mb: need >> 20, limit_mb: there >> 20, remedy: remedy.into() })
-}
-
 /// Opens a model with its tokenizer.
 pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
     match source {
@@ -65,7 +55,7 @@ pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
 pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
     let weights = tokenscope_analysis::weights::Weights::open(path)?.watched(ctx);
     // Weights are computed with as f32, whatever they are stored as.
-    fits(4 * weights.n_params() as u64, "close other programs or choose a smaller model")?;
+    ctx.fits(4 * weights.n_params() as u64, "close other programs or choose a smaller model")?;
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
     let file = weights.dir().join("tokenizer.json");
     let tokenizer = match weights.gguf_file() {
@@ -184,11 +174,8 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
             let model = open.as_ref().map(|o| o.model.as_ref());
             let input = FlowInput { trace: &t, tower: tower(scope, &t), model };
-            // The maps of one layer's heads, or one map of every layer, whole.
-            let own = t.tower(input.tower)?;
-            let (n, heads) = (own.tokens.len() as u64, own.attention.iter().map(|a| a.n_heads).max().unwrap_or(0));
-            fits(4 * n * n * (heads + own.n_layers) as u64, "shorten the prompt")?;
-            Product::Flow(Arc::new(flow::find(&call.method)?.graph(&input, &call.params(), ctx)?))
+            let graph = || flow::find(&call.method)?.graph(&input, &call.params(), ctx);
+            Product::Flow(Arc::new(with_room(store, graph)?))
         }
         Request::Lens(key) => Product::Lens(Arc::new(lens(key, store, ctx)?)),
         Request::Trial(trial) => Product::Trial(Arc::new(judge::judged(trial, store, ctx)?)),
@@ -256,7 +243,7 @@ fn trace(key: &RunKey, store: &dyn Store, ctx: &Ctx) -> Result<Trace> {
         let text = request.expansion.as_ref().map_or(&*key.prompt, |e| &e.text);
         let n = t.encode(text, None, true)?.ids.len();
         let cost = estimate(open.model.as_ref(), n, &spec);
-        with_room(store, || fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt"))?;
+        with_room(store, || ctx.fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt"))?;
     }
     if !open.model.info().towers.contains_key(&Tower::Text) {
         request.prompt = None;

@@ -50,6 +50,12 @@ fn what_does_not_fit_the_memory_is_refused_before_it_is_computed() {
         assert!(matches!(why, Error::Memory { .. }) && why.to_string().contains("shorten the prompt"), "{id}: {why}");
         assert!(of(|| 1 << 30).is_ok(), "{id}");
     }
+    let graph = flow::FlowInput { trace: &trace, tower: Tower::Text, model: Some(model.as_ref()) };
+    for method in flow::ALL {
+        let of = |room: fn() -> u64| method.graph(&graph, &Params::new(), &Ctx::default().with_room(room));
+        assert!(matches!(of(|| 1000), Err(Error::Memory { .. })), "{} was computed", method.info().id);
+        assert!(of(|| 1 << 30).is_ok(), "{}", method.info().id);
+    }
 }
 
 #[test]

@@ -195,6 +195,9 @@ impl Method for InformationFlowRoutes {
         let tau = params.number(&TAU);
         let mut edges = Vec::new();
         let floor = super::floor(tower.n_layers * n * n);
+        // The maps of one layer's heads, whole.
+        let heads = tower.attention.iter().map(|a| a.n_heads).max().unwrap_or(0);
+        ctx.fits((size_of::<f32>() * heads * n * n) as u64, "shorten the prompt")?;
         for layer in 0..tower.n_layers {
             ctx.step(layer, tower.n_layers)?;
             let get = |site| input.trace.get(input.tower, layer, site);

@@ -14,20 +14,26 @@ pub const NAMES: &[&str] = &["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o
 pub(super) struct Tiktoken {
     bpe: &'static CoreBPE,
     vocab_size: usize,
-    /// Ids by bytes, made when merges are asked for.
-    ranks: OnceLock<HashMap<Vec<u8>, usize>>,
+    ranks: &'static Ranks,
 }
+
+/// Ids by bytes, made when somebody asks for merges or other encodings, once for all who do.
+type Ranks = OnceLock<HashMap<Vec<u8>, usize>>;
+static R50K: Ranks = Ranks::new();
+static P50K: Ranks = Ranks::new();
+static CL100K: Ranks = Ranks::new();
+static O200K: Ranks = Ranks::new();
 
 impl Tiktoken {
     pub(super) fn named(name: &str) -> Result<Self> {
-        let (bpe, vocab_size) = match name {
-            "gpt2" | "r50k_base" => (tiktoken_rs::r50k_base_singleton(), 50_257),
-            "p50k_base" => (tiktoken_rs::p50k_base_singleton(), 50_281),
-            "cl100k_base" => (tiktoken_rs::cl100k_base_singleton(), 100_277),
-            "o200k_base" => (tiktoken_rs::o200k_base_singleton(), 200_019),
+        let (bpe, vocab_size, ranks) = match name {
+            "gpt2" | "r50k_base" => (tiktoken_rs::r50k_base_singleton(), 50_257, &R50K),
+            "p50k_base" => (tiktoken_rs::p50k_base_singleton(), 50_281, &P50K),
+            "cl100k_base" => (tiktoken_rs::cl100k_base_singleton(), 100_277, &CL100K),
+            "o200k_base" => (tiktoken_rs::o200k_base_singleton(), 200_019, &O200K),
             _ => return Err(Error::Unknown { kind: "tokenizer", name: name.into(), known: NAMES.join(", ") }),
         };
-        Ok(Self { bpe, vocab_size, ranks: OnceLock::new() })
+        Ok(Self { bpe, vocab_size, ranks })
     }
 
     /// Special-token text is ordinary text: what a user types never becomes a control token.

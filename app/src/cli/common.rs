@@ -1,6 +1,7 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
 use crate::jobs::Jobs;
+use crate::memory;
 use crate::picture_source::PictureSource;
 use crate::request::OpenModel;
 use anyhow::{Context as _, bail};
@@ -21,7 +22,7 @@ pub fn device() -> anyhow::Result<(Option<Arc<Gpu>>, Compute)> {
 /// The context of a computation of the command line.
 pub fn ctx() -> anyhow::Result<Ctx> {
     let (gpu, compute) = device()?;
-    Ok(Ctx::default().with_gpu(gpu, compute))
+    Ok(Ctx::default().with_gpu(gpu, compute).with_room(memory::available))
 }
 
 /// Jobs without a window.
@@ -32,7 +33,7 @@ pub fn jobs() -> anyhow::Result<Jobs> {
 
 /// Opens the model at `path` on the CPU, with its tokenizer and image processor, where there are such.
 pub fn open(path: &Path) -> anyhow::Result<OpenModel> {
-    Ok(crate::work::open_path(path, &Ctx::default())?)
+    Ok(crate::work::open_path(path, &Ctx::default().with_room(memory::available))?)
 }
 
 /// Adds the picture of `source` to `request`. Errors if the model reads no images.

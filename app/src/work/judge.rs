@@ -135,7 +135,7 @@ pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verd
     for k in 0..trial.samples {
         ctx.step(k, trial.samples)?;
         // What happens within one input is not worth a step of the bar.
-        let quiet = Ctx::default().with_gpu(ctx.gpu.clone(), ctx.compute);
+        let quiet = Ctx::default().with_gpu(ctx.gpu.clone(), ctx.compute).with_room(crate::memory::available);
         let Some(case) = Case::new(k as u64, sees) else { continue };
         let (trace, answer) = case.run(&open, &quiet)?;
         asked += 1;
