@@ -12,7 +12,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// A file could not be opened or read.
-    #[error("cannot read the file: {source}: {path}")]
+    #[error("cannot read the file: {source}; {}: {path}", remedy(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -94,6 +94,15 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
+/// What helps where the system could not read a file.
+fn remedy(e: &std::io::Error) -> &'static str {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => "check the path",
+        std::io::ErrorKind::PermissionDenied => "allow this user to read it",
+        _ => "try again, or copy it once more from where it came",
+    }
+}
+
 impl Error {
     /// A damaged or unusable file: what is wrong with it and what the user can do.
     pub fn file(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -113,5 +122,23 @@ impl Error {
     /// An array of the wrong shape.
     pub fn shape(what: impl Into<String>, expected: impl Into<String>, got: &[usize]) -> Self {
         Self::Shape { what: what.into(), expected: expected.into(), got: got.to_vec() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_what_helps() {
+        let of = |kind: std::io::ErrorKind| Error::io("weights/a.safetensors", kind.into()).to_string();
+        for (kind, helps) in [
+            (std::io::ErrorKind::NotFound, "check the path"),
+            (std::io::ErrorKind::PermissionDenied, "allow this user to read it"),
+            (std::io::ErrorKind::UnexpectedEof, "try again"),
+        ] {
+            let words = of(kind);
+            assert!(words.contains(helps) && words.ends_with(": weights/a.safetensors"), "{words}");
+        }
     }
 }
