@@ -5,6 +5,7 @@
 //! besides rayon's.
 
 pub mod array;
+pub mod catalog;
 pub mod ctx;
 pub mod draft;
 pub mod error;
@@ -14,12 +15,14 @@ pub mod image;
 pub mod math;
 pub mod method;
 pub mod model;
+mod param;
 pub mod passes;
 pub mod prune;
 pub mod raw;
 pub mod run;
 pub mod score;
 pub mod segment;
+pub mod subject;
 pub mod token;
 pub mod tokenize;
 pub mod trace;
@@ -28,3 +31,4 @@ pub mod weights;
 
 pub use ctx::Ctx;
 pub use error::{Error, Result};
+pub use subject::Subject;

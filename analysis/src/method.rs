@@ -1,7 +1,9 @@
 //! What any method says about itself: the window's sliders, the command line, help and tests come from this.
 
+pub use crate::param::{Domain, LayerPick, Param, Params, Real, Setting};
+use crate::raw::Adapter;
 use crate::{Error, Result};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Where a method was published.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +18,7 @@ pub struct Paper {
     pub arxiv: &'static str,
 }
 
-/// The kinds of methods; each is a folder of this crate and a static list.
+/// The kinds of methods, by what they give; each is a folder of this crate and a static list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// How an input is cut.
@@ -24,26 +26,97 @@ pub enum Kind {
     /// How much each token matters.
     Score,
     /// Which tokens are kept, merged, dropped.
-    Prune,
+    Reduce,
     /// Graphs of information between tokens and layers.
     Flow,
     /// Guessing ahead and verifying.
     Draft,
+    /// Which masked positions are filled in next.
+    Reveal,
+    /// Which keys and values a cache keeps.
+    Cache,
+    /// Everything else that is found out about a run.
+    Study,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 5] = [Kind::Segment, Kind::Score, Kind::Prune, Kind::Flow, Kind::Draft];
+    pub const ALL: [Kind; 8] =
+        [Kind::Segment, Kind::Score, Kind::Reduce, Kind::Flow, Kind::Draft, Kind::Reveal, Kind::Cache, Kind::Study];
     /// The name used on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Segment => "segment",
             Kind::Score => "score",
-            Kind::Prune => "prune",
+            Kind::Reduce => "reduce",
             Kind::Flow => "flow",
             Kind::Draft => "draft",
+            Kind::Reveal => "reveal",
+            Kind::Cache => "cache",
+            Kind::Study => "study",
         }
     }
+    /// What one of its methods is called in a message: "no reduction named …".
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Segment => "way to cut an input",
+            Kind::Score => "score",
+            Kind::Reduce => "reduction",
+            Kind::Flow => "flow method",
+            Kind::Draft => "draft method",
+            Kind::Reveal => "reveal policy",
+            Kind::Cache => "cache policy",
+            Kind::Study => "study",
+        }
+    }
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.name() == name)
+    }
+}
+
+/// What a method was written from, so that a reader knows how far its numbers bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// A plain baseline, or a definition of our own.
+    Baseline,
+    /// The authors' published code.
+    Authors {
+        /// Repository, as `owner/name`.
+        repo: &'static str,
+        /// The commit that was read, empty where only the release is known.
+        commit: &'static str,
+    },
+    /// Our own reading of the paper, whose code is not public.
+    OwnReading,
+    /// The paper's text alone; it leaves details open, and `departs` says how they were closed.
+    Text,
+}
+
+impl Basis {
+    /// In words, for tables and tooltips.
+    pub fn words(self) -> String {
+        match self {
+            Basis::Baseline => "plain baseline".into(),
+            Basis::Authors { repo, commit: "" } => format!("authors' code, {repo}"),
+            Basis::Authors { repo, commit } => format!("authors' code, {repo} at {commit}"),
+            Basis::OwnReading => "own reading of the paper".into(),
+            Basis::Text => "the paper's text".into(),
+        }
+    }
+}
+
+/// What a method is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A method in its own right.
+    Method,
+    /// A floor that others have to beat, drawn and judged beside them.
+    Floor,
+    /// Stands for a method that needs training, by the part that does not.
+    StandIn,
+    /// Knows what no method can know, as an upper bound.
+    Oracle,
 }
 
 /// What a method needs from the run; the window greys it out, with the reason, where it is missing.
@@ -69,6 +142,10 @@ pub enum Need {
     Gradients,
     /// A second, smaller model with the same vocabulary.
     DraftModel,
+    /// A model that writes a text from left to right.
+    Writes,
+    /// A model that fills in masked positions.
+    Fills,
 }
 
 impl Need {
@@ -85,162 +162,13 @@ impl Need {
             Need::HeadParts => "heads whose outputs are added as they are, without a norm between",
             Need::Gradients => "gradients, so a model with its weights",
             Need::DraftModel => "a draft model with the same vocabulary",
+            Need::Writes => "a model that writes from left to right",
+            Need::Fills => "a model that fills in masked positions",
         }
     }
 }
 
-/// One parameter: slider, flag, help and documentation come from it.
-#[derive(Debug, Clone, Copy)]
-pub enum Param {
-    /// A real number on a slider.
-    Number {
-        /// Key on the command line and in files.
-        key: &'static str,
-        /// One phrase for tooltip and help.
-        doc: &'static str,
-        /// Smallest value.
-        min: f64,
-        /// Largest value.
-        max: f64,
-        /// Value where none is given.
-        default: f64,
-    },
-    /// A whole number on a slider.
-    Count {
-        /// Key on the command line and in files.
-        key: &'static str,
-        /// One phrase for tooltip and help.
-        doc: &'static str,
-        /// Smallest value.
-        min: i64,
-        /// Largest value.
-        max: i64,
-        /// Value where none is given.
-        default: i64,
-    },
-    /// On or off.
-    Toggle {
-        /// Key on the command line and in files.
-        key: &'static str,
-        /// One phrase for tooltip and help.
-        doc: &'static str,
-        /// Value where none is given.
-        default: bool,
-    },
-    /// One of a few words.
-    Choice {
-        /// Key on the command line and in files.
-        key: &'static str,
-        /// One phrase for tooltip and help.
-        doc: &'static str,
-        /// The words; the first is the default.
-        options: &'static [&'static str],
-    },
-}
-
-impl Param {
-    /// The key.
-    pub fn key(&self) -> &'static str {
-        match self {
-            Param::Number { key, .. }
-            | Param::Count { key, .. }
-            | Param::Toggle { key, .. }
-            | Param::Choice { key, .. } => key,
-        }
-    }
-    /// The phrase for tooltip and help.
-    pub fn doc(&self) -> &'static str {
-        match self {
-            Param::Number { doc, .. }
-            | Param::Count { doc, .. }
-            | Param::Toggle { doc, .. }
-            | Param::Choice { doc, .. } => doc,
-        }
-    }
-    /// The default as JSON.
-    pub fn default(&self) -> Value {
-        match *self {
-            Param::Number { default, .. } => json!(default),
-            Param::Count { default, .. } => json!(default),
-            Param::Toggle { default, .. } => json!(default),
-            Param::Choice { options, .. } => json!(options[0]),
-        }
-    }
-    /// Checks a value against range or options; numbers that should be whole must be.
-    pub fn check(&self, v: &Value) -> Result<()> {
-        let bad = |want: String| Error::invalid(format!("parameter {}: {v} is not {want}", self.key()));
-        match *self {
-            Param::Number { min, max, .. } => match v.as_f64() {
-                Some(x) if (min..=max).contains(&x) => Ok(()),
-                _ => Err(bad(format!("a number from {min} to {max}"))),
-            },
-            Param::Count { min, max, .. } => match v.as_i64() {
-                Some(x) if (min..=max).contains(&x) => Ok(()),
-                _ => Err(bad(format!("a whole number from {min} to {max}"))),
-            },
-            Param::Toggle { .. } => v.is_boolean().then_some(()).ok_or_else(|| bad("true or false".into())),
-            Param::Choice { options, .. } => match v.as_str() {
-                Some(s) if options.contains(&s) => Ok(()),
-                _ => Err(bad(format!("one of {}", options.join(", ")))),
-            },
-        }
-    }
-    /// Reads `text` as typed after `--set key=`.
-    pub fn parse(&self, text: &str) -> Result<Value> {
-        let v = match self {
-            Param::Choice { .. } => json!(text),
-            _ => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
-        };
-        self.check(&v)?;
-        Ok(v)
-    }
-}
-
-/// Values of a method's parameters; those not set have their default.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Params(Map<String, Value>);
-
-impl Params {
-    /// Nothing set.
-    pub fn new() -> Self {
-        Self::default()
-    }
-    /// Sets `key`; the value is checked when a method reads its parameters through [`Info::check`].
-    pub fn set(mut self, key: &str, v: impl Into<Value>) -> Self {
-        self.0.insert(key.to_string(), v.into());
-        self
-    }
-    /// Sets `key` in place.
-    pub fn insert(&mut self, key: &str, v: Value) {
-        self.0.insert(key.to_string(), v);
-    }
-    /// What was set, in order.
-    pub fn map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-    /// The value of `p`, or its default.
-    pub fn value(&self, p: &Param) -> Value {
-        self.0.get(p.key()).cloned().unwrap_or_else(|| p.default())
-    }
-    /// The value of a number.
-    pub fn number(&self, p: &Param) -> f64 {
-        self.value(p).as_f64().unwrap_or_else(|| p.default().as_f64().unwrap_or(0.0))
-    }
-    /// The value of a count.
-    pub fn count(&self, p: &Param) -> i64 {
-        self.value(p).as_i64().unwrap_or_else(|| p.default().as_i64().unwrap_or(0))
-    }
-    /// The value of a toggle.
-    pub fn toggle(&self, p: &Param) -> bool {
-        self.value(p).as_bool().unwrap_or(false)
-    }
-    /// The value of a choice.
-    pub fn choice(&self, p: &Param) -> String {
-        self.value(p).as_str().unwrap_or_default().to_string()
-    }
-}
-
-/// What a method says about itself.
+/// What a method says about itself. Written as `Info { id: …, ..Info::of(kind) }`.
 #[derive(Debug, Clone, Copy)]
 pub struct Info {
     /// Name everywhere: file, command line, documentation, tests.
@@ -251,31 +179,102 @@ pub struct Info {
     pub summary: &'static str,
     /// The kind of method.
     pub kind: Kind,
+    /// Heading that it stands under in lists, one of [`FAMILIES`].
+    pub family: &'static str,
+    /// What it was written from.
+    pub basis: Basis,
+    /// What it is there for.
+    pub role: Role,
     /// Where it was published; `None` for plain baselines.
     pub paper: Option<Paper>,
-    /// Where this departs from the authors' code; "none known" is an answer.
+    /// Where this departs from its source; "none known" is an answer.
     pub departs: &'static str,
     /// What it needs from the run.
     pub needs: &'static [Need],
     /// Its parameters.
     pub params: &'static [Param],
+    /// The one of `params` that says how much is kept, drafted or decided; curves over budgets move it.
+    pub budget: Option<&'static Param>,
+    /// Entries for raw arrays that run this method's code.
+    pub raw: &'static [Adapter],
+    /// Whether it takes minutes on a picture's tokens, so that it runs with all others only where it is named.
+    pub slow: bool,
+    /// Whether it is what a window shows first of its kind.
+    pub first: bool,
 }
 
+/// Headings of lists of methods, in their order.
+pub const FAMILIES: &[&str] = &[
+    "vocabularies",
+    "rules",
+    "image cuts",
+    "series cuts",
+    "attention",
+    "gradient",
+    "probability",
+    "perturbation",
+    "image features",
+    "inside the encoder",
+    "inside the language model",
+    "contributions",
+    "speculative",
+    "masked diffusion",
+    "cache policies",
+    "image tokens",
+    "floors",
+];
+
 impl Info {
+    /// What every method of `kind` begins with: a baseline without needs, parameters or raw entries.
+    pub const fn of(kind: Kind) -> Self {
+        Self {
+            id: "",
+            title: "",
+            summary: "",
+            kind,
+            family: "",
+            basis: Basis::Baseline,
+            role: Role::Method,
+            paper: None,
+            departs: "none known",
+            needs: &[],
+            params: &[],
+            budget: None,
+            raw: &[],
+            slow: false,
+            first: false,
+        }
+    }
+
+    /// The parameter of that key.
+    pub fn param(&self, key: &str) -> Option<&'static Param> {
+        self.params.iter().find(|p| p.key == key)
+    }
+
+    fn unknown(&self, key: &str) -> Error {
+        let known = self.params.iter().map(|p| p.key).collect::<Vec<_>>().join(", ");
+        Error::Unknown {
+            kind: "parameter",
+            name: format!("{}.{key}", self.id),
+            known: if known.is_empty() { "none".into() } else { known },
+        }
+    }
+
     /// Checks every set parameter: known key, right type, in range.
     pub fn check(&self, params: &Params) -> Result<()> {
-        for (key, v) in params.map() {
-            match self.params.iter().find(|p| p.key() == key) {
-                Some(p) => p.check(v)?,
-                None => {
-                    return Err(Error::Unknown {
-                        kind: "parameter",
-                        name: format!("{}.{key}", self.id),
-                        known: self.params.iter().map(Param::key).collect::<Vec<_>>().join(", "),
-                    });
-                }
-            }
-        }
-        Ok(())
+        params.iter().try_for_each(|(key, v)| self.param(key).ok_or_else(|| self.unknown(key))?.check(v))
+    }
+
+    /// Reads parameters from JSON, as in files. Errors: an unknown key, a value out of range.
+    pub fn read(&self, map: &Map<String, Value>) -> Result<Params> {
+        map.iter().try_fold(Params::new(), |params, (key, v)| {
+            let p = self.param(key).ok_or_else(|| self.unknown(key))?;
+            Ok(params.set(p.key, p.read(v)?))
+        })
+    }
+
+    /// The error of a method that a run cannot serve for want of `need`.
+    pub fn needs(&self, need: impl Into<String>) -> Error {
+        Error::Need { method: self.id.into(), need: need.into() }
     }
 }

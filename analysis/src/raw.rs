@@ -46,24 +46,11 @@ impl RawInput {
     }
 }
 
-/// A method's entry for raw arrays.
+/// An entry for raw arrays. A method lists those that run its code in [`crate::method::Info::raw`].
+#[derive(Debug, Clone, Copy)]
 pub struct Adapter {
     /// Name on the command line.
     pub name: &'static str,
-    /// Ids of the methods it serves.
-    pub methods: &'static [&'static str],
     /// Runs it.
     pub run: fn(&RawInput, &Ctx) -> Result<Value>,
-}
-
-/// Every adapter, alphabetical.
-pub fn adapters() -> Vec<&'static Adapter> {
-    let mut all: Vec<&'static Adapter> = Vec::new();
-    all.extend(crate::score::ADAPTERS);
-    all.extend(crate::prune::ADAPTERS);
-    all.extend(crate::flow::ADAPTERS);
-    all.extend(crate::draft::ADAPTERS);
-    all.extend(crate::segment::ADAPTERS);
-    all.sort_by_key(|a| a.name);
-    all
 }

@@ -73,7 +73,7 @@ pub static ALL: [Example; 19] = [
         "A fact to recall",
         "The score finds the place that decides; the draft model guesses the other one and the target corrects it.",
         Input::Story(Theme::Places, 1, -1),
-        |d| d.score = method("attention_rollout"),
+        |d| choose(d, "attention_rollout", Params::new()),
     ),
     example(
         "list",
@@ -94,7 +94,7 @@ pub static ALL: [Example; 19] = [
         "A number to look up",
         "Four names have ages and one is asked for: look for the head that goes from the name to its age.",
         Input::Lookup(4, 4),
-        |d| d.score = method("value_weighted_attention"),
+        |d| choose(d, "value_weighted_attention", Params::new()),
     ),
     example(
         "colors",
@@ -122,35 +122,35 @@ pub static ALL: [Example; 19] = [
         "Brackets that close",
         "The last open bracket decides which one closes, however many were closed between.",
         Input::Story(Theme::Brackets, 3, -2),
-        |d| d.score = method("received_attention"),
+        |d| choose(d, "received_attention", Params::new()),
     ),
     example(
         "refrain",
         "A refrain to draft",
         "The second verse is the first again: step through the rounds and see how many guesses are accepted at once.",
         Input::Story(Theme::Refrain, 2, 0),
-        |d| d.draft = method("token_recycling"),
+        |d| choose(d, "token_recycling", Params::new()),
     ),
     example(
         "scripts",
         "Many scripts",
         "Compare where the tokenizers cut: one Chinese character, an emoji or an accent may cost several tokens.",
         Input::Text("naïve 漢字 かな 한국어 Ελληνικά русский 🚂 über die Brücke"),
-        |d| d.score = method("logit_lens_surprise"),
+        |d| choose(d, "logit_lens_surprise", Params::new()),
     ),
     example(
         "code",
         "A piece of code",
         "Indentation and operators: the larger vocabularies hold runs of spaces in one token.",
         Input::Text("def gcd(a, b):\n    while b != 0:\n        a, b = b, a % b\n    return a\n"),
-        |d| d.score = method("logit_lens_surprise"),
+        |d| choose(d, "logit_lens_surprise", Params::new()),
     ),
     example(
         "numbers",
         "Numbers",
         "The sample cuts digit by digit, the others in groups of up to three: the groups do not follow the value.",
         Input::Text("1234567 + 89 = 1234656; 3.14159; 2026-11-25; 1,000,000; 0x1F; 6.02e23"),
-        |d| d.score = method("logit_lens_surprise"),
+        |d| choose(d, "logit_lens_surprise", Params::new()),
     ),
     example(
         "scene-color",
@@ -158,7 +158,7 @@ pub static ALL: [Example; 19] = [
         "The outline is the thing that is asked about: does the score find it?",
         Input::Scene(23, Ask::Color),
         |d| {
-            d.score = method("attention_rollout");
+            choose(d, "attention_rollout", Params::new());
             d.scale.mask_sink = true;
         },
     ),
@@ -168,9 +168,9 @@ pub static ALL: [Example; 19] = [
         "Drop image tokens until the answer changes: uniform choice against one that looks at the picture.",
         Input::Scene(32, Ask::Kind),
         |d| {
-            d.score = method("received_attention");
+            choose(d, "received_attention", Params::new());
             d.scale.mask_sink = true;
-            d.prune = method("fastervlm");
+            choose(d, "fastervlm", Params::new());
             d.parts = [true, true, true, false];
         },
     ),
@@ -180,7 +180,7 @@ pub static ALL: [Example; 19] = [
         "Every one of the counted things decides: does the score find all of them?",
         Input::Scene(12, Ask::Count),
         |d| {
-            d.score = method("attention_rollout");
+            choose(d, "attention_rollout", Params::new());
             d.scale.mask_sink = true;
         },
     ),
@@ -190,9 +190,9 @@ pub static ALL: [Example; 19] = [
         "Two things decide: keep fewer tokens and see whether both survive.",
         Input::Scene(24, Ask::Position),
         |d| {
-            d.score = method("received_attention");
+            choose(d, "received_attention", Params::new());
             d.scale.mask_sink = true;
-            d.prune = method("divprune");
+            choose(d, "divprune", Params::new());
         },
     ),
     example(
@@ -201,9 +201,9 @@ pub static ALL: [Example; 19] = [
         "Is it there: merge alike tokens and see whether the answer stays.",
         Input::Scene(28, Ask::YesNo),
         |d| {
-            d.score = method("value_weighted_attention");
+            choose(d, "value_weighted_attention", Params::new());
             d.scale.mask_sink = true;
-            d.prune = ("tome".into(), Params::new().set("r", 48));
+            choose(d, "tome", Params::new().set("r", 48));
         },
     ),
     example(
@@ -212,7 +212,7 @@ pub static ALL: [Example; 19] = [
         "Thin strokes lie in a few patches: keep fewer tokens and watch when a digit changes.",
         Input::Scene(14, Ask::Number),
         |d| {
-            d.score = method("attention_rollout");
+            choose(d, "attention_rollout", Params::new());
             d.scale.mask_sink = true;
         },
     ),
@@ -223,14 +223,16 @@ pub static ALL: [Example; 19] = [
         Input::Scene(9, Ask::Color),
         |d| {
             d.tower = Some(tokenscope_analysis::trace::Tower::Vision);
-            d.score = method("cls_score");
-            d.prune = ("tome".into(), Params::new().set("r", 12));
+            choose(d, "cls_score", Params::new());
+            choose(d, "tome", Params::new().set("r", 12));
         },
     ),
 ];
 
-fn method(id: &str) -> (String, Params) {
-    (id.into(), Params::new())
+/// Chooses a method; a test walks the gallery, so that every name is one of the catalog.
+fn choose(doc: &mut Doc, id: &str, params: Params) {
+    let known = doc.choose(id, params);
+    debug_assert!(known.is_ok(), "{known:?}");
 }
 
 /// The examples whose model is part of the program.

@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn different_parameters_of_one_drag_do_not_merge() {
         let (mut h, mut doc, now) = (History::default(), Doc::default(), Instant::now());
-        change(&mut h, &mut doc, Command::Param(Kind::Prune, "keep", 0.1.into()), 1, true, now);
-        change(&mut h, &mut doc, Command::Param(Kind::Prune, "layer", 1.into()), 1, true, now);
+        change(&mut h, &mut doc, Command::Param(Kind::Reduce, "keep", 0.1.into()), 1, true, now);
+        change(&mut h, &mut doc, Command::Param(Kind::Reduce, "layer", 1.into()), 1, true, now);
         assert_eq!(h.names(true).count(), 2);
     }
 

@@ -3,7 +3,7 @@
 use crate::actions::{self, Act};
 use crate::state::Command;
 use egui::{Key, Modifiers, vec2};
-use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::catalog;
 
 /// What an entry does.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,13 +127,11 @@ pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
             choice: Choice::Act(a.act),
         })
         .collect();
-    for kind in Kind::ALL {
-        out.extend(crate::views::methods(kind).into_iter().map(|i| Entry {
-            text: format!("{}: {}", kind.name(), i.title),
-            note: i.paper.map(|p| format!("{} {}", p.authors, p.year)).unwrap_or_default(),
-            choice: Choice::Command(Command::Method(kind, i.id.into())),
-        }));
-    }
+    out.extend(catalog::all().map(|e| e.info()).map(|i| Entry {
+        text: format!("{}: {}", i.kind.name(), i.title),
+        note: i.paper.map(|p| format!("{} {}", p.authors, p.year)).unwrap_or_default(),
+        choice: Choice::Command(Command::Method(i.kind, i.id.into())),
+    }));
     out
 }
 

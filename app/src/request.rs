@@ -62,25 +62,19 @@ impl ModelSource {
     }
 }
 
-/// A method and its parameters as JSON text.
+/// A method and its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Call {
     /// Method id.
     pub method: String,
     /// Parameters.
-    pub params: String,
+    pub params: Params,
 }
 
 impl Call {
     /// A call of `method`.
     pub fn new(method: &str, params: &Params) -> Self {
-        Self { method: method.into(), params: serde_json::Value::Object(params.map().clone()).to_string() }
-    }
-
-    /// The parameters.
-    pub fn params(&self) -> Params {
-        let map: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&self.params).unwrap_or_default();
-        map.into_iter().fold(Params::new(), |p, (k, v)| p.set(&k, v))
+        Self { method: method.into(), params: params.clone() }
     }
 }
 

@@ -6,9 +6,11 @@ use crate::request::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::selection::Selection;
 use crate::text::Text;
 use crate::theme::ColorMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tokenscope_analysis::method::{Kind, Params};
+use tokenscope_analysis::method::{Kind, Params, Setting};
 use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::{Result, catalog};
 
 /// The whole map.
 pub const WHOLE: [f32; 4] = [0.0, 0.0, 1.0, 1.0];
@@ -157,14 +159,8 @@ pub struct Doc {
     pub drill: Option<Drill>,
     /// Width of a column of the flow lattice in points; 0 fits all into the view.
     pub column: f32,
-    /// Chosen method and parameters per kind.
-    pub score: (String, Params),
-    /// See `score`.
-    pub prune: (String, Params),
-    /// See `score`.
-    pub flow: (String, Params),
-    /// See `score`.
-    pub draft: (String, Params),
+    /// Chosen method and parameters per kind; of other kinds what the catalog shows first.
+    pub choices: BTreeMap<Kind, Call>,
     /// A second draft method, shown beside the first.
     pub rival: Option<(String, Params)>,
     /// Marks the ground truth on text and picture, where it is known.
@@ -181,7 +177,6 @@ pub struct Doc {
 
 impl Default for Doc {
     fn default() -> Self {
-        let method = |id: &str| (id.to_string(), Params::new());
         Self {
             model: ModelSource::Sample("sample-lm"),
             prompt: "In the harbour live the owl, the fox and the hen. Every evening the owl, the".into(),
@@ -201,11 +196,7 @@ impl Default for Doc {
             measure: Measure::Kl,
             drill: None,
             column: 26.0,
-            // The probability of a sure model hardly moves, its logit does.
-            score: ("gradient_input".into(), Params::new().set("output", "logit")),
-            prune: method("uniform"),
-            flow: method("information_flow_routes"),
-            draft: method("speculative_sampling"),
+            choices: BTreeMap::new(),
             rival: None,
             truth: true,
             threshold: 0.08,
@@ -232,29 +223,18 @@ impl Doc {
         Scope { run: self.run(), tower: self.tower }
     }
 
-    /// The chosen method of a kind. Of ways to cut a text none is chosen, they stand side by side.
-    pub fn method(&self, kind: Kind) -> &(String, Params) {
-        match kind {
-            Kind::Prune => &self.prune,
-            Kind::Flow => &self.flow,
-            Kind::Draft => &self.draft,
-            Kind::Score | Kind::Segment => &self.score,
-        }
-    }
-
-    fn method_mut(&mut self, kind: Kind) -> &mut (String, Params) {
-        match kind {
-            Kind::Prune => &mut self.prune,
-            Kind::Flow => &mut self.flow,
-            Kind::Draft => &mut self.draft,
-            Kind::Score | Kind::Segment => &mut self.score,
-        }
-    }
-
-    /// The chosen method of a kind as a call.
+    /// The chosen method of a kind with its parameters. Of ways to cut a text none is chosen, they stand side by side.
     pub fn call(&self, kind: Kind) -> Call {
-        let (id, params) = self.method(kind);
-        Call::new(id, params)
+        let first = || Call::new(catalog::first(kind).map_or("", |i| i.id), &Params::new());
+        self.choices.get(&kind).cloned().unwrap_or_else(first)
+    }
+
+    /// Chooses a method of the catalog. Errors: none of that name.
+    pub fn choose(&mut self, id: &str, params: Params) -> Result<()> {
+        let info = catalog::find(id)?.info();
+        info.check(&params)?;
+        self.choices.insert(info.kind, Call::new(info.id, &params));
+        Ok(())
     }
 
     /// The tokens whose predictions are explained; empty means the last.
@@ -307,14 +287,18 @@ impl Doc {
             Command::Column(c) => self.column = c.clamp(0.0, 200.0),
             Command::Method(Kind::Segment, id) => self.cuts.toggle(&id),
             Command::Method(kind, id) => {
-                *self.method_mut(kind) = (id, Params::new());
+                self.choices.insert(kind, Call::new(&id, &Params::new()));
                 match kind {
-                    Kind::Prune => self.at_layer = None,
+                    Kind::Reduce => self.at_layer = None,
                     Kind::Draft => self.round = 0,
                     _ => {}
                 }
             }
-            Command::Param(kind, key, value) => self.method_mut(kind).1.insert(key, value),
+            Command::Param(kind, key, value) => {
+                let mut call = self.call(kind);
+                call.params.insert(key, value);
+                self.choices.insert(kind, call);
+            }
             Command::Rival(r) => self.rival = r,
             Command::Threshold(t) => self.threshold = t,
             Command::Round(r) => self.round = r,
@@ -373,7 +357,7 @@ pub enum Command {
     /// row, or one less.
     Method(Kind, String),
     /// Set a parameter of the chosen method.
-    Param(Kind, &'static str, serde_json::Value),
+    Param(Kind, &'static str, Setting),
     /// Draw edges from this weight on.
     Threshold(f32),
     /// Show this round of the decode.

@@ -7,7 +7,7 @@ mod maps;
 mod reduction;
 mod segment;
 
-pub use reduction::budget;
+pub use reduction::SEEDS;
 pub use segment::{OWN, row_name};
 
 use crate::request::{Call, Lens, ModelSource, OpenModel, Product, Request, RunKey, Scope};
@@ -15,16 +15,15 @@ use crate::samples;
 use crate::truth;
 use std::path::Path;
 use std::sync::Arc;
-use tokenscope_analysis::flow::FlowInput;
 use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, LogitRows, Model};
 use tokenscope_analysis::passes::attention::Head;
 use tokenscope_analysis::passes::{attention_row_stats, attention_tile};
 use tokenscope_analysis::run::{RunRequest, argmax, estimate, run};
-use tokenscope_analysis::score::{ScoreInput, Scores};
+use tokenscope_analysis::score::Scores;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace, read_trace};
-use tokenscope_analysis::{Ctx, Error, Result, flow, score};
+use tokenscope_analysis::{Ctx, Error, Result, Subject, flow, score};
 
 /// Does `f`, and where it does not fit the memory, once more after the store has forgotten what nobody uses.
 fn with_room<T>(store: &dyn Store, f: impl Fn() -> Result<T>) -> Result<T> {
@@ -154,8 +153,7 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         Request::Thumbnails(scope) => Product::Thumbnails(Arc::new(maps::thumbnails(scope, store, ctx)?)),
         Request::Score(scope, targets, call) => {
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
-            let model = open.as_ref().map(|o| o.model.as_ref());
-            let input = ScoreInput { trace: &t, tower: tower(scope, &t), target: None, model };
+            let input = subject(&t, scope, open.as_deref());
             Product::Score(Arc::new(with_room(store, || scores(&input, targets, call, ctx))?))
         }
         Request::Prune(scope, call) => Product::Prune(Arc::new(reduction::pruned(scope, call, store, ctx)?)),
@@ -172,9 +170,8 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
         }
         Request::Flow(scope, call) => {
             let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
-            let model = open.as_ref().map(|o| o.model.as_ref());
-            let input = FlowInput { trace: &t, tower: tower(scope, &t), model };
-            let graph = || flow::find(&call.method)?.graph(&input, &call.params(), ctx);
+            let input = subject(&t, scope, open.as_deref());
+            let graph = || flow::find(&call.method)?.graph(&input, &call.params, ctx);
             Product::Flow(Arc::new(with_room(store, graph)?))
         }
         Request::Lens(key) => Product::Lens(Arc::new(lens(key, store, ctx)?)),
@@ -186,6 +183,16 @@ pub fn carry_out(request: &Request, store: &dyn Store, ctx: &Ctx) -> Result<Prod
             Product::Times(decode::drafted(key, draft_model, call, store, ctx)?.times)
         }
     })
+}
+
+/// The run that methods of `scope` are about.
+fn subject<'a>(trace: &'a Trace, scope: &Scope, open: Option<&'a OpenModel>) -> Subject<'a> {
+    Subject {
+        tower: tower(scope, trace),
+        model: open.map(|o| o.model.as_ref()),
+        tokenizer: open.and_then(|o| o.tokenizer.as_ref()),
+        ..Subject::new(trace)
+    }
 }
 
 fn tower(scope: &Scope, trace: &Trace) -> Tower {
@@ -200,14 +207,14 @@ fn tokenizer_of(file: &Path, store: &dyn Store, ctx: &Ctx) -> Result<Arc<Tokeniz
 }
 
 /// The mean of the scores for several explained tokens, over those that say something about a token.
-fn scores(input: &ScoreInput, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<Scores> {
-    let (method, params) = (score::find(&call.method)?, call.params());
-    let (Some(&first), n) = (targets.first(), targets.len()) else { return method.score(input, &params, ctx) };
-    let mut out = method.score(&ScoreInput { target: Some(first), ..*input }, &params, ctx)?;
+fn scores(input: &Subject, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<Scores> {
+    let (method, params) = (score::find(&call.method)?, &call.params);
+    let (Some(&first), n) = (targets.first(), targets.len()) else { return method.score(input, params, ctx) };
+    let mut out = method.score(&input.at(Some(first)), params, ctx)?;
     let mut counts: Vec<f32> = out.values.iter().map(|v| f32::from(u8::from(v.is_some()))).collect();
     for (done, &target) in targets.iter().enumerate().skip(1) {
         ctx.step(done, n)?;
-        let next = method.score(&ScoreInput { target: Some(target), ..*input }, &params, ctx)?;
+        let next = method.score(&input.at(Some(target)), params, ctx)?;
         for ((sum, count), v) in out.values.iter_mut().zip(&mut counts).zip(next.values) {
             if let Some(v) = v {
                 *sum = Some(sum.unwrap_or(0.0) + v);

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
+use tokenscope_analysis::catalog::adapters;
 use tokenscope_analysis::gpu::Compute;
-use tokenscope_analysis::raw::{RawInput, adapters};
+use tokenscope_analysis::raw::RawInput;
 use tokenscope_tests::{golden, gpu, json, tensors};
 
 /// Fields that a case records beside its results.

@@ -19,9 +19,9 @@ fn every_example_is_drawn_without_a_failure() {
         let Some(Product::Trace(trace)) = h.state().jobs.ready(&Request::Trace(doc.run())) else {
             panic!("{}: no run", e.id);
         };
-        for kind in [Kind::Score, Kind::Prune, Kind::Flow, Kind::Draft] {
-            let known = tokenscope_app::views::methods(kind).iter().any(|i| i.id == doc.method(kind).0);
-            assert!(known, "{}: no {} named {}", e.id, kind.name(), doc.method(kind).0);
+        for kind in [Kind::Score, Kind::Reduce, Kind::Flow, Kind::Draft] {
+            let known = tokenscope_analysis::catalog::info(kind, &doc.call(kind).method).is_ok();
+            assert!(known, "{}: no {} named {}", e.id, kind.name(), doc.call(kind).method);
         }
         let score = h.state().jobs.ready(&Request::Score(doc.scope(), doc.targets(), doc.call(Kind::Score)));
         assert!(matches!(score, Some(Product::Score(_))), "{}: no score", e.id);

@@ -135,7 +135,7 @@ fn the_palette_finds_a_method_by_a_few_letters() {
     press(&mut h, Modifiers::COMMAND, Key::K);
     type_text(&mut h, "rollout graph");
     press(&mut h, Modifiers::NONE, Key::Enter);
-    assert_eq!(h.state().doc.flow.0, "rollout_graph");
+    assert_eq!(h.state().doc.call(tokenscope_analysis::method::Kind::Flow).method, "rollout_graph");
     let graph = h
         .state()
         .jobs
@@ -378,7 +378,7 @@ fn two_draft_methods_stand_beside_each_other_at_one_budget() {
     h.get_by_label("compare").click();
     settle(&mut h);
     let rival = h.state().doc.rival.clone().expect("a second method");
-    assert_eq!(rival.1.map().get("tree_size").and_then(|v| v.as_i64()), Some(6), "{rival:?}");
+    assert_eq!(rival.1.iter().find(|(k, _)| *k == "tree_size").and_then(|(_, v)| v.number()), Some(6.0), "{rival:?}");
     assert!(h.query_all_by_label_contains("nodes a round").next().is_some());
     assert_eq!(h.query_all_by_label_contains("draft tree of").count(), 2);
     assert!(h.query_all_by_label_contains("speed-up expected").count() == 2);

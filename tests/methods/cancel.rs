@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::load;
 use tokenscope_analysis::run::{RunRequest, run};
-use tokenscope_analysis::score::ScoreInput;
 use tokenscope_analysis::trace::{CaptureSpec, Tower};
-use tokenscope_analysis::{Ctx, Error, Result, draft, flow, score};
+use tokenscope_analysis::{Ctx, Error, Result, Subject, draft, flow, score};
 use tokenscope_tests::golden;
 
 /// How many steps `work` reports, and how it ends, if it is cancelled at step `at` (from 1).
@@ -45,7 +44,7 @@ fn what_does_not_fit_the_memory_is_refused_before_it_is_computed() {
     let model = load(&golden().join("models/gpt2"), &candle_core::Device::Cpu).unwrap();
     let request = RunRequest { ids: Some((0..24).collect()), ..RunRequest::default() };
     let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
-    let input = ScoreInput { trace: &trace, tower: Tower::Text, target: None, model: Some(model.as_ref()) };
+    let input = Subject::new(&trace).with_model(model.as_ref()).of(Tower::Text);
     for id in ["attention_rollout", "attention_flow", "gradient_input"] {
         let method = score::find(id).unwrap();
         let of = |room: fn() -> u64| method.score(&input, &Params::new(), &Ctx::default().with_room(room));
@@ -53,7 +52,7 @@ fn what_does_not_fit_the_memory_is_refused_before_it_is_computed() {
         assert!(matches!(why, Error::Memory { .. }) && why.to_string().contains("shorten the prompt"), "{id}: {why}");
         assert!(of(|| 1 << 30).is_ok(), "{id}");
     }
-    let graph = flow::FlowInput { trace: &trace, tower: Tower::Text, model: Some(model.as_ref()) };
+    let graph = Subject::new(&trace).with_model(model.as_ref()).of(Tower::Text);
     for method in flow::ALL {
         let of = |room: fn() -> u64| method.graph(&graph, &Params::new(), &Ctx::default().with_room(room));
         assert!(matches!(of(|| 1000), Err(Error::Memory { .. })), "{} was computed", method.info().id);
@@ -72,12 +71,12 @@ fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
     check("a run", layers, &|ctx| run(model.as_ref(), None, &request, &CaptureSpec::views(), ctx).map(drop));
     let greedy = RunRequest { greedy: 6, ..request.clone() };
     check("a continuation", 6, &|ctx| run(model.as_ref(), None, &greedy, &CaptureSpec::views(), ctx).map(drop));
-    let input = ScoreInput { trace: &trace, tower: Tower::Text, target: None, model: Some(model.as_ref()) };
+    let input = Subject::new(&trace).with_model(model.as_ref()).of(Tower::Text);
     for id in ["attention_rollout", "gradient_input", "received_attention"] {
         let method = score::find(id).unwrap();
         check(id, layers, &|ctx| method.score(&input, &Params::new(), ctx).map(drop));
     }
-    let graph = flow::FlowInput { trace: &trace, tower: Tower::Text, model: Some(model.as_ref()) };
+    let graph = Subject::new(&trace).with_model(model.as_ref()).of(Tower::Text);
     for method in flow::ALL {
         check(method.info().id, layers, &|ctx| method.graph(&graph, &Params::new(), ctx).map(drop));
     }

@@ -137,7 +137,7 @@ fn sampling_is_seeded_and_its_parameters_matter() {
             .len()
     };
     assert_eq!((size(1), size(9), size(40)), (1, 9, 40));
-    let tree = |key: &str, v: i64| {
+    let tree = |key: &'static str, v: i64| {
         decode("token_recycling", target.as_ref(), draft.as_ref(), &prompt, &Params::new().set(key, v)).rounds[0]
             .nodes
             .len()

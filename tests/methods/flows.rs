@@ -1,13 +1,13 @@
 //! Flow graphs on models whose heads add to the residual stream, and on one where a norm stands between.
 
 use candle_core::{Device, Tensor};
-use tokenscope_analysis::flow::{self, FlowInput};
+use tokenscope_analysis::flow;
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Model, load};
 use tokenscope_analysis::passes::attention_map;
 use tokenscope_analysis::run::run;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
-use tokenscope_analysis::{Ctx, Error};
+use tokenscope_analysis::{Ctx, Error, Subject};
 use tokenscope_tests::{golden, recorded_request};
 
 fn traced(name: &str) -> (Box<dyn Model>, Trace) {
@@ -20,7 +20,7 @@ fn traced(name: &str) -> (Box<dyn Model>, Trace) {
 
 fn graph(model: &str, method: &str) -> Result<flow::FlowGraph, Error> {
     let (model, trace) = traced(model);
-    let input = FlowInput { trace: &trace, tower: Tower::Text, model: Some(model.as_ref()) };
+    let input = Subject::new(&trace).with_model(model.as_ref()).of(Tower::Text);
     flow::find(method).unwrap().graph(&input, &Params::new(), &Ctx::default())
 }
 

@@ -2,16 +2,16 @@
 
 use candle_core::Device;
 use std::time::Duration;
-use tokenscope_analysis::Ctx;
 use tokenscope_analysis::image::{Picture, Processor};
-use tokenscope_analysis::method::Params;
+use tokenscope_analysis::method::{LayerPick, Params, Setting};
 use tokenscope_analysis::model::{Model, load};
-use tokenscope_analysis::prune::{ALL, Fate, Plan, PruneInput, Pruner, Stage, find, judge};
+use tokenscope_analysis::prune::{ALL, Fate, Plan, Pruner, Stage, find, judge};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
-use tokenscope_analysis::score::{self, ScoreInput};
+use tokenscope_analysis::score;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
 use tokenscope_analysis::weights::Weights;
+use tokenscope_analysis::{Ctx, Subject};
 use tokenscope_tests::golden;
 
 struct Case {
@@ -39,7 +39,7 @@ fn case(name: &str) -> Case {
 
 impl Case {
     fn plan(&self, method: &str, tower: Tower, params: &Params) -> tokenscope_analysis::Result<Plan> {
-        let input = PruneInput { trace: &self.trace, tower, model: Some(self.model.as_ref()) };
+        let input = Subject::new(&self.trace).with_model(self.model.as_ref()).of(tower);
         find(method).unwrap().plan(&input, params, &Ctx::default())
     }
 
@@ -104,7 +104,7 @@ fn fastervlm_keeps_what_the_class_token_looks_at() {
     let c = case("llava");
     let params = Params::new().set("keep", 0.25).set("attention_layer", -2);
     let plan = c.plan("fastervlm", Tower::Text, &params).unwrap();
-    let input = ScoreInput { trace: &c.trace, tower: Tower::Vision, target: None, model: None };
+    let input = Subject::new(&c.trace).of(Tower::Vision);
     let cls =
         score::find("cls_score").unwrap().score(&input, &Params::new().set("layer", -2), &Ctx::default()).unwrap();
     let scores: Vec<f32> = cls.values.iter().flatten().copied().collect();
@@ -247,20 +247,21 @@ fn no_method_ignores_a_parameter() {
         let info = method.info();
         for p in info.params {
             // `steps` acts between encoder and language model only.
-            let (c, tower) = if p.key() == "steps" { (&llava, Tower::Text) } else { (&c, Tower::Vision) };
+            let (c, tower) = if p.key == "steps" { (&llava, Tower::Text) } else { (&c, Tower::Vision) };
             let base = c.plan(info.id, tower, &Params::new()).unwrap();
-            let values: Vec<serde_json::Value> = match p.default() {
-                serde_json::Value::Bool(b) => vec![(!b).into()],
-                serde_json::Value::Number(n) if n.is_f64() => vec![0.2.into(), 0.8.into()],
-                _ => vec![0.into(), 1.into(), 2.into(), 3.into()],
+            let values: Vec<Setting> = match p.default() {
+                Setting::Toggle(b) => vec![(!b).into()],
+                Setting::Number(_) => vec![0.2.into(), 0.8.into()],
+                Setting::Layer(_) => vec![LayerPick::At(0).into(), LayerPick::At(1).into(), LayerPick::At(-1).into()],
+                _ => [0i64, 1, 2, 3, 4, 7].map(Setting::from).to_vec(),
             };
             let changed = values.iter().any(|v| {
-                c.plan(info.id, tower, &Params::new().set(p.key(), v.clone())).is_ok_and(|plan| {
+                c.plan(info.id, tower, &Params::new().set(p.key, v.clone())).is_ok_and(|plan| {
                     plan.cuts != base.cuts
                         || plan.scores.iter().map(|s| s.to_bits()).ne(base.scores.iter().map(|s| s.to_bits()))
                 })
             });
-            assert!(changed, "{}: {} changes nothing", info.id, p.key());
+            assert!(changed, "{}: {} changes nothing", info.id, p.key);
         }
     }
 }

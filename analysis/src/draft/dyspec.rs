@@ -8,7 +8,7 @@ use super::reader::{NEW, Reader, SEED, TEMPERATURE, check_greedy, distribution, 
 use super::spec_sampling::{inverse_cdf, residual};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::run::argmax;
 use crate::{Error, Result};
@@ -175,13 +175,13 @@ pub fn verify_tree(
     }
 }
 
-const SIZE: Param = Param::Count { key: "tree_size", doc: "Nodes drafted per round", min: 1, max: 256, default: 16 };
+const SIZE: Param = Param::count("tree_size", "Nodes drafted per round", 1, 256, 16);
 
 static INFO: Info = Info {
     id: "dyspec",
     title: "DySpec",
     summary: "Grows the draft tree where the draft model is most sure, node by node.",
-    kind: Kind::Draft,
+    family: "speculative",
     paper: Some(Paper {
         title: "DySpec: Faster Speculative Decoding with Dynamic Token Tree Structure",
         authors: "Xiong et al.",
@@ -191,6 +191,10 @@ static INFO: Info = Info {
     departs: "own reading of the paper, whose code is not public",
     needs: &[Need::Logits, Need::DraftModel],
     params: &[SIZE, NEW, TEMPERATURE, SEED],
+    basis: Basis::OwnReading,
+    budget: Some(&SIZE),
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Draft)
 };
 
 pub(super) struct DySpec;
@@ -213,7 +217,7 @@ impl Method for DySpec {
         let temperature = params.number(&TEMPERATURE);
         // Greedy trees still need the draft's confidence to know where to grow.
         let warmth = if temperature == 0.0 { 1.0 } else { temperature };
-        let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
+        let mut rng = ChaCha8Rng::seed_from_u64(params.seed(&SEED));
         let (mut run, mut root) = start(input)?;
         let (mut target, mut small) = (Reader::target(input, ctx)?, Reader::draft(draft, input, ctx)?);
         let mut emitted = 0;
@@ -321,7 +325,7 @@ fn greedy(nodes: &[Node], logits: &[Vec<f32>]) -> TreeVerdict {
 }
 
 /// Raw entry: an order-1 Markov draft model and a context.
-pub(super) static ADAPTER: Adapter = Adapter { name: "dyspec", methods: &["dyspec"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "dyspec", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let draft: Vec<Vec<f64>> = input.read("draft")?;

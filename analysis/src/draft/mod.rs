@@ -135,7 +135,3 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
         known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
     })
 }
-
-/// Raw entries of this folder.
-pub static ADAPTERS: &[&crate::raw::Adapter] =
-    &[&dyspec::ADAPTER, &spec_sampling::ADAPTER, &spec_sampling::TRACE_ADAPTER, &token_recycling::ADAPTER];

@@ -11,14 +11,11 @@ use crate::{Error, Result};
 use std::sync::Arc;
 
 /// Length of a decode.
-pub(super) const NEW: Param =
-    Param::Count { key: "new_tokens", doc: "Tokens to generate", min: 1, max: 512, default: 32 };
+pub(super) const NEW: Param = Param::count("new_tokens", "Tokens to generate", 1, 512, 32);
 /// How far from greedy it samples.
-pub(super) const TEMPERATURE: Param =
-    Param::Number { key: "temperature", doc: "0 decodes greedily", min: 0.0, max: 4.0, default: 0.0 };
+pub(super) const TEMPERATURE: Param = Param::number("temperature", "0 decodes greedily", 0.0, 4.0, 0.0);
 /// Where its chances start.
-pub(super) const SEED: Param =
-    Param::Count { key: "seed", doc: "Seed of the sampling", min: 0, max: i64::MAX, default: 0 };
+pub(super) const SEED: Param = Param::seed();
 
 /// One model and the keys and values of what it has read.
 #[derive(Clone)]

@@ -55,7 +55,7 @@ pub fn verify(p: &[Vec<f64>], q: &[Vec<f64>], x: &[usize], uniforms: &[f64]) -> 
 }
 
 /// Raw entry: order-1 Markov `P[prev][next]`, `Q[prev][next]`, `ctx`, `gamma` → the exact distribution of one round.
-pub(super) static ADAPTER: Adapter = Adapter { name: "spec_sampling", methods: &["speculative_sampling"], run: raw };
+pub(super) const ADAPTER: Adapter = Adapter { name: "spec_sampling", run: raw };
 
 /// More sequences than this are not enumerated.
 const MAX_SEQUENCES: f64 = 2e6;
@@ -147,8 +147,7 @@ impl Round<'_> {
 }
 
 /// Raw entry: logits and recorded uniforms → what each trace accepts and emits.
-pub(super) static TRACE_ADAPTER: Adapter =
-    Adapter { name: "spec_sampling_trace", methods: &["speculative_sampling"], run: raw_trace };
+pub(super) const TRACE_ADAPTER: Adapter = Adapter { name: "spec_sampling_trace", run: raw_trace };
 
 #[derive(serde::Deserialize)]
 struct RawTrace {

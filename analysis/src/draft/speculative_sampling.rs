@@ -9,27 +9,31 @@ use super::spec_sampling::{accept_probability, inverse_cdf, residual};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::run::argmax;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const GAMMA: Param = Param::Count { key: "gamma", doc: "Tokens drafted per round", min: 1, max: 16, default: 4 };
+const GAMMA: Param = Param::count("gamma", "Tokens drafted per round", 1, 16, 4);
 
 static INFO: Info = Info {
     id: "speculative_sampling",
     title: "Speculative sampling",
     summary: "Lets a small model guess a few tokens ahead and the large one verify them in one pass.",
-    kind: Kind::Draft,
+    family: "speculative",
     paper: Some(Paper {
         title: "Fast Inference from Transformers via Speculative Decoding",
         authors: "Leviathan et al.",
         year: 2023,
         arxiv: "2211.17192",
     }),
-    departs: "none known",
     needs: &[Need::Logits, Need::DraftModel],
     params: &[GAMMA, NEW, TEMPERATURE, SEED],
+    basis: Basis::OwnReading,
+    budget: Some(&GAMMA),
+    raw: &[super::spec_sampling::ADAPTER, super::spec_sampling::TRACE_ADAPTER],
+    first: true,
+    ..Info::of(Kind::Draft)
 };
 
 pub(super) struct SpeculativeSampling;
@@ -50,7 +54,7 @@ impl Method for SpeculativeSampling {
         let draft = drafter(input, INFO.id)?;
         let (gamma, new) = (params.count(&GAMMA) as usize, params.count(&NEW) as usize);
         let temperature = params.number(&TEMPERATURE);
-        let mut rng = ChaCha8Rng::seed_from_u64(params.count(&SEED) as u64);
+        let mut rng = ChaCha8Rng::seed_from_u64(params.seed(&SEED));
         let (mut run, mut root) = start(input)?;
         let (mut target, mut small) = (Reader::target(input, ctx)?, Reader::draft(draft, input, ctx)?);
         let mut emitted = 0;

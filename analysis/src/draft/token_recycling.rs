@@ -8,7 +8,7 @@ use super::reader::{NEW, Reader, check_greedy, distribution, start};
 use super::{DraftInput, DraftNode, DraftRun, Method, NodeState, Round};
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::run::argmax;
 use crate::{Error, Result};
@@ -98,20 +98,14 @@ const TREE: &str = "0 1 2 3 4 5 6 7 00 01 02 03 04 05 06 07 10 11 12 13 20 21 22
     005 006 007 010 011 012 020 021 030 040 050 060 070 100 101 110 200 300 400 500 0000 0001 0002 0003 0004 0010 \
     0011 0020 0030 0040 0100 0200 1000 2000 3000 00000 00001 00002 00010 00020 00100 01000 10000 000000 000001 000100";
 
-const WIDTH: Param = Param::Count {
-    key: "successors",
-    doc: "Successors kept per token; the tree uses ranks below",
-    min: 1,
-    max: 8,
-    default: 8,
-};
-const DEPTH: Param = Param::Count { key: "depth", doc: "Deepest level of the tree", min: 1, max: 6, default: 6 };
+const WIDTH: Param = Param::count("successors", "Successors kept per token; the tree uses ranks below", 1, 8, 8);
+const DEPTH: Param = Param::count("depth", "Deepest level of the tree", 1, 6, 6);
 
 static INFO: Info = Info {
     id: "token_recycling",
     title: "Token recycling",
     summary: "Drafts a tree from the candidates that the target itself listed for each token when it last saw it.",
-    kind: Kind::Draft,
+    family: "speculative",
     paper: Some(Paper {
         title: "Turning Trash into Treasure: Accelerating Inference of Large Language Models with Token Recycling",
         authors: "Luo et al.",
@@ -121,6 +115,9 @@ static INFO: Info = Info {
     departs: "none known; greedy decoding only, as in the paper's lossless setting",
     needs: &[Need::Logits],
     params: &[NEW, WIDTH, DEPTH],
+    basis: Basis::Authors { repo: "Luowaterbi/TokenRecycling", commit: "" },
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Draft)
 };
 
 pub(super) struct TokenRecycling;
@@ -207,7 +204,7 @@ impl Method for TokenRecycling {
 }
 
 /// Raw entry: an order-2 Markov model `T[prev, cur, next]` of logits, a prompt and a tree.
-pub(super) static ADAPTER: Adapter = Adapter { name: "token_recycling", methods: &["token_recycling"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "token_recycling", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let t = input.array("T")?;

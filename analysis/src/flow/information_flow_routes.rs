@@ -5,10 +5,11 @@
 //! Departs: feed-forward pairs are renormalised per position, as documented, not over all as the released code does.
 //! Cost: O(layers · n² · heads · width).
 
-use super::{Edge, FlowGraph, FlowInput, Method, Node, Part};
+use super::{Edge, FlowGraph, Method, Node, Part};
+use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::attention_map;
 use crate::raw::{Adapter, RawInput};
 use crate::trace::{Site, Spans};
@@ -18,19 +19,13 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const TAU: Param = Param::Number {
-    key: "renormalize",
-    doc: "Contributions up to this are zeroed and the rest renormalised",
-    min: 0.0,
-    max: 1.0,
-    default: 0.0,
-};
+const TAU: Param = Param::share("renormalize", "Contributions up to this are zeroed and the rest renormalised", 0.0);
 
 static INFO: Info = Info {
     id: "information_flow_routes",
     title: "Information-flow routes",
     summary: "Weighs every edge of the layer-by-token lattice by how much it contributes.",
-    kind: Kind::Flow,
+    family: "contributions",
     paper: Some(Paper {
         title: "Information Flow Routes: Automatically Interpreting Language Models at Scale",
         authors: "Ferrando, Voita",
@@ -40,6 +35,10 @@ static INFO: Info = Info {
     departs: "feed-forward pairs are renormalised per position, as documented; biases of values and output are left out of the parts",
     needs: &[Need::Attention, Need::Values, Need::Residual, Need::HeadParts],
     params: &[TAU],
+    basis: Basis::Authors { repo: "facebookresearch/llm-transparency-tool", commit: "" },
+    raw: &[ADAPTER],
+    first: true,
+    ..Info::of(Kind::Flow)
 };
 
 pub(super) struct InformationFlowRoutes;
@@ -183,12 +182,11 @@ impl Method for InformationFlowRoutes {
         &INFO
     }
 
-    fn graph(&self, input: &FlowInput, params: &Params, ctx: &Ctx) -> Result<FlowGraph> {
+    fn graph(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<FlowGraph> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let model = input.model.ok_or_else(|| need("the model's weights"))?;
+        let model = input.weights(&INFO)?;
         if model.info().towers.get(&input.tower).is_some_and(|t| t.norms_attention) {
-            return Err(need(Need::HeadParts.words()));
+            return Err(INFO.needs(Need::HeadParts.words()));
         }
         let tower = input.trace.tower(input.tower)?;
         let n = tower.tokens.len();
@@ -247,8 +245,7 @@ impl Method for InformationFlowRoutes {
 }
 
 /// Raw entry: `decomposed_attn` `[layers, to, from, head, d]`, `ffn_out`, `resid_in`, `resid_mid`, `resid_out` `[layers, n, d]`.
-pub(super) static ADAPTER: Adapter =
-    Adapter { name: "information_flow_routes", methods: &["information_flow_routes"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "information_flow_routes", run: raw };
 
 type NamedEdge = (String, String, f64);
 

@@ -8,9 +8,7 @@ pub use incoming::Incoming;
 
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
-use crate::model::Model;
-use crate::trace::{Tower, Trace};
-use crate::{Error, Result};
+use crate::{Error, Result, Subject};
 use serde::Serialize;
 
 /// What a node of the layer × token lattice stands for.
@@ -79,23 +77,12 @@ impl FlowGraph {
     }
 }
 
-/// What a graph is computed from.
-#[derive(Clone, Copy)]
-pub struct FlowInput<'a> {
-    /// The run.
-    pub trace: &'a Trace,
-    /// Whose tokens.
-    pub tower: Tower,
-    /// The model, for output projections.
-    pub model: Option<&'a dyn Model>,
-}
-
 /// One way to make a graph of a run.
 pub trait Method: Sync {
     /// What it says about itself.
     fn info(&self) -> &'static Info;
     /// The graph.
-    fn graph(&self, input: &FlowInput, params: &Params, ctx: &Ctx) -> Result<FlowGraph>;
+    fn graph(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<FlowGraph>;
 }
 
 /// Every flow method, alphabetical by id.
@@ -109,6 +96,3 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
         known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
     })
 }
-
-/// Raw entries of this folder.
-pub static ADAPTERS: &[&crate::raw::Adapter] = &[&information_flow_routes::ADAPTER];

@@ -3,26 +3,27 @@
 //! Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
 //! Takes: maps of every layer. Gives: edges between residual nodes. Departs: none known. Cost: O(layers · n² · heads).
 
-use super::{Edge, FlowGraph, FlowInput, Method, Node, Part};
+use super::{Edge, FlowGraph, Method, Node, Part};
 use crate::Result;
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Params};
 use crate::score::{all_head_means, augment};
 
 static INFO: Info = Info {
     id: "rollout_graph",
     title: "Rollout graph",
     summary: "Draws the attention of every layer, residual included, as edges between tokens.",
-    kind: Kind::Flow,
+    family: "attention",
     paper: Some(Paper {
         title: "Quantifying Attention Flow in Transformers",
         authors: "Abnar, Zuidema",
         year: 2020,
         arxiv: "2005.00928",
     }),
-    departs: "none known",
     needs: &[Need::Attention],
-    params: &[],
+    basis: Basis::Authors { repo: "samiraabnar/attention_flow", commit: "" },
+    ..Info::of(Kind::Flow)
 };
 
 pub(super) struct RolloutGraph;
@@ -32,7 +33,7 @@ impl Method for RolloutGraph {
         &INFO
     }
 
-    fn graph(&self, input: &FlowInput, params: &Params, ctx: &Ctx) -> Result<FlowGraph> {
+    fn graph(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<FlowGraph> {
         INFO.check(params)?;
         let means = all_head_means(input.trace, input.tower, ctx)?;
         let n = means.first().map_or(0, |m| m.shape()[0]);

@@ -6,10 +6,11 @@
 
 use super::place::{LAYER, Place};
 use super::select::round_half_even;
-use super::{Method, Plan, PruneInput};
+use super::{Method, Plan};
+use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::farthest_first::{self, Selection, Start};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
@@ -21,14 +22,13 @@ pub fn selection_order(x: &Array, k: usize, ctx: &Ctx) -> Result<Vec<usize>> {
     farthest_first::run(x, &Selection { k, start: Start::Loneliest, repeats: true }, ctx)
 }
 
-const RATIO: Param =
-    Param::Number { key: "ratio", doc: "Share of the image tokens kept", min: 0.0, max: 1.0, default: 0.5 };
+const RATIO: Param = Param::share("ratio", "Share of the image tokens kept", 0.5);
 
 static INFO: Info = Info {
     id: "divprune",
     title: "DivPrune",
     summary: "Keeps the image tokens that are farthest from each other, so that none stands for another.",
-    kind: Kind::Prune,
+    family: "image features",
     paper: Some(Paper {
         title: "DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models",
         authors: "Alvar et al.",
@@ -39,6 +39,10 @@ static INFO: Info = Info {
               which the paper does not do",
     needs: &[Need::ImageTokens, Need::Residual],
     params: &[RATIO, LAYER],
+    basis: Basis::Authors { repo: "vbdi/divprune", commit: "" },
+    budget: Some(&RATIO),
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Reduce)
 };
 
 pub(super) struct DivPrune;
@@ -48,18 +52,17 @@ impl Method for DivPrune {
         &INFO
     }
 
-    fn plan(&self, input: &PruneInput, params: &Params, ctx: &Ctx) -> Result<Plan> {
+    fn plan(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Plan> {
         INFO.check(params)?;
         let place = Place::of_image(input, INFO.id)?;
-        let layer = params.count(&LAYER) as usize;
-        let order = selection_order(&place.values(input, layer)?, place.budget(params.number(&RATIO)), ctx)?;
+        let order = selection_order(&place.values(input, params)?, place.budget(params.number(&RATIO)), ctx)?;
         let kept: std::collections::BTreeSet<usize> = order.iter().copied().collect();
-        place.keep(input, layer, &kept.into_iter().collect::<Vec<_>>(), Vec::new())
+        place.keep(input, params, &kept.into_iter().collect::<Vec<_>>(), Vec::new())
     }
 }
 
 /// Raw entry: `visual_tokens` `[n, d]` and `ratio`.
-pub(super) static ADAPTER: Adapter = Adapter { name: "divprune", methods: &["divprune"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "divprune", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let x = input.array("visual_tokens")?;

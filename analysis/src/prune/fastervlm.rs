@@ -5,9 +5,10 @@
 //! Departs: none known. Cost: O(heads · n).
 
 use super::place::{KEEP, LAYER, Place};
-use super::{Method, Plan, PruneInput};
+use super::{Method, Plan};
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
 use crate::passes::{attention_map, top_k};
 use crate::raw::{Adapter, RawInput};
 use crate::trace::{Tower, TowerTrace, Trace};
@@ -21,19 +22,14 @@ pub fn scores(cls: &[f32], heads: usize) -> Vec<f32> {
     (0..n).map(|j| mean(j) as f32).collect()
 }
 
-const VISION_LAYER: Param = Param::Count {
-    key: "attention_layer",
-    doc: "Encoder layer whose class row is read; negative counts from the last (-1)",
-    min: -1000,
-    max: 1000,
-    default: -2,
-};
+const VISION_LAYER: Param =
+    Param::layer_of("attention_layer", "Encoder layer whose class row is read", Tower::Vision, LayerPick::At(-2));
 
 static INFO: Info = Info {
     id: "fastervlm",
     title: "FasterVLM",
     summary: "Keeps the image tokens that the encoder's class token attends to most.",
-    kind: Kind::Prune,
+    family: "image features",
     paper: Some(Paper {
         title: "[CLS] Attention is All You Need for Training-Free Visual Token Pruning: Make VLM Inference Faster",
         authors: "Zhang et al.",
@@ -43,6 +39,10 @@ static INFO: Info = Info {
     departs: "inside a plain encoder the cut is after the layer chosen, which the paper does not do",
     needs: &[Need::ImageTokens, Need::ClassToken, Need::Attention],
     params: &[KEEP, VISION_LAYER, LAYER],
+    basis: Basis::Authors { repo: "Theia-4869/FasterVLM", commit: "" },
+    budget: Some(&KEEP),
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Reduce)
 };
 
 pub(super) struct FasterVlm;
@@ -52,11 +52,11 @@ impl Method for FasterVlm {
         &INFO
     }
 
-    fn plan(&self, input: &PruneInput, params: &Params, ctx: &Ctx) -> Result<Plan> {
+    fn plan(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Plan> {
         INFO.check(params)?;
         let place = Place::of_image(input, INFO.id)?;
         let (vision, class) = class_tower(input, INFO.id)?;
-        let layer = crate::score::layer_of(params.count(&VISION_LAYER), vision.n_layers)?;
+        let layer = params.one_layer(&VISION_LAYER, vision.n_layers)?;
         let mut score = Vec::new();
         for tile in 0..vision.n_tiles.max(1) {
             ctx.step(tile, vision.n_tiles.max(1))?;
@@ -69,12 +69,12 @@ impl Method for FasterVlm {
             ));
         }
         let kept = top_k::of_row(&score, place.budget(params.number(&KEEP)), ctx)?;
-        place.keep(input, params.count(&LAYER) as usize, &kept, score)
+        place.keep(input, params, &kept, score)
     }
 }
 
 /// The image encoder and its class token. Errors if the run has none.
-fn class_tower<'t>(input: &PruneInput<'t>, method: &str) -> Result<(&'t TowerTrace, usize)> {
+fn class_tower<'t>(input: &Subject<'t>, method: &str) -> Result<(&'t TowerTrace, usize)> {
     let vision = input.trace.towers.get(&Tower::Vision);
     let found = vision.and_then(|t| t.class_token.map(|c| (t, c)));
     found.ok_or_else(|| Error::Need { method: method.into(), need: Need::ClassToken.words().into() })
@@ -97,7 +97,7 @@ fn class_rows(trace: &Trace, tile: usize, layer: usize, class: usize) -> Result<
 }
 
 /// Raw entry: `cls_attn` `[views, heads, n]` and `visual_token_num`.
-pub(super) static ADAPTER: Adapter = Adapter { name: "fastervlm", methods: &["fastervlm"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "fastervlm", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let a = input.array("cls_attn")?;

@@ -5,7 +5,7 @@ use crate::ctx::Ctx;
 use crate::math::{largest, log_softmax};
 use crate::model::{Input, LogitRows, Model, Output};
 use crate::trace::{NoTap, Tap, Tower, Trace};
-use crate::{Error, Result};
+use crate::{Error, Result, Subject};
 use std::time::Duration;
 
 /// Reduced output against the full one, at the last token.
@@ -58,14 +58,9 @@ fn pass(
     clock: &dyn Fn() -> Duration,
     ctx: &Ctx,
 ) -> Result<(Answer, Duration)> {
-    let text = trace.towers.get(&Tower::Text);
     let start = clock();
-    let mut input = Input {
-        ids: text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect()),
-        image: trace.image.clone(),
-        logits: Some(if model.info().vocab > 0 { LogitRows::Last } else { LogitRows::None }),
-        ..Input::default()
-    };
+    let logits = Some(if model.info().vocab > 0 { LogitRows::Last } else { LogitRows::None });
+    let mut input = Input { logits, ..Subject::new(trace).again() };
     let out = model.forward(&mut input, tap, ctx)?;
     Ok((answer(&out, tower)?, clock().saturating_sub(start)))
 }

@@ -1,28 +1,21 @@
 //! Where a reduction happens and which rows it may touch; one answer for every method.
 
-use super::{Cut, Plan, PruneInput, Stage};
+use super::{Cut, Plan, Stage};
 use crate::array::Array;
-use crate::method::{Need, Param};
+use crate::method::{LayerPick, Need, Param, Params};
 use crate::token::TokenKind;
 use crate::trace::{Regroup, Site, Tower};
-use crate::{Error, Result};
+use crate::{Error, Result, Subject};
 
 /// Share of the rows that stay.
-pub(super) const KEEP: Param = Param::Number {
-    key: "keep",
-    doc: "Share of the image tokens kept; of all tokens where there is no image",
-    min: 0.0,
-    max: 1.0,
-    default: 0.5,
-};
+pub(super) const KEEP: Param =
+    Param::share("keep", "Share of the image tokens kept; of all tokens where there is no image", 0.5);
 /// Layer of a cut inside a stack.
-pub(super) const LAYER: Param = Param::Count {
-    key: "layer",
-    doc: "Layer after which the others are dropped; not used between encoder and language model",
-    min: 0,
-    max: 1000,
-    default: 0,
-};
+pub(super) const LAYER: Param = Param::layer(
+    "layer",
+    "Layer after which the others are dropped; not used between encoder and language model",
+    LayerPick::At(0),
+);
 
 /// The rows that a reduction may touch.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +33,7 @@ pub(super) struct Place {
 impl Place {
     /// For the language model of a vision-language model: its image features before the first layer. Inside an
     /// image encoder: its patches. For a text: the tokens.
-    pub fn of(input: &PruneInput) -> Result<Self> {
+    pub fn of(input: &Subject) -> Result<Self> {
         let tower = input.trace.tower(input.tower)?;
         let image: Vec<usize> = (0..tower.tokens.len()).filter(|&i| tower.tokens[i].kind == TokenKind::Image).collect();
         if input.tower == Tower::Text && !image.is_empty() {
@@ -58,7 +51,7 @@ impl Place {
     }
 
     /// The same for methods about images. Errors if the tower has no image tokens.
-    pub fn of_image(input: &PruneInput, method: &str) -> Result<Self> {
+    pub fn of_image(input: &Subject, method: &str) -> Result<Self> {
         let tokens = &input.trace.tower(input.tower)?.tokens;
         if !tokens.iter().any(|t| t.kind == TokenKind::Image) {
             return Err(Error::Need { method: method.into(), need: Need::ImageTokens.words().into() });
@@ -66,41 +59,40 @@ impl Place {
         Self::of(input)
     }
 
-    /// What the touchable rows hold: image features, or the output of `layer`, `[rows, d]`.
-    pub fn values(&self, input: &PruneInput, layer: usize) -> Result<Array> {
+    /// What the touchable rows hold: image features, or the output of the layer that [`LAYER`] says, `[rows, d]`.
+    pub fn values(&self, input: &Subject, params: &Params) -> Result<Array> {
         if self.between {
             return Ok(input.trace.get(Tower::Text, 0, Site::Features)?.array.as_ref().clone());
         }
+        let layer = params.one_layer(&LAYER, input.trace.tower(self.tower)?.n_layers)?;
         let e = input.trace.get(self.tower, layer, Site::ResidPost)?;
         let [_, d] = e.array.dims("residual stream")?;
         let values = self.rows.iter().flat_map(|&r| e.array.row(r).iter().copied()).collect();
         Array::new([self.rows.len(), d], values)
     }
 
-    /// The stage of a cut after `layer`. Errors if there is no such layer.
-    fn stage(&self, input: &PruneInput, layer: usize) -> Result<Stage> {
-        let n = input.trace.tower(self.tower)?.n_layers;
-        match (self.between, layer < n) {
-            (true, _) => Ok(Stage::Features),
-            (false, true) => Ok(Stage::After(layer)),
-            (false, false) => Err(Error::invalid(format!("there is no layer {layer}; the model has {n}"))),
+    /// The stage of a cut after the layer that [`LAYER`] says. Errors if there is no such layer.
+    fn stage(&self, input: &Subject, params: &Params) -> Result<Stage> {
+        if self.between {
+            return Ok(Stage::Features);
         }
+        Ok(Stage::After(params.one_layer(&LAYER, input.trace.tower(self.tower)?.n_layers)?))
     }
 
     /// A plan that keeps the untouchable rows and, of the touchable ones, those listed by index into `rows`.
-    pub fn keep(&self, input: &PruneInput, layer: usize, kept: &[usize], scores: Vec<f32>) -> Result<Plan> {
-        self.merge(input, layer, &kept.iter().map(|&i| vec![(i, 1.0)]).collect::<Vec<_>>(), scores)
+    pub fn keep(&self, input: &Subject, params: &Params, kept: &[usize], scores: Vec<f32>) -> Result<Plan> {
+        self.merge(input, params, &kept.iter().map(|&i| vec![(i, 1.0)]).collect::<Vec<_>>(), scores)
     }
 
     /// A plan that keeps the untouchable rows and makes these groups of the touchable ones: (index, weight).
     pub fn merge(
         &self,
-        input: &PruneInput,
-        layer: usize,
+        input: &Subject,
+        params: &Params,
         groups: &[Vec<(usize, f32)>],
         scores: Vec<f32>,
     ) -> Result<Plan> {
-        let stage = self.stage(input, layer)?;
+        let stage = self.stage(input, params)?;
         let mut touchable = vec![false; self.n_rows];
         self.rows.iter().for_each(|&r| touchable[r] = true);
         let mut all: Vec<Vec<(usize, f32)>> =

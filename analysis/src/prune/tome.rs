@@ -5,10 +5,11 @@
 //! Cost: O(t² · c) per layer.
 
 use super::place::Place;
-use super::{Cut, Method, Plan, PruneInput, Stage};
+use super::{Cut, Method, Plan, Stage};
+use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows};
 use crate::passes::bipartite_matching;
 use crate::passes::segment_reduce::{self, How};
@@ -67,23 +68,16 @@ pub fn merge_weighted(x: &Array, size: &[f64], groups: &[Vec<usize>], ctx: &Ctx)
     Ok((segment_reduce::run(x, &segments, How::Mean, ctx)?, sizes))
 }
 
-const R: Param = Param::Count {
-    key: "r",
-    doc: "Tokens merged away per layer, or per step between encoder and language model",
-    min: 0,
-    max: 1024,
-    default: 2,
-};
-const STEPS: Param =
-    Param::Count { key: "steps", doc: "Steps between encoder and language model", min: 1, max: 16, default: 1 };
-const PROPORTIONAL: Param =
-    Param::Toggle { key: "proportional", doc: "Attention counts a merged token by its size", default: true };
+const R: Param =
+    Param::count("r", "Tokens merged away per layer, or per step between encoder and language model", 0, 1024, 2);
+const STEPS: Param = Param::count("steps", "Steps between encoder and language model", 1, 16, 1);
+const PROPORTIONAL: Param = Param::toggle("proportional", "Attention counts a merged token by its size", true);
 
 static INFO: Info = Info {
     id: "tome",
     title: "ToMe",
     summary: "Merges the most similar tokens of an alternating split into their size-weighted mean, layer by layer.",
-    kind: Kind::Prune,
+    family: "inside the encoder",
     paper: Some(Paper {
         title: "Token Merging: Your ViT But Faster",
         authors: "Bolya et al.",
@@ -94,6 +88,10 @@ static INFO: Info = Info {
               themselves are compared, for which the paper has no rule, and sizes do not weigh the attention",
     needs: &[Need::ImageTokens, Need::Attention],
     params: &[R, STEPS, PROPORTIONAL],
+    basis: Basis::Authors { repo: "facebookresearch/ToMe", commit: "" },
+    budget: Some(&R),
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Reduce)
 };
 
 pub(super) struct ToMe;
@@ -103,7 +101,7 @@ impl Method for ToMe {
         &INFO
     }
 
-    fn plan(&self, input: &PruneInput, params: &Params, ctx: &Ctx) -> Result<Plan> {
+    fn plan(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Plan> {
         INFO.check(params)?;
         let place = Place::of_image(input, INFO.id)?;
         let r = params.count(&R) as usize;
@@ -115,8 +113,8 @@ impl Method for ToMe {
 }
 
 /// Merges image features in steps, each on the features that the step before left.
-fn between(place: &Place, input: &PruneInput, r: usize, steps: usize, ctx: &Ctx) -> Result<Plan> {
-    let mut x = place.values(input, 0)?;
+fn between(place: &Place, input: &Subject, r: usize, steps: usize, ctx: &Ctx) -> Result<Plan> {
+    let mut x = place.values(input, &Params::new())?;
     let mut tokens: Vec<Vec<usize>> = (0..place.rows.len()).map(|i| vec![i]).collect();
     for step in 0..steps {
         ctx.step(step, steps)?;
@@ -133,21 +131,17 @@ fn between(place: &Place, input: &PruneInput, r: usize, steps: usize, ctx: &Ctx)
             g.into_iter().map(|i| (i, w)).collect()
         })
         .collect();
-    place.merge(input, 0, &groups, Vec::new())
+    place.merge(input, &Params::new(), &groups, Vec::new())
 }
 
 /// Runs the encoder once, merging on the way by the keys of each layer, and notes what was merged.
-fn inside(input: &PruneInput, r: usize, proportional: bool, ctx: &Ctx) -> Result<Plan> {
-    let model =
-        input.model.ok_or_else(|| Error::Need { method: INFO.id.into(), need: "the weights of the model".into() })?;
+fn inside(input: &Subject, r: usize, proportional: bool, ctx: &Ctx) -> Result<Plan> {
+    let model = input.weights(&INFO)?;
     let tower = input.trace.tower(input.tower)?;
     let leading = tower.tokens.iter().take_while(|t| t.kind != TokenKind::Image).count();
-    let text = input.trace.towers.get(&Tower::Text);
-    let ids = text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect());
     let mut merger =
         Merger { tower: input.tower, r, leading, proportional, metric: None, cuts: Vec::new(), ctx: ctx.clone() };
-    let mut request =
-        Input { ids, image: input.trace.image.clone(), logits: Some(LogitRows::None), ..Input::default() };
+    let mut request = Input { logits: Some(LogitRows::None), ..input.again() };
     model.forward(&mut request, &mut merger, ctx)?;
     let plan = Plan {
         tower: input.tower,
@@ -209,7 +203,7 @@ impl Tap for Merger {
 }
 
 /// Raw entry: `x`, `metric`, `r`, `class_token`, `distill_token`, `steps`; from the second step on the merged features are the metric.
-pub(super) static ADAPTER: Adapter = Adapter { name: "tome", methods: &["tome"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "tome", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (x, metric) = (input.array("x")?, input.array("metric")?);

@@ -5,9 +5,10 @@
 //! Cost: one max-flow per input token, each O(layers · n²) per augmenting path.
 
 use super::maps::{self, PAPER, augment};
-use super::{Method, ScoreInput, Scores};
+use super::{Method, Scores};
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Params};
+use crate::method::{Basis, Info, Kind, Need, Params};
 use crate::passes::rollout_product;
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
@@ -18,11 +19,13 @@ static INFO: Info = Info {
     id: "attention_flow",
     title: "Attention flow",
     summary: "Finds the largest flow from a token down to each input with attention as capacity.",
-    kind: Kind::Score,
+    family: "attention",
     paper: Some(PAPER),
-    departs: "none known",
     needs: &[Need::Attention],
-    params: &[],
+    basis: Basis::Authors { repo: "samiraabnar/attention_flow", commit: "" },
+    raw: &[ADAPTER],
+    slow: true,
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct AttentionFlow;
@@ -105,11 +108,11 @@ impl Method for AttentionFlow {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let means = maps::all_head_means(input.trace, input.tower, ctx)?;
         let n = means.first().map_or(0, |m| m.shape()[0]);
-        let target = maps::target(input.target, n)?;
+        let target = input.explained(n)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, true)).collect();
         let mut flows = Vec::new();
         for to in 0..n {
@@ -123,8 +126,7 @@ impl Method for AttentionFlow {
 }
 
 /// Raw entry: `attention_head_mean` `[layers, n, n]` → rollout with and without residual, and flows.
-pub(super) static ADAPTER: Adapter =
-    Adapter { name: "attention_rollout_flow", methods: &["attention_rollout", "attention_flow"], run: raw };
+const ADAPTER: Adapter = Adapter { name: "attention_rollout_flow", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let a = input.array("attention_head_mean")?;

@@ -4,27 +4,26 @@
 //! Takes: maps of every layer. Gives: a share per token. Departs: none known. Cost: O(layers · n³).
 
 use super::maps::{self, PAPER, augment};
-use super::{Method, ScoreInput, Scores};
+use super::{Method, Scores};
 use crate::Result;
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Param, Params};
 use crate::passes::rollout_product;
 
-const RESIDUAL: Param = Param::Toggle {
-    key: "add_residual",
-    doc: "Add the residual connection (identity) and renormalise rows",
-    default: true,
-};
+const RESIDUAL: Param =
+    Param::toggle("add_residual", "Add the residual connection (identity) and renormalise rows", true);
 
 static INFO: Info = Info {
     id: "attention_rollout",
     title: "Attention rollout",
     summary: "Multiplies the layers' attention maps, residual included, into shares of the inputs.",
-    kind: Kind::Score,
+    family: "attention",
     paper: Some(PAPER),
-    departs: "none known",
     needs: &[Need::Attention],
     params: &[RESIDUAL],
+    basis: Basis::Authors { repo: "samiraabnar/attention_flow", commit: "" },
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct AttentionRollout;
@@ -34,11 +33,11 @@ impl Method for AttentionRollout {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let means = maps::all_head_means(input.trace, input.tower, ctx)?;
         let n = means.first().map_or(0, |m| m.shape()[0]);
-        let target = maps::target(input.target, n)?;
+        let target = input.explained(n)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, params.toggle(&RESIDUAL))).collect();
         let row = |r: &Vec<f64>| r[target * n..(target + 1) * n].iter().map(|&x| x as f32).collect::<Vec<f32>>();
         let layers: Vec<Vec<f32>> = rollout_product::run(&augmented, n, ctx)?.iter().map(row).collect();

@@ -3,31 +3,25 @@
 //! Source: plain baseline. Takes: queries and keys of one encoder layer. Gives: a share per patch, the class
 //! column removed and not renormalised. Departs: none known. Cost: O(heads · n · width).
 
-use super::{Method, ScoreInput, Scores, maps};
+use super::{Method, Scores};
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Param, Params};
+use crate::method::{Info, Kind, LayerPick, Need, Param, Params};
 use crate::passes::attention_map;
 use crate::token::TokenKind;
 use crate::trace::Tower;
 use crate::{Error, Result};
 
-const LAYER: Param = Param::Count {
-    key: "layer",
-    doc: "Encoder layer; negative counts from the last (-1)",
-    min: -1000,
-    max: 1000,
-    default: -1,
-};
+const LAYER: Param = Param::layer_of("layer", "Encoder layer to read", Tower::Vision, LayerPick::At(-1));
 
 static INFO: Info = Info {
     id: "cls_score",
     title: "[CLS] score",
     summary: "Reads how much the encoder's class token attends to each patch.",
-    kind: Kind::Score,
-    paper: None,
-    departs: "none known",
+    family: "attention",
     needs: &[Need::ImageTokens, Need::ClassToken, Need::Attention],
     params: &[LAYER],
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct ClsScore;
@@ -37,12 +31,12 @@ impl Method for ClsScore {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
+        let need = |what: &str| INFO.needs(what);
         let vision = input.trace.towers.get(&Tower::Vision).ok_or_else(|| need(Need::ImageTokens.words()))?;
         let class = vision.class_token.ok_or_else(|| need(Need::ClassToken.words()))?;
-        let layer = maps::layer_of(params.count(&LAYER), vision.n_layers)?;
+        let layer = params.one_layer(&LAYER, vision.n_layers)?;
         let heads = vision.attention.get(layer).map_or(0, |a| a.n_heads);
         let mut mean = vec![0f64; vision.tokens.len()];
         for head in 0..heads {

@@ -3,9 +3,10 @@
 //! Source: Simonyan et al. 2014, arXiv 1312.6034 (gradients); Shrikumar et al. 2017, arXiv 1605.01713 (times input).
 //! Takes: the model. Gives: nats per token. Departs: none known. Cost: one pass and its backward pass.
 
-use super::{Method, ScoreInput, Scores, maps};
+use super::{Method, Scores};
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows};
 use crate::run::argmax;
 use crate::token::TokenKind;
@@ -13,28 +14,26 @@ use crate::trace::NoTap;
 use crate::{Error, Result};
 use candle_core::{D, Var};
 
-const KIND: Param = Param::Choice {
-    key: "kind",
-    doc: "What is read from the gradient",
-    options: &["gradient_x_input", "gradient_norm"],
-};
-const OUTPUT: Param =
-    Param::Choice { key: "output", doc: "What is differentiated", options: &["log_probability", "logit"] };
+const KIND: Param = Param::choice("kind", "What is read from the gradient", &["gradient_x_input", "gradient_norm"]);
+// The probability of a sure model hardly moves, its logit does.
+const OUTPUT: Param = Param::choice("output", "What is differentiated", &["logit", "log_probability"]);
 
 static INFO: Info = Info {
     id: "gradient_input",
     title: "Gradient × input",
     summary: "Differentiates the most probable prediction by each token's embedding.",
-    kind: Kind::Score,
+    family: "gradient",
     paper: Some(Paper {
         title: "Learning Important Features Through Propagating Activation Differences",
         authors: "Shrikumar et al.",
         year: 2017,
         arxiv: "1605.01713",
     }),
-    departs: "none known",
     needs: &[Need::Gradients, Need::Logits],
     params: &[KIND, OUTPUT],
+    basis: Basis::OwnReading,
+    first: true,
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct GradientInput;
@@ -44,29 +43,24 @@ impl Method for GradientInput {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let model = input.weights(INFO.id)?;
+        let need = |what: &str| INFO.needs(what);
+        let model = input.weights(&INFO)?;
         let tokens = &input.trace.tower(input.tower)?.tokens;
         let ids: Vec<u32> = tokens.iter().filter_map(|t| t.id).collect();
         if ids.len() != tokens.len() {
             return Err(need("a text run"));
         }
-        let target = maps::target(input.target, ids.len())?;
+        let target = input.explained(ids.len())?;
         if let Some(t) = model.info().towers.get(&input.tower) {
             // What the way back needs of attention: scores, the same scaled, masked and as shares.
             let kept = 4 * size_of::<f32>() * t.n_layers * t.n_heads * ids.len() * ids.len();
             ctx.fits(kept as u64, "shorten the prompt, or choose a score without gradients")?;
         }
         let embeds = Var::from_tensor(&model.embed(&ids)?)?;
-        let mut request = Input {
-            ids,
-            embeds: Some(embeds.as_tensor().clone()),
-            image: input.trace.image.clone(),
-            logits: Some(LogitRows::All),
-            ..Input::default()
-        };
+        let (given, logits) = (Some(embeds.as_tensor().clone()), Some(LogitRows::All));
+        let mut request = Input { embeds: given, logits, ..input.again() };
         let out = model.forward(&mut request, &mut NoTap, ctx)?;
         let logits = out.logits.ok_or_else(|| need("logits of a language model"))?.narrow(0, target, 1)?;
         let best = argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?)

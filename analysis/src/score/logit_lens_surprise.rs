@@ -3,25 +3,24 @@
 //! Source: baseline on nostalgebraist's logit lens (2020). Takes: the residual stream. Gives: nats per token.
 //! Departs: none known. Cost: O(layers · n · width · vocabulary).
 
-use super::{Method, ScoreInput, Scores};
+use super::{Method, Scores};
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Param, Params};
+use crate::method::{Info, Kind, LayerPick, Need, Param, Params};
 use crate::trace::Site;
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 
-const LAYER: Param =
-    Param::Count { key: "layer", doc: "Layer to read; -1 is the last", min: -1, max: 1000, default: -1 };
+const LAYER: Param = Param::layer("layer", "Layer to read", LayerPick::At(-1));
 
 static INFO: Info = Info {
     id: "logit_lens_surprise",
     title: "Logit-lens surprise",
     summary: "Reads from a layer how surprised the model is by each token.",
-    kind: Kind::Score,
-    paper: None,
-    departs: "none known",
+    family: "probability",
     needs: &[Need::Residual, Need::Logits],
     params: &[LAYER],
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct LogitLensSurprise;
@@ -31,20 +30,15 @@ impl Method for LogitLensSurprise {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
-        let need = |what: &str| Error::Need { method: INFO.id.into(), need: what.into() };
-        let model = input.weights(INFO.id)?;
+        let model = input.weights(&INFO)?;
         if !model.info().generates {
-            return Err(need("a model that predicts the next token"));
+            return Err(INFO.needs("a model that predicts the next token"));
         }
         let tower = input.trace.tower(input.tower)?;
         let n = tower.tokens.len();
-        let pick = params.count(&LAYER);
-        let chosen = if pick < 0 { tower.n_layers.saturating_sub(1) } else { pick as usize };
-        if chosen >= tower.n_layers {
-            return Err(Error::invalid(format!("there is no layer {chosen}; the model has {}", tower.n_layers)));
-        }
+        let chosen = params.one_layer(&LAYER, tower.n_layers)?;
         let mut layers = Vec::new();
         for layer in 0..tower.n_layers {
             ctx.step(layer, tower.n_layers)?;

@@ -47,21 +47,3 @@ pub fn augment(map: &Array, residual: bool) -> Vec<f64> {
     }
     out
 }
-
-/// A layer by index; negative ones count from the last (-1). Errors if there is none.
-pub fn layer_of(index: i64, n_layers: usize) -> Result<usize> {
-    let i = if index < 0 { index + n_layers as i64 } else { index };
-    usize::try_from(i)
-        .ok()
-        .filter(|i| *i < n_layers)
-        .ok_or_else(|| Error::invalid(format!("there is no layer {index}; the stack has {n_layers}")))
-}
-
-/// The target's row, or the last one. Errors if it is outside the run.
-pub(super) fn target(target: Option<usize>, n: usize) -> Result<usize> {
-    match target {
-        Some(t) if t < n => Ok(t),
-        Some(t) => Err(Error::invalid(format!("token {t} is not in this run of {n} tokens"))),
-        None => n.checked_sub(1).ok_or_else(|| Error::invalid("the run has no tokens")),
-    }
-}

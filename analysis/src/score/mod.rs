@@ -6,36 +6,16 @@ mod cls_score;
 mod gradient_input;
 mod logit_lens_surprise;
 mod maps;
+mod random_score;
 mod received_attention;
+mod uniform_score;
 mod value_weighted_attention;
 
-pub use maps::{all_head_means, augment, layer_of};
+pub use maps::{all_head_means, augment};
 
 use crate::ctx::Ctx;
 use crate::method::{Info, Params};
-use crate::model::Model;
-use crate::trace::{Tower, Trace};
-use crate::{Error, Result};
-
-/// What a score is computed from. `model` is there unless the trace was opened without weights.
-#[derive(Clone, Copy)]
-pub struct ScoreInput<'a> {
-    /// The run.
-    pub trace: &'a Trace,
-    /// Whose tokens are scored.
-    pub tower: Tower,
-    /// The explained token (row of the query); `None` means the last one.
-    pub target: Option<usize>,
-    /// The model itself, for gradients, output projections and re-runs.
-    pub model: Option<&'a dyn Model>,
-}
-
-impl<'a> ScoreInput<'a> {
-    /// The model; without one, the error that `method` needs it.
-    fn weights(&self, method: &str) -> Result<&'a dyn Model> {
-        self.model.ok_or_else(|| Error::Need { method: method.into(), need: "the model's weights".into() })
-    }
-}
+use crate::{Error, Result, Subject};
 
 /// One value per token of the tower.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +35,7 @@ pub trait Method: Sync {
     /// What it says about itself.
     fn info(&self) -> &'static Info;
     /// One value per token. Errors: [`Error::Need`] where the run lacks something.
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores>;
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores>;
 }
 
 /// Every score, alphabetical by id.
@@ -65,7 +45,9 @@ pub static ALL: &[&dyn Method] = &[
     &cls_score::ClsScore,
     &gradient_input::GradientInput,
     &logit_lens_surprise::LogitLensSurprise,
+    &random_score::RandomScore,
     &received_attention::ReceivedAttention,
+    &uniform_score::UniformScore,
     &value_weighted_attention::ValueWeightedAttention,
 ];
 
@@ -77,6 +59,3 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
         known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
     })
 }
-
-/// Raw entries of this folder.
-pub static ADAPTERS: &[&crate::raw::Adapter] = &[&attention_flow::ADAPTER];

@@ -3,34 +3,28 @@
 //! Source: plain baseline. Takes: queries and keys of a layer. Gives: a share per token.
 //! Departs: none known. Cost: O(heads · n² · width), memory O(n).
 
-use super::{Method, ScoreInput, Scores, maps};
+use super::{Method, Scores};
 use crate::Result;
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Param, Params};
+use crate::method::{Info, Kind, LayerPick, Need, Param, Params};
 use crate::passes::attention_received::Groups;
 use crate::passes::{attention_map, attention_received};
 
-const LAYER: Param =
-    Param::Count { key: "layer", doc: "Layer to read; -1 is the mean of all", min: -1, max: 1000, default: -1 };
-const ROW: Param =
-    Param::Toggle { key: "target_row", doc: "Only the row of the explained token instead of all rows", default: false };
-const FAIR: Param =
-    Param::Toggle { key: "fair", doc: "Divide by the number of rows that can see the token", default: true };
-const NO_SINK: Param = Param::Toggle {
-    key: "drop_first",
-    doc: "Leave out the first token, which often only collects attention",
-    default: false,
-};
+const LAYER: Param = Param::layer("layer", "Layer to read, or the mean of all", LayerPick::All);
+const ROW: Param = Param::toggle("target_row", "Only the row of the explained token instead of all rows", false);
+const FAIR: Param = Param::toggle("fair", "Divide by the number of rows that can see the token", true);
+const NO_SINK: Param =
+    Param::toggle("drop_first", "Leave out the first token, which often only collects attention", false);
 
 static INFO: Info = Info {
     id: "received_attention",
     title: "Received attention",
     summary: "Averages the attention that each token gets from the others.",
-    kind: Kind::Score,
-    paper: None,
-    departs: "none known",
+    family: "attention",
     needs: &[Need::Attention],
     params: &[LAYER, ROW, FAIR, NO_SINK],
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct ReceivedAttention;
@@ -40,13 +34,10 @@ impl Method for ReceivedAttention {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let tower = input.trace.tower(input.tower)?;
-        let layers: Vec<usize> = match params.count(&LAYER) {
-            -1 => (0..tower.attention.len()).collect(),
-            l => vec![l as usize],
-        };
+        let layers = params.layers(&LAYER, tower.attention.len())?;
         let n_tokens = tower.tokens.len();
         let mut per_layer = Vec::new();
         let mut values = vec![None; n_tokens];
@@ -60,7 +51,7 @@ impl Method for ReceivedAttention {
                 got.iter_mut().zip(received).for_each(|(g, v)| *g += f64::from(*v) / heads.len() as f64);
             };
             if params.toggle(&ROW) {
-                let target = maps::target(input.target, n_tokens)?;
+                let target = input.explained(n_tokens)?;
                 if let Some(r) = rows.row_of(target) {
                     for head in 0..heads.len() {
                         add(&attention_map::row_of_trace(input.trace, input.tower, 0, layer, head, r)?);

@@ -4,23 +4,23 @@
 //! Takes: maps, values, output projection. Gives: per token, received attention times the norm of its value
 //! vector through the output projection, per head, then summed. Departs: none known. Cost: O(heads · n² · width).
 
-use super::{Method, ScoreInput, Scores};
+use super::{Method, Scores};
+use crate::Subject;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Need, Paper, Param, Params};
+use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
 use crate::passes::attention::Head;
 use crate::passes::attention_received::{self, Groups};
 use crate::trace::Site;
 use crate::{Error, Result};
 use candle_core::Tensor;
 
-const LAYER: Param =
-    Param::Count { key: "layer", doc: "Layer to read; -1 is the mean of all", min: -1, max: 1000, default: -1 };
+const LAYER: Param = Param::layer("layer", "Layer to read, or the mean of all", LayerPick::All);
 
 static INFO: Info = Info {
     id: "value_weighted_attention",
     title: "Value-weighted attention",
     summary: "Weighs received attention by the size of what each token passes on.",
-    kind: Kind::Score,
+    family: "attention",
     paper: Some(Paper {
         title: "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms",
         authors: "Kobayashi et al.",
@@ -30,6 +30,8 @@ static INFO: Info = Info {
     departs: "the paper norms each weighted vector; here norms are summed over heads as a baseline",
     needs: &[Need::Attention, Need::Values],
     params: &[LAYER],
+    basis: Basis::OwnReading,
+    ..Info::of(Kind::Score)
 };
 
 pub(super) struct ValueWeightedAttention;
@@ -39,15 +41,12 @@ impl Method for ValueWeightedAttention {
         &INFO
     }
 
-    fn score(&self, input: &ScoreInput, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
-        let model = input.weights(INFO.id)?;
+        let model = input.weights(&INFO)?;
         let tower = input.trace.tower(input.tower)?;
         let n_tokens = tower.tokens.len();
-        let layers: Vec<usize> = match params.count(&LAYER) {
-            -1 => (0..tower.attention.len()).collect(),
-            l => vec![l as usize],
-        };
+        let layers = params.layers(&LAYER, tower.attention.len())?;
         let mut values = vec![None; n_tokens];
         let mut per_layer = Vec::new();
         for (i, &layer) in layers.iter().enumerate() {

@@ -144,9 +144,6 @@ pub fn word_of(row: &Segmentation, text: &str, at: usize) -> Range<usize> {
     first..last + 1
 }
 
-/// Raw entries of this folder.
-pub static ADAPTERS: &[&crate::raw::Adapter] = &[&encodings::ADAPTER, &raw::BPE, &raw::UNIGRAM, &raw::WORDPIECE];
-
 #[cfg(test)]
 mod tests {
     use super::*;

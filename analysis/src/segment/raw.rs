@@ -12,11 +12,11 @@ use std::collections::HashMap;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
 
 /// Raw entry of byte-level BPE.
-pub(super) static BPE: Adapter = Adapter { name: "bpe_bytelevel", methods: &["bpe"], run: bpe };
+pub(super) const BPE: Adapter = Adapter { name: "bpe_bytelevel", run: bpe };
 /// Raw entry of WordPiece.
-pub(super) static WORDPIECE: Adapter = Adapter { name: "wordpiece", methods: &["wordpiece"], run: wordpiece };
+pub(super) const WORDPIECE: Adapter = Adapter { name: "wordpiece", run: wordpiece };
 /// Raw entry of unigram.
-pub(super) static UNIGRAM: Adapter = Adapter { name: "unigram", methods: &["unigram"], run: unigram };
+pub(super) const UNIGRAM: Adapter = Adapter { name: "unigram", run: unigram };
 
 /// A tokenizer from the parts of a `tokenizer.json`.
 fn build(model: Value, pre_tokenizer: Value) -> Result<Tokenizer> {

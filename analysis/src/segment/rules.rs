@@ -16,7 +16,7 @@ pub(super) struct Rule {
 }
 
 const fn info(id: &'static str, title: &'static str, summary: &'static str, paper: Option<Paper>) -> Info {
-    Info { id, title, summary, kind: Kind::Segment, paper, departs: "none known", needs: &[], params: &[] }
+    Info { id, title, summary, family: "rules", paper, ..Info::of(Kind::Segment) }
 }
 
 /// Pieces that stand where an iterator over indices and texts says.

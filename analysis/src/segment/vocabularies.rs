@@ -3,10 +3,11 @@
 //! Source: byte-pair encoding, arXiv 1508.07909, with the vocabularies of the `tiktoken-rs` crate. Takes: a text. Gives:
 //! the pieces with ids of the vocabulary; text that looks like a special token is cut as text. Departs: none known.
 
-use super::{Method, Segmentation, by_tokenizer};
+use super::{Method, Segmentation, by_tokenizer, encodings, raw};
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Paper};
+use crate::method::{Basis, Info, Kind, Paper};
+use crate::raw::Adapter;
 use crate::tokenize::Tokenizer;
 
 const BPE: Paper = Paper {
@@ -19,17 +20,32 @@ const BPE: Paper = Paper {
 /// A vocabulary by its name.
 pub(super) struct Vocabulary(&'static Info);
 
-const fn info(id: &'static str, title: &'static str, summary: &'static str) -> Info {
+const fn info(id: &'static str, title: &'static str, summary: &'static str, raw: &'static [Adapter]) -> Info {
+    let basis = Basis::Authors { repo: "openai/tiktoken", commit: "" };
     let departs = "pairs of bytes and not of characters, as the vocabulary was trained";
-    Info { id, title, summary, kind: Kind::Segment, paper: Some(BPE), departs, needs: &[], params: &[] }
+    Info {
+        id,
+        title,
+        summary,
+        family: "vocabularies",
+        basis,
+        paper: Some(BPE),
+        departs,
+        raw,
+        ..Info::of(Kind::Segment)
+    }
 }
 
-pub(super) static R50K: Vocabulary =
-    Vocabulary(&info("r50k_base", "r50k (GPT-2)", "Cuts the text by GPT-2's 50,257 pieces of byte pairs."));
+pub(super) static R50K: Vocabulary = Vocabulary(&info(
+    "r50k_base",
+    "r50k (GPT-2)",
+    "Cuts the text by GPT-2's 50,257 pieces of byte pairs.",
+    &[raw::BPE, raw::UNIGRAM, raw::WORDPIECE, encodings::ADAPTER],
+));
 pub(super) static CL100K: Vocabulary =
-    Vocabulary(&info("cl100k_base", "cl100k (GPT-4)", "Cuts the text by GPT-4's 100,277 pieces of byte pairs."));
+    Vocabulary(&info("cl100k_base", "cl100k (GPT-4)", "Cuts the text by GPT-4's 100,277 pieces of byte pairs.", &[]));
 pub(super) static O200K: Vocabulary =
-    Vocabulary(&info("o200k_base", "o200k (GPT-4o)", "Cuts the text by GPT-4o's 200,019 pieces of byte pairs."));
+    Vocabulary(&info("o200k_base", "o200k (GPT-4o)", "Cuts the text by GPT-4o's 200,019 pieces of byte pairs.", &[]));
 
 impl Method for Vocabulary {
     fn info(&self) -> &'static Info {

@@ -16,11 +16,11 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::segment::{self, Metrics};
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::truth::Agreement;
+use tokenscope_analysis::{Ctx, catalog};
 
 /// The input of a run, the same for every verb.
 #[derive(Debug, clap::Args)]
@@ -79,9 +79,9 @@ impl Input {
     fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
         let mut doc = self.start()?;
         for (kind, id) in methods {
-            info(*kind, id)?;
+            catalog::info(*kind, id)?;
             // The method that is chosen already keeps its parameters.
-            if doc.method(*kind).0 != *id {
+            if doc.call(*kind).method != *id {
                 doc.apply(Command::Method(*kind, (*id).into()));
             }
         }
@@ -92,10 +92,10 @@ impl Input {
             let mut known = Vec::new();
             let mut found = false;
             for (kind, id) in methods {
-                let info = info(*kind, id)?;
-                known.extend(info.params.iter().map(|p| p.key()));
-                if let Some(p) = info.params.iter().find(|p| p.key() == key) {
-                    doc.apply(Command::Param(*kind, p.key(), p.parse(value)?));
+                let info = catalog::info(*kind, id)?;
+                known.extend(info.params.iter().map(|p| p.key));
+                if let Some(p) = info.param(key) {
+                    doc.apply(Command::Param(*kind, p.key, p.parse(value)?));
                     found = true;
                 }
             }
@@ -108,15 +108,6 @@ impl Input {
         }
         Ok(doc)
     }
-}
-
-/// The method of that kind and id. The error lists the known ones.
-fn info(kind: Kind, id: &str) -> anyhow::Result<&'static Info> {
-    let all: Vec<&'static Info> = super::methods::registry().into_iter().filter(|i| i.kind == kind).collect();
-    all.iter().find(|i| i.id == id).copied().with_context(|| {
-        let known: Vec<&str> = all.iter().map(|i| i.id).collect();
-        format!("no {} method named {id}; known: {}", kind.name(), known.join(", "))
-    })
 }
 
 /// Arguments of `run`.
@@ -136,11 +127,7 @@ pub struct RunArgs {
 
 /// Runs the verb `run`.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    let all = super::methods::registry();
-    let Some(info) = all.iter().find(|i| i.id == args.method) else {
-        let known: Vec<&str> = all.iter().map(|i| i.id).collect();
-        bail!("no method named {}; known: {}", args.method, known.join(", "));
-    };
+    let info = catalog::find(&args.method)?.info();
     let value = if info.kind == Kind::Segment {
         cut(&args.input, info)?
     } else {
@@ -169,7 +156,7 @@ pub struct DraftArgs {
 
 /// Runs the verb `draft`.
 pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
-    let info = info(Kind::Draft, &args.method)?;
+    let info = catalog::info(Kind::Draft, &args.method)?;
     let method = info.id.to_string();
     run(RunArgs { method, input: args.input, draft_model: args.draft_model, out: args.out })
 }
@@ -192,7 +179,7 @@ pub struct FlowArgs {
 
 /// Runs the verb `flow`.
 pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
-    let info = info(Kind::Flow, &args.method)?;
+    let info = catalog::info(Kind::Flow, &args.method)?;
     let mut doc = args.input.doc(&[(Kind::Flow, info.id)])?;
     doc.apply(Command::Threshold(args.threshold));
     let value = result(&doc, info)?;
@@ -218,8 +205,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
     let ctx = Ctx::default();
     let call = doc.call(info.kind);
     let get = |request: Request| jobs.get(&request, &ctx);
-    let head =
-        json!({ "method": info.id, "params": call.params().map(), "model": doc.model.title(), "prompt": &*doc.prompt });
+    let head = json!({ "method": info.id, "params": call.params.to_json(), "model": doc.model.title(), "prompt": &*doc.prompt });
     let mut out = head.as_object().cloned().unwrap_or_default();
     let mut put = |key: &str, v: Value| out.insert(key.into(), v);
     let trace = || match get(Request::Trace(doc.run()))? {
@@ -253,7 +239,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
                 );
             }
         }
-        Kind::Prune => {
+        Kind::Reduce => {
             let t = trace()?;
             let Product::Prune(p) = get(Request::Prune(doc.scope(), call))? else {
                 bail!("the reduction gave something else")
@@ -296,7 +282,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             put("text", json!(text));
             put("run", serde_json::to_value(&d.run)?);
         }
-        Kind::Segment => bail!("{} cuts a text and reads no run", info.id),
+        _ => bail!("{} is not run on a model", info.id),
     }
     Ok(Value::Object(out))
 }
@@ -321,16 +307,16 @@ pub struct RenderArgs {
     /// Parts of the importance view, comma-separated [default: all, or those of the example]
     #[arg(long, value_delimiter = ',', value_parser = views::PARTS)]
     parts: Option<Vec<String>>,
-    /// Score of the importance view [default: gradient_input, or that of the example]
+    /// Score of the importance view [default: the window's, or that of the example]
     #[arg(long)]
     score: Option<String>,
-    /// Pruning method of the importance view [default: uniform, or that of the example]
-    #[arg(long)]
-    prune: Option<String>,
-    /// Method of the flow view [default: information_flow_routes, or that of the example]
+    /// Reduction of the importance view [default: the window's, or that of the example]
+    #[arg(long, alias = "prune")]
+    reduce: Option<String>,
+    /// Method of the flow view [default: the window's, or that of the example]
     #[arg(long)]
     flow: Option<String>,
-    /// Method of the drafts view [default: speculative_sampling, or that of the example]
+    /// Method of the drafts view [default: the window's, or that of the example]
     #[arg(long)]
     draft: Option<String>,
     /// Model that drafts
@@ -390,10 +376,10 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     let view = if whole { None } else { Some(views::find(&args.view)?) };
     // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
     let shown = args.input.start()?;
-    let chosen = |kind: Kind, given: &Option<String>| given.clone().unwrap_or_else(|| shown.method(kind).0.clone());
+    let chosen = |kind: Kind, given: &Option<String>| given.clone().unwrap_or_else(|| shown.call(kind).method);
     let named = [
         (Kind::Score, chosen(Kind::Score, &args.score)),
-        (Kind::Prune, chosen(Kind::Prune, &args.prune)),
+        (Kind::Reduce, chosen(Kind::Reduce, &args.reduce)),
         (Kind::Flow, chosen(Kind::Flow, &args.flow)),
         (Kind::Draft, chosen(Kind::Draft, &args.draft)),
     ];

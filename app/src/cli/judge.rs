@@ -6,27 +6,27 @@ use crate::jobs::Jobs;
 use crate::request::{Call, ModelSource, Product, Request};
 use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
-use crate::work::{Store as _, budget};
+use crate::work::Store as _;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::method::{Info, Kind, Params};
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Info, Kind, Params, Role};
 
 /// Arguments of `judge`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to judge: score or prune
-    #[arg(long, value_parser = ["score", "prune"])]
+    /// What to judge: score or reduce
+    #[arg(long, value_parser = [Kind::Score.name(), Kind::Reduce.name()])]
     kind: String,
     /// Model folder or name of a sample; judged on stories if it reads text only, else on questions about drawn
     /// scenes [default: sample-lm]
     #[arg(long)]
     model: Option<String>,
-    /// Methods, comma-separated; random and uniform are always there [default: all but attention_flow, which takes
-    /// minutes]
+    /// Methods, comma-separated; random and uniform are always there [default: all but those that take minutes]
     #[arg(long, value_delimiter = ',')]
     methods: Vec<String>,
     /// Inputs to judge by
@@ -52,27 +52,18 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-/// Takes minutes on a picture's tokens: one search for a largest flow per token.
-const SLOW: &str = "attention_flow";
-
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let kind = if args.kind == "score" { Kind::Score } else { Kind::Prune };
+    let kind = Kind::parse(&args.kind).context("judge scores or reductions")?;
     if !(0.0..=1.0).contains(&args.keep) {
         bail!("--keep {}: a share from 0 to 1", args.keep);
     }
-    let all = crate::views::methods(kind);
     let chosen: Vec<&Info> = if args.methods.is_empty() {
-        all.into_iter().filter(|i| i.id != SLOW).collect()
+        catalog::of(kind).filter(|i| !i.slow && i.role == Role::Method).collect()
     } else {
-        let find = |id: &String| {
-            all.iter().find(|i| i.id == id).copied().with_context(|| {
-                let known: Vec<&str> = all.iter().map(|i| i.id).collect();
-                format!("no {} method named {id}; known: {}", kind.name(), known.join(", "))
-            })
-        };
-        args.methods.iter().map(find).collect::<anyhow::Result<_>>()?
+        args.methods.iter().map(|id| catalog::info(kind, id)).collect::<Result<_, _>>()?
     };
+    let left_out = catalog::of(kind).filter(|i| i.slow && args.methods.is_empty()).map(|i| i.id).collect::<Vec<_>>();
     let trial = Trial {
         model: ModelSource::parse(args.model.as_deref().unwrap_or(samples::NAMES[0])),
         judged: match kind {
@@ -94,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let text = match (args.json, args.csv) {
         (true, _) => to_json(&verdict.table()),
         (_, true) => to_csv(&verdict.table()),
-        _ => words(&verdict, args.all, args.methods.is_empty() && kind == Kind::Score),
+        _ => words(&verdict, args.all, &left_out),
     };
     common::write(args.out.as_deref(), text.trim_end())
 }
@@ -106,11 +97,11 @@ fn calls(methods: &[&Info], set: &[String]) -> anyhow::Result<Vec<Call>> {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair}: write it as key=value") };
         let mut found = false;
         for (info, params) in &mut all {
-            if budget(info).is_some_and(|p| p.key() == key) {
+            if info.budget.is_some_and(|p| p.key == key) {
                 bail!("--set {pair}: the budget is the same for all methods; use --keep");
             }
-            if let Some(p) = info.params.iter().find(|p| p.key() == key) {
-                params.insert(p.key(), p.parse(value)?);
+            if let Some(p) = info.param(key) {
+                params.insert(p.key, p.parse(value)?);
                 found = true;
             }
         }
@@ -137,7 +128,7 @@ fn watch(jobs: Jobs, done: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
 }
 
 /// The table for people.
-fn words(v: &Verdict, all: bool, left_out: bool) -> String {
+fn words(v: &Verdict, all: bool, left_out: &[&str]) -> String {
     let counted = if all { "all of them count" } else { "these count" };
     let mut out = format!(
         "{} {}, none of them used in training; the full model answers {} right, {counted}\n\n",
@@ -164,8 +155,8 @@ fn words(v: &Verdict, all: bool, left_out: bool) -> String {
     out.push('\n');
     v.columns.iter().for_each(|c| out += &format!("{}: {}\n", c.title, c.meaning));
     out += "Means with their standard errors.\n";
-    if left_out {
-        out += &format!("{SLOW}: left out, because it takes minutes; name it with --methods\n");
+    for id in left_out {
+        out += &format!("{id}: left out, because it takes minutes; name it with --methods\n");
     }
     for r in &v.rows {
         if let Some(note) = &r.note {

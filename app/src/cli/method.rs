@@ -4,7 +4,8 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::raw::{RawInput, adapters};
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::raw::RawInput;
 
 /// Arguments of `method`.
 #[derive(Debug, clap::Args)]
@@ -24,11 +25,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let all = adapters();
-    let Some(adapter) = all.iter().find(|a| a.name == args.name) else {
-        let known: Vec<_> = all.iter().map(|a| a.name).collect();
-        bail!("no method with a raw entry named {}; known: {}", args.name, known.join(", "));
-    };
+    let adapter = catalog::raw(&args.name)?;
     let mut input = RawInput::default();
     for path in &args.input {
         if path.extension().is_some_and(|e| e == "json") {

@@ -1,8 +1,8 @@
 //! The verb `methods`: what the registry holds.
 
 use serde_json::{Value, json};
-use tokenscope_analysis::method::{Info, Kind, Param};
-use tokenscope_analysis::raw;
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Domain, Info, Kind, LayerPick, Param, Role};
 
 /// Arguments of `methods`.
 #[derive(Debug, clap::Args)]
@@ -15,17 +15,12 @@ pub struct Args {
     json: bool,
 }
 
-/// Every method, in the order of their kinds.
-pub fn registry() -> Vec<&'static Info> {
-    Kind::ALL.into_iter().flat_map(crate::views::methods).collect()
-}
-
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let mine = |i: &&Info| args.kind.as_deref().is_none_or(|k| k == i.kind.name());
-    let infos: Vec<&Info> = registry().into_iter().filter(mine).collect();
+    let infos: Vec<&Info> = catalog::all().map(|e| e.info()).filter(mine).collect();
     if args.json {
-        let raw: Vec<&str> = raw::adapters().iter().map(|a| a.name).collect();
+        let raw: Vec<&str> = catalog::adapters().iter().map(|a| a.name).collect();
         println!("{}", json!({ "methods": infos.iter().map(|i| describe(i)).collect::<Vec<_>>(), "raw": raw }));
         return Ok(());
     }
@@ -39,12 +34,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let paper = i.paper.map(|p| format!(" ({}, {})", p.authors, p.year)).unwrap_or_default();
             println!("  {:<26}{}{paper}", i.id, i.summary);
             for p in i.params {
-                println!("      --set {:<18}{} (default {})", format!("{}=…", p.key()), p.doc(), p.default());
+                println!("      --set {:<18}{} (default {})", format!("{}=…", p.key), p.doc, p.default());
             }
         }
     }
     if args.kind.is_none() {
-        let names: Vec<&str> = raw::adapters().iter().map(|a| a.name).collect();
+        let names: Vec<&str> = catalog::adapters().iter().map(|a| a.name).collect();
         println!("raw entries, for `tokenscope method`\n  {}", names.join(", "));
     }
     Ok(())
@@ -52,19 +47,40 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn describe(i: &Info) -> Value {
     let param = |p: &Param| {
-        let mut out = json!({ "key": p.key(), "doc": p.doc(), "default": p.default() });
-        match *p {
-            Param::Number { min, max, .. } => (out["min"], out["max"]) = (json!(min), json!(max)),
-            Param::Count { min, max, .. } => (out["min"], out["max"]) = (json!(min), json!(max)),
-            Param::Choice { options, .. } => out["options"] = json!(options),
-            Param::Toggle { .. } => {}
+        let mut out = json!({ "key": p.key, "doc": p.doc, "default": p.default().to_json(), "type": "number" });
+        match p.domain {
+            Domain::Share { .. } => (out["min"], out["max"]) = (json!(0), json!(1)),
+            Domain::Number { min, max, .. } => (out["min"], out["max"]) = (json!(min), json!(max)),
+            Domain::Count { min, max, .. } => {
+                (out["type"], out["min"], out["max"]) = (json!("count"), json!(min), json!(max));
+            }
+            Domain::Choice { options } => (out["type"], out["options"]) = (json!("choice"), json!(options)),
+            Domain::Toggle { .. } => out["type"] = json!("toggle"),
+            Domain::Seed => out["type"] = json!("seed"),
+            Domain::Layer { tower, default, .. } => {
+                (out["type"], out["all"]) = (json!("layer"), json!(default == LayerPick::All));
+                out["tower"] = json!(tower);
+            }
+            Domain::Schedule { min, max, .. } => {
+                (out["type"], out["min"], out["max"]) = (json!("schedule"), json!(min), json!(max));
+            }
         }
         out
     };
     let paper = i.paper.map(|p| json!({ "title": p.title, "authors": p.authors, "year": p.year, "arxiv": p.arxiv }));
     json!({
         "id": i.id, "title": i.title, "kind": i.kind.name(), "summary": i.summary, "paper": paper,
-        "departs": i.departs, "needs": i.needs.iter().map(|n| n.words()).collect::<Vec<_>>(),
+        "family": i.family, "basis": i.basis.words(), "role": role(i.role), "budget": i.budget.map(|p| p.key),
+        "departs": i.departs, "raw": i.raw.iter().map(|a| a.name).collect::<Vec<_>>(), "needs": i.needs.iter().map(|n| n.words()).collect::<Vec<_>>(),
         "params": i.params.iter().map(param).collect::<Vec<_>>(),
     })
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Method => "method",
+        Role::Floor => "floor",
+        Role::StandIn => "stand-in",
+        Role::Oracle => "oracle",
+    }
 }

@@ -16,7 +16,7 @@ pub use widgets::{named, number, visible};
 use crate::export::Table;
 use crate::heatmap::Painter;
 use crate::jobs::Jobs;
-use crate::request::{Call, ModelSource, Product, Request, Status};
+use crate::request::{Call, ModelSource, OpenModel, Product, Request, Status};
 use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
@@ -24,9 +24,11 @@ use crate::theme::Theme;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::method::{Info, Kind, Need, Params};
-use tokenscope_analysis::token::{Token, TokenKind};
+use tokenscope_analysis::method::{Info, Kind, Need, Params, Role};
+use tokenscope_analysis::subject::cannot_draft;
+use tokenscope_analysis::token::Token;
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
+use tokenscope_analysis::{Subject, catalog};
 
 /// A view: what it is called, what to look at, how it draws, and the numbers behind it.
 pub struct View {
@@ -53,18 +55,6 @@ pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, dr
 pub fn find(id: &str) -> anyhow::Result<&'static View> {
     let known = || ALL.iter().map(|v| v.id).collect::<Vec<_>>().join(", ");
     ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}, window", known()))
-}
-
-/// The methods of a kind.
-pub fn methods(kind: Kind) -> Vec<&'static Info> {
-    use tokenscope_analysis::{draft, flow, prune, score, segment};
-    match kind {
-        Kind::Score => score::ALL.iter().map(|m| m.info()).collect(),
-        Kind::Prune => prune::ALL.iter().map(|m| m.info()).collect(),
-        Kind::Flow => flow::ALL.iter().map(|m| m.info()).collect(),
-        Kind::Draft => draft::ALL.iter().map(|m| m.info()).collect(),
-        Kind::Segment => segment::ALL.iter().map(|m| m.info()).collect(),
-    }
 }
 
 /// How a token stands out, the strongest reason first.
@@ -309,14 +299,13 @@ impl Cx<'_> {
 
     /// The chosen method of a kind as a call, or where the run cannot serve it, the first that it can.
     pub fn call(&self, kind: Kind) -> Call {
-        let all = methods(kind);
-        let chosen = all.iter().find(|i| i.id == self.doc.method(kind).0);
-        if chosen.is_none_or(|i| self.lacks(i).is_none()) {
+        let chosen = catalog::info(kind, &self.doc.call(kind).method);
+        if chosen.is_ok_and(|i| self.lacks(i).is_none()) {
             return self.doc.call(kind);
         }
-        // Received attention is the plainest score and needs least.
-        let mut others: Vec<&&Info> = all.iter().collect();
-        others.sort_by_key(|i| i.id != "received_attention");
+        // What needs least is the plainest; a floor says nothing.
+        let mut others: Vec<&Info> = catalog::of(kind).filter(|i| !i.slow).collect();
+        others.sort_by_key(|i| (i.role == Role::Floor, i.needs.len(), i.paper.is_some()));
         match others.into_iter().find(|i| self.lacks(i).is_none()) {
             Some(i) => Call::new(i.id, &Params::new()),
             None => self.doc.call(kind),
@@ -326,57 +315,47 @@ impl Cx<'_> {
     /// What the shown run lacks for a method, in words; `None` if it can run.
     pub fn lacks(&self, info: &Info) -> Option<String> {
         let trace = self.ready_trace()?;
-        let (name, tower) = self.tower(&trace)?;
-        let open = match self.ready(&Request::Model(self.doc.model.clone())) {
+        let (tower, _) = self.tower(&trace)?;
+        let open = self.ready_model(&self.doc.model);
+        let drafts = info.needs.contains(&Need::DraftModel);
+        let partner = if drafts { self.drafter(&self.doc.draft_model) } else { None };
+        if drafts && partner.is_none() && open.is_some() {
+            // Nobody knows yet.
+            return None;
+        }
+        let subject = Subject {
+            tower,
+            model: open.as_ref().map(|m| m.model.as_ref()),
+            tokenizer: open.as_ref().and_then(|m| m.tokenizer.as_ref()),
+            partner: partner.as_ref().map(|m| m.model.as_ref()),
+            ..Subject::new(&trace)
+        };
+        subject.lacks(info)
+    }
+
+    /// The model at `source`, if it is open.
+    fn ready_model(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
+        match self.ready(&Request::Model(source.clone())) {
             Some(Product::Model(m)) => Some(m),
             _ => None,
-        };
-        let model = open.as_ref().map(|m| m.model.info());
-        if info.needs.contains(&Need::DraftModel)
-            && let Some(why) = self.cannot_draft(&self.doc.draft_model)
-        {
-            return Some(format!("needs {}; {why}", Need::DraftModel.words()));
         }
-        let lacking = info.needs.iter().find(|need| match need {
-            Need::ImageTokens => !tower.tokens.iter().any(|t| t.kind == TokenKind::Image),
-            Need::ClassToken => !trace.towers.values().any(|t| t.class_token.is_some()),
-            Need::Gradients | Need::DraftModel => open.is_none(),
-            Need::Logits => name != Tower::Text || model.is_none_or(|m| m.vocab == 0),
-            Need::Tokenizer => open.as_ref().is_none_or(|m| m.tokenizer.is_none()),
-            Need::HeadParts => model.and_then(|m| m.towers.get(&name)).is_none_or(|tower| tower.norms_attention),
-            // The output projection is a weight.
-            Need::Values => open.is_none() || trace.arrays.is_empty(),
-            Need::Attention | Need::Residual => trace.arrays.is_empty(),
-        })?;
-        Some(format!("needs {}, which this run does not have", lacking.words()))
+    }
+
+    /// The model at `source`, if it is open; the samples are small enough to be opened at once.
+    fn drafter(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
+        match source {
+            ModelSource::Sample(_) => match self.jobs.need("drafter", &Request::Model(source.clone())) {
+                Status::Ready(Product::Model(m)) => Some(m),
+                _ => None,
+            },
+            _ => self.ready_model(source),
+        }
     }
 
     /// Why the model at `source` cannot draft for the shown one, in words; `None` if it can, or if nobody knows yet.
     pub fn cannot_draft(&self, source: &ModelSource) -> Option<String> {
-        let target = match self.ready(&Request::Model(self.doc.model.clone())) {
-            Some(Product::Model(m)) => m,
-            _ => return None,
-        };
-        let drafter = match source {
-            // The samples are small enough to look into at once.
-            ModelSource::Sample(_) => match self.jobs.need("drafter", &Request::Model(source.clone())) {
-                Status::Ready(p) => Some(p),
-                _ => None,
-            },
-            _ => self.ready(&Request::Model(source.clone())),
-        };
-        let Some(Product::Model(drafter)) = drafter else { return None };
-        let (small, large) = (drafter.model.info(), target.model.info());
-        if !large.generates {
-            return Some("this model does not generate text".into());
-        }
-        if !small.generates {
-            return Some(format!("{} does not generate text", source.title()));
-        }
-        let differs = small.vocab != large.vocab;
-        differs.then(|| {
-            format!("{} has {} vocabulary entries and this model {}", source.title(), small.vocab, large.vocab)
-        })
+        let (target, drafter) = (self.ready_model(&self.doc.model)?, self.drafter(source)?);
+        cannot_draft(target.model.info(), drafter.model.info())
     }
 
     /// The stack of layers that is shown.

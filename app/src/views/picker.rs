@@ -1,27 +1,27 @@
 //! The picker of a method and its parameters, the same for every kind.
 
-use super::widgets::{named, plain, words_of};
-use super::{Cx, methods};
+use super::Cx;
+use super::widgets::{named, words_of};
 use crate::request::Call;
 use crate::state::Command;
 use egui::{RichText, Ui};
-use serde_json::Value;
-use tokenscope_analysis::method::{Info, Kind, Param, Params};
-use tokenscope_analysis::trace::TowerTrace;
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Domain, FAMILIES, Info, Kind, LayerPick, Param, Params, Setting};
+use tokenscope_analysis::trace::{Tower, Trace};
 
 /// The methods of a kind and the sliders of the chosen one.
 pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind) {
-    let all = methods(kind);
+    let all: Vec<&'static Info> = catalog::of(kind).collect();
     let call = cx.call(kind);
-    let wished = &cx.doc.method(kind).0;
-    if call.method != *wished
+    let wished = cx.doc.call(kind).method;
+    if call.method != wished
         && let Some(info) = all.iter().find(|i| i.id == wished)
         && let Some(why) = cx.lacks(info)
         && let Some(shown) = all.iter().find(|i| i.id == call.method)
     {
         ui.small(format!("{} {why}; {} is shown.", info.title, shown.title));
     }
-    let stand_in = call.method != *wished;
+    let stand_in = call.method != wished;
     let id = call.method.clone();
     picker_ui(cx, ui, kind, &call, kind.name(), &mut |change| match change {
         Change::Method(id) => cx.send(Command::Method(kind, id.into())),
@@ -40,17 +40,20 @@ pub enum Change {
     /// Another method.
     Method(&'static str),
     /// A parameter of the chosen one.
-    Param(&'static str, Value),
+    Param(&'static str, Setting),
 }
 
 /// The picker for `call`; `name` tells it from others for a screen reader.
 pub fn picker_ui(cx: &Cx, ui: &mut Ui, kind: Kind, call: &Call, name: &str, send: &mut dyn FnMut(Change)) {
-    let all = methods(kind);
+    let all: Vec<&'static Info> = catalog::of(kind).collect();
     let Some(chosen) = all.iter().find(|i| i.id == call.method) else { return };
-    let params = call.params();
+    let params = &call.params;
     if cx.figure {
-        let set: Vec<String> =
-            chosen.params.iter().map(|p| format!("{} {}", words_of(p.key()), plain(&params.value(p)))).collect();
+        let set: Vec<String> = chosen
+            .params
+            .iter()
+            .map(|p| format!("{} {}", words_of(p.key), words_of(&params.value(p).to_string())))
+            .collect();
         let set = if set.is_empty() { String::new() } else { format!(" ({})", set.join(", ")) };
         ui.label(format!("{}{set}", chosen.title));
         return;
@@ -65,31 +68,43 @@ pub fn picker_ui(cx: &Cx, ui: &mut Ui, kind: Kind, call: &Call, name: &str, send
         let combo = combo.response.on_hover_ui(|ui| about_ui(ui, chosen));
         named(&combo, &format!("{name} method"));
         let trace = cx.ready_trace();
-        let tower = trace.as_ref().and_then(|t| cx.tower(t)).map(|t| t.1);
+        let shown = trace.as_ref().and_then(|t| cx.tower(t)).map_or(Tower::Text, |t| t.0);
         for p in chosen.params {
-            param_ui(ui, p, &params, tower, send);
+            param_ui(ui, p, params, trace.as_deref(), shown, send);
             // Its name stands nearer to a slider than the next slider to the name.
             ui.add_space(6.0);
         }
     });
 }
 
-/// The methods under headings; what the run cannot serve is grey and says why.
+/// Methods from which on a field to search in stands above the list.
+const SEARCHED: usize = 8;
+
+/// The methods under the headings of their families; what the run cannot serve is grey and says why.
 fn list_ui(cx: &Cx, ui: &mut Ui, all: &[&'static Info], chosen: &Info, send: &mut dyn FnMut(Change)) {
-    let groups: [(&str, bool); 2] = [("Published", true), ("Baselines", false)];
-    for (heading, published) in groups {
-        let mut shown: Vec<&&Info> = all.iter().filter(|i| i.paper.is_some() == published).collect();
+    let slot = ui.scope_id().with("search");
+    let mut words: String = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
+    if all.len() >= SEARCHED {
+        let edit = ui.add(egui::TextEdit::singleline(&mut words).hint_text("search").desired_width(f32::INFINITY));
+        named(&edit, "search methods");
+        ui.data_mut(|d| d.insert_temp(slot, words.clone()));
+    }
+    let mut found = false;
+    for family in FAMILIES {
+        let mut shown: Vec<&&Info> = all.iter().filter(|i| i.family == *family && fits(i, &words)).collect();
         if shown.is_empty() {
             continue;
         }
+        found = true;
         shown.sort_by_key(|i| cx.lacks(i).is_some());
-        ui.label(RichText::new(heading).small().weak());
+        ui.label(RichText::new(*family).small().weak());
         for info in shown {
             let lacks = cx.lacks(info);
             let note = info.paper.map_or(String::new(), |p| format!("{}", p.year));
             let button = egui::Button::selectable(info.id == chosen.id, info.title).shortcut_text(note);
             let r = ui.add_enabled(lacks.is_none(), button).on_hover_ui(|ui| about_ui(ui, info));
             if r.clicked() {
+                ui.data_mut(|d| d.remove::<String>(slot));
                 send(Change::Method(info.id));
             }
             if let Some(why) = lacks {
@@ -97,6 +112,16 @@ fn list_ui(cx: &Cx, ui: &mut Ui, all: &[&'static Info], chosen: &Info, send: &mu
             }
         }
     }
+    if !found {
+        ui.weak("Nothing has such a name.");
+    }
+}
+
+/// Whether every word of `words` occurs in what the method says about itself.
+fn fits(info: &Info, words: &str) -> bool {
+    let paper = info.paper.map_or(String::new(), |p| format!("{} {} {} {}", p.title, p.authors, p.year, p.arxiv));
+    let text = format!("{} {} {} {} {paper}", info.id, info.title, info.summary, info.family).to_lowercase();
+    words.to_lowercase().split_whitespace().all(|w| text.contains(w))
 }
 
 /// What a method says about itself.
@@ -107,68 +132,132 @@ fn about_ui(ui: &mut Ui, info: &Info) {
         let arxiv = if p.arxiv.is_empty() { String::new() } else { format!(", arXiv {}", p.arxiv) };
         ui.small(format!("{}: {} ({}{arxiv})", p.authors, p.title, p.year));
     }
-    ui.small(format!("Departs from the source: {}", info.departs));
+    ui.small(format!("Basis: {}", info.basis.words()));
+    ui.small(format!("Departs from it: {}", info.departs));
 }
 
-fn param_ui(ui: &mut Ui, p: &Param, params: &Params, tower: Option<&TowerTrace>, send: &mut dyn FnMut(Change)) {
-    let (value, name, doc) = (params.value(p), words_of(p.key()), p.doc());
+fn param_ui(
+    ui: &mut Ui,
+    p: &Param,
+    params: &Params,
+    trace: Option<&Trace>,
+    shown: Tower,
+    send: &mut dyn FnMut(Change),
+) {
+    let (value, name, doc) = (params.value(p), words_of(p.key), p.doc);
     // A slider with its number and name does not wrap by itself.
-    let wide = matches!(p, Param::Number { .. } | Param::Count { .. });
-    if ui.available_size_before_wrap().x < if wide { 220.0 } else { 110.0 } {
+    let narrow = matches!(p.domain, Domain::Toggle { .. } | Domain::Choice { .. } | Domain::Seed);
+    if ui.available_size_before_wrap().x < if narrow { 110.0 } else { 220.0 } {
         ui.end_row();
     }
-    let new = match *p {
-        Param::Number { min, max, .. } => {
-            let mut v = value.as_f64().unwrap_or(min);
-            let slider = egui::Slider::new(&mut v, min..=max).max_decimals(3).text(&name);
-            ui.add(slider).on_hover_text(doc).changed().then(|| v.into())
-        }
-        Param::Count { min, max, .. } => {
-            let mut v = value.as_i64().unwrap_or(min);
-            let (min, max) = reach(p.key(), min, max, tower);
+    let layers = |tower: Option<Tower>| {
+        let tower = trace.and_then(|t| t.towers.get(&tower.unwrap_or(shown)));
+        tower.map_or(1, |t| t.n_layers.max(1)) as i64
+    };
+    let new: Option<Setting> = match p.domain {
+        Domain::Share { .. } => number_ui(ui, &value, (0.0, 1.0), &name, doc),
+        Domain::Number { min, max, .. } => number_ui(ui, &value, (min, max), &name, doc),
+        Domain::Count { min, max, .. } => {
+            let mut v = params.count(p);
             if max.saturating_sub(min) > 10_000 {
-                let drag = egui::DragValue::new(&mut v).range(min..=max).speed(0.1).prefix(format!("{name} "));
-                ui.add(drag).on_hover_text(doc).changed().then(|| v.into())
+                drag_ui(ui, &mut v, (min, max), &name, doc)
             } else {
-                ui.add(egui::Slider::new(&mut v, min..=max).text(&name)).on_hover_text(doc).changed().then(|| v.into())
+                let slider = egui::Slider::new(&mut v, min..=max).text(&name);
+                ui.add(slider).on_hover_text(doc).changed().then(|| v.into())
             }
         }
-        Param::Toggle { .. } => {
-            let mut v = value.as_bool().unwrap_or(false);
+        Domain::Seed => drag_ui(ui, &mut params.count(p), (0, i64::MAX), &name, doc),
+        Domain::Layer { tower, all, .. } => layer_ui(ui, p, params, (layers(tower), all), &name),
+        Domain::Toggle { .. } => {
+            let mut v = params.toggle(p);
             ui.checkbox(&mut v, &name).on_hover_text(doc).changed().then(|| v.into())
         }
-        Param::Choice { options, .. } => {
-            let mut v = value.as_str().unwrap_or_default().to_string();
-            let combo = egui::ComboBox::from_id_salt(p.key()).selected_text(words_of(&v)).show_ui(ui, |ui| {
+        Domain::Choice { options } => {
+            let mut v = params.choice(p);
+            let combo = egui::ComboBox::from_id_salt(p.key).selected_text(words_of(v)).show_ui(ui, |ui| {
                 for o in options {
-                    ui.selectable_value(&mut v, (*o).to_string(), words_of(o));
+                    ui.selectable_value(&mut v, *o, words_of(o));
                 }
             });
             named(&combo.response, &name);
             combo.response.on_hover_text(format!("{name}: {doc}"));
-            (value.as_str() != Some(&v)).then(|| v.into())
+            (params.choice(p) != v).then(|| v.into())
         }
+        Domain::Schedule { .. } => schedule_ui(ui, p, params, &name),
     };
     if let Some(v) = new {
-        send(Change::Param(p.key(), v));
+        send(Change::Param(p.key, v));
     }
     if value != p.default() {
-        let reset = ui.small_button("↺").on_hover_text(format!("Back to {}", plain(&p.default())));
+        let reset = ui.small_button("↺").on_hover_text(format!("Back to {}", p.default()));
         named(&reset, &format!("reset {name}"));
         if reset.clicked() {
-            send(Change::Param(p.key(), p.default()));
+            send(Change::Param(p.key, p.default()));
         }
     }
 }
 
-/// The range of a count, held to the layers that the model has.
-fn reach(key: &str, min: i64, max: i64, tower: Option<&TowerTrace>) -> (i64, i64) {
-    match tower {
-        Some(t) if key.ends_with("layer") => {
-            let n = t.n_layers.max(1) as i64;
-            (min.max(-n), max.min(n - 1))
+fn number_ui(ui: &mut Ui, value: &Setting, (min, max): (f64, f64), name: &str, doc: &str) -> Option<Setting> {
+    let mut v = value.number().unwrap_or(min);
+    let slider = egui::Slider::new(&mut v, min..=max).max_decimals(3).text(name);
+    ui.add(slider).on_hover_text(doc).changed().then(|| v.into())
+}
+
+fn drag_ui(ui: &mut Ui, v: &mut i64, (min, max): (i64, i64), name: &str, doc: &str) -> Option<Setting> {
+    let drag = egui::DragValue::new(v).range(min..=max).speed(0.1).prefix(format!("{name} "));
+    ui.add(drag).on_hover_text(doc).changed().then(|| (*v).into())
+}
+
+/// A slider over the `n` layers, and a box for all of them where that is an answer.
+fn layer_ui(ui: &mut Ui, p: &Param, params: &Params, (n, all): (i64, bool), name: &str) -> Option<Setting> {
+    let chosen = params.layer(p, n as usize).unwrap_or(Some(n as usize - 1));
+    let mut new = None;
+    if all {
+        let mut on = chosen.is_none();
+        if ui.checkbox(&mut on, format!("all {name}s")).on_hover_text(p.doc).changed() {
+            new = Some(if on { LayerPick::All.into() } else { LayerPick::At(n - 1).into() });
         }
-        Some(t) if key == "r" => (min, max.min((t.tokens.len() / 2).max(1) as i64)),
-        _ => (min, max),
+    }
+    if let Some(layer) = chosen {
+        let mut v = layer as i64;
+        if ui.add(egui::Slider::new(&mut v, 0..=n - 1).text(name)).on_hover_text(p.doc).changed() {
+            new = Some(LayerPick::At(v).into());
+        }
+    }
+    new
+}
+
+/// A field with the numbers of a schedule, taken over when it is left.
+fn schedule_ui(ui: &mut Ui, p: &Param, params: &Params, name: &str) -> Option<Setting> {
+    let written = |list: Vec<f64>| list.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+    let slot = ui.scope_id().with(("schedule", p.key));
+    let now = written(params.schedule(p));
+    let mut text: String = ui.data(|d| d.get_temp(slot)).unwrap_or_else(|| now.clone());
+    ui.label(name).on_hover_text(p.doc);
+    let edit = ui.add(egui::TextEdit::singleline(&mut text).desired_width(96.0)).on_hover_text(p.doc);
+    named(&edit, name);
+    if edit.has_focus() {
+        ui.data_mut(|d| d.insert_temp(slot, text));
+        return None;
+    }
+    ui.data_mut(|d| d.remove::<String>(slot));
+    // What cannot be read is put back to what it was.
+    if edit.lost_focus() && text != now { p.parse(&text).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_found_by_words_of_its_title_authors_or_year() {
+        let tome = catalog::of(Kind::Reduce).find(|i| i.title == "ToMe").unwrap();
+        assert!(fits(tome, "") && fits(tome, "bolya 2023") && fits(tome, "MERG faster"));
+        assert!(!fits(tome, "bolya 2024") && !fits(tome, "pyramid"));
+    }
+
+    #[test]
+    fn every_method_stands_under_a_heading() {
+        assert!(catalog::all().all(|e| FAMILIES.contains(&e.info().family)));
     }
 }

@@ -9,11 +9,6 @@ pub fn named(response: &egui::Response, name: &str) {
     response.ctx.accesskit_node_builder(response.id, |node| node.set_label(name));
 }
 
-/// A value without the quotes of JSON.
-pub fn plain(v: &serde_json::Value) -> String {
-    v.as_str().map_or_else(|| v.to_string(), str::to_string)
-}
-
 /// White space made visible.
 pub fn visible(text: &str) -> String {
     text.replace(' ', "·").replace('\n', "⏎").replace('\t', "→")

@@ -47,7 +47,7 @@ pub(super) fn drafted(
     let start = Instant::now();
     let mut last = start;
     // The check against the greedy text comes after the last round and does not count.
-    let mut decode = method.run(&input, &call.params(), ctx, &mut |_| last = Instant::now())?;
+    let mut decode = method.run(&input, &call.params, ctx, &mut |_| last = Instant::now())?;
     let own = last.duration_since(start).as_secs_f64();
     let n = decode.output().len();
     alone &= store.others() == 0;

@@ -1,6 +1,6 @@
 //! Carries out trials: every method on every input, and the figures over them.
 
-use super::reduction::{budget, fates};
+use super::reduction::fates;
 use super::{Store, model_of};
 use crate::picture_source::PictureSource;
 use crate::request::{Call, OpenModel, RunKey};
@@ -8,19 +8,15 @@ use crate::text::Text;
 use crate::trial::{Column, Figure, Judged, REDUCTIONS, Row, SCORES, Trial, Verdict};
 use crate::truth::Truth;
 use std::time::Duration;
-use tokenscope_analysis::method::{Info, Need, Param, Params};
-use tokenscope_analysis::prune::{self, Fate, Full, Plan, PruneInput, Pruner};
+use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params, Role};
+use tokenscope_analysis::prune::{self, Fate, Full, Plan, Pruner};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
-use tokenscope_analysis::score::{self, ScoreInput};
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
 use tokenscope_analysis::truth::{Agreement, mean_and_error, true_tokens};
-use tokenscope_analysis::{Ctx, Error, Result};
+use tokenscope_analysis::{Ctx, Error, Result, Subject, catalog, score};
 use tokenscope_generate::HELD_OUT;
 use tokenscope_generate::scenes::{Ask, Scene};
 use tokenscope_generate::stories::Story;
-
-/// Ids of the floor: methods of a score's table that look at nothing, and reductions of those names.
-const FLOOR: [&str; 2] = ["random", "uniform"];
 
 /// One input with its answer.
 struct Case {
@@ -170,11 +166,13 @@ pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verd
 fn tallies(trial: &Trial, sees: bool, columns: usize) -> Vec<(Tally, Call)> {
     let scores = trial.judged == Judged::Scores;
     let stacks: &[&'static str] = if sees && scores { &[TEXT, ENCODER] } else { &[TEXT] };
+    let kind = if scores { Kind::Score } else { Kind::Reduce };
+    let floor: Vec<&Info> = catalog::of(kind).filter(|i| i.role == Role::Floor).collect();
     let mut calls: Vec<(Call, bool)> =
-        trial.calls.iter().map(|c| (c.clone(), FLOOR.contains(&c.method.as_str()))).collect();
-    for id in FLOOR {
-        if !calls.iter().any(|c| c.0.method == id) {
-            calls.push((Call::new(id, &Params::new()), true));
+        trial.calls.iter().map(|c| (c.clone(), floor.iter().any(|f| f.id == c.method))).collect();
+    for info in &floor {
+        if !calls.iter().any(|c| c.0.method == info.id) {
+            calls.push((Call::new(info.id, &Params::new()), true));
         }
     }
     calls.sort_by_key(|c| c.1);
@@ -202,32 +200,25 @@ fn agreement(
     let tower = if stack == ENCODER { Tower::Vision } else { Tower::Text };
     let t = trace.tower(tower)?;
     let shares = case.truth.shares(t).ok_or_else(|| Error::invalid("no token of this stack decides the answer"))?;
-    let (values, signed) = match call.method.as_str() {
-        "random" => ((0..shares.len()).map(|i| Some(chance(k, i as u64))).collect(), false),
-        "uniform" => (vec![Some(1.0); shares.len()], false),
-        id => {
-            let method = score::find(id)?;
-            if tower == Tower::Vision && method.info().needs.contains(&Need::Logits) {
-                return Err(Error::Need { method: id.into(), need: Need::Logits.words().into() });
-            }
-            // What an encoder with a class token says of the picture is read there, else at the last token.
-            let target = if tower == Tower::Vision { t.class_token } else { None };
-            let input = ScoreInput { trace, tower, target, model: Some(open.model.as_ref()) };
-            let s = method.score(&input, &call.params(), ctx)?;
-            (s.values, s.signed)
-        }
-    };
-    let a = Agreement::new(&values, signed, &shares)
+    let method = score::find(&call.method)?;
+    let info = method.info();
+    if tower == Tower::Vision && info.needs.contains(&Need::Logits) {
+        return Err(info.needs(Need::Logits.words()));
+    }
+    // What an encoder with a class token says of the picture is read there, else at the last token.
+    let target = if tower == Tower::Vision { t.class_token } else { None };
+    let input = Subject::new(trace).with_model(open.model.as_ref()).of(tower).at(target);
+    let s = method.score(&input, &drawn_anew(info, &call.params, k), ctx)?;
+    let a = Agreement::new(&s.values, s.signed, &shares)
         .ok_or_else(|| Error::invalid("it says nothing about the tokens that could be true"))?;
     Ok(vec![Some(a.hit), Some(a.precision), a.rank])
 }
 
-/// A number from 0 to 1 that only the input and the token decide (SplitMix64).
-fn chance(k: u64, i: u64) -> f32 {
-    let mut z = (k << 20).wrapping_add(i).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+/// The parameters with a seed of the input's own, so that chance draws anew for every input; a seed that was asked for
+/// stays.
+fn drawn_anew(info: &Info, params: &Params, k: u64) -> Params {
+    let seed = info.params.iter().find(|p| p.domain == Domain::Seed && !params.has(p.key));
+    seed.map_or_else(|| params.clone(), |p| params.clone().set(p.key, k as i64))
 }
 
 /// What is known about an input before it is reduced.
@@ -243,7 +234,7 @@ struct Known<'a> {
 /// What the reduced model makes of an input, really run.
 fn reduced(call: &Call, keep: f64, known: &Known, t: &Trace, open: &OpenModel, ctx: &Ctx) -> Result<Vec<Option<f64>>> {
     let model = open.model.as_ref();
-    let input = PruneInput { trace: t, tower: Tower::Text, model: Some(model) };
+    let input = Subject::new(t).with_model(model).of(Tower::Text);
     let plan = plan_at(call, keep, known.k, &input, ctx)?;
     let judgement = prune::judge_against(known.full, model, t, &plan, &Duration::default, ctx)?;
     let ids = t.tower(Tower::Text)?.tokens.iter().filter_map(|t| t.id).collect();
@@ -263,22 +254,21 @@ fn rows_left(plan: &Plan) -> Result<usize> {
 
 /// The plan that keeps about this share. A method that counts what goes per step is asked for the count that comes
 /// closest to as many rows as a plain choice of this share leaves.
-fn plan_at(call: &Call, keep: f64, k: u64, input: &PruneInput, ctx: &Ctx) -> Result<Plan> {
+fn plan_at(call: &Call, keep: f64, k: u64, input: &Subject, ctx: &Ctx) -> Result<Plan> {
     let method = prune::find(&call.method)?;
-    let (info, mut params) = (method.info(), call.params());
-    let has = |key: &str| info.params.iter().any(|p| p.key() == key);
-    // Chance draws anew for every input.
-    if has("seed") && !params.map().contains_key("seed") {
-        params = params.set("seed", k as i64);
-    }
-    match budget(info) {
-        Some(Param::Number { key, .. }) => method.plan(input, &params.set(key, keep), ctx),
-        Some(Param::Count { key, max, .. }) => {
+    let info = method.info();
+    let mut params = drawn_anew(info, &call.params, k);
+    let has = |key: &str| info.param(key).is_some();
+    let Some(budget) = info.budget else { return method.plan(input, &params, ctx) };
+    let key = budget.key;
+    match budget.domain {
+        Domain::Share { .. } => method.plan(input, &params.set(key, keep), ctx),
+        Domain::Count { max, .. } => {
             let wanted = rows_left(&prune::find("uniform")?.plan(input, &Params::new().set("keep", keep), ctx)?)?;
-            if has("steps") && !params.map().contains_key("steps") {
+            if has("steps") && !params.has("steps") {
                 params = params.set("steps", steps(info, keep));
             }
-            let (mut low, mut high) = (0, (input.trace.tower(input.tower)?.tokens.len() as i64).min(*max));
+            let (mut low, mut high) = (0, (input.trace.tower(input.tower)?.tokens.len() as i64).min(max));
             let at = |r: i64| method.plan(input, &params.clone().set(key, r), ctx);
             // More per step never leaves more; the smallest count that leaves no more than is wanted.
             while low < high {
@@ -295,8 +285,8 @@ fn plan_at(call: &Call, keep: f64, k: u64, input: &PruneInput, ctx: &Ctx) -> Res
 
 /// Steps that halve at most each, to come down to this share.
 fn steps(info: &Info, keep: f64) -> i64 {
-    let most = info.params.iter().find_map(|p| match p {
-        Param::Count { key: "steps", max, .. } => Some(*max),
+    let most = info.param("steps").and_then(|p| match p.domain {
+        Domain::Count { max, .. } => Some(max),
         _ => None,
     });
     ((1.0 / keep.max(1e-3)).log2().ceil() as i64).clamp(1, most.unwrap_or(1))
@@ -325,7 +315,7 @@ mod tests {
         let verdict =
             judged(&trial(Judged::Scores, &["received_attention", "cls_score"]), &Fresh, &Ctx::default()).unwrap();
         let ids: Vec<&str> = verdict.rows.iter().map(|r| r.method.as_str()).collect();
-        assert_eq!(ids, ["received_attention", "cls_score", "random", "uniform"]);
+        assert_eq!(ids, ["received_attention", "cls_score", "random_score", "uniform_score"]);
         assert_eq!((verdict.asked, verdict.set), (2, "stories"));
         let (received, class, uniform) = (&verdict.rows[0], &verdict.rows[1], &verdict.rows[3]);
         assert_eq!((received.n, class.n), (2, 0));
@@ -369,13 +359,5 @@ mod tests {
     fn merging_is_given_as_many_steps_as_the_share_needs() {
         let info = prune::find("tome").unwrap().info();
         assert_eq!([1.0, 0.5, 0.4, 0.25, 0.1].map(|k| steps(info, k)), [1, 1, 2, 2, 4]);
-    }
-
-    #[test]
-    fn chance_is_even_and_differs_by_input() {
-        let mean = (0..4000).map(|i| f64::from(chance(7, i))).sum::<f64>() / 4000.0;
-        assert!((mean - 0.5).abs() < 0.02, "{mean}");
-        assert_ne!(chance(1, 5), chance(2, 5));
-        assert!((0..100).all(|i| (0.0..1.0).contains(&chance(3, i))));
     }
 }

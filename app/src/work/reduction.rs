@@ -1,10 +1,10 @@
 //! Reductions, really carried out: at one budget with every cut, and at several budgets for a curve.
 
-use super::{Store, model_of, tower, trace_of};
+use super::{Store, model_of, subject, trace_of};
 use crate::request::{Call, Pruned, Retained, Scope};
 use std::time::Instant;
-use tokenscope_analysis::method::{Info, Param, Params};
-use tokenscope_analysis::prune::{self, Fate, Judgement, Plan, PruneInput, Pruner};
+use tokenscope_analysis::method::{Domain, Info, Params};
+use tokenscope_analysis::prune::{self, Fate, Judgement, Plan, Pruner};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
@@ -13,8 +13,8 @@ use tokenscope_analysis::{Ctx, Error, Result};
 /// The reduction, its cuts, and what the reduced model says.
 pub(super) fn pruned(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Pruned> {
     let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
-    let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(open.model.as_ref()) };
-    let plan = prune::find(&call.method)?.plan(&input, &call.params(), ctx)?;
+    let input = subject(&t, scope, Some(&open));
+    let plan = prune::find(&call.method)?.plan(&input, &call.params, ctx)?;
     let start = Instant::now();
     let judgement = prune::judge(open.model.as_ref(), &t, &plan, &|| start.elapsed(), ctx)?;
     let name = |list: &[(u32, f32)]| -> Vec<(String, f32)> {
@@ -48,19 +48,17 @@ pub(super) fn fates(plan: &Plan, trace: &Trace) -> Result<Vec<Fate>> {
 /// Shares of the tokens that a curve looks at.
 const SHARES: [f64; 9] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0];
 
-/// The parameter that says how much stays (a share), or how much goes (a count per layer).
-pub fn budget(info: &Info) -> Option<&'static Param> {
-    info.params.iter().find(|p| ["keep", "ratio", "r"].contains(&p.key()))
-}
-
 /// `params` at several budgets, the smallest first. `n` is the number of tokens.
 fn budgets(info: &Info, params: &Params, n: usize) -> Vec<Params> {
-    match budget(info) {
-        Some(Param::Number { key, .. }) => SHARES.iter().map(|s| params.clone().set(key, *s)).collect(),
-        Some(Param::Count { key, max, .. }) => {
+    let Some(budget) = info.budget else { return Vec::new() };
+    let key = budget.key;
+    match budget.domain {
+        Domain::Share { .. } => SHARES.iter().map(|s| params.clone().set(key, *s)).collect(),
+        // A count says how much goes.
+        Domain::Count { max, .. } => {
             // Bipartite matching merges at most half of the tokens at a time.
             let mut counts: Vec<i64> = [2, 3, 4, 6, 8, 12, 16, 32].iter().map(|d| (n / d) as i64).chain([0]).collect();
-            counts.retain(|c| c <= max);
+            counts.retain(|c| *c <= max);
             counts.dedup();
             counts.iter().map(|c| params.clone().set(key, *c)).collect()
         }
@@ -69,20 +67,20 @@ fn budgets(info: &Info, params: &Params, n: usize) -> Vec<Params> {
 }
 
 /// Seeds that a random reduction is averaged over.
-const SEEDS: i64 = 3;
+pub const SEEDS: i64 = 3;
 
 /// The reduction at several budgets, each really run, sorted by what was kept.
 pub(super) fn retention(scope: &Scope, call: &Call, store: &dyn Store, ctx: &Ctx) -> Result<Vec<Retained>> {
     let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
     let (model, start) = (open.model.as_ref(), Instant::now());
-    let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(model) };
+    let input = subject(&t, scope, Some(&open));
     let method = prune::find(&call.method)?;
     let n = t.tower(input.tower)?.tokens.iter().filter(|t| t.kind == TokenKind::Image).count();
-    let all = budgets(method.info(), &call.params(), n);
+    let all = budgets(method.info(), &call.params, n);
     if all.is_empty() {
         return Err(Error::invalid(format!("{} has no budget to vary", method.info().title)));
     }
-    let seeds = if method.info().params.iter().any(|p| p.key() == "seed") { 0..SEEDS } else { 0..1 };
+    let seeds = if method.info().params.iter().any(|p| p.domain == Domain::Seed) { 0..SEEDS } else { 0..1 };
     let clock = || start.elapsed();
     let full = prune::full(model, &t, input.tower, &clock, ctx)?;
     let mut out: Vec<Retained> = Vec::new();
@@ -126,8 +124,8 @@ pub(super) fn answer(scope: &Scope, call: Option<&Call>, store: &dyn Store, ctx:
     let trace = match call {
         None => run(model, None, &request, &spec, ctx)?,
         Some(call) => {
-            let input = PruneInput { trace: &t, tower: tower(scope, &t), model: Some(model) };
-            let plan = prune::find(&call.method)?.plan(&input, &call.params(), ctx)?;
+            let input = subject(&t, scope, Some(&open));
+            let plan = prune::find(&call.method)?.plan(&input, &call.params, ctx)?;
             run_with(model, None, &request, &spec, &mut Pruner::new(&plan)?, ctx)?
         }
     };

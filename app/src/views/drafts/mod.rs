@@ -4,14 +4,15 @@ mod sums;
 mod tree;
 
 use super::widgets::{self, Link};
-use super::{Cx, View, methods, picker};
+use super::{Cx, View, picker};
 use crate::export::Table;
 use crate::request::{Call, Drafted, ModelSource, Product, Request, Status, Times};
 use crate::samples;
 use crate::state::Command;
 use egui::{Ui, vec2};
 use serde_json::json;
-use tokenscope_analysis::method::{Info, Kind, Need, Param, Params};
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params};
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::Tower;
 
@@ -146,7 +147,7 @@ fn timed(cx: &Cx, call: &Call, d: &Drafted) -> Option<Times> {
 }
 
 fn info(id: &str) -> Option<&'static Info> {
-    methods(Kind::Draft).into_iter().find(|i| i.id == id)
+    catalog::info(Kind::Draft, id).ok()
 }
 
 fn needs_drafter(call: &Call) -> bool {
@@ -182,7 +183,7 @@ fn compare_ui(cx: &Cx, ui: &mut Ui, own: &Call) {
     }
     let mut on = cx.doc.rival.is_some();
     if ui.checkbox(&mut on, "compare").on_hover_text("A second method on the same prompt, beside the first").changed() {
-        let other = methods(Kind::Draft).into_iter().find(|i| i.id != own.method && cx.lacks(i).is_none());
+        let other = catalog::of(Kind::Draft).find(|i| i.id != own.method && cx.lacks(i).is_none());
         let rival = other.filter(|_| on).map(|i| with_budget(i, Params::new(), own));
         cx.send(Command::Rival(rival));
     }
@@ -192,27 +193,24 @@ fn rival_ui(cx: &Cx, ui: &mut Ui, rival: &Call) {
     picker::picker_ui(cx, ui, Kind::Draft, rival, "second draft", &mut |change| {
         let next = match change {
             picker::Change::Method(id) => (id.to_string(), Params::new()),
-            picker::Change::Param(key, v) => (rival.method.clone(), rival.params().set(key, v)),
+            picker::Change::Param(key, v) => (rival.method.clone(), rival.params.clone().set(key, v)),
         };
         cx.send(Command::Rival(Some(next)));
     });
 }
 
-/// The parameter that says how many nodes a round drafts.
-fn budget(info: &Info) -> Option<&'static Param> {
-    info.params.iter().find(|p| ["gamma", "tree_size"].contains(&p.key()))
-}
-
 /// A call of `info` that drafts as many nodes and tokens as `like` does, as far as its ranges go.
 fn with_budget(info: &'static Info, params: Params, like: &Call) -> (String, Params) {
-    let model = like.params();
-    let nodes = self::info(&like.method).and_then(budget).map(|p| model.count(p));
+    let model = &like.params;
+    let nodes = self::info(&like.method).and_then(|i| i.budget).map(|p| model.count(p));
     let mut out = params;
-    if let (Some(Param::Count { key, min, max, .. }), Some(n)) = (budget(info), nodes) {
-        out = out.set(key, n.clamp(*min, *max));
+    if let (Some(p), Some(n)) = (info.budget, nodes)
+        && let Domain::Count { min, max, .. } = p.domain
+    {
+        out = out.set(p.key, n.clamp(min, max));
     }
-    let tokens = self::info(&like.method).and_then(|i| i.params.iter().find(|p| p.key() == "new_tokens"));
-    if let (Some(p), true) = (tokens, info.params.iter().any(|p| p.key() == "new_tokens")) {
+    let tokens = self::info(&like.method).and_then(|i| i.param("new_tokens"));
+    if let (Some(p), true) = (tokens, info.param("new_tokens").is_some()) {
         out = out.set("new_tokens", model.count(p));
     }
     (info.id.to_string(), out)
@@ -227,14 +225,14 @@ fn budget_ui(cx: &Cx, ui: &mut Ui, (a, first): (&Call, &Drafted), (b, second): (
     ui.horizontal_wrapped(|ui| {
         ui.small(format!("{x:.1} against {y:.1} nodes a round"));
         let (Some(i), Some(j)) = (info(&a.method), info(&b.method)) else { return };
-        match (budget(i), budget(j)) {
-            (Some(p), Some(q)) if a.params().count(p) != b.params().count(q) && !cx.figure => {
+        match (i.budget, j.budget) {
+            (Some(p), Some(q)) if a.params.count(p) != b.params.count(q) && !cx.figure => {
                 if ui
                     .small_button("same budget")
                     .on_hover_text("As many nodes a round as the first, as far as the method goes")
                     .clicked()
                 {
-                    cx.send(Command::Rival(Some(with_budget(j, b.params(), a))));
+                    cx.send(Command::Rival(Some(with_budget(j, b.params.clone(), a))));
                 }
             }
             (Some(_), Some(_)) => drop(ui.small("· the same budget")),

@@ -118,13 +118,13 @@ fn table(cx: &Cx) -> Option<Table> {
         _ => {}
     }
     let Some(Product::Score(scores)) = cx.ready(&scores::request(cx)) else { return None };
-    let pruned = match cx.ready(&Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))) {
+    let pruned = match cx.ready(&Request::Prune(cx.doc.scope(), cx.call(Kind::Reduce))) {
         Some(Product::Prune(p)) => Some(p),
         _ => None,
     };
     // Where the run cannot serve the chosen method, another stands in.
     let score = format!("{} ({})", cx.call(Kind::Score).method, scores.unit);
-    let prune = cx.call(Kind::Prune).method;
+    let prune = cx.call(Kind::Reduce).method;
     let mut columns = vec!["index", "id", "text", "kind", &score, "x", "y", "width", "height", &prune];
     // What is known about the run; the three figures are about the whole of it and stand in every row.
     let known = truth::known(cx, tower);

@@ -15,7 +15,7 @@ use tokenscope_analysis::prune::{Fate, Stage};
 use tokenscope_analysis::trace::TowerTrace;
 
 pub(super) fn request(cx: &Cx) -> Request {
-    Request::Prune(cx.doc.scope(), cx.call(Kind::Prune))
+    Request::Prune(cx.doc.scope(), cx.call(Kind::Reduce))
 }
 
 /// The key beside the heading of the part: it is seen however little of the part fits.
@@ -36,7 +36,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
         return;
     }
-    picker::method_ui(cx, ui, Kind::Prune);
+    picker::method_ui(cx, ui, Kind::Reduce);
     let Some(Product::Prune(p)) = cx.need(ui, "prune", request(cx)) else { return };
     if p.fates.len() != tower.tokens.len() {
         return;
@@ -224,7 +224,7 @@ fn answers_ui(cx: &Cx, ui: &mut Ui) {
         return;
     }
     let full = cx.need(ui, "full answer", Request::Answer(cx.doc.scope(), None));
-    let reduced = cx.need(ui, "reduced answer", Request::Answer(cx.doc.scope(), Some(cx.call(Kind::Prune))));
+    let reduced = cx.need(ui, "reduced answer", Request::Answer(cx.doc.scope(), Some(cx.call(Kind::Reduce))));
     let (Some(Product::Answer(full)), Some(Product::Answer(reduced))) = (full, reduced) else { return };
     for (name, own, other) in [("full model goes on", &full, &reduced), ("reduced model goes on", &reduced, &full)] {
         ui.horizontal_wrapped(|ui| {

@@ -1,21 +1,23 @@
 //! How close a reduced model stays to the full one at every budget, for several methods at once.
 
-use super::super::{Cx, methods, widgets};
+use super::super::{Cx, widgets};
 use crate::request::{Call, Product, Request, Retained, Status};
 use crate::state::{Command, Measure};
-use crate::work::budget;
+use crate::work::SEEDS;
 use egui::{Color32, Sense, Shape, Stroke, Ui, pos2, vec2};
 use egui_plot::{AxisHints, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
 use std::sync::Arc;
-use tokenscope_analysis::method::{Info, Kind, Params};
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Domain, Info, Kind, Params, Role};
 
 /// A curve and what it belongs to.
 type Curve = (&'static Info, usize, Arc<Vec<Retained>>);
 
 pub(super) fn request(cx: &Cx, info: &Info) -> Request {
     // The chosen method keeps its other parameters; the rest have their defaults.
-    let params = if cx.doc.prune.0 == info.id { cx.doc.prune.1.clone() } else { Params::new() };
-    Request::Retention(cx.doc.scope(), Call::new(info.id, &params))
+    let chosen = cx.doc.call(Kind::Reduce);
+    let call = if chosen.method == info.id { chosen } else { Call::new(info.id, &Params::new()) };
+    Request::Retention(cx.doc.scope(), call)
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
@@ -23,10 +25,10 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
         return;
     }
-    let all: Vec<&'static Info> = methods(Kind::Prune);
+    let all: Vec<&'static Info> = catalog::of(Kind::Reduce).collect();
     if !cx.figure {
         ui.horizontal_wrapped(|ui| {
-            for info in all.iter().filter(|i| budget(i).is_some()) {
+            for info in all.iter().filter(|i| i.budget.is_some()) {
                 let mut on = cx.doc.curves.iter().any(|c| c == info.id);
                 let lacks = cx.lacks(info);
                 let r = ui.add_enabled(lacks.is_none(), egui::Checkbox::new(&mut on, info.title));
@@ -120,7 +122,7 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
             let at: Vec<[f64; 2]> = points.iter().filter_map(|p| Some([p.kept, value(p)?])).collect();
             let Look { color, style, marker, width } = look(cx, info, *i);
             let name = title(info);
-            plot.line(Line::new(name, PlotPoints::from(at.clone())).color(color).style(style).width(width));
+            plot.line(Line::new(name.clone(), PlotPoints::from(at.clone())).color(color).style(style).width(width));
             plot.points(Points::new(name, PlotPoints::from(at)).color(color).radius(3.5).shape(marker));
         }
         if let Some(x) = now {
@@ -144,17 +146,22 @@ struct Look {
 /// The floor is drawn without colour, every published method with one and a marker of its own.
 fn look(cx: &Cx, info: &Info, i: usize) -> Look {
     const MARKERS: [MarkerShape; 4] = [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Diamond, MarkerShape::Up];
-    match info.id {
-        "random" => {
+    match info.role {
+        Role::Floor if drawn(info) => {
             Look { color: cx.theme.weak, style: LineStyle::dashed_dense(), marker: MarkerShape::Cross, width: 1.5 }
         }
-        "uniform" => Look { color: cx.theme.text, style: LineStyle::Solid, marker: MarkerShape::Plus, width: 1.0 },
+        Role::Floor => Look { color: cx.theme.text, style: LineStyle::Solid, marker: MarkerShape::Plus, width: 1.0 },
         _ => Look { color: cx.theme.curve(i), style: LineStyle::Solid, marker: MARKERS[i % 4], width: 2.0 },
     }
 }
 
-fn title(info: &Info) -> &'static str {
-    if info.id == "random" { "Random (mean of 3)" } else { info.title }
+/// Whether chance decides, so that several draws are averaged.
+fn drawn(info: &Info) -> bool {
+    info.params.iter().any(|p| p.domain == Domain::Seed)
+}
+
+fn title(info: &Info) -> String {
+    if drawn(info) { format!("{} (mean of {SEEDS})", info.title) } else { info.title.into() }
 }
 
 /// What each line of the plot is.
@@ -173,7 +180,7 @@ fn legend_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], budget: bool) {
         };
         for (info, i, _) in curves {
             let look = look(cx, info, *i);
-            entry(ui, title(info), &|ui, rect| sample_ui(ui, rect, &look));
+            entry(ui, &title(info), &|ui, rect| sample_ui(ui, rect, &look));
         }
         if budget {
             entry(ui, "chosen budget", &|ui, rect| {
@@ -215,7 +222,7 @@ fn sample_ui(ui: &Ui, rect: egui::Rect, look: &Look) {
 
 /// The points of every curve that is there: method, kept share, KL, top-1, cosine.
 pub(super) fn points(cx: &Cx) -> Vec<(&'static str, Retained)> {
-    let chosen = methods(Kind::Prune).into_iter().filter(|i| cx.doc.curves.iter().any(|c| c == i.id));
+    let chosen = catalog::of(Kind::Reduce).filter(|i| cx.doc.curves.iter().any(|c| c == i.id));
     let mut out = Vec::new();
     for info in chosen {
         if let Some(Product::Retention(c)) = cx.ready(&request(cx, info)) {

@@ -1,0 +1,80 @@
+//! Every method once. Pickers, palette, command line, help, judge, contract tests and atlas read this list.
+
+use crate::method::{Info, Kind};
+use crate::raw::Adapter;
+use crate::{Error, Result, draft, flow, prune, score, segment};
+
+/// A method of any kind.
+#[derive(Clone, Copy)]
+pub enum Entry {
+    /// A way to cut an input.
+    Segment(&'static dyn segment::Method),
+    /// A score.
+    Score(&'static dyn score::Method),
+    /// A reduction.
+    Reduce(&'static dyn prune::Method),
+    /// A flow graph.
+    Flow(&'static dyn flow::Method),
+    /// A way to draft and verify.
+    Draft(&'static dyn draft::Method),
+}
+
+impl Entry {
+    /// What it says about itself.
+    pub fn info(self) -> &'static Info {
+        match self {
+            Entry::Segment(m) => m.info(),
+            Entry::Score(m) => m.info(),
+            Entry::Reduce(m) => m.info(),
+            Entry::Flow(m) => m.info(),
+            Entry::Draft(m) => m.info(),
+        }
+    }
+}
+
+/// Every method, in the order of their kinds and of each kind's own list.
+pub fn all() -> impl Iterator<Item = Entry> {
+    (segment::ALL.iter().map(|m| Entry::Segment(*m)))
+        .chain(score::ALL.iter().map(|m| Entry::Score(*m)))
+        .chain(prune::ALL.iter().map(|m| Entry::Reduce(*m)))
+        .chain(flow::ALL.iter().map(|m| Entry::Flow(*m)))
+        .chain(draft::ALL.iter().map(|m| Entry::Draft(*m)))
+}
+
+/// What the methods of a kind say about themselves.
+pub fn of(kind: Kind) -> impl Iterator<Item = &'static Info> {
+    all().map(Entry::info).filter(move |i| i.kind == kind)
+}
+
+/// The method of that id. The error lists the known ones.
+pub fn find(id: &str) -> Result<Entry> {
+    all().find(|e| e.info().id == id).ok_or_else(|| unknown("method", id, all().map(|e| e.info().id)))
+}
+
+/// What the method of that kind and id says about itself. The error lists the known ones.
+pub fn info(kind: Kind, id: &str) -> Result<&'static Info> {
+    of(kind).find(|i| i.id == id).ok_or_else(|| unknown(kind.noun(), id, of(kind).map(|i| i.id)))
+}
+
+/// What a window shows first of a kind; `None` where the kind has no method.
+pub fn first(kind: Kind) -> Option<&'static Info> {
+    of(kind).find(|i| i.first).or_else(|| of(kind).next())
+}
+
+/// The entries for raw arrays, alphabetical.
+pub fn adapters() -> Vec<&'static Adapter> {
+    let mut all: Vec<&'static Adapter> = all().flat_map(|e| e.info().raw).collect();
+    all.sort_by_key(|a| a.name);
+    all
+}
+
+/// The entry for raw arrays of that name. The error lists the known ones.
+pub fn raw(name: &str) -> Result<&'static Adapter> {
+    let all = adapters();
+    let known = || unknown("raw entry", name, all.iter().map(|a| a.name));
+    all.iter().copied().find(|a| a.name == name).ok_or_else(known)
+}
+
+fn unknown(kind: &'static str, name: &str, known: impl Iterator<Item = &'static str>) -> Error {
+    Error::Unknown { kind, name: name.into(), known: known.collect::<Vec<_>>().join(", ") }
+}

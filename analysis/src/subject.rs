@@ -1,0 +1,130 @@
+//! What a method runs on: one run of one model, and what goes with it.
+
+use crate::method::{Info, Need};
+use crate::model::{Input, Model, ModelInfo};
+use crate::token::TokenKind;
+use crate::tokenize::Tokenizer;
+use crate::trace::{Tower, TowerTrace, Trace};
+use crate::{Error, Result};
+
+/// One run, and what goes with it. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The run.
+    pub trace: &'a Trace,
+    /// Whose tokens it is about.
+    pub tower: Tower,
+    /// The explained token; `None` means the last one.
+    pub target: Option<usize>,
+    /// The model, unless the run was recorded elsewhere and there are no weights.
+    pub model: Option<&'a dyn Model>,
+    /// Its tokenizer, where it has one.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// A second, smaller model that drafts.
+    pub partner: Option<&'a dyn Model>,
+    /// What the partner reads where that is not the run's own tokens: one that sees no image gets the text alone.
+    pub partner_ids: Option<&'a [u32]>,
+}
+
+impl<'a> Subject<'a> {
+    /// A run without weights, about its main tower.
+    pub fn new(trace: &'a Trace) -> Self {
+        Self {
+            trace,
+            tower: trace.main_tower(),
+            target: None,
+            model: None,
+            tokenizer: None,
+            partner: None,
+            partner_ids: None,
+        }
+    }
+
+    /// The same with the model that ran.
+    pub fn with_model(self, model: &'a dyn Model) -> Self {
+        Self { model: Some(model), ..self }
+    }
+
+    /// The same about the tokens of `tower`.
+    pub fn of(self, tower: Tower) -> Self {
+        Self { tower, ..self }
+    }
+
+    /// The same with this token explained.
+    pub fn at(self, target: Option<usize>) -> Self {
+        Self { target, ..self }
+    }
+
+    /// The tower that it is about. Errors if the run has none of the kind.
+    pub fn tower(&self) -> Result<&'a TowerTrace> {
+        self.trace.tower(self.tower)
+    }
+
+    /// The model; without one, the error that `method` needs it.
+    pub fn weights(&self, method: &Info) -> Result<&'a dyn Model> {
+        self.model.ok_or_else(|| method.needs("the model's weights"))
+    }
+
+    /// The explained token among `n`, or the last one. Errors if it is outside the run.
+    pub fn explained(&self, n: usize) -> Result<usize> {
+        match self.target {
+            Some(t) if t < n => Ok(t),
+            Some(t) => Err(Error::invalid(format!("token {t} is not in this run of {n} tokens"))),
+            None => n.checked_sub(1).ok_or_else(|| Error::invalid("the run has no tokens")),
+        }
+    }
+
+    /// The ids that the run read; empty for a picture alone.
+    pub fn ids(&self) -> Vec<u32> {
+        let text = self.trace.towers.get(&Tower::Text);
+        text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect())
+    }
+
+    /// The run's input, to be read once more: the one place that says how.
+    pub fn again(&self) -> Input<'static> {
+        Input { ids: self.ids(), image: self.trace.image.clone(), ..Input::default() }
+    }
+
+    /// What the run lacks for a method, in words; `None` if it can be served.
+    pub fn lacks(&self, info: &Info) -> Option<String> {
+        info.needs.iter().find_map(|need| self.lacks_need(*need))
+    }
+
+    fn lacks_need(&self, need: Need) -> Option<String> {
+        let tower = self.trace.towers.get(&self.tower);
+        let model = self.model.map(|m| m.info());
+        let missing = match need {
+            Need::ImageTokens => !tower.is_some_and(|t| t.tokens.iter().any(|t| t.kind == TokenKind::Image)),
+            Need::ClassToken => !self.trace.towers.values().any(|t| t.class_token.is_some()),
+            Need::Gradients => model.is_none(),
+            Need::Logits => self.tower != Tower::Text || model.is_none_or(|m| m.vocab == 0),
+            Need::Tokenizer => self.tokenizer.is_none(),
+            Need::HeadParts => model.and_then(|m| m.towers.get(&self.tower)).is_none_or(|t| t.norms_attention),
+            // The output projection is a weight.
+            Need::Values => model.is_none() || self.trace.arrays.is_empty(),
+            Need::Attention | Need::Residual => self.trace.arrays.is_empty(),
+            Need::Fills => model.is_none_or(|m| m.generates || m.vocab == 0),
+            Need::Writes => model.is_none_or(|m| !m.generates),
+            Need::DraftModel => match (model, self.partner) {
+                (Some(target), Some(partner)) => {
+                    let why = cannot_draft(target, partner.info())?;
+                    return Some(format!("needs {}; {why}", need.words()));
+                }
+                _ => true,
+            },
+        };
+        missing.then(|| format!("needs {}, which this run does not have", need.words()))
+    }
+}
+
+/// Why `small` cannot draft for `large`, in words; `None` if it can.
+pub fn cannot_draft(large: &ModelInfo, small: &ModelInfo) -> Option<String> {
+    if !large.generates {
+        return Some("this model does not generate text".into());
+    }
+    if !small.generates {
+        return Some(format!("{} does not generate text", small.name));
+    }
+    (small.vocab != large.vocab)
+        .then(|| format!("{} has {} vocabulary entries and this model {}", small.name, small.vocab, large.vocab))
+}
