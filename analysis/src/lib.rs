@@ -5,6 +5,7 @@
 //! besides rayon's.
 
 pub mod array;
+pub mod atlas;
 pub mod catalog;
 pub mod ctx;
 pub mod draft;

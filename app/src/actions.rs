@@ -34,6 +34,7 @@ pub enum Act {
     NextRound,
     PreviousRound,
     Help,
+    Atlas,
 }
 
 /// How an [`Act`] is called and reached.
@@ -115,6 +116,13 @@ pub static ALL: &[Action] = &[
     action(Act::WholeMap, "View", "Whole attention map", "Zooms out", alt(Key::Num0)),
     action(Act::NextRound, "View", "Next round", "One round of the decode on", alt(Key::PageDown)),
     action(Act::PreviousRound, "View", "Previous round", "One round of the decode back", alt(Key::PageUp)),
+    action(
+        Act::Atlas,
+        "Help",
+        "Atlas of papers…",
+        "Every published method, and what the program does of it",
+        command(Key::L),
+    ),
     action(
         Act::Help,
         "Help",

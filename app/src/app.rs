@@ -7,6 +7,7 @@ pub use chrome::HINTS;
 pub use drop::command_of;
 
 use crate::actions::{self, Act};
+use crate::atlas::Atlas;
 use crate::examples;
 use crate::export;
 use crate::fonts::SystemFonts;
@@ -131,6 +132,7 @@ pub struct App {
     /// Frames in a row that were drawn twice for the pointer's sake.
     redrawn: u32,
     help: bool,
+    atlas: Atlas,
     picked: (Sender<Picked>, Receiver<Picked>),
 }
 
@@ -166,6 +168,7 @@ impl App {
             hovered: Hover::default(),
             redrawn: 0,
             help: false,
+            atlas: Atlas::default(),
             picked: channel(),
         }
     }
@@ -289,6 +292,8 @@ impl App {
         if !self.palette.open && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape)) {
             if self.saving.open {
                 self.saving.open = false;
+            } else if self.atlas.open {
+                self.atlas.open = false;
             } else if self.help {
                 self.help = false;
             } else if let Some(drill) = self.doc.drill {
@@ -336,6 +341,7 @@ impl App {
             Act::GrowRight => commands.extend(self.walk(true, true)),
             Act::GrowLeft => commands.extend(self.walk(false, true)),
             Act::Help => self.help = !self.help,
+            Act::Atlas => self.atlas.toggle(),
         }
     }
 
@@ -499,6 +505,9 @@ impl App {
                     }
                 });
             });
+        }
+        if self.atlas.open {
+            self.atlas.ui(&cx, &ctx);
         }
         // Cutting needs no model run, so that view follows the keys.
         cx.typed = self.panels.ahead();

@@ -25,6 +25,7 @@
 
 pub mod actions;
 pub mod app;
+pub mod atlas;
 pub mod cli;
 pub mod examples;
 pub mod export;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 a check failed, 2 bad input.
 
+mod atlas;
 mod common;
 mod doctor;
 mod examples;
@@ -41,6 +42,8 @@ pub struct Cli {
 enum Verb {
     /// List the methods the program holds
     Methods(methods::Args),
+    /// List the papers the program is to show and what it does of each
+    Atlas(atlas::Args),
     /// Run a model once and write what it left behind
     Trace(trace::Args),
     /// Cut a text with one tokenizer
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
             PictureSource::parse_some(cli.image).and_then(|image| crate::app::open_window(cli.open.as_deref(), image))
         }
         Some(Verb::Methods(a)) => methods::run(a),
+        Some(Verb::Atlas(a)) => atlas::run(a),
         Some(Verb::Trace(a)) => trace::run(a),
         Some(Verb::Tokenize(a)) => tokenize::run(a),
         Some(Verb::Image(a)) => image::run(a),
