@@ -1,12 +1,14 @@
 //! The one error type of the library: what was wrong, with which file, and what to do about it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Messages are whole phrases without a final period; a path comes last.
-#[derive(Debug, thiserror::Error)]
+/// What went wrong. Messages are whole phrases without a final period; a path comes last. Cheap to clone, so that a
+/// failure keeps its kind on its way from job to job.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The job was asked to stop; nothing is wrong.
     #[error("cancelled")]
@@ -17,7 +19,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// A file was read, but its content is damaged, unsafe or of the wrong form.
     #[error("{what}; {remedy}: {path}")]
@@ -91,7 +93,13 @@ pub enum Error {
     Gpu(String),
     /// Tensor arithmetic failed; the message comes from candle.
     #[error("tensor: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] Arc<candle_core::Error>),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(e: candle_core::Error) -> Self {
+        Self::Tensor(Arc::new(e))
+    }
 }
 
 /// What helps where the system could not read a file.
@@ -111,7 +119,7 @@ impl Error {
 
     /// A file that could not be read at all.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_path_buf(), source }
+        Self::Io { path: path.as_ref().to_path_buf(), source: Arc::new(source) }
     }
 
     /// A value that cannot be used.

@@ -12,7 +12,7 @@ use tokenscope_analysis::Ctx;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::CaptureSpec;
 use tokenscope_app::app::App;
-use tokenscope_app::request::ModelSource;
+use tokenscope_app::keys::ModelSource;
 use tokenscope_app::state::{Command, Doc};
 
 const FRAMES: usize = 60;

@@ -15,18 +15,19 @@ use crate::heatmap::Painter;
 use crate::history::History;
 use crate::inspector;
 use crate::jobs::Jobs;
+use crate::keys::ModelSource;
 use crate::notices::Notices;
 use crate::palette::{self, Choice, Palette};
 use crate::panels;
 use crate::picture_source::PictureSource;
 use crate::recents::Recents;
-use crate::request::{ModelSource, Product, Request};
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
 use crate::settings::{Layout, Settings};
 use crate::state::{Command, Doc, WHOLE};
 use crate::theme::{ColorMap, Theme};
 use crate::views::{self, Cx};
+use crate::work::TraceOf;
 use egui::{Key, Modifiers};
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -269,13 +270,9 @@ impl App {
 
     /// Moves the selection by a token, or grows it.
     fn walk(&self, forward: bool, extend: bool) -> Option<Command> {
-        let n = match self.jobs.ready(&Request::Trace(self.doc.run())) {
-            Some(Product::Trace(t)) => {
-                let name = self.doc.tower.filter(|n| t.towers.contains_key(n)).unwrap_or(t.main_tower());
-                t.towers.get(&name)?.tokens.len()
-            }
-            _ => return None,
-        };
+        let t = self.jobs.ready(&TraceOf(self.doc.run()))?;
+        let name = self.doc.tower.filter(|n| t.towers.contains_key(n)).unwrap_or(t.main_tower());
+        let n = t.towers.get(&name)?.tokens.len();
         Some(Command::Select(self.doc.selection.stepped(n, forward, extend)))
     }
 

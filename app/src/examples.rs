@@ -1,7 +1,7 @@
 //! The gallery: named inputs with the methods and the place in the model at which they are worth a look.
 
+use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
-use crate::request::ModelSource;
 use crate::samples;
 use crate::state::Doc;
 use crate::truth::Truth;
@@ -306,7 +306,7 @@ impl Example {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::truth;
+    use crate::work::TruthOf;
     use std::collections::BTreeSet;
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn stories_and_scenes_have_their_truth_and_free_texts_have_none() {
         for e in &ALL {
-            let t = truth::of(&e.doc(&Doc::default()).run());
+            let t = TruthOf(e.doc(&Doc::default()).run()).find();
             let free = matches!(e.input, Input::Text(_));
             assert_eq!(t.is_none(), free, "{}", e.id);
             assert!(t.is_none_or(|t| t.prompt == e.prompt() && !t.answer.is_empty()), "{}", e.id);

@@ -1,8 +1,9 @@
 //! The panel of numbers about the hovered or selected tokens.
 
+use crate::jobs::Status;
 use crate::panels::bytes;
-use crate::request::{Product, Request, Status};
 use crate::views::{Cx, number, visible};
+use crate::work::{LensOf, ScoreOf, TraceOf};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::token::{Source, Token};
@@ -10,7 +11,7 @@ use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 /// The hovered token, else the selected ones, else the last.
 pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
-    let Status::Ready(Product::Trace(trace)) = cx.jobs.need("inspector", &Request::Trace(cx.doc.run())) else {
+    let Status::Ready(trace) = cx.jobs.need("inspector", &TraceOf(cx.doc.run())) else {
         ui.heading("Token");
         ui.weak("No run yet.");
         return;
@@ -71,7 +72,7 @@ fn one(cx: &Cx, i: usize, token: &Token, name: Tower) -> Lines {
     {
         lines.push(("score", format!("{} {unit}", number(v))));
     }
-    if let (Tower::Text, Some(Product::Lens(l))) = (name, cx.ready(&Request::Lens(cx.doc.run())))
+    if let (Tower::Text, Some(l)) = (name, cx.ready(&LensOf(cx.doc.run())))
         && let Some((text, p)) = l.top.last().and_then(|row| row.get(i))
     {
         lines.push(("predicts", format!("{} {:.1}%", visible(text), p * 100.0)));
@@ -96,8 +97,6 @@ fn several(cx: &Cx, shown: &[usize], tower: &TowerTrace) -> Lines {
 
 /// The scores on screen and their unit.
 fn scores(cx: &Cx) -> Option<(Vec<Option<f32>>, &'static str)> {
-    match cx.ready(&Request::Score(cx.doc.scope(), cx.doc.targets(), cx.call(Kind::Score))) {
-        Some(Product::Score(s)) => Some((s.values.clone(), s.unit)),
-        _ => None,
-    }
+    let asked = ScoreOf { scope: cx.doc.scope(), targets: cx.doc.targets(), call: cx.call(Kind::Score) };
+    cx.ready(&asked).map(|s| (s.values.clone(), s.unit))
 }

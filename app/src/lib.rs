@@ -5,16 +5,17 @@
 //! 1. [`panels`] draws the text box ([`prompt`]). A pause in typing makes it a [`state::Command::Prompt`].
 //! 2. [`app`] hands commands to [`state::Doc`], plain data that says what is chosen, and remembers the document before
 //!    for undo ([`history`]). Nothing else changes the document.
-//! 3. In every frame each of the [`views`] asks for what it shows as a [`request::Request`], a value that names a
-//!    computation and everything its result depends on: `cx.need(request)`.
+//! 3. In every frame each of the [`views`] asks for what it shows with a [`jobs::Ask`], a value that names a
+//!    computation and everything its result depends on: `cx.need(ui, spot, &ask)`.
 //! 4. [`jobs`] knows which products there are, starts what is missing on background threads, cancels what nobody asks
 //!    for any more, and hands out the product before until the new one is there.
-//! 5. [`work`] carries a request out: it opens the model, runs it with a tap ([`tokenscope_analysis::model`]), and calls
-//!    scores, reductions, flow and drafts on the trace ([`tokenscope_analysis::trace`]).
-//! 6. The view draws the [`request::Product`]: shapes for the screen and for SVG alike ([`export`]), maps by the painter
+//! 5. [`work`] holds the computations, a file each: they open the model, run it with a tap
+//!    ([`tokenscope_analysis::model`]), and call scores, reductions, flow and drafts on the trace
+//!    ([`tokenscope_analysis::trace`]).
+//! 6. The view draws what comes back, [`jobs::Ask::Out`]: shapes for the screen and for SVG alike ([`export`]), maps by the painter
 //!    of [`heatmap`], numbers as a table.
 //!
-//! The command line ([`cli`]) builds the same document and asks for the same requests, one after the other.
+//! The command line ([`cli`]) builds the same document and asks for the same things, one after the other.
 //!
 //! # Where to add something
 //!
@@ -34,6 +35,7 @@ pub mod heatmap;
 pub mod history;
 pub mod inspector;
 pub mod jobs;
+pub mod keys;
 pub mod memory;
 pub mod notices;
 pub mod palette;
@@ -41,7 +43,6 @@ pub mod panels;
 pub mod picture_source;
 pub mod prompt;
 pub mod recents;
-pub mod request;
 pub mod samples;
 pub mod saving;
 pub mod selection;

@@ -2,13 +2,15 @@
 
 use crate::app::{TypedAt, command_of};
 use crate::examples;
+use crate::jobs::Status;
+use crate::keys::ModelSource;
 use crate::prompt::PromptBox;
 use crate::recents::hub;
-use crate::request::{ModelSource, Product, Request, Status};
 use crate::samples;
 use crate::state::Command;
 use crate::text::Text;
 use crate::views::{Cx, named};
+use crate::work::{EstimateOf, ModelOf, PictureOf};
 use egui::{Key, Ui};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -114,16 +116,16 @@ impl State {
         });
         if let Some(why) = cx.model_failure() {
             cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
-            ui.colored_label(cx.theme.bad, why.as_ref());
+            ui.colored_label(cx.theme.bad, why.to_string());
             if ui.small_button("Retry").on_hover_text("Opens it again").clicked() {
                 cx.jobs.retry();
             }
         } else if let ModelSource::Recorded(_) = cx.doc.model {
             ui.small("Prompt and picture are those of the recording.");
-        } else if let Status::Ready(Product::Model(m)) = cx.jobs.need("model", &Request::Model(cx.doc.model.clone())) {
+        } else if let Status::Ready(m) = cx.jobs.need("model", &ModelOf(cx.doc.model.clone())) {
             let info = m.model.info();
             ui.small(format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype));
-            if let Status::Ready(Product::Estimate(e)) = cx.jobs.need("estimate", &Request::Estimate(cx.doc.run())) {
+            if let Status::Ready(e) = cx.jobs.need("estimate", &EstimateOf(cx.doc.run())) {
                 // Two cores reach about 30 GFLOP/s in f32 matrix products.
                 let seconds = e.flops as f64 / 3e10;
                 ui.small(format!(
@@ -181,10 +183,7 @@ impl State {
 
     fn picture_ui(&mut self, cx: &Cx, ui: &mut Ui) {
         // Of a model that is not open nothing is known.
-        let blind = match cx.ready(&Request::Model(cx.doc.model.clone())) {
-            Some(Product::Model(m)) => m.processor.is_none(),
-            _ => false,
-        };
+        let blind = cx.ready_model().is_some_and(|m| m.processor.is_none());
         ui.horizontal_wrapped(|ui| {
             match &cx.doc.image {
                 Some(source) => {
@@ -203,10 +202,10 @@ impl State {
         });
         // Whether it can be read is said at once, whether or not the model looks at it.
         if let Some(source) = &cx.doc.image
-            && let Status::Failed(why) = cx.jobs.need("picture to read", &Request::Picture(source.clone()))
+            && let Status::Failed(why) = cx.jobs.need("picture to read", &PictureOf(source.clone()))
         {
             cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
-            ui.colored_label(cx.theme.bad, why.as_ref());
+            ui.colored_label(cx.theme.bad, why.to_string());
         } else if cx.doc.image.is_some() && blind {
             ui.small("This model reads text only; the picture waits for one that sees.");
         }

@@ -30,7 +30,7 @@ pub fn unpack(name: &str) -> Result<tempfile::TempDir> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::ModelSource;
+    use crate::keys::ModelSource;
 
     #[test]
     fn every_sample_opens_and_those_that_are_named_in_the_code_are_there() {

@@ -1,8 +1,8 @@
 //! What the user has chosen, as plain data, and the commands that change it.
 
 use crate::examples::Example;
+use crate::keys::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::picture_source::PictureSource;
-use crate::request::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::selection::Selection;
 use crate::text::Text;
 use crate::theme::ColorMap;

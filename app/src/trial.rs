@@ -1,7 +1,7 @@
 //! A trial: methods of one kind against the truth of many inputs, and the table that comes out.
 
 use crate::export::Table;
-use crate::request::{Call, ModelSource};
+use crate::keys::{Call, ModelSource};
 use serde_json::json;
 
 /// What is judged.

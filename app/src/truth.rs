@@ -1,8 +1,5 @@
 //! What is known about inputs that the program makes itself: the answer, and the pixels or words that decide it.
 
-use crate::examples;
-use crate::picture_source::PictureSource;
-use crate::request::RunKey;
 use std::ops::Range;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::TowerTrace;
@@ -78,24 +75,11 @@ impl Truth {
     }
 }
 
-/// The truth about the last token's prediction in this run: of a drawn scene with one of its own questions, or of a
-/// story in the gallery.
-pub fn of(run: &RunKey) -> Option<Truth> {
-    if let Some(PictureSource::Scene(seed)) = run.image {
-        let scene = Scene::new(seed);
-        let question = scene.questions().into_iter().find(|q| *q.text == *run.prompt)?;
-        return Truth::of_question(&scene, &question);
-    }
-    examples::ALL.iter().find_map(|e| e.story_truth().filter(|t| *t.prompt == *run.prompt))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::ModelSource;
     use tokenscope_analysis::token::{Source, Token};
     use tokenscope_generate::HELD_OUT;
-    use tokenscope_generate::scenes::Ask;
     use tokenscope_generate::stories::Theme;
 
     fn tower(tokens: Vec<Token>) -> TowerTrace {
@@ -129,33 +113,6 @@ mod tests {
             shares.iter().zip(&tower.tokens).filter(|(s, _)| **s == Some(1.0)).map(|(_, t)| t.text.as_str()).collect();
         assert_eq!(deciding, [" Ben", "1", "3", " Ben"]);
         assert!(shares.iter().all(|s| matches!(s, Some(v) if *v == 0.0 || *v == 1.0)));
-    }
-
-    #[test]
-    fn a_scene_asked_in_its_own_words_is_known_and_its_patches_are_those_of_the_generator() {
-        let scene = Scene::new(HELD_OUT + 23);
-        let question = scene.questions().into_iter().find(|q| q.ask == Ask::Color).unwrap();
-        let image = Some(PictureSource::test_scene(23));
-        let run = RunKey { model: ModelSource::Sample("sample-lm"), prompt: question.text.as_str().into(), image };
-        let t = of(&run).unwrap();
-        assert_eq!((&t.prompt, &t.answer), (&question.text, &question.answer));
-        let n = SIDE / 8;
-        let patch = |i: usize| Token {
-            id: None,
-            text: String::new(),
-            kind: TokenKind::Image,
-            source: Source::Rect { x: (i % n * 8) as f32, y: (i / n * 8) as f32, w: 8.0, h: 8.0 },
-        };
-        let shares = t.shares(&tower((0..n * n).map(patch).collect())).unwrap();
-        let want = scene.patch_shares(&question.items, 8);
-        assert!(want.iter().any(|w| *w > 0.5));
-        for (got, want) in shares.iter().zip(want) {
-            assert!((got.unwrap() - want).abs() < 1e-5, "{got:?} {want}");
-        }
-        assert_eq!(t.shares(&tower(Vec::new())), None);
-        let other = RunKey { prompt: "What is this?".into(), ..run.clone() };
-        assert_eq!(of(&other), None);
-        assert_eq!(of(&RunKey { image: None, ..run }), None);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use super::{settle, window, window_with};
 use egui_kittest::kittest::Queryable as _;
 use tokenscope_analysis::method::Kind;
-use tokenscope_app::request::{ModelSource, Product, Request, Status};
+use tokenscope_app::jobs::Status;
+use tokenscope_app::keys::ModelSource;
 use tokenscope_app::state::{Command, Doc};
+use tokenscope_app::work::{DraftOf, TimesOf};
 use tokenscope_tests::golden;
 
 #[test]
@@ -33,14 +35,13 @@ fn a_model_whose_vocabulary_no_sample_shares_drafts_by_itself_and_says_why() {
 fn a_speed_up_is_measured_while_nothing_else_computes() {
     let h = window();
     let doc = &h.state().doc;
-    let (run, small, call) = (doc.run(), doc.draft_model.clone(), doc.call(Kind::Draft));
-    let Some(Product::Draft(d)) = h.state().jobs.ready(&Request::Draft(run.clone(), small.clone(), call.clone()))
-    else {
-        panic!("no decode")
-    };
-    let times = match h.state().jobs.need("times", &Request::Times(run, small, call)) {
-        Status::Ready(Product::Times(t)) => t,
-        _ if d.times.alone => d.times,
+    let (run, draft_model, call) = (doc.run(), doc.draft_model.clone(), doc.call(Kind::Draft));
+    let asked = DraftOf { run, draft_model, call };
+    let d = h.state().jobs.ready(&asked).expect("no decode");
+    let first = d.times.expect("a whole decode has its times");
+    let times = match h.state().jobs.need("times", &TimesOf(asked)) {
+        Status::Ready(t) => *t,
+        _ if first.alone => first,
         _ => panic!("the decode was disturbed and not measured again"),
     };
     assert!(times.alone && times.own > 0.0 && times.plain > 0.0 && times.target > 0.0 && times.draft > 0.0);

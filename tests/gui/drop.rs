@@ -6,8 +6,9 @@ use egui_kittest::kittest::Queryable as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenscope_app::app::App;
+use tokenscope_app::keys::ModelSource;
 use tokenscope_app::picture_source::PictureSource;
-use tokenscope_app::request::{ModelSource, Product, Request};
+use tokenscope_app::work::TraceOf;
 use tokenscope_tests::golden;
 
 #[derive(Debug)]
@@ -35,10 +36,8 @@ fn models(name: &str) -> PathBuf {
 }
 
 fn tokens(h: &Harness<'static, App>) -> usize {
-    match h.state().jobs.ready(&Request::Trace(h.state().doc.run())) {
-        Some(Product::Trace(t)) => t.towers[&t.main_tower()].tokens.len(),
-        _ => 0,
-    }
+    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.run()));
+    trace.map_or(0, |t| t.towers[&t.main_tower()].tokens.len())
 }
 
 #[test]
@@ -78,9 +77,7 @@ fn a_picture_tokenizers_and_a_recording_are_told_apart_and_may_come_together() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("run.safetensors");
     let mut other = window();
-    let Some(Product::Trace(trace)) = other.state().jobs.ready(&Request::Trace(other.state().doc.run())) else {
-        panic!("no trace of the sample")
-    };
+    let trace = other.state().jobs.ready(&TraceOf(other.state().doc.run())).expect("no trace of the sample");
     tokenscope_analysis::trace::write_trace(&trace, &file).unwrap();
     drop_files(&mut h, std::slice::from_ref(&file));
     assert_eq!(h.state().doc.model, ModelSource::Recorded(file));

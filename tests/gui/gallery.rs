@@ -4,6 +4,7 @@ use super::*;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::truth::{Agreement, true_tokens};
 use tokenscope_app::examples::{FIRST, find, shown};
+use tokenscope_app::work::{ScoreOf, TruthOf};
 
 fn example(id: &str) -> Harness<'static, App> {
     let mut doc = Doc::default();
@@ -16,18 +17,16 @@ fn every_example_is_drawn_without_a_failure() {
     for e in shown() {
         let h = example(e.id);
         let doc = &h.state().doc;
-        let Some(Product::Trace(trace)) = h.state().jobs.ready(&Request::Trace(doc.run())) else {
-            panic!("{}: no run", e.id);
-        };
+        let trace = h.state().jobs.ready(&TraceOf(doc.run())).unwrap_or_else(|| panic!("{}: no run", e.id));
         for kind in [Kind::Score, Kind::Reduce, Kind::Flow, Kind::Draft] {
             let known = tokenscope_analysis::catalog::info(kind, &doc.call(kind).method).is_ok();
             assert!(known, "{}: no {} named {}", e.id, kind.name(), doc.call(kind).method);
         }
-        let score = h.state().jobs.ready(&Request::Score(doc.scope(), doc.targets(), doc.call(Kind::Score)));
-        assert!(matches!(score, Some(Product::Score(_))), "{}: no score", e.id);
+        let asked = ScoreOf { scope: doc.scope(), targets: doc.targets(), call: doc.call(Kind::Score) };
+        assert!(h.state().jobs.ready(&asked).is_some(), "{}: no score", e.id);
         assert!(h.query_all_by_label("Retry").next().is_none(), "{}: something failed", e.id);
         // What is known about the input is about tokens of this run.
-        if let Some(Product::Truth(Some(truth))) = h.state().jobs.ready(&Request::Truth(doc.run())) {
+        if let Some(truth) = h.state().jobs.ready(&TruthOf(doc.run())).and_then(|t| t.as_ref().clone()) {
             let tower = &trace.towers[&doc.tower.unwrap_or(trace.main_tower())];
             let shares = truth.shares(tower).unwrap_or_else(|| panic!("{}: no true token", e.id));
             let n = true_tokens(&shares).len();
@@ -68,13 +67,11 @@ fn the_truth_is_said_and_saved_for_the_last_prediction_only() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     let doc = h.state().doc.clone();
-    let (Some(Product::Trace(t)), Some(Product::Score(s)), Some(Product::Truth(Some(truth)))) = (
-        h.state().jobs.ready(&Request::Trace(doc.run())),
-        h.state().jobs.ready(&Request::Score(doc.scope(), doc.targets(), doc.call(Kind::Score))),
-        h.state().jobs.ready(&Request::Truth(doc.run())),
-    ) else {
-        panic!("something is not there")
-    };
+    let jobs = &h.state().jobs;
+    let t = jobs.ready(&TraceOf(doc.run())).expect("no run");
+    let asked = ScoreOf { scope: doc.scope(), targets: doc.targets(), call: doc.call(Kind::Score) };
+    let s = jobs.ready(&asked).expect("no score");
+    let truth = jobs.ready(&TruthOf(doc.run())).and_then(|t| t.as_ref().clone()).expect("no truth");
     let shares = truth.shares(&t.towers[&t.main_tower()]).unwrap();
     let a = Agreement::new(&s.values, s.signed, &shares).unwrap();
     let header: Vec<&str> = text.lines().next().unwrap().split(',').collect();

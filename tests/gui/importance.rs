@@ -2,8 +2,9 @@
 
 use super::{settle, window_with};
 use egui_kittest::kittest::Queryable as _;
-use tokenscope_app::request::{Product, Request};
+
 use tokenscope_app::state::{Command, Doc, WHOLE};
+use tokenscope_app::work::TraceOf;
 
 #[test]
 fn close_up_the_map_names_its_tokens_and_says_where_it_is() {
@@ -12,7 +13,7 @@ fn close_up_the_map_names_its_tokens_and_says_where_it_is() {
     let mut h = window_with(doc);
     assert!(h.query_by_label_contains("queries down 0–").is_some_and(|n| !format!("{n:?}").contains(" of ")));
     let mut doc = h.state().doc.clone();
-    let Some(Product::Trace(trace)) = h.state().jobs.ready(&Request::Trace(doc.run())) else { panic!("no run") };
+    let trace = h.state().jobs.ready(&TraceOf(doc.run())).expect("no run");
     let n = trace.towers[&trace.main_tower()].tokens.len() as f32;
     doc.apply(Command::Window([2.0 / n, 4.0 / n, 3.0 / n, 3.0 / n]));
     h.state_mut().doc = doc;

@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokenscope_app::app::App;
 use tokenscope_app::heatmap::Screen;
+use tokenscope_app::keys::ModelSource;
 use tokenscope_app::picture_source::PictureSource;
-use tokenscope_app::request::{ModelSource, Product, Request};
 use tokenscope_app::state::{Command, Doc, Drill, WHOLE};
 use tokenscope_app::theme::{ColorMap, Theme};
+use tokenscope_app::work::{FlowOf, TraceOf};
 use tokenscope_tests::golden;
 
 fn window() -> Harness<'static, App> {
@@ -136,11 +137,9 @@ fn the_palette_finds_a_method_by_a_few_letters() {
     type_text(&mut h, "rollout graph");
     press(&mut h, Modifiers::NONE, Key::Enter);
     assert_eq!(h.state().doc.call(tokenscope_analysis::method::Kind::Flow).method, "rollout_graph");
-    let graph = h
-        .state()
-        .jobs
-        .ready(&Request::Flow(h.state().doc.scope(), h.state().doc.call(tokenscope_analysis::method::Kind::Flow)));
-    assert!(matches!(graph, Some(Product::Flow(_))), "the view did not follow");
+    let call = h.state().doc.call(tokenscope_analysis::method::Kind::Flow);
+    let asked = FlowOf { scope: h.state().doc.scope(), call };
+    assert!(h.state().jobs.ready(&asked).is_some(), "the view did not follow");
 }
 
 #[test]
@@ -202,8 +201,8 @@ fn what_a_model_cannot_do_is_a_face_of_its_own_and_no_failure() {
     // No head of a language model reads what the nodes of CLIP's text encoder predict.
     let h = window_with(image_doc("clip"));
     let kind = tokenscope_analysis::method::Kind::Flow;
-    let flow = h.state().jobs.ready(&Request::Flow(h.state().doc.scope(), h.state().doc.call(kind)));
-    assert!(matches!(flow, Some(Product::Flow(_))), "no flow");
+    let asked = FlowOf { scope: h.state().doc.scope(), call: h.state().doc.call(kind) };
+    assert!(h.state().jobs.ready(&asked).is_some(), "no flow");
     assert_eq!(retry(&h), 0);
     // A model that reads pictures only asks for one.
     let mut doc = image_doc("vit");
@@ -237,11 +236,9 @@ fn an_empty_prompt_and_strange_scripts_are_drawn() {
 fn a_recorded_run_opens_without_weights() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("run.safetensors");
-    let Some(Product::Trace(trace)) = ({
+    let trace = {
         let h = window();
-        h.state().jobs.ready(&Request::Trace(h.state().doc.run()))
-    }) else {
-        panic!("no trace of the sample")
+        h.state().jobs.ready(&TraceOf(h.state().doc.run())).expect("no trace of the sample")
     };
     tokenscope_analysis::trace::write_trace(&trace, &file).unwrap();
     let mut doc = Doc::default();
@@ -317,9 +314,7 @@ fn a_piece_of_another_tokenizer_selects_the_tokens_it_covers() {
     h.step();
     h.drop_at(rect.center());
     settle(&mut h);
-    let Some(Product::Trace(trace)) = h.state().jobs.ready(&Request::Trace(h.state().doc.run())) else {
-        panic!("no trace")
-    };
+    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.run())).expect("no trace");
     let tokens = &trace.towers[&trace.main_tower()].tokens;
     let text: String = h.state().doc.selection.tokens().iter().map(|&i| tokens[i].text.as_str()).collect();
     assert!(text.contains("harbour"), "{text}");

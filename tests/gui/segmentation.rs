@@ -6,8 +6,9 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::time::{Duration, Instant};
 use tokenscope_app::app::App;
-use tokenscope_app::request::{ModelSource, Product, Request};
+use tokenscope_app::keys::ModelSource;
 use tokenscope_app::state::{Command, Cuts, Doc};
+use tokenscope_app::work::{CutsOf, SurprisalOf};
 use tokenscope_tests::golden;
 
 /// Chips of the view with this label, which lies left of the importance view.
@@ -69,9 +70,7 @@ fn the_switch_colours_by_surprisal_with_a_legend_in_bits() {
     h.get_by_label("Surprisal").click();
     settle(&mut h);
     assert!(h.state().doc.cuts.surprisal);
-    let Some(Product::Surprisal(s)) = h.state().jobs.ready(&Request::Surprisal(h.state().doc.run())) else {
-        panic!("nothing was computed")
-    };
+    let s = h.state().jobs.ready(&SurprisalOf(h.state().doc.run())).expect("nothing was computed");
     let legend = format!("{} bits", tokenscope_app::views::number(s.max_bits));
     assert!(h.query_all_by_label(&legend).next().is_some(), "no legend {legend}");
     // The trace keeps the logits of the last row: its own probabilities are those read off the hidden states.
@@ -86,11 +85,8 @@ fn premiums_are_relative_to_the_row_that_is_clicked() {
     h.get_all_by_label("words").min_by(|a, b| a.rect().top().total_cmp(&b.rect().top())).unwrap().click();
     settle(&mut h);
     assert_eq!(h.state().doc.cuts.reference, "words");
-    let Some(Product::Segment(rows)) =
-        h.state().jobs.ready(&Request::Segment(h.state().doc.cut(h.state().doc.prompt.clone())))
-    else {
-        panic!("no rows")
-    };
+    let cut = h.state().doc.cut(h.state().doc.prompt.clone());
+    let rows = h.state().jobs.ready(&CutsOf(cut)).expect("no rows");
     let of = |name: &str| rows.rows.iter().position(|r| r.name == name).map(|i| rows.metrics[i]).unwrap();
     let premium = of("r50k_base").tokens as f64 / of("words").tokens as f64;
     assert!(h.query_all_by_label(&format!("{premium:.2}×")).next().is_some(), "{premium}");
@@ -104,11 +100,8 @@ fn a_megabyte_of_text_is_laid_out_only_where_it_is_seen() {
     let count = |h: &Harness<'static, App>| h.query_all_by_label_contains("token ").count();
     let first = count(&h);
     assert!((50..3000).contains(&first), "{first} chips of {} tokens", text.len() / 4);
-    let Some(Product::Segment(rows)) =
-        h.state().jobs.ready(&Request::Segment(h.state().doc.cut(h.state().doc.prompt.clone())))
-    else {
-        panic!("no rows")
-    };
+    let cut = h.state().doc.cut(h.state().doc.prompt.clone());
+    let rows = h.state().jobs.ready(&CutsOf(cut)).expect("no rows");
     assert!(rows.rows.iter().all(|r| r.pieces.len() > 200_000), "all of it is cut");
     // Scrolled far down there are as few.
     let over = chips(&h, "token The")[0].center();
@@ -209,7 +202,7 @@ fn a_broken_tokenizer_file_is_named_and_the_other_rows_stay() {
     let h = window_with(doc);
     assert_eq!(h.query_all_by_label_contains("damaged tokenizer").count(), 1);
     let cut = h.state().doc.cut(h.state().doc.prompt.clone());
-    let Some(Product::Segment(rows)) = h.state().jobs.ready(&Request::Segment(cut)) else { panic!("no rows") };
+    let rows = h.state().jobs.ready(&CutsOf(cut)).expect("no rows");
     let names: Vec<&str> = rows.rows.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["gpt2/tokenizer.json", "r50k_base", "cl100k_base", "o200k_base", "words"]);
     assert!(chips(&h, "token ·red").len() >= 3, "the rows are gone");

@@ -2,8 +2,8 @@
 
 use super::App;
 use crate::actions::{self, Act};
+use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
-use crate::request::ModelSource;
 use crate::state::Command;
 use crate::views;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Files that are dropped on the window, and what their being opened means.
 
+use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
-use crate::request::ModelSource;
 use crate::state::Command;
 use crate::theme::Theme;
 use std::path::{Path, PathBuf};

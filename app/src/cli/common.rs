@@ -3,7 +3,7 @@
 use crate::jobs::Jobs;
 use crate::memory;
 use crate::picture_source::PictureSource;
-use crate::request::OpenModel;
+use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
 use std::path::Path;
 use std::sync::Arc;

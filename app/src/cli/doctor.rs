@@ -1,6 +1,6 @@
 //! The verb `doctor`: what this machine offers, and whether the program works on it.
 
-use crate::request::ModelSource;
+use crate::keys::ModelSource;
 use crate::samples;
 use serde_json::json;
 use tokenscope_analysis::gpu::Side;

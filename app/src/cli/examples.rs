@@ -1,7 +1,7 @@
 //! The verb `examples`: the gallery.
 
 use crate::examples::shown;
-use crate::truth;
+use crate::work::TruthOf;
 use serde_json::{Value, json};
 
 /// Arguments of `examples`.
@@ -20,7 +20,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 let doc = e.doc(&crate::state::Doc::default());
                 json!({
                     "id": e.id, "title": e.title, "look": e.look, "model": e.model(), "prompt": e.prompt(),
-                    "image": e.picture().map(|p| p.to_string()), "answer": truth::of(&doc.run()).map(|t| t.answer),
+                    "image": e.picture().map(|p| p.to_string()), "answer": TruthOf(doc.run()).find().map(|t| t.answer),
                 })
             })
             .collect();

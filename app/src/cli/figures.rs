@@ -5,13 +5,13 @@
 use super::common;
 use crate::examples;
 use crate::export::{self, Page};
+use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
-use crate::request::{ModelSource, Product, Request};
 use crate::selection::Selection;
 use crate::state::{Command, Curve, Cuts, Doc};
 use crate::theme::ColorMap;
 use crate::views;
-use crate::work::Store as _;
+use crate::work::{DraftOf, FlowOf, PlanOf, ReducedOf, ScoreOf, TraceOf, TruthOf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -204,18 +204,14 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
     let jobs = common::jobs()?;
     let ctx = Ctx::default();
     let call = doc.call(info.kind);
-    let get = |request: Request| jobs.get(&request, &ctx);
     let head = json!({ "method": info.id, "params": call.params.to_json(), "model": doc.model.title(), "prompt": &*doc.prompt });
     let mut out = head.as_object().cloned().unwrap_or_default();
     let mut put = |key: &str, v: Value| out.insert(key.into(), v);
-    let trace = || match get(Request::Trace(doc.run()))? {
-        Product::Trace(t) => Ok(t),
-        _ => Err(anyhow::anyhow!("the request for a trace gave something else")),
-    };
+    let trace = || jobs.get(&TraceOf(doc.run()), &ctx);
     match info.kind {
         Kind::Score => {
-            let (t, request) = (trace()?, Request::Score(doc.scope(), doc.targets(), call));
-            let Product::Score(s) = get(request)? else { bail!("the score gave something else") };
+            let t = trace()?;
+            let s = jobs.get(&ScoreOf { scope: doc.scope(), targets: doc.targets(), call }, &ctx)?;
             put("tokens", tokens(&t, doc));
             put("unit", json!(s.unit));
             put("signed", json!(s.signed));
@@ -225,7 +221,8 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             let last = t.towers.get(&tower(&t, doc)).map_or(0, |t| t.tokens.len()).checked_sub(1);
             let about_the_last =
                 doc.targets().is_empty() || Some(doc.targets().as_slice()) == last.as_ref().map(std::slice::from_ref);
-            if let (true, Product::Truth(Some(truth))) = (about_the_last, get(Request::Truth(doc.run()))?)
+            if about_the_last
+                && let Some(truth) = jobs.get(&TruthOf(doc.run()), &ctx)?.as_ref()
                 && let Some(shares) = t.towers.get(&tower(&t, doc)).and_then(|t| truth.shares(t))
             {
                 let a = Agreement::new(&s.values, s.signed, &shares);
@@ -241,9 +238,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         Kind::Reduce => {
             let t = trace()?;
-            let Product::Prune(p) = get(Request::Prune(doc.scope(), call))? else {
-                bail!("the reduction gave something else")
-            };
+            let p = jobs.get(&ReducedOf(PlanOf { scope: doc.scope(), call }), &ctx)?;
             use tokenscope_analysis::prune::Fate;
             let fate = |f: &Fate| match f {
                 Fate::Kept => json!("kept"),
@@ -266,7 +261,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         Kind::Flow => {
             let t = trace()?;
-            let Product::Flow(g) = get(Request::Flow(doc.scope(), call))? else { bail!("the graph is something else") };
+            let g = jobs.get(&FlowOf { scope: doc.scope(), call }, &ctx)?;
             put("tokens", tokens(&t, doc));
             put("n_layers", json!(g.n_layers));
             put("unit", json!(g.unit));
@@ -274,8 +269,8 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             put("edges", json!(g.above(doc.threshold)));
         }
         Kind::Draft => {
-            let request = Request::Draft(doc.run(), doc.draft_model.clone(), call);
-            let Product::Draft(d) = get(request)? else { bail!("the decode gave something else") };
+            let asked = DraftOf { run: doc.run(), draft_model: doc.draft_model.clone(), call };
+            let d = jobs.get(&asked, &ctx)?;
             put("draft_model", json!(doc.draft_model.title()));
             put("tokens_per_round", json!(d.run.tokens_per_round()));
             let text: String = d.run.output().iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
@@ -284,6 +279,7 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         _ => bail!("{} is not run on a model", info.id),
     }
+    put("notes", json!(ctx.notes()));
     Ok(Value::Object(out))
 }
 

@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let crate::request::OpenModel { model, tokenizer, .. } = super::common::open(&args.model)?;
+    let crate::work::OpenModel { model, tokenizer, .. } = super::common::open(&args.model)?;
     let info = model.info();
     let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
     let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);

@@ -3,10 +3,9 @@
 use super::common;
 use crate::export::{to_csv, to_json};
 use crate::jobs::Jobs;
-use crate::request::{Call, ModelSource, Product, Request};
+use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
-use crate::work::Store as _;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,11 +76,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let jobs = common::jobs()?;
     let done = Arc::new(AtomicBool::new(false));
     let watcher = watch(jobs.clone(), done.clone());
-    let product = jobs.get(&Request::Trial(trial), &Ctx::default());
+    let verdict = jobs.get(&trial, &Ctx::default());
     done.store(true, Ordering::Relaxed);
     // It only prints; that it panicked would not change the result.
     let _ = watcher.join();
-    let Product::Trial(verdict) = product? else { bail!("the trial gave something else") };
+    let verdict = verdict?;
     let text = match (args.json, args.csv) {
         (true, _) => to_json(&verdict.table()),
         (_, true) => to_csv(&verdict.table()),

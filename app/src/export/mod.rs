@@ -140,7 +140,12 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
     let room = if view.own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
     let mut used = size;
     let failed = RefCell::new(None);
+    let own = !jobs.has_window();
     let mut figure = settle(ctx, room, scale, theme.background, &|| jobs.running().0, |ui| {
+        // Beside a window its frames are those that count.
+        if own {
+            jobs.begin_frame();
+        }
         let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
         let hovered = Hover::default();
         failed.borrow_mut().take();

@@ -10,6 +10,7 @@ pub use painter::{KERNELS, Painter, Screen, Source, Tile};
 use crate::state::{Curve, Scale};
 use egui::Color32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokenscope_analysis::gpu_struct;
 use tokenscope_analysis::passes::value_counts::{BINS, FIRST_BIN, ValueCounts, bin, end_of};
 
@@ -17,6 +18,13 @@ use tokenscope_analysis::passes::value_counts::{BINS, FIRST_BIN, ValueCounts, bi
 pub const DECADES: f32 = 4.0;
 /// Colours of a colour map.
 pub const COLORS: usize = 256;
+
+/// A number that nothing else in this process has. What is drawn from a product is kept under it: an address can
+/// come back for another product, this does not.
+pub fn version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 gpu_struct! {
     /// What both painters are told besides cells, row tops, ranks and colours.

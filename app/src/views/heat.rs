@@ -2,29 +2,29 @@
 
 use super::{Cx, widgets};
 use crate::heatmap::{Fitted, Frame, Matrix, Source, Tile, pixels};
-use crate::request::{AttentionMap, Cells, Request, Thumbnail};
+use crate::work::{AttentionMap, Cells, MapOf, Thumbnail};
 use egui::{ColorImage, Rect, TextureOptions, Ui, emath::GuiRounding as _, pos2};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
 
 /// The cells of `map` on the host; where they lie on a device they are copied once, beside the window, and `None`
-/// comes back until they are there. `request` asks for the map.
-pub fn host(cx: &Cx, map: &AttentionMap, request: &Request) -> Option<Arc<Array>> {
+/// comes back until they are there. `asked` asks for the map.
+pub fn host(cx: &Cx, map: &AttentionMap, asked: &MapOf) -> Option<Arc<Array>> {
     match &map.cells {
         Cells::Host(a) => Some(a.clone()),
-        Cells::Device(_) => cx.cells(request),
+        Cells::Device(_) => cx.cells(asked),
     }
 }
 
 /// Paints the part `window` (shares: left, top, width, height) of `map` into `rect`. Where cells are smaller than
 /// pixels, the largest value of a pixel shows; so no strong cell is lost in the overview. `whole` is the map that the
-/// scale was fitted to, `map` itself or what it is a part of; `request` asks for `map`.
+/// scale was fitted to, `map` itself or what it is a part of; `asked` asks for `map`.
 pub fn map(
     cx: &Cx,
     ui: &mut Ui,
     rect: Rect,
-    (map, request): (&AttentionMap, &Request),
+    (map, asked): (&AttentionMap, &MapOf),
     whole: &AttentionMap,
     fitted: &Fitted,
     window: [f32; 4],
@@ -44,7 +44,7 @@ pub fn map(
             return;
         }
     }
-    let Some(cells) = host(cx, map, request) else { return };
+    let Some(cells) = host(cx, map, asked) else { return };
     let key = (map.version, whole.version);
     texture(cx, ui, rect, "map", key, &frame, fitted, || {
         let m = Matrix { rows, cols, first_col, values: cells.data(), row_tops: &row_tops() };

@@ -15,12 +15,13 @@ pub use widgets::{named, number, visible};
 
 use crate::export::Table;
 use crate::heatmap::Painter;
-use crate::jobs::Jobs;
-use crate::request::{Call, ModelSource, OpenModel, Product, Request, Status};
+use crate::jobs::{Ask, Jobs, Spot, Status};
+use crate::keys::{Call, ModelSource, RunKey};
 use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
 use crate::theme::Theme;
+use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, TraceOf};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
@@ -28,7 +29,7 @@ use tokenscope_analysis::method::{Info, Kind, Need, Params, Role};
 use tokenscope_analysis::subject::cannot_draft;
 use tokenscope_analysis::token::Token;
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
-use tokenscope_analysis::{Subject, catalog};
+use tokenscope_analysis::{Error, Subject, catalog};
 
 /// A view: what it is called, what to look at, how it draws, and the numbers behind it.
 pub struct View {
@@ -153,61 +154,78 @@ impl Cx<'_> {
     }
 
     /// Why the model did not open, if it did not.
-    pub fn model_failure(&self) -> Option<Arc<str>> {
+    pub fn model_failure(&self) -> Option<Arc<Error>> {
         if self.recorded() {
             return None;
         }
-        match self.jobs.need("model", &Request::Model(self.doc.model.clone())) {
+        match self.jobs.need("model", &ModelOf(self.doc.model.clone())) {
             Status::Failed(why) => Some(why),
             _ => None,
         }
     }
 
-    /// The product of `request`, or the one from before while it is under way or after it failed. Draws the
-    /// waiting and failed faces itself and gives `None` where there is nothing to show.
-    pub fn need(&self, ui: &mut egui::Ui, place: &'static str, request: Request) -> Option<Product> {
-        let status = self.jobs.need(place, &request);
-        self.fade(ui, place, matches!(status, Status::Running(_, Some(_))).then_some(&request));
+    /// What `ask` gives, or what there is of it so far, or what the spot showed before while it is under way or after
+    /// it failed. Draws the waiting and failed faces itself and gives `None` where there is nothing to show.
+    pub fn need<A: Ask>(&self, ui: &mut egui::Ui, spot: impl Into<Spot>, ask: &A) -> Option<Arc<A::Out>> {
+        let spot = spot.into();
+        let status = self.jobs.need(spot, ask);
+        self.fade(ui, spot, matches!(status, Status::Running(_, Some(_))).then(|| ask.run()));
+        let progress = |ui: &mut egui::Ui, done| {
+            ui.horizontal(|ui| {
+                ui.add(egui::ProgressBar::new(done).desired_width(120.0).desired_height(3.0));
+                ui.small("computing");
+            });
+        };
         match status {
-            Status::Ready(p) => Some(p),
+            Status::Ready(out) => Some(out),
             Status::Running(done, previous) => {
                 if previous.is_none() {
-                    ui.horizontal(|ui| {
-                        ui.add(egui::ProgressBar::new(done).desired_width(120.0).desired_height(3.0));
-                        ui.small("computing");
-                    });
+                    progress(ui, done);
                 }
                 previous
             }
+            Status::Partly(done, so_far) => {
+                progress(ui, done);
+                Some(so_far)
+            }
             Status::Failed(why) => {
-                self.failed.borrow_mut().get_or_insert_with(|| why.to_string());
+                let why = why.to_string();
+                self.failed.borrow_mut().get_or_insert_with(|| why.clone());
+                let before = self.jobs.previous(spot);
                 // What keeps the model from opening stands once, beside the model's name.
-                if !self.figure && self.model_failure().is_some_and(|m| why.contains(m.as_ref())) {
+                if !self.figure && self.model_failure().is_some_and(|m| why.contains(&m.to_string())) {
                     if !self.excused.replace(true) {
-                        ui.weak(match self.jobs.previous(place) {
+                        ui.weak(match before {
                             Some(_) => "The model did not open; this is the picture from before.",
                             None => "The model did not open; the reason stands beside its name.",
                         });
                     }
                 } else {
                     ui.horizontal_wrapped(|ui| {
-                        ui.colored_label(self.theme.bad, why.as_ref());
+                        ui.colored_label(self.theme.bad, &why);
                         if ui.small_button("Retry").clicked() {
                             self.jobs.retry();
                         }
                     });
                 }
                 // What was on screen stays, below the message, unless everything around it is of another run by now.
-                self.jobs.previous(place).filter(|_| !self.outrun(place))
+                before.filter(|_| !self.outrun(spot))
             }
         }
     }
 
-    /// Fades what is drawn next while it is still that of another run than `waited` is for, more the longer it lasts.
-    fn fade(&self, ui: &mut egui::Ui, place: &'static str, waited: Option<&Request>) {
-        let id = egui::Id::unique("stale since").with(place);
-        let of = |r: &Request| r.run().cloned();
-        let stale = waited.is_some_and(|r| self.jobs.asked(place).as_ref().and_then(of) != of(r));
+    /// What the user should know about what a spot shows, in small print.
+    pub fn notes_ui(&self, ui: &mut egui::Ui, spot: impl Into<Spot>) {
+        for note in self.jobs.notes(spot).iter() {
+            ui.small(note);
+        }
+    }
+
+    /// Fades what is drawn next while it is still that of another run than the one that is waited for, more the longer
+    /// it lasts.
+    fn fade(&self, ui: &mut egui::Ui, spot: Spot, waited: Option<Option<&RunKey>>) {
+        let id = egui::Id::unique("stale since").with(spot);
+        let stale = waited.is_some_and(|run| self.jobs.run_of(spot).flatten().as_ref() != run);
         if !stale || self.figure {
             ui.data_mut(|d| d.remove::<f64>(id));
             return;
@@ -219,15 +237,20 @@ impl Cx<'_> {
         ui.set_opacity(ui.opacity().min(1.0 - 0.6 * share));
     }
 
-    /// Whether what `place` shows is of another run than the one that views show.
-    fn outrun(&self, place: &'static str) -> bool {
-        let of = |place| self.jobs.asked(place).as_ref().and_then(Request::run).cloned();
-        matches!((of(place), of("trace")), (Some(old), Some(shown)) if old != shown)
+    /// Whether what a spot shows is of another run than the one that views show.
+    fn outrun(&self, spot: Spot) -> bool {
+        let of = |spot: Spot| self.jobs.run_of(spot).flatten();
+        matches!((of(spot), of("trace".into())), (Some(old), Some(shown)) if old != shown)
     }
 
-    /// The product of `request` if it is there; asks for nothing.
-    pub fn ready(&self, request: &Request) -> Option<Product> {
-        self.jobs.ready(request)
+    /// What `ask` gives if it is there; asks for nothing.
+    pub fn ready<A: Ask>(&self, ask: &A) -> Option<Arc<A::Out>> {
+        self.jobs.ready(ask)
+    }
+
+    /// The model that is shown, if it is open.
+    pub fn ready_model(&self) -> Option<Arc<OpenModel>> {
+        self.ready(&ModelOf(self.doc.model.clone()))
     }
 
     /// Draws content that may be longer than the view: scrolling in the window, at its full length in a figure.
@@ -266,35 +289,25 @@ impl Cx<'_> {
             ui.weak(words);
             return None;
         }
-        match self.need(ui, "trace", Request::Trace(self.doc.run())) {
-            Some(Product::Trace(t)) => Some(t),
-            _ => None,
-        }
+        self.need(ui, "trace", &TraceOf(self.doc.run()))
     }
 
-    /// The cells of the map that `map` asks for, on the host. `None` while they are copied from a device.
-    pub fn cells(&self, map: &Request) -> Option<Arc<Array>> {
-        let Request::Map(scope, layer, head, part) = map else { return None };
-        match self.jobs.need("cells", &Request::Cells(scope.clone(), *layer, *head, part.clone())) {
-            Status::Ready(Product::Cells(cells)) => Some(cells),
+    /// The cells of a map on the host. `None` while they are copied from a device.
+    pub fn cells(&self, map: &MapOf) -> Option<Arc<Array>> {
+        match self.jobs.need("cells", &CellsOf(map.clone())) {
+            Status::Ready(cells) => Some(Arc::clone(&cells)),
             _ => None,
         }
     }
 
     /// Whether the model reads pictures and no text.
     pub fn sees_only(&self) -> bool {
-        match self.ready(&Request::Model(self.doc.model.clone())) {
-            Some(Product::Model(m)) => m.processor.is_some() && m.tokenizer.is_none(),
-            _ => false,
-        }
+        self.ready_model().is_some_and(|m| m.processor.is_some() && m.tokenizer.is_none())
     }
 
     /// The run that is shown, if it is there.
     pub fn ready_trace(&self) -> Option<Arc<Trace>> {
-        match self.ready(&Request::Trace(self.doc.run())) {
-            Some(Product::Trace(t)) => Some(t),
-            _ => None,
-        }
+        self.ready(&TraceOf(self.doc.run()))
     }
 
     /// The chosen method of a kind as a call, or where the run cannot serve it, the first that it can.
@@ -316,7 +329,7 @@ impl Cx<'_> {
     pub fn lacks(&self, info: &Info) -> Option<String> {
         let trace = self.ready_trace()?;
         let (tower, _) = self.tower(&trace)?;
-        let open = self.ready_model(&self.doc.model);
+        let open = self.ready_model();
         let drafts = info.needs.contains(&Need::DraftModel);
         let partner = if drafts { self.drafter(&self.doc.draft_model) } else { None };
         if drafts && partner.is_none() && open.is_some() {
@@ -333,28 +346,21 @@ impl Cx<'_> {
         subject.lacks(info)
     }
 
-    /// The model at `source`, if it is open.
-    fn ready_model(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
-        match self.ready(&Request::Model(source.clone())) {
-            Some(Product::Model(m)) => Some(m),
-            _ => None,
-        }
-    }
-
     /// The model at `source`, if it is open; the samples are small enough to be opened at once.
     fn drafter(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
+        let asked = ModelOf(source.clone());
         match source {
-            ModelSource::Sample(_) => match self.jobs.need("drafter", &Request::Model(source.clone())) {
-                Status::Ready(Product::Model(m)) => Some(m),
+            ModelSource::Sample(name) => match self.jobs.need(Spot::part("drafter", name), &asked) {
+                Status::Ready(m) => Some(m),
                 _ => None,
             },
-            _ => self.ready_model(source),
+            _ => self.ready(&asked),
         }
     }
 
     /// Why the model at `source` cannot draft for the shown one, in words; `None` if it can, or if nobody knows yet.
     pub fn cannot_draft(&self, source: &ModelSource) -> Option<String> {
-        let (target, drafter) = (self.ready_model(&self.doc.model)?, self.drafter(source)?);
+        let (target, drafter) = (self.ready_model()?, self.drafter(source)?);
         cannot_draft(target.model.info(), drafter.model.info())
     }
 

@@ -2,7 +2,7 @@
 
 use super::Cx;
 use super::widgets::{named, words_of};
-use crate::request::Call;
+use crate::keys::Call;
 use crate::state::Command;
 use egui::{RichText, Ui};
 use tokenscope_analysis::catalog;

@@ -1,73 +1,178 @@
 //! Decodes ahead with a draft method and measures it against a plain decode.
 
-use super::{Store, model_of, trace_of};
-use crate::request::{Call, Drafted, ModelSource, RunKey, Times};
-use crate::text::Text;
+use super::{ModelOf, OpenModel, model_of, trace_of};
+use crate::jobs::{Ask, Store};
+use crate::keys::{Call, ModelSource, RunKey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
-use tokenscope_analysis::draft::{self, DraftInput};
+use tokenscope_analysis::draft::{self, DraftInput, DraftRun};
 use tokenscope_analysis::method::Need;
 use tokenscope_analysis::model::{ImageInput, Model};
 use tokenscope_analysis::run::{RunRequest, run};
-use tokenscope_analysis::trace::{CaptureSpec, Tower};
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
 use tokenscope_analysis::{Ctx, Error, Result};
 
-/// The whole decode, with the times that a speed-up is made of.
-pub(super) fn drafted(
-    key: &RunKey,
-    draft_model: &ModelSource,
+/// A whole decode. While it goes on, the rounds so far are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DraftOf {
+    /// The run whose input is gone on from.
+    pub run: RunKey,
+    /// The model that drafts, for methods that need one.
+    pub draft_model: ModelSource,
+    /// The method.
+    pub call: Call,
+}
+
+/// A decode and the text of its tokens.
+pub struct Drafted {
+    /// The rounds.
+    pub run: DraftRun,
+    /// Text of every id that occurs.
+    pub text: BTreeMap<u32, String>,
+    /// Number of tokens of the prompt.
+    pub n_prompt: usize,
+    /// How long it took; `None` while it goes on.
+    pub times: Option<Times>,
+}
+
+/// How long a decode took, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Times {
+    /// The decode, its own check left out.
+    pub own: f64,
+    /// A plain greedy decode of as many tokens, right after it.
+    pub plain: f64,
+    /// A pass of the target, decoding one by one.
+    pub target: f64,
+    /// A pass of the draft model, decoding one by one; 0 without one.
+    pub draft: f64,
+    /// Whether no other job computed before, between and after.
+    pub alone: bool,
+}
+
+impl Ask for DraftOf {
+    type Out = Drafted;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Drafted> {
+        let prompt = Prompt::new(self, store, ctx)?;
+        let text = |run: &DraftRun| words(run, prompt.tokenizer());
+        let n_prompt = prompt.ids().len();
+        let mut so_far = |run: &DraftRun| {
+            store.show::<Self>(Drafted { run: run.clone(), text: text(run), n_prompt, times: None });
+        };
+        let (run, times) = decoded(&prompt, &self.call, &mut so_far, store, ctx)?;
+        Ok(Drafted { text: text(&run), run, n_prompt, times: Some(times) })
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        Some(&self.run)
+    }
+}
+
+/// The times of such a decode, taken again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TimesOf(pub DraftOf);
+
+impl Ask for TimesOf {
+    type Out = Times;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Times> {
+        let prompt = Prompt::new(&self.0, store, ctx)?;
+        Ok(decoded(&prompt, &self.0.call, &mut |_| (), store, ctx)?.1)
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        self.0.run()
+    }
+}
+
+/// What is gone on from, and with which models.
+struct Prompt {
+    open: Arc<OpenModel>,
+    small: Option<Arc<OpenModel>>,
+    /// The text alone, which the draft model gets.
+    text: Vec<u32>,
+    /// The run, where the target reads a picture, too, with its tokens in the prompt.
+    trace: Option<Arc<Trace>>,
+    seen: Option<Vec<u32>>,
+}
+
+impl Prompt {
+    fn new(ask: &DraftOf, store: &Store, ctx: &Ctx) -> Result<Self> {
+        let open = model_of(&ask.run, store, ctx)?;
+        let drafts = draft::find(&ask.call.method)?.info().needs.contains(&Need::DraftModel);
+        let small = if drafts { Some(store.get(&ModelOf(ask.draft_model.clone()), ctx)?) } else { None };
+        let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
+        let text = tokenizer.encode(&ask.run.prompt, None, true)?.ids;
+        let trace = if ask.run.image.is_some() { Some(trace_of(&ask.run, store, ctx)?) } else { None };
+        let seen = match &trace {
+            Some(t) => t.tower(Tower::Text)?.tokens.iter().map(|t| t.id).collect(),
+            None => None,
+        };
+        Ok(Self { open, small, text, trace, seen })
+    }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.open.tokenizer.as_ref()
+    }
+
+    /// What the target reads.
+    fn ids(&self) -> &[u32] {
+        self.seen.as_deref().unwrap_or(&self.text)
+    }
+}
+
+/// The decode, whose rounds so far `watch` sees, with the times that a speed-up is made of.
+fn decoded(
+    prompt: &Prompt,
     call: &Call,
-    store: &dyn Store,
+    watch: &mut dyn FnMut(&DraftRun),
+    store: &Store,
     ctx: &Ctx,
-) -> Result<Drafted> {
-    let open = model_of(key, store, ctx)?;
-    let method = draft::find(&call.method)?;
-    let small = match method.info().needs.contains(&Need::DraftModel) {
-        true => {
-            let run = RunKey { model: draft_model.clone(), prompt: Text::default(), image: None };
-            Some(model_of(&run, store, ctx)?)
-        }
-        false => None,
-    };
-    let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
-    let text = tokenizer.encode(&key.prompt, None, true)?.ids;
-    let small = small.as_ref().map(|s| s.model.as_ref());
-    // A model that reads a picture has the picture's tokens in its prompt; the draft model gets the text alone.
-    let trace = if key.image.is_some() { Some(trace_of(key, store, ctx)?) } else { None };
-    let seen: Option<Vec<u32>> = match &trace {
-        Some(t) => t.tower(Tower::Text)?.tokens.iter().map(|t| t.id).collect(),
-        None => None,
-    };
-    let prompt = seen.as_deref().unwrap_or(&text);
-    let image = trace.as_ref().and_then(|t| t.image.as_ref());
-    let draft_prompt = seen.is_some().then_some(&text[..]);
-    let input = DraftInput { image, draft_prompt, ..DraftInput::text(open.model.as_ref(), small, prompt) };
+) -> Result<(DraftRun, Times)> {
+    let target = prompt.open.model.as_ref();
+    let small = prompt.small.as_ref().map(|s| s.model.as_ref());
+    let image = prompt.trace.as_ref().and_then(|t| t.image.as_ref());
+    let draft_prompt = prompt.seen.is_some().then_some(&prompt.text[..]);
+    let input = DraftInput { image, draft_prompt, ..DraftInput::text(target, small, prompt.ids()) };
     // Times are worth something only where nothing else took the cores meanwhile.
     let mut alone = store.others() == 0;
     let start = Instant::now();
-    let mut last = start;
-    // The check against the greedy text comes after the last round and does not count.
-    let mut decode = method.run(&input, &call.params, ctx, &mut |_| last = Instant::now())?;
-    let own = last.duration_since(start).as_secs_f64();
+    let (mut last, mut watching) = (start, std::time::Duration::ZERO);
+    // The check against the greedy text comes after the last round and does not count, nor does what shows the rounds.
+    let mut round = |run: &DraftRun| {
+        last = Instant::now();
+        watch(run);
+        watching += last.elapsed();
+    };
+    let mut decode = draft::find(&call.method)?.run(&input, &call.params, ctx, &mut round)?;
+    let own = (last.duration_since(start).saturating_sub(watching)).as_secs_f64();
     let n = decode.output().len();
     alone &= store.others() == 0;
-    let plain = greedy_secs(input.target, prompt, image, n, ctx)?;
+    let plain = greedy_secs(target, prompt.ids(), image, n, ctx)?;
     alone &= store.others() == 0;
     decode.target_secs = plain / n.max(1) as f64;
     if let Some(small) = small {
-        decode.draft_secs = greedy_secs(small, &text, None, n, ctx)? / n.max(1) as f64;
+        decode.draft_secs = greedy_secs(small, &prompt.text, None, n, ctx)? / n.max(1) as f64;
     }
     alone &= store.others() == 0;
     let times = Times { own, plain, target: decode.target_secs, draft: decode.draft_secs, alone };
+    Ok((decode, times))
+}
+
+/// Text of every id that occurs in a decode.
+fn words(run: &DraftRun, tokenizer: Option<&Tokenizer>) -> BTreeMap<u32, String> {
     let mut words = BTreeMap::new();
-    let ids = decode
+    let ids = run
         .rounds
         .iter()
         .flat_map(|r| r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied()).chain([r.root]));
     for id in ids {
-        words.entry(id).or_insert_with(|| tokenizer.token_text(id));
+        words.entry(id).or_insert_with(|| tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id)));
     }
-    Ok(Drafted { run: decode, text: words, n_prompt: prompt.len(), times })
+    words
 }
 
 /// Seconds for `n` tokens decoded one by one, the prompt's own pass included.

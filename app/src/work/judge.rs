@@ -1,10 +1,10 @@
 //! Carries out trials: every method on every input, and the figures over them.
 
 use super::reduction::fates;
-use super::{Store, model_of};
+use super::{ModelOf, OpenModel};
+use crate::jobs::{Ask, Store};
+use crate::keys::Call;
 use crate::picture_source::PictureSource;
-use crate::request::{Call, OpenModel, RunKey};
-use crate::text::Text;
 use crate::trial::{Column, Figure, Judged, REDUCTIONS, Row, SCORES, Trial, Verdict};
 use crate::truth::Truth;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
 use tokenscope_analysis::truth::{Agreement, mean_and_error, true_tokens};
 use tokenscope_analysis::{Ctx, Error, Result, Subject, catalog, score};
 use tokenscope_generate::HELD_OUT;
-use tokenscope_generate::scenes::{Ask, Scene};
+use tokenscope_generate::scenes::{self, Scene};
 use tokenscope_generate::stories::Story;
 
 /// One input with its answer.
@@ -35,7 +35,7 @@ impl Case {
         let scene = Scene::new(HELD_OUT + k);
         let questions = scene.questions();
         // A caption is decided by everything, which makes no truth to find.
-        let kinds: Vec<Ask> = Ask::ALL.into_iter().filter(|a| *a != Ask::Caption).collect();
+        let kinds: Vec<scenes::Ask> = scenes::Ask::ALL.into_iter().filter(|a| *a != scenes::Ask::Caption).collect();
         let turn = |i: usize| kinds[(k as usize + i) % kinds.len()];
         let all = (0..kinds.len()).flat_map(|i| questions.iter().filter(move |q| q.ask == turn(i)));
         let truth = all.into_iter().find_map(|q| Truth::of_question(&scene, q))?;
@@ -109,11 +109,18 @@ impl Tally {
     }
 }
 
+impl Ask for Trial {
+    type Out = Verdict;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Verdict> {
+        let open = store.get(&ModelOf(self.model.clone()), ctx)?;
+        judged(self, &open, ctx)
+    }
+}
+
 /// The table of a trial. Errors: a model that answers neither stories nor questions, cancelled; a method that cannot
 /// serve is a row with a note.
-pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verdict> {
-    let key = RunKey { model: trial.model.clone(), prompt: Text::default(), image: None };
-    let open = model_of(&key, store, ctx)?;
+fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
     let info = open.model.info();
     if !info.generates || open.tokenizer.is_none() {
         return Err(Error::invalid(format!(
@@ -133,7 +140,7 @@ pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verd
         // What happens within one input is not worth a step of the bar.
         let quiet = Ctx::default().with_gpu(ctx.gpu.clone(), ctx.compute).with_room(crate::memory::available);
         let Some(case) = Case::new(k as u64, sees) else { continue };
-        let (trace, answer) = case.run(&open, &quiet)?;
+        let (trace, answer) = case.run(open, &quiet)?;
         asked += 1;
         let is_right = trace.continuation == answer;
         right += usize::from(is_right);
@@ -144,7 +151,7 @@ pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verd
             Judged::Scores => {
                 for (t, call) in &mut tallies {
                     ctx.check()?;
-                    t.add(agreement(t.stack, call, k as u64, &case, &trace, &open, &quiet))?;
+                    t.add(agreement(t.stack, call, k as u64, &case, &trace, open, &quiet))?;
                 }
             }
             Judged::Reductions(keep) => {
@@ -153,7 +160,7 @@ pub(super) fn judged(trial: &Trial, store: &dyn Store, ctx: &Ctx) -> Result<Verd
                 let known = Known { answer: &answer, full: &full, tokens: &true_tokens(&shares), k: k as u64 };
                 for (t, call) in &mut tallies {
                     ctx.check()?;
-                    t.add(reduced(call, f64::from(keep) / 1000.0, &known, &trace, &open, &quiet))?;
+                    t.add(reduced(call, f64::from(keep) / 1000.0, &known, &trace, open, &quiet))?;
                 }
             }
         }
@@ -295,14 +302,11 @@ fn steps(info: &Info, keep: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{ModelSource, Product, Request};
+    use crate::jobs::Jobs;
+    use crate::keys::ModelSource;
 
-    struct Fresh;
-
-    impl Store for Fresh {
-        fn get(&self, request: &Request, ctx: &Ctx) -> Result<Product> {
-            super::super::carry_out(request, self, ctx)
-        }
+    fn verdict(trial: &Trial) -> Verdict {
+        Jobs::new(|| ()).get(trial, &Ctx::default()).unwrap().as_ref().clone()
     }
 
     fn trial(judged: Judged, methods: &[&str]) -> Trial {
@@ -312,12 +316,12 @@ mod tests {
 
     #[test]
     fn two_stories_judge_scores_with_the_floor_below_and_a_note_where_one_cannot_serve() {
-        let verdict =
-            judged(&trial(Judged::Scores, &["received_attention", "cls_score"]), &Fresh, &Ctx::default()).unwrap();
-        let ids: Vec<&str> = verdict.rows.iter().map(|r| r.method.as_str()).collect();
+        let asked = trial(Judged::Scores, &["received_attention", "cls_score"]);
+        let found = verdict(&asked);
+        let ids: Vec<&str> = found.rows.iter().map(|r| r.method.as_str()).collect();
         assert_eq!(ids, ["received_attention", "cls_score", "random_score", "uniform_score"]);
-        assert_eq!((verdict.asked, verdict.set), (2, "stories"));
-        let (received, class, uniform) = (&verdict.rows[0], &verdict.rows[1], &verdict.rows[3]);
+        assert_eq!((found.asked, found.set), (2, "stories"));
+        let (received, class, uniform) = (&found.rows[0], &found.rows[1], &found.rows[3]);
         assert_eq!((received.n, class.n), (2, 0));
         assert!(class.note.as_ref().is_some_and(|n| n.contains("cls_score needs")), "{:?}", class.note);
         assert!(received.note.is_none() && received.figures.iter().all(Option::is_some));
@@ -336,13 +340,12 @@ mod tests {
             assert!((figure.unwrap().mean - mean).abs() < 1e-12, "{figure:?} {mean}");
         }
         assert_eq!(uniform.figures[2], None);
-        let again = judged(&trial(Judged::Scores, &["received_attention", "cls_score"]), &Fresh, &Ctx::default());
-        assert_eq!(again.unwrap(), verdict);
+        assert_eq!(verdict(&asked), found);
     }
 
     #[test]
     fn everything_kept_changes_nothing_and_little_kept_changes_something() {
-        let at = |keep: u16| judged(&trial(Judged::Reductions(keep), &[]), &Fresh, &Ctx::default()).unwrap();
+        let at = |keep: u16| verdict(&trial(Judged::Reductions(keep), &[]));
         let (all, few) = (at(1000), at(200));
         for r in &all.rows {
             let figures: Vec<f64> = r.figures.iter().map(|f| f.unwrap().mean).collect();

@@ -6,9 +6,11 @@ mod tree;
 use super::widgets::{self, Link};
 use super::{Cx, View, picker};
 use crate::export::Table;
-use crate::request::{Call, Drafted, ModelSource, Product, Request, Status, Times};
+use crate::jobs::Status;
+use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::state::Command;
+use crate::work::{DraftOf, Drafted, Times, TimesOf};
 use egui::{Ui, vec2};
 use serde_json::json;
 use tokenscope_analysis::catalog;
@@ -29,8 +31,8 @@ pub(super) const VIEW: View = View {
     table,
 };
 
-fn request(cx: &Cx, call: Call) -> Request {
-    Request::Draft(cx.doc.run(), cx.doc.draft_model.clone(), call)
+fn asked(cx: &Cx, call: Call) -> DraftOf {
+    DraftOf { run: cx.doc.run(), draft_model: cx.doc.draft_model.clone(), call }
 }
 
 fn ui(cx: &Cx, ui: &mut Ui) {
@@ -38,9 +40,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
         return;
     }
-    if let Some(Product::Model(m)) = cx.ready(&Request::Model(cx.doc.model.clone()))
-        && !m.model.info().generates
-    {
+    if cx.ready_model().is_some_and(|m| !m.model.info().generates) {
         ui.weak("This model does not write a text token by token, so there is nothing to draft.");
         return;
     }
@@ -59,21 +59,12 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     if let Some(rival) = &rival {
         rival_ui(cx, ui, rival);
     }
-    let sees = match cx.ready(&Request::Model(cx.doc.model.clone())) {
-        Some(Product::Model(m)) => m.processor.is_some(),
-        _ => false,
-    };
+    let sees = cx.ready_model().is_some_and(|m| m.processor.is_some());
     if cx.doc.image.is_some() && sees && [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter) {
         ui.small("The draft model reads the text alone; the target sees the picture, too.");
     }
-    let first = match cx.need(ui, "draft", request(cx, own.clone())) {
-        Some(Product::Draft(d)) => Some(d),
-        _ => None,
-    };
-    let second = match rival.as_ref().map(|r| cx.need(ui, "rival", request(cx, r.clone()))) {
-        Some(Some(Product::Draft(d))) => Some(d),
-        _ => None,
-    };
+    let first = cx.need(ui, "draft", &asked(cx, own.clone()));
+    let second = rival.as_ref().and_then(|r| cx.need(ui, "rival", &asked(cx, r.clone())));
     let n = [&first, &second].into_iter().flatten().map(|d| d.run.rounds.len()).max().unwrap_or(0);
     if n == 0 {
         if first.is_some() {
@@ -84,33 +75,41 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     let shown = cx.doc.round.min(n - 1);
     rounds_ui(cx, ui, shown, n);
     cx.long(ui, |ui| {
-        let runs: Vec<(&Call, &Drafted)> = [(Some(&own), &first), (rival.as_ref(), &second)]
+        let runs: Vec<One> = [("draft", Some(&own), &first), ("rival", rival.as_ref(), &second)]
             .into_iter()
-            .filter_map(|(c, d)| Some((c?, d.as_deref()?)))
+            .filter_map(|(spot, call, d)| Some(One { spot, call: call?, d: d.as_deref()? }))
             .collect();
-        if let [(a, first), (b, second)] = runs[..] {
-            budget_ui(cx, ui, (a, first), (b, second));
+        if let [first, second] = &runs[..] {
+            budget_ui(cx, ui, first, second);
         }
         // Side by side where there is room, else one below the other.
         if runs.len() > 1 && ui.available_width() > 640.0 {
             ui.columns(2, |columns| {
-                for (i, (column, (call, d))) in columns.iter_mut().zip(&runs).enumerate() {
-                    column.push_id(i, |ui| run_ui(cx, ui, call, d, shown, true));
+                for (i, (column, one)) in columns.iter_mut().zip(&runs).enumerate() {
+                    column.push_id(i, |ui| run_ui(cx, ui, one, shown, true));
                 }
             });
         } else {
-            for (i, (call, d)) in runs.iter().enumerate() {
+            for (i, one) in runs.iter().enumerate() {
                 if i > 0 {
                     ui.separator();
                 }
-                ui.push_id(i, |ui| run_ui(cx, ui, call, d, shown, runs.len() > 1));
+                ui.push_id(i, |ui| run_ui(cx, ui, one, shown, runs.len() > 1));
             }
         }
     });
 }
 
+/// One of the decodes that are shown.
+struct One<'a> {
+    spot: &'static str,
+    call: &'a Call,
+    d: &'a Drafted,
+}
+
 /// One decode: text, tree of the round, figures.
-fn run_ui(cx: &Cx, ui: &mut Ui, call: &Call, d: &Drafted, shown: usize, titled: bool) {
+fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
+    let One { spot, call, d } = *one;
     if titled {
         ui.strong(info(&call.method).map_or("", |i| i.title));
     }
@@ -121,27 +120,26 @@ fn run_ui(cx: &Cx, ui: &mut Ui, call: &Call, d: &Drafted, shown: usize, titled: 
         tree::ui(cx, ui, d, round, before);
     }
     sums::ui(cx, ui, d, &timed(cx, call, d));
+    cx.notes_ui(ui, spot);
 }
 
 /// The times of a decode: those taken with it if nothing else computed meanwhile, else those of a second decode that
 /// runs when everything else is done. `None` until it is there.
 fn timed(cx: &Cx, call: &Call, d: &Drafted) -> Option<Times> {
-    if d.times.alone {
-        return Some(d.times);
-    }
+    let times = d.times?;
     // A decode from before the one that was stopped or failed is not worth another run.
-    let current = cx.ready(&request(cx, call.clone()));
-    if !matches!(current, Some(Product::Draft(now)) if std::ptr::eq(&*now, d)) {
-        return Some(d.times);
+    let asked = asked(cx, call.clone());
+    if times.alone || !cx.ready(&asked).is_some_and(|now| std::ptr::eq(&*now, d)) {
+        return Some(times);
     }
-    let again = Request::Times(cx.doc.run(), cx.doc.draft_model.clone(), call.clone());
+    let again = TimesOf(asked);
     if !cx.jobs.knows(&again) && cx.jobs.running().0 > 0 {
         return None;
     }
     match cx.jobs.need("times", &again) {
-        Status::Ready(Product::Times(t)) => Some(t),
+        Status::Ready(t) => Some(*t),
         // Better one that reads low, and says so, than none.
-        Status::Failed(_) => Some(d.times),
+        Status::Failed(_) => Some(times),
         _ => None,
     }
 }
@@ -217,11 +215,12 @@ fn with_budget(info: &'static Info, params: Params, like: &Call) -> (String, Par
 }
 
 /// Says whether both draft as many nodes a round, and makes it so where that can be.
-fn budget_ui(cx: &Cx, ui: &mut Ui, (a, first): (&Call, &Drafted), (b, second): (&Call, &Drafted)) {
+fn budget_ui(cx: &Cx, ui: &mut Ui, first: &One, second: &One) {
+    let (a, b) = (first.call, second.call);
     let per_round = |d: &Drafted| {
         d.run.rounds.iter().map(|r| r.nodes.len()).sum::<usize>() as f64 / d.run.rounds.len().max(1) as f64
     };
-    let (x, y) = (per_round(first), per_round(second));
+    let (x, y) = (per_round(first.d), per_round(second.d));
     ui.horizontal_wrapped(|ui| {
         ui.small(format!("{x:.1} against {y:.1} nodes a round"));
         let (Some(i), Some(j)) = (info(&a.method), info(&b.method)) else { return };
@@ -302,7 +301,7 @@ fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
 }
 
 fn table(cx: &Cx) -> Option<Table> {
-    let Some(Product::Draft(d)) = cx.ready(&request(cx, cx.call(Kind::Draft))) else { return None };
+    let d = cx.ready(&asked(cx, cx.call(Kind::Draft)))?;
     let columns =
         ["round", "node", "parent", "depth", "id", "text", "p_draft", "p_target", "p_accept", "state", "emitted"];
     let mut table = Table::new(&columns);

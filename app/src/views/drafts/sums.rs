@@ -1,7 +1,7 @@
 //! What a decode amounts to: tokens per pass, acceptance by depth, speed-up, and whether the text is the target's own.
 
 use super::super::Cx;
-use crate::request::{Drafted, Times};
+use crate::work::{Drafted, Times};
 use egui::{Align2, FontId, Sense, Ui, pos2, vec2};
 use tokenscope_analysis::draft::{DraftRun, NodeState, Round};
 

@@ -2,7 +2,7 @@
 
 use super::super::widgets::{self, Link};
 use super::super::{Cx, Standing};
-use crate::request::Drafted;
+use crate::work::Drafted;
 use egui::{Align2, EventFilter, FontId, Key, Modifiers, Pos2, Sense, Stroke, Ui, pos2, vec2};
 use tokenscope_analysis::draft::{DraftNode, NodeState, Round};
 use tokenscope_analysis::trace::Tower;

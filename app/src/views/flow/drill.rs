@@ -3,8 +3,8 @@
 use super::super::{Cx, heat, widgets};
 use super::{Seen, attention_of, into};
 use crate::heatmap::Fitted;
-use crate::request::{HeadShare, Moved, Product, Request};
 use crate::state::{Command, Drill, Scale, WHOLE};
+use crate::work::{EdgeOf, EffectOf, HeadShare, MapOf, Moved, NodeLensOf};
 use egui::{Sense, Stroke, Ui, vec2};
 use tokenscope_analysis::flow::Part;
 use tokenscope_analysis::trace::Tower;
@@ -106,8 +106,8 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
             ui.separator();
             ui.vertical(|ui| {
                 ui.small("what the model would predict here (logit lens)");
-                let request = Request::NodeLens(cx.doc.run(), drill.level, drill.token);
-                let Some(Product::NodeLens(top)) = cx.need(ui, "node lens", request) else { return };
+                let asked = NodeLensOf { run: cx.doc.run(), level: drill.level, token: drill.token };
+                let Some(top) = cx.need(ui, "node lens", &asked) else { return };
                 egui::Grid::new("lens").num_columns(2).spacing([8.0, 2.0]).show(ui, |ui| {
                     for (text, p) in top.iter() {
                         ui.monospace(widgets::visible(text));
@@ -121,8 +121,8 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
 }
 
 fn edge_ui(cx: &Cx, ui: &mut Ui, layer: usize, from: usize, drill: Drill) {
-    let request = Request::Edge(cx.doc.scope(), layer, from, drill.token);
-    let Some(Product::Edge(heads)) = cx.need(ui, "edge", request) else { return };
+    let asked = EdgeOf { scope: cx.doc.scope(), layer, from, to: drill.token };
+    let Some(heads) = cx.need(ui, "edge", &asked) else { return };
     let longest = heads.iter().map(|h| h.norm).filter(|n| n.is_finite()).fold(0.0, f32::max);
     let mut order: Vec<&HeadShare> = heads.iter().collect();
     let key = |h: &HeadShare| if h.norm.is_finite() { h.norm } else { h.attention };
@@ -154,8 +154,8 @@ fn head_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, layer: usize, head: usize, from: u
                 ui.weak("What it changes in the prediction needs a language model with its weights.");
                 return;
             }
-            let request = Request::Effect(cx.doc.scope(), layer, head, from, to);
-            let Some(Product::Effect(e)) = cx.need(ui, "effect", request) else { return };
+            let edge = EdgeOf { scope: cx.doc.scope(), layer, from, to };
+            let Some(e) = cx.need(ui, "effect", &EffectOf { edge, head }) else { return };
             ui.small(format!("what the lens after layer {layer} reads with this contribution, against without"));
             ui.horizontal_top(|ui| {
                 moved_ui(cx, ui, "promoted", &e.promoted);
@@ -185,21 +185,21 @@ fn moved_ui(cx: &Cx, ui: &mut Ui, name: &str, list: &[Moved]) {
 fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usize) {
     let side = (ui.available_height() - 34.0).clamp(90.0, 200.0);
     ui.set_width(side);
-    let request = Request::Map(cx.doc.scope(), layer, head, None);
-    let Some(Product::Map(map)) = cx.need(ui, "drilled map", request.clone()) else { return };
+    let asked = MapOf { scope: cx.doc.scope(), layer, head, part: None };
+    let Some(map) = cx.need(ui, "drilled map", &asked) else { return };
     let n = map.n;
     if n == 0 {
         return;
     }
     let fitted = Fitted::new(&map.summary, Scale::default());
     let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::hover());
-    heat::map(cx, ui, rect, (&map, &request), &map, &fitted, WHOLE);
+    heat::map(cx, ui, rect, (&map, &asked), &map, &fitted, WHOLE);
     ui.painter().rect_stroke(rect, 0.0, Stroke::new(1.0, cx.theme.line), egui::StrokeKind::Outside);
     let at = |i: usize| (i as f32 + 0.5) / n as f32 * side;
     let cross = Stroke::new(1.0, cx.theme.accent);
     ui.painter().hline(rect.x_range(), rect.top() + at(to), cross);
     ui.painter().vline(rect.left() + at(from), rect.y_range(), cross);
-    let value = heat::host(cx, &map, &request).and_then(|cells| map.at(&cells, to, from));
+    let value = heat::host(cx, &map, &asked).and_then(|cells| map.at(&cells, to, from));
     let value = value.map_or("…".to_string(), |v| format!("{v:.3}"));
     let edge = if map.window.is_exact() { "the edge has" } else { "around the edge up to" };
     let label = format!("map of layer {layer}, head {head}; {edge} {value}");

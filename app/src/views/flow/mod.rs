@@ -6,8 +6,8 @@ mod shown;
 
 use super::{Cx, View, picker};
 use crate::export::Table;
-use crate::request::{Lens, Product, Request};
 use crate::state::Command;
+use crate::work::{FlowOf, Lens, LensOf};
 use egui::Ui;
 use serde_json::json;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(super) const VIEW: View = View {
     table,
 };
 
-pub(super) fn request(cx: &Cx) -> Request {
-    Request::Flow(cx.doc.scope(), cx.call(Kind::Flow))
+fn asked(cx: &Cx) -> FlowOf {
+    FlowOf { scope: cx.doc.scope(), call: cx.call(Kind::Flow) }
 }
 
 /// What lattice and drill look at.
@@ -81,26 +81,21 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     }
     let Some(trace) = cx.trace(ui) else { return };
     let Some((name, tower)) = cx.tower(&trace) else { return };
-    let Some(Product::Flow(graph)) = cx.need(ui, "flow", request(cx)) else { return };
+    let Some(graph) = cx.need(ui, "flow", &asked(cx)) else { return };
     // Only a language model's head can read what a node predicts.
-    let reads = match cx.ready(&Request::Model(cx.doc.model.clone())) {
-        Some(Product::Model(m)) => m.model.info().vocab > 0,
+    let reads = match cx.ready_model() {
+        Some(m) => m.model.info().vocab > 0,
         // Of a model that did not open the picture from before stays, names and all.
-        _ => !cx.recorded(),
+        None => !cx.recorded(),
     };
-    let lens = match name {
-        Tower::Text if reads => match cx.need(ui, "lens", Request::Lens(cx.doc.run())) {
-            Some(Product::Lens(l)) => Some(l),
-            _ => None,
-        },
-        _ => None,
-    };
+    let lens = if name == Tower::Text && reads { cx.need(ui, "lens", &LensOf(cx.doc.run())) } else { None };
     if graph.n_tokens == 0 {
         ui.weak("No tokens, so nothing flows.");
         return;
     }
     let seen = Seen { tower, name, graph: &graph, lens };
     let drill = cx.doc.drill.filter(|d| d.token < graph.n_tokens && d.level <= graph.n_layers);
+    cx.notes_ui(ui, "flow");
     let all = ui.available_height();
     let below = if drill.is_some() { (all * 0.5).clamp(110.0, 300.0) } else { 0.0 };
     lattice::ui(cx, ui, &seen, (all - below).max(100.0));
@@ -122,7 +117,7 @@ fn attention_of(e: &Edge) -> Option<(usize, usize, usize)> {
 }
 
 fn table(cx: &Cx) -> Option<Table> {
-    let Some(Product::Flow(graph)) = cx.ready(&request(cx)) else { return None };
+    let graph = cx.ready(&asked(cx))?;
     let weight = format!("weight ({})", graph.unit);
     let columns = ["from_level", "from_part", "from_token", "to_level", "to_part", "to_token", &weight];
     let mut table = Table::new(&columns);

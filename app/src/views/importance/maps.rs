@@ -4,8 +4,8 @@ use super::super::{Cx, heat, widgets};
 use super::axes::{self, Place};
 use super::thumbnails;
 use crate::heatmap::Fitted;
-use crate::request::{AttentionMap, MAP_SIDE, Part, Product, Request};
 use crate::state::{Command, Curve, WHOLE};
+use crate::work::{AttentionMap, MAP_SIDE, MapOf, Part};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
 use std::ops::Range;
 use tokenscope_analysis::trace::TowerTrace;
@@ -33,8 +33,8 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
             }
         });
     }
-    let asked = request(cx, tower);
-    let Some(Product::Map(map)) = cx.need(ui, "map", asked.clone()) else { return };
+    let asked = asked(cx, tower);
+    let Some(map) = cx.need(ui, "map", &asked) else { return };
     if map.n == 0 {
         ui.weak("No tokens, so no attention.");
         return;
@@ -43,11 +43,9 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     // Of a long input the whole map is coarse: where it is zoomed into, that part is computed and shown instead.
     let close = match part(map.n, cx.doc.window) {
         Some(part) => {
-            let asked = Request::Map(cx.doc.scope(), layer, head, Some(part.clone()));
-            match cx.need(ui, "map part", asked.clone()) {
-                Some(Product::Map(m)) if m.window.queries == part.queries && m.window.keys == part.keys => {
-                    Some((m, asked))
-                }
+            let asked = MapOf { part: Some(part.clone()), ..asked.clone() };
+            match cx.need(ui, "map part", &asked) {
+                Some(m) if m.window.queries == part.queries && m.window.keys == part.keys => Some((m, asked)),
                 _ => None,
             }
         }
@@ -55,7 +53,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     };
     let shown = Shown {
         map: close.as_ref().map_or(&map, |c| &c.0),
-        request: close.as_ref().map_or(&asked, |c| &c.1),
+        asked: close.as_ref().map_or(&asked, |c| &c.1),
         whole: &map,
         fitted: &fitted,
     };
@@ -66,6 +64,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
             ui.small(axes::readout(&place));
             let unit = if fitted.by_row() { "share" } else { "share of attention" };
             heat::legend(cx, ui, &fitted, unit);
+            cx.notes_ui(ui, if close.is_some() { "map part" } else { "map" });
         });
     };
     let width = ui.available_width();
@@ -120,9 +119,9 @@ fn shown(cx: &Cx, tower: &TowerTrace) -> (usize, usize) {
     (layer.min(tower.n_layers.saturating_sub(1)), head.min(heads.saturating_sub(1)))
 }
 
-pub(super) fn request(cx: &Cx, tower: &TowerTrace) -> Request {
+pub(super) fn asked(cx: &Cx, tower: &TowerTrace) -> MapOf {
     let (layer, head) = shown(cx, tower);
-    Request::Map(cx.doc.scope(), layer, head, None)
+    MapOf { scope: cx.doc.scope(), layer, head, part: None }
 }
 
 /// What the microscope shows.
@@ -130,7 +129,7 @@ struct Shown<'a> {
     /// The map, or the part of it that is zoomed into.
     map: &'a AttentionMap,
     /// What asks for it.
-    request: &'a Request,
+    asked: &'a MapOf,
     /// The whole map.
     whole: &'a AttentionMap,
     /// The scale, fitted to the whole.
@@ -170,7 +169,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
     let within = |first: f32, range: &Range<usize>| (first * n as f32 - range.start as f32) / range.len() as f32;
     let scaled = |share: f32, range: &Range<usize>| share * n as f32 / range.len() as f32;
     let shares = [within(x, across), within(y, down), scaled(w, across), scaled(h, down)];
-    heat::map(cx, ui, rect, (map, shown.request), shown.whole, shown.fitted, shares);
+    heat::map(cx, ui, rect, (map, shown.asked), shown.whole, shown.fitted, shares);
     let frame = if response.has_focus() { Stroke::new(2.0, cx.theme.accent) } else { Stroke::new(1.0, cx.theme.line) };
     ui.painter().rect_stroke(rect, 0.0, frame, StrokeKind::Outside);
     let place = Place { rect, window: cx.doc.window, n };
@@ -213,7 +212,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
     let numbers = place.has_numbers() && map.window.is_exact();
     // Numbers are for who points, selects or looks closely; only then are cells on a device copied.
     let asked = under.is_some() || told.is_some() || numbers;
-    let cells = if asked { heat::host(cx, map, shown.request) } else { None };
+    let cells = if asked { heat::host(cx, map, shown.asked) } else { None };
     if let (true, Some(cells)) = (numbers, &cells) {
         axes::numbers_ui(ui, &place, |q, k| {
             let hatched = k == 0 && cx.doc.scale.mask_sink;

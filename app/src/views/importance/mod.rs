@@ -11,8 +11,8 @@ mod truth;
 
 use super::{Cx, View, heat};
 use crate::export::Table;
-use crate::request::{Product, Request};
 use crate::state::Command;
+use crate::work::PictureOf;
 use egui::Ui;
 use serde_json::json;
 use tokenscope_analysis::method::Kind;
@@ -52,10 +52,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         let Some((_, tower)) = cx.tower(&trace) else { return };
         let has_image = tower.tokens.iter().any(|t| t.kind == TokenKind::Image);
         let picture = match cx.doc.image.clone().filter(|_| has_image) {
-            Some(source) => match cx.need(ui, "picture", Request::Picture(source)) {
-                Some(Product::Picture(p)) => Some(p),
-                _ => None,
-            },
+            Some(source) => cx.need(ui, "picture", &PictureOf(source)),
             None => None,
         };
         for (i, name) in PARTS.into_iter().enumerate() {
@@ -117,11 +114,8 @@ fn table(cx: &Cx) -> Option<Table> {
         [false, false, false, true] => return map_table(cx, tower),
         _ => {}
     }
-    let Some(Product::Score(scores)) = cx.ready(&scores::request(cx)) else { return None };
-    let pruned = match cx.ready(&Request::Prune(cx.doc.scope(), cx.call(Kind::Reduce))) {
-        Some(Product::Prune(p)) => Some(p),
-        _ => None,
-    };
+    let scores = cx.ready(&scores::asked(cx))?;
+    let reduced = cx.ready(&reduction::asked(cx));
     // Where the run cannot serve the chosen method, another stands in.
     let score = format!("{} ({})", cx.call(Kind::Score).method, scores.unit);
     let prune = cx.call(Kind::Reduce).method;
@@ -134,7 +128,7 @@ fn table(cx: &Cx) -> Option<Table> {
     let agreement = known.as_ref().and_then(|k| k.agreement(&scores));
     let mut table = Table::new(&columns);
     for (i, t) in tower.tokens.iter().enumerate() {
-        let fate = pruned.as_ref().and_then(|p| p.fates.get(i)).map(|f| match f {
+        let fate = reduced.as_ref().and_then(|p| p.fates.get(i)).map(|f| match f {
             Fate::Kept => "kept".to_string(),
             Fate::Merged(row) => format!("merged {row}"),
             Fate::Dropped(_) => "dropped".to_string(),
@@ -167,9 +161,9 @@ fn retention_table(cx: &Cx) -> Option<Table> {
 }
 
 fn map_table(cx: &Cx, tower: &TowerTrace) -> Option<Table> {
-    let request = maps::request(cx, tower);
-    let Some(Product::Map(map)) = cx.ready(&request) else { return None };
-    let cells = heat::host(cx, &map, &request)?;
+    let asked = maps::asked(cx, tower);
+    let map = cx.ready(&asked)?;
+    let cells = heat::host(cx, &map, &asked)?;
     let (rows, cols) = (map.window.query_edges(), map.window.key_edges());
     let exact = map.window.is_exact();
     // Of a long input a cell covers several pairs, from its first query and key up to before its last.

@@ -4,8 +4,8 @@ use super::super::picture::{self, Mark};
 use super::super::widgets::{self, Link};
 use super::super::{Cx, picker};
 use super::{picture_height, strip, truth};
-use crate::request::{Product, Pruned, Request};
 use crate::state::Command;
+use crate::work::{AnswerOf, PlanOf, Reduced, ReducedOf};
 use egui::{Sense, Ui, pos2, vec2};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,8 +14,12 @@ use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::prune::{Fate, Stage};
 use tokenscope_analysis::trace::TowerTrace;
 
-pub(super) fn request(cx: &Cx) -> Request {
-    Request::Prune(cx.doc.scope(), cx.call(Kind::Reduce))
+fn plan(cx: &Cx) -> PlanOf {
+    PlanOf { scope: cx.doc.scope(), call: cx.call(Kind::Reduce) }
+}
+
+pub(super) fn asked(cx: &Cx) -> ReducedOf {
+    ReducedOf(plan(cx))
 }
 
 /// The key beside the heading of the part: it is seen however little of the part fits.
@@ -24,7 +28,7 @@ pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         return;
     }
     // While another reduction is under way, the one before is on screen.
-    if let Some(Product::Prune(p)) = cx.ready(&request(cx)).or_else(|| cx.jobs.previous("prune"))
+    if let Some(p) = cx.ready(&asked(cx)).or_else(|| cx.jobs.previous("reduction"))
         && p.fates.len() == tower.tokens.len()
     {
         keys_ui(cx, ui, &fates_at(&p, cx.doc.at_layer));
@@ -37,7 +41,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         return;
     }
     picker::method_ui(cx, ui, Kind::Reduce);
-    let Some(Product::Prune(p)) = cx.need(ui, "prune", request(cx)) else { return };
+    let Some(p) = cx.need(ui, "reduction", &asked(cx)) else { return };
     if p.fates.len() != tower.tokens.len() {
         return;
     }
@@ -86,6 +90,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
             .on_hover_text("Of the tokens that decide the answer, those kept or merged into others");
     }
     outcome_ui(cx, ui, &p);
+    cx.notes_ui(ui, "reduction");
     answers_ui(cx, ui);
 }
 
@@ -99,7 +104,7 @@ fn place(stage: Stage) -> String {
 }
 
 /// What became of each token by the time that `layer` begins; `None` is after everything.
-fn fates_at(p: &Pruned, layer: Option<usize>) -> Cow<'_, [Fate]> {
+fn fates_at(p: &Reduced, layer: Option<usize>) -> Cow<'_, [Fate]> {
     let Some(layer) = layer else { return Cow::Borrowed(&p.fates) };
     let before = |stage: Stage| match stage {
         Stage::Features => true,
@@ -112,7 +117,7 @@ fn fates_at(p: &Pruned, layer: Option<usize>) -> Cow<'_, [Fate]> {
 }
 
 /// A slider over the layers.
-fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
+fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     let rows = &p.judgement.rows_by_layer;
     let n = rows.len();
     if n == 0 {
@@ -133,7 +138,7 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
 }
 
 /// A bar for the rows that each layer works on.
-fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
+fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     let rows = &p.judgement.rows_by_layer;
     let n = rows.len();
     if n == 0 {
@@ -179,7 +184,7 @@ fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
     widgets::key(ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
 }
 
-fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
+fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     let j = &p.judgement;
     let effect = match (j.kl, j.top1_same, j.cosine) {
         (Some(kl), same, _) => format!(
@@ -216,16 +221,13 @@ fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Pruned) {
 
 /// How the full and the reduced model go on, token under token, with what differs marked.
 fn answers_ui(cx: &Cx, ui: &mut Ui) {
-    let generates = match cx.ready(&Request::Model(cx.doc.model.clone())) {
-        Some(Product::Model(m)) => m.model.info().generates,
-        _ => false,
-    };
+    let generates = cx.ready_model().is_some_and(|m| m.model.info().generates);
     if !generates || cx.doc.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
         return;
     }
-    let full = cx.need(ui, "full answer", Request::Answer(cx.doc.scope(), None));
-    let reduced = cx.need(ui, "reduced answer", Request::Answer(cx.doc.scope(), Some(cx.call(Kind::Reduce))));
-    let (Some(Product::Answer(full)), Some(Product::Answer(reduced))) = (full, reduced) else { return };
+    let full = cx.need(ui, "full answer", &AnswerOf { run: cx.doc.run(), plan: None });
+    let reduced = cx.need(ui, "reduced answer", &AnswerOf { run: cx.doc.run(), plan: Some(plan(cx)) });
+    let (Some(full), Some(reduced)) = (full, reduced) else { return };
     for (name, own, other) in [("full model goes on", &full, &reduced), ("reduced model goes on", &reduced, &full)] {
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
@@ -265,7 +267,7 @@ mod tests {
             reduced_time: Duration::ZERO,
         };
         let cut = vec![Fate::Kept, Fate::Dropped(0)];
-        let p = Pruned {
+        let p = Reduced {
             fates: cut.clone(),
             cuts: vec![(Stage::After(0), cut.clone())],
             judgement,

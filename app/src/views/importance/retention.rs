@@ -1,9 +1,10 @@
 //! How close a reduced model stays to the full one at every budget, for several methods at once.
 
 use super::super::{Cx, widgets};
-use crate::request::{Call, Product, Request, Retained, Status};
+use crate::jobs::{Spot, Status};
+use crate::keys::Call;
 use crate::state::{Command, Measure};
-use crate::work::SEEDS;
+use crate::work::{PlanOf, Retained, RetentionOf, SEEDS};
 use egui::{Color32, Sense, Shape, Stroke, Ui, pos2, vec2};
 use egui_plot::{AxisHints, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use tokenscope_analysis::method::{Domain, Info, Kind, Params, Role};
 /// A curve and what it belongs to.
 type Curve = (&'static Info, usize, Arc<Vec<Retained>>);
 
-pub(super) fn request(cx: &Cx, info: &Info) -> Request {
+fn asked(cx: &Cx, info: &Info) -> RetentionOf {
     // The chosen method keeps its other parameters; the rest have their defaults.
     let chosen = cx.doc.call(Kind::Reduce);
     let call = if chosen.method == info.id { chosen } else { Call::new(info.id, &Params::new()) };
-    Request::Retention(cx.doc.scope(), call)
+    RetentionOf(PlanOf { scope: cx.doc.scope(), call })
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
@@ -52,9 +53,9 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
         if !cx.doc.curves.iter().any(|c| c == info.id) || cx.lacks(info).is_some() {
             continue;
         }
-        match cx.jobs.need(info.id, &request(cx, info)) {
-            Status::Ready(Product::Retention(c)) => curves.push((info, i, c)),
-            Status::Running(done, _) => {
+        match cx.jobs.need(spot(info), &asked(cx, info)) {
+            Status::Ready(c) => curves.push((info, i, c)),
+            Status::Running(done, _) | Status::Partly(done, _) => {
                 ui.horizontal(|ui| {
                     ui.add(egui::ProgressBar::new(done).desired_width(80.0).desired_height(3.0));
                     ui.small(format!("{} at every budget", info.title));
@@ -64,7 +65,6 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
                 cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
                 ui.colored_label(cx.theme.bad, format!("{}: {why}", info.title));
             }
-            Status::Ready(_) => {}
         }
     }
     if curves.is_empty() {
@@ -87,6 +87,12 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
         });
     }
     plot_ui(cx, ui, &curves, logits);
+    curves.iter().for_each(|c| cx.notes_ui(ui, spot(c.0)));
+}
+
+/// Where the curve of a method is shown.
+fn spot(info: &Info) -> Spot {
+    Spot::part("retention", info.id)
 }
 
 fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
@@ -95,13 +101,10 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
         (true, Measure::Top1) => ("same most probable token", |p| p.top1),
         (false, _) => ("cosine to the full embedding", |p| p.cosine),
     };
-    let now = match cx.ready(&super::reduction::request(cx)) {
-        Some(Product::Prune(p)) => {
-            let n = p.fates.len().max(1);
-            p.judgement.rows_by_layer.last().map(|r| *r as f64 / n as f64)
-        }
-        _ => None,
-    };
+    let now = cx.ready(&super::reduction::asked(cx)).and_then(|p| {
+        let n = p.fates.len().max(1);
+        p.judgement.rows_by_layer.last().map(|r| *r as f64 / n as f64)
+    });
     // Above and not inside, where it would lie on the points of a narrow plot.
     legend_ui(cx, ui, curves, now.is_some());
     let plot = Plot::new("retention")
@@ -225,7 +228,7 @@ pub(super) fn points(cx: &Cx) -> Vec<(&'static str, Retained)> {
     let chosen = catalog::of(Kind::Reduce).filter(|i| cx.doc.curves.iter().any(|c| c == i.id));
     let mut out = Vec::new();
     for info in chosen {
-        if let Some(Product::Retention(c)) = cx.ready(&request(cx, info)) {
+        if let Some(c) = cx.ready(&asked(cx, info)) {
             out.extend(c.iter().map(|p| (info.id, *p)));
         }
     }

@@ -4,22 +4,22 @@ use super::super::picture::{self, Mark};
 use super::super::widgets;
 use super::super::{Cx, picker};
 use super::{picture_height, strip, truth};
-use crate::request::{Product, Request};
 use crate::state::Command;
+use crate::work::ScoreOf;
 use egui::{Color32, Ui};
 use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::trace::TowerTrace;
 
-pub(super) fn request(cx: &Cx) -> Request {
-    Request::Score(cx.doc.scope(), cx.doc.targets(), cx.call(Kind::Score))
+pub(super) fn asked(cx: &Cx) -> ScoreOf {
+    ScoreOf { scope: cx.doc.scope(), targets: cx.doc.targets(), call: cx.call(Kind::Score) }
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<Picture>>) {
     picker::method_ui(cx, ui, Kind::Score);
     explained_ui(cx, ui, tower);
-    let Some(Product::Score(scores)) = cx.need(ui, "score", request(cx)) else { return };
+    let Some(scores) = cx.need(ui, "score", &asked(cx)) else { return };
     // The first token often takes more than all others together; it can be left out of the scale, here as in maps.
     let scaled = scores.values.iter().skip(usize::from(cx.doc.scale.mask_sink)).flatten();
     let high = scaled.map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f32::max);
@@ -58,6 +58,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         widgets::legend(cx, ui, low, high, scores.unit, scores.signed);
         sink_ui(cx, ui);
     });
+    cx.notes_ui(ui, "score");
     if let Some(k) = &known {
         k.ui(cx, ui, &scores);
     }

@@ -1,14 +1,12 @@
 //! All heads at a glance, layer by head or sorted by what they do.
 
 use super::super::{Cx, heat, widgets};
-use crate::request::{Product, Request, Thumbnail};
 use crate::state::{Command, Sort};
+use crate::work::{Thumbnail, ThumbnailsOf};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, vec2};
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
-    let Some(Product::Thumbnails(all)) = cx.need(ui, "thumbnails", Request::Thumbnails(cx.doc.scope())) else {
-        return;
-    };
+    let Some(all) = cx.need(ui, "thumbnails", &ThumbnailsOf(cx.doc.scope())) else { return };
     if !cx.figure {
         ui.horizontal(|ui| {
             ui.small("heads by");

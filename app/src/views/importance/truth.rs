@@ -2,9 +2,10 @@
 //! score finds it.
 
 use super::super::{Cx, widgets};
-use crate::request::{Product, Request, Status};
+use crate::jobs::Status;
 use crate::state::Command;
 use crate::truth::Truth;
+use crate::work::TruthOf;
 use egui::{Pos2, Rect, Shape, Stroke, Ui, pos2, vec2};
 use std::sync::Arc;
 use tokenscope_analysis::prune::Fate;
@@ -29,9 +30,8 @@ pub(super) fn known(cx: &Cx, tower: &TowerTrace) -> Option<Known> {
     if !explained.is_empty() && explained != [last] {
         return None;
     }
-    let Status::Ready(Product::Truth(Some(truth))) = cx.jobs.need("truth", &Request::Truth(cx.doc.run())) else {
-        return None;
-    };
+    let Status::Ready(truth) = cx.jobs.need("truth", &TruthOf(cx.doc.run())) else { return None };
+    let truth = truth.as_ref().clone()?;
     let shares = truth.shares(tower)?;
     let tokens = true_tokens(&shares);
     Some(Known { truth, shares, tokens })

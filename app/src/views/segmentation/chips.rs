@@ -4,9 +4,11 @@
 
 use super::links::Links;
 use super::{merges, paint};
-use crate::request::{Product, Request, RowSource, Surprisal, TextStrip};
+use crate::jobs::Status;
+use crate::keys::RowSource;
 use crate::views::widgets::{self, Link, visible};
 use crate::views::{Cx, Standing};
+use crate::work::{Surprisal, SurprisalOf, TextStrip};
 use egui::{Color32, CornerRadius, Rect, Sense, Stroke, StrokeKind, pos2, vec2};
 use std::sync::Arc;
 use tokenscope_analysis::segment::{Chip, Line, Piece, label_columns};
@@ -173,15 +175,15 @@ impl Shown<'_> {
         ui.label(format!("bytes {}..{} · {}", p.start, p.end, hex.join(" ")));
         let own = matches!(self.strip.rows.sources[place.row], RowSource::Model(_)) && !cx.recorded();
         let Some(token) = self.links.token(place.index, p).filter(|_| own) else { return };
-        match cx.jobs.need("surprisal of the hovered token", &Request::Surprisal(cx.doc.run())) {
-            crate::request::Status::Ready(Product::Surprisal(s)) => {
+        match cx.jobs.need("surprisal of the hovered token", &SurprisalOf(cx.doc.run())) {
+            Status::Ready(s) => {
                 ui.label(match s.of(token) {
                     Some((p, bits)) => format!("probability {:.2}% · surprisal {bits:.2} bits", 100.0 * p),
                     None => "nothing before it predicts it".into(),
                 });
             }
-            crate::request::Status::Failed(why) => {
-                ui.weak(why.as_ref());
+            Status::Failed(why) => {
+                ui.weak(why.to_string());
             }
             _ => {
                 ui.weak("probability: computing");

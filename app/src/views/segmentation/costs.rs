@@ -2,10 +2,9 @@
 
 use super::links::Links;
 use crate::export::Table;
-use crate::request::{Product, Request, Rows};
 use crate::state::{Command, Cuts};
 use crate::views::Cx;
-use crate::work::OWN;
+use crate::work::{CutsOf, OWN, Rows, SurprisalOf};
 use serde_json::json;
 use tokenscope_analysis::segment::Metrics;
 
@@ -71,11 +70,8 @@ fn name_ui(cx: &Cx, ui: &mut egui::Ui, name: &str, chosen: bool) {
 /// A line for each piece of each row, with the numbers of its row.
 pub(super) fn table(cx: &Cx) -> Option<Table> {
     let text = if cx.recorded() { cx.ready_trace()?.text.as_str().into() } else { cx.doc.prompt.clone() };
-    let Some(Product::Segment(rows)) = cx.ready(&Request::Segment(cx.doc.cut(text))) else { return None };
-    let surprisal = match cx.ready(&Request::Surprisal(cx.doc.run())) {
-        Some(Product::Surprisal(s)) if cx.doc.cuts.surprisal => Some(s),
-        _ => None,
-    };
+    let rows = cx.ready(&CutsOf(cx.doc.cut(text)))?;
+    let surprisal = cx.ready(&SurprisalOf(cx.doc.run())).filter(|_| cx.doc.cuts.surprisal);
     let links = Links::new(cx.ready_trace());
     let mut table = Table::new(&[
         "tokenizer",

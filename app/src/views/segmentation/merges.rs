@@ -1,8 +1,9 @@
 //! A clicked chip: the merges that built its token, and the other encodings of its word.
 
-use crate::request::{Product, Request, RowSource, Rows};
+use crate::keys::RowSource;
 use crate::views::Cx;
 use crate::views::widgets::{self, Link};
+use crate::work::{EncodingsOf, MergesOf, Rows};
 use egui::Ui;
 use tokenscope_analysis::segment::{Piece, Segmentation, word_of};
 use tokenscope_analysis::tokenize::MAX_SPELLING;
@@ -50,7 +51,7 @@ fn line(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
 }
 
 fn steps_ui(cx: &Cx, ui: &mut Ui, source: &RowSource, id: u32) {
-    let Some(Product::Merges(merges)) = cx.need(ui, "merges", Request::Merges(source.clone(), id)) else { return };
+    let Some(merges) = cx.need(ui, "merges", &MergesOf(source.clone(), id)) else { return };
     let Some(steps) = merges.as_ref() else {
         ui.small("This vocabulary is not of byte-pair kind, so nothing was merged.");
         return;
@@ -77,8 +78,8 @@ fn word<'r>(row: &'r Segmentation, text: &str, at: usize) -> &'r [Piece] {
 fn encodings_ui(cx: &Cx, ui: &mut Ui, (row, source): (&Segmentation, &RowSource), at: usize, text: &str) {
     let pieces = word(row, text, at);
     let Some(own) = pieces.iter().map(|p| p.id).collect::<Option<Vec<u32>>>() else { return };
-    let asked = Request::Encodings(source.clone(), own.clone());
-    let Some(Product::Encodings(all)) = cx.need(ui, "other encodings", asked) else { return };
+    let asked = EncodingsOf(source.clone(), own.clone());
+    let Some(all) = cx.need(ui, "other encodings", &asked) else { return };
     let Some(all) = all.as_ref() else { return };
     let count = all.count.map_or("more than 2^64".to_string(), |n| n.to_string());
     line(ui, |ui| {

@@ -10,8 +10,7 @@ mod paint;
 
 use super::widgets;
 use super::{Cx, View};
-use crate::request::{Product, Request, Surprisal};
-use crate::work::OWN;
+use crate::work::{OWN, StripOf, Surprisal, SurprisalOf};
 use chips::Shown;
 use links::Links;
 use std::sync::Arc;
@@ -53,8 +52,8 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     let label = label_width(cx, ui);
     let room = ui.available_width() - label - ui.spacing().scroll.allocated_width() - 4.0;
     let columns = ((room / cell) as usize).max(MIN_COLUMNS);
-    let request = Request::Strip(cx.doc.cut(text), columns);
-    let Some(Product::Strip(strip)) = cx.need(ui, "segmentation", request) else { return };
+    let asked = StripOf(cx.doc.cut(text), columns);
+    let Some(strip) = cx.need(ui, "segmentation", &asked) else { return };
     for why in &strip.rows.broken {
         ui.colored_label(cx.theme.bad, why);
         // A figure without a row that was asked for would not be the one asked for.
@@ -98,7 +97,7 @@ fn surprisal_ui(cx: &Cx, ui: &mut egui::Ui) -> Option<Arc<Surprisal>> {
     if !cx.doc.cuts.surprisal || cx.recorded() {
         return None;
     }
-    let Some(Product::Surprisal(s)) = cx.need(ui, "surprisal", Request::Surprisal(cx.doc.run())) else { return None };
+    let s = cx.need(ui, "surprisal", &SurprisalOf(cx.doc.run()))?;
     ui.horizontal(|ui| {
         ui.small("surprisal of the model's own tokens").on_hover_text(controls::SURPRISAL);
         widgets::legend(cx, ui, 0.0, s.max_bits, "bits", false);

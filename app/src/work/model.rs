@@ -1,0 +1,82 @@
+//! Opens models and tokenizers.
+
+use crate::jobs::{Ask, Store};
+use crate::keys::ModelSource;
+use crate::samples;
+use std::path::{Path, PathBuf};
+use tokenscope_analysis::image::Processor;
+use tokenscope_analysis::model::{self, Model};
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::weights::Weights;
+use tokenscope_analysis::{Ctx, Error, Result};
+
+/// Open a model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelOf(pub ModelSource);
+
+/// An open model.
+pub struct OpenModel {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// Its tokenizer.
+    pub tokenizer: Option<Tokenizer>,
+    /// What it does to pictures, if it reads them.
+    pub processor: Option<Processor>,
+}
+
+impl Ask for ModelOf {
+    type Out = OpenModel;
+
+    /// Undo goes back to the one before; more are opened again where somebody wants them.
+    const KEPT: usize = 1;
+
+    fn carry_out(&self, _: &Store, ctx: &Ctx) -> Result<OpenModel> {
+        open(&self.0, ctx)
+    }
+
+    fn bytes(open: &OpenModel) -> u64 {
+        4 * open.model.info().n_params as u64
+    }
+}
+
+/// Opens a model with its tokenizer.
+pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
+    match source {
+        ModelSource::Sample(name) => open_path(samples::unpack(name)?.path(), ctx),
+        ModelSource::Path(path) => open_path(path, ctx),
+        ModelSource::Recorded(path) => {
+            let what = "this is a recorded run; it holds no weights";
+            Err(Error::file(path, what, "open the model itself for what needs them"))
+        }
+    }
+}
+
+/// Opens the model at `path` on the CPU and its tokenizer, where there is one.
+///
+/// Errors: what is wrong with a file, weights that do not fit the memory, cancelled.
+pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
+    let weights = Weights::open(path)?.watched(ctx);
+    // Weights are computed with as f32, whatever they are stored as.
+    ctx.fits(4 * weights.n_params() as u64, "close other programs or choose a smaller model")?;
+    let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
+    let file = weights.dir().join("tokenizer.json");
+    let tokenizer = match weights.gguf_file() {
+        Some(gguf) => Some(Tokenizer::load(gguf)?),
+        None if file.exists() => Some(Tokenizer::load(&file)?),
+        None => None,
+    };
+    let processor = Processor::load(&weights)?;
+    Ok(OpenModel { model, tokenizer, processor })
+}
+
+/// Load a tokenizer file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TokenizerOf(pub PathBuf);
+
+impl Ask for TokenizerOf {
+    type Out = Tokenizer;
+
+    fn carry_out(&self, _: &Store, _: &Ctx) -> Result<Tokenizer> {
+        Tokenizer::load(&self.0)
+    }
+}

@@ -1,0 +1,57 @@
+//! Importance of the tokens for a prediction, or for several.
+
+use super::{subject, trace_of, weights_of};
+use crate::jobs::{Ask, Store};
+use crate::keys::{Call, RunKey, Scope};
+use tokenscope_analysis::score::{self, Scores};
+use tokenscope_analysis::{Ctx, Result, Subject};
+
+/// Importance of the tokens for the predictions at the targets, their mean.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ScoreOf {
+    /// The stack whose tokens are scored.
+    pub scope: Scope,
+    /// Tokens whose predictions are explained; none means the last token.
+    pub targets: Vec<usize>,
+    /// The score.
+    pub call: Call,
+}
+
+impl Ask for ScoreOf {
+    type Out = Scores;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Scores> {
+        let run = &self.scope.run;
+        let (t, open) = (trace_of(run, store, ctx)?, weights_of(run, store, ctx)?);
+        scores(&subject(&t, &self.scope, open.as_deref()), &self.targets, &self.call, ctx)
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        Some(&self.scope.run)
+    }
+}
+
+/// The mean of the scores for several explained tokens, over those that say something about a token.
+fn scores(input: &Subject, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<Scores> {
+    let (method, params) = (score::find(&call.method)?, &call.params);
+    let (Some(&first), n) = (targets.first(), targets.len()) else { return method.score(input, params, ctx) };
+    let mut out = method.score(&input.at(Some(first)), params, ctx)?;
+    let mut counts: Vec<f32> = out.values.iter().map(|v| f32::from(u8::from(v.is_some()))).collect();
+    for (done, &target) in targets.iter().enumerate().skip(1) {
+        ctx.step(done, n)?;
+        let next = method.score(&input.at(Some(target)), params, ctx)?;
+        for ((sum, count), v) in out.values.iter_mut().zip(&mut counts).zip(next.values) {
+            if let Some(v) = v {
+                *sum = Some(sum.unwrap_or(0.0) + v);
+                *count += 1.0;
+            }
+        }
+        let all = out.layers.iter_mut().flatten().zip(next.layers.iter().flatten());
+        all.for_each(|(sum, v)| *sum += v);
+    }
+    for (v, count) in out.values.iter_mut().zip(counts) {
+        *v = v.map(|v| v / count);
+    }
+    out.layers.iter_mut().flatten().for_each(|v| *v /= n as f32);
+    Ok(out)
+}
