@@ -2,13 +2,14 @@
 
 mod chrome;
 mod drop;
+mod still;
 
 pub use chrome::HINTS;
-pub use drop::command_of;
+pub use still::draw_window;
 
 use crate::actions::{self, Act};
 use crate::atlas::Atlas;
-use crate::examples;
+use crate::examples::{self, Example};
 use crate::export;
 use crate::fonts::SystemFonts;
 use crate::heatmap::Painter;
@@ -72,7 +73,7 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
             app.stores = true;
             let given = match model {
                 Some(m) => Some(Command::Model(ModelSource::of_path(m))),
-                None => examples::find(examples::FIRST).ok().map(Command::Example),
+                None => examples::find(examples::FIRST).ok().map(|e| Command::Show(e.doc(&app.doc).into())),
             };
             app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
             app.history.clear();
@@ -268,6 +269,11 @@ impl App {
         self.follow(ctx);
     }
 
+    /// Shows an example; what is about the user's taste and files stays.
+    fn shown(&self, example: &Example) -> Command {
+        Command::Show(example.doc(&self.doc).into())
+    }
+
     /// Moves the selection by a token, or grows it.
     fn walk(&self, forward: bool, extend: bool) -> Option<Command> {
         let t = self.jobs.ready(&TraceOf(self.doc.run()))?;
@@ -315,7 +321,7 @@ impl App {
                 d.add_filter("pictures", &ends).pick_file().map(Picked::Image)
             }),
             Act::CloseImage => commands.push(Command::Image(None)),
-            Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(Command::Example)),
+            Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(|e| self.shown(e))),
             Act::Save => self.saving.show(),
             Act::SaveView(view) => self.saving.show_for(view, None),
             Act::Sources => self.sources = !self.sources,
@@ -462,11 +468,12 @@ impl App {
             entries.extend(examples::shown().map(|e| palette::Entry {
                 text: format!("Example: {}", e.title),
                 note: e.model().into(),
-                choice: Choice::Command(Command::Example(e)),
+                choice: Choice::Example(e),
             }));
             match self.palette.ui(&ctx, &entries) {
                 Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),
                 Some(Choice::Command(c)) => commands.push(c),
+                Some(Choice::Example(e)) => commands.push(self.shown(e)),
                 None => {}
             }
         }
@@ -549,6 +556,3 @@ impl App {
         self.apply(&ctx, sent);
     }
 }
-
-/// Since when the prompt as typed differs from the document's.
-pub type TypedAt = Option<Instant>;

@@ -12,10 +12,23 @@
 //! 5. [`work`] holds the computations, a file each: they open the model, run it with a tap
 //!    ([`tokenscope_analysis::model`]), and call scores, reductions, flow and drafts on the trace
 //!    ([`tokenscope_analysis::trace`]).
-//! 6. The view draws what comes back, [`jobs::Ask::Out`]: shapes for the screen and for SVG alike ([`export`]), maps by the painter
-//!    of [`heatmap`], numbers as a table.
+//! 6. The view draws what comes back, [`jobs::Ask::Out`]: shapes for the screen and for SVG alike ([`export`]), maps by
+//!    the painter of [`heatmap`], numbers as a [`table`].
 //!
 //! The command line ([`cli`]) builds the same document and asks for the same things, one after the other.
+//!
+//! # Modules, from the ground up
+//!
+//! None knows one that stands below it in this list; a contract test reads the list.
+//!
+//! - What is the same for every document: [`memory`], [`text`], [`table`], [`fonts`], [`recents`], [`selection`],
+//!   [`samples`], [`picture_source`], [`heatmap`], [`theme`], [`actions`].
+//! - What there is to compute: [`keys`], [`truth`], [`trial`].
+//! - What is chosen: [`state`], [`history`], [`examples`], [`opening`].
+//! - Who computes: [`jobs`], [`work`].
+//! - What is seen: [`views`], [`export`], [`settings`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
+//!   [`inspector`], [`atlas`].
+//! - The two programs: [`app`], [`cli`].
 //!
 //! # Where to add something
 //!
@@ -38,6 +51,7 @@ pub mod jobs;
 pub mod keys;
 pub mod memory;
 pub mod notices;
+pub mod opening;
 pub mod palette;
 pub mod panels;
 pub mod picture_source;
@@ -48,6 +62,7 @@ pub mod saving;
 pub mod selection;
 pub mod settings;
 pub mod state;
+pub mod table;
 pub mod text;
 pub mod theme;
 pub mod trial;

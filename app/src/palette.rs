@@ -1,6 +1,7 @@
 //! The command palette: find an action, a method, an example or a recent model by a few letters of its name.
 
 use crate::actions::{self, Act};
+use crate::examples::Example;
 use crate::state::Command;
 use egui::{Key, Modifiers, vec2};
 use tokenscope_analysis::catalog;
@@ -12,6 +13,8 @@ pub enum Choice {
     Act(Act),
     /// A command of the views.
     Command(Command),
+    /// An example of the gallery.
+    Example(&'static Example),
 }
 
 /// One line.

@@ -1,9 +1,9 @@
 //! The panels beside the views: where model and input come from, and what the selected token is.
 
-use crate::app::{TypedAt, command_of};
 use crate::examples;
 use crate::jobs::Status;
 use crate::keys::ModelSource;
+use crate::opening::command_of;
 use crate::prompt::PromptBox;
 use crate::recents::hub;
 use crate::samples;
@@ -21,7 +21,7 @@ pub struct State {
     /// The prompt as typed.
     pub typed: PromptBox,
     /// Since when it differs from the document's.
-    pub typed_at: TypedAt,
+    pub typed_at: Option<Instant>,
     /// What is typed, as requests hold it; of an older text where nothing is typed.
     shared: Text,
     path: String,
@@ -66,7 +66,7 @@ impl State {
             for e in examples::shown() {
                 if ui.link(e.title).on_hover_text(e.look).clicked() {
                     self.typed_at = None;
-                    cx.send(Command::Example(e));
+                    cx.send(Command::Show(e.doc(cx.doc).into()));
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! What the user has chosen, as plain data, and the commands that change it.
 
-use crate::examples::Example;
+use crate::heatmap::Scale;
 use crate::keys::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
@@ -14,36 +14,6 @@ use tokenscope_analysis::{Result, catalog};
 
 /// The whole map.
 pub const WHOLE: [f32; 4] = [0.0, 0.0, 1.0, 1.0];
-
-/// How values become places on the colour map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Curve {
-    /// In proportion.
-    Linear,
-    /// By logarithm, over four decades below the upper end.
-    Log,
-    /// By rank among the values seen: equal areas of the map get equal steps.
-    Rank,
-    /// As a share of the largest value of the cell's own row.
-    Row,
-}
-
-/// The colour scale of the map.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
-    /// The curve.
-    pub curve: Curve,
-    /// Values above this percentile share the last colour, 50..=100.
-    pub clip: f32,
-    /// Leaves the first token, where attention often piles up, out of the scale and hatches it.
-    pub mask_sink: bool,
-}
-
-impl Default for Scale {
-    fn default() -> Self {
-        Self { curve: Curve::Linear, clip: 100.0, mask_sink: false }
-    }
-}
 
 /// What a retention curve measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,7 +273,7 @@ impl Doc {
             Command::Threshold(t) => self.threshold = t,
             Command::Round(r) => self.round = r,
             Command::Truth(t) => self.truth = t,
-            Command::Example(e) => *self = e.doc(self),
+            Command::Show(doc) => *self = *doc,
             Command::Dark(d) => self.dark = d,
             Command::Colors(m) => self.map = m,
         }
@@ -364,8 +334,8 @@ pub enum Command {
     Round(usize),
     /// Mark the ground truth.
     Truth(bool),
-    /// Show this example.
-    Example(&'static Example),
+    /// Show all of this, e.g. an example.
+    Show(Box<Doc>),
     /// Dark or light colours.
     Dark(bool),
     /// Colours of magnitudes.
@@ -399,7 +369,7 @@ impl Command {
             Command::Threshold(_) => "threshold",
             Command::Round(_) => "round",
             Command::Truth(_) => "ground truth",
-            Command::Example(_) => "example",
+            Command::Show(_) => "example",
             Command::Dark(_) => "colours",
             Command::Colors(_) => "colour map",
         }

@@ -1,6 +1,6 @@
 //! A trial: methods of one kind against the truth of many inputs, and the table that comes out.
 
-use crate::export::Table;
+use crate::table::Table;
 use crate::keys::{Call, ModelSource};
 use serde_json::json;
 

@@ -1,5 +1,7 @@
 //! Rules of the house, read from the tree itself.
 
+mod order;
+
 use std::path::{Path, PathBuf};
 use tokenscope_tests::root;
 

@@ -7,9 +7,7 @@ use tokenscope_app::examples::{FIRST, find, shown};
 use tokenscope_app::work::{ScoreOf, TruthOf};
 
 fn example(id: &str) -> Harness<'static, App> {
-    let mut doc = Doc::default();
-    doc.apply(Command::Example(find(id).unwrap()));
-    window_with(doc)
+    window_with(find(id).unwrap().doc(&Doc::default()))
 }
 
 #[test]

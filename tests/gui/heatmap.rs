@@ -12,9 +12,9 @@ use tokenscope_analysis::passes::attention_tile::{self, Reduce, Window};
 use tokenscope_analysis::passes::samples::OwnedHead;
 use tokenscope_analysis::passes::value_counts;
 use tokenscope_app::heatmap::{
-    Fitted, Frame, Matrix, Painter, Palette, Screen, Source, Summary, Tile, pixels, version,
+    Fitted, Frame, Matrix, Painter, Palette, Scale, Screen, Source, Summary, Tile, pixels, version,
 };
-use tokenscope_app::state::{Curve, Doc, Scale, WHOLE};
+use tokenscope_app::state::{Doc, WHOLE};
 use tokenscope_app::theme::{ColorMap, Theme};
 use tokenscope_tests::gpu;
 

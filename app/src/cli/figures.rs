@@ -3,12 +3,14 @@
 //! They build the document that the window would have and ask for the same products.
 
 use super::common;
+use crate::app::draw_window;
 use crate::examples;
 use crate::export::{self, Page};
 use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
-use crate::state::{Command, Curve, Cuts, Doc};
+use crate::heatmap::Curve;
+use crate::state::{Command, Cuts, Doc};
 use crate::theme::ColorMap;
 use crate::views;
 use crate::work::{DraftOf, FlowOf, PlanOf, ReducedOf, ScoreOf, TraceOf, TruthOf};
@@ -53,7 +55,7 @@ impl Input {
     fn start(&self) -> anyhow::Result<Doc> {
         let mut doc = Doc::default();
         if let Some(name) = &self.example {
-            doc.apply(Command::Example(examples::find(name)?));
+            doc = examples::find(name)?.doc(&doc);
         }
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
@@ -421,7 +423,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     };
     let size = egui::vec2(w, h);
     let Some(view) = view else {
-        let figure = export::draw_window(doc, size, pixels)?;
+        let figure = draw_window(doc, size, pixels)?;
         let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
         let bytes = match end.as_deref() {
             Some("png") => figure.png(pixels)?,

@@ -1,7 +1,7 @@
 //! The verb `judge`: methods against the truth of many inputs.
 
 use super::common;
-use crate::export::{to_csv, to_json};
+use crate::table::{to_csv, to_json};
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::samples;

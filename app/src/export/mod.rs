@@ -5,15 +5,14 @@
 
 mod png;
 mod svg;
-mod table;
 
 pub use svg::escape;
-pub use table::{Table, to_csv, to_json};
 
 use crate::fonts::SystemFonts;
 use crate::jobs::Jobs;
 use crate::selection::Hover;
 use crate::state::Doc;
+use crate::table::{to_csv, to_json};
 use crate::theme::Theme;
 use crate::views::{Cx, View};
 use anyhow::{Context as _, bail};
@@ -177,18 +176,10 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
     Ok(figure)
 }
 
-/// Draws the whole window as it shows `doc`.
-pub fn draw_window(doc: Doc, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
-    let ctx = egui::Context::default();
-    let background = Theme::new(doc.dark, doc.map).background;
-    let mut app = crate::app::App::with_doc(&ctx, doc);
-    SystemFonts::at_once(&ctx);
-    let jobs = app.jobs.clone();
-    settle(ctx, size, scale, background, &|| jobs.running().0, |ui| app.frame(ui))
-}
-
 /// Runs frames of `ui` on a page of `room` points until `running` says that nothing is under way.
-fn settle(
+///
+/// Errors: ten minutes were not enough.
+pub fn settle(
     ctx: egui::Context,
     room: egui::Vec2,
     scale: f32,

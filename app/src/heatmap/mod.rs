@@ -4,10 +4,11 @@
 //! for figures and for machines where the window does not draw with wgpu. Both read the same parameters.
 
 mod painter;
+mod scale;
 
 pub use painter::{KERNELS, Painter, Screen, Source, Tile};
+pub use scale::{Curve, Scale};
 
-use crate::state::{Curve, Scale};
 use egui::Color32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -165,7 +165,7 @@ impl Painter {
                 fresh
             }
         };
-        let ranks = match (params.curve == crate::state::Curve::Rank as u32, cache.ranks.get_mut(&tile.scale_version)) {
+        let ranks = match (params.curve == super::Curve::Rank as u32, cache.ranks.get_mut(&tile.scale_version)) {
             (false, _) => self.nothing.clone(),
             (true, Some((found, last))) => {
                 *last = now;

@@ -13,7 +13,7 @@ mod widgets;
 pub use importance::PARTS;
 pub use widgets::{named, number, visible};
 
-use crate::export::Table;
+use crate::table::Table;
 use crate::heatmap::Painter;
 use crate::jobs::{Ask, Jobs, Spot, Status};
 use crate::keys::{Call, ModelSource, RunKey};

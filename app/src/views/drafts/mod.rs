@@ -5,7 +5,7 @@ mod tree;
 
 use super::widgets::{self, Link};
 use super::{Cx, View, picker};
-use crate::export::Table;
+use crate::table::Table;
 use crate::jobs::Status;
 use crate::keys::{Call, ModelSource};
 use crate::samples;

@@ -2,8 +2,8 @@
 
 use super::super::{Cx, heat, widgets};
 use super::{Seen, attention_of, into};
-use crate::heatmap::Fitted;
-use crate::state::{Command, Drill, Scale, WHOLE};
+use crate::heatmap::{Fitted, Scale};
+use crate::state::{Command, Drill, WHOLE};
 use crate::work::{EdgeOf, EffectOf, HeadShare, MapOf, Moved, NodeLensOf};
 use egui::{Sense, Stroke, Ui, vec2};
 use tokenscope_analysis::flow::Part;

@@ -5,7 +5,7 @@ mod lattice;
 mod shown;
 
 use super::{Cx, View, picker};
-use crate::export::Table;
+use crate::table::Table;
 use crate::state::Command;
 use crate::work::{FlowOf, Lens, LensOf};
 use egui::Ui;

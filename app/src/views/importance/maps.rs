@@ -3,8 +3,8 @@
 use super::super::{Cx, heat, widgets};
 use super::axes::{self, Place};
 use super::thumbnails;
-use crate::heatmap::Fitted;
-use crate::state::{Command, Curve, WHOLE};
+use crate::heatmap::{Curve, Fitted};
+use crate::state::{Command, WHOLE};
 use crate::work::{AttentionMap, MAP_SIDE, MapOf, Part};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
 use std::ops::Range;

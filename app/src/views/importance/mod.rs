@@ -10,7 +10,7 @@ mod thumbnails;
 mod truth;
 
 use super::{Cx, View, heat};
-use crate::export::Table;
+use crate::table::Table;
 use crate::state::Command;
 use crate::work::PictureOf;
 use egui::Ui;

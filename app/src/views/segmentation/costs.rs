@@ -1,7 +1,7 @@
 //! What each row costs: the table of numbers in the view and in what is saved.
 
 use super::links::Links;
-use crate::export::Table;
+use crate::table::Table;
 use crate::state::{Command, Cuts};
 use crate::views::Cx;
 use crate::work::{CutsOf, OWN, Rows, SurprisalOf};

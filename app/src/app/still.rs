@@ -1,0 +1,19 @@
+//! A picture of the whole window, without a window.
+
+use super::App;
+use crate::export::{Figure, settle};
+use crate::fonts::SystemFonts;
+use crate::state::Doc;
+use crate::theme::Theme;
+
+/// Draws the whole window as it shows `doc`, `size` points large, for `scale` pixels a point.
+///
+/// Errors: it was not finished within ten minutes.
+pub fn draw_window(doc: Doc, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
+    let ctx = egui::Context::default();
+    let background = Theme::new(doc.dark, doc.map).background;
+    let mut app = App::with_doc(&ctx, doc);
+    SystemFonts::at_once(&ctx);
+    let jobs = app.jobs.clone();
+    settle(ctx, size, scale, background, &|| jobs.running().0, |ui| app.frame(ui))
+}
