@@ -1,7 +1,7 @@
 //! A trial: methods of one kind against the truth of many inputs, and the table that comes out.
 
-use crate::table::Table;
 use crate::keys::{Call, ModelSource};
+use crate::table::Table;
 use serde_json::json;
 
 /// What is judged.

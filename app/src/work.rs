@@ -13,23 +13,21 @@ mod picture;
 mod reduction;
 mod score;
 mod segment;
-mod surprisal;
 mod thumbnails;
 mod trace;
 mod truth;
 
 pub use decode::{DraftOf, Drafted, Times, TimesOf};
-pub use edge::{EdgeOf, Effect, EffectOf, HeadShare, Moved, NodeLensOf};
+pub use edge::{EdgeOf, EffectOf};
 pub use estimate::EstimateOf;
 pub use flow::FlowOf;
-pub use lens::{Lens, LensOf};
+pub use lens::{LensOf, NodeLensOf, SurprisalOf};
 pub use map::{AttentionMap, Cells, CellsOf, MAP_SIDE, MapOf, Part};
 pub use model::{ModelOf, OpenModel, TokenizerOf, open, open_path};
 pub use picture::PictureOf;
 pub use reduction::{AnswerOf, PlanOf, Reduced, ReducedOf, Retained, RetentionOf, SEEDS};
 pub use score::ScoreOf;
 pub use segment::{CutsOf, EncodingsOf, MergesOf, OWN, OtherEncodings, Rows, StripOf, TextStrip, row_name};
-pub use surprisal::{Surprisal, SurprisalOf};
 pub use thumbnails::{Thumbnail, ThumbnailsOf};
 pub use trace::TraceOf;
 pub use truth::TruthOf;
@@ -54,6 +52,11 @@ fn weights_of(key: &RunKey, store: &Store, ctx: &Ctx) -> Result<Option<Arc<OpenM
         ModelSource::Recorded(_) => Ok(None),
         _ => model_of(key, store, ctx).map(Some),
     }
+}
+
+/// The main stack of a run.
+fn main_scope(run: &RunKey) -> Scope {
+    Scope { run: run.clone(), tower: None }
 }
 
 /// The run that methods of `scope` are about.

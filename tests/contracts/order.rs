@@ -12,7 +12,8 @@ impl Order {
     /// holds each module once.
     fn of(lib: &str) -> Self {
         let after = lib.split("# Modules, from the ground up").nth(1).expect("a front page has the list");
-        let list: String = after.lines().skip(1).take_while(|l| l.starts_with("//!") && !l.starts_with("//! #")).collect();
+        let list: String =
+            after.lines().skip(1).take_while(|l| l.starts_with("//!") && !l.starts_with("//! #")).collect();
         let listed: Vec<String> = list.split("[`").skip(1).filter_map(|s| Some(s.split_once("`]")?.0.into())).collect();
         let declared = |l: &str| {
             let name = l.strip_prefix("pub mod ").or(l.strip_prefix("mod "))?;

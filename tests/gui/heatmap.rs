@@ -12,7 +12,7 @@ use tokenscope_analysis::passes::attention_tile::{self, Reduce, Window};
 use tokenscope_analysis::passes::samples::OwnedHead;
 use tokenscope_analysis::passes::value_counts;
 use tokenscope_app::heatmap::{
-    Fitted, Frame, Matrix, Painter, Palette, Scale, Screen, Source, Summary, Tile, pixels, version,
+    Curve, Fitted, Frame, Matrix, Painter, Palette, Scale, Screen, Source, Summary, Tile, pixels, version,
 };
 use tokenscope_app::state::{Doc, WHOLE};
 use tokenscope_app::theme::{ColorMap, Theme};

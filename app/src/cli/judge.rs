@@ -1,10 +1,10 @@
 //! The verb `judge`: methods against the truth of many inputs.
 
 use super::common;
-use crate::table::{to_csv, to_json};
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::samples;
+use crate::table::{to_csv, to_json};
 use crate::trial::{Figure, Judged, Trial, Verdict};
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;

@@ -69,8 +69,9 @@ pub fn thumbnail(cx: &Cx, ui: &mut Ui, rect: Rect, t: &Thumbnail) {
     let fitted = Fitted::new(&t.summary, cx.doc.scale);
     let (rect, frame) = pixel_grid(ui, rect, crate::state::WHOLE);
     texture(cx, ui, rect, &format!("thumbnail {} {}", t.layer, t.head), (t.version, 0), &frame, &fitted, || {
-        let row_tops = t.summary.row_tops();
-        let m = Matrix { rows: t.side, cols: t.side, first_col: 0, values: &t.cells, row_tops };
+        let (row_tops, cells) = (t.summary.row_tops(), &t.glance.cells);
+        let (rows, cols) = (cells.shape()[0], cells.shape()[1]);
+        let m = Matrix { rows, cols, first_col: 0, values: cells.data(), row_tops };
         pixels(&m, &frame, &fitted, &cx.theme.heat())
     });
 }

@@ -13,12 +13,12 @@ mod widgets;
 pub use importance::PARTS;
 pub use widgets::{named, number, visible};
 
-use crate::table::Table;
 use crate::heatmap::Painter;
 use crate::jobs::{Ask, Jobs, Spot, Status};
 use crate::keys::{Call, ModelSource, RunKey};
 use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
+use crate::table::Table;
 use crate::text::Text;
 use crate::theme::Theme;
 use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, TraceOf};

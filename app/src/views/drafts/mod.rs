@@ -5,11 +5,11 @@ mod tree;
 
 use super::widgets::{self, Link};
 use super::{Cx, View, picker};
-use crate::table::Table;
 use crate::jobs::Status;
 use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::state::Command;
+use crate::table::Table;
 use crate::work::{DraftOf, Drafted, Times, TimesOf};
 use egui::{Ui, vec2};
 use serde_json::json;

@@ -4,9 +4,10 @@ use super::super::{Cx, heat, widgets};
 use super::{Seen, attention_of, into};
 use crate::heatmap::{Fitted, Scale};
 use crate::state::{Command, Drill, WHOLE};
-use crate::work::{EdgeOf, EffectOf, HeadShare, MapOf, Moved, NodeLensOf};
+use crate::work::{EdgeOf, EffectOf, MapOf, NodeLensOf};
 use egui::{Sense, Stroke, Ui, vec2};
 use tokenscope_analysis::flow::Part;
+use tokenscope_analysis::lens::{HeadShare, Moved};
 use tokenscope_analysis::trace::Tower;
 
 /// Edges listed at most.

@@ -5,13 +5,14 @@ mod lattice;
 mod shown;
 
 use super::{Cx, View, picker};
-use crate::table::Table;
 use crate::state::Command;
-use crate::work::{FlowOf, Lens, LensOf};
+use crate::table::Table;
+use crate::work::{FlowOf, LensOf};
 use egui::Ui;
 use serde_json::json;
 use std::sync::Arc;
 use tokenscope_analysis::flow::{Edge, FlowGraph, Node, Part};
+use tokenscope_analysis::lens::Lens;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, TowerTrace};

@@ -10,8 +10,8 @@ mod thumbnails;
 mod truth;
 
 use super::{Cx, View, heat};
-use crate::table::Table;
 use crate::state::Command;
+use crate::table::Table;
 use crate::work::PictureOf;
 use egui::Ui;
 use serde_json::json;

@@ -31,9 +31,9 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
     }
     let key = |t: &Thumbnail| match cx.doc.sort {
         Sort::Layer => 0.0,
-        Sort::Entropy => t.entropy,
-        Sort::Sink => -t.sink,
-        Sort::Distance => t.distance,
+        Sort::Entropy => t.glance.entropy,
+        Sort::Sink => -t.glance.sink,
+        Sort::Distance => t.glance.distance,
     };
     let mut order: Vec<&Thumbnail> = all.iter().collect();
     order.sort_by(|a, b| key(a).total_cmp(&key(b)).then((a.layer, a.head).cmp(&(b.layer, b.head))));
@@ -100,8 +100,8 @@ fn thumbnail_ui(cx: &Cx, ui: &mut Ui, t: &Thumbnail, size: f32, chosen: (usize, 
     }
     response.on_hover_text(format!(
         "{name}\nentropy {:.2} of its largest · first token gets {:.0}% · mean distance {:.1} tokens",
-        t.entropy,
-        t.sink * 100.0,
-        t.distance
+        t.glance.entropy,
+        t.glance.sink * 100.0,
+        t.glance.distance
     ));
 }

@@ -8,9 +8,10 @@ use crate::jobs::Status;
 use crate::keys::RowSource;
 use crate::views::widgets::{self, Link, visible};
 use crate::views::{Cx, Standing};
-use crate::work::{Surprisal, SurprisalOf, TextStrip};
+use crate::work::{SurprisalOf, TextStrip};
 use egui::{Color32, CornerRadius, Rect, Sense, Stroke, StrokeKind, pos2, vec2};
 use std::sync::Arc;
+use tokenscope_analysis::lens::Surprisal;
 use tokenscope_analysis::segment::{Chip, Line, Piece, label_columns};
 
 /// Between lines of text, in points.

@@ -10,10 +10,11 @@ mod paint;
 
 use super::widgets;
 use super::{Cx, View};
-use crate::work::{OWN, StripOf, Surprisal, SurprisalOf};
+use crate::work::{OWN, StripOf, SurprisalOf};
 use chips::Shown;
 use links::Links;
 use std::sync::Arc;
+use tokenscope_analysis::lens::Surprisal;
 
 pub(super) const VIEW: View = View {
     id: "segmentation",

@@ -1,0 +1,82 @@
+//! How probable the model found each token of a run.
+
+use super::weights;
+use crate::trace::{Site, Tower};
+use crate::{Ctx, Error, Result, Subject};
+use candle_core::Tensor;
+
+/// Rows of the final residual stream that are read at once: a vocabulary's worth of logits for each.
+const ROWS: usize = 256;
+
+/// How probable a model found the tokens of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Surprisal {
+    /// Natural logarithm of each token's probability after those before it; `None` where nothing predicts it.
+    pub ln_p: Vec<Option<f32>>,
+    /// The largest surprisal, in bits.
+    pub max_bits: f32,
+}
+
+impl Surprisal {
+    /// Probability and surprisal in bits of a token.
+    pub fn of(&self, token: usize) -> Option<(f32, f32)> {
+        let ln_p = self.ln_p.get(token).copied().flatten()?;
+        Some((ln_p.exp(), (-ln_p / std::f32::consts::LN_2).max(0.0)))
+    }
+}
+
+/// Reads the probability of every token off the last residual stream, through the final norm and head.
+///
+/// Errors: a model that predicts no next token, a run without weights, a reduced run, cancelled.
+pub fn surprisal(on: &Subject, ctx: &Ctx) -> Result<Surprisal> {
+    let model = weights(on)?;
+    if !model.info().generates {
+        return Err(Error::invalid("this model does not predict the next token, so its tokens have no surprisal"));
+    }
+    let tower = on.trace.tower(Tower::Text)?;
+    let n = tower.tokens.len();
+    let last = tower.n_layers.checked_sub(1).ok_or_else(|| Error::invalid("the model has no layers"))?;
+    let resid = &on.trace.get(Tower::Text, last, Site::ResidPost)?.array;
+    if resid.shape().first() != Some(&n) {
+        return Err(Error::invalid("the run was reduced; choose the full run"));
+    }
+    let width = resid.shape().last().copied().unwrap_or(0);
+    let mut ln_p = vec![None; n.min(1)];
+    for start in (0..n.saturating_sub(1)).step_by(ROWS) {
+        ctx.step(start, n)?;
+        let end = (start + ROWS).min(n - 1);
+        let part = &resid.data()[start * width..end * width];
+        let logits = model.lens(&Tensor::from_slice(part, (end - start, width), model.device())?)?.to_vec2::<f32>()?;
+        for (row, token) in logits.iter().zip(&tower.tokens[start + 1..=end]) {
+            ln_p.push(token.id.and_then(|id| ln_share(row, id as usize)));
+        }
+    }
+    let lowest = ln_p.iter().flatten().copied().fold(0.0, f32::min);
+    Ok(Surprisal { ln_p, max_bits: -lowest / std::f32::consts::LN_2 })
+}
+
+/// Natural logarithm of the softmax of `logits` at `id`.
+fn ln_share(logits: &[f32], id: usize) -> Option<f32> {
+    let own = f64::from(*logits.get(id)?);
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
+    Some((own - f64::from(max) - sum.ln()) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_by_hand() {
+        // exp: 1, 3, 4 of 8.
+        let logits = [0.0, 3.0_f32.ln(), 4.0_f32.ln()];
+        let p = |id| ln_share(&logits, id).map(f32::exp);
+        assert!((p(1).unwrap() - 0.375).abs() < 1e-6 && (p(2).unwrap() - 0.5).abs() < 1e-6);
+        assert_eq!(p(3), None);
+        let s = Surprisal { ln_p: vec![None, ln_share(&logits, 2)], max_bits: 1.0 };
+        let (p, bits) = s.of(1).unwrap();
+        assert!((p - 0.5).abs() < 1e-6 && (bits - 1.0).abs() < 1e-5);
+        assert_eq!((s.of(0), s.of(9)), (None, None));
+    }
+}
