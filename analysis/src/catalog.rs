@@ -1,8 +1,9 @@
 //! Every method once. Pickers, palette, command line, help, judge, contract tests and atlas read this list.
 
+use crate::decode::{self, draft, reveal};
 use crate::method::{Info, Kind};
 use crate::raw::Adapter;
-use crate::{Error, Result, draft, flow, prune, score, segment};
+use crate::{Error, Result, flow, prune, score, segment};
 
 /// A method of any kind.
 #[derive(Clone, Copy)]
@@ -16,7 +17,9 @@ pub enum Entry {
     /// A flow graph.
     Flow(&'static dyn flow::Method),
     /// A way to draft and verify.
-    Draft(&'static dyn draft::Method),
+    Draft(&'static dyn decode::Method),
+    /// A policy of masked-diffusion decoding.
+    Reveal(&'static dyn reveal::Method),
 }
 
 impl Entry {
@@ -28,6 +31,7 @@ impl Entry {
             Entry::Reduce(m) => m.info(),
             Entry::Flow(m) => m.info(),
             Entry::Draft(m) => m.info(),
+            Entry::Reveal(m) => m.info(),
         }
     }
 }
@@ -39,6 +43,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         .chain(prune::ALL.iter().map(|m| Entry::Reduce(*m)))
         .chain(flow::ALL.iter().map(|m| Entry::Flow(*m)))
         .chain(draft::ALL.iter().map(|m| Entry::Draft(*m)))
+        .chain(reveal::ALL.iter().map(|m| Entry::Reveal(*m)))
 }
 
 /// What the methods of a kind say about themselves.

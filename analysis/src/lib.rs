@@ -8,7 +8,7 @@ pub mod array;
 pub mod atlas;
 pub mod catalog;
 pub mod ctx;
-pub mod draft;
+pub mod decode;
 pub mod error;
 pub mod flow;
 pub mod gpu;

@@ -7,12 +7,40 @@ pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&x| f64::from(x - max) - sum.ln()).collect()
 }
 
-/// Indices of the `k` largest values, the largest first, the lower index on a tie.
-pub fn largest(values: &[f64], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-    order.truncate(k);
-    order
+/// The softmax of logits at a temperature above 0, in f64.
+pub fn softmax<T: Copy + Into<f64>>(logits: &[T], temperature: f64) -> Vec<f64> {
+    let max = logits.iter().map(|&x| x.into()).fold(f64::NEG_INFINITY, f64::max);
+    let e: Vec<f64> = logits.iter().map(|&x| ((x.into() - max) / temperature).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.into_iter().map(|x| x / sum).collect()
+}
+
+/// Few enough to be held in order while the values pass by.
+const FEW: usize = 32;
+
+/// Indices of the `k` largest values, the largest first, the lower index on a tie. Sorts no more than those.
+pub fn largest<T: Copy + Into<f64>>(values: &[T], k: usize) -> Vec<usize> {
+    let before = |a: &usize, b: &usize| {
+        let (x, y): (f64, f64) = (values[*a].into(), values[*b].into());
+        y.total_cmp(&x).then(a.cmp(b))
+    };
+    if k > FEW {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        if k < order.len() {
+            order.select_nth_unstable_by(k, before);
+            order.truncate(k);
+        }
+        order.sort_unstable_by(before);
+        return order;
+    }
+    let mut best: Vec<usize> = Vec::with_capacity(k + 1);
+    for i in 0..values.len() {
+        if best.len() < k || best.last().is_some_and(|last| before(&i, last).is_lt()) {
+            best.insert(best.partition_point(|b| before(b, &i).is_lt()), i);
+            best.truncate(k);
+        }
+    }
+    best
 }
 
 /// `eˣ` within two units in the last place; 0 below the smallest normal number. Made of plain arithmetic, so that
@@ -52,7 +80,19 @@ mod tests {
         let p = log_softmax(&[0.0, 3f32.ln(), f32::NEG_INFINITY]);
         assert!((p[0] - 0.25f64.ln()).abs() < 1e-6 && (p[1] - 0.75f64.ln()).abs() < 1e-6 && p[2] == f64::NEG_INFINITY);
         assert_eq!(largest(&[1.0, 4.0, 4.0, 2.0], 3), [1, 2, 3]);
-        assert!(largest(&[], 3).is_empty());
+        assert!(largest::<f64>(&[], 3).is_empty() && largest(&[1f32], 0).is_empty());
+        let even = softmax(&[1.0, 1.0, f32::NEG_INFINITY], 0.3);
+        assert_eq!(even, [0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn the_largest_are_those_of_a_whole_sort_however_many_are_asked_for() {
+        let values: Vec<f32> = (0..300).map(|i| ((i * 37 + 11) % 53) as f32).collect();
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+        for k in [1, 2, 31, 32, 33, 100, 299, 300, 1000] {
+            assert_eq!(largest(&values, k), order[..k.min(300)], "{k}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokenscope_analysis::decode;
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::load;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Tower};
-use tokenscope_analysis::{Ctx, Error, Result, Subject, draft, flow, score};
+use tokenscope_analysis::{Ctx, Error, Result, Subject, flow, score};
 use tokenscope_tests::golden;
 
 /// How many steps `work` reports, and how it ends, if it is cancelled at step `at` (from 1).
@@ -80,9 +81,9 @@ fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
     for method in flow::ALL {
         check(method.info().id, layers, &|ctx| method.graph(&graph, &Params::new(), ctx).map(drop));
     }
-    let decode = draft::DraftInput::text(model.as_ref(), Some(model.as_ref()), &ids);
-    for method in draft::ALL {
+    let pair = Subject { partner: Some(model.as_ref()), ..input };
+    for method in decode::draft::ALL {
         let params = Params::new().set("new_tokens", 6);
-        check(method.info().id, 6 / 4, &|ctx| method.run(&decode, &params, ctx, &mut |_| ()).map(drop));
+        check(method.info().id, 6 / 4, &|ctx| decode::decode(*method, &pair, &params, ctx, &mut |_| ()).map(drop));
     }
 }

@@ -2,22 +2,24 @@
 
 use candle_core::Device;
 use std::path::PathBuf;
-use tokenscope_analysis::Ctx;
-use tokenscope_analysis::draft::{ALL, DraftInput, DraftRun, NodeState, find};
+use tokenscope_analysis::decode::draft::{ALL, find};
+use tokenscope_analysis::decode::{self, DraftRun, NodeState};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Input, LogitRows, Model, load};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, NoTap};
-use tokenscope_tests::{golden, json, recorded_request, root};
+use tokenscope_analysis::{Ctx, Subject};
+use tokenscope_tests::{golden, json, read, recorded_request, root};
 
 fn open(path: PathBuf) -> Box<dyn Model> {
     load(&path, &Device::Cpu).unwrap()
 }
 
 fn decode(method: &str, target: &dyn Model, draft: &dyn Model, prompt: &[u32], params: &Params) -> DraftRun {
-    let input = DraftInput::text(target, Some(draft), prompt);
+    let trace = read(target, prompt);
+    let on = Subject { partner: Some(draft), ..Subject::new(&trace).with_model(target) };
     let mut rounds = 0;
-    let run = find(method).unwrap().run(&input, params, &Ctx::default(), &mut |r| {
+    let run = decode::decode(find(method).unwrap(), &on, params, &Ctx::default(), &mut |r| {
         assert_eq!(r.rounds.len(), rounds + 1, "{method}: a round was not reported");
         rounds += 1;
     });
@@ -159,11 +161,12 @@ fn a_target_that_reads_an_image_goes_on_as_it_would_by_itself() {
     let blind = RunRequest { ids: Some(text.clone()), greedy: 12, ..RunRequest::default() };
     let without = run(model.as_ref(), None, &blind, &CaptureSpec::sites(&[]), &Ctx::default()).unwrap().continuation;
     assert_ne!(want, without, "the image makes no difference here");
+    let trace = run(model.as_ref(), None, &request, &CaptureSpec::sites(&[]), &Ctx::default()).unwrap();
     for method in ALL {
-        let mut input = DraftInput::text(model.as_ref(), Some(model.as_ref()), &prompt);
-        (input.image, input.draft_prompt) = (request.image.as_ref(), Some(&text[..]));
+        let mut on = Subject::new(&trace).with_model(model.as_ref());
+        (on.partner, on.partner_ids) = (Some(model.as_ref()), Some(&text[..]));
         let params = Params::new().set("new_tokens", 12i64);
-        let decoded = method.run(&input, &params, &Ctx::default(), &mut |_| ()).unwrap();
+        let decoded = decode::decode(*method, &on, &params, &Ctx::default(), &mut |_| ()).unwrap();
         assert_eq!(decoded.output(), want, "{}", method.info().id);
         assert!(decoded.lossless.clone().unwrap().0);
         check_rounds(method.info().id, &decoded);
@@ -174,7 +177,9 @@ fn a_target_that_reads_an_image_goes_on_as_it_would_by_itself() {
 fn a_sliding_window_refuses_a_tree_that_it_would_cut() {
     let models = golden().join("models");
     let target = open(models.join("mistral"));
-    let input = DraftInput::text(target.as_ref(), Some(target.as_ref()), &[5; 12]);
-    let error = find("token_recycling").unwrap().run(&input, &Params::new(), &Ctx::default(), &mut |_| ()).unwrap_err();
+    let trace = read(target.as_ref(), &[5; 12]);
+    let on = Subject::new(&trace).with_model(target.as_ref());
+    let method = find("token_recycling").unwrap();
+    let error = decode::decode(method, &on, &Params::new(), &Ctx::default(), &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("sliding window"), "{error}");
 }

@@ -5,13 +5,14 @@
 use candle_core::Device;
 use rayon::prelude::*;
 use std::collections::HashMap;
-use tokenscope_analysis::Ctx;
-use tokenscope_analysis::draft::{DraftInput, find};
+use tokenscope_analysis::decode::decode;
+use tokenscope_analysis::decode::draft::find;
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Input, LogitRows, Model, load};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::NoTap;
-use tokenscope_tests::root;
+use tokenscope_analysis::{Ctx, Subject};
+use tokenscope_tests::{read, root};
 
 /// Upper quantile of the normal distribution at one in a million.
 const Z: f64 = 4.753;
@@ -91,28 +92,35 @@ fn sampled_texts_are_distributed_as_the_targets_own() {
     const LENGTH: usize = 3;
     let want = likely(target.as_ref(), &prompt, LENGTH, LEAST / RUNS as f64);
     assert!(want.len() >= 12, "only {} texts are likely enough to be counted", want.len());
-    let sampled = |method: &str, key: &'static str, value: i64| {
+    let trace = read(target.as_ref(), &prompt);
+    let on = Subject { partner: Some(draft.as_ref()), ..Subject::new(&trace).with_model(target.as_ref()) };
+    let sampled = |method: &str, key: &'static str, value: i64, verify: &'static str| {
         counted(RUNS, |seed| {
-            let input = DraftInput::text(target.as_ref(), Some(draft.as_ref()), &prompt);
             let params = Params::new()
                 .set("temperature", TEMPERATURE)
                 .set("seed", seed as i64)
                 .set("new_tokens", LENGTH as i64)
+                .set("verify", verify)
                 .set(key, value);
-            find(method).unwrap().run(&input, &params, &Ctx::default(), &mut |_| ()).unwrap().output()
+            decode(find(method).unwrap(), &on, &params, &Ctx::default(), &mut |_| ()).unwrap().output()
         })
     };
-    for (method, key, value) in [("speculative_sampling", "gamma", 3), ("dyspec", "tree_size", 5)] {
-        let (got, most) = chi_square(&sampled(method, key, value), &want, RUNS);
-        assert!(got < most, "{method}: chi-square {got:.1}, at most {most:.1} with {} texts", want.len());
+    for (method, key, value, verify) in [
+        ("speculative_sampling", "gamma", 3, "recursive_rejection"),
+        ("dyspec", "tree_size", 5, "recursive_rejection"),
+        ("token_recycling", "depth", 1, "exact_match"),
+    ] {
+        let (got, most) = chi_square(&sampled(method, key, value, verify), &want, RUNS);
+        let n = want.len();
+        assert!(got < most, "{method} with {verify}: chi-square {got:.1}, at most {most:.1} with {n} texts");
     }
     // The test has the power to see a difference: the draft's own texts are refused by far.
+    let alone = Subject { model: Some(draft.as_ref()), ..on };
     let own = counted(RUNS, |seed| {
-        let input = DraftInput::text(draft.as_ref(), Some(draft.as_ref()), &prompt);
         let params =
             Params::new().set("temperature", TEMPERATURE).set("seed", seed as i64).set("new_tokens", LENGTH as i64);
         let method = find("speculative_sampling").unwrap();
-        method.run(&input, &params, &Ctx::default(), &mut |_| ()).unwrap().output()
+        decode(method, &alone, &params, &Ctx::default(), &mut |_| ()).unwrap().output()
     });
     let (got, most) = chi_square(&own, &want, RUNS);
     assert!(got > 2.0 * most, "the draft's own texts pass: {got:.1} of {most:.1}");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::gpu::Gpu;
-use tokenscope_analysis::model::{ImageInput, load};
+use tokenscope_analysis::model::{ImageInput, Model, load};
 use tokenscope_analysis::run::{RunRequest, run};
-use tokenscope_analysis::trace::{CaptureSpec, Named, to_transformers};
+use tokenscope_analysis::trace::{CaptureSpec, Named, Trace, to_transformers};
 
 /// The folder of the golden data.
 pub fn golden() -> PathBuf {
@@ -109,6 +109,12 @@ pub fn recorded_request(expected: &Path) -> RunRequest {
         greedy: want.get("greedy_ids").map_or(0, |v| v.values.len()),
         ..RunRequest::default()
     }
+}
+
+/// The trace of a model that read these ids, without what it computed on the way.
+pub fn read(model: &dyn Model, ids: &[u32]) -> Trace {
+    let request = RunRequest { ids: Some(ids.to_vec()), ..RunRequest::default() };
+    run(model, None, &request, &CaptureSpec::sites(&[]), &Ctx::default()).unwrap()
 }
 
 /// The tolerance that a fixture states for a tensor of this name.

@@ -78,6 +78,8 @@ impl End {
 pub(super) struct Decoder {
     info: ModelInfo,
     parts: Parts,
+    /// What stands for a gap, where the model fills in.
+    mask: Option<u32>,
 }
 
 impl Decoder {
@@ -90,7 +92,7 @@ impl Decoder {
             info.generates = true;
         }
         info.max_tokens = parts.max;
-        Ok(Self { info, parts })
+        Ok(Self { info, parts, mask: None })
     }
 
     /// What stands between the last block and the head.
@@ -112,9 +114,11 @@ impl Decoder {
         self.parts.stack.width
     }
 
-    /// The same as a model whose logits are about the tokens themselves, so that it cannot continue a text.
-    pub(super) fn that_fills_in(mut self) -> Self {
+    /// The same as a model whose logits are about the tokens themselves, so that it cannot continue a text; `mask`
+    /// stands for a gap.
+    pub(super) fn that_fills_in(mut self, mask: Option<u32>) -> Self {
         self.info.generates = false;
+        self.mask = mask;
         self
     }
 
@@ -208,6 +212,10 @@ impl Model for Decoder {
             End::Head(head) => self.bend(head.apply(&self.finish(resid.clone())?)?),
             _ => Err(Error::invalid("this model has no language-model head to look with")),
         }
+    }
+
+    fn mask_token(&self) -> Option<u32> {
+        self.mask
     }
 
     fn device(&self) -> &Device {

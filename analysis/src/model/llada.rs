@@ -80,6 +80,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
+    let mask = c.size_opt(&["mask_token_id"])?.and_then(|id| u32::try_from(id).ok());
     let embed = s.get("wte.weight", &[vocab, d])?;
     let tied = c.flag(&["weight_tying"], !s.has("ff_out.weight"))?;
     let head = if tied { embed.clone() } else { s.get("ff_out.weight", &[vocab, d])? };
@@ -94,7 +95,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         logit_cap: None,
         max: c.size_opt(&["max_sequence_length", "max_position_embeddings"])?,
     };
-    Ok(Box::new(Decoder::new(w, parts)?.that_fills_in()))
+    Ok(Box::new(Decoder::new(w, parts)?.that_fills_in(mask)))
 }
 
 #[cfg(test)]

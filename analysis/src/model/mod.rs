@@ -300,6 +300,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Id of the token that stands for a gap, for models that fill in.
+    fn mask_token(&self) -> Option<u32> {
+        None
+    }
+
     /// Device of the weights.
     fn device(&self) -> &Device;
 }

@@ -6,13 +6,13 @@ use crate::keys::{Call, ModelSource, RunKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tokenscope_analysis::draft::{self, DraftInput, DraftRun};
+use tokenscope_analysis::decode::{DraftRun, decode, draft};
 use tokenscope_analysis::method::Need;
 use tokenscope_analysis::model::{ImageInput, Model};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
-use tokenscope_analysis::{Ctx, Error, Result};
+use tokenscope_analysis::{Ctx, Error, Result, Subject};
 
 /// A whole decode. While it goes on, the rounds so far are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,8 +57,8 @@ impl Ask for DraftOf {
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Drafted> {
         let prompt = Prompt::new(self, store, ctx)?;
-        let text = |run: &DraftRun| words(run, prompt.tokenizer());
-        let n_prompt = prompt.ids().len();
+        let text = |run: &DraftRun| words(run, prompt.open.tokenizer.as_ref());
+        let n_prompt = prompt.on().ids().len();
         let mut so_far = |run: &DraftRun| {
             store.show::<Self>(Drafted { run: run.clone(), text: text(run), n_prompt, times: None });
         };
@@ -92,11 +92,9 @@ impl Ask for TimesOf {
 struct Prompt {
     open: Arc<OpenModel>,
     small: Option<Arc<OpenModel>>,
-    /// The text alone, which the draft model gets.
-    text: Vec<u32>,
-    /// The run, where the target reads a picture, too, with its tokens in the prompt.
-    trace: Option<Arc<Trace>>,
-    seen: Option<Vec<u32>>,
+    trace: Arc<Trace>,
+    /// The text alone, for the draft model, where the target reads a picture, too.
+    text: Option<Vec<u32>>,
 }
 
 impl Prompt {
@@ -105,22 +103,21 @@ impl Prompt {
         let drafts = draft::find(&ask.call.method)?.info().needs.contains(&Need::DraftModel);
         let small = if drafts { Some(store.get(&ModelOf(ask.draft_model.clone()), ctx)?) } else { None };
         let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
-        let text = tokenizer.encode(&ask.run.prompt, None, true)?.ids;
-        let trace = if ask.run.image.is_some() { Some(trace_of(&ask.run, store, ctx)?) } else { None };
-        let seen = match &trace {
-            Some(t) => t.tower(Tower::Text)?.tokens.iter().map(|t| t.id).collect(),
+        let trace = trace_of(&ask.run, store, ctx)?;
+        let text = match trace.image {
+            Some(_) => Some(tokenizer.encode(&ask.run.prompt, None, true)?.ids),
             None => None,
         };
-        Ok(Self { open, small, text, trace, seen })
+        Ok(Self { open, small, trace, text })
     }
 
-    fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.open.tokenizer.as_ref()
-    }
-
-    /// What the target reads.
-    fn ids(&self) -> &[u32] {
-        self.seen.as_deref().unwrap_or(&self.text)
+    fn on(&self) -> Subject<'_> {
+        Subject {
+            tokenizer: self.open.tokenizer.as_ref(),
+            partner: self.small.as_ref().map(|s| s.model.as_ref()),
+            partner_ids: self.text.as_deref(),
+            ..Subject::new(&self.trace).with_model(self.open.model.as_ref()).of(Tower::Text)
+        }
     }
 }
 
@@ -132,11 +129,7 @@ fn decoded(
     store: &Store,
     ctx: &Ctx,
 ) -> Result<(DraftRun, Times)> {
-    let target = prompt.open.model.as_ref();
-    let small = prompt.small.as_ref().map(|s| s.model.as_ref());
-    let image = prompt.trace.as_ref().and_then(|t| t.image.as_ref());
-    let draft_prompt = prompt.seen.is_some().then_some(&prompt.text[..]);
-    let input = DraftInput { image, draft_prompt, ..DraftInput::text(target, small, prompt.ids()) };
+    let on = prompt.on();
     // Times are worth something only where nothing else took the cores meanwhile.
     let mut alone = store.others() == 0;
     let start = Instant::now();
@@ -147,19 +140,19 @@ fn decoded(
         watch(run);
         watching += last.elapsed();
     };
-    let mut decode = draft::find(&call.method)?.run(&input, &call.params, ctx, &mut round)?;
+    let run = decode(draft::find(&call.method)?, &on, &call.params, ctx, &mut round)?;
     let own = (last.duration_since(start).saturating_sub(watching)).as_secs_f64();
-    let n = decode.output().len();
+    let (n, ids) = (run.output().len(), on.ids());
+    let per_token = |secs: f64| secs / n.max(1) as f64;
     alone &= store.others() == 0;
-    let plain = greedy_secs(target, prompt.ids(), image, n, ctx)?;
+    let plain = greedy_secs(prompt.open.model.as_ref(), &ids, prompt.trace.image.as_ref(), n, ctx)?;
     alone &= store.others() == 0;
-    decode.target_secs = plain / n.max(1) as f64;
-    if let Some(small) = small {
-        decode.draft_secs = greedy_secs(small, &prompt.text, None, n, ctx)? / n.max(1) as f64;
-    }
+    let draft = match on.partner {
+        Some(small) => per_token(greedy_secs(small, on.partner_ids.unwrap_or(&ids), None, n, ctx)?),
+        None => 0.0,
+    };
     alone &= store.others() == 0;
-    let times = Times { own, plain, target: decode.target_secs, draft: decode.draft_secs, alone };
-    Ok((decode, times))
+    Ok((run, Times { own, plain, target: per_token(plain), draft, alone }))
 }
 
 /// Text of every id that occurs in a decode.

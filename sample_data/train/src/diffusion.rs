@@ -1,11 +1,11 @@
-//! Learning to fill in stories, and writing by filling in: `sample-diffusion`.
+//! Learning to fill in stories: `sample-diffusion`.
 //! Nie et al. 2025, arXiv 2502.09992.
 
 use crate::fit::{Task, cross_entropy};
 use crate::lm::Row;
 use crate::params::Params;
 use crate::shapes::Llama;
-use crate::words::{BEGIN, MASK, Words};
+use crate::words::{MASK, Words};
 use anyhow::Context as _;
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
@@ -63,36 +63,6 @@ impl Task for Filling<'_> {
         let targets: Vec<(u32, u32, f32)> = hidden.iter().map(|&(i, id)| (i as u32, id, 1.0)).collect();
         cross_entropy(&logits(model, &ids)?, &targets)
     }
-}
-
-/// Writes `n` tokens behind `<s>` and `start`: all masked at first, then in each of `steps` steps the most certain
-/// of the masked ones are kept (low-confidence remasking). The mask itself is never written.
-pub fn write(model: &dyn Model, start: &[u32], n: usize, steps: usize) -> anyhow::Result<Vec<u32>> {
-    let mut ids = vec![BEGIN];
-    ids.extend_from_slice(start);
-    let first = ids.len();
-    ids.extend(std::iter::repeat_n(MASK, n));
-    for step in 0..steps {
-        let rows = logits(model, &ids)?.to_vec2::<f32>()?;
-        let mut found: Vec<(f32, usize, u32)> = (first..ids.len())
-            .filter(|&i| ids[i] == MASK)
-            .map(|i| {
-                let row = &rows[i];
-                let best = (0..row.len())
-                    .filter(|&j| j != MASK as usize)
-                    .max_by(|&a, &b| row[a].total_cmp(&row[b]))
-                    .unwrap_or(0);
-                let sum: f32 = row.iter().map(|x| (x - row[best]).exp()).sum();
-                (1.0 / sum, i, best as u32)
-            })
-            .collect();
-        found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let keep = found.len().div_ceil(steps - step);
-        for &(_, i, id) in &found[..keep] {
-            ids[i] = id;
-        }
-    }
-    Ok(ids[1..].to_vec())
 }
 
 #[cfg(test)]

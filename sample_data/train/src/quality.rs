@@ -11,8 +11,10 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tokenscope_analysis::Ctx;
-use tokenscope_analysis::draft::{self, DraftInput, NodeState};
+use tokenscope_analysis::decode::chance::Seeded;
+use tokenscope_analysis::decode::mask::{Rules, write};
+use tokenscope_analysis::decode::oracle::Filler;
+use tokenscope_analysis::decode::{NodeState, decode, draft, reveal};
 use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Input, KvCache, LogitRows, Model, from_weights};
@@ -20,6 +22,7 @@ use tokenscope_analysis::passes::attention_map;
 use tokenscope_analysis::run::{RunRequest, argmax, run};
 use tokenscope_analysis::trace::{CaptureSpec, NoTap, Tower};
 use tokenscope_analysis::weights::Weights;
+use tokenscope_analysis::{Ctx, Subject};
 use tokenscope_generate::HELD_OUT;
 use tokenscope_generate::scenes::{Ask, Question, SIDE, Scene};
 use tokenscope_generate::stories::{Story, Theme};
@@ -176,9 +179,12 @@ pub fn draft(target: &Open, small: &Open, n: u64) -> anyhow::Result<Vec<Line>> {
         let ids = target.words.cut(&story.text)?.ids;
         let mut prompt = vec![BEGIN];
         prompt.extend(&ids[..(ids.len() / 3).max(1)]);
-        let input = DraftInput::text(target.model.as_ref(), Some(small.model.as_ref()), &prompt);
+        let request = RunRequest { ids: Some(prompt), ..RunRequest::default() };
+        let trace = run(target.model.as_ref(), None, &request, &CaptureSpec::sites(&[]), &Ctx::default())?;
+        let on = Subject::new(&trace).with_model(target.model.as_ref());
+        let on = Subject { partner: Some(small.model.as_ref()), ..on };
         let params = Params::new().set("new_tokens", (ids.len() - ids.len() / 3).clamp(4, 48) as i64);
-        let run = draft::find("speculative_sampling")?.run(&input, &params, &Ctx::default(), &mut |_| ())?;
+        let run = decode(draft::find("speculative_sampling")?, &on, &params, &Ctx::default(), &mut |_| ())?;
         for r in &run.rounds {
             let drafted = r.nodes.iter().filter(|d| d.depth == 1);
             first += drafted.clone().filter(|d| d.state == NodeState::Accepted).count();
@@ -296,12 +302,22 @@ pub fn diffusion(open: &Open, context: usize, n: u64) -> anyhow::Result<Vec<Line
             format!("{}; always the commonest token {:.1}%", percent(right, of), 100.0 * unigram as f64 / of as f64);
         out.push(line(format!("filled in right, {:.0}% masked", share * 100.0), value));
     }
-    let text = open.words.text(&diffusion::write(open.model.as_ref(), &[], 64, 32)?)?;
-    out.push(line("64 tokens written in 32 steps from nothing", format!("\"{}\"", text.trim())));
+    let text = written(open, &[], 63, 32)?;
+    out.push(line("63 tokens written in 32 steps from nothing", format!("\"{}\"", text.trim())));
     let start = open.words.cut("Ages: Ada is 47, Ben is 13, Cleo is 82.")?.ids;
-    let text = open.words.text(&diffusion::write(open.model.as_ref(), &start, 40, 40)?)?;
+    let text = written(open, &start, 40, 40)?;
     out.push(line("a look-up continued", format!("\"{}\"", text.trim())));
     Ok(out)
+}
+
+/// `start` and `n` tokens behind it, written in one block of `steps` steps by low-confidence remasking.
+fn written(open: &Open, start: &[u32], n: usize, steps: i64) -> anyhow::Result<String> {
+    let prompt: Vec<u32> = [BEGIN].iter().chain(start).copied().collect();
+    let mut policy = reveal::find("llada_low_confidence")?.policy(&Params::new().set("steps", steps));
+    let rules = Rules { length: n, block: n, temperature: 0.0, guidance: 0.0 };
+    let (mut model, mut chance) = (Filler::new(open.model.as_ref())?, Seeded::new(0));
+    let text = write(&mut model, &prompt, policy.as_mut(), rules, &mut chance, &Ctx::default(), &mut |_| ())?;
+    open.words.text(&text.output()[1..])
 }
 
 /// Greedy continuations of the openings of stories.

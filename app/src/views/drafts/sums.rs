@@ -3,18 +3,16 @@
 use super::super::Cx;
 use crate::work::{Drafted, Times};
 use egui::{Align2, FontId, Sense, Ui, pos2, vec2};
-use tokenscope_analysis::draft::{DraftRun, NodeState, Round};
+use tokenscope_analysis::decode::DraftRun;
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
-    let nodes = || d.run.rounds.iter().flat_map(|r| &r.nodes);
-    let accepted = nodes().filter(|n| n.state == NodeState::Accepted).count();
+    let (drafted, accepted) = d.run.drafted();
     let line = |ui: &mut Ui, words: String, tip: &str| drop(ui.label(words).on_hover_text(tip));
     line(
         ui,
         format!(
-            "{:.2} tokens per target pass · {accepted} of {} drafted tokens accepted · {} rounds",
+            "{:.2} tokens per target pass · {accepted} of {drafted} drafted tokens accepted · {} rounds",
             d.run.tokens_per_round(),
-            nodes().count(),
             d.run.rounds.len()
         ),
         "Tokens per target pass: all new tokens, the target's own ones included, divided by the rounds. A round is one \
@@ -77,28 +75,20 @@ struct Speed {
 impl Speed {
     fn of(run: &DraftRun, times: &Times) -> Self {
         let (target, draft) = (times.target, times.draft);
-        let rounds = run.rounds.len().max(1) as f64;
-        let passes = run.rounds.iter().map(|r| r.draft_passes).sum::<usize>() as f64 / rounds;
         let cost = if target > 0.0 { draft / target } else { 0.0 };
         Self {
             cost,
-            passes,
-            expected: (target > 0.0).then(|| run.tokens_per_round() / (1.0 + cost * passes)),
+            passes: run.draft_passes_per_round(),
+            expected: (target > 0.0).then(|| run.expected_speed_up(cost)),
             measured: times.plain / times.own.max(1e-9),
         }
     }
 }
 
-/// Share of rounds in which a token of this depth was accepted, over those that drafted so deep.
-fn share(run: &DraftRun, depth: usize) -> (usize, usize) {
-    let deep = run.rounds.iter().filter(|r| r.nodes.iter().any(|n| n.depth == depth)).count();
-    let hit = |r: &&Round| r.nodes.iter().any(|n| n.depth == depth && n.state == NodeState::Accepted);
-    (run.rounds.iter().filter(hit).count(), deep)
-}
-
 /// Bars of the accepted share by depth.
 fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
-    let deepest = run.rounds.iter().flat_map(|r| &r.nodes).map(|n| n.depth).max().unwrap_or(0).min(16);
+    let all = run.accepted_by_depth();
+    let deepest = all.len().min(16);
     if deepest == 0 {
         return;
     }
@@ -111,7 +101,7 @@ fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
     let font = FontId::proportional(11.0);
     let mut words = Vec::new();
     for depth in 1..=deepest {
-        let (hit, deep) = share(run, depth);
+        let (hit, deep) = all[depth - 1];
         let share = hit as f32 / deep.max(1) as f32;
         let x = rect.left() + (depth - 1) as f32 * step;
         let bar = egui::Rect::from_min_max(pos2(x + 3.0, low - share * (low - high)), pos2(x + step - 3.0, low));
@@ -136,42 +126,5 @@ fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
     if let Some(p) = response.hover_pos() {
         let i = (((p.x - rect.left()) / step) as usize).min(deepest - 1);
         response.on_hover_text_at_pointer(&words[i]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokenscope_analysis::draft::DraftNode;
-
-    #[test]
-    fn speed_and_shares_by_hand() {
-        let node = |depth, state| DraftNode {
-            parent: None,
-            token: 0,
-            depth,
-            p_draft: None,
-            p_target: None,
-            p_accept: None,
-            state,
-        };
-        let round = |nodes: Vec<DraftNode>, n: usize| Round { root: 0, nodes, emitted: vec![0; n], draft_passes: 2 };
-        let run = DraftRun {
-            prompt: vec![0],
-            rounds: vec![
-                round(vec![node(1, NodeState::Accepted), node(2, NodeState::Accepted)], 3),
-                round(vec![node(1, NodeState::Rejected)], 1),
-            ],
-            reference: None,
-            lossless: None,
-            target_secs: 0.0,
-            draft_secs: 0.0,
-        };
-        assert_eq!((share(&run, 1), share(&run, 2)), ((1, 2), (1, 1)));
-        let times = Times { own: 0.5, plain: 1.0, target: 0.2, draft: 0.05, alone: true };
-        let speed = Speed::of(&run, &times);
-        // Two tokens a pass, two draft passes of a quarter each: 2 / 1.5.
-        assert!((speed.expected.unwrap() - 4.0 / 3.0).abs() < 1e-12);
-        assert!((speed.measured - 2.0).abs() < 1e-12);
     }
 }

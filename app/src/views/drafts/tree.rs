@@ -4,7 +4,7 @@ use super::super::widgets::{self, Link};
 use super::super::{Cx, Standing};
 use crate::work::Drafted;
 use egui::{Align2, EventFilter, FontId, Key, Modifiers, Pos2, Sense, Stroke, Ui, pos2, vec2};
-use tokenscope_analysis::draft::{DraftNode, NodeState, Round};
+use tokenscope_analysis::decode::{DraftNode, NodeState, Round};
 use tokenscope_analysis::trace::Tower;
 
 /// A laid-out subtree: how high and low it reaches at each depth below its root, the root being at 0.

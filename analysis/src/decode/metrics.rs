@@ -1,0 +1,168 @@
+//! What a whole decode looked like round by round, and the figures that follow from it.
+
+use serde::Serialize;
+
+/// What became of a drafted token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// On the accepted path.
+    Accepted,
+    /// Looked at by the verifier and refused.
+    Rejected,
+    /// Drafted but never looked at, because an ancestor was refused or a sibling was taken.
+    Unverified,
+}
+
+/// One drafted token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DraftNode {
+    /// Index of the parent in the round's list; `None` hangs below the last accepted token (the root).
+    pub parent: Option<usize>,
+    /// Vocabulary id.
+    pub token: u32,
+    /// 1 for children of the root.
+    pub depth: usize,
+    /// The draft's probability of this token given its ancestors; `None` where the draft has none.
+    pub p_draft: Option<f32>,
+    /// The target model's probability given its ancestors.
+    pub p_target: Option<f32>,
+    /// Probability with which the verifier accepts this node once it looks at it.
+    pub p_accept: Option<f32>,
+    /// What the policy that grew the tree took for the probability that it is accepted; `None` where it does not ask.
+    pub value: Option<f32>,
+    /// The target's most probable token after this one.
+    pub next: u32,
+    /// What happened.
+    pub state: NodeState,
+}
+
+/// One round: a tree, its verification, and the tokens it gave.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Round {
+    /// Token the tree hangs below.
+    pub root: u32,
+    /// The target's most probable token after the root.
+    pub next: u32,
+    /// Drafted tokens, parents before children.
+    pub nodes: Vec<DraftNode>,
+    /// Tokens this round added to the text, the verifier's own last one included.
+    pub emitted: Vec<u32>,
+    /// Forward passes of the draft model in this round.
+    pub draft_passes: usize,
+}
+
+impl Round {
+    /// Drafted tokens that were accepted, in the order of the text.
+    pub fn accepted(&self) -> Vec<u32> {
+        self.nodes.iter().filter(|n| n.state == NodeState::Accepted).map(|n| n.token).collect()
+    }
+}
+
+/// Why a decode ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// It has not; there is more to come.
+    Not,
+    /// As many tokens are there as were asked for.
+    Length,
+    /// A token that ends the text was accepted.
+    End,
+    /// A token that ends the text is the target's own last one.
+    OwnEnd,
+    /// As many rounds were done as were allowed.
+    Rounds,
+}
+
+/// A whole decode.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DraftRun {
+    /// The prompt.
+    pub prompt: Vec<u32>,
+    /// Rounds in order.
+    pub rounds: Vec<Round>,
+    /// The target's own greedy continuation of the same length, where the method claims to equal it.
+    pub reference: Option<Vec<u32>>,
+    /// Result of the lossless check in words and whether it passed; `None` if the method makes no such claim.
+    pub lossless: Option<(bool, String)>,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+impl DraftRun {
+    /// A decode without rounds.
+    pub fn new(prompt: &[u32]) -> Self {
+        Self { prompt: prompt.to_vec(), rounds: Vec::new(), reference: None, lossless: None, ended: Ended::Not }
+    }
+
+    /// All emitted tokens.
+    pub fn output(&self) -> Vec<u32> {
+        self.rounds.iter().flat_map(|r| r.emitted.iter().copied()).collect()
+    }
+
+    /// Emitted tokens per round (per target pass).
+    pub fn tokens_per_round(&self) -> f64 {
+        let n: usize = self.rounds.iter().map(|r| r.emitted.len()).sum();
+        n as f64 / self.rounds.len().max(1) as f64
+    }
+
+    /// Drafted tokens, and those of them that were accepted.
+    pub fn drafted(&self) -> (usize, usize) {
+        let nodes = || self.rounds.iter().flat_map(|r| &r.nodes);
+        (nodes().count(), nodes().filter(|n| n.state == NodeState::Accepted).count())
+    }
+
+    /// Passes of the draft model per round.
+    pub fn draft_passes_per_round(&self) -> f64 {
+        let n: usize = self.rounds.iter().map(|r| r.draft_passes).sum();
+        n as f64 / self.rounds.len().max(1) as f64
+    }
+
+    /// Per depth from 1: rounds in which a token of this depth was accepted, and rounds that drafted so deep.
+    pub fn accepted_by_depth(&self) -> Vec<(usize, usize)> {
+        let deepest = self.rounds.iter().flat_map(|r| &r.nodes).map(|n| n.depth).max().unwrap_or(0);
+        let rounds = |depth: usize, hit: bool| {
+            let counts =
+                |r: &&Round| r.nodes.iter().any(|n| n.depth == depth && (!hit || n.state == NodeState::Accepted));
+            self.rounds.iter().filter(counts).count()
+        };
+        (1..=deepest).map(|depth| (rounds(depth, true), rounds(depth, false))).collect()
+    }
+
+    /// How many times faster than a plain decode it is where a draft pass costs `cost` target passes, and a verifying
+    /// pass costs as much as a plain one.
+    pub fn expected_speed_up(&self, cost: f64) -> f64 {
+        self.tokens_per_round() / (1.0 + cost * self.draft_passes_per_round())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_and_shares_by_hand() {
+        let node = |depth, state| DraftNode {
+            parent: None,
+            token: 0,
+            depth,
+            p_draft: None,
+            p_target: None,
+            p_accept: None,
+            value: None,
+            next: 0,
+            state,
+        };
+        let round =
+            |nodes: Vec<DraftNode>, n: usize| Round { root: 0, next: 0, nodes, emitted: vec![0; n], draft_passes: 2 };
+        let mut run = DraftRun::new(&[0]);
+        run.rounds = vec![
+            round(vec![node(1, NodeState::Accepted), node(2, NodeState::Accepted)], 3),
+            round(vec![node(1, NodeState::Rejected)], 1),
+        ];
+        assert_eq!((run.accepted_by_depth(), run.drafted()), (vec![(1, 2), (1, 1)], (3, 2)));
+        // Two tokens a pass, two draft passes of a quarter each: 2 / 1.5.
+        assert!((run.expected_speed_up(0.25) - 4.0 / 3.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,67 @@
+//! Decoding: guessing ahead and verifying (`draft`, `verify`), and filling in masks in any order (`reveal`).
+//!
+//! What varies is small and each in a file of its own; the two loops are written once: [`engine`] for rounds of
+//! guesses, [`mask`] for steps of reveals. Both ask an oracle, which is a model or the table of a golden.
+
+pub mod chance;
+pub mod draft;
+pub mod engine;
+pub mod mask;
+pub mod metrics;
+pub mod oracle;
+pub mod reveal;
+pub mod row;
+pub mod toy;
+pub mod tree;
+pub mod verify;
+
+pub use engine::decode;
+pub use metrics::{DraftNode, DraftRun, Ended, NodeState, Round};
+
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::method::{Info, Need, Param, Params};
+use crate::subject::{Subject, cannot_draft};
+use engine::Draft;
+use oracle::Reader;
+use verify::Verify;
+
+/// Where chance starts, of every method that leaves something to it.
+pub const SEED: Param = Param::seed();
+
+/// What a drafting policy is made with.
+pub struct With<'a> {
+    /// The run: prompt, target, draft model.
+    pub on: &'a Subject<'a>,
+    /// The method.
+    pub info: &'static Info,
+}
+
+impl<'a> With<'a> {
+    /// The draft model, which has read all of the prompt but its last token. One that sees no image reads the text
+    /// alone.
+    ///
+    /// Errors: no draft model, or one of another vocabulary than the target's.
+    pub fn partner(&self, ctx: &Ctx) -> Result<Reader<'a>> {
+        let draft = self.on.partner.ok_or_else(|| self.info.needs(Need::DraftModel.words()))?;
+        if let Some(why) = cannot_draft(self.on.weights(self.info)?.info(), draft.info()) {
+            return Err(self.info.needs(format!("{}; {why}", Need::DraftModel.words())));
+        }
+        let mut reader = Reader::new(draft);
+        let again = self.on.again();
+        if let [before @ .., _] = self.on.partner_ids.unwrap_or(&again.ids) {
+            reader.begin(before, None, ctx)?;
+        }
+        Ok(reader)
+    }
+}
+
+/// One way to guess ahead and to verify.
+pub trait Method: Sync {
+    /// What it says about itself.
+    fn info(&self) -> &'static Info;
+    /// The drafting policy.
+    fn draft<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Draft + 'a>>;
+    /// The verifier.
+    fn verify(&self, params: &Params) -> Box<dyn Verify>;
+}

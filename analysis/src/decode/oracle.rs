@@ -1,0 +1,161 @@
+//! What decoding asks: a model that writes on, a model that fills in, or the toy of a golden in the place of either.
+
+use super::row::Row;
+use crate::ctx::Ctx;
+use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
+use crate::trace::{MaskRule, NoTap, Tower};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use std::sync::Arc;
+
+/// Something that reads a text and says what comes next. A clone has read the same and goes its own way.
+pub trait Oracle: Clone {
+    /// Size of the vocabulary.
+    fn vocab(&self) -> usize;
+    /// Tokens that were read and kept.
+    fn len(&self) -> usize;
+    /// True before the first token.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Reads `ids` as a text and gives what follows each.
+    fn read(&mut self, ids: &[u32], ctx: &Ctx) -> Result<Vec<Row>>;
+    /// Reads a tree whose node 0 follows what was read before, and gives what follows each node. `parents[i] < i` is
+    /// the parent of node `i`, `parents[0]` is ignored; every node sees the text, its ancestors and itself.
+    fn read_tree(&mut self, ids: &[u32], parents: &[usize], ctx: &Ctx) -> Result<Vec<Row>>;
+    /// Keeps these of the tokens read, in this order, and forgets the others.
+    fn keep(&mut self, tokens: &[usize]) -> Result<()>;
+    /// Keeps the first `n` tokens.
+    fn keep_first(&mut self, n: usize) -> Result<()> {
+        self.keep(&(0..n.min(self.len())).collect::<Vec<_>>())
+    }
+}
+
+/// Something that reads a text with gaps and says what belongs into them.
+pub trait Fill {
+    /// The id that stands for a gap.
+    fn mask(&self) -> u32;
+    /// Longest text it reads, where there is a limit.
+    fn longest(&self) -> Option<usize>;
+    /// What belongs at each of `positions` of `ids`.
+    fn fill(&mut self, ids: &[u32], positions: &[usize], ctx: &Ctx) -> Result<Vec<Row>>;
+}
+
+/// A model and the keys and values of what it has read.
+#[derive(Clone)]
+pub struct Reader<'a> {
+    model: &'a dyn Model,
+    cache: KvCache,
+    /// The shortest sliding window of any layer, known after the first pass.
+    window: Option<usize>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that has read nothing.
+    pub fn new(model: &'a dyn Model) -> Self {
+        Self { model, cache: KvCache::default(), window: None }
+    }
+
+    /// Reads the beginning of a text, with its picture; nothing where there are no ids.
+    pub fn begin(&mut self, ids: &[u32], image: Option<ImageInput>, ctx: &Ctx) -> Result<()> {
+        if !ids.is_empty() {
+            let input = Input { ids: ids.to_vec(), image, logits: Some(LogitRows::None), ..Input::default() };
+            self.forward(input, ctx)?;
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, input: Input, ctx: &Ctx) -> Result<Option<Tensor>> {
+        let logits = Some(input.logits.clone().unwrap_or(LogitRows::All));
+        let mut input = Input { cache: Some(&mut self.cache), logits, ..input };
+        let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
+        if let Some(run) = out.towers.get(&Tower::Text) {
+            let windows = run.attention.iter().filter_map(|a| match a.mask {
+                MaskRule::SlidingWindow(w) => Some(w),
+                _ => None,
+            });
+            self.window = windows.chain(self.window).min();
+        }
+        Ok(out.logits)
+    }
+}
+
+fn rows(logits: Option<Tensor>) -> Result<Vec<Row>> {
+    let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+    Ok(logits.to_vec2::<f32>()?.into_iter().map(Row::Logits).collect())
+}
+
+impl Oracle for Reader<'_> {
+    fn vocab(&self) -> usize {
+        self.model.info().vocab
+    }
+
+    fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    fn read(&mut self, ids: &[u32], ctx: &Ctx) -> Result<Vec<Row>> {
+        rows(self.forward(Input { ids: ids.to_vec(), ..Input::default() }, ctx)?)
+    }
+
+    /// Errors: a text longer than the sliding window of the model, which no mask of a tree takes into account.
+    fn read_tree(&mut self, ids: &[u32], parents: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
+        let (n, before) = (self.cache.len(), self.cache.next_position);
+        let mut above: Vec<Vec<usize>> = Vec::with_capacity(ids.len());
+        for (i, &p) in parents.iter().enumerate() {
+            let mut own = if i == 0 { Vec::new() } else { above[p].clone() };
+            own.push(n + i);
+            above.push(own);
+        }
+        let positions: Vec<usize> = above.iter().map(|a| before + a.len() - 1).collect();
+        let deepest = positions.iter().max().map_or(0, |p| p + 1);
+        if self.window.is_some_and(|w| deepest > w) {
+            return Err(Error::Need {
+                method: "a draft tree".into(),
+                need: "a text shorter than the sliding window of the model".into(),
+            });
+        }
+        let mask = above.into_iter().map(|a| (0..n).chain(a).collect()).collect();
+        let (positions, mask) = (Some(positions), Some(Arc::new(mask)));
+        rows(self.forward(Input { ids: ids.to_vec(), positions, mask, ..Input::default() }, ctx)?)
+    }
+
+    fn keep(&mut self, tokens: &[usize]) -> Result<()> {
+        self.cache.select(tokens)
+    }
+}
+
+/// A model that fills in masked tokens.
+pub struct Filler<'a> {
+    model: &'a dyn Model,
+    mask: u32,
+}
+
+impl<'a> Filler<'a> {
+    /// Errors: a model that has no token for a gap.
+    pub fn new(model: &'a dyn Model) -> Result<Self> {
+        let mask = model.mask_token().ok_or_else(|| {
+            Error::invalid(format!(
+                "{} does not say which token stands for a gap; add mask_token_id to config.json",
+                model.info().name
+            ))
+        })?;
+        Ok(Self { model, mask })
+    }
+}
+
+impl Fill for Filler<'_> {
+    fn mask(&self) -> u32 {
+        self.mask
+    }
+
+    fn longest(&self) -> Option<usize> {
+        self.model.info().max_tokens
+    }
+
+    fn fill(&mut self, ids: &[u32], positions: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
+        let logits = Some(LogitRows::These(positions.to_vec()));
+        let mut input = Input { ids: ids.to_vec(), logits, ..Input::default() };
+        rows(self.model.forward(&mut input, &mut NoTap, ctx)?.logits)
+    }
+}

@@ -1,0 +1,74 @@
+//! How a target makes up its mind about a tree of guesses: which path it accepts, and its own token after it.
+
+pub mod exact_match;
+pub mod recursive_rejection;
+
+use super::chance::Chance;
+use super::row::Row;
+use super::tree::Tree;
+use crate::method::{Param, Params};
+
+/// What a verifier is shown.
+pub struct Offer<'a> {
+    /// The guesses.
+    pub tree: &'a Tree,
+    /// What the target says after each node.
+    pub rows: &'a [Row],
+    /// 0 decodes greedily.
+    pub temperature: f64,
+}
+
+impl Offer<'_> {
+    /// The target's distribution `[vocab]` after a node.
+    pub fn target(&self, node: usize) -> Vec<f64> {
+        self.rows[node].distribution(self.temperature)
+    }
+}
+
+/// What verification made of a tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Accepted nodes from the root, left out, downwards.
+    pub path: Vec<usize>,
+    /// The token after the last accepted node, from the target.
+    pub own: u32,
+    /// Per node: the probability with which it is accepted once it is looked at; the root's says nothing.
+    pub accept: Vec<f64>,
+    /// Per node: whether it was looked at.
+    pub looked: Vec<bool>,
+}
+
+/// What is certain about a text that was verified so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// At temperature 0 it is the target's own greedy text; above, it is distributed as the target's own texts.
+    Lossless,
+    /// It is near the target's own in a way that the method states.
+    Approximate,
+}
+
+/// One way to verify. It works on the trees of any drafting policy.
+pub trait Verify {
+    /// Decides.
+    fn verify(&self, offer: &Offer, chance: &mut dyn Chance) -> Verdict;
+    /// What is certain about the text.
+    fn lossless(&self) -> Claim;
+}
+
+const DOC: &str = "How guesses are accepted: against what is left of the draft's distribution, or where they are what the \
+                   target chooses by itself";
+const RECURSIVE: &str = "recursive_rejection";
+const EXACT: &str = "exact_match";
+
+/// The verifier, for policies that draw guesses from a distribution.
+pub const DRAWN: Param = Param::choice("verify", DOC, &[RECURSIVE, EXACT]);
+/// The verifier, for policies that put guesses there.
+pub const PUT: Param = Param::choice("verify", DOC, &[EXACT, RECURSIVE]);
+
+/// The verifier that was chosen; `param` is [`DRAWN`] or [`PUT`].
+pub fn chosen(params: &Params, param: &Param) -> Box<dyn Verify> {
+    match params.choice(param) {
+        EXACT => Box::new(exact_match::ExactMatch),
+        _ => Box::new(recursive_rejection::RecursiveRejection),
+    }
+}
