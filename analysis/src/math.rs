@@ -1,10 +1,16 @@
 //! Small functions of numbers that several rooms need.
 
-/// `ln softmax` of logits, in nats; sums in f64.
-pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
+/// `ln Σ exp` of logits, in nats; the sum in f64.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-    logits.iter().map(|&x| f64::from(x - max) - sum.ln()).collect()
+    f64::from(max) + sum.ln()
+}
+
+/// `ln softmax` of logits, in nats; sums in f64.
+pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let whole = log_sum_exp(logits);
+    logits.iter().map(|&x| f64::from(x) - whole).collect()
 }
 
 /// The softmax of logits at a temperature above 0, in f64.

@@ -7,7 +7,7 @@ mod surprisal;
 pub use edge::{Effect, HeadShare, Moved, effect, heads};
 pub use surprisal::{Surprisal, surprisal};
 
-use crate::math::{largest, log_softmax};
+use crate::math::{largest, log_softmax, log_sum_exp};
 use crate::model::Model;
 use crate::tokenize::Tokenizer;
 use crate::trace::{Site, Tower};
@@ -38,8 +38,8 @@ pub fn read(on: &Subject, ctx: &Ctx) -> Result<Lens> {
         let rows = model.lens(&resid)?.to_vec2::<f32>()?;
         let best = |row: Vec<f32>| {
             let best = crate::run::argmax(&row).unwrap_or(0);
-            let sum: f32 = row.iter().map(|x| (x - row[best]).exp()).sum();
-            (word(on.tokenizer, best), 1.0 / sum)
+            let p = row.get(best).map_or(0.0, |&x| (f64::from(x) - log_sum_exp(&row)).exp());
+            (word(on.tokenizer, best), p as f32)
         };
         top.push(rows.into_iter().map(best).collect());
     }

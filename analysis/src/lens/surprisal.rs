@@ -1,6 +1,7 @@
 //! How probable the model found each token of a run.
 
 use super::weights;
+use crate::math::log_sum_exp;
 use crate::trace::{Site, Tower};
 use crate::{Ctx, Error, Result, Subject};
 use candle_core::Tensor;
@@ -57,10 +58,7 @@ pub fn surprisal(on: &Subject, ctx: &Ctx) -> Result<Surprisal> {
 
 /// Natural logarithm of the softmax of `logits` at `id`.
 fn ln_share(logits: &[f32], id: usize) -> Option<f32> {
-    let own = f64::from(*logits.get(id)?);
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
-    Some((own - f64::from(max) - sum.ln()) as f32)
+    Some((f64::from(*logits.get(id)?) - log_sum_exp(logits)) as f32)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokenscope_analysis::decode::mask::{Rules, write};
 use tokenscope_analysis::decode::oracle::Filler;
 use tokenscope_analysis::decode::{NodeState, decode, draft, reveal};
 use tokenscope_analysis::image::Processor;
+use tokenscope_analysis::math::log_sum_exp;
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Input, KvCache, LogitRows, Model, from_weights};
 use tokenscope_analysis::passes::attention_map;
@@ -79,8 +80,7 @@ pub fn lm(open: &Open, context: usize, n: u64) -> anyhow::Result<Vec<Line>> {
         let rows = diffusion::logits(model, &row.ids[..row.ids.len() - 1])?.to_vec2::<f32>()?;
         for (logits, &id) in rows.iter().zip(&row.ids[1..]) {
             let best = argmax(logits).context("the logits are not finite")?;
-            let sum: f64 = logits.iter().map(|x| f64::from(x - logits[best]).exp()).sum();
-            loss += sum.ln() - f64::from(logits[id as usize] - logits[best]);
+            loss += log_sum_exp(logits) - f64::from(logits[id as usize]);
             right += usize::from(best == id as usize);
             of += 1;
         }
