@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod ctx;
 pub mod decode;
 pub mod error;
+pub mod finding;
 pub mod flow;
 pub mod gpu;
 pub mod heads;

@@ -13,7 +13,7 @@
 //!    ([`tokenscope_analysis::model`]), and call scores, reductions, flow and drafts on the trace
 //!    ([`tokenscope_analysis::trace`]).
 //! 6. The view draws what comes back, [`jobs::Ask::Out`]: shapes for the screen and for SVG alike ([`export`]), maps by
-//!    the painter of [`heatmap`], numbers as a [`table`].
+//!    the painter of [`heatmap`], numbers as a [`tokenscope_analysis::finding::Table`].
 //!
 //! The command line ([`cli`]) builds the same document and asks for the same things, one after the other.
 //!
@@ -21,7 +21,7 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What is the same for every document: [`memory`], [`text`], [`table`], [`fonts`], [`recents`], [`selection`],
+//! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`selection`],
 //!   [`samples`], [`picture_source`], [`heatmap`], [`theme`], [`actions`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
 //! - What is chosen: [`state`], [`history`], [`examples`], [`opening`].
@@ -62,7 +62,6 @@ pub mod saving;
 pub mod selection;
 pub mod settings;
 pub mod state;
-pub mod table;
 pub mod text;
 pub mod theme;
 pub mod trial;

@@ -1,8 +1,8 @@
 //! A trial: methods of one kind against the truth of many inputs, and the table that comes out.
 
 use crate::keys::{Call, ModelSource};
-use crate::table::Table;
 use serde_json::json;
+use tokenscope_analysis::finding::Table;
 
 /// What is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,7 +128,7 @@ impl Verdict {
             names.extend([c.key.to_string(), format!("{}_standard_error", c.key)]);
         }
         names.push("note".into());
-        let mut out = Table { columns: names, rows: Vec::new() };
+        let mut out = Table::new(&names);
         for r in &self.rows {
             let mut row = vec![json!(r.method), json!(r.stack), json!(r.floor), json!(r.n)];
             for f in &r.figures {

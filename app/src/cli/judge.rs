@@ -1,10 +1,10 @@
 //! The verb `judge`: methods against the truth of many inputs.
 
 use super::common;
+use crate::export;
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::samples;
-use crate::table::{to_csv, to_json};
 use crate::trial::{Figure, Judged, Trial, Verdict};
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
@@ -82,8 +82,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let _ = watcher.join();
     let verdict = verdict?;
     let text = match (args.json, args.csv) {
-        (true, _) => to_json(&verdict.table()),
-        (_, true) => to_csv(&verdict.table()),
+        (true, _) => export::json(&verdict.table()),
+        (_, true) => verdict.table().csv(),
         _ => words(&verdict, args.all, &left_out),
     };
     common::write(args.out.as_deref(), text.trim_end())

@@ -12,7 +12,6 @@ use crate::fonts::SystemFonts;
 use crate::jobs::Jobs;
 use crate::selection::Hover;
 use crate::state::Doc;
-use crate::table::{to_csv, to_json};
 use crate::theme::Theme;
 use crate::views::{Cx, View};
 use anyhow::{Context as _, bail};
@@ -22,6 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tokenscope_analysis::finding::Table;
 
 /// Formats that a view can be saved as, by the end of the file's name.
 pub const FORMATS: &[&str] = &["png", "svg", "csv", "json"];
@@ -104,10 +104,15 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
         _ => {
             let table = with_cx(doc, jobs, &Theme::new(doc.dark, doc.map), |cx| (view.table)(cx));
             let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
-            if format == "csv" { to_csv(&table).into_bytes() } else { to_json(&table).into_bytes() }
+            if format == "csv" { table.csv().into_bytes() } else { json(&table).into_bytes() }
         }
     };
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The rows of a table as a JSON file.
+pub fn json(table: &Table) -> String {
+    format!("{:#}\n", table.json())
 }
 
 fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -> T {

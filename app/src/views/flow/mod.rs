@@ -6,11 +6,11 @@ mod shown;
 
 use super::{Cx, View, picker};
 use crate::state::Command;
-use crate::table::Table;
 use crate::work::{FlowOf, LensOf};
 use egui::Ui;
 use serde_json::json;
 use std::sync::Arc;
+use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::flow::{Edge, FlowGraph, Node, Part};
 use tokenscope_analysis::lens::Lens;
 use tokenscope_analysis::method::Kind;

@@ -11,10 +11,10 @@ mod truth;
 
 use super::{Cx, View, heat};
 use crate::state::Command;
-use crate::table::Table;
 use crate::work::PictureOf;
 use egui::Ui;
 use serde_json::json;
+use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::prune::Fate;
 use tokenscope_analysis::token::{Source, TokenKind};

@@ -2,10 +2,10 @@
 
 use super::links::Links;
 use crate::state::{Command, Cuts};
-use crate::table::Table;
 use crate::views::Cx;
 use crate::work::{CutsOf, OWN, Rows, SurprisalOf};
 use serde_json::json;
+use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::segment::Metrics;
 
 /// Heading of a column, and its definition.
