@@ -1,10 +1,11 @@
-//! Data of our own making, with the truth about it: drawn [`scenes`] with questions, and [`stories`] whose later
-//! words are decided by earlier ones.
+//! Data of our own making, with the truth about it: drawn [`scenes`] with questions, [`signals`] of changing voices, and
+//! [`stories`] whose later words are decided by earlier ones.
 //!
 //! Everything is a pure function of a seed, so a sample is named by a number and a set by a range of numbers.
 //! Training uses seeds below [`HELD_OUT`]; whatever is judged uses seeds from there on.
 
 pub mod scenes;
+pub mod signals;
 pub mod stories;
 
 use rand::SeedableRng;
