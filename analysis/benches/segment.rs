@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::segment::{Strip, rows};
+use tokenscope_analysis::segment::text::{Strip, rows};
 
 fn segment(c: &mut Criterion) {
     let line = "The naïve fox (aged 12) didn't jump; 漢字 and many more words go on and on.\n";

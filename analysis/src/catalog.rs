@@ -38,7 +38,7 @@ impl Entry {
 
 /// Every method, in the order of their kinds and of each kind's own list.
 pub fn all() -> impl Iterator<Item = Entry> {
-    (segment::ALL.iter().map(|m| Entry::Segment(*m)))
+    (segment::all().map(Entry::Segment))
         .chain(score::ALL.iter().map(|m| Entry::Score(*m)))
         .chain(prune::ALL.iter().map(|m| Entry::Reduce(*m)))
         .chain(flow::ALL.iter().map(|m| Entry::Flow(*m)))

@@ -24,6 +24,7 @@ use crate::picture_source::PictureSource;
 use crate::recents::Recents;
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
+use crate::series_source::SeriesSource;
 use crate::settings::{Layout, Settings};
 use crate::state::{Command, Doc, WHOLE};
 use crate::theme::{ColorMap, Theme};
@@ -92,6 +93,7 @@ const NO_DIALOG: Duration = Duration::from_millis(250);
 enum Picked {
     Model(PathBuf),
     Image(PathBuf),
+    Series(PathBuf),
     /// The system opened no dialog.
     NoDialog,
 }
@@ -320,6 +322,10 @@ impl App {
                 let ends = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
                 d.add_filter("pictures", &ends).pick_file().map(Picked::Image)
             }),
+            Act::OpenSeries => {
+                self.dialog(ctx, |d| d.add_filter("series", &["wav", "csv", "tsv"]).pick_file().map(Picked::Series))
+            }
+            Act::CloseSeries => commands.push(Command::Series(None)),
             Act::CloseImage => commands.push(Command::Image(None)),
             Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(|e| self.shown(e))),
             Act::Save => self.saving.show(),
@@ -455,6 +461,7 @@ impl App {
             match picked {
                 Picked::Model(path) => commands.push(Command::Model(ModelSource::of_path(path))),
                 Picked::Image(path) => commands.push(Command::Image(Some(PictureSource::File(path)))),
+                Picked::Series(path) => commands.push(Command::Series(Some(SeriesSource::file(path)))),
                 Picked::NoDialog => {
                     let words =
                         "No file dialog opened on this desktop. Type the path under Model, or drop the file here.";
@@ -534,6 +541,9 @@ impl App {
         }
         if self.panels.wants_image.take().is_some() {
             self.act(&ctx, Act::OpenImage, &mut sent.borrow_mut());
+        }
+        if self.panels.wants_series.take().is_some() {
+            self.act(&ctx, Act::OpenSeries, &mut sent.borrow_mut());
         }
         self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.bad, &mut self.notices);
         self.help_ui(&ctx);

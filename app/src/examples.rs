@@ -3,11 +3,12 @@
 use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
 use crate::samples;
-use crate::state::Doc;
+use crate::series_source::SeriesSource;
+use crate::state::{Command, Doc};
 use crate::truth::Truth;
 use std::fmt;
 use std::sync::OnceLock;
-use tokenscope_analysis::method::Params;
+use tokenscope_analysis::method::{Kind, Params};
 use tokenscope_generate::HELD_OUT;
 use tokenscope_generate::scenes::{Ask, Scene};
 use tokenscope_generate::stories::{Story, Theme};
@@ -67,7 +68,7 @@ impl fmt::Debug for Example {
 pub const FIRST: &str = "recall";
 
 /// Every example in the order of the gallery.
-pub static ALL: [Example; 19] = [
+pub static ALL: [Example; 21] = [
     example(
         "recall",
         "A fact to recall",
@@ -214,6 +215,23 @@ pub static ALL: [Example; 19] = [
         |d| {
             choose(d, "attention_rollout", Params::new());
             d.scale.mask_sink = true;
+        },
+    ),
+    example(
+        "tiles",
+        "Scene: a code for each tile",
+        "Five numbers a tile are rounded to a few levels: see which tiles share a code, and what the codes give back.",
+        Input::Scene(23, Ask::Color),
+        |d| d.apply(Command::Method(Kind::Segment, "fsq".into())),
+    ),
+    example(
+        "voices",
+        "A signal of four voices",
+        "Windows of sound become tokens by their spectrum: each voice should be a token of its own.",
+        Input::Text("No model reads the signal; the text is cut as ever."),
+        |d| {
+            d.apply(Command::Series(Some(SeriesSource::Signal(7))));
+            d.apply(Command::Param(Kind::Segment, "tokens", 4i64.into()));
         },
     ),
     example(

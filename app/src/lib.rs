@@ -22,7 +22,7 @@
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
 //! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`selection`],
-//!   [`samples`], [`picture_source`], [`heatmap`], [`theme`], [`actions`].
+//!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
 //! - What is chosen: [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
@@ -60,6 +60,7 @@ pub mod recents;
 pub mod samples;
 pub mod saving;
 pub mod selection;
+pub mod series_source;
 pub mod settings;
 pub mod state;
 pub mod text;

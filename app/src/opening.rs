@@ -2,6 +2,7 @@
 
 use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
+use crate::series_source::SeriesSource;
 use crate::state::Command;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Picture,
+    Series,
     Tokenizer,
     /// A file that describes the model in its folder.
     InModel,
@@ -22,6 +24,7 @@ fn kind_of(path: &Path) -> Kind {
         "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Kind::Picture,
         // The reader says what to do with these.
         "tif" | "tiff" | "avif" | "heic" | "heif" => Kind::Picture,
+        "wav" | "csv" | "tsv" => Kind::Series,
         // Every other JSON file that stands beside weights says something about them; none is a tokenizer.
         "json" if name.ends_with("config.json") || name.ends_with(".index.json") => Kind::InModel,
         "json" => Kind::Tokenizer,
@@ -29,10 +32,11 @@ fn kind_of(path: &Path) -> Kind {
     }
 }
 
-/// What opening `path` means: a picture, a tokenizer to compare with, else a model or a trace.
+/// What opening `path` means: a picture, a series, a tokenizer to compare with, else a model or a trace.
 pub fn command_of(path: PathBuf) -> Command {
     match kind_of(&path) {
         Kind::Picture => Command::Image(Some(PictureSource::File(path))),
+        Kind::Series => Command::Series(Some(SeriesSource::file(path))),
         Kind::Tokenizer => Command::AddTokenizer(path),
         Kind::InModel => {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -47,6 +51,7 @@ pub fn words_of(path: &Path) -> String {
     let name = |p: &Path| p.file_name().map_or_else(|| p.display().to_string(), |n| n.to_string_lossy().into_owned());
     match kind_of(path) {
         Kind::Picture => format!("Drop to show the picture {}", name(path)),
+        Kind::Series => format!("Drop to cut the series {}", name(path)),
         Kind::Tokenizer => format!("Drop to compare the tokenizer {}", name(path)),
         Kind::InModel => format!("Drop to open the model {}", path.parent().map(name).unwrap_or_default()),
         Kind::Model => format!("Drop to open {}", name(path)),
@@ -63,6 +68,8 @@ mod tests {
         let model = |p: &str| Command::Model(ModelSource::Path(p.into()));
         assert!(matches!(opened("/a/b.JPG"), Command::Image(Some(_))));
         assert!(matches!(opened("/a/b.tiff"), Command::Image(Some(_))));
+        assert_eq!(opened("/a/b.Wav"), Command::Series(Some(SeriesSource::file("/a/b.Wav".into()))));
+        assert!(matches!(opened("/a/b.csv"), Command::Series(Some(_))));
         assert_eq!(opened("/a/llama3.json"), Command::AddTokenizer("/a/llama3.json".into()));
         assert_eq!(opened("/a/tokenizer.json"), Command::AddTokenizer("/a/tokenizer.json".into()));
         for inside in ["config.json", "tokenizer_config.json", "model.safetensors.index.json"] {

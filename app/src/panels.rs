@@ -7,6 +7,7 @@ use crate::opening::command_of;
 use crate::prompt::PromptBox;
 use crate::recents::hub;
 use crate::samples;
+use crate::series_source::SeriesSource;
 use crate::state::Command;
 use crate::text::Text;
 use crate::views::{Cx, named};
@@ -31,6 +32,8 @@ pub struct State {
     pub wants_folder: Option<()>,
     /// Set when a picture should be asked for.
     pub wants_image: Option<()>,
+    /// Set when a series should be asked for.
+    pub wants_series: Option<()>,
 }
 
 impl State {
@@ -56,6 +59,7 @@ impl State {
         if recording.is_none_or(|t| t.image_size.is_some()) {
             self.picture_ui(cx, ui);
         }
+        self.series_ui(cx, ui);
         ui.separator();
         ui.heading("Examples");
         let here = |e: &&examples::Example| cx.doc.image == e.picture() && *cx.doc.prompt == *e.prompt();
@@ -211,6 +215,36 @@ impl State {
         }
     }
 }
+
+impl State {
+    fn series_ui(&mut self, cx: &Cx, ui: &mut Ui) {
+        ui.horizontal_wrapped(|ui| {
+            match &cx.doc.series {
+                Some(source) => {
+                    ui.label(format!("Series: {}", source.title())).on_hover_text(source.to_string());
+                    if ui.small_button("✖").on_hover_text("Remove the series").clicked() {
+                        cx.send(Command::Series(None));
+                    }
+                }
+                None => {
+                    ui.label("No series");
+                }
+            }
+            if ui.small_button("Series…").on_hover_text("A WAV or CSV file; or drop one on the window").clicked() {
+                self.wants_series = Some(());
+            }
+            if cx.doc.series.is_none() {
+                let made = ui.small_button("Made signal").on_hover_text("Two seconds in which four voices take turns");
+                if made.clicked() {
+                    cx.send(Command::Series(Some(SeriesSource::Signal(FIRST_SIGNAL))));
+                }
+            }
+        });
+    }
+}
+
+/// The signal that a first try shows.
+const FIRST_SIGNAL: u64 = 7;
 
 /// 1234567 as 1 234 567.
 fn grouped(n: usize) -> String {

@@ -4,11 +4,13 @@ use crate::heatmap::Scale;
 use crate::keys::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
+use crate::series_source::SeriesSource;
 use crate::text::Text;
 use crate::theme::ColorMap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokenscope_analysis::method::{Kind, Params, Setting};
+use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::Tower;
 use tokenscope_analysis::{Result, catalog};
 
@@ -43,20 +45,43 @@ pub struct Cuts {
     pub reference: String,
     /// Whether the model's own row is coloured by surprisal.
     pub surprisal: bool,
+    /// Whether the cut of the text, of the picture or of the series is shown.
+    pub shows: Reads,
+    /// How the picture and the series are cut; what is not chosen is the first in the program's list.
+    pub calls: BTreeMap<Reads, Call>,
 }
 
 impl Default for Cuts {
     fn default() -> Self {
         let named = vec!["r50k_base", "cl100k_base", "o200k_base", "words"];
-        Self { named, reference: String::new(), surprisal: false }
+        Self { named, reference: String::new(), surprisal: false, shows: Reads::Text, calls: BTreeMap::new() }
     }
 }
 
 impl Cuts {
-    /// Adds the row of that built-in way to cut a text, or takes it away.
-    fn toggle(&mut self, id: &str) {
-        let on = |n: &&str| self.named.contains(n) != (*n == id);
-        self.named = tokenscope_analysis::segment::names().filter(on).collect();
+    /// How a picture or a series is cut.
+    pub fn call(&self, reads: Reads) -> Call {
+        let first = || Call::new(segment::of(reads).next().map_or("", |m| m.info().id), &Params::new());
+        self.calls.get(&reads).cloned().unwrap_or_else(first)
+    }
+
+    /// Shows a way to cut: one more row of the text or one less, or the picture or the series cut by it.
+    fn choose(&mut self, id: &str) {
+        let Ok(method) = segment::find(id) else { return };
+        self.shows = method.reads();
+        if self.shows == Reads::Text {
+            let on = |n: &&str| self.named.contains(n) != (*n == id);
+            self.named = segment::text::names().filter(on).collect();
+        } else if self.call(self.shows).method != id {
+            self.calls.insert(self.shows, Call::new(id, &Params::new()));
+        }
+    }
+
+    /// Sets a parameter of how the picture or the series is cut, whichever is shown.
+    fn set(&mut self, key: &'static str, value: Setting) {
+        let mut call = self.call(self.shows);
+        call.params.insert(key, value);
+        self.calls.insert(self.shows, call);
     }
 }
 
@@ -99,6 +124,8 @@ pub struct Doc {
     pub prompt: Text,
     /// The picture.
     pub image: Option<PictureSource>,
+    /// The series, which is cut and read by no model.
+    pub series: Option<SeriesSource>,
     /// The stack of layers that views show; `None` is the main one.
     pub tower: Option<Tower>,
     /// The model that drafts.
@@ -151,6 +178,7 @@ impl Default for Doc {
             model: ModelSource::Sample("sample-lm"),
             prompt: "In the harbour live the owl, the fox and the hen. Every evening the owl, the".into(),
             image: None,
+            series: None,
             tower: None,
             draft_model: ModelSource::Sample("sample-draft"),
             tokenizers: Vec::new(),
@@ -230,7 +258,15 @@ impl Doc {
             }
             Command::Image(i) => {
                 self.forget_tokens();
+                if i.is_none() && self.cuts.shows == Reads::Image {
+                    self.cuts.shows = Reads::Text;
+                }
                 self.image = i;
+            }
+            Command::Series(s) => {
+                // No other view looks at it, so this one does at once.
+                self.cuts.shows = if s.is_some() { Reads::Series } else { Reads::Text };
+                self.series = s;
             }
             Command::Tower(t) => {
                 self.forget_tokens();
@@ -255,7 +291,7 @@ impl Doc {
             Command::Measure(m) => self.measure = m,
             Command::Drill(d) => self.drill = d,
             Command::Column(c) => self.column = c.clamp(0.0, 200.0),
-            Command::Method(Kind::Segment, id) => self.cuts.toggle(&id),
+            Command::Method(Kind::Segment, id) => self.cuts.choose(&id),
             Command::Method(kind, id) => {
                 self.choices.insert(kind, Call::new(&id, &Params::new()));
                 match kind {
@@ -264,6 +300,7 @@ impl Doc {
                     _ => {}
                 }
             }
+            Command::Param(Kind::Segment, key, value) => self.cuts.set(key, value),
             Command::Param(kind, key, value) => {
                 let mut call = self.call(kind);
                 call.params.insert(key, value);
@@ -289,6 +326,8 @@ pub enum Command {
     Prompt(Text),
     /// Use this picture.
     Image(Option<PictureSource>),
+    /// Cut this series.
+    Series(Option<SeriesSource>),
     /// Show this stack of layers.
     Tower(Option<Tower>),
     /// Draft with this model.
@@ -349,6 +388,7 @@ impl Command {
             Command::Model(_) => "model",
             Command::Prompt(_) => "prompt",
             Command::Image(_) => "picture",
+            Command::Series(_) => "series",
             Command::Tower(_) => "stack of layers",
             Command::DraftModel(_) => "draft model",
             Command::Tokenizers(_) | Command::AddTokenizer(_) => "list of tokenizers",

@@ -239,6 +239,18 @@ impl Theme {
         self.group(if self.dark { ON_DARK[i % ON_DARK.len()] } else { ON_LIGHT[i % ON_LIGHT.len()] })
     }
 
+    /// The colour of entry `id` of a codebook. The first seven are told apart by colour-blind readers, too; the rest
+    /// take hues a golden section apart and three lightnesses, so that neighbours differ.
+    pub fn code(&self, id: u32) -> Color32 {
+        const GOLDEN: f64 = 0.618_033_988_749_895;
+        if id < 7 {
+            return self.group(id as usize);
+        }
+        let hue = (f64::from(id) * GOLDEN).fract() as f32;
+        let value = [0.95, 0.75, 0.55][id as usize % 3];
+        egui::ecolor::Hsva::new(hue, 0.7, value, 1.0).into()
+    }
+
     /// Black or white, whichever reads better on `c`.
     pub fn text_on(&self, c: Color32) -> Color32 {
         // At this luminance both have the same contrast, 4.6 to 1.

@@ -1,6 +1,7 @@
 //! The computations that can be asked for, a file each: what names it, how it is carried out, what comes back. The
 //! window's jobs and the command line both ask for them.
 
+mod cut;
 mod decode;
 mod edge;
 mod estimate;
@@ -17,6 +18,7 @@ mod thumbnails;
 mod trace;
 mod truth;
 
+pub use cut::{Cut, CutOf, CutSource, SeriesOf, Whole};
 pub use decode::{DraftOf, Drafted, Times, TimesOf};
 pub use edge::{EdgeOf, EffectOf};
 pub use estimate::EstimateOf;

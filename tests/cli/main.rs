@@ -200,3 +200,34 @@ fn other_encodings_of_each_word_are_counted_and_the_shortest_listed() {
     let two = ["tokenize", "--tokenizer", "gpt2", "--tokenizer", "cl100k_base", "--text", "a", "--encodings", "3"];
     fails_with(&two, &["one --tokenizer"]);
 }
+
+#[test]
+fn pictures_and_series_are_cut_like_texts() {
+    let json = |args: &[&str]| -> serde_json::Value { serde_json::from_slice(&tokenscope(args).stdout).expect("JSON") };
+    let tiles = json(&["run", "fsq", "--image", "scene:test+23", "--set", "levels=8,5,5,5", "--set", "patch=16"]);
+    assert_eq!((&tiles["grid"], &tiles["vocabulary"]), (&serde_json::json!([6, 6]), &1000.into()));
+    assert_eq!(tiles["params"]["levels"], serde_json::json!([8.0, 5.0, 5.0, 5.0]));
+    let last = &tiles["pieces"][35];
+    assert_eq!((&last["x"], &last["y"], &last["w"], &last["h"]), (&80.into(), &80.into(), &16.into(), &16.into()));
+    assert!(last["id"].as_u64().unwrap() < 1000);
+    let names: Vec<&str> = tiles["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"PSNR") && names.contains(&"perplexity"), "{names:?}");
+    let windows = json(&["run", "lipcot", "--series", "signal:7", "--set", "tokens=4"]);
+    assert_eq!((&windows["samples"], &windows["pieces"][1]["start"]), (&16_000.into(), &256.into()));
+    assert_eq!(windows["rest"], serde_json::json!({ "start": 15872, "end": 16000 }));
+    assert_eq!(windows["pictures"][0]["shape"], "plot");
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("two.csv");
+    let text: String = (0..600).map(|i| format!("{},{}\n", i % 7, (i * i) % 11)).collect();
+    std::fs::write(&file, format!("a,b\n{text}")).unwrap();
+    let path = file.to_str().unwrap();
+    let of_b = json(&["run", "lipcot", "--series", path, "--column", "b", "--rate", "50", "--set", "window=100"]);
+    assert_eq!((&of_b["channel"], &of_b["rate"], &of_b["pieces"][5]["end"]), (&"b".into(), &50.0.into(), &600.into()));
+    fails_with(&["run", "lipcot", "--series", path, "--column", "c"], &["there is no column c", "two.csv"]);
+    std::fs::write(&file, "a\n1\nNaN\n").unwrap();
+    fails_with(&["run", "lipcot", "--series", path], &["line 3, column a: NaN", "two.csv"]);
+    fails_with(&["run", "lipcot"], &["--series FILE"]);
+    fails_with(&["run", "fsq"], &["--image FILE"]);
+    fails_with(&["run", "fsq", "--image", "scene:7", "--set", "levels=1"], &["levels"]);
+}

@@ -1,7 +1,7 @@
 //! Tokenizers against the Python packages: ids, spellings, byte offsets, special mask, decoded text.
 
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::segment::{by_tokenizer, word_of};
+use tokenscope_analysis::segment::text::{by_tokenizer, word_of};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_tests::{golden, json};
 

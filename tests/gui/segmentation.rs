@@ -5,8 +5,11 @@ use egui::vec2;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::time::{Duration, Instant};
+use tokenscope_analysis::method::Kind;
 use tokenscope_app::app::App;
 use tokenscope_app::keys::ModelSource;
+use tokenscope_app::picture_source::PictureSource;
+use tokenscope_app::series_source::SeriesSource;
 use tokenscope_app::state::{Command, Cuts, Doc};
 use tokenscope_app::work::{CutsOf, SurprisalOf};
 use tokenscope_tests::golden;
@@ -206,4 +209,67 @@ fn a_broken_tokenizer_file_is_named_and_the_other_rows_stay() {
     let names: Vec<&str> = rows.rows.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["gpt2/tokenizer.json", "r50k_base", "cl100k_base", "o200k_base", "words"]);
     assert!(chips(&h, "token ·red").len() >= 3, "the rows are gone");
+}
+
+#[test]
+fn a_picture_is_cut_into_tiles_with_what_their_codes_give_back() {
+    let mut doc = Doc::default();
+    doc.apply(Command::Image(Some(PictureSource::test_scene(23))));
+    let mut h = window_with(doc);
+    // The text stays until the picture is asked for.
+    assert!(chips(&h, "token ·fox").len() >= 3);
+    h.get_by_label("Picture").click();
+    settle(&mut h);
+    // 96 pixels a side in tiles of 8.
+    let tiles = h.get_by_label_contains("fsq in 144 pieces").rect();
+    assert!(h.query_by_label_contains("picture of 96 by 96 pixels, what the ids give back").is_some());
+    assert!(h.query_by_label_contains("picture of 96 by 96 pixels, error").is_some());
+    assert!(h.query_by_label_contains("plot of how often each id occurs").is_some());
+    assert!(h.query_by_label_contains("PSNR").is_some());
+    // The second tile of the second row.
+    h.hover_at(tiles.min + tiles.size() * vec2(1.5, 1.5) / 12.0);
+    (0..4).for_each(|_| settle(&mut h));
+    assert!(h.query_by_label_contains("at row 1, column 1 · id ").is_some());
+    // A slider's value is part of the document, and a mistake is said in words.
+    h.state_mut().doc.apply(Command::Param(Kind::Segment, "patch", 16i64.into()));
+    settle(&mut h);
+    assert!(h.query_by_label_contains("fsq in 36 pieces").is_some());
+    h.state_mut().doc.apply(Command::Param(Kind::Segment, "patch", 1i64.into()));
+    settle(&mut h);
+    assert!(h.query_all_by_label_contains("5 levels for 3 values of a patch").next().is_some());
+    h.state_mut().doc.apply(Command::Method(Kind::Segment, "patch_grid".into()));
+    settle(&mut h);
+    assert!(h.query_by_label_contains("patch_grid in 36 pieces").is_some());
+}
+
+#[test]
+fn a_series_is_cut_into_windows_and_a_broken_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wave.csv");
+    let text: String = (0..1024).map(|i| format!("{}\n", (f64::from(i) * 0.3).sin())).collect();
+    std::fs::write(&file, &text).unwrap();
+    let mut h = window();
+    h.state_mut().doc.apply(Command::Series(Some(SeriesSource::file(file.clone()))));
+    settle(&mut h);
+    let windows = h.get_by_label_contains("lipcot in 4 pieces").rect();
+    h.hover_at(windows.min + windows.size() * vec2(0.3, 0.3));
+    (0..4).for_each(|_| settle(&mut h));
+    assert!(h.query_by_label_contains("at window 1 · token ").is_some());
+    assert!(h.query_by_label_contains("plot of spectra of the tokens").is_some());
+    // Back to the text, and without the series there is nothing to choose.
+    h.get_by_label("Text").click();
+    settle(&mut h);
+    assert!(chips(&h, "token ·fox").len() >= 3);
+    h.state_mut().doc.apply(Command::Series(None));
+    settle(&mut h);
+    assert!(h.query_by_label("Text").is_none());
+    std::fs::write(&file, "volt\n1\nNaN\n").unwrap();
+    h.state_mut().doc.apply(Command::Series(Some(SeriesSource::File {
+        path: file,
+        column: Some("volt".into()),
+        rate: None,
+    })));
+    settle(&mut h);
+    let said = h.query_all_by_label_contains("line 3, column volt: NaN is not a finite number").next();
+    assert!(said.is_some_and(|n| format!("{n:?}").contains("wave.csv")));
 }

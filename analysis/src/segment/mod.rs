@@ -1,147 +1,216 @@
-//! Cutting text: one row per tokenizer, aligned by bytes, with what each cut costs.
+//! Cutting an input into pieces with ids: a text into bytes, a picture into rectangles, a series into windows.
+//!
+//! | folder | cuts | pieces |
+//! |---|---|---|
+//! | [`text`] | tokenizers, vocabularies, rules of Unicode | bytes `start..end` |
+//! | [`image`] | patch grids and codes of patches | rectangles in pixels of the picture |
+//! | [`series`] | codes of windows | samples `start..end` |
 
-pub mod bpe;
-mod bytes;
-mod cells;
-mod encodings;
-mod metrics;
-mod raw;
-mod rules;
-mod strip;
-mod vocabularies;
+mod finding;
+pub mod image;
+pub mod series;
+pub mod text;
 
-pub use cells::{Cell, CellKind, hex, label_columns};
-pub use encodings::{Encodings, Lattice};
-pub use metrics::{ALPHA, Metrics};
-pub use strip::{Chip, Line, Strip};
+pub use finding::waveform;
+pub use image::{Rect, Tile, Tiles};
+pub use series::{Window, Windows};
+pub use text::{Cell, CellKind, Chip, Encodings, Lattice, Line, Metrics, Piece, Row, Strip};
 
 use crate::ctx::Ctx;
-use crate::method::Info;
-use crate::tokenize::Tokenizer;
+use crate::image::Picture;
+use crate::method::{Info, Params};
+use crate::series::Series;
 use crate::{Error, Result};
-use rayon::prelude::*;
-use serde::Serialize;
-use std::ops::Range;
 
-/// One piece of a segmentation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Piece {
-    /// Vocabulary id, where there is a vocabulary.
-    pub id: Option<u32>,
-    /// The vocabulary's own spelling, e.g. `Ġthe`.
-    pub token: String,
-    /// Bytes `start..end` of the text; empty for special tokens. May cut a character.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-    /// Added by the tokenizer.
-    pub special: bool,
+/// What is cut.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A text in UTF-8.
+    Text(&'a str),
+    /// A picture.
+    Image(&'a Picture),
+    /// One channel of samples.
+    Series(&'a Series),
 }
 
-/// A text cut by one segmenter.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Segmentation {
-    /// Name of the row.
-    pub name: String,
-    /// Pieces in order.
-    pub pieces: Vec<Piece>,
-    /// Size of the vocabulary; `None` for rule-based cuts.
-    pub vocab: Option<usize>,
-    /// What pieces begin with that go on in a word, for vocabularies that mark them: `##`. Else empty.
-    pub continuing: String,
+/// What a way to cut reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reads {
+    /// A text.
+    Text,
+    /// A picture.
+    Image,
+    /// A series.
+    Series,
 }
 
-/// One way to cut a text that needs no file.
+impl Reads {
+    /// All of them.
+    pub const ALL: [Reads; 3] = [Reads::Text, Reads::Image, Reads::Series];
+
+    /// In words, as in "cuts …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Reads::Text => "a text",
+            Reads::Image => "a picture",
+            Reads::Series => "a series",
+        }
+    }
+}
+
+impl<'a> Input<'a> {
+    /// What it is.
+    pub fn kind(self) -> Reads {
+        match self {
+            Input::Text(_) => Reads::Text,
+            Input::Image(_) => Reads::Image,
+            Input::Series(_) => Reads::Series,
+        }
+    }
+
+    fn other(self, method: &Info, reads: Reads) -> Error {
+        Error::invalid(format!("{} cuts {} and was given {}", method.id, reads.words(), self.kind().words()))
+    }
+
+    /// The text, for the method that reads one. Errors: something else.
+    pub fn text(self, method: &Info) -> Result<&'a str> {
+        match self {
+            Input::Text(text) => Ok(text),
+            other => Err(other.other(method, Reads::Text)),
+        }
+    }
+
+    /// The picture, for the method that reads one. Errors: something else.
+    pub fn image(self, method: &Info) -> Result<&'a Picture> {
+        match self {
+            Input::Image(picture) => Ok(picture),
+            other => Err(other.other(method, Reads::Image)),
+        }
+    }
+
+    /// The series, for the method that reads one. Errors: something else.
+    pub fn series(self, method: &Info) -> Result<&'a Series> {
+        match self {
+            Input::Series(series) => Ok(series),
+            other => Err(other.other(method, Reads::Series)),
+        }
+    }
+}
+
+/// An input in pieces, in the order of reading.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Segmentation {
+    /// Of a text.
+    Text(Row),
+    /// Of a picture.
+    Image(Tiles),
+    /// Of a series.
+    Series(Windows),
+}
+
+impl Segmentation {
+    /// Number of pieces.
+    pub fn len(&self) -> usize {
+        match self {
+            Segmentation::Text(row) => row.pieces.len(),
+            Segmentation::Image(tiles) => tiles.tiles.len(),
+            Segmentation::Series(windows) => windows.windows.len(),
+        }
+    }
+
+    /// Whether there is no piece.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ids of the pieces; `None` for a piece of a cut without a vocabulary.
+    pub fn ids(&self) -> Vec<Option<u32>> {
+        match self {
+            Segmentation::Text(row) => row.pieces.iter().map(|p| p.id).collect(),
+            Segmentation::Image(tiles) => tiles.tiles.iter().map(|t| t.id).collect(),
+            Segmentation::Series(windows) => windows.windows.iter().map(|w| w.id).collect(),
+        }
+    }
+
+    /// Number of ids there can be; `None` for cuts that follow a rule.
+    pub fn vocab(&self) -> Option<usize> {
+        match self {
+            Segmentation::Text(row) => row.vocab,
+            Segmentation::Image(tiles) => tiles.vocab,
+            Segmentation::Series(windows) => windows.vocab,
+        }
+    }
+
+    /// The row of a text. Errors: the cut is one of something else.
+    pub fn text(self) -> Result<Row> {
+        match self {
+            Segmentation::Text(row) => Ok(row),
+            _ => Err(Error::invalid("this cut is not one of a text")),
+        }
+    }
+}
+
+/// One way to cut an input.
 pub trait Method: Sync {
     /// What it says about itself.
     fn info(&self) -> &'static Info;
-    /// The pieces of `text`, which cover every byte once.
-    fn cut(&self, text: &str, ctx: &Ctx) -> Result<Segmentation>;
+    /// What it reads.
+    fn reads(&self) -> Reads;
+    /// The pieces of `input`. Together with what the cut says it left out, they cover all of it.
+    ///
+    /// Errors: an input of another kind, parameters out of range, a need of memory that is not there, cancelled.
+    fn cut(&self, input: Input, params: &Params, ctx: &Ctx) -> Result<Segmentation>;
 }
 
-/// Every way, vocabularies first, then rules from small to large pieces.
-pub static ALL: &[&dyn Method] = &[
-    &vocabularies::R50K,
-    &vocabularies::CL100K,
-    &vocabularies::O200K,
-    &rules::BYTES,
-    &rules::CHARACTERS,
-    &rules::GRAPHEMES,
-    &rules::WORDS,
-    &rules::SENTENCES,
-    &rules::LINES,
-];
+/// Every way to cut: of texts, pictures, series.
+pub fn all() -> impl Iterator<Item = &'static dyn Method> {
+    [text::ALL, image::ALL, series::ALL].into_iter().flatten().copied()
+}
 
-/// The ids of [`ALL`].
-pub fn names() -> impl Iterator<Item = &'static str> {
-    ALL.iter().map(|m| m.info().id)
+/// Every way to cut what `reads` says.
+pub fn of(reads: Reads) -> impl Iterator<Item = &'static dyn Method> {
+    all().filter(move |m| m.reads() == reads)
 }
 
 /// The way of that id.
 pub fn find(id: &str) -> Result<&'static dyn Method> {
-    ALL.iter().copied().find(|m| m.info().id == id).ok_or_else(|| Error::Unknown {
-        kind: "way to cut a text",
+    all().find(|m| m.info().id == id).ok_or_else(|| Error::Unknown {
+        kind: "way to cut",
         name: id.into(),
-        known: names().collect::<Vec<_>>().join(", "),
+        known: all().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
     })
 }
 
-/// Cuts `text` by a tokenizer, without the tokens it would put around it. Pieces that are single bytes of a character
-/// get those bytes, where the tokenizer itself says only which character it was.
-pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Segmentation> {
-    let e = tokenizer.encode_in(text, None, false, ctx)?;
-    let piece = |(i, token): (usize, String)| Piece {
-        id: Some(e.ids[i]),
-        token,
-        start: e.offsets_byte[i].0,
-        end: e.offsets_byte[i].1,
-        special: e.special_mask[i],
-    };
-    let mut pieces: Vec<Piece> = e.tokens.into_iter().enumerate().map(piece).collect();
-    bytes::share_out(&mut pieces, text);
-    Ok(Segmentation {
-        name: name.to_string(),
-        pieces,
-        vocab: Some(tokenizer.vocab_size()),
-        continuing: tokenizer.continuing(),
-    })
+/// How the ids of a cut spread over its vocabulary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// Ids that occur and how often, the most frequent first, the lower id on a tie.
+    pub counts: Vec<(u32, usize)>,
+    /// Shannon entropy of their shares, in bits; 0 without pieces.
+    pub entropy_bits: f64,
 }
 
-/// The text cut by each of these tokenizers, under these names, and by those of [`ALL`] that are named.
-pub fn rows(tokenizers: &[(String, &Tokenizer)], named: &[&str], text: &str, ctx: &Ctx) -> Result<Vec<Segmentation>> {
-    let own = tokenizers.len();
-    let row = |i: usize| match tokenizers.get(i) {
-        Some((name, t)) => by_tokenizer(name, t, text, ctx),
-        None => find(named[i - own])?.cut(text, ctx),
-    };
-    (0..own + named.len()).into_par_iter().with_max_len(1).map(row).collect()
-}
+impl Usage {
+    /// Counts `ids`.
+    pub fn of(ids: impl IntoIterator<Item = u32>) -> Self {
+        let mut all = std::collections::BTreeMap::<u32, usize>::new();
+        ids.into_iter().for_each(|id| *all.entry(id).or_default() += 1);
+        let mut counts: Vec<(u32, usize)> = all.into_iter().collect();
+        counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        let n: usize = counts.iter().map(|c| c.1).sum();
+        let term = |c: &(u32, usize)| {
+            let p = c.1 as f64 / n as f64;
+            -p * p.log2()
+        };
+        // One id only gives -0.
+        let entropy_bits = counts.iter().map(term).sum::<f64>().max(0.0);
+        Self { counts, entropy_bits }
+    }
 
-/// The pieces of the word that piece `at` stands in: those up to the next white space or punctuation on both sides,
-/// without a gap. White space before a word is part of it, as byte-pair vocabularies have it.
-pub fn word_of(row: &Segmentation, text: &str, at: usize) -> Range<usize> {
-    let bytes = text.as_bytes();
-    let white = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_whitespace);
-    // Where a character is cut, nothing ends.
-    let punctuated = |at: usize| match (text.get(..at), text.get(at..)) {
-        (Some(before), Some(after)) => {
-            let sides = (before.chars().next_back(), after.chars().next());
-            sides.0.is_some_and(|c| c.is_ascii_punctuation()) != sides.1.is_some_and(|c| c.is_ascii_punctuation())
-        }
-        _ => false,
-    };
-    // Whether the word goes on from piece i to the one after it.
-    let joined = |i: usize| match (row.pieces.get(i), row.pieces.get(i + 1)) {
-        (Some(a), Some(b)) => {
-            let meet = a.end == b.start && a.start < a.end && b.start < b.end && !a.special && !b.special;
-            let meet = meet && b.token.starts_with(&row.continuing) && !punctuated(b.start);
-            meet && !white(b.start) && !(a.end > 0 && white(a.end - 1) && a.end - a.start > 1)
-        }
-        _ => false,
-    };
-    let first = (0..at).rev().take_while(|i| joined(*i)).last().unwrap_or(at);
-    let last = (at..row.pieces.len()).find(|i| !joined(*i)).unwrap_or(at);
-    first..last + 1
+    /// Two to the power of the entropy: how many equally frequent ids would spread as much.
+    pub fn perplexity(&self) -> f64 {
+        self.entropy_bits.exp2()
+    }
 }
 
 #[cfg(test)]
@@ -150,52 +219,39 @@ mod tests {
 
     #[test]
     fn every_row_covers_every_byte_once() {
-        let text = "naïve 👩‍👩‍👧 = 12,\n";
-        for method in ALL {
-            let (name, s) = (method.info().id, method.cut(text, &Ctx::default()).unwrap());
+        let sample = "naïve 👩‍👩‍👧 = 12,\n";
+        for method in text::ALL {
+            let name = method.info().id;
+            let row = method.cut(Input::Text(sample), &Params::new(), &Ctx::default()).unwrap().text().unwrap();
             let mut at = 0;
-            for p in &s.pieces {
+            for p in &row.pieces {
                 assert_eq!(p.start, at, "{name}");
                 at = p.end;
             }
-            assert_eq!(at, text.len(), "{name}");
+            assert_eq!(at, sample.len(), "{name}");
         }
-        let pieces = |id: &str, text: &str| find(id).unwrap().cut(text, &Ctx::default()).unwrap().pieces.len();
-        let (text, family) = ("Yes. No!\nOh", "👩‍👩‍👧");
-        assert_eq!((pieces("sentences", text), pieces("lines", text)), (3, 2));
+        let pieces = |id: &str, text: &str| {
+            find(id).unwrap().cut(Input::Text(text), &Params::new(), &Ctx::default()).unwrap().len()
+        };
+        let (words, family) = ("Yes. No!\nOh", "👩‍👩‍👧");
+        assert_eq!((pieces("sentences", words), pieces("lines", words)), (3, 2));
         assert_eq!((pieces("graphemes", family), pieces("characters", family), pieces("bytes", family)), (1, 5, 18));
-        let unknown = find("syllables").err().unwrap().to_string();
+        let unknown = text::find("syllables").err().unwrap().to_string();
         assert!(unknown.contains("syllables") && unknown.contains("graphemes"), "{unknown}");
     }
 
     #[test]
-    fn a_word_ends_at_white_space_gaps_and_where_the_vocabulary_says() {
-        let row = |pieces: &[(&str, usize, usize)], continuing: &str| Segmentation {
-            name: "row".into(),
-            pieces: pieces
-                .iter()
-                .map(|&(token, start, end)| Piece {
-                    id: Some(0),
-                    token: token.into(),
-                    start,
-                    end,
-                    special: start == end,
-                })
-                .collect(),
-            vocab: Some(1),
-            continuing: continuing.into(),
-        };
-        let words = |row: &Segmentation, text: &str| -> Vec<Range<usize>> {
-            (0..row.pieces.len()).map(|i| word_of(row, text, i)).collect()
-        };
-        // Byte pairs: a space belongs to the word after it.
-        let pairs =
-            row(&[("", 0, 0), ("ab", 0, 2), ("cd", 2, 4), (" e", 4, 6), ("f", 6, 7), ("\n", 7, 8), ("g", 8, 9)], "");
-        assert_eq!(words(&pairs, "abcd ef\ng"), [0..1, 1..3, 1..3, 3..5, 3..5, 5..7, 5..7]);
-        let dots = row(&[(" ab", 0, 3), ("c", 3, 4), ("..", 4, 6), (".", 6, 7)], "");
-        assert_eq!(words(&dots, " abc..."), [0..2, 0..2, 2..4, 2..4]);
-        // WordPiece: the comma meets the word, but is not marked as part of it; no piece holds the space.
-        let pieces = row(&[("ab", 0, 2), ("##cd", 2, 4), (",", 4, 5), ("e", 6, 7)], "##");
-        assert_eq!(words(&pieces, "abcd, e"), [0..2, 0..2, 2..3, 3..4]);
+    fn what_cannot_be_cut_is_said_in_words() {
+        let why = find("fsq").unwrap().cut(Input::Text("a"), &Params::new(), &Ctx::default()).unwrap_err().to_string();
+        assert_eq!(why, "fsq cuts a picture and was given a text");
+    }
+
+    #[test]
+    fn usage_by_hand() {
+        let u = Usage::of([5, 1, 5, 9]);
+        assert_eq!(u.counts, [(5, 2), (1, 1), (9, 1)]);
+        assert!((u.entropy_bits - 1.5).abs() < 1e-12 && (u.perplexity() - 1.5f64.exp2()).abs() < 1e-12);
+        let none = Usage::of([]);
+        assert_eq!((none.entropy_bits.to_bits(), none.perplexity()), (0, 1.0));
     }
 }

@@ -3,7 +3,7 @@
 //! What the crate does before (added tokens) and after (special tokens, trimmed offsets) stays the crate's.
 
 use crate::ctx::Ctx;
-use crate::segment::bpe::byte_alphabet;
+use crate::segment::text::bpe::byte_alphabet;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;

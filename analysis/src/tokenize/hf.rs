@@ -3,7 +3,7 @@
 use super::Encoding;
 use super::byte_level::ByteLevel;
 use crate::ctx::Ctx;
-use crate::segment::bpe::{Step, merge_history};
+use crate::segment::text::bpe::{Step, merge_history};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;

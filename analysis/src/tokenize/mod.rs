@@ -10,7 +10,7 @@ pub use spelling::MAX_SPELLING;
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
 use crate::ctx::Ctx;
-use crate::segment::bpe::Step;
+use crate::segment::text::bpe::Step;
 use crate::{Error, Result};
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use super::Encoding;
 use crate::ctx::Ctx;
-use crate::segment::bpe::{Step, byte_merge_history};
+use crate::segment::text::bpe::{Step, byte_merge_history};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::OnceLock;

@@ -61,6 +61,7 @@ impl App {
                             Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
                             Act::Redo => self.history.names(false).next().is_some(),
                             Act::CloseImage => self.doc.image.is_some(),
+                            Act::CloseSeries => self.doc.series.is_some(),
                             Act::Stop => self.jobs.running().0 > 0,
                             _ => true,
                         };

@@ -40,5 +40,6 @@ pub(super) fn hovering_ui(ctx: &egui::Context, theme: &Theme) {
 }
 
 fn welcome() -> String {
-    "Drop a model folder, a GGUF or safetensors file, a picture, a tokenizer.json or a recorded run".into()
+    "Drop a model folder, a GGUF or safetensors file, a picture, a WAV or CSV file, a tokenizer.json or a recorded run"
+        .into()
 }

@@ -10,6 +10,7 @@ use crate::heatmap::Curve;
 use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
+use crate::series_source::SeriesSource;
 use crate::state::{Command, Cuts, Doc};
 use crate::theme::ColorMap;
 use crate::views;
@@ -18,8 +19,8 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use tokenscope_analysis::method::{Info, Kind};
-use tokenscope_analysis::segment::{self, Metrics};
+use tokenscope_analysis::method::{Info, Kind, Params};
+use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::truth::Agreement;
 use tokenscope_analysis::{Ctx, catalog};
@@ -39,6 +40,15 @@ pub struct Input {
     /// Picture for models that read one: a file, or a drawn scene as scene:SEED
     #[arg(long)]
     image: Option<OsString>,
+    /// Series for methods that cut one: a WAV or CSV file, or a made signal as signal:SEED
+    #[arg(long, value_name = "FILE")]
+    series: Option<OsString>,
+    /// Column of a CSV file or channel of a WAV file, by name or number from 1; default: the first that is not the time
+    #[arg(long, requires = "series")]
+    column: Option<String>,
+    /// Samples a second of the series, where the file does not say
+    #[arg(long, requires = "series", value_name = "HZ")]
+    rate: Option<f64>,
     /// Stack of layers: text or vision; default: the main one
     #[arg(long, value_parser = ["text", "vision"])]
     tower: Option<String>,
@@ -52,7 +62,7 @@ pub struct Input {
 
 impl Input {
     /// The document with model, input and what an example chose. Errors: an unknown example, a bad picture.
-    fn start(&self) -> anyhow::Result<Doc> {
+    pub(super) fn start(&self) -> anyhow::Result<Doc> {
         let mut doc = Doc::default();
         if let Some(name) = &self.example {
             doc = examples::find(name)?.doc(&doc);
@@ -67,6 +77,9 @@ impl Input {
         if let Some(image) = PictureSource::parse_some(self.image.clone())? {
             doc.apply(Command::Image(Some(image)));
         }
+        if let Some(series) = self.series()? {
+            doc.apply(Command::Series(Some(series)));
+        }
         let towers = [("text", Tower::Text), ("vision", Tower::Vision)];
         if let Some((_, tower)) = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t)) {
             doc.apply(Command::Tower(Some(*tower)));
@@ -75,6 +88,28 @@ impl Input {
             doc.apply(Command::Select(Selection::one(token)));
         }
         Ok(doc)
+    }
+
+    /// The series, where one is given. Errors: a bad seed or rate.
+    pub(super) fn series(&self) -> anyhow::Result<Option<SeriesSource>> {
+        let of = |text: &OsString| SeriesSource::parse(text.clone(), self.column.clone(), self.rate);
+        self.series.as_ref().map(of).transpose()
+    }
+
+    /// What `--set` says about one method. Errors: an unknown parameter, a bad value.
+    pub(super) fn params(&self, info: &Info) -> anyhow::Result<Params> {
+        let mut params = Params::new();
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write it as key=value"))?;
+            let known = || info.params.iter().map(|p| p.key).collect::<Vec<_>>().join(", ");
+            let p = match info.param(key) {
+                Some(p) => p,
+                None if info.params.is_empty() => bail!("--set {pair}: this method has no parameters"),
+                None => bail!("no parameter named {key}; known: {}", known()),
+            };
+            params.insert(p.key, p.parse(value)?);
+        }
+        Ok(params)
     }
 
     /// The document that the window would have. Errors: an unknown method or parameter, a bad value.
@@ -115,7 +150,7 @@ impl Input {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Id of a method that cuts the text, scores, prunes, follows the flow or drafts; `tokenscope methods` lists them
+    /// Id of a method that cuts a text, a picture or a series, scores, prunes, follows the flow or drafts; `tokenscope methods` lists them
     method: String,
     #[command(flatten)]
     input: Input,
@@ -131,7 +166,7 @@ pub struct RunArgs {
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     let info = catalog::find(&args.method)?.info();
     let value = if info.kind == Kind::Segment {
-        cut(&args.input, info)?
+        super::cut::cut(&args.input, info)?
     } else {
         let mut doc = args.input.doc(&[(info.kind, info.id)])?;
         doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
@@ -186,19 +221,6 @@ pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
     doc.apply(Command::Threshold(args.threshold));
     let value = result(&doc, info)?;
     common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
-}
-
-/// The prompt cut by a method that needs no model, as JSON.
-fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
-    if let Some(pair) = input.set.first() {
-        bail!("--set {pair}: this method has no parameters");
-    }
-    let text = input.start()?.prompt;
-    let cut = segment::find(info.id)?.cut(&text, &Ctx::default())?;
-    Ok(json!({
-        "method": info.id, "prompt": &*text, "vocabulary": cut.vocab, "metrics": Metrics::of(&cut, &text),
-        "pieces": cut.pieces,
-    }))
 }
 
 /// The product of a method on the document's run, as JSON.
@@ -294,6 +316,11 @@ fn tokens(trace: &Trace, doc: &Doc) -> Value {
     json!(trace.towers.get(&tower(trace, doc)).map(|t| &t.tokens))
 }
 
+/// Ways to cut what is no text.
+fn wholes() -> Vec<&'static str> {
+    segment::all().filter(|m| m.reads() != Reads::Text).map(|m| m.info().id).collect()
+}
+
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
@@ -339,8 +366,11 @@ pub struct RenderArgs {
     #[arg(long)]
     tokenizer: Vec<PathBuf>,
     /// Built-in rows of the segmentation view, comma-separated
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(segment::names()), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(segment::text::names()), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
     rows: Vec<String>,
+    /// Way to cut the picture or the series, shown by the segmentation view instead of the text
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(wholes()))]
+    cut: Option<String>,
     /// Row that premiums of the segmentation view are relative to; default: the first
     #[arg(long, default_value = "")]
     reference: String,
@@ -375,13 +405,18 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
     let shown = args.input.start()?;
     let chosen = |kind: Kind, given: &Option<String>| given.clone().unwrap_or_else(|| shown.call(kind).method);
-    let named = [
+    let cut = match shown.cuts.shows {
+        Reads::Text => args.cut.clone(),
+        reads => args.cut.clone().or_else(|| Some(shown.cuts.call(reads).method)),
+    };
+    let mut named = vec![
         (Kind::Score, chosen(Kind::Score, &args.score)),
         (Kind::Reduce, chosen(Kind::Reduce, &args.reduce)),
         (Kind::Flow, chosen(Kind::Flow, &args.flow)),
         (Kind::Draft, chosen(Kind::Draft, &args.draft)),
     ];
-    let methods = named.each_ref().map(|(kind, id)| (*kind, id.as_str()));
+    named.extend(cut.map(|id| (Kind::Segment, id)));
+    let methods: Vec<(Kind, &str)> = named.iter().map(|(kind, id)| (*kind, id.as_str())).collect();
     let mut doc = args.input.doc(&methods)?;
     doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
     if let Some(head) = &args.head {
@@ -392,8 +427,9 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     }
     doc.apply(Command::Round(args.round as usize - 1));
     doc.apply(Command::Tokenizers(args.tokenizer));
-    let named = segment::names().filter(|n| args.rows.iter().any(|r| r == n)).collect();
-    doc.apply(Command::Cuts(Cuts { named, reference: args.reference, surprisal: args.surprisal }));
+    let named = segment::text::names().filter(|n| args.rows.iter().any(|r| r == n)).collect();
+    let cuts = Cuts { named, reference: args.reference, surprisal: args.surprisal, ..doc.cuts.clone() };
+    doc.apply(Command::Cuts(cuts));
     doc.apply(Command::Dark(args.dark));
     doc.apply(Command::Colors(ColorMap::find(&args.colors).unwrap_or_default()));
     doc.apply(Command::Truth(!args.no_truth));

@@ -4,6 +4,7 @@
 
 mod atlas;
 mod common;
+mod cut;
 mod doctor;
 mod examples;
 mod figures;

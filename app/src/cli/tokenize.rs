@@ -4,7 +4,7 @@ use super::common;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::segment::{Metrics, by_tokenizer, word_of};
+use tokenscope_analysis::segment::text::{Metrics, by_tokenizer, word_of};
 use tokenscope_analysis::tokenize::Tokenizer;
 
 /// Arguments of `tokenize`.

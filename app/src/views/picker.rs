@@ -46,6 +46,11 @@ pub enum Change {
 /// The picker for `call`; `name` tells it from others for a screen reader.
 pub fn picker_ui(cx: &Cx, ui: &mut Ui, kind: Kind, call: &Call, name: &str, send: &mut dyn FnMut(Change)) {
     let all: Vec<&'static Info> = catalog::of(kind).collect();
+    picker_of(cx, ui, &all, call, name, send);
+}
+
+/// The picker for `call`, one of these methods.
+pub fn picker_of(cx: &Cx, ui: &mut Ui, all: &[&'static Info], call: &Call, name: &str, send: &mut dyn FnMut(Change)) {
     let Some(chosen) = all.iter().find(|i| i.id == call.method) else { return };
     let params = &call.params;
     if cx.figure {
@@ -64,7 +69,7 @@ pub fn picker_ui(cx: &Cx, ui: &mut Ui, kind: Kind, call: &Call, name: &str, send
         let combo = egui::ComboBox::from_id_salt(("method", name))
             .selected_text(chosen.title)
             .height(420.0)
-            .show_ui(ui, |ui| list_ui(cx, ui, &all, chosen, send));
+            .show_ui(ui, |ui| list_ui(cx, ui, all, chosen, send));
         let combo = combo.response.on_hover_ui(|ui| about_ui(ui, chosen));
         named(&combo, &format!("{name} method"));
         let trace = cx.ready_trace();

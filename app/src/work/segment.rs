@@ -6,8 +6,8 @@ use crate::keys::{CutKey, ModelSource, RowSource};
 use crate::text::Text;
 use std::path::Path;
 use std::sync::Arc;
-use tokenscope_analysis::segment::bpe::Step;
-use tokenscope_analysis::segment::{Metrics, Segmentation, Strip, rows as cut_rows};
+use tokenscope_analysis::segment::text::bpe::Step;
+use tokenscope_analysis::segment::text::{Metrics, Row, Strip, rows as cut_rows};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::{Ctx, Error, Result};
 
@@ -29,7 +29,7 @@ pub struct Rows {
     /// The text.
     pub text: Text,
     /// The cuts.
-    pub rows: Vec<Segmentation>,
+    pub rows: Vec<Row>,
     /// Where each comes from.
     pub sources: Vec<RowSource>,
     /// What each costs.

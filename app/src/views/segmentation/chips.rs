@@ -12,7 +12,7 @@ use crate::work::{SurprisalOf, TextStrip};
 use egui::{Color32, CornerRadius, Rect, Sense, Stroke, StrokeKind, pos2, vec2};
 use std::sync::Arc;
 use tokenscope_analysis::lens::Surprisal;
-use tokenscope_analysis::segment::{Chip, Line, Piece, label_columns};
+use tokenscope_analysis::segment::text::{Chip, Line, Piece, label_columns};
 
 /// Between lines of text, in points.
 pub(super) const LINE_GAP: f32 = 8.0;

@@ -27,7 +27,7 @@ pub(super) fn controls_ui(cx: &Cx, ui: &mut egui::Ui) {
 
 fn rows_ui(cx: &Cx, ui: &mut egui::Ui) {
     ui.menu_button("Rows", |ui| {
-        for method in segment::ALL {
+        for method in segment::text::ALL {
             let info = method.info();
             let mut on = cx.doc.cuts.named.contains(&info.id);
             if ui.checkbox(&mut on, info.id).on_hover_text(info.summary).changed() {

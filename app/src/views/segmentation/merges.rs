@@ -5,7 +5,7 @@ use crate::views::Cx;
 use crate::views::widgets::{self, Link};
 use crate::work::{EncodingsOf, MergesOf, Rows};
 use egui::Ui;
-use tokenscope_analysis::segment::{Piece, Segmentation, word_of};
+use tokenscope_analysis::segment::text::{Piece, Row, word_of};
 use tokenscope_analysis::tokenize::MAX_SPELLING;
 
 /// The chip that is open: name of its row, and its piece.
@@ -69,13 +69,13 @@ fn steps_ui(cx: &Cx, ui: &mut Ui, source: &RowSource, id: u32) {
 }
 
 /// Which tokens of the row's word to look at: all of them, or the one at `at` where the word is too long.
-fn word<'r>(row: &'r Segmentation, text: &str, at: usize) -> &'r [Piece] {
+fn word<'r>(row: &'r Row, text: &str, at: usize) -> &'r [Piece] {
     let word = &row.pieces[word_of(row, text, at)];
     let bytes: usize = word.iter().map(|p| p.end - p.start).sum();
     if bytes <= MAX_SPELLING / 2 { word } else { &row.pieces[at..at + 1] }
 }
 
-fn encodings_ui(cx: &Cx, ui: &mut Ui, (row, source): (&Segmentation, &RowSource), at: usize, text: &str) {
+fn encodings_ui(cx: &Cx, ui: &mut Ui, (row, source): (&Row, &RowSource), at: usize, text: &str) {
     let pieces = word(row, text, at);
     let Some(own) = pieces.iter().map(|p| p.id).collect::<Option<Vec<u32>>>() else { return };
     let asked = EncodingsOf(source.clone(), own.clone());

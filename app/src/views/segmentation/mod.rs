@@ -1,12 +1,18 @@
-//! How tokenizers cut the prompt: one text in lines that all rows share, so that cuts can be compared by eye, and
-//! what each cut costs.
+//! How the input is cut. The text: in lines that the rows of all tokenizers share, so that cuts can be compared by eye,
+//! and what each cut costs. The picture and the series: pieces in the colours of their codes, and what those are worth.
 
 mod chips;
+mod codes;
 mod controls;
 mod costs;
+mod hover;
 mod links;
 mod merges;
 mod paint;
+mod raster;
+mod tiles;
+mod wholes;
+mod windows;
 
 use super::widgets;
 use super::{Cx, View};
@@ -15,6 +21,7 @@ use chips::Shown;
 use links::Links;
 use std::sync::Arc;
 use tokenscope_analysis::lens::Surprisal;
+use tokenscope_analysis::segment::Reads;
 
 pub(super) const VIEW: View = View {
     id: "segmentation",
@@ -24,11 +31,13 @@ pub(super) const VIEW: View = View {
            Neighbouring chips differ in colour. Hover a chip for its id, its bytes and, in the model's own row, how probable the model found it; \
            click a chip for the merges that built it, and for the other sequences of tokens that spell its word. Rows chooses what is compared, words, sentences and lines among it; \
            Surprisal colours the model's row by how unexpected each token was. The table says what each cut costs: point at a heading for its definition, \
-           click a row's name to measure the others against it. While you type, the rows follow every key; the model runs after a short pause.",
+           click a row's name to measure the others against it. While you type, the rows follow every key; the model runs after a short pause. \
+           With a picture or a series there is a choice above the rows: the picture in tiles with what their codes give back and how far off it is, the series in windows, \
+           each piece in the colour of its code. Hover one and all with the same code are outlined; the figures say how well the codebook is used.",
     hint: "Same column, same bytes: compare where rows cut. Hover a chip for its id and bytes; click one for its merges and other encodings.",
     ui,
     own_height: true,
-    table: costs::table,
+    table: |cx| if cx.doc.cuts.shows == Reads::Text { costs::table(cx) } else { wholes::table(cx) },
 };
 
 /// The longest part of a figure, in points.
@@ -39,6 +48,11 @@ const MIN_COLUMNS: usize = 16;
 const MAX_LABEL: f32 = 120.0;
 
 fn ui(cx: &Cx, ui: &mut egui::Ui) {
+    wholes::choice_ui(cx, ui);
+    if cx.doc.cuts.shows != Reads::Text {
+        wholes::ui(cx, ui);
+        return;
+    }
     if !cx.figure {
         controls::controls_ui(cx, ui);
     }

@@ -1,7 +1,7 @@
 //! Letters on chips: on the grid of columns where a monospaced font puts them there, else fitted into their columns.
 
 use egui::{Color32, FontId, Rect, Ui, pos2, vec2};
-use tokenscope_analysis::segment::{Cell, CellKind, hex};
+use tokenscope_analysis::segment::text::{Cell, CellKind, hex};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Cells of a chip, from left to right.

@@ -3,7 +3,7 @@
 //!
 //! Only where lines begin is kept for the whole text; columns and chips are made for the lines that somebody sees.
 
-use super::Segmentation;
+use super::Row;
 use super::cells::{Cell, RowCursor, measure, order};
 use crate::ctx::Ctx;
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ impl Line {
 
 impl Strip {
     /// Lines of at most `columns` cells, ended early where all rows cut. Errors: a text over 1 GiB, a cancelled job.
-    pub fn new(text: &str, rows: &[Segmentation], columns: usize, ctx: &Ctx) -> Result<Self> {
+    pub fn new(text: &str, rows: &[Row], columns: usize, ctx: &Ctx) -> Result<Self> {
         if text.len() > 1 << 30 {
             return Err(Error::invalid("the text is longer than 1 GiB; shorten it"));
         }
@@ -102,7 +102,7 @@ impl Strip {
     }
 
     /// A cursor per row that stands at the first piece of `line`.
-    fn cursors<'a>(&'a self, rows: &'a [Segmentation], line: usize) -> Vec<RowCursor<'a>> {
+    fn cursors<'a>(&'a self, rows: &'a [Row], line: usize) -> Vec<RowCursor<'a>> {
         self.rows.iter().zip(rows).map(|(i, r)| i.cursor(r, i.first.get(line).map_or(0, |f| *f as usize))).collect()
     }
 
@@ -129,7 +129,7 @@ impl Strip {
     }
 
     /// Lays out a line. `text` and `rows` are those the strip was made of.
-    pub fn line(&self, text: &str, rows: &[Segmentation], line: usize) -> Line {
+    pub fn line(&self, text: &str, rows: &[Row], line: usize) -> Line {
         let bytes = self.bytes(line);
         let mut cells = measure(text, bytes.clone(), &mut self.cursors(rows, line));
         order(&mut cells, self.levels.get(bytes.clone()).unwrap_or_default());
@@ -142,7 +142,7 @@ impl Strip {
 }
 
 impl Index {
-    fn new(row: &Segmentation) -> Self {
+    fn new(row: &Row) -> Self {
         let p = &row.pieces;
         let order = (!p.is_sorted_by_key(|p| p.start)).then(|| {
             let mut order: Vec<u32> = (0..p.len() as u32).collect();
@@ -155,7 +155,7 @@ impl Index {
         Self { order, overlaps, first: Vec::new() }
     }
 
-    fn cursor<'a>(&'a self, row: &'a Segmentation, at: usize) -> RowCursor<'a> {
+    fn cursor<'a>(&'a self, row: &'a Row, at: usize) -> RowCursor<'a> {
         RowCursor { pieces: &row.pieces, order: self.order.as_deref(), overlaps: self.overlaps, at }
     }
 }
@@ -232,11 +232,11 @@ fn chips(cells: &[Cell], mut cursor: RowCursor, bytes: &Range<usize>) -> Vec<Chi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::cells::CellKind;
-    use crate::segment::{Piece, find};
+    use crate::segment::text::Piece;
+    use crate::segment::text::cells::CellKind;
 
     /// A row with these pieces.
-    fn row(pieces: &[(&str, usize, usize)]) -> Segmentation {
+    fn row(pieces: &[(&str, usize, usize)]) -> Row {
         let piece = |&(token, start, end): &(&str, usize, usize)| Piece {
             id: Some(start as u32),
             token: token.into(),
@@ -244,7 +244,7 @@ mod tests {
             end,
             special: false,
         };
-        Segmentation {
+        Row {
             name: "row".into(),
             pieces: pieces.iter().map(piece).collect(),
             vocab: Some(9),
@@ -252,12 +252,12 @@ mod tests {
         }
     }
 
-    fn strip(text: &str, rows: &[Segmentation], columns: usize) -> Strip {
+    fn strip(text: &str, rows: &[Row], columns: usize) -> Strip {
         Strip::new(text, rows, columns, &Ctx::default()).unwrap()
     }
 
-    fn named(text: &str, names: &[&str]) -> Vec<Segmentation> {
-        names.iter().map(|n| find(n).unwrap().cut(text, &Ctx::default()).unwrap()).collect()
+    fn named(text: &str, names: &[&str]) -> Vec<Row> {
+        crate::segment::text::rows(&[], names, text, &Ctx::default()).unwrap()
     }
 
     /// Column, width and pieces of the chips of a row.

@@ -3,11 +3,12 @@
 //! Source: byte-pair encoding, arXiv 1508.07909, with the vocabularies of the `tiktoken-rs` crate. Takes: a text. Gives:
 //! the pieces with ids of the vocabulary; text that looks like a special token is cut as text. Departs: none known.
 
-use super::{Method, Segmentation, by_tokenizer, encodings, raw};
+use super::{by_tokenizer, encodings, raw};
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::method::{Basis, Info, Kind, Paper};
+use crate::method::{Basis, Info, Kind, Paper, Params};
 use crate::raw::Adapter;
+use crate::segment::{Input, Method, Reads, Segmentation};
 use crate::tokenize::Tokenizer;
 
 const BPE: Paper = Paper {
@@ -52,7 +53,12 @@ impl Method for Vocabulary {
         self.0
     }
 
-    fn cut(&self, text: &str, ctx: &Ctx) -> Result<Segmentation> {
-        by_tokenizer(self.0.id, &Tokenizer::named(self.0.id)?, text, ctx)
+    fn reads(&self) -> Reads {
+        Reads::Text
+    }
+
+    fn cut(&self, input: Input, params: &Params, ctx: &Ctx) -> Result<Segmentation> {
+        self.0.check(params)?;
+        by_tokenizer(self.0.id, &Tokenizer::named(self.0.id)?, input.text(self.0)?, ctx).map(Segmentation::Text)
     }
 }

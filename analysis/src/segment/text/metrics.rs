@@ -3,7 +3,7 @@
 //! Sources: fertility as in Rust et al. 2021 (arXiv 2012.15613); Rényi efficiency as in Zouhar et al. 2023
 //! (arXiv 2306.16842); premium as in Petrov et al. 2023 (arXiv 2305.15425), here between tokenizers of one text.
 
-use super::Segmentation;
+use super::Row;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// The numbers of `row`, a cut of `text`.
-    pub fn of(row: &Segmentation, text: &str) -> Self {
+    pub fn of(row: &Row, text: &str) -> Self {
         let n = row.pieces.len();
         let words = text.split_whitespace().count();
         let counts = counts(row);
@@ -58,7 +58,7 @@ impl Metrics {
 }
 
 /// How often each different piece occurs, in the order of first occurrence: sums must not depend on a hash's seed.
-fn counts(row: &Segmentation) -> Vec<usize> {
+fn counts(row: &Row) -> Vec<usize> {
     let mut out = Vec::new();
     let mut count = |place: &mut usize| {
         if *place == usize::MAX {
@@ -86,11 +86,11 @@ fn counts(row: &Segmentation) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::Piece;
+    use crate::segment::text::Piece;
 
-    fn row(ids: &[u32], vocab: Option<usize>) -> Segmentation {
+    fn row(ids: &[u32], vocab: Option<usize>) -> Row {
         let piece = |&id: &u32| Piece { id: Some(id), token: String::new(), start: 0, end: 1, special: false };
-        Segmentation { name: "row".into(), pieces: ids.iter().map(piece).collect(), vocab, continuing: String::new() }
+        Row { name: "row".into(), pieces: ids.iter().map(piece).collect(), vocab, continuing: String::new() }
     }
 
     #[test]

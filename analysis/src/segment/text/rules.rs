@@ -3,10 +3,11 @@
 //! Source: Unicode Standard Annex 29 for graphemes, words and sentences, through `unicode-segmentation`.
 //! Takes: a text. Gives: pieces that cover every byte once. Departs: none known.
 
-use super::{Method, Piece, Segmentation};
+use super::{Piece, Row};
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::method::{Info, Kind, Paper};
+use crate::method::{Info, Kind, Paper, Params};
+use crate::segment::{Input, Method, Reads, Segmentation};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// A rule: how it is called, and the bytes `start..end` of its pieces.
@@ -91,7 +92,13 @@ impl Method for Rule {
         self.info
     }
 
-    fn cut(&self, text: &str, ctx: &Ctx) -> Result<Segmentation> {
+    fn reads(&self) -> Reads {
+        Reads::Text
+    }
+
+    fn cut(&self, input: Input, params: &Params, ctx: &Ctx) -> Result<Segmentation> {
+        self.info.check(params)?;
+        let text = input.text(self.info)?;
         ctx.check()?;
         let token = |a: usize, b: usize| match text.get(a..b) {
             Some(s) => s.to_string(),
@@ -100,6 +107,6 @@ impl Method for Rule {
         let piece =
             |(start, end): (usize, usize)| Piece { id: None, token: token(start, end), start, end, special: false };
         let pieces = (self.spans)(text).into_iter().map(piece).collect();
-        Ok(Segmentation { name: self.info.id.into(), pieces, vocab: None, continuing: String::new() })
+        Ok(Segmentation::Text(Row { name: self.info.id.into(), pieces, vocab: None, continuing: String::new() }))
     }
 }

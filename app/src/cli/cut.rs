@@ -1,0 +1,89 @@
+//! What `run` writes of a way to cut: pieces with their places and ids, what the ids are worth, what was left out.
+
+use super::common;
+use super::figures::Input;
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+use tokenscope_analysis::finding::Finding;
+use tokenscope_analysis::method::Info;
+use tokenscope_analysis::segment::{self, Metrics, Reads, Segmentation, Usage};
+
+/// The input of a kind that `info` reads, cut by it.
+///
+/// Errors: the input is missing or cannot be read, an unknown parameter, a value out of range.
+pub(super) fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
+    let params = input.params(info)?;
+    let doc = input.start()?;
+    let (method, ctx) = (segment::find(info.id)?, common::ctx()?);
+    let mut out = Map::new();
+    out.insert("method".into(), json!(info.id));
+    out.insert("params".into(), json!(params.to_json()));
+    match method.reads() {
+        Reads::Text => {
+            let row = method.cut(segment::Input::Text(&doc.prompt), &params, &ctx)?.text()?;
+            out.insert("prompt".into(), json!(&*doc.prompt));
+            out.insert("vocabulary".into(), json!(row.vocab));
+            out.insert("metrics".into(), json!(Metrics::of(&row, &doc.prompt)));
+            out.insert("pieces".into(), json!(row.pieces));
+        }
+        Reads::Image => {
+            let source = doc.image.with_context(|| {
+                format!("{} cuts a picture: give --image FILE, or scene:7 for one that is drawn", info.id)
+            })?;
+            let picture = source.open()?;
+            let whole = segment::Input::Image(&picture);
+            let cut = method.cut(whole, &params, &ctx)?;
+            out.insert("image".into(), json!(source.to_string()));
+            out.insert("width".into(), json!(picture.width));
+            out.insert("height".into(), json!(picture.height));
+            put(&mut out, &cut, cut.finding(whole));
+        }
+        Reads::Series => {
+            let source = doc.series.with_context(|| {
+                format!("{} cuts a series: give --series FILE, or signal:7 for one that is made", info.id)
+            })?;
+            let series = source.open()?;
+            let whole = segment::Input::Series(&series);
+            let cut = method.cut(whole, &params, &ctx)?;
+            out.insert("series".into(), json!(source.to_string()));
+            out.insert("channel".into(), json!(series.name));
+            out.insert("samples".into(), json!(series.samples.len()));
+            out.insert("rate".into(), json!(series.rate));
+            put(&mut out, &cut, cut.finding(whole));
+        }
+    }
+    let all = notes(out.remove("notes"), ctx.notes());
+    out.insert("notes".into(), all);
+    Ok(Value::Object(out))
+}
+
+/// Notes of the finding and of the computation.
+fn notes(own: Option<Value>, of_ctx: Vec<String>) -> Value {
+    let mut all = own.and_then(|v| v.as_array().cloned()).unwrap_or_default();
+    all.extend(of_ctx.into_iter().map(Value::String));
+    Value::Array(all)
+}
+
+/// Pieces, what they leave out, use of the ids, and what the method shows of its codebook; no pixels and no samples.
+fn put(out: &mut Map<String, Value>, cut: &Segmentation, found: Finding) {
+    let pictures = match cut {
+        Segmentation::Series(w) => w.pictures.clone(),
+        _ => Vec::new(),
+    };
+    let (pieces, rest) = match cut {
+        Segmentation::Image(t) => {
+            out.insert("grid".into(), json!(t.grid));
+            (json!(t.tiles), json!(t.rest))
+        }
+        Segmentation::Series(w) => (json!(w.windows), json!({ "start": w.rest.start, "end": w.rest.end })),
+        Segmentation::Text(row) => (json!(row.pieces), json!([])),
+    };
+    let usage = Usage::of(cut.ids().into_iter().flatten());
+    out.insert("vocabulary".into(), json!(cut.vocab()));
+    out.insert("pieces".into(), pieces);
+    out.insert("rest".into(), rest);
+    out.insert("usage".into(), usage.counts.iter().map(|(id, n)| json!({ "id": id, "pieces": n })).collect());
+    if let Value::Object(more) = (Finding { pictures, ..found }).json() {
+        out.extend(more);
+    }
+}

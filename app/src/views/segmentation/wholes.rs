@@ -1,0 +1,90 @@
+//! The cut of a picture or a series: what is shown, by which method, and its pieces as a table.
+
+use super::{codes, tiles, windows};
+use crate::state::{Command, Cuts};
+use crate::views::Cx;
+use crate::views::picker::{Change, picker_of};
+use crate::work::{Cut, CutOf, CutSource, Whole};
+use egui::Ui;
+use std::sync::Arc;
+use tokenscope_analysis::finding::{Picture, Table};
+use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::segment::{self, Reads};
+
+fn title(reads: Reads) -> &'static str {
+    match reads {
+        Reads::Text => "Text",
+        Reads::Image => "Picture",
+        Reads::Series => "Series",
+    }
+}
+
+/// Which of text, picture and series is shown, where there is more than the text.
+pub(super) fn choice_ui(cx: &Cx, ui: &mut Ui) {
+    let there = |r: &Reads| match r {
+        Reads::Text => true,
+        Reads::Image => cx.doc.image.is_some(),
+        Reads::Series => cx.doc.series.is_some(),
+    };
+    let all: Vec<Reads> = Reads::ALL.into_iter().filter(there).collect();
+    if cx.figure || (all.len() < 2 && cx.doc.cuts.shows == Reads::Text) {
+        return;
+    }
+    ui.horizontal(|ui| {
+        for reads in all {
+            let tip = format!("Shows how {} is cut", reads.words().replace("a ", "the "));
+            if ui.selectable_label(cx.doc.cuts.shows == reads, title(reads)).on_hover_text(tip).clicked() {
+                cx.send(Command::Cuts(Cuts { shows: reads, ..cx.doc.cuts.clone() }));
+            }
+        }
+    });
+}
+
+/// What is asked for; `None` without a picture or series.
+fn asked(cx: &Cx) -> Option<CutOf> {
+    let source = match cx.doc.cuts.shows {
+        Reads::Text => return None,
+        Reads::Image => CutSource::Image(cx.doc.image.clone()?),
+        Reads::Series => CutSource::Series(cx.doc.series.clone()?),
+    };
+    Some(CutOf { source, call: cx.doc.cuts.call(cx.doc.cuts.shows) })
+}
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
+    let reads = cx.doc.cuts.shows;
+    let all: Vec<&'static Info> = segment::of(reads).map(|m| m.info()).collect();
+    let name = format!("{} cut", title(reads).to_lowercase());
+    picker_of(cx, ui, &all, &cx.doc.cuts.call(reads), &name, &mut |change| match change {
+        Change::Method(id) => cx.send(Command::Method(Kind::Segment, id.into())),
+        Change::Param(key, value) => cx.send(Command::Param(Kind::Segment, key, value)),
+    });
+    let Some(asked) = asked(cx) else {
+        let words = match reads {
+            Reads::Image => "No picture: drop one on the window, or choose Picture… in the panel of sources.",
+            _ => "No series: drop a WAV or CSV file on the window, or choose Series… in the panel of sources.",
+        };
+        cx.failed.borrow_mut().get_or_insert_with(|| words.into());
+        ui.weak(words);
+        return;
+    };
+    let spot = if reads == Reads::Image { "cut of the picture" } else { "cut of the series" };
+    let Some(cut) = cx.need(ui, spot, &asked) else { return };
+    cx.long(ui, |ui| shown_ui(cx, ui, &cut));
+}
+
+fn shown_ui(cx: &Cx, ui: &mut Ui, cut: &Arc<Cut>) {
+    codes::figures_ui(ui, &cut.found.figures);
+    for note in &cut.found.notes {
+        ui.small(note);
+    }
+    match cut.whole {
+        Whole::Image(_) => tiles::ui(cx, ui, cut),
+        Whole::Series(_) => windows::ui(cx, ui, cut),
+    }
+}
+
+/// The pieces with their places and ids.
+pub(super) fn table(cx: &Cx) -> Option<Table> {
+    let cut = cx.ready(&asked(cx)?)?;
+    cut.found.pictures.iter().find(|p| matches!(p, Picture::Cuts(_))).map(Picture::table)
+}
