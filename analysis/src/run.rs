@@ -3,10 +3,10 @@
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::image::{Expansion, Picture, Processor};
-use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
+use crate::model::{ImageInput, Input, KvCache, LogitRows, Model, Writes};
 use crate::token::{Source, Token, TokenKind};
 use crate::tokenize::Tokenizer;
-use crate::trace::{Capture, CaptureSpec, NoTap, Site, Tap, Tower, TowerTrace, Trace};
+use crate::trace::{Both, Capture, CaptureSpec, NoTap, Per, Site, Tap, Tower, TowerTrace, Trace};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -63,31 +63,31 @@ pub fn estimate(model: &dyn Model, n: usize, spec: &CaptureSpec) -> Estimate {
     let mut out = Estimate { capture_bytes: 0, peak_bytes: 0, flops: 0 };
     let info = model.info();
     for t in info.towers.values() {
+        let sizes = t.sizes(n, info.vocab);
+        let bytes = |site: Site| 4 * site.shape(&sizes).iter().map(|&s| s as u64).product::<u64>();
+        for site in Site::ALL {
+            let times = match site.per() {
+                Per::Layer => (0..t.n_layers).filter(|&layer| spec.keeps(site, layer)).count(),
+                Per::Tower => usize::from(spec.keeps(site, t.n_layers)),
+                Per::Run => 0,
+            };
+            out.capture_bytes += times as u64 * bytes(site);
+        }
         let (n, d) = (n as u64, t.width as u64);
         let (h, g, e) = (t.n_heads as u64, t.n_kv_heads as u64, t.head_width as u64);
-        for layer in 0..t.n_layers {
-            for site in Site::ALL {
-                let width = match site {
-                    Site::Q | Site::Z => h * e,
-                    Site::K | Site::V => g * e,
-                    Site::Logits | Site::Final | Site::Features => continue,
-                    _ => d,
-                };
-                if spec.keeps(site, layer) {
-                    out.capture_bytes += 4 * n * width;
-                }
-            }
-        }
         let per_token = 2 * (d * (h + 2 * g) * e + h * e * d + 3 * d * t.mlp_width as u64);
         out.flops += t.n_layers as u64 * (n * per_token + 4 * n * n * h * e);
         out.peak_bytes =
             out.peak_bytes.max(4 * (h * n * n).min(1 << 24).max(g.max(1) * n * n) + 8 * n * t.mlp_width as u64);
     }
-    let logits = 4 * n as u64 * info.vocab as u64;
-    out.peak_bytes += logits;
-    if spec.keeps(Site::Logits, 0) {
-        out.capture_bytes += logits;
+    // What is met once has the width of the tower that views show first.
+    if let Some(t) = info.towers.get(&Tower::Text).or(info.towers.values().next()) {
+        let sizes = t.sizes(n, info.vocab);
+        let once = Site::ALL.into_iter().filter(|s| s.per() == Per::Run);
+        let bytes = |site: Site| 4 * site.shape(&sizes).iter().map(|&s| s as u64).product::<u64>();
+        out.capture_bytes += once.filter(|&s| spec.keeps(s, t.n_layers)).map(bytes).sum::<u64>();
     }
+    out.peak_bytes += 4 * n as u64 * info.vocab as u64;
     out
 }
 
@@ -104,7 +104,7 @@ pub fn run(
     run_with(model, tokenizer, request, spec, &mut NoTap, ctx)
 }
 
-/// As [`run`], with a tap that acts before the capture sees the result.
+/// As [`run`], with a tap that acts before the capture sees the result. It goes on acting while the text is continued.
 pub fn run_with(
     model: &dyn Model,
     tokenizer: Option<&Tokenizer>,
@@ -118,20 +118,27 @@ pub fn run_with(
     let mut capture = Capture::new(spec.clone());
     let mut cache = KvCache::default();
     let generate = request.greedy > 0;
-    if generate && !info.generates {
+    if generate && info.writes != Writes::Causal {
         return Err(Error::invalid(format!("{} cannot continue a text", info.architecture)));
     }
-    let mut tap = crate::trace::Both { first, then: &mut capture };
+    let mut tap = Both { first, then: &mut capture };
     let logits = logit_rows(request, spec, ids.len());
     let mut input = Input {
         ids,
-        token_types: types,
+        token_types: types.clone(),
         image: request.image.clone(),
         cache: generate.then_some(&mut cache),
         logits: Some(logits),
         ..Input::default()
     };
     let mut out = model.forward(&mut input, &mut tap, ctx)?;
+    let (mut continuation, mut greedy_logits) = (Vec::new(), None);
+    if generate && let Some(logits) = &out.logits {
+        let last = logits.narrow(0, logits.dim(0)? - 1, 1)?;
+        let (ids, rows) =
+            continue_greedily(model, &mut cache, last, request.greedy, &mut tap, &mut |_, _| Ok(()), ctx)?;
+        (continuation, greedy_logits) = (ids, Some(rows));
+    }
     let mut trace = Trace {
         model: info.name.clone(),
         architecture: info.architecture.clone(),
@@ -139,6 +146,8 @@ pub fn run_with(
         text: request.prompt.clone().unwrap_or_default(),
         image_size: request.image.as_ref().map(|i| i.original).filter(|s| *s != (0, 0)),
         arrays: capture.arrays,
+        steps: capture.steps,
+        token_types: types.filter(|t| t.iter().any(|&t| t != 0)),
         logit_rows: std::mem::take(&mut out.logit_rows),
         image: request.image.clone(),
         ..Trace::default()
@@ -162,13 +171,11 @@ pub fn run_with(
     for (name, t) in &out.extras {
         trace.extras.insert(name.clone(), Array::from_tensor(t)?);
     }
-    if generate && let Some(logits) = out.logits {
-        let n = logits.dim(0)?;
-        let (ids, rows) = continue_greedily(model, &mut cache, logits.narrow(0, n - 1, 1)?, request.greedy, ctx)?;
+    if let Some(rows) = greedy_logits {
         if let Some(t) = tokenizer {
-            trace.continuation_text = t.decode(&ids, true)?;
+            trace.continuation_text = t.decode(&continuation, true)?;
         }
-        trace.continuation = ids;
+        trace.continuation = continuation;
         trace.extras.insert("greedy_logits".into(), Array::from_tensor(&rows)?);
     }
     trace.notes = ctx.notes();
@@ -201,13 +208,18 @@ fn with_image_tokens(tokens: &[Token], own: Vec<Token>) -> Vec<Token> {
     own.into_iter().enumerate().map(merge).collect()
 }
 
-/// Most probable token after token, from the logits `[1, vocab]` of the last row. Gives the ids and the
-/// logits `[n, vocab]` that chose them. End tokens do not stop it: a microscope shows what comes after, too.
-fn continue_greedily(
+/// Most probable token after token, from the logits `[1, vocab]` of the last row. Gives the ids and the logits
+/// `[n, vocab]` that chose them. End tokens do not stop it: a microscope shows what comes after, too.
+///
+/// The tap sees every pass under its step, from 1 on; `each` is called with the cache before each of them, so that a
+/// policy may take rows away.
+pub fn continue_greedily(
     model: &dyn Model,
     cache: &mut KvCache,
     mut logits: Tensor,
     n: usize,
+    tap: &mut dyn Tap,
+    each: &mut dyn FnMut(usize, &mut KvCache) -> Result<()>,
     ctx: &Ctx,
 ) -> Result<(Vec<u32>, Tensor)> {
     let (mut ids, mut rows) = (Vec::new(), Vec::new());
@@ -220,9 +232,11 @@ fn continue_greedily(
         if i + 1 == n {
             break;
         }
-        let mut input =
-            Input { ids: vec![best as u32], cache: Some(cache), logits: Some(LogitRows::Last), ..Input::default() };
-        let out = model.forward(&mut input, &mut NoTap, ctx)?;
+        let step = i + 1;
+        each(step, cache)?;
+        let (ids, logits_of) = (vec![best as u32], Some(LogitRows::Last));
+        let mut input = Input { ids, cache: Some(cache), logits: logits_of, step, ..Input::default() };
+        let out = model.forward(&mut input, tap, ctx)?;
         logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
     }
     Ok((ids, Tensor::cat(&rows, 0)?))

@@ -1,7 +1,7 @@
 //! What a method runs on: one run of one model, and what goes with it.
 
 use crate::method::{Info, Need};
-use crate::model::{Input, Model, ModelInfo};
+use crate::model::{Input, Model, ModelInfo, Writes};
 use crate::token::TokenKind;
 use crate::tokenize::Tokenizer;
 use crate::trace::{Tower, TowerTrace, Trace};
@@ -82,7 +82,12 @@ impl<'a> Subject<'a> {
 
     /// The run's input, to be read once more: the one place that says how.
     pub fn again(&self) -> Input<'static> {
-        Input { ids: self.ids(), image: self.trace.image.clone(), ..Input::default() }
+        Input {
+            ids: self.ids(),
+            token_types: self.trace.token_types.clone(),
+            image: self.trace.image.clone(),
+            ..Input::default()
+        }
     }
 
     /// What the run lacks for a method, in words; `None` if it can be served.
@@ -103,8 +108,8 @@ impl<'a> Subject<'a> {
             // The output projection is a weight.
             Need::Values => model.is_none() || self.trace.arrays.is_empty(),
             Need::Attention | Need::Residual => self.trace.arrays.is_empty(),
-            Need::Fills => model.is_none_or(|m| m.generates || m.vocab == 0),
-            Need::Writes => model.is_none_or(|m| !m.generates),
+            Need::Fills => model.is_none_or(|m| m.writes != Writes::Fills),
+            Need::Writes => model.is_none_or(|m| m.writes != Writes::Causal),
             Need::DraftModel => match (model, self.partner) {
                 (Some(target), Some(partner)) => {
                     let why = cannot_draft(target, partner.info())?;
@@ -119,10 +124,10 @@ impl<'a> Subject<'a> {
 
 /// Why `small` cannot draft for `large`, in words; `None` if it can.
 pub fn cannot_draft(large: &ModelInfo, small: &ModelInfo) -> Option<String> {
-    if !large.generates {
+    if large.writes != Writes::Causal {
         return Some("this model does not generate text".into());
     }
-    if !small.generates {
+    if small.writes != Writes::Causal {
         return Some(format!("{} does not generate text", small.name));
     }
     (small.vocab != large.vocab)

@@ -42,7 +42,7 @@ fn a_trace_is_written_and_only_where_told() {
         out.to_str().unwrap(),
     ]);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    assert!(tokenscope_analysis::trace::read_trace(&out).is_ok());
+    assert!(tokenscope_analysis::trace::read_trace(&out, &tokenscope_analysis::Ctx::default()).is_ok());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 

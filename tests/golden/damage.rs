@@ -221,7 +221,7 @@ fn traces_with_bytes_changed() {
     let request = RunRequest { ids: Some((1..12).collect()), ..RunRequest::default() };
     let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
     write_trace(&trace, &dir.path().join("t.safetensors")).unwrap();
-    bytes_changed(dir.path(), "t.safetensors", 1500, |d| drop(read_trace(&d.join("t.safetensors"))));
+    bytes_changed(dir.path(), "t.safetensors", 1500, |d| drop(read_trace(&d.join("t.safetensors"), &Ctx::default())));
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn a_trace_file_reads_back_as_it_was_without_the_weights() {
     let trace = run(model.as_ref(), Some(&tokenizer), &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     tokenscope_analysis::trace::write_trace(&trace, file.path()).unwrap();
-    let back = tokenscope_analysis::trace::read_trace(file.path()).unwrap();
+    let back = tokenscope_analysis::trace::read_trace(file.path(), &Ctx::default()).unwrap();
     assert_eq!(back.arrays, trace.arrays);
     assert_eq!(back.towers, trace.towers);
     assert_eq!((back.text, back.extras), (trace.text, trace.extras));

@@ -2,9 +2,11 @@
 
 use candle_core::{Device, Tensor};
 use tokenscope_analysis::model::{Input, load};
-use tokenscope_analysis::trace::{At, NoTap, Regroup, Site, Tap};
+use tokenscope_analysis::passes::attention_map::of_trace;
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::trace::{At, CaptureSpec, NoTap, Regroup, Site, Tap};
 use tokenscope_analysis::{Ctx, Result};
-use tokenscope_tests::{check_forward, golden, json};
+use tokenscope_tests::{check_forward, golden, json, recorded_request};
 
 /// Compares the fixtures whose name starts with one of `families`; there are `n` of them.
 fn check(families: &[&str], n: usize) {
@@ -51,7 +53,7 @@ struct DropLast;
 impl Tap for DropLast {
     fn regroup(&mut self, at: &At, _x: &Tensor) -> Result<Option<Regroup>> {
         let kept = |n: usize| (0..n).map(|i| vec![(i, 1.0)]).collect();
-        Ok((at.site == Site::ResidMid && at.layer == 0).then(|| Regroup { groups: kept(at.rows.len() - 1) }))
+        Ok((at.site == Site::ResidMid && at.layer == 0).then(|| Regroup::of(kept(at.rows.len() - 1))))
     }
 }
 
@@ -69,5 +71,31 @@ fn a_row_dropped_inside_a_block_leaves_the_others_as_they_were() {
         for (a, b) in full.iter().flatten().zip(cut.iter().flatten()) {
             assert!((a - b).abs() < 1e-5, "{name}: {a} and {b}");
         }
+    }
+}
+
+/// Both ways to a map, of every layer and head: what the model used, and what the passes make of queries and keys.
+#[test]
+fn patterns_that_taps_see_are_those_that_the_passes_compute() {
+    let names =
+        ["gemma2_windows", "qwen2_sw_some", "gpt_neox_pythia", "llava_list", "smol_idefics3", "bert_pretraining"];
+    for name in names {
+        let dir = golden().join("models/settings").join(name);
+        let model = load(&dir, &Device::Cpu).unwrap();
+        let request = recorded_request(&dir.join("expected.safetensors"));
+        let request = RunRequest { greedy: 0, ..request };
+        let trace = run(model.as_ref(), None, &request, &CaptureSpec::all(), &Ctx::default()).unwrap();
+        let mut seen = 0;
+        for (key, entry) in trace.arrays.iter().filter(|(k, _)| k.site == Site::Pattern) {
+            let [heads, n, m] = entry.array.dims("pattern").unwrap();
+            for head in 0..heads {
+                let map = of_trace(&trace, key.tower, key.tile, key.layer, head, &Ctx::default()).unwrap();
+                let own = &entry.array.data()[head * n * m..][..n * m];
+                assert!(own.iter().zip(map.data()).all(|(a, b)| (a - b).abs() < 1e-5), "{name} {key:?} head {head}");
+            }
+            seen += 1;
+        }
+        let layers: usize = trace.towers.values().map(|t| t.n_layers * t.n_tiles).sum();
+        assert_eq!(seen, layers, "{name}");
     }
 }

@@ -62,7 +62,7 @@ fn merged_patches_of_a_vit_keep_their_tokens() -> Result<()> {
     let plan = Plan {
         tower: Tower::Vision,
         n_rows: 26,
-        cuts: vec![Cut { stage: Stage::Mid(0), regroup: Regroup { groups } }],
+        cuts: vec![Cut { stage: Stage::Mid(0), regroup: Regroup::of(groups) }],
         proportional_attention: true,
         scores: vec![],
     };

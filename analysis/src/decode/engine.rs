@@ -10,6 +10,7 @@ use super::verify::{Claim, Offer, Verdict, Verify};
 use super::{Method, With};
 use crate::ctx::Ctx;
 use crate::method::{Need, Param, Params};
+use crate::model::Writes;
 use crate::subject::Subject;
 use crate::{Error, Result};
 
@@ -217,7 +218,7 @@ pub fn decode(
     let info = method.info();
     info.check(params)?;
     let model = on.weights(info)?;
-    if !model.info().generates {
+    if model.info().writes != Writes::Causal {
         return Err(info.needs(Need::Writes.words()));
     }
     let input = on.again();

@@ -10,6 +10,7 @@ use super::oracle::{Fill, Filler};
 use super::row::Row;
 use crate::ctx::Ctx;
 use crate::method::{Need, Param, Params};
+use crate::model::Writes;
 use crate::subject::Subject;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -322,7 +323,7 @@ pub fn decode(
     let info = method.info();
     info.check(params)?;
     let model = on.weights(info)?;
-    if model.info().generates || model.info().vocab == 0 {
+    if model.info().writes != Writes::Fills {
         return Err(info.needs(Need::Fills.words()));
     }
     let mut policy = method.policy(params);

@@ -3,7 +3,7 @@
 use super::row::Row;
 use crate::ctx::Ctx;
 use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
-use crate::trace::{MaskRule, NoTap, Tower};
+use crate::trace::{NoTap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -70,10 +70,7 @@ impl<'a> Reader<'a> {
         let mut input = Input { cache: Some(&mut self.cache), logits, ..input };
         let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
         if let Some(run) = out.towers.get(&Tower::Text) {
-            let windows = run.attention.iter().filter_map(|a| match a.mask {
-                MaskRule::SlidingWindow(w) => Some(w),
-                _ => None,
-            });
+            let windows = run.attention.iter().filter_map(|a| a.mask.window());
             self.window = windows.chain(self.window).min();
         }
         Ok(out.logits)

@@ -2,6 +2,7 @@
 
 use super::weights;
 use crate::math::log_sum_exp;
+use crate::model::Writes;
 use crate::trace::{Site, Tower};
 use crate::{Ctx, Error, Result, Subject};
 use candle_core::Tensor;
@@ -31,7 +32,7 @@ impl Surprisal {
 /// Errors: a model that predicts no next token, a run without weights, a reduced run, cancelled.
 pub fn surprisal(on: &Subject, ctx: &Ctx) -> Result<Surprisal> {
     let model = weights(on)?;
-    if !model.info().generates {
+    if model.info().writes != Writes::Causal {
         return Err(Error::invalid("this model does not predict the next token, so its tokens have no surprisal"));
     }
     let tower = on.trace.tower(Tower::Text)?;

@@ -5,7 +5,7 @@ use super::blocks::{
     Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding,
 };
 use super::vision::row_of;
-use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, embedded};
+use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, Writes, embedded, only};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Rows, Site, Tap, Tower};
 use crate::weights::Weights;
@@ -158,7 +158,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let mut info = super::describe(w);
     info.towers.insert(Tower::Text, stack.info(true));
     info.vocab = if heads.words.is_some() { vocab } else { 0 };
-    info.generates = decoder && heads.words.is_some();
+    info.writes = match (&heads.words, decoder) {
+        (None, _) => Writes::No,
+        (Some(_), true) => Writes::Causal,
+        (Some(_), false) => Writes::Fills,
+    };
     info.max_tokens = Some(max - pad.map_or(0, |p| p as usize + 1).min(max - 1));
     Ok(Box::new(Bert {
         info,
@@ -369,11 +373,9 @@ impl Model for Bert {
         let n_layers = self.stack.blocks.len();
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
         pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
-        pass.cache = input.cache.as_deref_mut().filter(|_| self.info.generates);
+        pass.cache = input.cache.as_deref_mut().filter(|_| self.info.writes == Writes::Causal);
+        pass.step = input.step;
         let x = self.stack.apply(x, &mut pass)?;
-        if let Some(cache) = &mut pass.cache {
-            cache.next_position = pass.rows.positions.iter().map(|p| p + 1).max().unwrap_or(0).max(cache.next_position);
-        }
         let x = pass.tap(Site::Final, n_layers, x)?;
         let mut out = Output::default();
         let mut say = |name: &str, t: Tensor| out.extras.insert(name.into(), t);
@@ -413,8 +415,8 @@ impl Model for Bert {
         embedding(&self.words, ids, "token id")
     }
 
-    fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
-        self.stack.output_projection(layer)
+    fn stack(&self, tower: Tower) -> Result<&Stack> {
+        only(&self.stack, Tower::Text, tower)
     }
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {

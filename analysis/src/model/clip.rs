@@ -301,10 +301,10 @@ impl Model for Clip {
         embedding(&self.text()?.words, ids, "token id")
     }
 
-    fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor> {
+    fn stack(&self, tower: Tower) -> Result<&Stack> {
         match tower {
-            Tower::Vision => self.vision()?.stack.output_projection(layer),
-            Tower::Text => self.text()?.stack.output_projection(layer),
+            Tower::Vision => Ok(&self.vision()?.stack),
+            Tower::Text => Ok(&self.text()?.stack),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::blocks::{Config, Linear, Norm, Pass, Scope, Stack, embedding};
 use super::vision::row_of;
-use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, embedded};
+use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, Writes, embedded, only};
 use crate::ctx::Ctx;
 use crate::trace::{Rows, Site, Tap, Tower};
 use crate::weights::Weights;
@@ -89,7 +89,7 @@ impl Decoder {
         info.towers.insert(Tower::Text, parts.stack.info(false));
         if let End::Head(head) = &parts.end {
             info.vocab = head.matrix().dim(1)?;
-            info.generates = true;
+            info.writes = Writes::Causal;
         }
         info.max_tokens = parts.max;
         Ok(Self { info, parts, mask: None })
@@ -114,10 +114,10 @@ impl Decoder {
         self.parts.stack.width
     }
 
-    /// The same as a model whose logits are about the tokens themselves, so that it cannot continue a text; `mask`
-    /// stands for a gap.
+    /// The same as a model whose logits are about the tokens themselves: it fills in what is masked; `mask` stands for a
+    /// gap.
     pub(super) fn that_fills_in(mut self, mask: Option<u32>) -> Self {
-        self.info.generates = false;
+        self.info.writes = Writes::Fills;
         self.mask = mask;
         self
     }
@@ -139,10 +139,8 @@ impl Decoder {
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
         pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
         pass.cache = input.cache.as_deref_mut();
+        pass.step = input.step;
         let x = self.parts.stack.apply(x, &mut pass)?;
-        if let Some(cache) = &mut pass.cache {
-            cache.next_position = pass.rows.positions.iter().map(|p| p + 1).max().unwrap_or(0).max(cache.next_position);
-        }
         let x = self.finish(x)?;
         let x = pass.tap(Site::Final, n_layers, x)?;
         let mut out = Output::default();
@@ -203,8 +201,8 @@ impl Model for Decoder {
         })
     }
 
-    fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
-        self.parts.stack.output_projection(layer)
+    fn stack(&self, tower: Tower) -> Result<&Stack> {
+        only(&self.parts.stack, Tower::Text, tower)
     }
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {

@@ -101,7 +101,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
 #[cfg(test)]
 mod tests {
     use crate::ctx::Ctx;
-    use crate::model::{Input, from_weights};
+    use crate::model::{Input, Writes, from_weights};
     use crate::trace::NoTap;
     use crate::weights::Weights;
     use candle_core::{Device, Tensor};
@@ -168,7 +168,7 @@ mod tests {
         let all: Vec<Vec<usize>> = vec![(0..5).collect(); 5];
         assert_eq!(logits(&a, None), logits(&b, Some(all)));
         assert_ne!(logits(&a, None), logits(&b, None));
-        assert!(!from_weights(&a, &Device::Cpu).unwrap().info().generates);
+        assert_eq!(from_weights(&a, &Device::Cpu).unwrap().info().writes, Writes::Fills);
 
         let mut strange = llada;
         strange["alibi"] = json!(true);

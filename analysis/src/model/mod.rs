@@ -2,6 +2,7 @@
 
 mod bert;
 pub mod blocks;
+mod cache;
 mod clip;
 mod decoder;
 mod dinov2;
@@ -16,16 +17,20 @@ mod patches;
 mod phi;
 mod siglip;
 mod smolvlm;
+#[cfg(test)]
+pub(crate) mod tests;
 mod vision;
 mod vit;
 mod vlm;
 
+pub use cache::{KvCache, LayerCache};
+
 use crate::ctx::Ctx;
 use crate::token::{Grid, Token};
-use crate::trace::{AttentionRule, Rows, Tap, Tower};
+use crate::trace::{AttentionRule, Rows, Sizes, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
-use blocks::Config;
+use blocks::{Config, Stack};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,6 +58,44 @@ pub struct TowerInfo {
     pub norms_attention: bool,
 }
 
+impl TowerInfo {
+    /// What the axes of activations count in a run of `rows` rows, with an output vocabulary.
+    pub fn sizes(&self, rows: usize, vocab: usize) -> Sizes {
+        Sizes {
+            rows,
+            keys: rows,
+            heads: self.n_heads,
+            kv_heads: self.n_kv_heads,
+            head_width: self.head_width,
+            width: self.width,
+            mlp_width: self.mlp_width,
+            vocab,
+        }
+    }
+}
+
+/// What a model can do with text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Writes {
+    /// Continues it, token after token.
+    Causal,
+    /// Fills in what is masked.
+    Fills,
+    /// Nothing: it reads only.
+    No,
+}
+
+impl Writes {
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Causal => "causal",
+            Self::Fills => "fills",
+            Self::No => "no",
+        }
+    }
+}
+
 /// What a loaded model says about itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
@@ -64,8 +107,8 @@ pub struct ModelInfo {
     pub towers: BTreeMap<Tower, TowerInfo>,
     /// Output vocabulary; 0 for models without logits.
     pub vocab: usize,
-    /// Whether the text attention is causal, so that the model can continue a text.
-    pub generates: bool,
+    /// What it can do with text.
+    pub writes: Writes,
     /// Longest text in tokens, where the model has a limit.
     pub max_tokens: Option<usize>,
     /// Number of parameters.
@@ -104,59 +147,6 @@ impl LogitRows {
         }
         let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
         Ok((x.index_select(&Tensor::new(index, x.device())?, 0)?, rows))
-    }
-}
-
-/// One layer's cached keys and values; after pruning, layers hold different rows.
-#[derive(Debug, Clone, Default)]
-pub struct LayerCache {
-    /// Keys and values, `[kv_heads, n, head_width]` each.
-    pub kv: Option<(Tensor, Tensor)>,
-    /// Position ids of the cached rows.
-    pub positions: Vec<usize>,
-}
-
-/// Keys and values of earlier tokens.
-#[derive(Debug, Clone, Default)]
-pub struct KvCache {
-    /// Per layer.
-    pub layers: Vec<LayerCache>,
-    /// Position id of the next token.
-    pub next_position: usize,
-}
-
-impl KvCache {
-    /// Number of rows cached in the first layer.
-    pub fn len(&self) -> usize {
-        self.layers.first().map_or(0, |l| l.positions.len())
-    }
-
-    /// True before the first token.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Keeps exactly these rows of every layer, in this order, e.g. the accepted path of a draft tree.
-    pub fn select(&mut self, rows: &[usize]) -> Result<()> {
-        let idx: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-        for l in &mut self.layers {
-            if let Some(&r) = rows.iter().find(|&&r| r >= l.positions.len()) {
-                return Err(Error::invalid(format!("row {r} is not in the cache")));
-            }
-            if let Some((k, v)) = &l.kv {
-                let i = Tensor::new(idx.as_slice(), k.device())?;
-                l.kv = Some((k.index_select(&i, 1)?, v.index_select(&i, 1)?));
-            }
-            l.positions = rows.iter().map(|&r| l.positions[r]).collect();
-        }
-        self.next_position = self.layers.first().and_then(|l| l.positions.iter().max()).map_or(0, |p| p + 1);
-        Ok(())
-    }
-
-    /// Keeps the first `n` rows, e.g. after rejected drafts.
-    pub fn truncate(&mut self, n: usize) -> Result<()> {
-        let rows: Vec<usize> = (0..n.min(self.len())).collect();
-        self.select(&rows)
     }
 }
 
@@ -217,6 +207,8 @@ pub struct Input<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// For which rows logits are computed. `None` means all.
     pub logits: Option<LogitRows>,
+    /// Which pass of a text that is written on, for taps: 0 reads the prompt.
+    pub step: usize,
 }
 
 impl Input<'_> {
@@ -247,6 +239,15 @@ fn embedded(model: &dyn Model, input: &Input) -> Result<Tensor> {
         return Err(Error::invalid("the input has no tokens; type a prompt"));
     }
     Ok(x)
+}
+
+/// The stack of a model that has no other, if `asked` is its tower.
+fn only(stack: &Stack, own: Tower, asked: Tower) -> Result<&Stack> {
+    if asked == own {
+        Ok(stack)
+    } else {
+        Err(Error::invalid(format!("this model has no {asked:?} tower").to_lowercase()))
+    }
 }
 
 /// What one forward pass gives, beside what the tap saw.
@@ -289,11 +290,28 @@ pub trait Model: Send + Sync {
         Err(Error::invalid("this model has no token embeddings; it reads pixels"))
     }
 
-    /// Output projection of a layer's attention as `[heads, head_width, d]`, for per-head contributions.
-    fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor>;
+    /// The blocks of a tower. Errors where it has no such tower.
+    fn stack(&self, tower: Tower) -> Result<&Stack>;
 
     /// Final norm and head on a residual stream `[n, d]` → `[n, vocab]`, for the logit lens.
     fn lens(&self, resid: &Tensor) -> Result<Tensor>;
+
+    /// Output projection of a layer's attention as `[heads, head_width, d]`, for per-head contributions.
+    fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor> {
+        self.stack(tower)?.output_projection(layer)
+    }
+
+    /// Queries `[h, n, e]` and keys `[g, n, e]`, turned to these positions, that a layer would make of a residual
+    /// stream `[n, d]`: what the next layer would look at, before it does.
+    fn queries_keys(
+        &self,
+        tower: Tower,
+        layer: usize,
+        resid: &Tensor,
+        positions: &[usize],
+    ) -> Result<(Tensor, Tensor)> {
+        self.stack(tower)?.queries_keys(layer, resid, positions)
+    }
 
     /// Id of the placeholder that image features replace, for vision-language models.
     fn image_token(&self) -> Option<u32> {
@@ -399,7 +417,7 @@ fn describe(w: &Weights) -> ModelInfo {
         architecture: architecture.to_string(),
         towers: BTreeMap::new(),
         vocab: 0,
-        generates: false,
+        writes: Writes::No,
         max_tokens: None,
         n_params: w.n_params(),
         dtype: w.dtype(),

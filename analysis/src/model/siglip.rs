@@ -4,7 +4,7 @@ use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Scop
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
 use super::vision::{BASE, Sizes, VisionTower, need_image, patch_mean, put_labels};
-use super::{Input, Model, ModelInfo, Output, TowerRun};
+use super::{Input, Model, ModelInfo, Output, TowerRun, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
@@ -149,8 +149,8 @@ impl Model for Siglip {
         Ok(out)
     }
 
-    fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
-        self.tower.stack.output_projection(layer)
+    fn stack(&self, tower: Tower) -> Result<&Stack> {
+        only(&self.tower.stack, Tower::Vision, tower)
     }
 
     fn lens(&self, _resid: &Tensor) -> Result<Tensor> {

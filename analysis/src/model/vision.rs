@@ -6,7 +6,7 @@ use super::patches::{Fit, PatchEmbed, fit_positions};
 use super::{ImageInput, Input, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::token::{Grid, Source, Token, TokenKind};
-use crate::trace::{At, AttentionRule, MaskRule, Regroup, Rows, Site, Tap, Tower};
+use crate::trace::{At, Attending, AttentionRule, KeySet, MaskRule, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -135,8 +135,8 @@ impl Tap for Keep<'_> {
     fn proportional_attention(&self) -> bool {
         self.inner.proportional_attention()
     }
-    fn stop_after(&self, at: &At) -> bool {
-        self.inner.stop_after(at)
+    fn keys(&mut self, at: &At, seen: &Attending) -> Result<Option<KeySet>> {
+        self.inner.keys(at, seen)
     }
 }
 
@@ -250,7 +250,8 @@ pub(super) fn put_labels(
     (layer, rows, row): (usize, &Rows, usize),
     tap: &mut dyn Tap,
 ) -> Result<()> {
-    let at = At { tower: Tower::Vision, tile: 0, layer, site: Site::Logits, rows };
+    let aside = Rows::default();
+    let at = At { tower: Tower::Vision, tile: 0, step: 0, layer, site: Site::Logits, rows, aside: &aside };
     out.logits = Some(if tap.wants(&at) { tap.pass(&at, logits)? } else { logits });
     out.logit_rows = vec![row];
     Ok(())

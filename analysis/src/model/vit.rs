@@ -4,7 +4,7 @@
 use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
 use super::vision::{BASE, Sizes, VisionTower, attention, need_image, put_labels, row_of};
-use super::{Input, Model, ModelInfo, Output, TowerRun};
+use super::{Input, Model, ModelInfo, Output, TowerRun, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
@@ -126,8 +126,8 @@ impl Model for Vit {
         Ok(out)
     }
 
-    fn output_projection(&self, _tower: Tower, layer: usize) -> Result<Tensor> {
-        self.tower.stack.output_projection(layer)
+    fn stack(&self, tower: Tower) -> Result<&Stack> {
+        only(&self.tower.stack, Tower::Vision, tower)
     }
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! What vision-language models share: image features take the place of their placeholders in the text.
 
+use super::blocks::{Pass, Stack};
 use super::decoder::Decoder;
 use super::vision::VisionTower;
 use super::{ImageInput, Input, Model, ModelInfo, Output, TowerRun};
@@ -76,10 +77,16 @@ impl<C: Connect> Model for Vlm<C> {
         let tokens: Vec<Vec<usize>> =
             features.of.iter().map(|of| of.iter().map(|&k| base.tokens[places[k]][0]).collect()).collect();
         let positions = features.of.iter().map(|of| base.positions[places[of[0]]]).collect();
-        let mut pass = super::blocks::Pass::new(Tower::Text, 0, Rows { tokens, positions }, tap, ctx);
+        let mut pass = Pass::new(Tower::Text, 0, Rows { tokens, positions }, tap, ctx);
         let x = pass.tap(Site::Features, 0, features.x)?;
         let x = pass.regroup(Site::Features, 0, x, &mut None)?;
-        let (x, rows) = join(&embeds, &x, &base, &pass.rows, &places, input)?;
+        if pass.any_aside() {
+            return Err(Error::invalid("image features cannot be set aside; do so before the first layer"));
+        }
+        // Where the encoder gives fewer features than there are placeholders, the text closes up, as it would for a
+        // model that was given the shorter sequence; a tap that regroups features says itself what it wants.
+        let renumber = pass.renumbered.unwrap_or(pass.rows.len() != places.len());
+        let (x, rows) = join(&embeds, &x, &base, &pass.rows, &places, renumber, input)?;
         let mut out = self.text.run(x, rows, input, tap, ctx)?;
         let own = out.towers.entry(Tower::Text).or_default();
         own.tokens = input
@@ -100,10 +107,10 @@ impl<C: Connect> Model for Vlm<C> {
         self.text.embed(ids)
     }
 
-    fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor> {
+    fn stack(&self, tower: Tower) -> Result<&Stack> {
         match tower {
-            Tower::Vision => self.tower.stack.output_projection(layer),
-            Tower::Text => self.text.output_projection(tower, layer),
+            Tower::Vision => Ok(&self.tower.stack),
+            Tower::Text => self.text.stack(tower),
         }
     }
 
@@ -120,19 +127,18 @@ impl<C: Connect> Model for Vlm<C> {
     }
 }
 
-/// Text rows and feature rows in the order of their tokens. Where features are fewer than placeholders,
-/// positions are counted anew, as a language model that was given the shorter sequence would.
+/// Text rows and feature rows in the order of their tokens, with positions counted anew where `renumber` says so.
 fn join(
     embeds: &Tensor,
     features: &Tensor,
     base: &Rows,
     of: &Rows,
     places: &[usize],
+    renumber: bool,
     input: &Input,
 ) -> Result<(Tensor, Rows)> {
     let n = base.len();
-    let shorter = of.len() != places.len();
-    if shorter && input.mask.is_some() {
+    if of.len() != places.len() && input.mask.is_some() {
         return Err(Error::invalid("image features cannot be pruned under a mask that lists rows"));
     }
     // (first token, row of embeds stacked on features, tokens, position)
@@ -149,6 +155,6 @@ fn join(
     let stacked = Tensor::cat(&[embeds, features], 0)?;
     let x = stacked.index_select(&Tensor::new(ids, stacked.device())?, 0)?;
     let start = base.positions.first().copied().unwrap_or(0);
-    let positions = all.iter().enumerate().map(|(i, r)| if shorter { start + i } else { r.3 }).collect();
+    let positions = all.iter().enumerate().map(|(i, r)| if renumber { start + i } else { r.3 }).collect();
     Ok((x, Rows { tokens: all.into_iter().map(|r| r.2).collect(), positions }))
 }

@@ -108,7 +108,7 @@ impl Place {
         let plan = Plan {
             tower: self.tower,
             n_rows: self.n_rows,
-            cuts: vec![Cut { stage, regroup: Regroup { groups: all } }],
+            cuts: vec![Cut { stage, regroup: Regroup::of(all) }],
             proportional_attention: false,
             scores: if scores.is_empty() { Vec::new() } else { by_row },
         };

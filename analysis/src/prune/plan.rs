@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn follows_a_merge_and_a_drop() {
-        let merge = Regroup { groups: vec![vec![(0, 0.5), (2, 0.5)], vec![(1, 1.0)], vec![(3, 1.0)]] };
+        let merge = Regroup::of(vec![vec![(0, 0.5), (2, 0.5)], vec![(1, 1.0)], vec![(3, 1.0)]]);
         let plan = Plan {
             tower: Tower::Vision,
             n_rows: 4,

@@ -192,7 +192,7 @@ impl Tap for Merger {
         if groups.len() == at.rows.len() {
             return Ok(None);
         }
-        let regroup = Regroup { groups };
+        let regroup = Regroup::of(groups);
         self.cuts.push(Cut { stage: Stage::Mid(at.layer), regroup: regroup.clone() });
         Ok(Some(regroup))
     }

@@ -7,6 +7,7 @@ use super::{Method, Scores};
 use crate::Subject;
 use crate::ctx::Ctx;
 use crate::method::{Info, Kind, LayerPick, Need, Param, Params};
+use crate::model::Writes;
 use crate::trace::Site;
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
@@ -33,7 +34,7 @@ impl Method for LogitLensSurprise {
     fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let model = input.weights(&INFO)?;
-        if !model.info().generates {
+        if model.info().writes != Writes::Causal {
             return Err(INFO.needs("a model that predicts the next token"));
         }
         let tower = input.trace.tower(input.tower)?;

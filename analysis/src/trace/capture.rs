@@ -1,6 +1,6 @@
 //! The tap that keeps what it is asked for, and says beforehand what that will cost.
 
-use super::{At, Entry, Key, Rows, Site, Tap, Tower};
+use super::{At, Entry, Key, Per, Rows, Site, Tap, Tower};
 use crate::Result;
 use crate::array::Array;
 use candle_core::{Tensor, TensorId};
@@ -14,12 +14,14 @@ pub struct CaptureSpec {
     pub sites: BTreeSet<Site>,
     /// Layers to keep; `None` keeps all.
     pub layers: Option<BTreeSet<usize>>,
+    /// Whether the passes that continue a text are kept, too, each by itself.
+    pub steps: bool,
 }
 
 impl CaptureSpec {
     /// Keeps `sites` of every layer.
     pub fn sites(sites: &[Site]) -> Self {
-        Self { sites: sites.iter().copied().collect(), layers: None }
+        Self { sites: sites.iter().copied().collect(), layers: None, steps: false }
     }
 
     /// What the window's views need: attention, values, the residual stream.
@@ -38,24 +40,26 @@ impl CaptureSpec {
         ])
     }
 
-    /// Everything.
+    /// Everything, attention maps included: their memory grows with the square of the input.
     pub fn all() -> Self {
         Self::sites(&Site::ALL)
     }
 
     /// Whether this place is kept.
     pub fn keeps(&self, site: Site, layer: usize) -> bool {
-        // Logits, the final norm and features are no layer's: they are kept whenever the site is.
-        let layerless = matches!(site, Site::Logits | Site::Final | Site::Features);
-        self.sites.contains(&site) && (layerless || self.layers.as_ref().is_none_or(|l| l.contains(&layer)))
+        // What is no layer's is kept whenever the site is.
+        let every = site.per() != Per::Layer;
+        self.sites.contains(&site) && (every || self.layers.as_ref().is_none_or(|l| l.contains(&layer)))
     }
 }
 
 /// Keeps copies of the asked sites on the host.
 pub struct Capture {
     spec: CaptureSpec,
-    /// What was kept.
+    /// What was kept of the first pass.
     pub arrays: BTreeMap<Key, Entry>,
+    /// What was kept of each pass after it.
+    pub steps: Vec<BTreeMap<Key, Entry>>,
     rows: BTreeMap<(Tower, usize), Arc<Rows>>,
     /// The last tensor kept and its copy: what leaves one block enters the next, and is kept once.
     last: Option<(TensorId, Arc<Array>)>,
@@ -64,13 +68,13 @@ pub struct Capture {
 impl Capture {
     /// A capture of `spec`.
     pub fn new(spec: CaptureSpec) -> Self {
-        Self { spec, arrays: BTreeMap::new(), rows: BTreeMap::new(), last: None }
+        Self { spec, arrays: BTreeMap::new(), steps: Vec::new(), rows: BTreeMap::new(), last: None }
     }
 }
 
 impl Tap for Capture {
     fn wants(&self, at: &At) -> bool {
-        self.spec.keeps(at.site, at.layer)
+        self.spec.keeps(at.site, at.layer) && (at.step == 0 || self.spec.steps)
     }
 
     fn pass(&mut self, at: &At, x: Tensor) -> Result<Tensor> {
@@ -84,7 +88,14 @@ impl Tap for Capture {
             _ => Arc::new(Array::from_tensor(&x)?),
         };
         self.last = Some((x.id(), array.clone()));
-        self.arrays.insert(key, Entry { array, rows });
+        let arrays = match at.step.checked_sub(1) {
+            None => &mut self.arrays,
+            Some(i) => {
+                self.steps.resize_with(self.steps.len().max(i + 1), BTreeMap::new);
+                &mut self.steps[i]
+            }
+        };
+        arrays.insert(key, Entry { array, rows });
         Ok(x)
     }
 }

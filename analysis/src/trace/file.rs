@@ -5,19 +5,24 @@
 
 use super::{Entry, Key, Rows, Site, Tower, TowerTrace, Trace};
 use crate::array::Array;
+use crate::ctx::Ctx;
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Version of the format; readers refuse newer ones.
-const VERSION: u32 = 1;
+/// Version of the format; readers refuse newer ones. 2 added token types, decode steps and rules that name keys.
+const VERSION: u32 = 2;
 const KEY: &str = "tokenscope_trace";
 /// Traces larger than this are not read, in bytes.
 const MAX_BYTES: u64 = 64 << 30;
+/// The same of their headers, as safetensors itself has it.
+const MAX_HEADER: u64 = 100_000_000;
+/// What helps with a damaged file.
+const HELP: &str = "record the trace again";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -32,6 +37,8 @@ struct Header {
     rows: Vec<Rows>,
     arrays: Vec<ArrayHeader>,
     extras: Vec<String>,
+    #[serde(default)]
+    token_types: Option<Vec<u32>>,
     logit_rows: Vec<usize>,
     continuation: Vec<u32>,
     continuation_text: String,
@@ -40,6 +47,9 @@ struct Header {
 
 #[derive(Serialize, Deserialize)]
 struct ArrayHeader {
+    /// Which pass: 0 read the prompt.
+    #[serde(default)]
+    step: usize,
     tower: Tower,
     tile: usize,
     layer: usize,
@@ -50,7 +60,8 @@ struct ArrayHeader {
 impl ArrayHeader {
     fn name(&self) -> String {
         let tower = if self.tower == Tower::Text { "text" } else { "vision" };
-        format!("{tower}.{}.{}.{}", self.tile, self.layer, self.site.name())
+        let step = if self.step == 0 { String::new() } else { format!("step{}.", self.step) };
+        format!("{step}{tower}.{}.{}.{}", self.tile, self.layer, self.site.name())
     }
 }
 
@@ -85,12 +96,15 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
     let mut rows: Vec<Rows> = Vec::new();
     let mut arrays = Vec::new();
     let mut tensors = Vec::new();
-    for (key, entry) in &trace.arrays {
+    let passes = std::iter::once(&trace.arrays).chain(&trace.steps);
+    let all = passes.enumerate().flat_map(|(step, arrays)| arrays.iter().map(move |(key, entry)| (step, key, entry)));
+    for (step, key, entry) in all {
         let index = rows.iter().position(|r| r == entry.rows.as_ref()).unwrap_or_else(|| {
             rows.push(entry.rows.as_ref().clone());
             rows.len() - 1
         });
-        let header = ArrayHeader { tower: key.tower, tile: key.tile, layer: key.layer, site: key.site, rows: index };
+        let header =
+            ArrayHeader { step, tower: key.tower, tile: key.tile, layer: key.layer, site: key.site, rows: index };
         tensors.push((header.name(), Dtype::F32, entry.array.shape().to_vec(), bytes(&entry.array)));
         arrays.push(header);
     }
@@ -108,6 +122,7 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
         rows,
         arrays,
         extras: trace.extras.keys().cloned().collect(),
+        token_types: trace.token_types.clone(),
         logit_rows: trace.logit_rows.clone(),
         continuation: trace.continuation.clone(),
         continuation_text: trace.continuation_text.clone(),
@@ -129,31 +144,20 @@ pub fn is_trace(path: &Path) -> bool {
     read.is_ok() && start.windows(KEY.len()).any(|w| w == KEY.as_bytes())
 }
 
-/// Reads a trace that [`write_trace`] wrote. Errors name the file and what is wrong with it.
-pub fn read_trace(path: &Path) -> Result<Trace> {
-    let bad = |what: String| Error::file(path, what, "record the trace again");
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(bad("not a trace file of sensible size".into()));
-    }
-    let data = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let damaged = |e| bad(format!("damaged safetensors: {e}"));
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&data).map_err(damaged)?;
-    let file = safetensors::SafeTensors::deserialize(&data).map_err(damaged)?;
-    let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
-    let text = text.ok_or_else(|| bad("a safetensors file, but not a trace of this program".into()))?;
-    let header: Header = serde_json::from_str(text).map_err(|e| bad(format!("damaged trace header: {e}")))?;
+/// Reads a trace that [`write_trace`] wrote. Its arrays are read one by one, so that the file is never held beside
+/// them.
+///
+/// Errors: name the file and what is wrong with it; [`Error::Memory`] where its arrays have no room.
+pub fn read_trace(path: &Path, ctx: &Ctx) -> Result<Trace> {
+    let mut file = TensorFile::open(path)?;
+    let text = file.text.take();
+    let header: Header =
+        serde_json::from_str(&text.unwrap_or_default()).map_err(|e| file.bad(format!("damaged trace header: {e}")))?;
     if header.version > VERSION {
         return Err(Error::file(path, format!("trace format {}", header.version), "open it with a newer Tokenscope"));
     }
-    let read = |name: &str| -> Result<Array> {
-        let view = file.tensor(name).map_err(|e| bad(format!("tensor {name}: {e}")))?;
-        if view.dtype() != Dtype::F32 {
-            return Err(bad(format!("tensor {name} is {:?}, not F32", view.dtype())));
-        }
-        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Array::new(view.shape().to_vec(), values)
-    };
+    let size = file.tensors.values().map(|t| t.data_offsets.1 - t.data_offsets.0).sum::<usize>();
+    ctx.fits(size as u64, "record fewer sites or layers")?;
     let rows: Vec<Arc<Rows>> = header.rows.into_iter().map(Arc::new).collect();
     let mut trace = Trace {
         model: header.model,
@@ -162,27 +166,173 @@ pub fn read_trace(path: &Path) -> Result<Trace> {
         text: header.text,
         image_size: header.image_size,
         towers: header.towers,
+        token_types: header.token_types,
         logit_rows: header.logit_rows,
         continuation: header.continuation,
         continuation_text: header.continuation_text,
         notes: header.notes,
         ..Trace::default()
     };
-    for h in header.arrays {
-        let array = read(&h.name())?;
-        let map = rows.get(h.rows).ok_or_else(|| bad(format!("{} has no row map", h.name())))?;
-        // The axis that counts rows: heads come first in q, k, v and z.
-        let axis = usize::from(matches!(h.site, Site::Q | Site::K | Site::V | Site::Z));
-        let fits = h.site == Site::Logits || array.shape().get(axis) == Some(&map.len());
-        if !fits || map.tokens.len() != map.positions.len() {
-            return Err(bad(format!("{} does not fit its row map", h.name())));
+    let n = header.arrays.len();
+    for (i, h) in header.arrays.into_iter().enumerate() {
+        ctx.step(i, n)?;
+        let array = file.read(&h.name())?;
+        let map = rows.get(h.rows).ok_or_else(|| file.bad(format!("{} has no row map", h.name())))?;
+        let fits = h.site.row_axis().is_none_or(|axis| array.shape().get(axis) == Some(&map.len()));
+        if !fits || array.rank() != h.site.axes().len() || map.tokens.len() != map.positions.len() {
+            return Err(file.bad(format!("{} does not fit its row map", h.name())));
         }
         let key = Key { tower: h.tower, tile: h.tile, layer: h.layer, site: h.site };
-        trace.arrays.insert(key, Entry { array: Arc::new(array), rows: map.clone() });
+        let arrays = match h.step.checked_sub(1) {
+            None => &mut trace.arrays,
+            Some(step) if step < n => {
+                trace.steps.resize_with(trace.steps.len().max(step + 1), BTreeMap::new);
+                &mut trace.steps[step]
+            }
+            Some(step) => return Err(file.bad(format!("step {} of {n} arrays", step + 1))),
+        };
+        arrays.insert(key, Entry { array: Arc::new(array), rows: map.clone() });
     }
     for name in header.extras {
-        let array = read(&format!("extra.{name}"))?;
+        let array = file.read(&format!("extra.{name}"))?;
         trace.extras.insert(name, array);
     }
     Ok(trace)
+}
+
+/// An open safetensors file, of which nothing but the header is in memory.
+struct TensorFile<'p> {
+    path: &'p Path,
+    file: std::fs::File,
+    /// Where the tensors begin.
+    start: u64,
+    tensors: HashMap<String, TensorInfo>,
+    /// The trace's own header.
+    text: Option<String>,
+}
+
+impl<'p> TensorFile<'p> {
+    fn open(path: &'p Path) -> Result<Self> {
+        let bad = |what: String| Error::file(path, what, HELP);
+        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        if !meta.is_file() || meta.len() > MAX_BYTES {
+            return Err(bad("not a trace file of sensible size".into()));
+        }
+        let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let damaged = |e: &dyn std::fmt::Display| bad(format!("damaged safetensors: {e}"));
+        let mut first = [0; 8];
+        file.read_exact(&mut first).map_err(|e| damaged(&e))?;
+        let len = u64::from_le_bytes(first);
+        if len > MAX_HEADER.min(meta.len() - 8) {
+            return Err(damaged(&format!("a header of {len} bytes")));
+        }
+        let mut head = vec![0; len as usize];
+        file.read_exact(&mut head).map_err(|e| damaged(&e))?;
+        // Reading it checks that tensors follow each other and are as long as their shapes say.
+        let metadata: Metadata = serde_json::from_slice(&head).map_err(|e| damaged(&e))?;
+        let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).cloned();
+        if text.is_none() {
+            return Err(bad("a safetensors file, but not a trace of this program".into()));
+        }
+        let end = metadata.tensors().values().map(|t| t.data_offsets.1).max().unwrap_or(0);
+        if 8 + len + end as u64 != meta.len() {
+            return Err(damaged(&"the file is shorter or longer than its header says"));
+        }
+        let tensors = metadata.tensors().into_iter().map(|(name, t)| (name, t.clone())).collect();
+        Ok(Self { path, file, start: 8 + len, tensors, text })
+    }
+
+    fn bad(&self, what: String) -> Error {
+        Error::file(self.path, what, HELP)
+    }
+
+    /// The f32 tensor of that name.
+    fn read(&mut self, name: &str) -> Result<Array> {
+        let info = self.tensors.get(name).ok_or_else(|| self.bad(format!("tensor {name} is not there")))?;
+        if info.dtype != Dtype::F32 {
+            return Err(self.bad(format!("tensor {name} is {:?}, not F32", info.dtype)));
+        }
+        let (from, to) = info.data_offsets;
+        let mut values = vec![0f32; (to - from) / 4];
+        let read = self.file.seek(SeekFrom::Start(self.start + from as u64));
+        read.and_then(|_| self.file.read_exact(bytemuck::cast_slice_mut(&mut values)))
+            .map_err(|e| Error::io(self.path, e))?;
+        Array::new(info.shape.clone(), values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tests::tiny;
+    use crate::run::{RunRequest, run};
+    use crate::trace::CaptureSpec;
+
+    fn recorded() -> Trace {
+        let ids = Some(vec![3, 1, 4, 15, 9]);
+        let token_types = Some(vec![0, 0, 0, 1, 1]);
+        let request = RunRequest { ids, token_types, greedy: 3, ..RunRequest::default() };
+        let spec = CaptureSpec { steps: true, ..CaptureSpec::all() };
+        run(tiny().as_ref(), None, &request, &spec, &Ctx::default()).unwrap()
+    }
+
+    /// The file with another header of the trace.
+    fn with_header(path: &Path, change: impl Fn(&str) -> String) {
+        let data = std::fs::read(path).unwrap();
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(&data).unwrap();
+        let text = change(&metadata.metadata().as_ref().unwrap()[KEY]);
+        let file = safetensors::SafeTensors::deserialize(&data).unwrap();
+        let tensors = file.tensors();
+        let tensors: Vec<_> =
+            tensors.iter().map(|(n, t)| (n.clone(), t.dtype(), t.shape().to_vec(), t.data())).collect();
+        write_tensors(path, &tensors, Some(HashMap::from([(KEY.to_string(), text)]))).unwrap();
+    }
+
+    #[test]
+    fn token_types_and_decode_steps_come_back() {
+        let trace = recorded();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_trace(&trace, file.path()).unwrap();
+        let back = read_trace(file.path(), &Ctx::default()).unwrap();
+        assert_eq!(back.token_types, Some(vec![0, 0, 0, 1, 1]));
+        assert_eq!((back.arrays, back.steps.len(), back.steps), (trace.arrays, 2, trace.steps));
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_opens() {
+        let trace = Trace { steps: Vec::new(), token_types: None, ..recorded() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_trace(&trace, file.path()).unwrap();
+        with_header(file.path(), |h| {
+            let old = h.replace("\"version\":2", "\"version\":1").replace("\"token_types\":null,", "");
+            old.replace("\"step\":0,", "")
+        });
+        let back = read_trace(file.path(), &Ctx::default()).unwrap();
+        assert_eq!((back.arrays, back.token_types), (trace.arrays, None));
+        with_header(file.path(), |h| h.replace("\"version\":1", "\"version\":3"));
+        let error = read_trace(file.path(), &Ctx::default()).unwrap_err();
+        assert!(error.to_string().contains("newer"), "{error}");
+    }
+
+    #[test]
+    fn a_trace_that_does_not_fit_is_refused_before_it_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_trace(&recorded(), file.path()).unwrap();
+        let error = read_trace(file.path(), &Ctx::default().with_room(|| 1000)).unwrap_err();
+        assert!(matches!(error, Error::Memory { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_lies_is_named_and_nothing_is_made_for_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_trace(&recorded(), file.path()).unwrap();
+        let whole = std::fs::read(file.path()).unwrap();
+        let mut long = whole.clone();
+        long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        for bytes in [&whole[..whole.len() - 5], &whole[..4], &long, &[]] {
+            std::fs::write(file.path(), bytes).unwrap();
+            let error = read_trace(file.path(), &Ctx::default()).unwrap_err();
+            assert!(error.to_string().contains("damaged"), "{error}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Attention probabilities are not stored: post-rotary Q and K are, with scale and mask rule, and maps are
 //! computed from them when looked at (see [`crate::passes`]). Memory is O(layers · tokens · width).
 
+mod attending;
 mod capture;
 mod file;
 mod names;
@@ -11,11 +12,12 @@ mod site;
 mod spans;
 mod tap;
 
+pub use attending::{Attending, Held, KeySet, PerHead};
 pub use capture::{Capture, CaptureSpec};
 pub use file::{is_trace, read_trace, write_tensors, write_trace};
 pub use names::{Named, to_transformers};
-pub use rows::{Regroup, Rows};
-pub use site::{At, Site, Tower};
+pub use rows::{Positions, Regroup, Rows};
+pub use site::{At, Axis, Per, Site, Sizes, Tower};
 pub use spans::Spans;
 pub use tap::{Both, NoTap, Tap};
 
@@ -23,6 +25,7 @@ use crate::array::Array;
 use crate::token::{Grid, Token};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,16 +41,69 @@ pub enum MaskRule {
     SlidingWindow(usize),
     /// Listed per query row: the key rows it may look at (tree attention, prefix masks).
     Table(Vec<Vec<usize>>),
+    /// As `of`, but only these key rows are read.
+    Only {
+        /// Key rows, in any order.
+        keys: Vec<usize>,
+        /// Which of them a query may look at.
+        of: Box<MaskRule>,
+    },
+    /// One for each query head, or one for each key-value head.
+    PerHead(Vec<MaskRule>),
 }
 
 impl MaskRule {
-    /// Whether the query at row `qi`, position `q` sees the key at row `ki`, position `k`.
+    /// Whether the query at row `qi`, position `q` sees the key at row `ki`, position `k`; in some head, where heads
+    /// differ.
     pub fn allows(&self, qi: usize, q: usize, ki: usize, k: usize) -> bool {
         match self {
             MaskRule::Causal => k <= q,
             MaskRule::Bidirectional => true,
             MaskRule::SlidingWindow(w) => k <= q && q - k < *w,
             MaskRule::Table(t) => t.get(qi).is_some_and(|row| row.contains(&ki)),
+            MaskRule::Only { keys, of } => keys.contains(&ki) && of.allows(qi, q, ki, k),
+            MaskRule::PerHead(all) => all.iter().any(|m| m.allows(qi, q, ki, k)),
+        }
+    }
+
+    /// The rule of head `head` of `n_heads`.
+    pub fn of_head(&self, head: usize, n_heads: usize) -> &Self {
+        match self {
+            MaskRule::PerHead(all) if !all.is_empty() => &all[head * all.len() / n_heads.max(1)],
+            rule => rule,
+        }
+    }
+
+    /// The rule of heads `heads` of `n_heads`, counted from the first of them.
+    pub(crate) fn of_heads(&self, heads: std::ops::Range<usize>, n_heads: usize) -> Cow<'_, Self> {
+        match self {
+            MaskRule::PerHead(_) => {
+                Cow::Owned(MaskRule::PerHead(heads.map(|h| self.of_head(h, n_heads).clone()).collect()))
+            }
+            rule => Cow::Borrowed(rule),
+        }
+    }
+
+    /// The rule for these query rows alone, counted in that order.
+    pub(crate) fn of_queries(&self, queries: &[usize]) -> Cow<'_, Self> {
+        let of = |m: &Self| m.of_queries(queries).into_owned();
+        match self {
+            MaskRule::Table(t) => {
+                Cow::Owned(MaskRule::Table(queries.iter().map(|&q| t.get(q).cloned().unwrap_or_default()).collect()))
+            }
+            MaskRule::Only { keys, of: m } => Cow::Owned(MaskRule::Only { keys: keys.clone(), of: Box::new(of(m)) }),
+            MaskRule::PerHead(all) => Cow::Owned(MaskRule::PerHead(all.iter().map(of).collect())),
+            rule => Cow::Borrowed(rule),
+        }
+    }
+
+    /// The shortest window that a query looks through, where there is one.
+    pub fn window(&self) -> Option<usize> {
+        match self {
+            MaskRule::SlidingWindow(w) => Some(*w),
+            MaskRule::Only { of, .. } => of.window(),
+            MaskRule::PerHead(all) => all.iter().filter_map(Self::window).min(),
+            MaskRule::Causal | MaskRule::Bidirectional | MaskRule::Table(_) => None,
         }
     }
 }
@@ -126,8 +182,12 @@ pub struct Trace {
     pub towers: BTreeMap<Tower, TowerTrace>,
     /// Captured arrays.
     pub arrays: BTreeMap<Key, Entry>,
+    /// The same of each pass that continued the text, where the run was asked to keep them.
+    pub steps: Vec<BTreeMap<Key, Entry>>,
     /// Further results by name, e.g. `image_embeds`, `pooler_output`.
     pub extras: BTreeMap<String, Array>,
+    /// Segment ids that the text was read with, for models that tell the texts of a pair apart; `None` where all are 0.
+    pub token_types: Option<Vec<u32>>,
     /// Rows of the text tower whose logits are in `arrays[Logits]`; empty if none.
     pub logit_rows: Vec<usize>,
     /// Greedy continuation, if asked for.
@@ -168,8 +228,12 @@ impl Trace {
 
     /// Bytes held by the captured arrays. What leaves one block and enters the next is held once.
     pub fn size_bytes(&self) -> usize {
-        let unique: BTreeMap<*const Array, usize> =
-            self.arrays.values().map(|e| (Arc::as_ptr(&e.array), e.array.data().len() * 4)).collect();
+        let unique: BTreeMap<*const Array, usize> = self
+            .arrays
+            .values()
+            .chain(self.steps.iter().flat_map(BTreeMap::values))
+            .map(|e| (Arc::as_ptr(&e.array), e.array.data().len() * 4))
+            .collect();
         unique.values().sum()
     }
 }

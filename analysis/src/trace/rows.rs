@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// For each row: the tokens it stands for (sorted) and the position id it carries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
     /// Token indices behind each row.
     pub tokens: Vec<Vec<usize>>,
@@ -12,18 +12,93 @@ pub struct Rows {
     pub positions: Vec<usize>,
 }
 
+/// Position ids of the rows that go on after a regrouping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// Every row keeps the position that it had; a merged row that of its first listed old row.
+    #[default]
+    Keep,
+    /// Counted anew from the lowest one on, as if the shorter sequence were all that there is.
+    Renumber,
+}
+
 /// How new rows are made of old ones: `groups[i]` lists (old row, weight) of new row `i`;
 /// the new value is the weighted sum, so the weights of a mean sum to one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Regroup {
-    /// New rows in order.
+    /// New rows in order. Of `n` rows, an index of `n + i` means row `i` of those that were set aside before: it
+    /// comes back here.
     pub groups: Vec<Vec<(usize, f32)>>,
+    /// Old rows that leave the layers here as they are, after those that wait already. They come back where a later
+    /// regrouping names them (late entry), or else behind the last layer (early exit). Once nothing is left to work
+    /// on, the remaining layers are skipped.
+    pub aside: Vec<usize>,
+    /// What positions the new rows have.
+    pub positions: Positions,
 }
 
 impl Regroup {
     /// Keeps these old rows, in this order, unchanged.
     pub fn keep(rows: &[usize]) -> Self {
-        Self { groups: rows.iter().map(|&r| vec![(r, 1.0)]).collect() }
+        Self::of(rows.iter().map(|&r| vec![(r, 1.0)]).collect())
+    }
+
+    /// Makes these new rows, at the positions that they had.
+    pub fn of(groups: Vec<Vec<(usize, f32)>>) -> Self {
+        Self { groups, ..Self::default() }
+    }
+
+    /// The same with positions counted anew.
+    pub fn renumbered(self) -> Self {
+        Self { positions: Positions::Renumber, ..self }
+    }
+
+    /// Row maps of what goes on and of what waits, from those of `rows` and of what waited before.
+    ///
+    /// Errors: a row that is not there, a new row made of nothing, a row that both goes on and waits.
+    pub fn follow(&self, rows: &Rows, waiting: &Rows) -> Result<(Rows, Rows)> {
+        let n = rows.len();
+        let old = |row: usize| match row.checked_sub(n) {
+            None => Ok((&rows.tokens[row], rows.positions[row])),
+            Some(i) if i < waiting.len() => Ok((&waiting.tokens[i], waiting.positions[i])),
+            Some(_) => Err(Error::invalid(format!("row {row} of {} does not exist", n + waiting.len()))),
+        };
+        let mut out = Rows::default();
+        let mut goes_on = vec![false; n + waiting.len()];
+        for g in &self.groups {
+            let Some(&(first, _)) = g.first() else {
+                return Err(Error::invalid("a new row must be made of at least one old row"));
+            };
+            let mut tokens = Vec::new();
+            for &(row, _) in g {
+                tokens.extend_from_slice(old(row)?.0);
+                goes_on[row] = true;
+            }
+            tokens.sort_unstable();
+            out.tokens.push(tokens);
+            out.positions.push(old(first)?.1);
+        }
+        let mut wait = Rows::default();
+        for i in (0..waiting.len()).map(|i| n + i).filter(|&i| !goes_on[i]).chain(self.aside.iter().copied()) {
+            let (tokens, position) = old(i)?;
+            if goes_on[i] {
+                return Err(Error::invalid(format!("row {i} cannot both go on and be set aside")));
+            }
+            wait.tokens.push(tokens.clone());
+            wait.positions.push(position);
+        }
+        if self.positions == Positions::Renumber {
+            let first = rows.positions.iter().min().copied().unwrap_or(0);
+            out.positions = (first..first + out.len()).collect();
+        }
+        Ok((out, wait))
+    }
+
+    /// Old rows that wait afterwards, of `n` rows and `waiting` ones: those not called back, then those set aside.
+    pub fn waits(&self, n: usize, waiting: usize) -> Vec<usize> {
+        let back = |i: usize| self.groups.iter().flatten().any(|m| m.0 == i);
+        (n..n + waiting).filter(|&i| !back(i)).chain(self.aside.iter().copied()).collect()
     }
 }
 
@@ -63,26 +138,11 @@ impl Rows {
         self.tokens.iter().position(|t| t.contains(&token))
     }
 
-    /// The map after a regrouping. A merged row keeps the position of its first listed old row.
+    /// The map after a regrouping of rows none of which wait.
+    ///
+    /// Errors: as [`Regroup::follow`].
     pub fn regroup(&self, regroup: &Regroup) -> Result<Self> {
-        let mut out = Self { tokens: Vec::new(), positions: Vec::new() };
-        for g in &regroup.groups {
-            let Some(&(first, _)) = g.first() else {
-                return Err(Error::invalid("a new row must be made of at least one old row"));
-            };
-            let mut tokens = Vec::new();
-            for &(row, _) in g {
-                let old = self
-                    .tokens
-                    .get(row)
-                    .ok_or_else(|| Error::invalid(format!("row {row} of {} does not exist", self.len())))?;
-                tokens.extend_from_slice(old);
-            }
-            tokens.sort_unstable();
-            out.tokens.push(tokens);
-            out.positions.push(self.positions[first]);
-        }
-        Ok(out)
+        Ok(regroup.follow(self, &Self::default())?.0)
     }
 
     /// Spreads one value per row back over `n_tokens` tokens; `None` where the token is gone.
@@ -96,5 +156,32 @@ impl Rows {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_set_aside_wait_and_come_back_where_they_are_named() {
+        let rows = Rows::identity(4);
+        let cut = Regroup { aside: vec![1, 3], ..Regroup::keep(&[0, 2]) };
+        let (on, wait) = cut.follow(&rows, &Rows::default()).unwrap();
+        assert_eq!((&on.positions[..], &wait.positions[..]), (&[0, 2][..], &[1, 3][..]));
+        // Row 3 comes back as the second of those that wait, merged with row 0; row 1 waits on.
+        let back = Regroup::of(vec![vec![(0, 0.5), (3, 0.5)], vec![(1, 1.0)]]);
+        let (on, wait) = back.follow(&on, &wait).unwrap();
+        assert_eq!((on.tokens, wait.tokens), (vec![vec![0, 3], vec![2]], vec![vec![1]]));
+        assert_eq!(back.waits(2, 2), [2]);
+        assert!(Regroup { aside: vec![0], ..Regroup::keep(&[0]) }.follow(&rows, &Rows::default()).is_err());
+        assert!(Regroup::keep(&[4]).follow(&rows, &Rows::default()).is_err());
+    }
+
+    #[test]
+    fn positions_are_kept_or_counted_anew_from_the_lowest() {
+        let rows = Rows::span(10, 4);
+        assert_eq!(rows.regroup(&Regroup::keep(&[1, 3])).unwrap().positions, [11, 13]);
+        assert_eq!(rows.regroup(&Regroup::keep(&[1, 3]).renumbered()).unwrap().positions, [10, 11]);
     }
 }

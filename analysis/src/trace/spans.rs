@@ -16,6 +16,15 @@ impl Spans {
     /// Reads `mask` for queries and keys at these positions.
     pub fn new(mask: &MaskRule, q_positions: &[usize], k_positions: &[usize]) -> Self {
         let m = k_positions.len();
+        match mask {
+            MaskRule::Only { keys, of } => {
+                let mut read = vec![false; m];
+                keys.iter().filter(|&&k| k < m).for_each(|&k| read[k] = true);
+                return Self::new(of, q_positions, k_positions).among(&read);
+            }
+            MaskRule::PerHead(all) => return Self::any(all, q_positions, k_positions),
+            _ => {}
+        }
         let ascending = k_positions.is_sorted();
         let mut out = Self { offsets: vec![0], runs: Vec::new() };
         for (i, &q) in q_positions.iter().enumerate() {
@@ -33,6 +42,31 @@ impl Spans {
                 }
                 _ => (0..m).filter(|&k| mask.allows(i, q, k, k_positions[k])).for_each(|k| out.push(k, k + 1)),
             }
+            out.offsets.push(out.runs.len());
+        }
+        out
+    }
+
+    /// The keys of these for which `read` holds.
+    fn among(&self, read: &[bool]) -> Self {
+        let mut out = Self { offsets: vec![0], runs: Vec::new() };
+        for q in 0..self.offsets.len() - 1 {
+            for k in self.of(q).iter().flat_map(|&(a, b)| a..b).filter(|&k| read[k]) {
+                out.push(k, k + 1);
+            }
+            out.offsets.push(out.runs.len());
+        }
+        out
+    }
+
+    /// What each query sees in some head.
+    fn any(heads: &[MaskRule], q_positions: &[usize], k_positions: &[usize]) -> Self {
+        let all: Vec<Self> = heads.iter().map(|m| Self::new(m, q_positions, k_positions)).collect();
+        let mut out = Self { offsets: vec![0], runs: Vec::new() };
+        for q in 0..q_positions.len() {
+            let mut runs: Vec<(usize, usize)> = all.iter().flat_map(|s| s.of(q).iter().copied()).collect();
+            runs.sort_unstable();
+            runs.into_iter().for_each(|(a, b)| out.push(a, b));
             out.offsets.push(out.runs.len());
         }
         out
@@ -105,7 +139,13 @@ mod tests {
             MaskRule::SlidingWindow(0),
             MaskRule::SlidingWindow(2),
             MaskRule::SlidingWindow(usize::MAX),
-            MaskRule::Table(table),
+            MaskRule::Table(table.clone()),
+            MaskRule::Only { keys: vec![3, 0, 9], of: Box::new(MaskRule::Causal) },
+            MaskRule::Only { keys: vec![1, 2], of: Box::new(MaskRule::Table(table)) },
+            MaskRule::PerHead(vec![
+                MaskRule::SlidingWindow(1),
+                MaskRule::Only { keys: vec![0], of: Box::new(MaskRule::Bidirectional) },
+            ]),
         ];
         for positions in [[0, 1, 2, 3], [0, 4, 4, 9], [7, 1, 3, 2]] {
             for rule in &rules {

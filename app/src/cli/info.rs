@@ -27,7 +27,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         let json = serde_json::json!({
             "name": info.name, "architecture": info.architecture, "n_params": info.n_params, "dtype": info.dtype,
-            "fingerprint": info.fingerprint, "vocab": info.vocab, "generates": info.generates,
+            "fingerprint": info.fingerprint, "vocab": info.vocab, "writes": info.writes.name(),
             "max_tokens": info.max_tokens, "tokenizer_vocab": tokenizer,
             "towers": info.towers.iter().map(|(name, t)| serde_json::json!({
                 "tower": name, "n_layers": t.n_layers, "width": t.width, "n_heads": t.n_heads,

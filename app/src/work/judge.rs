@@ -9,6 +9,7 @@ use crate::trial::{Column, Figure, Judged, REDUCTIONS, Row, SCORES, Trial, Verdi
 use crate::truth::Truth;
 use std::time::Duration;
 use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params, Role};
+use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::prune::{self, Fate, Full, Plan, Pruner};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
@@ -122,7 +123,7 @@ impl Ask for Trial {
 /// serve is a row with a note.
 fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
     let info = open.model.info();
-    if !info.generates || open.tokenizer.is_none() {
+    if info.writes != Writes::Causal || open.tokenizer.is_none() {
         return Err(Error::invalid(format!(
             "{} gives no answers in words; judge with a language model or one that answers questions about pictures",
             info.architecture

@@ -18,7 +18,7 @@ impl Ask for TraceOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Trace> {
         let key = &self.0;
         if let ModelSource::Recorded(path) = &key.model {
-            return read_trace(path);
+            return read_trace(path, ctx);
         }
         let open = model_of(key, store, ctx)?;
         let spec = CaptureSpec::views();

@@ -6,7 +6,7 @@ use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::trace::{AttentionRule, MaskRule, Site};
+use crate::trace::{AttentionRule, Held, MaskRule, Site, Spans};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Shape, Tensor};
 
 /// One layer's attention.
@@ -31,7 +31,9 @@ pub struct Attention {
     pub head_width: usize,
 }
 
-/// An additive mask `[n, m]`: 0 where a key is seen (or the logarithm of its size), −∞ elsewhere.
+/// An additive mask `[n, m]`, or `[heads, n, m]` where heads read different keys: 0 where a key is seen (or the
+/// logarithm of its size), −∞ elsewhere.
+#[derive(Clone)]
 pub struct AttentionMask(pub Tensor);
 
 impl AttentionMask {
@@ -44,28 +46,26 @@ impl AttentionMask {
         sizes: Option<&[usize]>,
         device: &candle_core::Device,
     ) -> Result<Self> {
-        let bias: Vec<f32> = match sizes {
-            Some(s) => s.iter().map(|&s| (s as f32).ln()).collect(),
-            None => vec![0.0; k.len()],
+        let bias = |j: usize| sizes.map_or(0.0, |s| (s[j] as f32).ln());
+        let rules = match rule {
+            MaskRule::PerHead(all) => all.as_slice(),
+            one => std::slice::from_ref(one),
         };
-        let mut m = vec![f32::NEG_INFINITY; q.len() * k.len()];
-        let rows = m.chunks_mut(k.len().max(1));
-        if let MaskRule::Table(t) = rule {
-            for (row, keys) in rows.zip(t) {
-                for &j in keys.iter().filter(|&&j| j < k.len()) {
-                    row[j] = bias[j];
-                }
-            }
-        } else {
-            for (i, row) in rows.enumerate() {
-                for (j, v) in row.iter_mut().enumerate() {
-                    if rule.allows(i, q[i], j, k[j]) {
-                        *v = bias[j];
-                    }
-                }
+        let (n, m) = (q.len(), k.len());
+        let mut values = vec![f32::NEG_INFINITY; rules.len() * n * m];
+        for (rule, mask) in rules.iter().zip(values.chunks_mut((n * m).max(1))) {
+            let spans = Spans::new(rule, q, k);
+            for (i, row) in mask.chunks_mut(m.max(1)).enumerate() {
+                spans.of(i).iter().flat_map(|&(a, b)| a..b).for_each(|j| row[j] = bias(j));
             }
         }
-        Ok(Self(Tensor::from_vec(m, (q.len(), k.len()), device)?))
+        let shape = if rules.len() == 1 { vec![n, m] } else { vec![rules.len(), n, m] };
+        Ok(Self(Tensor::from_vec(values, shape, device)?))
+    }
+
+    /// The part for `len` heads from `first` on.
+    fn heads(&self, first: usize, len: usize) -> Result<Self> {
+        Ok(if self.0.rank() == 2 { self.clone() } else { Self(self.0.narrow(0, first, len)?.contiguous()?) })
     }
 }
 
@@ -75,12 +75,27 @@ const MAX_SCORES: usize = 1 << 24;
 impl Attention {
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
+        let (q, k, v) = self.project(x, &pass.rows.positions, pass.ctx)?;
+        let q = pass.tap(Site::Q, layer, q)?;
+        let k = pass.tap(Site::K, layer, k)?;
+        let v = pass.tap(Site::V, layer, v)?;
+        let held = pass.extend_cache(layer, k, v)?;
+        let rule = pass.rule(&self.rule, layer, &q, &held)?;
+        let z = self.read(&q, &held, &rule, layer, pass)?;
+        pass.note_rule(layer, rule);
+        let z = pass.tap(Site::Z, layer, z)?;
+        let (h, n, e) = z.dims3()?;
+        self.o.apply_in(&z.transpose(0, 1)?.reshape((n, h * e))?, pass.ctx)
+    }
+
+    /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]` at these positions, as attention reads them.
+    pub fn project(&self, x: &Tensor, positions: &[usize], ctx: &Ctx) -> Result<(Tensor, Tensor, Tensor)> {
         let n = x.dim(0)?;
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
         let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
-        let mut q = heads(self.q.apply_in(x, pass.ctx)?, h)?;
-        let mut k = heads(self.k.apply_in(x, pass.ctx)?, g)?;
-        let v = heads(self.v.apply_in(x, pass.ctx)?, g)?;
+        let mut q = heads(self.q.apply_in(x, ctx)?, h)?;
+        let mut k = heads(self.k.apply_in(x, ctx)?, g)?;
+        let v = heads(self.v.apply_in(x, ctx)?, g)?;
         if let Some(norm) = &self.q_norm {
             q = norm.apply(&q)?;
         }
@@ -88,26 +103,62 @@ impl Attention {
             k = norm.apply(&k)?;
         }
         if let Some(rope) = &self.rope {
-            let tables = rope.tables(&pass.rows.positions, x.device())?;
+            let tables = rope.tables(positions, x.device())?;
             q = rope.turn(&q, &tables)?;
             k = rope.turn(&k, &tables)?;
         }
-        let q = pass.tap(Site::Q, layer, q)?;
-        let k = pass.tap(Site::K, layer, k)?;
-        let v = pass.tap(Site::V, layer, v)?;
+        Ok((q, k, v))
+    }
 
-        let (k, v, key_positions) = pass.extend_cache(layer, k, v)?;
-        let rule = pass.rule(&self.rule);
-        let z = if [&q, &k, &v].into_iter().all(cpu::is_plain) {
-            let sizes = pass.sizes(key_positions.len());
-            let places = Places { queries: &pass.rows.positions, keys: &key_positions, sizes: sizes.as_deref() };
-            attend((&q, &k, &v), &rule, &places, pass.ctx)?
-        } else {
-            self.attend_by_tensors(&q, &k, &v, &pass.mask(&rule.mask, &key_positions, x.device())?)?
-        };
-        pass.note_rule(layer, rule);
-        let z = pass.tap(Site::Z, layer, z)?;
-        self.o.apply_in(&z.transpose(0, 1)?.reshape((n, h * e))?, pass.ctx)
+    /// Weighted values `[h, n, e]` of queries over what the layer holds.
+    fn read(&self, q: &Tensor, held: &[Held], rule: &AttentionRule, layer: usize, pass: &mut Pass) -> Result<Tensor> {
+        if pass.wants(Site::Pattern, layer) {
+            let p = self.pattern(q, held, rule, pass)?;
+            let own = p.id();
+            let p = pass.tap(Site::Pattern, layer, p)?;
+            // Who only looks leaves the numbers as they are without anybody looking.
+            if p.id() != own {
+                return weigh(&p, held);
+            }
+        }
+        let heads = q.dim(0)? / held.len();
+        let mut parts = Vec::with_capacity(held.len());
+        for (i, kept) in held.iter().enumerate() {
+            let first = i * heads;
+            let q = if held.len() == 1 { q.clone() } else { q.narrow(0, first, heads)? };
+            parts.push(if [&q, &kept.k, &kept.v].into_iter().all(cpu::is_plain) {
+                let sizes = pass.sizes(kept.positions.len());
+                let queries = &pass.rows.positions;
+                let places = Places { queries, keys: &kept.positions, sizes: sizes.as_deref() };
+                let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
+                attend((&q, &kept.k, &kept.v), rule, &mask, &places, pass.ctx)?
+            } else {
+                let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
+                let mask = pass.mask(&mask, &kept.positions, q.device())?;
+                self.attend_by_tensors(&q, &kept.k, &kept.v, &mask)?
+            });
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
+    }
+
+    /// The whole pattern `[h, n, m]`; where heads hold different keys, filled up with zeros to the longest.
+    fn pattern(&self, q: &Tensor, held: &[Held], rule: &AttentionRule, pass: &mut Pass) -> Result<Tensor> {
+        let (h, n, e) = q.dims3()?;
+        let m = held.iter().map(|k| k.positions.len()).max().unwrap_or(0);
+        // Scores, shares, and what the tap makes of them.
+        let need = 3 * size_of::<f32>() * h * n * m;
+        pass.ctx.fits(need as u64, "ask for the attention maps of a shorter input")?;
+        let heads = h / held.len();
+        let mut parts = Vec::with_capacity(held.len());
+        for (i, kept) in held.iter().enumerate() {
+            let (first, g, own) = (i * heads, kept.k.dim(0)?, kept.positions.len());
+            let mask = rule.mask.of_heads(first..first + heads, h);
+            let mask = pass.mask(&mask, &kept.positions, q.device())?;
+            let q = q.narrow(0, first, heads)?.contiguous()?.reshape((g, heads / g * n, e))?;
+            let p = self.shares(&q, &kept.k.contiguous()?, &mask, heads / g)?;
+            parts.push(if own == m { p } else { p.pad_with_zeros(2, 0, m - own)? });
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
     }
 
     /// `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`, by whole tensors, for gradients and other
@@ -118,37 +169,70 @@ impl Attention {
         let rep = h / g;
         let q = q.contiguous()?.reshape((g, rep * n, e))?;
         let (k, v) = (k.contiguous()?, v.contiguous()?);
+        let mix = |q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask| -> Result<Tensor> {
+            let g = k.dim(0)?;
+            Ok(self.shares(q, k, mask, rep)?.reshape((g, rep * n, m))?.matmul(v)?)
+        };
         let z = if q.track_op() || h * n * m <= MAX_SCORES {
-            self.mix(&q, &k, &v, mask, rep)?
+            mix(&q, &k, &v, mask)?
         } else {
-            let part = |i| self.mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, mask, rep);
+            let part =
+                |i| mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, &mask.heads(i * rep, rep)?);
             Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?
         };
         Ok(z.reshape((h, n, e))?)
     }
 
-    /// `[g, rep·n, e]` queries over `[g, m, e]` keys and values → `[g, rep·n, e]`.
-    fn mix(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, rep: usize) -> Result<Tensor> {
+    /// Probabilities `[g·rep, n, m]` of `[g, rep·n, e]` queries over `[g, m, e]` keys. A query that sees no key has
+    /// zeros.
+    fn shares(&self, q: &Tensor, k: &Tensor, mask: &AttentionMask, rep: usize) -> Result<Tensor> {
         let scores = q.matmul(&k.transpose(1, 2)?)?;
         let (g, rows, m) = scores.dims3()?;
-        let scores = scores.reshape((g * rep, rows / rep, m))?;
-        let scale = f64::from(self.rule.scale);
-        let p = if !scores.device().is_cpu() || self.rule.soft_cap.is_some() {
-            let mut s = (scores * scale)?;
-            if let Some(cap) = self.rule.soft_cap {
-                s = ((s / f64::from(cap))?.tanh()? * f64::from(cap))?;
-            }
-            let s = s.broadcast_add(&mask.0)?;
-            let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?)?.exp()?;
-            s.broadcast_div(&s.sum_keepdim(D::Minus1)?)?
-        } else {
-            scores.contiguous()?.apply_op2(&mask.0, MaskedSoftmax { scale: self.rule.scale })?
-        };
-        Ok(p.reshape((g, rows, m))?.matmul(v)?)
+        let mut scores = scores.reshape((g * rep, rows / rep, m))?;
+        let mut scale = self.rule.scale;
+        if let Some(cap) = self.rule.soft_cap {
+            scores = ((scores * f64::from(scale / cap))?.tanh()? * f64::from(cap))?;
+            scale = 1.0;
+        }
+        if scores.device().is_cpu() {
+            return Ok(scores.contiguous()?.apply_op2(&mask.0, MaskedSoftmax { scale })?);
+        }
+        let s = (scores * f64::from(scale))?.broadcast_add(&mask.0)?;
+        // A finite bound, so that rows that see nothing stay numbers.
+        let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?.maximum(f32::MIN)?)?.exp()?;
+        let sum = s.sum_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?;
+        Ok(s.broadcast_div(&sum)?)
+    }
+
+    /// Keys `[heads, m, e]` turned from the positions `from` to the positions `to`; as they are where the model has no
+    /// rotary embedding.
+    ///
+    /// Errors: an embedding that turns otherwise at one of the two lengths.
+    pub fn moved(&self, k: &Tensor, from: &[usize], to: &[usize]) -> Result<Tensor> {
+        match &self.rope {
+            Some(rope) if from != to => rope.turn(k, &rope.between(from, to, k.device())?),
+            _ => Ok(k.clone()),
+        }
     }
 }
 
-/// `softmax(scale · x + mask)` over the last axis, `[b, n, m]` and `[n, m]`, with its gradient.
+/// `[h, n, m]` shares over the values that each head holds → `[h, n, e]`.
+fn weigh(p: &Tensor, held: &[Held]) -> Result<Tensor> {
+    let (h, n, m) = p.dims3()?;
+    let heads = h / held.len();
+    let mut parts = Vec::with_capacity(held.len());
+    for (i, kept) in held.iter().enumerate() {
+        let (g, own, e) = kept.v.dims3()?;
+        let p = p.narrow(0, i * heads, heads)?;
+        let p = if own == m { p } else { p.narrow(2, 0, own)? };
+        let z = p.contiguous()?.reshape((g, heads / g * n, own))?.matmul(&kept.v.contiguous()?)?;
+        parts.push(z.reshape((heads, n, e))?);
+    }
+    Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
+}
+
+/// `softmax(scale · x + mask)` over the last axis, `[b, n, m]` and `[n, m]` or `[b, n, m]`, with its gradient; zeros
+/// where a row sees nothing.
 struct MaskedSoftmax {
     scale: f32,
 }
@@ -162,7 +246,8 @@ fn values<'a>(s: &'a CpuStorage, l: &Layout) -> candle_core::Result<&'a [f32]> {
 }
 
 impl MaskedSoftmax {
-    fn apply(&self, x: &mut [f32], mask: &[f32], (n, m): (usize, usize)) {
+    fn apply(&self, x: &mut [f32], mask: &[f32], m: usize) {
+        let n = mask.len() / m.max(1);
         cpu::each(x, m, &Ctx::default(), |i, row| {
             let mask = &mask[(i % n) * m..][..m];
             let mut max = f32::NEG_INFINITY;
@@ -175,7 +260,7 @@ impl MaskedSoftmax {
                 *x = if *x == f32::NEG_INFINITY { 0.0 } else { (*x - max).exp() };
                 sum += *x;
             }
-            let inv = 1.0 / sum;
+            let inv = if sum > 0.0 { 1.0 / sum } else { 0.0 };
             row.iter_mut().for_each(|x| *x *= inv);
         });
     }
@@ -194,7 +279,7 @@ impl CustomOp2 for MaskedSoftmax {
         l2: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let mut x = values(s1, l1)?.to_vec();
-        self.apply(&mut x, values(s2, l2)?, l2.shape().dims2()?);
+        self.apply(&mut x, values(s2, l2)?, l1.shape().dims().last().copied().unwrap_or(0));
         Ok((CpuStorage::F32(x), l1.shape().clone()))
     }
 

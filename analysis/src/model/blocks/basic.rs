@@ -362,26 +362,35 @@ impl Mlp {
 
     /// [`Mlp::apply`] that looks at the job's cancel flag on its way.
     pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-        if self.up.is_plain(x) && self.gate.as_ref().is_none_or(|g| g.is_plain(x)) {
-            let (n, wide) = (x.dim(0)?, self.up.matrix().dim(1)?);
-            let rows = (MIDDLE / wide.max(1)).max(128);
-            if n <= rows {
-                return self.apply_plain(x, ctx);
-            }
-            let part = |i: usize| self.apply_plain(&x.narrow(0, i, rows.min(n - i))?, ctx);
-            let parts = (0..n).step_by(rows).map(part).collect::<Result<Vec<_>>>()?;
-            return Ok(Tensor::cat(&parts, 0)?);
+        let (n, wide) = (x.dim(0)?, self.up.matrix().dim(1)?);
+        let rows = (MIDDLE / wide.max(1)).max(128);
+        if n <= rows || !self.is_plain(x) {
+            return self.down.apply_in(&self.hidden(x, ctx)?, ctx);
+        }
+        let part = |i: usize| self.down.apply_in(&self.hidden(&x.narrow(0, i, rows.min(n - i))?, ctx)?, ctx);
+        let parts = (0..n).step_by(rows).map(part).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// Whether the middle of `x` can be computed on slices.
+    fn is_plain(&self, x: &Tensor) -> bool {
+        self.up.is_plain(x) && self.gate.as_ref().is_none_or(|g| g.is_plain(x))
+    }
+
+    /// The wide middle `[n, m]`: `act(gate) · up`, or `act(up)` where there is no gate.
+    pub fn hidden(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        if self.is_plain(x) {
+            return self.hidden_plain(x, ctx);
         }
         ctx.check()?;
         let up = self.up.apply(x)?;
-        let h = match &self.gate {
+        Ok(match &self.gate {
             Some(gate) => (self.act.apply(&gate.apply(x)?)? * up)?,
             None => self.act.apply(&up)?,
-        };
-        self.down.apply_in(&h, ctx)
+        })
     }
 
-    fn apply_plain(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+    fn hidden_plain(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
         let mut h = self.gate.as_ref().unwrap_or(&self.up).values(x, ctx)?;
         self.act.apply_plain(&mut h, ctx);
         if self.gate.is_some() {
@@ -392,7 +401,7 @@ impl Mlp {
         }
         ctx.check()?;
         let shape = (x.dim(0)?, self.up.matrix().dim(1)?);
-        self.down.apply_in(&Tensor::from_vec(h, shape, x.device())?, ctx)
+        Ok(Tensor::from_vec(h, shape, x.device())?)
     }
 }
 

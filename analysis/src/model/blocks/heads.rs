@@ -3,7 +3,7 @@
 
 use super::cpu::{self, Matrix};
 use crate::ctx::Ctx;
-use crate::trace::{AttentionRule, Spans};
+use crate::trace::{AttentionRule, MaskRule, Spans};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -22,10 +22,12 @@ pub(super) struct Places<'a> {
 }
 
 /// `softmax(scale · q kᵀ + mask) v` per head: `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`,
-/// laid out so that the heads of a row lie together. A query that sees no key gives zeros.
+/// laid out so that the heads of a row lie together. A query that sees no key gives zeros. `mask` goes before the
+/// rule's own.
 pub(super) fn attend(
     (q, k, v): (&Tensor, &Tensor, &Tensor),
     rule: &AttentionRule,
+    mask: &MaskRule,
     places: &Places,
     ctx: &Ctx,
 ) -> Result<Tensor> {
@@ -36,7 +38,11 @@ pub(super) fn attend(
     }
     let dense = |t: &Tensor| if t.stride()[2] == 1 { Ok(t.clone()) } else { t.contiguous() };
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
-    let spans = Spans::new(&rule.mask, places.queries, places.keys);
+    // Heads mostly see alike.
+    let spans: Vec<Spans> = match mask {
+        MaskRule::PerHead(all) => all.iter().map(|m| Spans::new(m, places.queries, places.keys)).collect(),
+        mask => vec![Spans::new(mask, places.queries, places.keys)],
+    };
     let bias: Option<Vec<f32>> = places.sizes.map(|s| s.iter().map(|&s| (s as f32).ln()).collect());
     let mut z = vec![0f32; n * h * e];
     cpu::read(&q, |q, q_at| {
@@ -50,7 +56,8 @@ pub(super) fn attend(
                     let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
                     let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
                     let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
-                    let block = Block { rule, bias: bias.as_deref(), spans: &spans, rows, e };
+                    let spans = &spans[head * spans.len() / h];
+                    let block = Block { rule, bias: bias.as_deref(), spans, rows, e };
                     block.attend(q, k, v, (z, h * e), scores);
                 };
                 if n == 1 {
@@ -165,7 +172,8 @@ mod tests {
                     }
                     at.sizes.map_or(1.0, |s| s[j] as f64) * s.exp()
                 };
-                let seen: Vec<usize> = (0..m).filter(|&j| rule.mask.allows(i, at.queries[i], j, at.keys[j])).collect();
+                let mask = rule.mask.of_head(head, h);
+                let seen: Vec<usize> = (0..m).filter(|&j| mask.allows(i, at.queries[i], j, at.keys[j])).collect();
                 let sum: f64 = seen.iter().map(|&j| score(j)).sum();
                 let part = |c: usize| seen.iter().map(|&j| score(j) * f64::from(v[j][c])).sum::<f64>();
                 out.extend((0..e).map(|c| if seen.is_empty() { 0.0 } else { part(c) / sum }));
@@ -186,7 +194,7 @@ mod tests {
         // Queries stand at the last positions, as with a cache.
         let queries = &keys[m - n..];
         let places = Places { queries, keys, sizes };
-        let got = attend((&q, &k, &v), &rule, &places, &Ctx::default()).unwrap();
+        let got = attend((&q, &k, &v), &rule, &rule.mask, &places, &Ctx::default()).unwrap();
         let got = got.contiguous().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let list = |t: &Tensor| t.to_vec3::<f32>().unwrap();
         let want = slow(&list(&q), &list(&k), &list(&v), &rule, &places);
@@ -213,6 +221,13 @@ mod tests {
         // A tree over three cached rows, a row that sees nothing, and one whose list is short and out of order.
         let tree = vec![vec![0, 1, 2, 3], vec![0, 1, 2, 4], vec![0, 1, 3, 5], Vec::new(), vec![7, 2]];
         check(MaskRule::Table(tree), None, 5, &line[..8], None);
+        // Some keys alone, the same for all heads; others for each head, with a head that reads nothing.
+        let only = |keys: &[usize], of: MaskRule| MaskRule::Only { keys: keys.to_vec(), of: Box::new(of) };
+        check(only(&[7, 0, 4, 3], MaskRule::Causal), None, 6, &line[..8], None);
+        let sets = [&[0, 1, 2, 9, 40][..], &[3, 5, 6], &[], &[0, 39, 38, 37]];
+        let each = |of: MaskRule| MaskRule::PerHead(sets.iter().map(|keys| only(keys, of.clone())).collect());
+        check(each(MaskRule::Causal), None, 40, &line[..41], None);
+        check(each(MaskRule::SlidingWindow(6)), Some(2.0), 40, &line[..41], None);
     }
 
     #[test]
@@ -222,6 +237,6 @@ mod tests {
         let line: Vec<usize> = (0..40).collect();
         let ctx = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
         let places = Places { queries: &line, keys: &line, sizes: None };
-        assert!(matches!(attend((&t, &t, &t), &rule, &places, &ctx), Err(Error::Cancelled)));
+        assert!(matches!(attend((&t, &t, &t), &rule, &rule.mask, &places, &ctx), Err(Error::Cancelled)));
     }
 }

@@ -4,6 +4,7 @@
 use super::Config;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use std::borrow::Cow;
 
 /// Frequencies of a rotary embedding.
 #[derive(Debug, Clone)]
@@ -102,34 +103,60 @@ impl Rope {
         Ok(Self { inv_freq: powers(base, head_width), scale: 1.0, longer: Longer::Same, head_width })
     }
 
-    /// Cosines and sines `[n, width]` at these positions, of the turned part of a head.
-    pub fn tables(&self, positions: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
-        let grown;
-        let length = positions.iter().max().map_or(0, |p| p + 1);
-        let inv_freq = match &self.longer {
+    /// Angle per position of each turned pair, in a text of `length` tokens.
+    fn frequencies(&self, length: usize) -> Cow<'_, [f64]> {
+        match &self.longer {
             Longer::Ntk { base, factor, max } if length as f64 > *max => {
                 let width = 2 * self.inv_freq.len();
                 let stretch = factor * length as f64 / max - (factor - 1.0);
-                grown = powers(base * stretch.powf(width as f64 / (width as f64 - 2.0)), width);
-                &grown
+                Cow::Owned(powers(base * stretch.powf(width as f64 / (width as f64 - 2.0)), width))
             }
-            Longer::Other { inv_freq, max } if length > *max => inv_freq,
-            _ => &self.inv_freq,
-        };
-        let half = inv_freq.len();
-        let mut cos = Vec::with_capacity(positions.len() * half * 2);
-        let mut sin = Vec::with_capacity(positions.len() * half * 2);
-        for &p in positions {
+            Longer::Other { inv_freq, max } if length > *max => Cow::Borrowed(inv_freq),
+            _ => Cow::Borrowed(&self.inv_freq),
+        }
+    }
+
+    /// Cosines and sines `[n, width]` at these positions, of the turned part of a head.
+    pub fn tables(&self, positions: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
+        let length = positions.iter().max().map_or(0, |p| p + 1);
+        self.angles(positions.iter().map(|&p| p as f32), &self.frequencies(length), self.scale, device)
+    }
+
+    /// Tables that turn what was turned to the positions `from` on to the positions `to`.
+    ///
+    /// Errors: the frequencies differ between the two lengths, or as many positions are not given.
+    pub fn between(&self, from: &[usize], to: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
+        let [a, b] = [from, to].map(|p| self.frequencies(p.iter().max().map_or(0, |p| p + 1)));
+        if a != b || from.len() != to.len() {
+            return Err(Error::invalid(
+                "keys cannot be renumbered: this model's rotary embedding depends on the length of the text",
+            ));
+        }
+        // The factor on cosines and sines is in them already.
+        self.angles(from.iter().zip(to).map(|(&a, &b)| b as f32 - a as f32), &a, 1.0, device)
+    }
+
+    fn angles(
+        &self,
+        positions: impl ExactSizeIterator<Item = f32>,
+        inv_freq: &[f64],
+        scale: f64,
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
+        let (half, n) = (inv_freq.len(), positions.len());
+        let mut cos = Vec::with_capacity(n * half * 2);
+        let mut sin = Vec::with_capacity(n * half * 2);
+        for p in positions {
             for _ in 0..2 {
                 for f in inv_freq {
                     // transformers forms the angle in f32, and far positions feel it.
-                    let angle = p as f32 * *f as f32;
-                    cos.push(angle.cos() * self.scale as f32);
-                    sin.push(angle.sin() * self.scale as f32);
+                    let angle = p * *f as f32;
+                    cos.push(angle.cos() * scale as f32);
+                    sin.push(angle.sin() * scale as f32);
                 }
             }
         }
-        let shape = (positions.len(), half * 2);
+        let shape = (n, half * 2);
         Ok((Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?))
     }
 
@@ -257,6 +284,20 @@ mod tests {
         let t = rope.tables(&[1], &Device::Cpu).unwrap();
         let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!((y[0] - 1f32.cos()).abs() < 1e-6 && (y[1] - 1f32.sin()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_key_that_is_moved_is_as_if_it_had_stood_there() {
+        let rope = load(json!({ "partial_rotary_factor": 0.5 }), 8).unwrap();
+        let x = Tensor::new(&[[[1f32, 0.3, -0.5, 2.0, 7.0, 8.0, 9.0, 1.0]]], &Device::Cpu).unwrap();
+        let at = |p: usize| rope.turn(&x, &rope.tables(&[p], &Device::Cpu).unwrap()).unwrap();
+        let moved = rope.turn(&at(40), &rope.between(&[40], &[3], &Device::Cpu).unwrap()).unwrap();
+        let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(flat(moved).iter().zip(flat(at(3))).all(|(a, b)| (a - b).abs() < 1e-5));
+        // Where the base grows with the length, what was turned in a long text cannot be turned back.
+        let scaling = json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0 });
+        let rope = load(json!({ "max_position_embeddings": 8, "rope_parameters": scaling }), 4).unwrap();
+        assert!(rope.between(&[20], &[3], &Device::Cpu).is_err() && rope.between(&[6], &[3], &Device::Cpu).is_ok());
     }
 
     #[test]

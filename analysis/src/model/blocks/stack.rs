@@ -3,7 +3,7 @@
 use super::{Attention, AttentionMask, Mlp, Norm};
 use crate::ctx::Ctx;
 use crate::model::{KvCache, TowerInfo};
-use crate::trace::{At, AttentionRule, MaskRule, Regroup, Rows, Site, Tap, Tower};
+use crate::trace::{At, Attending, AttentionRule, Held, MaskRule, Positions, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
@@ -58,6 +58,8 @@ pub struct Pass<'a> {
     pub tower: Tower,
     /// Which tile.
     pub tile: usize,
+    /// Which pass of a text that is written on; 0 reads the prompt.
+    pub step: usize,
     /// The tap.
     pub tap: &'a mut dyn Tap,
     /// Progress and cancel.
@@ -70,64 +72,136 @@ pub struct Pass<'a> {
     pub table: Option<Vec<Vec<usize>>>,
     /// The rule that each layer really used.
     pub rules: Vec<AttentionRule>,
+    /// Whether the last regrouping counted positions anew; `None` before the first.
+    pub renumbered: Option<bool>,
+    /// Rows that were set aside, and their values.
+    aside: (Rows, Option<Tensor>),
     mask: Option<CachedMask>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass over `rows`.
     pub fn new(tower: Tower, tile: usize, rows: Rows, tap: &'a mut dyn Tap, ctx: &'a Ctx) -> Self {
-        Self { tower, tile, tap, ctx, rows, cache: None, table: None, rules: Vec::new(), mask: None }
+        Self {
+            tower,
+            tile,
+            step: 0,
+            tap,
+            ctx,
+            rows,
+            cache: None,
+            table: None,
+            rules: Vec::new(),
+            renumbered: None,
+            aside: (Rows::default(), None),
+            mask: None,
+        }
+    }
+
+    /// The tap, and where it is called.
+    fn ask(&mut self, site: Site, layer: usize) -> (&mut dyn Tap, At<'_>) {
+        let (tower, tile, step) = (self.tower, self.tile, self.step);
+        (self.tap, At { tower, tile, step, layer, site, rows: &self.rows, aside: &self.aside.0 })
     }
 
     /// Lets the tap see `x`, if it wants to.
     pub fn tap(&mut self, site: Site, layer: usize, x: Tensor) -> Result<Tensor> {
-        let at = At { tower: self.tower, tile: self.tile, layer, site, rows: &self.rows };
-        if self.tap.wants(&at) { self.tap.pass(&at, x) } else { Ok(x) }
+        let (tap, at) = self.ask(site, layer);
+        if tap.wants(&at) { tap.pass(&at, x) } else { Ok(x) }
+    }
+
+    /// Whether the tap wants what costs something to make.
+    pub(super) fn wants(&mut self, site: Site, layer: usize) -> bool {
+        let (tap, at) = self.ask(site, layer);
+        tap.wants(&at)
     }
 
     /// Asks the tap for other rows and applies them to `x`, what else waits by row (`beside`) and the row map.
     pub fn regroup(&mut self, site: Site, layer: usize, x: Tensor, beside: &mut Option<Tensor>) -> Result<Tensor> {
-        let at = At { tower: self.tower, tile: self.tile, layer, site, rows: &self.rows };
-        let Some(r) = self.tap.regroup(&at, &x)? else { return Ok(x) };
+        let (tap, at) = self.ask(site, layer);
+        let Some(r) = tap.regroup(&at, &x)? else { return Ok(x) };
         if self.table.is_some() {
             return Err(Error::invalid("rows cannot be pruned or merged under a mask that lists rows"));
         }
-        self.rows = self.rows.regroup(&r)?;
-        self.mask = None;
+        let (n, waiting) = (x.dim(0)?, self.aside.0.len());
+        let (rows, aside) = r.follow(&self.rows, &self.aside.0)?;
+        if rows.is_empty() && aside.is_empty() {
+            return Err(Error::invalid("a cut must leave at least one row"));
+        }
         if let Some(b) = beside {
+            if r.groups.iter().flatten().any(|m| m.0 >= n) {
+                return Err(Error::invalid(
+                    "where attention and MLP stand side by side, rows come back between layers only",
+                ));
+            }
             *b = apply_regroup(b, &r)?;
         }
-        apply_regroup(&x, &r)
-    }
-
-    fn stops_after(&self, layer: usize) -> bool {
-        let at = At { tower: self.tower, tile: self.tile, layer, site: Site::ResidPost, rows: &self.rows };
-        self.tap.stop_after(&at)
-    }
-
-    pub(super) fn extend_cache(&mut self, layer: usize, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor, Vec<usize>)> {
-        let positions = self.rows.positions.clone();
-        let Some(cache) = &mut self.cache else { return Ok((k, v, positions)) };
-        if cache.layers.len() <= layer {
-            cache.layers.resize_with(layer + 1, Default::default);
-        }
-        let slot = &mut cache.layers[layer];
-        // Rows of the cache are picked and joined later, which needs them in order.
-        let (k, v) = (k.contiguous()?, v.contiguous()?);
-        let (k, v) = match &slot.kv {
-            Some((ck, cv)) => (Tensor::cat(&[ck, &k], 1)?, Tensor::cat(&[cv, &v], 1)?),
-            None => (k, v),
+        let all = match &self.aside.1 {
+            Some(w) => Tensor::cat(&[&x, w], 0)?,
+            None => x,
         };
-        slot.positions.extend_from_slice(&positions);
-        slot.kv = Some((k.clone(), v.clone()));
-        Ok((k, v, slot.positions.clone()))
+        let waits: Vec<u32> = r.waits(n, waiting).into_iter().map(|i| i as u32).collect();
+        let kept = match waits.is_empty() {
+            true => None,
+            false => Some(all.index_select(&Tensor::new(waits, all.device())?, 0)?),
+        };
+        self.renumbered = Some(r.positions == Positions::Renumber);
+        self.aside = (aside, kept);
+        self.rows = rows;
+        self.mask = None;
+        apply_regroup(&all, &r)
     }
 
-    pub(super) fn rule(&self, own: &AttentionRule) -> AttentionRule {
-        match &self.table {
+    /// Whether rows were set aside.
+    pub fn any_aside(&self) -> bool {
+        !self.aside.0.is_empty()
+    }
+
+    /// The rows that went through every layer, and those that left early, in the order of their tokens.
+    fn with_those_aside(&mut self, x: Tensor) -> Result<Tensor> {
+        let (aside, Some(values)) = std::mem::take(&mut self.aside) else { return Ok(x) };
+        let mut all: Vec<(Vec<usize>, usize)> = Vec::new();
+        for rows in [std::mem::take(&mut self.rows), aside] {
+            all.extend(rows.tokens.into_iter().zip(rows.positions));
+        }
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|&i| all[i].0.first().copied());
+        (self.rows.tokens, self.rows.positions) = order.iter().map(|&i| all[i].clone()).unzip();
+        let order: Vec<u32> = order.into_iter().map(|i| i as u32).collect();
+        let all = Tensor::cat(&[x, values], 0)?;
+        Ok(all.index_select(&Tensor::new(order, all.device())?, 0)?)
+    }
+
+    /// What the layer's heads hold with the new rows, whose positions are the pass's.
+    pub(super) fn extend_cache(&mut self, layer: usize, k: Tensor, v: Tensor) -> Result<Vec<Held>> {
+        match &mut self.cache {
+            None => Ok(vec![Held { k, v, positions: self.rows.positions.clone() }]),
+            Some(cache) => cache.extend(layer, &k, &v, &self.rows.positions),
+        }
+    }
+
+    /// The rule of this layer in this pass: the model's own, or the listed one, less what the tap takes away.
+    pub(super) fn rule(
+        &mut self,
+        own: &AttentionRule,
+        layer: usize,
+        q: &Tensor,
+        held: &[Held],
+    ) -> Result<AttentionRule> {
+        let mut rule = match &self.table {
+            Some(_) if held.len() > 1 => {
+                return Err(Error::invalid("a mask that lists rows needs heads that hold the same ones"));
+            }
             Some(t) => AttentionRule { mask: MaskRule::Table(t.clone()), ..own.clone() },
             None => own.clone(),
+        };
+        let sizes = self.sizes(held.first().map_or(0, |h| h.positions.len()));
+        let (tap, at) = self.ask(Site::Pattern, layer);
+        let seen = Attending { q, held, rule: &rule, positions: &at.rows.positions, sizes: sizes.as_deref() };
+        if let Some(keys) = tap.keys(&at, &seen)? {
+            rule.mask = keys.under(&rule.mask, (rule.n_heads, rule.n_kv_heads))?;
         }
+        Ok(rule)
     }
 
     pub(super) fn note_rule(&mut self, layer: usize, rule: AttentionRule) {
@@ -142,7 +216,7 @@ impl<'a> Pass<'a> {
         proportional.then(|| (0..self.rows.len()).map(|i| self.rows.size(i)).collect())
     }
 
-    /// The additive mask; layers with the same rule and rows share one.
+    /// The additive mask of one rule for all heads, or of one for each; layers with the same rule and rows share one.
     pub(super) fn mask(&mut self, rule: &MaskRule, keys: &[usize], device: &Device) -> Result<AttentionMask> {
         let queries = &self.rows.positions;
         if let Some(c) = &self.mask
@@ -161,8 +235,11 @@ impl<'a> Pass<'a> {
 }
 
 /// New rows as weighted sums of old ones: `[n, d]` → `[groups, d]`.
-pub fn apply_regroup(x: &Tensor, r: &Regroup) -> Result<Tensor> {
+fn apply_regroup(x: &Tensor, r: &Regroup) -> Result<Tensor> {
     let n = x.dim(0)?;
+    if r.groups.is_empty() {
+        return Ok(x.narrow(0, 0, 0)?);
+    }
     if r.groups.iter().all(|g| g.len() == 1 && g[0].1 == 1.0) {
         let idx: Vec<u32> = r.groups.iter().map(|g| g[0].0 as u32).collect();
         return Ok(x.index_select(&Tensor::new(idx.as_slice(), x.device())?, 0)?);
@@ -183,42 +260,88 @@ impl Stack {
         for (i, b) in self.blocks.iter().enumerate() {
             pass.ctx.step(i, n_layers)?;
             x = pass.tap(Site::ResidPre, i, x)?;
-            let post_norm = self.order == Order::PostNorm;
-            let input = if post_norm { x.clone() } else { b.norm1.apply(&x)? };
-            let mut beside = (self.order == Order::Parallel).then(|| b.norm2.apply(&x)).transpose()?;
-            let mut a = b.attention.apply(&input, i, pass)?;
-            if let Some(norm) = &b.after1 {
-                a = norm.apply(&a)?;
+            if i == 0 {
+                x = pass.regroup(Site::ResidPre, i, x, &mut None)?;
             }
-            let a = pass.tap(Site::AttnOut, i, a)?;
-            x = (x + a)?;
-            if post_norm {
-                x = b.norm1.apply(&x)?;
+            if !pass.rows.is_empty() {
+                x = self.block(i, b, x, pass)?;
             }
-            x = pass.tap(Site::ResidMid, i, x)?;
-            x = pass.regroup(Site::ResidMid, i, x, &mut beside)?;
-            let input = match beside {
-                Some(y) => y,
-                None if post_norm => x.clone(),
-                None => b.norm2.apply(&x)?,
-            };
-            let mut m = b.mlp.apply_in(&input, pass.ctx)?;
-            if let Some(norm) = &b.after2 {
-                m = norm.apply(&m)?;
-            }
-            let m = pass.tap(Site::MlpOut, i, m)?;
-            x = (x + m)?;
-            if post_norm {
-                x = b.norm2.apply(&x)?;
-            }
-            x = pass.tap(Site::ResidPost, i, x)?;
-            x = pass.regroup(Site::ResidPost, i, x, &mut None)?;
-            if pass.stops_after(i) {
+            if pass.rows.is_empty() {
                 break;
             }
         }
         pass.ctx.step(n_layers, n_layers)?;
-        Ok(x)
+        pass.with_those_aside(x)
+    }
+
+    /// One block. Stops between attention and MLP where no row is left.
+    fn block(&self, i: usize, b: &Block, mut x: Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let post_norm = self.order == Order::PostNorm;
+        let input = pass.tap(Site::AttnIn, i, self.attention_input(b, &x)?)?;
+        let mut beside = (self.order == Order::Parallel).then(|| b.norm2.apply(&x)).transpose()?;
+        let mut a = b.attention.apply(&input, i, pass)?;
+        if let Some(norm) = &b.after1 {
+            a = norm.apply(&a)?;
+        }
+        let a = pass.tap(Site::AttnOut, i, a)?;
+        x = (x + a)?;
+        if post_norm {
+            x = b.norm1.apply(&x)?;
+        }
+        x = pass.tap(Site::ResidMid, i, x)?;
+        x = pass.regroup(Site::ResidMid, i, x, &mut beside)?;
+        if pass.rows.is_empty() {
+            return Ok(x);
+        }
+        let input = match beside {
+            Some(y) => y,
+            None if post_norm => x.clone(),
+            None => b.norm2.apply(&x)?,
+        };
+        let input = pass.tap(Site::MlpIn, i, input)?;
+        let mut m = if pass.wants(Site::MlpHidden, i) {
+            let h = pass.tap(Site::MlpHidden, i, b.mlp.hidden(&input, pass.ctx)?)?;
+            b.mlp.down.apply_in(&h, pass.ctx)?
+        } else {
+            b.mlp.apply_in(&input, pass.ctx)?
+        };
+        if let Some(norm) = &b.after2 {
+            m = norm.apply(&m)?;
+        }
+        let m = pass.tap(Site::MlpOut, i, m)?;
+        x = (x + m)?;
+        if post_norm {
+            x = b.norm2.apply(&x)?;
+        }
+        x = pass.tap(Site::ResidPost, i, x)?;
+        pass.regroup(Site::ResidPost, i, x, &mut None)
+    }
+
+    /// What a block's attention reads of the stream.
+    fn attention_input(&self, b: &Block, x: &Tensor) -> Result<Tensor> {
+        if self.order == Order::PostNorm { Ok(x.clone()) } else { b.norm1.apply(x) }
+    }
+
+    /// Block `layer`. Errors if there is none.
+    pub fn layer(&self, layer: usize) -> Result<&Block> {
+        self.blocks.get(layer).ok_or_else(|| Error::invalid(format!("there is no layer {layer}")))
+    }
+
+    /// Queries `[h, n, e]` and keys `[g, n, e]` that a layer would make of a residual stream `[n, d]` at these
+    /// positions.
+    ///
+    /// Errors: no such layer, as many positions as rows are not given.
+    pub fn queries_keys(&self, layer: usize, resid: &Tensor, positions: &[usize]) -> Result<(Tensor, Tensor)> {
+        if resid.dim(0)? != positions.len() {
+            return Err(Error::shape(
+                "residual stream",
+                format!("[{}, {}]", positions.len(), self.width),
+                resid.dims(),
+            ));
+        }
+        let b = self.layer(layer)?;
+        let (q, k, _) = b.attention.project(&self.attention_input(b, resid)?, positions, &Ctx::default())?;
+        Ok((q, k))
     }
 
     /// What the stack says about itself.
@@ -239,7 +362,7 @@ impl Stack {
 
     /// A layer's output projection as `[heads, head_width, d]`.
     pub fn output_projection(&self, layer: usize) -> Result<Tensor> {
-        let b = self.blocks.get(layer).ok_or_else(|| Error::invalid(format!("there is no layer {layer}")))?;
+        let b = self.layer(layer)?;
         let (h, e) = (b.attention.rule.n_heads, b.attention.head_width);
         Ok(b.attention.o.matrix().contiguous()?.reshape((h, e, self.width))?)
     }

@@ -63,7 +63,7 @@ impl<'a> Head<'a> {
             width: e,
             scale: rule.scale,
             soft_cap: rule.soft_cap,
-            mask: &rule.mask,
+            mask: rule.mask.of_head(head, h),
             q_positions,
             k_positions,
         })

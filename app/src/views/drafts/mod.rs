@@ -15,6 +15,7 @@ use serde_json::json;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params};
+use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::Tower;
 
@@ -40,7 +41,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
         return;
     }
-    if cx.ready_model().is_some_and(|m| !m.model.info().generates) {
+    if cx.ready_model().is_some_and(|m| m.model.info().writes != Writes::Causal) {
         ui.weak("This model does not write a text token by token, so there is nothing to draft.");
         return;
     }

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::prune::{Fate, Stage};
 use tokenscope_analysis::trace::TowerTrace;
 
@@ -221,8 +222,8 @@ fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
 
 /// How the full and the reduced model go on, token under token, with what differs marked.
 fn answers_ui(cx: &Cx, ui: &mut Ui) {
-    let generates = cx.ready_model().is_some_and(|m| m.model.info().generates);
-    if !generates || cx.doc.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
+    let writes = cx.ready_model().is_some_and(|m| m.model.info().writes == Writes::Causal);
+    if !writes || cx.doc.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
         return;
     }
     let full = cx.need(ui, "full answer", &AnswerOf { run: cx.doc.run(), plan: None });
