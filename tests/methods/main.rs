@@ -4,5 +4,6 @@ mod cancel;
 mod cuts;
 mod drafts;
 mod flows;
+mod gradients;
 mod lossless;
 mod reductions;

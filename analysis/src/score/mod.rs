@@ -3,6 +3,7 @@
 mod attention_flow;
 mod attention_rollout;
 mod cls_score;
+mod explain_gae;
 mod gradient_input;
 mod logit_lens_surprise;
 mod maps;
@@ -43,6 +44,7 @@ pub static ALL: &[&dyn Method] = &[
     &attention_flow::AttentionFlow,
     &attention_rollout::AttentionRollout,
     &cls_score::ClsScore,
+    &explain_gae::ExplainGae,
     &gradient_input::GradientInput,
     &logit_lens_surprise::LogitLensSurprise,
     &random_score::RandomScore,
