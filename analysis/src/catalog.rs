@@ -3,7 +3,7 @@
 use crate::decode::{self, draft, reveal};
 use crate::method::{Info, Kind};
 use crate::raw::Adapter;
-use crate::{Error, Result, flow, prune, score, segment};
+use crate::{Error, Result, flow, prune, score, segment, study};
 
 /// A method of any kind.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub enum Entry {
     Draft(&'static dyn decode::Method),
     /// A policy of masked-diffusion decoding.
     Reveal(&'static dyn reveal::Method),
+    /// A study.
+    Study(&'static dyn study::Method),
 }
 
 impl Entry {
@@ -32,6 +34,7 @@ impl Entry {
             Entry::Flow(m) => m.info(),
             Entry::Draft(m) => m.info(),
             Entry::Reveal(m) => m.info(),
+            Entry::Study(m) => m.info(),
         }
     }
 }
@@ -44,6 +47,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         .chain(flow::ALL.iter().map(|m| Entry::Flow(*m)))
         .chain(draft::ALL.iter().map(|m| Entry::Draft(*m)))
         .chain(reveal::ALL.iter().map(|m| Entry::Reveal(*m)))
+        .chain(study::ALL.iter().map(|m| Entry::Study(*m)))
 }
 
 /// What the methods of a kind say about themselves.

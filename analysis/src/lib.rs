@@ -28,6 +28,7 @@ pub mod run;
 pub mod score;
 pub mod segment;
 pub mod series;
+pub mod study;
 pub mod subject;
 pub mod token;
 pub mod tokenize;

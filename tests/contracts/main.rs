@@ -94,12 +94,12 @@ fn only_the_rooms_for_files_open_files() {
 
 #[test]
 fn a_methods_file_imports_no_other_methods_file() {
-    for kind in ["segment", "score", "prune", "flow", "decode/draft", "decode/reveal"] {
+    for kind in ["segment", "score", "prune", "flow", "decode/draft", "decode/reveal", "study"] {
         let files: Vec<PathBuf> = sources(&root().join("analysis/src").join(kind))
             .into_iter()
             .filter(|f| code(f).iter().any(|(_, line)| line.starts_with("impl Method for")))
             .collect();
-        assert!(files.len() >= 2, "{kind}: {files:?}");
+        assert!(!files.is_empty(), "{kind} has no method");
         for file in &files {
             for other in files.iter().filter(|o| *o != file) {
                 let other = other.file_stem().unwrap().to_str().unwrap();

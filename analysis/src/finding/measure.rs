@@ -55,6 +55,8 @@ pub enum Look {
     Category(usize),
     /// What was hoped for: accepted, kept, right.
     Good,
+    /// What was given and needed no guess, such as the token that a verifier adds itself.
+    Given,
     /// What was not: rejected, wrong.
     Bad,
     /// What matters less: never looked at, dropped, far away.

@@ -68,6 +68,9 @@ pub struct Series {
     pub style: Style,
     /// What it is among the others.
     pub role: SeriesRole,
+    /// Number that its colour and marker go by, so that it keeps them where others come and go; `None` is its place
+    /// in the list.
+    pub look: Option<usize>,
     /// x and y, with rising x unless they are points.
     pub points: Vec<[f64; 2]>,
     /// Standard error of each y; empty where there is none.
@@ -77,7 +80,7 @@ pub struct Series {
 impl Series {
     /// A series to compare, without errors.
     pub fn new(name: impl Into<Cow<'static, str>>, style: Style, points: Vec<[f64; 2]>) -> Self {
-        Self { name: name.into(), style, role: SeriesRole::Main, points, errors: Vec::new() }
+        Self { name: name.into(), style, role: SeriesRole::Main, look: None, points, errors: Vec::new() }
     }
 }
 
