@@ -13,7 +13,6 @@ use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Class, Classes, Datum, Figure, Finding, Heat, Look, Measure, Table, Unit};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::model::Model;
 use crate::passes::attention_map;
 use crate::passes::attention_received::{self, Groups};
 use crate::raw::{Adapter, RawInput};
@@ -306,7 +305,7 @@ mod tests {
             let row = |i: usize| {
                 if i == PART + 1 {
                     [5.0f32, 5.0]
-                } else if i % 2 == 0 {
+                } else if i.is_multiple_of(2) {
                     [1.0, 0.0]
                 } else {
                     [0.0, 1.0]
