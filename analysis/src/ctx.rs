@@ -2,13 +2,13 @@
 
 use crate::gpu::{Compute, Gpu, Side};
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Called with the share done (0..=1).
 pub type ProgressFn = Arc<dyn Fn(f32) + Send + Sync>;
 
-/// Context of one computation. Cheap to clone; clones share cancel flag and notes.
+/// Context of one computation. Cheap to clone; clones share cancel flag, notes and the count of passes.
 #[derive(Clone, Default)]
 pub struct Ctx {
     cancel: Arc<AtomicBool>,
@@ -16,6 +16,7 @@ pub struct Ctx {
     /// Where the progress of this part lies in that of the whole: start and length. `None` is the whole.
     part: Option<(f32, f32)>,
     notes: Arc<Mutex<Vec<String>>>,
+    passes: Arc<AtomicUsize>,
     /// The graphics adapter, if there is one; [`Ctx::compute`] says whether passes use it.
     pub gpu: Option<Arc<Gpu>>,
     /// Where the user wants passes to compute.
@@ -58,6 +59,7 @@ impl Ctx {
     /// A pass on the side that [`Compute::side`] chooses. Where the choice was left to the program and the device
     /// fails, the CPU computes instead and a note says so.
     pub fn compute<T>(&self, fast: impl FnOnce() -> Result<T>, gpu: impl FnOnce(&Gpu) -> Result<T>) -> Result<T> {
+        self.passes.fetch_add(1, Ordering::Relaxed);
         match self.compute.side(self.gpu.as_deref())? {
             Side::Cpu | Side::Fast => fast(),
             Side::Gpu(device) => match gpu(device) {
@@ -68,6 +70,11 @@ impl Ctx {
                 done => done,
             },
         }
+    }
+
+    /// How many passes were dispatched so far, on whichever side. What dispatches none computes the same everywhere.
+    pub fn passes(&self) -> usize {
+        self.passes.load(Ordering::Relaxed)
     }
 
     /// Reports `done` of `of` and fails with [`Error::Cancelled`] if the job was asked to stop.
@@ -122,5 +129,15 @@ mod tests {
         ctx.part(1, 2).step(1, 2).unwrap();
         ctx.part(1, 2).part(0, 2).step(1, 2).unwrap();
         assert_eq!(*seen.lock().unwrap(), [0.5, 0.75, 0.625]);
+    }
+
+    #[test]
+    fn passes_are_counted_by_all_clones_together() {
+        let ctx = Ctx::default();
+        let part = ctx.part(0, 2);
+        part.compute(|| Ok(()), |_| Ok(())).unwrap();
+        ctx.compute(|| Ok(()), |_| Ok(())).unwrap();
+        part.step(1, 1).unwrap();
+        assert_eq!((ctx.passes(), part.passes()), (2, 2));
     }
 }

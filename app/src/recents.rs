@@ -27,7 +27,12 @@ pub(crate) fn folder() -> Option<PathBuf> {
 impl Recents {
     /// The stored list; empty if there is none or it cannot be read.
     pub fn load() -> Self {
-        let read = || serde_json::from_slice(&std::fs::read(folder()?.join("recent.json")).ok()?).ok();
+        folder().map_or_else(Self::default, |dir| Self::load_from(&dir))
+    }
+
+    /// As [`Recents::load`], from another folder.
+    pub fn load_from(dir: &Path) -> Self {
+        let read = || serde_json::from_slice(&std::fs::read(dir.join("recent.json")).ok()?).ok();
         read().unwrap_or_default()
     }
 

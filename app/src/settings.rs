@@ -94,7 +94,8 @@ impl Settings {
         folder().map_or((Self::default(), None), |dir| Self::load_from(&dir))
     }
 
-    fn load_from(dir: &Path) -> (Self, Option<String>) {
+    /// As [`Settings::load`], from another folder.
+    pub fn load_from(dir: &Path) -> (Self, Option<String>) {
         let file = dir.join(FILE);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,

@@ -1,17 +1,82 @@
-//! Methods against the authors' code, through their raw entries: every field of every case.
+//! Methods against the authors' code, through their raw entries: every case below `methods` is a test, every field
+//! of its result is compared. Where a case dispatched passes, it runs a second time through the shaders.
 
+use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
-use std::path::Path;
-use std::sync::Arc;
-use tokenscope_analysis::Ctx;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::catalog::adapters;
-use tokenscope_analysis::gpu::Compute;
-use tokenscope_analysis::raw::RawInput;
+use tokenscope_analysis::gpu::{Compute, Gpu};
+use tokenscope_analysis::raw::{Adapter, RawInput};
+use tokenscope_analysis::{Ctx, catalog};
 use tokenscope_tests::{golden, gpu, json, tensors};
 
 /// Fields that a case records beside its results.
 const INFORMATIVE: &[&str] = &["order_same_in_float64", "thresholded_as_released", "monte_carlo_check"];
+
+/// Differences of one case that are printed.
+const SHOWN: usize = 20;
+
+fn main() {
+    let args = Arguments::from_args();
+    let mut cases = Vec::new();
+    walk(&golden().join("methods"), &mut cases);
+    assert!(cases.len() >= 24, "only {} cases were found", cases.len());
+    let trials = cases.into_iter().map(|case| Trial::test(name_of(&case), move || check(&case))).collect();
+    libtest_mimic::run(&args, trials).exit();
+}
+
+/// Every folder below `dir` that holds an expected result.
+fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut folders: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    folders.sort();
+    for folder in folders {
+        if folder.join("expected.json").is_file() {
+            out.push(folder);
+        } else {
+            walk(&folder, out);
+        }
+    }
+}
+
+/// `family::entry::case`, so that a part of it picks cases on the command line.
+fn name_of(case: &Path) -> String {
+    let below = case.strip_prefix(golden().join("methods")).unwrap_or(case);
+    below.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("::")
+}
+
+/// The adapter for all trials, opened by the first that dispatches a pass. Real adapters are chosen by themselves; a
+/// software one has to be asked for.
+static GPU: LazyLock<Option<Arc<Gpu>>> = LazyLock::new(|| gpu("cases on the graphics adapter").map(Arc::new));
+
+fn check(case: &Path) -> Result<(), Failed> {
+    let entry = case.parent().and_then(Path::file_name).ok_or("the case lies in no folder of a raw entry")?;
+    let adapter = catalog::raw(&entry.to_string_lossy())?;
+    let ctx = Ctx::default();
+    compare_with_expected(case, adapter, &ctx, "")?;
+    match &*GPU {
+        Some(gpu) if ctx.passes() > 0 => {
+            let ctx = Ctx::default().with_gpu(Some(gpu.clone()), Compute::Gpu);
+            compare_with_expected(case, adapter, &ctx, " on the graphics adapter")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn compare_with_expected(case: &Path, adapter: &Adapter, ctx: &Ctx, place: &str) -> Result<(), Failed> {
+    let floats = &json(&case.join("params.json"))["compare"]["floats"];
+    let tol = (floats["atol"].as_f64().unwrap_or(1e-5), floats["rtol"].as_f64().unwrap_or(1e-4));
+    let got = (adapter.run)(&input(case), ctx).map_err(|e| format!("failed{place}: {e}"))?;
+    let mut problems = Vec::new();
+    compare("", &got, &json(&case.join("expected.json")), tol, &mut problems);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let n = problems.len();
+    problems.truncate(SHOWN);
+    Err(format!("{n} differences{place}:\n{}", problems.join("\n")).into())
+}
 
 fn input(case: &Path) -> RawInput {
     let mut out = RawInput::default();
@@ -83,47 +148,4 @@ fn compare(path: &str, got: &Value, want: &Value, tol: (f64, f64), out: &mut Vec
         _ if got != want => out.push(format!("{path}: {got} != {want}")),
         _ => {}
     }
-}
-
-#[test]
-fn every_case_equals_the_reference() {
-    check(&Ctx::default());
-}
-
-/// The same through the shaders. Real adapters are chosen by themselves; a software one has to be asked for.
-#[test]
-fn every_case_equals_the_reference_on_the_gpu() {
-    let Some(gpu) = gpu("every_case_equals_the_reference_on_the_gpu") else { return };
-    check(&Ctx::default().with_gpu(Some(Arc::new(gpu)), Compute::Gpu));
-}
-
-fn check(ctx: &Ctx) {
-    let mut problems = Vec::new();
-    let mut cases = 0;
-    let all = adapters();
-    let folders = |dir: &Path| -> Vec<std::path::PathBuf> {
-        let mut out: Vec<_> =
-            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
-        out.sort();
-        out
-    };
-    for family in folders(&golden().join("methods")) {
-        for method in folders(&family) {
-            let name = method.file_name().unwrap().to_str().unwrap();
-            let adapter = all.iter().find(|a| a.name == name).unwrap_or_else(|| panic!("no raw entry {name}"));
-            for case in folders(&method) {
-                cases += 1;
-                let floats = &json(&case.join("params.json"))["compare"]["floats"];
-                let tol = (floats["atol"].as_f64().unwrap_or(1e-5), floats["rtol"].as_f64().unwrap_or(1e-4));
-                let label = format!("{name}/{}", case.file_name().unwrap().to_str().unwrap());
-                match (adapter.run)(&input(&case), ctx) {
-                    Ok(got) => compare(&label, &got, &json(&case.join("expected.json")), tol, &mut problems),
-                    Err(e) => problems.push(format!("{label}: {e}")),
-                }
-            }
-        }
-    }
-    assert!(cases >= 24, "only {cases} cases were found");
-    problems.truncate(20);
-    assert!(problems.is_empty(), "{problems:#?}");
 }

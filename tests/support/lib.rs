@@ -1,5 +1,7 @@
 //! What the tests share: fixtures, tensors of a file, comparisons that print where they fail.
 
+pub mod tiny;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;

@@ -1,0 +1,11 @@
+//! What the program computes against what other people's code computed for the same input: models, tokenizers,
+//! pictures, files. Methods have a binary of their own (`methods.rs`), where every case is a test.
+
+mod bad_models;
+mod forward;
+mod gguf;
+mod images;
+mod models;
+mod settings;
+mod tokenizers;
+mod vision_models;
