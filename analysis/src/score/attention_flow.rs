@@ -112,7 +112,7 @@ impl Method for AttentionFlow {
         INFO.check(params)?;
         let means = maps::all_head_means(input.trace, input.tower, ctx)?;
         let n = means.first().map_or(0, |m| m.shape()[0]);
-        let target = input.explained(n)?;
+        let target = maps::explained_row(input)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, true)).collect();
         let mut flows = Vec::new();
         for to in 0..n {
@@ -120,8 +120,13 @@ impl Method for AttentionFlow {
             flows.push(max_flow(&augmented, n, target, to));
         }
         let sum: f64 = flows.iter().sum();
-        let values = flows.iter().map(|f| Some((f / sum.max(f64::MIN_POSITIVE)) as f32)).collect();
-        Ok(Scores { values, unit: "share of the flow", signed: false, layers: Vec::new() })
+        let shares: Vec<f32> = flows.iter().map(|f| (f / sum.max(f64::MIN_POSITIVE)) as f32).collect();
+        Ok(Scores {
+            values: maps::by_token(input, &shares)?,
+            unit: "share of the flow",
+            signed: false,
+            layers: Vec::new(),
+        })
     }
 }
 

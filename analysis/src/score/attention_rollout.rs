@@ -37,11 +37,13 @@ impl Method for AttentionRollout {
         INFO.check(params)?;
         let means = maps::all_head_means(input.trace, input.tower, ctx)?;
         let n = means.first().map_or(0, |m| m.shape()[0]);
-        let target = input.explained(n)?;
+        let target = maps::explained_row(input)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, params.toggle(&RESIDUAL))).collect();
         let row = |r: &Vec<f64>| r[target * n..(target + 1) * n].iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let layers: Vec<Vec<f32>> = rollout_product::run(&augmented, n, ctx)?.iter().map(row).collect();
-        let values = layers.last().into_iter().flatten().map(|&v| Some(v)).collect();
+        let shares = rollout_product::run(&augmented, n, ctx)?;
+        let by_token = shares.iter().map(|r| maps::by_token(input, &row(r))).collect::<Result<Vec<_>>>()?;
+        let layers = by_token.iter().map(|l| l.iter().map(|v| v.unwrap_or(0.0)).collect()).collect();
+        let values = by_token.into_iter().next_back().unwrap_or_default();
         Ok(Scores { values, unit: "share of the input", signed: false, layers })
     }
 }

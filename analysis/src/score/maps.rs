@@ -1,10 +1,11 @@
 //! Head means of attention maps, alone and with the residual stream, which several scores start from.
 
+use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::Paper;
 use crate::passes::attention_map;
-use crate::trace::{Tower, Trace};
+use crate::trace::{Site, Tower, Trace};
 use crate::{Error, Result};
 
 /// The paper of attention rollout and attention flow.
@@ -32,6 +33,27 @@ pub fn all_head_means(trace: &Trace, tower: Tower, ctx: &Ctx) -> Result<Vec<Arra
         out.push(map);
     }
     Ok(out)
+}
+
+/// The row of the explained token in those maps, the last row where none is chosen. Errors: a token of another tile,
+/// whose attention stands in maps of its own.
+pub fn explained_row(input: &Subject) -> Result<usize> {
+    let rows = &input.trace.get(input.tower, 0, Site::Q)?.rows;
+    match input.target {
+        Some(_) => {
+            let target = input.explained(input.tower()?.tokens.len())?;
+            rows.row_of(target).ok_or_else(|| {
+                Error::invalid(format!("token {target} is not in the first tile; choose one of its {}", rows.len()))
+            })
+        }
+        None => input.explained(rows.len()),
+    }
+}
+
+/// Values of the rows of those maps by token; what stands in another tile has none.
+pub fn by_token(input: &Subject, per_row: &[f32]) -> Result<Vec<Option<f32>>> {
+    let rows = &input.trace.get(input.tower, 0, Site::Q)?.rows;
+    Ok(rows.to_tokens(per_row, input.tower()?.tokens.len()))
 }
 
 /// `(A + I)` with rows that sum to 1; with `residual` false, `A` itself.
