@@ -65,14 +65,15 @@ pub fn drive(p: &Parser, budget: Budget) -> Result<(), Failed> {
     assert!(!pool.is_empty(), "{} has nothing to begin with", p.name);
     // Inputs of this machine are no part of a run that is always the same.
     let read = if matches!(budget, Budget::Time(_)) { &folders[..] } else { &folders[..1] };
-    let known: BTreeMap<PathBuf, Vec<u8>> = read.iter().flat_map(|f| files(f)).collect();
-    pool.extend(known.into_values());
+    for folder in read {
+        pool.extend(files(folder).into_values().take(POOL));
+    }
     let faults = search(p, &mut pool, budget, &folders[1]);
     let saved: Vec<String> = faults.into_iter().map(|(what, input)| save(p, &what, &input)).collect();
     if saved.is_empty() { Ok(()) } else { Err(saved.join("\n").into()) }
 }
 
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
     entries.filter(|p| p.is_file()).filter_map(|p| std::fs::read(&p).ok().map(|bytes| (p, bytes))).collect()
 }
@@ -112,7 +113,7 @@ pub fn search(p: &Parser, pool: &mut Vec<Vec<u8>>, budget: Budget, keep: &Path) 
         Budget::Time(_) => ChaCha8Rng::from_os_rng(),
     };
     let watch = Watch::new(memory().join(format!("tokenscope-fuzz-{}", p.name)));
-    let (mut seen, mut faults) = (HashSet::new(), Vec::new());
+    let (mut seen, mut faults, mut written) = (HashSet::new(), Vec::new(), files(keep).len());
     for n in 0.. {
         let more = match budget {
             Budget::Inputs(most) => n < first + most,
@@ -138,7 +139,8 @@ pub fn search(p: &Parser, pool: &mut Vec<Vec<u8>>, budget: Budget, keep: &Path) 
             Ok(_) if took > SLOW => faults.push((format!("took {took:?}"), input)),
             Ok(outcome) => {
                 if seen.insert(kind_of(&outcome)) && n >= first {
-                    if matches!(budget, Budget::Time(_)) && input.len() <= SMALL {
+                    if matches!(budget, Budget::Time(_)) && input.len() <= SMALL && written < POOL {
+                        written += 1;
                         // That it cannot be kept makes the next run a little poorer and nothing else.
                         let _ = std::fs::write(keep.join(format!("{:016x}", hash(&input))), &input);
                     }

@@ -207,7 +207,6 @@ fn raw_seeds() -> Vec<Vec<u8>> {
             let mut arrays = Map::new();
             if case.join("input.safetensors").is_file() {
                 for (name, v) in tensors(&case.join("input.safetensors")) {
-                    // Smaller in proportion, so that many can be tried.
                     let kind = if v.whole { "steps" } else { "normal" };
                     arrays.insert(name, value!({"shape": v.shape, "kind": kind}));
                 }

@@ -106,6 +106,8 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer> {
 
 /// A tokenizer from the bytes of a `tokenizer.json`. The error says what is wrong, without a file name.
 pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
+    // The crate panics where a decoder is cut off in its middle, so that it is whole JSON is seen to before.
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
     let mut t = Tokenizer::from_bytes(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
     t.with_padding(None);
