@@ -1,5 +1,6 @@
 //! Rules of the house, read from the tree itself.
 
+mod catalog;
 mod order;
 
 use std::path::{Path, PathBuf};

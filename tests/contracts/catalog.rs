@@ -1,0 +1,475 @@
+//! What every method of the catalog owes, whatever its kind: it is tested by being in the list. Small models of every
+//! kind, inputs down to one token, ties, nothing to drop, tiles, numbers that are none; every parameter at its ends and
+//! outside of them; cancelled at every step; without memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokenscope_analysis::array::Array;
+use tokenscope_analysis::catalog::{self, Entry};
+use tokenscope_analysis::draft::DraftInput;
+use tokenscope_analysis::method::{Basis, Domain, FAMILIES, Info, Kind, LayerPick, Param, Params, Setting};
+use tokenscope_analysis::subject::Subject;
+use tokenscope_analysis::token::TokenKind;
+use tokenscope_analysis::trace::{Tower, Trace};
+use tokenscope_analysis::{Ctx, Error, Result};
+use tokenscope_tests::tiny::{self, Tiny};
+use tokenscope_tests::{golden, root};
+
+/// A run of a small model, one of its towers.
+struct Case {
+    name: String,
+    model: &'static Tiny,
+    trace: Trace,
+    tower: Tower,
+    /// Whether its numbers are numbers, so that results must be.
+    finite: bool,
+}
+
+impl Case {
+    fn subject(&self) -> Subject<'_> {
+        // A model drafts for itself.
+        Subject {
+            tower: self.tower,
+            model: Some(self.model.model.as_ref()),
+            tokenizer: self.model.tokenizer.as_ref(),
+            partner: Some(self.model.model.as_ref()),
+            ..Subject::new(&self.trace)
+        }
+    }
+}
+
+static MODELS: LazyLock<Vec<Tiny>> = LazyLock::new(tiny::all);
+
+/// Every run that methods are tried on.
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+    let mut out = Vec::new();
+    for model in MODELS.iter() {
+        let pictures: &[(usize, usize)] = if model.processor.is_some() { &[(48, 32), (90, 30)] } else { &[(1, 1)] };
+        for (n, same) in [(1, false), (2, false), (9, false), (6, true)] {
+            for &picture in pictures {
+                let trace = model.trace(&model.request(n, same, picture));
+                let what = if same { "equal" } else { "different" };
+                let name = format!("{}, {n} {what} tokens, picture of {picture:?}", model.name);
+                for &tower in trace.towers.keys() {
+                    out.push(Case {
+                        name: format!("{name}, {tower:?}"),
+                        model,
+                        trace: trace.clone(),
+                        tower,
+                        finite: true,
+                    });
+                }
+            }
+        }
+        // Numbers that are none, as half-precision weights that overflow give.
+        let mut trace = model.trace(&model.request(5, false, pictures[0]));
+        for entry in trace.arrays.values_mut() {
+            let values = vec![f32::NAN; entry.array.data().len()];
+            entry.array = Arc::new(Array::new(entry.array.shape().to_vec(), values).unwrap());
+        }
+        let tower = trace.main_tower();
+        out.push(Case { name: format!("{}, not a number", model.name), model, trace, tower, finite: false });
+    }
+    out
+});
+
+/// The text that a run was about, for methods that cut one.
+const TEXT: &str = "naïve 👩‍👩‍👧 = 12,\n";
+
+/// Runs a method of any kind, checks that what it gives fits the input, and prints it whole, times aside.
+fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> {
+    let subject = case.subject();
+    let (name, n) = (entry.info().id, case.trace.towers[&case.tower].tokens.len());
+    let finite = |x: f32| assert!(x.is_finite() || !case.finite, "{name} on {}: {x}", case.name);
+    match entry {
+        Entry::Segment(m) => cut(m, TEXT, ctx),
+        Entry::Score(m) => {
+            let s = m.score(&subject, params, ctx)?;
+            assert_eq!(s.values.len(), n, "{name} on {}", case.name);
+            s.values.iter().flatten().chain(s.layers.iter().flatten()).for_each(|x| finite(*x));
+            assert!(s.layers.iter().all(|l| l.len() == n), "{name} on {}", case.name);
+            assert!(!s.unit.is_empty());
+            Ok(format!("{s:?}"))
+        }
+        Entry::Reduce(m) => {
+            let plan = m.plan(&subject, params, ctx)?;
+            // A row without a score has none that is a number.
+            assert!(!plan.scores.iter().any(|x| x.is_infinite()), "{name} on {}", case.name);
+            let fates = plan.outcome()?.fates;
+            assert!(fates.len() <= case.trace.towers[&case.tower].tokens.len().max(plan.n_rows), "{name}");
+            Ok(format!("{plan:?} {fates:?}"))
+        }
+        Entry::Flow(m) => {
+            let g = m.graph(&subject, params, ctx)?;
+            assert!(g.edges.iter().all(|e| (e.from.token.max(e.to.token) as usize) < n), "{name} on {}", case.name);
+            g.edges.iter().for_each(|e| finite(e.weight));
+            assert!(g.edges.is_sorted_by(|a, b| a.weight >= b.weight || !case.finite), "{name} on {}", case.name);
+            Ok(format!("{:?}", g.edges))
+        }
+        Entry::Draft(m) => {
+            let Some(target) = subject.model else { return Err(entry.info().needs("a model")) };
+            let ids = subject.ids();
+            let image = case.trace.image.as_ref();
+            let input = DraftInput { image, ..DraftInput::text(target, subject.partner, &ids) };
+            let mut rounds = 0;
+            let mut run = m.run(&input, params, ctx, &mut |_| rounds += 1)?;
+            assert_eq!(rounds, run.rounds.len(), "{name} on {}: what there is so far", case.name);
+            assert!(run.lossless.as_ref().is_none_or(|l| l.0), "{name} on {}: {:?}", case.name, run.lossless);
+            (run.target_secs, run.draft_secs) = (0.0, 0.0);
+            Ok(format!("{run:?}"))
+        }
+    }
+}
+
+/// The pieces of `text`, which cover every byte once.
+fn cut(m: &dyn tokenscope_analysis::segment::Method, text: &str, ctx: &Ctx) -> Result<String> {
+    let s = m.cut(text, ctx)?;
+    let mut at = 0;
+    for p in s.pieces.iter().filter(|p| !p.special) {
+        assert!(p.start == at && p.end > at, "{}: {p:?} of {text:?} begins at {at}", m.info().id);
+        at = p.end;
+    }
+    assert_eq!(at, text.len(), "{} leaves out the end of {text:?}", m.info().id);
+    Ok(format!("{s:?}"))
+}
+
+/// [`run`], where a panic is a problem like any other.
+fn attempt(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> std::result::Result<Result<String>, String> {
+    catch_unwind(AssertUnwindSafe(|| run(entry, case, params, ctx))).map_err(|e| {
+        let words = e.downcast_ref::<String>().cloned().or_else(|| e.downcast_ref::<&str>().map(|s| s.to_string()));
+        format!("panicked: {}", words.unwrap_or_default())
+    })
+}
+
+/// Parameters that keep a run short: as few rounds as there may be, where the method writes a text.
+fn short(info: &Info) -> Params {
+    let tokens = info.param("new_tokens").filter(|p| matches!(p.domain, Domain::Count { .. }));
+    tokens.map_or_else(Params::new, |p| Params::new().set(p.key, 6))
+}
+
+/// The first case that serves each method, with different tokens and more than two.
+fn served(entry: Entry) -> &'static Case {
+    let serves = |c: &&Case| {
+        c.finite
+            && c.subject().lacks(entry.info()).is_none()
+            && attempt(entry, c, &short(entry.info()), &Ctx::default()).is_ok_and(|r| r.is_ok())
+    };
+    let large = |c: &&Case| c.name.contains("9 different");
+    let found = CASES.iter().filter(large).find(serves).or_else(|| CASES.iter().find(serves));
+    found.unwrap_or_else(|| panic!("no small model serves {}", entry.info().id))
+}
+
+fn fail_on(problems: Vec<String>) {
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems[..problems.len().min(40)].join("\n"));
+}
+
+#[test]
+fn every_method_says_who_it_is() {
+    let mut ids = BTreeSet::new();
+    let mut problems = Vec::new();
+    for info in catalog::all().map(Entry::info) {
+        let mut wrong = |what: &str| problems.push(format!("{}: {what}", info.id));
+        let plain =
+            |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if !plain(info.id) || !ids.insert(info.id) {
+            wrong("the id is not its own, or not in small letters");
+        }
+        if !info.title.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit())
+            && !info.title.contains(char::is_uppercase)
+            && info.kind != Kind::Segment
+        {
+            wrong("the title begins small");
+        }
+        let sentence = info.summary.strip_suffix('.').is_some_and(|s| !s.contains(". ") && !s.contains('\n'));
+        if !sentence || !info.summary.starts_with(|c: char| c.is_uppercase()) {
+            wrong("the summary is not one sentence");
+        }
+        if info.departs.is_empty() {
+            wrong("it does not say where it departs from its source");
+        }
+        if !FAMILIES.contains(&info.family) {
+            wrong("its family is not in the list");
+        }
+        match info.basis {
+            Basis::Authors { repo, .. } if repo.split('/').count() != 2 && !repo.starts_with("PyPI") => {
+                wrong("the repository is not owner/name");
+            }
+            Basis::Authors { .. } | Basis::OwnReading | Basis::Text if info.paper.is_none() => wrong("it has no paper"),
+            _ => {}
+        }
+        if info.budget.is_some_and(|b| !info.params.contains(b)) {
+            wrong("its budget is none of its parameters");
+        }
+        let keys: BTreeSet<&str> = info.params.iter().map(|p| p.key).collect();
+        if keys.len() != info.params.len() || !keys.iter().all(|k| plain(k)) {
+            wrong("its parameters have no names of their own");
+        }
+        for p in info.params {
+            if p.doc.is_empty() || p.doc.ends_with('.') {
+                wrong(&format!("{} is not explained in one phrase", p.key));
+            }
+            if let Err(e) = p.check(&p.default()) {
+                wrong(&format!("the default is refused: {e}"));
+            }
+            let text = p.default().to_string();
+            if p.parse(&text).ok() != Some(p.default()) {
+                wrong(&format!("{} = {text} does not come back from a text", p.key));
+            }
+        }
+    }
+    assert!(ids.len() >= 20, "only {} methods", ids.len());
+    fail_on(problems);
+}
+
+/// One name: id, file and raw entry. Ways to cut a text that are a few lines each may share a file.
+#[test]
+fn a_method_is_found_in_the_file_of_its_name() {
+    let mut problems = Vec::new();
+    let files: BTreeMap<String, String> = super::sources(&root().join("analysis/src"))
+        .iter()
+        .map(|f| {
+            (super::name_of(f), super::code(f).into_iter().fold(String::new(), |all, (_, line)| all + &line + "\n"))
+        })
+        .collect();
+    for info in catalog::all().map(Entry::info) {
+        let (own, id) = (format!("/{}.rs", info.id), format!("\"{}\"", info.id));
+        let holds: Vec<&String> = files.iter().filter(|(_, text)| text.contains(&id)).map(|(name, _)| name).collect();
+        let shared = info.kind == Kind::Segment && holds.iter().any(|name| name.contains("/segment/"));
+        if !shared && !holds.iter().any(|name| name.ends_with(&own)) {
+            problems.push(format!("{} has no file of its own", info.id));
+        }
+    }
+    fail_on(problems);
+}
+
+/// Methods whose numbers are checked elsewhere below `tests/golden`: by the entry of another method, which gives several
+/// results in one, or with the tokenizers.
+const CHECKED_BY: &[(&str, &str)] = &[
+    ("attention_rollout", "methods/text/attention_rollout_flow"),
+    ("rollout_graph", "methods/text/attention_rollout_flow"),
+    ("r50k_base", "models/tiktoken"),
+    ("cl100k_base", "models/tiktoken"),
+    ("o200k_base", "models/tiktoken"),
+];
+
+/// Every raw entry has cases; a method that was made from code has an entry.
+#[test]
+fn numbers_of_others_stand_behind_every_method_or_it_says_why_not() {
+    let mut problems = Vec::new();
+    let folders: BTreeSet<String> = std::fs::read_dir(golden().join("methods"))
+        .unwrap()
+        .flat_map(|family| std::fs::read_dir(family.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    let mut names = BTreeSet::new();
+    for info in catalog::all().map(Entry::info) {
+        for adapter in info.raw {
+            if !names.insert(adapter.name) {
+                problems.push(format!("{}: the raw entry {} stands twice", info.id, adapter.name));
+            }
+            if !folders.contains(adapter.name) {
+                problems.push(format!("{}: the raw entry {} has no golden case", info.id, adapter.name));
+            }
+        }
+        let beside = CHECKED_BY.iter().any(|(id, place)| *id == info.id && golden().join(place).is_dir());
+        if matches!(info.basis, Basis::Authors { .. }) && info.raw.is_empty() && !beside {
+            problems.push(format!("{}: made from the authors' code, and no golden case says so", info.id));
+        }
+    }
+    problems.extend(
+        folders
+            .difference(&names.iter().map(|n| n.to_string()).collect())
+            .map(|f| format!("{f}: a case that no method reads")),
+    );
+    fail_on(problems);
+}
+
+#[test]
+fn every_method_takes_every_input_or_says_why_not() {
+    let mut problems = Vec::new();
+    for entry in catalog::all() {
+        let info = entry.info();
+        let params = short(info);
+        // A draft goes on with the text, whichever tower is shown.
+        let about = |c: &&Case| !matches!(entry, Entry::Draft(_)) || c.tower == c.trace.main_tower();
+        for case in CASES.iter().filter(about) {
+            let lacks = case.subject().lacks(info);
+            let mut wrong = |what: String| problems.push(format!("{} on {}: {what}", info.id, case.name));
+            match (attempt(entry, case, &params, &Ctx::default()), lacks) {
+                (Err(panicked), _) => wrong(panicked),
+                (Ok(Ok(_)), Some(why)) => wrong(format!("it is served, though the run {why}")),
+                (Ok(Err(_)), Some(_)) | (Ok(Err(Error::Need { .. } | Error::Invalid(_))), None) => {}
+                (Ok(Err(e)), None) => wrong(format!("an error of the wrong kind: {e:?}")),
+                (Ok(Ok(first)), None) => {
+                    if case.finite
+                        && attempt(entry, case, &params, &Ctx::default()).ok().and_then(Result::ok) != Some(first)
+                    {
+                        wrong("another result the second time".into());
+                    }
+                }
+            }
+        }
+        served(entry);
+    }
+    fail_on(problems);
+}
+
+/// Values at the ends of what a parameter may be, and some outside.
+fn ends(p: &Param) -> (Vec<Setting>, Vec<Setting>) {
+    let words = || vec![Setting::from("no_such_word")];
+    match p.domain {
+        Domain::Share { .. } => {
+            (vec![0.0.into(), 1.0.into()], vec![(-0.01).into(), 1.01.into(), f64::NAN.into(), true.into()])
+        }
+        Domain::Number { min, max, .. } => {
+            (vec![min.into(), max.into()], vec![(min - 1.0).into(), (max + 1.0).into(), f64::NAN.into(), true.into()])
+        }
+        Domain::Count { min, max, .. } => {
+            let outside = [min.checked_sub(1), max.checked_add(1)].into_iter().flatten().map(Setting::from);
+            (vec![min.into(), max.into()], outside.chain(words()).collect())
+        }
+        Domain::Layer { all, .. } => {
+            let mut inside: Vec<Setting> = [0, -1].map(|i| LayerPick::At(i).into()).to_vec();
+            let mut outside: Vec<Setting> = [99, -99, i64::MIN, i64::MAX].map(|i| LayerPick::At(i).into()).to_vec();
+            if all { &mut inside } else { &mut outside }.push(LayerPick::All.into());
+            (inside, outside)
+        }
+        Domain::Seed => (vec![0.into(), i64::MAX.into()], vec![(-1).into()]),
+        Domain::Toggle { .. } => (vec![false.into(), true.into()], vec![0.5.into()]),
+        Domain::Choice { options } => (options.iter().map(|o| (*o).into()).collect(), words()),
+        Domain::Schedule { min, max, .. } => (
+            vec![vec![min].into(), vec![max].into(), vec![min, max, min].into()],
+            vec![vec![].into(), vec![min - 1.0].into(), vec![f64::NAN].into()],
+        ),
+    }
+}
+
+/// What would take very long at its largest, because it is asked for: a text of that many tokens.
+const LONG: i64 = 64;
+
+#[test]
+fn parameters_work_at_their_ends_and_are_refused_outside() {
+    let mut problems = Vec::new();
+    for entry in catalog::all() {
+        let (info, case) = (entry.info(), served(entry));
+        for p in info.params {
+            let (inside, outside) = ends(p);
+            for v in inside {
+                let clipped = match v {
+                    Setting::Count(n) if p.key == "new_tokens" => n.min(LONG).into(),
+                    _ => v.clone(),
+                };
+                let params = short(info).set(p.key, clipped);
+                match attempt(entry, case, &params, &Ctx::default()) {
+                    Ok(Ok(_) | Err(Error::Invalid(_) | Error::Need { .. } | Error::Memory { .. })) => {}
+                    Ok(Err(e)) => problems.push(format!("{}: {} = {v}: {e:?}", info.id, p.key)),
+                    Err(panicked) => problems.push(format!("{}: {} = {v}: {panicked}", info.id, p.key)),
+                }
+            }
+            // A layer is compared with the stack where it is used, and may not be here.
+            let without = attempt(entry, case, &short(info), &Ctx::default()).ok().and_then(Result::ok);
+            let unused = |r: &String| matches!(p.domain, Domain::Layer { .. }) && without.as_ref() == Some(r);
+            for v in outside {
+                let params = short(info).set(p.key, v.clone());
+                match attempt(entry, case, &params, &Ctx::default()) {
+                    Ok(Ok(r)) if unused(&r) => {}
+                    Ok(Err(Error::Invalid(words))) if !words.is_empty() => {}
+                    other => problems.push(format!("{}: {} = {v} is not refused: {}", info.id, p.key, words(other))),
+                }
+            }
+        }
+        // A way to cut a text has no parameters to misspell.
+        if !matches!(entry, Entry::Segment(_)) {
+            match attempt(entry, case, &Params::new().set("misspelt", 1), &Ctx::default()) {
+                Ok(Err(e @ Error::Unknown { .. })) if e.to_string().contains("misspelt") => {}
+                other => problems.push(format!("{}: a misspelt parameter is not refused: {}", info.id, words(other))),
+            }
+        }
+    }
+    fail_on(problems);
+}
+
+fn words(end: std::result::Result<Result<String>, String>) -> String {
+    match end {
+        Ok(Ok(_)) => "a result".into(),
+        Ok(Err(e)) => format!("{e:?}"),
+        Err(panicked) => panicked,
+    }
+}
+
+/// Runs `f` so that it is cancelled at step `at` (from 1); gives the number of steps and how it ended.
+fn cancelled_at<T: Send>(at: usize, f: impl FnOnce(&Ctx) -> T + Send) -> (usize, T) {
+    let (cancel, n) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (flag, count) = (cancel.clone(), n.clone());
+    let progress = move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) + 1 == at {
+            flag.store(true, Ordering::SeqCst);
+        }
+    };
+    // On one thread: of several, another may be past its look at the flag when it is raised.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    let end = pool.install(|| f(&Ctx::new(cancel, Arc::new(progress))));
+    (n.load(Ordering::SeqCst), end)
+}
+
+#[test]
+fn a_method_cancelled_at_any_step_ends_there() {
+    let mut problems = Vec::new();
+    for entry in catalog::all() {
+        let (info, case) = (entry.info(), served(entry));
+        let params = short(info);
+        let (steps, _) = cancelled_at(usize::MAX, |ctx| attempt(entry, case, &params, ctx));
+        // Of very many steps some will do.
+        for at in (1..steps).step_by(steps.div_ceil(16).max(1)) {
+            match cancelled_at(at, |ctx| attempt(entry, case, &params, ctx)) {
+                (n, Ok(Err(Error::Cancelled))) if n == at => {}
+                (n, end) => problems.push(format!("{}: step {at} of {steps}: {} after {n}", info.id, words(end))),
+            }
+        }
+    }
+    fail_on(problems);
+}
+
+#[test]
+fn a_method_without_memory_is_refused_or_needs_none() {
+    let mut problems = Vec::new();
+    for entry in catalog::all() {
+        let (info, case) = (entry.info(), served(entry));
+        match attempt(entry, case, &short(info), &Ctx::default().with_room(|| 0)) {
+            Ok(Ok(_)) => {}
+            Ok(Err(Error::Memory { remedy, .. })) if !remedy.is_empty() => {}
+            other => problems.push(format!("{}: {}", info.id, words(other))),
+        }
+    }
+    fail_on(problems);
+}
+
+#[test]
+fn a_way_to_cut_a_text_cuts_any_text() {
+    for entry in catalog::all() {
+        let Entry::Segment(m) = entry else { continue };
+        for text in ["", "a", "7", "\n", "é", "ab", "  ", "\u{301}", "漢字", "\u{202e}a\0", "👩‍👩‍👧", "x y  z\r\n\r\n"]
+        {
+            cut(m, text, &Ctx::default()).unwrap_or_else(|e| panic!("{}: {text:?}: {e}", m.info().id));
+        }
+    }
+}
+
+/// The cases are what they are called.
+#[test]
+fn the_small_models_cover_what_methods_meet() {
+    let count = |f: &dyn Fn(&Case) -> bool| CASES.iter().filter(|c| f(c)).count();
+    let tokens = |c: &Case| c.trace.towers[&c.tower].tokens.len();
+    assert!(count(&|c| tokens(c) == 1) >= 2, "no run of one token");
+    assert!(count(&|c| c.trace.towers[&c.tower].n_tiles > 1) >= 2, "no picture in tiles");
+    let image = |c: &Case| c.trace.towers[&c.tower].tokens.iter().any(|t| t.kind == TokenKind::Image);
+    assert!(count(&|c| c.tower == Tower::Text && image(c)) >= 4, "no picture in a language model");
+    assert!(count(&|c| c.trace.towers.values().any(|t| t.class_token.is_some())) >= 4, "no class token");
+    let mut names = String::new();
+    CASES.iter().for_each(|c| writeln!(names, "{}", c.name).unwrap());
+    assert_eq!(names.lines().collect::<BTreeSet<_>>().len(), CASES.len(), "{names}");
+}
