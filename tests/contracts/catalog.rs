@@ -10,8 +10,11 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::catalog::{self, Entry};
-use tokenscope_analysis::draft::DraftInput;
+use tokenscope_analysis::decode;
+use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::{Basis, Domain, FAMILIES, Info, Kind, LayerPick, Param, Params, Setting};
+use tokenscope_analysis::segment::{self, Input, Reads, Segmentation};
+use tokenscope_analysis::series::Series;
 use tokenscope_analysis::subject::Subject;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, Trace};
@@ -86,7 +89,7 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
     let (name, n) = (entry.info().id, case.trace.towers[&case.tower].tokens.len());
     let finite = |x: f32| assert!(x.is_finite() || !case.finite, "{name} on {}: {x}", case.name);
     match entry {
-        Entry::Segment(m) => cut(m, TEXT, ctx),
+        Entry::Segment(m) => cut(m, TEXT, params, ctx),
         Entry::Score(m) => {
             let s = m.score(&subject, params, ctx)?;
             assert_eq!(s.values.len(), n, "{name} on {}", case.name);
@@ -111,30 +114,68 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
             Ok(format!("{:?}", g.edges))
         }
         Entry::Draft(m) => {
-            let Some(target) = subject.model else { return Err(entry.info().needs("a model")) };
-            let ids = subject.ids();
-            let image = case.trace.image.as_ref();
-            let input = DraftInput { image, ..DraftInput::text(target, subject.partner, &ids) };
             let mut rounds = 0;
-            let mut run = m.run(&input, params, ctx, &mut |_| rounds += 1)?;
+            let run = decode::decode(m, &subject, params, ctx, &mut |_| rounds += 1)?;
             assert_eq!(rounds, run.rounds.len(), "{name} on {}: what there is so far", case.name);
-            assert!(run.lossless.as_ref().is_none_or(|l| l.0), "{name} on {}: {:?}", case.name, run.lossless);
-            (run.target_secs, run.draft_secs) = (0.0, 0.0);
             Ok(format!("{run:?}"))
+        }
+        Entry::Reveal(m) => {
+            let mut steps = 0;
+            let timeline = decode::mask::decode(m, &subject, params, ctx, &mut |_| steps += 1)?;
+            assert_eq!(steps, timeline.steps.len(), "{name} on {}: what there is so far", case.name);
+            Ok(format!("{timeline:?}"))
+        }
+        Entry::Study(m) => {
+            let found = m.find(&subject, params, ctx)?;
+            let wrong = found.pictures.iter().find_map(|p| p.check().err());
+            assert!(wrong.is_none() || !case.finite, "{name} on {}: {wrong:?}", case.name);
+            Ok(format!("{found:?}"))
         }
     }
 }
 
-/// The pieces of `text`, which cover every byte once.
-fn cut(m: &dyn tokenscope_analysis::segment::Method, text: &str, ctx: &Ctx) -> Result<String> {
-    let s = m.cut(text, ctx)?;
-    let mut at = 0;
-    for p in s.pieces.iter().filter(|p| !p.special) {
-        assert!(p.start == at && p.end > at, "{}: {p:?} of {text:?} begins at {at}", m.info().id);
-        at = p.end;
+/// A picture and a series for methods that cut one.
+fn picture() -> Picture {
+    Picture::new(21, 18, (0..21 * 18 * 3).map(|i| (i * 7 % 251) as u8).collect()).unwrap()
+}
+
+fn series() -> Series {
+    let samples = (0..400).map(|i| (i as f32 * 0.31).sin() + (i as f32 * 0.07).cos()).collect();
+    Series { name: "made".into(), rate: 100.0, samples }
+}
+
+/// The pieces of an input, which cover every byte, pixel or sample once: `text`, or a picture or series of ours.
+fn cut(m: &dyn segment::Method, text: &str, params: &Params, ctx: &Ctx) -> Result<String> {
+    let (picture, series) = (picture(), series());
+    let input = match m.reads() {
+        Reads::Text => Input::Text(text),
+        Reads::Image => Input::Image(&picture),
+        Reads::Series => Input::Series(&series),
+    };
+    let s = m.cut(input, params, ctx)?;
+    let id = m.info().id;
+    match &s {
+        Segmentation::Text(row) => {
+            let mut at = 0;
+            for p in row.pieces.iter().filter(|p| !p.special) {
+                assert!(p.start == at && p.end > at, "{id}: {p:?} of {text:?} begins at {at}");
+                at = p.end;
+            }
+            assert_eq!(at, text.len(), "{id} leaves out the end of {text:?}");
+        }
+        Segmentation::Image(tiles) => {
+            let covered: f64 = tiles.tiles.iter().map(|t| &t.rect).chain(&tiles.rest).map(area).sum();
+            assert!((covered - (picture.width * picture.height) as f64).abs() < 1e-6, "{id} covers {covered} pixels");
+        }
+        Segmentation::Series(w) => {
+            assert_eq!(w.rest.end, series.samples.len(), "{id} leaves samples out");
+        }
     }
-    assert_eq!(at, text.len(), "{} leaves out the end of {text:?}", m.info().id);
     Ok(format!("{s:?}"))
+}
+
+fn area(r: &segment::Rect) -> f64 {
+    f64::from(r.w) * f64::from(r.h)
 }
 
 /// [`run`], where a panic is a problem like any other.
@@ -295,7 +336,7 @@ fn every_method_takes_every_input_or_says_why_not() {
         let info = entry.info();
         let params = short(info);
         // A draft goes on with the text, whichever tower is shown.
-        let about = |c: &&Case| !matches!(entry, Entry::Draft(_)) || c.tower == c.trace.main_tower();
+        let about = |c: &&Case| !matches!(entry, Entry::Draft(_) | Entry::Reveal(_)) || c.tower == c.trace.main_tower();
         for case in CASES.iter().filter(about) {
             let lacks = case.subject().lacks(info);
             let mut wrong = |what: String| problems.push(format!("{} on {}: {what}", info.id, case.name));
@@ -382,12 +423,9 @@ fn parameters_work_at_their_ends_and_are_refused_outside() {
                 }
             }
         }
-        // A way to cut a text has no parameters to misspell.
-        if !matches!(entry, Entry::Segment(_)) {
-            match attempt(entry, case, &Params::new().set("misspelt", 1), &Ctx::default()) {
-                Ok(Err(e @ Error::Unknown { .. })) if e.to_string().contains("misspelt") => {}
-                other => problems.push(format!("{}: a misspelt parameter is not refused: {}", info.id, words(other))),
-            }
+        match attempt(entry, case, &Params::new().set("misspelt", 1), &Ctx::default()) {
+            Ok(Err(e @ Error::Unknown { .. })) if e.to_string().contains("misspelt") => {}
+            other => problems.push(format!("{}: a misspelt parameter is not refused: {}", info.id, words(other))),
         }
     }
     fail_on(problems);
@@ -454,7 +492,7 @@ fn a_way_to_cut_a_text_cuts_any_text() {
         let Entry::Segment(m) = entry else { continue };
         for text in ["", "a", "7", "\n", "é", "ab", "  ", "\u{301}", "漢字", "\u{202e}a\0", "👩‍👩‍👧", "x y  z\r\n\r\n"]
         {
-            cut(m, text, &Ctx::default()).unwrap_or_else(|e| panic!("{}: {text:?}: {e}", m.info().id));
+            cut(m, text, &Params::new(), &Ctx::default()).unwrap_or_else(|e| panic!("{}: {text:?}: {e}", m.info().id));
         }
     }
 }

@@ -304,7 +304,7 @@ const TRACE: Parser = Parser {
         let file = folder.join("t.safetensors");
         Box::new(move |bytes| {
             std::fs::write(&file, bytes).map_err(words_of)?;
-            let trace = read_trace(&file).map_err(words_of)?;
+            let trace = read_trace(&file, &tokenscope_analysis::Ctx::default()).map_err(words_of)?;
             Ok(format!("{} towers, {} arrays", trace.towers.len(), trace.arrays.len()))
         })
     },
