@@ -3,7 +3,7 @@
 use crate::decode::{self, draft, reveal};
 use crate::method::{Info, Kind};
 use crate::raw::Adapter;
-use crate::{Error, Result, flow, prune, score, segment, study};
+use crate::{Error, Result, flow, reduce, score, segment, study};
 
 /// A method of any kind.
 #[derive(Clone, Copy)]
@@ -13,7 +13,7 @@ pub enum Entry {
     /// A score.
     Score(&'static dyn score::Method),
     /// A reduction.
-    Reduce(&'static dyn prune::Method),
+    Reduce(&'static dyn reduce::Method),
     /// A flow graph.
     Flow(&'static dyn flow::Method),
     /// A way to draft and verify.
@@ -43,7 +43,7 @@ impl Entry {
 pub fn all() -> impl Iterator<Item = Entry> {
     (segment::all().map(Entry::Segment))
         .chain(score::ALL.iter().map(|m| Entry::Score(*m)))
-        .chain(prune::ALL.iter().map(|m| Entry::Reduce(*m)))
+        .chain(reduce::all().map(Entry::Reduce))
         .chain(flow::ALL.iter().map(|m| Entry::Flow(*m)))
         .chain(draft::ALL.iter().map(|m| Entry::Draft(*m)))
         .chain(reveal::ALL.iter().map(|m| Entry::Reveal(*m)))

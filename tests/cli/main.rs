@@ -125,7 +125,7 @@ fn judge_gives_a_line_per_method_with_the_floor_and_says_why_one_cannot_serve() 
     assert_eq!(ids, ["received_attention", "cls_score", "random", "uniform"]);
     assert!(scores[0]["pointing_game_hit"].is_number() && scores[0]["note"].is_null());
     assert!(scores[1]["precision_at_true_size"].is_null() && scores[1]["note"].is_string());
-    let cuts = judge(&["--kind", "prune", "--methods", "random", "--keep", "0.5"]);
+    let cuts = judge(&["--kind", "reduce", "--methods", "random", "--keep", "0.5"]);
     assert_eq!(cuts.iter().filter(|r| r["floor"] == true).count(), 2);
     for r in &cuts {
         assert_eq!(r["n"], 2);
@@ -136,8 +136,8 @@ fn judge_gives_a_line_per_method_with_the_floor_and_says_why_one_cannot_serve() 
 #[test]
 fn judge_refuses_what_it_cannot_do() {
     fails_with(&["judge", "--kind", "score", "--methods", "magic"], &["no score method named magic", "known:"]);
-    fails_with(&["judge", "--kind", "prune", "--keep", "2"], &["a share from 0 to 1"]);
-    fails_with(&["judge", "--kind", "prune", "--set", "keep=0.5"], &["use --keep"]);
+    fails_with(&["judge", "--kind", "reduce", "--keep", "2"], &["a share from 0 to 1"]);
+    fails_with(&["judge", "--kind", "reduce", "--set", "keep=0.5"], &["use --keep"]);
     fails_with(&["judge", "--kind", "score", "--set", "magic=1"], &["none of the methods"]);
     let vit = models().join("vit");
     fails_with(&["judge", "--kind", "score", "--model", vit.to_str().unwrap()], &["gives no answers in words"]);

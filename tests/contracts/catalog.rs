@@ -18,7 +18,7 @@ use tokenscope_analysis::series::Series;
 use tokenscope_analysis::subject::Subject;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::{Tower, Trace};
-use tokenscope_analysis::{Ctx, Error, Result};
+use tokenscope_analysis::{Ctx, Error, Result, reduce};
 use tokenscope_tests::tiny::{self, Tiny};
 use tokenscope_tests::{golden, root};
 
@@ -99,12 +99,14 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
             Ok(format!("{s:?}"))
         }
         Entry::Reduce(m) => {
-            let plan = m.plan(&subject, params, ctx)?;
-            // A row without a score has none that is a number.
-            assert!(!plan.scores.iter().any(|x| x.is_infinite()), "{name} on {}", case.name);
-            let fates = plan.outcome()?.fates;
-            assert!(fates.len() <= case.trace.towers[&case.tower].tokens.len().max(plan.n_rows), "{name}");
-            Ok(format!("{plan:?} {fates:?}"))
+            let plan = reduce::plan(m, &subject, params, ctx)?;
+            plan.check()?;
+            for (&tower, &tokens) in &plan.tokens {
+                assert!(plan.fates(tower).iter().all(|f| f.len() == tokens), "{name} on {}", case.name);
+            }
+            let wrong = plan.finding(&subject, None)?.check().err();
+            assert!(wrong.is_none() || !case.finite, "{name} on {}: {wrong:?}", case.name);
+            Ok(format!("{plan:?}"))
         }
         Entry::Flow(m) => {
             let g = m.graph(&subject, params, ctx)?;

@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Tensor};
 use tokenscope_analysis::model::{ImageInput, Input, Model, load};
-use tokenscope_analysis::prune::{Cut, Plan, Pruner, Stage};
-use tokenscope_analysis::run::{RunRequest, run_with};
+use tokenscope_analysis::reduce::{Half, Place, Plan, Runner, Step};
+use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::token::{Source, TokenKind};
-use tokenscope_analysis::trace::{CaptureSpec, NoTap, Regroup, Site, Tower};
-use tokenscope_analysis::{Ctx, Result};
+use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Tower, Trace};
+use tokenscope_analysis::{Ctx, Result, Subject};
 use tokenscope_tests::{check_fixture, check_forward, golden, json, recorded_request};
 
 fn check(name: &str) {
@@ -52,23 +52,23 @@ fn smolvlm() {
     check("smolvlm");
 }
 
+/// A run with one step carried out.
+fn carried_out(model: &dyn Model, request: &RunRequest, tower: Tower, step: Step) -> Result<Trace> {
+    let full = run(model, None, request, &CaptureSpec::sites(&[]), &Ctx::default())?;
+    let plan = Plan::drawn([(tower, full.tower(tower)?.tokens.len())].into(), vec![step])?;
+    let on = Subject::new(&full).with_model(model).of(tower);
+    let mut runner = Runner::new(&on, vec![Box::new(plan.again())], &Ctx::default())?;
+    run_with(model, None, request, &CaptureSpec::views(), &mut runner, &Ctx::default())
+}
+
 #[test]
 fn merged_patches_of_a_vit_keep_their_tokens() -> Result<()> {
     let dir = golden().join("models/vit");
     let model = load(&dir, &Device::Cpu)?;
-    // Rows 1 and 2 become one; 26 tokens, 25 rows.
-    let mut groups = vec![vec![(0, 1.0)], vec![(1, 0.5), (2, 0.5)]];
-    groups.extend((3..26).map(|r| vec![(r, 1.0)]));
-    let plan = Plan {
-        tower: Tower::Vision,
-        n_rows: 26,
-        cuts: vec![Cut { stage: Stage::Mid(0), regroup: Regroup::of(groups) }],
-        proportional_attention: true,
-        scores: vec![],
-    };
+    // Tokens 1 and 2 become one; 26 tokens, 25 rows.
+    let merge = Step { rows: vec![vec![(1, 0.5), (2, 0.5)]], ..Step::keep(Place::Encoder(0, Half::Mid), &[], &[]) };
     let request = recorded_request(&dir.join("expected.safetensors"));
-    let mut pruner = Pruner::new(&plan)?;
-    let trace = run_with(model.as_ref(), None, &request, &CaptureSpec::views(), &mut pruner, &Ctx::default())?;
+    let trace = carried_out(model.as_ref(), &request, Tower::Vision, merge)?;
     let before = trace.get(Tower::Vision, 0, Site::ResidMid)?;
     let after = trace.get(Tower::Vision, 1, Site::ResidPre)?;
     assert_eq!((before.array.shape()[0], after.array.shape()[0]), (26, 25));
@@ -81,18 +81,12 @@ fn merged_patches_of_a_vit_keep_their_tokens() -> Result<()> {
 fn pruned_features_shorten_the_language_model() -> Result<()> {
     let dir = golden().join("models/llava");
     let model = load(&dir, &Device::Cpu)?;
-    let plan = Plan {
-        tower: Tower::Text,
-        n_rows: 16,
-        cuts: vec![Cut { stage: Stage::Features, regroup: Regroup::keep(&[0, 5, 15]) }],
-        proportional_attention: false,
-        scores: vec![],
-    };
     let request = RunRequest { greedy: 0, ..recorded_request(&dir.join("expected.safetensors")) };
     let ids = request.ids.clone().unwrap();
     let first = ids.iter().position(|&i| Some(i) == model.image_token()).unwrap();
-    let mut pruner = Pruner::new(&plan)?;
-    let trace = run_with(model.as_ref(), None, &request, &CaptureSpec::views(), &mut pruner, &Ctx::default())?;
+    let gone: Vec<usize> = (1..15).filter(|i| *i != 5).map(|i| first + i).collect();
+    let drop = Step::keep(Place::Features, &[], &gone).renumbered();
+    let trace = carried_out(model.as_ref(), &request, Tower::Text, drop)?;
     let e = trace.get(Tower::Text, 0, Site::ResidPre)?;
     assert_eq!(e.array.shape()[0], 49 - 13);
     assert_eq!(e.rows.positions, (0..36).collect::<Vec<_>>());

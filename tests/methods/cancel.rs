@@ -8,7 +8,7 @@ use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::load;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Tower};
-use tokenscope_analysis::{Ctx, Error, Result, Subject, flow, score};
+use tokenscope_analysis::{Ctx, Error, Result, Subject, flow, reduce, score};
 use tokenscope_tests::golden;
 
 /// How many steps `work` reports, and how it ends, if it is cancelled at step `at` (from 1).
@@ -80,6 +80,9 @@ fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
     let graph = Subject::new(&trace).with_model(model.as_ref()).of(Tower::Text);
     for method in flow::ALL {
         check(method.info().id, layers, &|ctx| method.graph(&graph, &Params::new(), ctx).map(drop));
+    }
+    for method in reduce::floor::ALL {
+        check(method.info().id, layers, &|ctx| reduce::plan(*method, &input, &Params::new(), ctx).map(drop));
     }
     let pair = Subject { partner: Some(model.as_ref()), ..input };
     for method in decode::draft::ALL {

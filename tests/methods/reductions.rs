@@ -1,18 +1,19 @@
 //! Reductions are really carried out: counts, sizes, weighted means, and parameters that matter.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use std::path::Path;
 use std::time::Duration;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::method::{LayerPick, Params, Setting};
 use tokenscope_analysis::model::{Model, load};
-use tokenscope_analysis::prune::{ALL, Fate, Plan, Pruner, Stage, find, judge};
+use tokenscope_analysis::reduce::{self, Fate, Half, Judgement, Place, Plan, Runner, Step, all, find};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::score;
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
+use tokenscope_analysis::trace::{At, Attending, CaptureSpec, KeySet, Positions, Regroup, Site, Tap, Tower, Trace};
 use tokenscope_analysis::weights::Weights;
 use tokenscope_analysis::{Ctx, Subject};
-use tokenscope_tests::golden;
+use tokenscope_tests::{golden, root};
 
 struct Case {
     model: Box<dyn Model>,
@@ -22,15 +23,23 @@ struct Case {
 }
 
 fn case(name: &str) -> Case {
-    let dir = golden().join("models").join(name);
-    let model = load(&dir, &Device::Cpu).unwrap();
-    let tokenizer = dir.join("tokenizer.json").exists().then(|| Tokenizer::load(&dir).unwrap());
+    case_of(&golden().join("models").join(name), &golden().join("models").join(name).join("image.png"))
+}
+
+/// The sample that answers questions about pictures: four layers in each stack, 144 patches.
+fn sample() -> Case {
+    case_of(&root().join("sample_data/models/sample-vlm"), &golden().join("models/llava/image.png"))
+}
+
+fn case_of(dir: &Path, picture: &Path) -> Case {
+    let model = load(dir, &Device::Cpu).unwrap();
+    let tokenizer = dir.join("tokenizer.json").exists().then(|| Tokenizer::load(dir).unwrap());
     let mut request = RunRequest::default();
     if tokenizer.is_some() {
         request.prompt = Some("Where is the train?".into());
     }
-    if let Some(processor) = Processor::load(&Weights::open(&dir).unwrap()).unwrap() {
-        request.add_picture(&processor, &Picture::open(&dir.join("image.png")).unwrap()).unwrap();
+    if let Some(processor) = Processor::load(&Weights::open(dir).unwrap()).unwrap() {
+        request.add_picture(&processor, &Picture::open(picture).unwrap()).unwrap();
     }
     let spec = CaptureSpec::views();
     let trace = run(model.as_ref(), tokenizer.as_ref(), &request, &spec, &Ctx::default()).unwrap();
@@ -38,16 +47,68 @@ fn case(name: &str) -> Case {
 }
 
 impl Case {
+    fn on(&self, tower: Tower) -> Subject<'_> {
+        Subject::new(&self.trace).with_model(self.model.as_ref()).of(tower)
+    }
+
     fn plan(&self, method: &str, tower: Tower, params: &Params) -> tokenscope_analysis::Result<Plan> {
-        let input = Subject::new(&self.trace).with_model(self.model.as_ref()).of(tower);
-        find(method).unwrap().plan(&input, params, &Ctx::default())
+        let plan = reduce::plan(find(method).unwrap(), &self.on(tower), params, &Ctx::default())?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// A run with the plan carried out, whose tap is watched.
+    fn watched(&self, plan: &Plan, tower: Tower, request: &RunRequest) -> (Trace, Watch<'_>) {
+        let on = self.on(tower);
+        let plan = Box::leak(Box::new(plan.clone()));
+        let inner = Runner::new(&on, vec![Box::new(plan.again())], &Ctx::default()).unwrap();
+        let mut tap = Watch { inner, positions: Vec::new(), keys: Vec::new() };
+        let spec = CaptureSpec::views();
+        let trace =
+            run_with(self.model.as_ref(), self.tokenizer.as_ref(), request, &spec, &mut tap, &Ctx::default()).unwrap();
+        (trace, tap)
     }
 
     fn reduced(&self, plan: &Plan) -> Trace {
-        let mut pruner = Pruner::new(plan).unwrap();
-        let spec = CaptureSpec::views();
-        run_with(self.model.as_ref(), self.tokenizer.as_ref(), &self.request, &spec, &mut pruner, &Ctx::default())
-            .unwrap()
+        self.watched(plan, self.trace.main_tower(), &self.request).0
+    }
+
+    fn judged(&self, plan: &Plan, tower: Tower) -> Judgement {
+        let on = self.on(tower);
+        let full = reduce::full(&on, &|| Duration::ZERO, &Ctx::default()).unwrap();
+        reduce::judge(&full, &on, vec![Box::new(plan.again())], &|| Duration::ZERO, &Ctx::default()).unwrap().1
+    }
+}
+
+/// Notes where rows of the language model stand and how many keys each layer reads, by pass.
+struct Watch<'a> {
+    inner: Runner<'a>,
+    /// Step, layer, positions.
+    positions: Vec<(usize, usize, Vec<usize>)>,
+    /// Step, layer, number of keys.
+    keys: Vec<(usize, usize, usize)>,
+}
+
+impl Tap for Watch<'_> {
+    fn wants(&self, at: &At) -> bool {
+        self.inner.wants(at)
+    }
+    fn pass(&mut self, at: &At, x: Tensor) -> tokenscope_analysis::Result<Tensor> {
+        self.inner.pass(at, x)
+    }
+    fn regroup(&mut self, at: &At, x: &Tensor) -> tokenscope_analysis::Result<Option<Regroup>> {
+        self.inner.regroup(at, x)
+    }
+    fn keys(&mut self, at: &At, seen: &Attending) -> tokenscope_analysis::Result<Option<KeySet>> {
+        let keys = self.inner.keys(at, seen)?;
+        if at.tower == Tower::Text {
+            self.positions.push((at.step, at.layer, at.rows.positions.clone()));
+            self.keys.push((at.step, at.layer, keys.as_ref().map_or(seen.n_keys(), |k| k.of(0, 1).len())));
+        }
+        Ok(keys)
+    }
+    fn proportional_attention(&self) -> bool {
+        self.inner.proportional_attention()
     }
 }
 
@@ -63,14 +124,14 @@ fn keeping_everything_changes_nothing() {
         let c = case(name);
         for method in ["random", "uniform"] {
             let plan = c.plan(method, tower, &share(method, 1.0)).unwrap();
-            let j = judge(c.model.as_ref(), &c.trace, &plan, &|| Duration::ZERO, &Ctx::default()).unwrap();
+            let j = c.judged(&plan, tower);
             assert!(j.kl.unwrap() < 1e-10, "{name} {method}: {:?}", j.kl);
             assert_eq!((j.top1_same, j.flops_share), (Some(true), 1.0), "{name} {method}");
         }
     }
     let c = case("dinov2");
     let plan = c.plan("tome", Tower::Vision, &Params::new().set("r", 0)).unwrap();
-    let j = judge(c.model.as_ref(), &c.trace, &plan, &|| Duration::ZERO, &Ctx::default()).unwrap();
+    let j = c.judged(&plan, Tower::Vision);
     assert!((j.cosine.unwrap() - 1.0).abs() < 1e-6);
 }
 
@@ -108,15 +169,18 @@ fn fastervlm_keeps_what_the_class_token_looks_at() {
     let cls =
         score::find("cls_score").unwrap().score(&input, &Params::new().set("layer", -2), &Ctx::default()).unwrap();
     let scores: Vec<f32> = cls.values.iter().flatten().copied().collect();
-    assert_eq!(plan.scores, scores);
+    let [step] = plan.steps.as_slice() else { panic!("{} steps", plan.steps.len()) };
+    assert_eq!(step.scores.len(), scores.len());
+    assert!(step.scores.iter().zip(&scores).all(|(a, b)| (a.1 - b).abs() < 1e-6));
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    let kept: Vec<usize> = plan.cuts[0].regroup.groups.iter().map(|g| g[0].0).collect();
+    let first = c.trace.tower(Tower::Text).unwrap().grids[0].first;
+    let kept: Vec<usize> = step.rows.iter().map(|g| g[0].0 - first).collect();
     let mut best = order[..kept.len()].to_vec();
     best.sort_unstable();
-    assert_eq!((plan.cuts[0].stage, kept), (Stage::Features, best));
+    assert_eq!((step.place, kept), (Place::Features, best));
     let other = c.plan("fastervlm", Tower::Text, &params.set("attention_layer", 0)).unwrap();
-    assert_ne!(other.scores, plan.scores, "the layer does nothing");
+    assert_ne!(other.steps[0].scores, step.scores, "the layer does nothing");
 }
 
 #[test]
@@ -138,9 +202,10 @@ fn tome_merges_r_tokens_per_layer_into_their_weighted_means() {
                 let mid = reduced.get(Tower::Vision, layer, Site::ResidMid).unwrap();
                 let post = reduced.get(Tower::Vision, layer, Site::ResidPost).unwrap();
                 let mlp = reduced.get(Tower::Vision, layer, Site::MlpOut).unwrap();
-                let cut = &plan.cuts[layer];
-                assert_eq!(cut.stage, Stage::Mid(layer));
-                for (i, group) in cut.regroup.groups.iter().enumerate() {
+                let step = &plan.steps[layer];
+                assert_eq!(step.place, Place::Encoder(layer, Half::Mid));
+                let regroup = step.on(&mid.rows, &Default::default()).unwrap();
+                for (i, group) in regroup.groups.iter().enumerate() {
                     let total: usize = group.iter().map(|&(row, _)| mid.rows.size(row)).sum();
                     for (x, (got, m)) in post.array.row(i).iter().zip(mlp.array.row(i)).enumerate() {
                         let mean: f64 = group
@@ -167,7 +232,7 @@ fn tome_equals_a_slow_reference_written_from_the_paper() {
     let c = case("vit");
     let plan = c.plan("tome", Tower::Vision, &Params::new().set("r", 4)).unwrap();
     let reduced = c.reduced(&plan);
-    for (layer, cut) in plan.cuts.iter().enumerate() {
+    for (layer, step) in plan.steps.iter().enumerate() {
         let k = reduced.get(Tower::Vision, layer, Site::K).unwrap();
         let [heads, n, e] = k.array.dims("keys").unwrap();
         let key = |i: usize| -> Vec<f64> {
@@ -193,14 +258,15 @@ fn tome_equals_a_slow_reference_written_from_the_paper() {
         let mut want: Vec<(usize, usize)> = pairs[..4].iter().map(|p| (p.1, p.2)).collect();
         want.sort_unstable();
         let mut got: Vec<(usize, usize)> = Vec::new();
-        for group in cut.regroup.groups.iter().filter(|g| g.len() > 1) {
+        let regroup = step.on(&k.rows, &Default::default()).unwrap();
+        for group in regroup.groups.iter().filter(|g| g.len() > 1) {
             let odd = group.iter().find(|m| m.0 % 2 == 1).unwrap().0;
             got.extend(group.iter().filter(|m| m.0 % 2 == 0).map(|m| (m.0, odd)));
         }
         got.sort_unstable();
         assert_eq!(got, want, "layer {layer}");
     }
-    assert!(plan.proportional_attention);
+    assert!(plan.proportional);
     let flat = c.plan("tome", Tower::Vision, &Params::new().set("r", 4).set("proportional", false)).unwrap();
     let after = |plan: &Plan| c.reduced(plan).get(Tower::Vision, 1, Site::ResidMid).unwrap().array.clone();
     assert_ne!(after(&flat), after(&plan), "counting sizes in attention does nothing");
@@ -217,7 +283,8 @@ fn merged_image_features_shorten_the_language_model() {
             let rows = c.reduced(&plan).get(Tower::Text, 0, Site::ResidPre).unwrap().rows.len();
             assert_eq!(rows, before - 3, "{name}, {steps} steps");
             before = rows;
-            let merged = plan.outcome().unwrap().fates.iter().filter(|f| matches!(f, Fate::Merged(_))).count();
+            let fates = plan.fates(Tower::Text).pop().unwrap();
+            let merged = fates.iter().filter(|f| matches!(f, Fate::Merged(_))).count();
             assert!(merged > 3, "{name}");
         }
     }
@@ -228,10 +295,12 @@ fn what_a_run_lacks_is_said() {
     let c = case("smolvlm");
     let error = c.plan("fastervlm", Tower::Text, &Params::new()).unwrap_err().to_string();
     assert!(error.contains("class token"), "{error}");
+    let error = c.plan("mustdrop", Tower::Text, &Params::new()).unwrap_err().to_string();
+    assert!(error.contains("class token"), "{error}");
     let error = c.plan("uniform", Tower::Vision, &Params::new()).unwrap_err().to_string();
     assert!(error.contains("tiles"), "{error}");
     let text = case("gpt2");
-    for method in ["fastervlm", "divprune", "tome"] {
+    for method in ["fastervlm", "divprune", "tome", "transprune", "mustdrop"] {
         let error = text.plan(method, Tower::Text, &Params::new()).unwrap_err().to_string();
         assert!(error.contains("image"), "{method}: {error}");
     }
@@ -241,27 +310,208 @@ fn what_a_run_lacks_is_said() {
 
 #[test]
 fn no_method_ignores_a_parameter() {
-    let c = case("vit");
-    let llava = case("llava");
-    for method in ALL {
+    let (vit, llava, vlm) = (case("vit"), case("llava"), sample());
+    for method in all() {
         let info = method.info();
         for p in info.params {
-            // `steps` acts between encoder and language model only.
-            let (c, tower) = if p.key == "steps" { (&llava, Tower::Text) } else { (&c, Tower::Vision) };
-            let base = c.plan(info.id, tower, &Params::new()).unwrap();
+            // `steps` acts between encoder and language model only; schedules need layers.
+            let (c, tower) = match (info.family, p.key) {
+                ("inside the language model", _) => (&vlm, Tower::Text),
+                (_, "steps") => (&llava, Tower::Text),
+                _ => (&vit, Tower::Vision),
+            };
+            // Thresholds at which something happens with the sample.
+            let busy = match info.id {
+                "mustdrop" => Params::new().set("threshold", 1.0).set("similarity", 0.5),
+                _ => Params::new(),
+            };
+            let base = c.plan(info.id, tower, &busy).unwrap();
             let values: Vec<Setting> = match p.default() {
                 Setting::Toggle(b) => vec![(!b).into()],
                 Setting::Number(_) => vec![0.2.into(), 0.8.into()],
                 Setting::Layer(_) => vec![LayerPick::At(0).into(), LayerPick::At(1).into(), LayerPick::At(-1).into()],
+                Setting::List(list) => vec![vec![0.9; list.len()].into(), vec![0.3; list.len()].into()],
                 _ => [0i64, 1, 2, 3, 4, 7].map(Setting::from).to_vec(),
             };
-            let changed = values.iter().any(|v| {
-                c.plan(info.id, tower, &Params::new().set(p.key, v.clone())).is_ok_and(|plan| {
-                    plan.cuts != base.cuts
-                        || plan.scores.iter().map(|s| s.to_bits()).ne(base.scores.iter().map(|s| s.to_bits()))
-                })
-            });
+            let bits = |plan: &Plan| -> Vec<(usize, u32)> {
+                plan.steps.iter().flat_map(|s| s.scores.iter().map(|s| (s.0, s.1.to_bits()))).collect()
+            };
+            let same = |a: &Plan| {
+                let bare = |p: &Plan| p.steps.iter().map(|s| Step { scores: vec![], ..s.clone() }).collect::<Vec<_>>();
+                bare(a) == bare(&base) && bits(a) == bits(&base) && a.proportional == base.proportional
+            };
+            let changed = values
+                .iter()
+                .any(|v| c.plan(info.id, tower, &busy.clone().set(p.key, v.clone())).is_ok_and(|plan| !same(&plan)));
             assert!(changed, "{}: {} changes nothing", info.id, p.key);
         }
     }
+}
+
+#[test]
+fn a_recorded_plan_does_what_the_method_did() {
+    let (vit, vlm) = (case("vit"), sample());
+    for method in all() {
+        for (c, tower) in [(&vit, Tower::Vision), (&vlm, Tower::Text)] {
+            let on = c.on(tower);
+            if on.lacks(method.info()).is_some() {
+                continue;
+            }
+            let Ok(decider) = method.start(&on, &Params::new()) else { continue };
+            let (ctx, clock) = (Ctx::default(), || Duration::ZERO);
+            let full = reduce::full(&on, &clock, &ctx).unwrap();
+            let (plan, live) = reduce::judge(&full, &on, vec![decider], &clock, &ctx).unwrap();
+            let (again, same) = reduce::judge(&full, &on, vec![Box::new(plan.again())], &clock, &ctx).unwrap();
+            assert_eq!(again, plan, "{}", method.info().id);
+            assert_eq!(same, live, "{}", method.info().id);
+        }
+    }
+}
+
+#[test]
+fn a_cut_after_a_layer_and_one_inside_the_next_are_both_carried_out() {
+    let c = case("gpt2");
+    let n = c.trace.tower(Tower::Text).unwrap().tokens.len();
+    let steps = vec![
+        Step::keep(Place::Decoder(0, Half::After), &[], &[1]),
+        Step::keep(Place::Decoder(1, Half::Mid), &[], &[2]),
+    ];
+    let plan = Plan::drawn([(Tower::Text, n)].into(), steps).unwrap();
+    let trace = c.reduced(&plan);
+    let rows = |site| trace.get(Tower::Text, 1, site).unwrap().rows.len();
+    assert_eq!([Site::ResidPre, Site::ResidMid, Site::ResidPost].map(rows), [n - 1, n - 1, n - 2]);
+    let gone = &trace.get(Tower::Text, 1, Site::ResidPost).unwrap().rows;
+    assert_eq!((gone.row_of(1), gone.row_of(2), gone.row_of(3)), (None, None, Some(1)));
+    assert_eq!(c.judged(&plan, Tower::Text).rows_by_layer[..2], [n, n - 1]);
+}
+
+/// Mean over heads of attention of the last queries from `first` on, of a layer of the full run.
+fn text_attention(trace: &Trace, layer: usize, first: usize) -> Vec<f64> {
+    let maps =
+        tokenscope_analysis::passes::attention_map::head_mean(trace, Tower::Text, layer, &Ctx::default()).unwrap();
+    let n = maps.shape()[0];
+    (0..n).map(|k| (first..n).map(|q| f64::from(maps.row(q)[k])).sum::<f64>() / (n - first) as f64).collect()
+}
+
+#[test]
+fn transprune_follows_its_schedule_inside_the_language_model() {
+    let c = sample();
+    let grid = &c.trace.tower(Tower::Text).unwrap().grids[0];
+    let (first, n) = (grid.first, c.trace.tower(Tower::Text).unwrap().tokens.len());
+    assert_eq!(grid.rows * grid.cols, 144);
+    let plan = c.plan("transprune", Tower::Text, &Params::new()).unwrap();
+    let places: Vec<Place> = plan.steps.iter().map(|s| s.place).collect();
+    assert_eq!(places, [0, 1, 2].map(|l| Place::Decoder(l, Half::After)));
+    let rows: Vec<usize> = plan.rows_by_layer(Tower::Text, 4).iter().map(|r| r.0).collect();
+    assert_eq!(rows, [n, n - 144 + 126, n - 144 + 90, n - 144 + 18]);
+    // The first stage by hand, from a full run: nothing was dropped before it.
+    let spec = CaptureSpec::all();
+    let full = run(c.model.as_ref(), c.tokenizer.as_ref(), &c.request, &spec, &Ctx::default()).unwrap();
+    let turn = |x: Site, y: Site| -> Vec<f64> {
+        let (x, y) = (&full.get(Tower::Text, 0, x).unwrap().array, &full.get(Tower::Text, 0, y).unwrap().array);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let of = |i: usize| {
+            let (a, b) = (dot(x.row(i), x.row(i)).sqrt(), dot(y.row(i), y.row(i)).sqrt());
+            (b / a, (1.0 - dot(x.row(i), y.row(i)) / (a * b)).exp())
+        };
+        let sum: f64 = (0..n).map(|i| of(i).1).sum();
+        (0..n).map(|i| of(i).0 * of(i).1 / sum).collect()
+    };
+    let (a, m) = (turn(Site::AttnIn, Site::AttnOut), turn(Site::MlpIn, Site::MlpOut));
+    let share = |v: Vec<f64>| {
+        let sum: f64 = v.iter().sum();
+        v.into_iter().map(|x| x / sum).collect::<Vec<f64>>()
+    };
+    let ttv = share((first..first + 144).map(|i| a[i] + m[i]).collect());
+    let iga = share(text_attention(&full, 1, first + 144)[first..first + 144].to_vec());
+    let score: Vec<f64> = ttv.iter().zip(iga).map(|(a, b)| a + b).collect();
+    let recorded: Vec<f32> = plan.steps[0].scores.iter().map(|s| s.1).collect();
+    assert_eq!(recorded.len(), 144);
+    for (got, want) in recorded.iter().zip(&score) {
+        assert!((f64::from(*got) - want).abs() < 1e-5, "{got} {want}");
+    }
+    let mut order: Vec<usize> = (0..144).collect();
+    order.sort_by(|&a, &b| recorded[b].total_cmp(&recorded[a]).then(a.cmp(&b)));
+    let mut gone: Vec<usize> = order[126..].iter().map(|i| first + i).collect();
+    gone.sort_unstable();
+    assert_eq!(plan.steps[0].gone, gone);
+    // What is left reads on without gaps, and what is written stands right behind it in every layer.
+    let request = RunRequest { greedy: 3, ..c.request.clone() };
+    let (trace, watch) = c.watched(&plan, Tower::Text, &request);
+    assert_eq!(trace.continuation.len(), 3);
+    for (step, layer, positions) in watch.positions {
+        let there = rows[layer];
+        let want: Vec<usize> = if step == 0 { (0..there).collect() } else { vec![there + step - 1] };
+        assert_eq!(positions, want, "pass {step}, layer {layer}");
+    }
+}
+
+#[test]
+fn mustdrop_is_one_plan_over_encoder_language_model_and_answer() {
+    let c = sample();
+    let params = Params::new().set("threshold", 1.0).set("similarity", 0.5);
+    let plan = c.plan("mustdrop", Tower::Text, &params).unwrap();
+    let vision: Vec<Place> = plan.of(Tower::Vision).map(|s| s.place).collect();
+    assert_eq!(vision, [Place::Encoder(0, Half::After), Place::Encoder(3, Half::Mid)]);
+    let text: Vec<Place> = plan.of(Tower::Text).map(|s| s.place).collect();
+    assert_eq!((text[0], text[text.len() - 1]), (Place::Features, Place::Step));
+    // Merged windows of nine reach the language model as one row each.
+    let windows = |s: &Step| s.rows.iter().filter(|r| r.len() == 9).count();
+    let merged = windows(&plan.steps[0]);
+    assert!(merged > 0 && merged < 16, "{merged}");
+    assert_eq!(windows(&plan.steps[2]), merged);
+    let first = c.trace.tower(Tower::Text).unwrap().grids[0].first;
+    for row in plan.steps[0].rows.iter().filter(|r| r.len() == 9) {
+        // The class token is token 0 of the encoder.
+        let as_text: Vec<usize> = row.iter().map(|m| m.0 - 1 + first).collect();
+        let has = |r: &Vec<(usize, f64)>| r.iter().map(|m| m.0).collect::<Vec<_>>() == as_text;
+        assert!(plan.steps[2].rows.iter().any(has), "{as_text:?} is not one row of the text");
+    }
+    // The key set is an eighth of a hundredth of what is left, and none of it goes.
+    let scores = &plan.steps[1].scores;
+    let rows = plan.steps[0].rows.len() - 1;
+    let mut order: Vec<usize> = (0..144).collect();
+    let score = |i: usize| scores.iter().find(|s| s.0 == i + 1).unwrap().1;
+    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+    let least = (0.08 * rows as f64).ceil() as usize;
+    let fates = plan.fates(Tower::Text);
+    let end = fates.last().unwrap();
+    assert!(order[..least].iter().all(|i| !matches!(end[first + i], Fate::Dropped(_))));
+    assert!(end.iter().any(|f| matches!(f, Fate::Dropped(_))), "nothing was dropped in the language model");
+    // Once the answer begins, layers from the first cut to the last read only what is left.
+    let request = RunRequest { greedy: 3, ..c.request.clone() };
+    let (_, watch) = c.watched(&plan, Tower::Text, &request);
+    let step = plan.steps.last().unwrap();
+    let (forget, left) = (step.forget.clone().unwrap(), step.rows.len());
+    let rows: Vec<usize> = plan.rows_by_layer(Tower::Text, 4).iter().map(|r| r.0).collect();
+    assert!(rows[0] > left);
+    for (step, layer, keys) in watch.keys.iter().filter(|k| k.0 > 0) {
+        let there = if forget.contains(layer) { left } else { rows[*layer] };
+        assert_eq!(*keys, there + step, "pass {step}, layer {layer}");
+        let position = &watch.positions.iter().find(|p| (p.0, p.1) == (*step, *layer)).unwrap().2;
+        assert_eq!(position, &[there + step - 1], "pass {step}, layer {layer}");
+    }
+    let judged = c.judged(&plan, Tower::Text);
+    assert!(judged.flops_share < 1.0);
+    let per_row = judged.kv_bytes_by_layer[0] / if forget.contains(&0) { left } else { rows[0] };
+    assert!(forget.clone().all(|l| judged.kv_bytes_by_layer[l] == left * per_row));
+}
+
+#[test]
+fn plans_of_encoder_features_and_layers_are_carried_out_as_one() {
+    let c = sample();
+    let merge = Step { rows: vec![vec![(1, 0.5), (2, 0.5)]], ..Step::keep(Place::Encoder(1, Half::Mid), &[], &[]) };
+    let tokens = c.plan("uniform", Tower::Text, &Params::new()).unwrap().tokens;
+    let drawn = Plan::drawn(tokens, vec![merge]).unwrap();
+    let kept = c.plan("uniform", Tower::Text, &Params::new().set("keep", 0.25)).unwrap();
+    let first = c.trace.tower(Tower::Text).unwrap().grids[0].first;
+    let image: Vec<usize> = (first..first + 144).collect();
+    let out = Plan::drawn(kept.tokens.clone(), vec![Step::keep(Place::Decoder(2, Half::After), &[], &image)]).unwrap();
+    let plan = drawn.then(kept).unwrap().then(out).unwrap();
+    plan.check().unwrap();
+    let judged = c.judged(&plan, Tower::Text);
+    let n = c.trace.tower(Tower::Text).unwrap().tokens.len();
+    assert_eq!(judged.rows_by_layer, [n - 108, n - 108, n - 108, n - 144]);
+    assert_eq!(plan.left(Tower::Text, &image), 0);
+    assert_eq!(plan.steps.last().unwrap().positions, Positions::Keep);
 }

@@ -21,6 +21,8 @@ pub enum Positions {
     Keep,
     /// Counted anew from the lowest one on, as if the shorter sequence were all that there is.
     Renumber,
+    /// Counted from this one on: where what is written stands behind rows that were counted anew.
+    From(usize),
 }
 
 /// How new rows are made of old ones: `groups[i]` lists (old row, weight) of new row `i`;
@@ -88,11 +90,29 @@ impl Regroup {
             wait.tokens.push(tokens.clone());
             wait.positions.push(position);
         }
-        if self.positions == Positions::Renumber {
-            let first = rows.positions.iter().min().copied().unwrap_or(0);
+        let first = match self.positions {
+            Positions::Keep => None,
+            Positions::Renumber => rows.positions.iter().min().copied(),
+            Positions::From(first) => Some(first),
+        };
+        if let Some(first) = first {
             out.positions = (first..first + out.len()).collect();
         }
         Ok((out, wait))
+    }
+
+    /// This regrouping and then `next`, as one. Errors: rows that are set aside by either.
+    pub fn then(&self, next: &Self) -> Result<Self> {
+        if !self.aside.is_empty() || !next.aside.is_empty() {
+            return Err(Error::invalid("rows are set aside where other rows change, too; do so at another place"));
+        }
+        let of = |&(row, w): &(usize, f32)| -> Result<Vec<(usize, f32)>> {
+            let old = self.groups.get(row).ok_or_else(|| Error::invalid(format!("row {row} does not exist")))?;
+            Ok(old.iter().map(|&(r, v)| (r, v * w)).collect())
+        };
+        let group = |g: &Vec<(usize, f32)>| Ok(g.iter().map(of).collect::<Result<Vec<_>>>()?.concat());
+        let positions = if next.positions == Positions::Keep { self.positions } else { next.positions };
+        Ok(Self { groups: next.groups.iter().map(group).collect::<Result<_>>()?, aside: Vec::new(), positions })
     }
 
     /// Old rows that wait afterwards, of `n` rows and `waiting` ones: those not called back, then those set aside.
@@ -179,9 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn two_regroupings_are_one() {
+        let first = Regroup::of(vec![vec![(0, 0.5), (2, 0.5)], vec![(1, 1.0)]]).renumbered();
+        let both = first.then(&Regroup::of(vec![vec![(1, 0.25), (0, 0.75)]])).unwrap();
+        assert_eq!(both.groups, [vec![(1, 0.25), (0, 0.375), (2, 0.375)]]);
+        assert_eq!(both.positions, Positions::Renumber);
+        assert!(first.then(&Regroup::keep(&[2])).is_err());
+    }
+
+    #[test]
     fn positions_are_kept_or_counted_anew_from_the_lowest() {
         let rows = Rows::span(10, 4);
         assert_eq!(rows.regroup(&Regroup::keep(&[1, 3])).unwrap().positions, [11, 13]);
         assert_eq!(rows.regroup(&Regroup::keep(&[1, 3]).renumbered()).unwrap().positions, [10, 11]);
+        let from = Regroup { positions: Positions::From(3), ..Regroup::keep(&[1, 3]) };
+        assert_eq!(rows.regroup(&from).unwrap().positions, [3, 4]);
     }
 }

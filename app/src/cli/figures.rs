@@ -14,12 +14,13 @@ use crate::series_source::SeriesSource;
 use crate::state::{Command, Cuts, Doc};
 use crate::theme::ColorMap;
 use crate::views;
-use crate::work::{DraftOf, FlowOf, PlanOf, ReducedOf, ScoreOf, TraceOf, TruthOf};
+use crate::work::{DraftOf, FlowOf, ReducedOf, ScoreOf, Stage, TraceOf, TruthOf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::method::{Info, Kind, Params};
+use tokenscope_analysis::reduce::{Fate, Step};
 use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::truth::Agreement;
@@ -150,7 +151,7 @@ impl Input {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Id of a method that cuts a text, a picture or a series, scores, prunes, follows the flow or drafts; `tokenscope methods` lists them
+    /// Id of a method that cuts a text, a picture or a series, scores, reduces, follows the flow or drafts; `tokenscope methods` lists them
     method: String,
     #[command(flatten)]
     input: Input,
@@ -262,18 +263,15 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         Kind::Reduce => {
             let t = trace()?;
-            let p = jobs.get(&ReducedOf(PlanOf { scope: doc.scope(), call }), &ctx)?;
-            use tokenscope_analysis::prune::Fate;
-            let fate = |f: &Fate| match f {
-                Fate::Kept => json!("kept"),
-                Fate::Merged(row) => json!({ "merged": row }),
-                Fate::Dropped(cut) => json!({ "dropped": cut }),
-            };
+            let p = jobs.get(&ReducedOf { scope: doc.scope(), call }, &ctx)?;
             let top =
                 |list: &[(String, f32)]| list.iter().map(|(t, p)| json!({ "text": t, "p": p })).collect::<Vec<_>>();
             let j = &p.judgement;
             put("tokens", tokens(&t, doc));
             put("fates", p.fates.iter().map(fate).collect());
+            put("steps", p.stages.iter().map(stage).collect());
+            put("plan", p.plan.steps.iter().map(step).collect());
+            put("kept_share", json!(p.kept));
             put("kl_nats", json!(j.kl));
             put("top1_same", json!(j.top1_same));
             put("cosine", json!(j.cosine));
@@ -305,6 +303,33 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
     }
     put("notes", json!(ctx.notes()));
     Ok(Value::Object(out))
+}
+
+/// What became of a token, as JSON.
+fn fate(f: &Fate) -> Value {
+    match f {
+        Fate::Kept => json!("kept"),
+        Fate::Merged(row) => json!({ "merged": row }),
+        Fate::Aside(step) => json!({ "aside": step }),
+        Fate::Dropped(step) => json!({ "dropped": step }),
+    }
+}
+
+/// What a step left, by the tokens of the tower that is shown.
+fn stage(s: &Stage) -> Value {
+    let fates: Vec<Value> = s.fates.iter().map(fate).collect();
+    json!({
+        "place": s.place.to_string(), "fates": fates, "scores": s.scores, "threshold": s.threshold,
+        "positions": s.positions,
+    })
+}
+
+/// A step of the whole plan: new rows as tokens with their weights.
+fn step(s: &Step) -> Value {
+    json!({
+        "place": s.place.to_string(), "tower": s.place.tower(), "tile": s.tile, "rows": s.rows, "aside": s.aside,
+        "gone": s.gone, "positions": s.positions, "forgets_in_layers": s.forget,
+    })
 }
 
 /// The stack of layers that is shown.

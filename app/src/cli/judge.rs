@@ -6,7 +6,7 @@ use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,10 @@ use tokenscope_analysis::method::{Info, Kind, Params, Role};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to judge: score or reduce
-    #[arg(long, value_parser = [Kind::Score.name(), Kind::Reduce.name()])]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new([
+        clap::builder::PossibleValue::new(Kind::Score.name()),
+        clap::builder::PossibleValue::new(Kind::Reduce.name()).alias("prune"),
+    ]))]
     kind: String,
     /// Model folder or name of a sample; judged on stories if it reads text only, else on questions about drawn
     /// scenes [default: sample-lm]
@@ -53,7 +56,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let kind = Kind::parse(&args.kind).context("judge scores or reductions")?;
+    let kind = if args.kind == Kind::Score.name() { Kind::Score } else { Kind::Reduce };
     if !(0.0..=1.0).contains(&args.keep) {
         bail!("--keep {}: a share from 0 to 1", args.keep);
     }

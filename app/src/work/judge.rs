@@ -1,6 +1,5 @@
 //! Carries out trials: every method on every input, and the figures over them.
 
-use super::reduction::fates;
 use super::{ModelOf, OpenModel};
 use crate::jobs::{Ask, Store};
 use crate::keys::Call;
@@ -10,7 +9,7 @@ use crate::truth::Truth;
 use std::time::Duration;
 use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params, Role};
 use tokenscope_analysis::model::Writes;
-use tokenscope_analysis::prune::{self, Fate, Full, Plan, Pruner};
+use tokenscope_analysis::reduce::{self, Fate, Full, Runner, budget};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
 use tokenscope_analysis::truth::{Agreement, mean_and_error, true_tokens};
@@ -156,7 +155,8 @@ fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
                 }
             }
             Judged::Reductions(keep) => {
-                let full = prune::full(open.model.as_ref(), &trace, Tower::Text, &Duration::default, &quiet)?;
+                let on = Subject::new(&trace).with_model(open.model.as_ref()).of(Tower::Text);
+                let full = reduce::full(&on, &Duration::default, &quiet)?;
                 let shares = case.truth.shares(trace.tower(Tower::Text)?).unwrap_or_default();
                 let known = Known { answer: &answer, full: &full, tokens: &true_tokens(&shares), k: k as u64 };
                 for (t, call) in &mut tallies {
@@ -242,62 +242,21 @@ struct Known<'a> {
 /// What the reduced model makes of an input, really run.
 fn reduced(call: &Call, keep: f64, known: &Known, t: &Trace, open: &OpenModel, ctx: &Ctx) -> Result<Vec<Option<f64>>> {
     let model = open.model.as_ref();
-    let input = Subject::new(t).with_model(model).of(Tower::Text);
-    let plan = plan_at(call, keep, known.k, &input, ctx)?;
-    let judgement = prune::judge_against(known.full, model, t, &plan, &Duration::default, ctx)?;
-    let ids = t.tower(Tower::Text)?.tokens.iter().filter_map(|t| t.id).collect();
+    let on = Subject::new(t).with_model(model).of(Tower::Text);
+    let method = reduce::find(&call.method)?;
+    let params = drawn_anew(method.info(), &call.params, known.k);
+    let params = budget::at_share(method, &on, &params, keep, ctx)?;
+    let decider = method.start(&on, &params)?;
+    let (plan, judgement) = reduce::judge(known.full, &on, vec![decider], &Duration::default, ctx)?;
     let greedy = known.answer.len();
-    let request = RunRequest { ids: Some(ids), image: t.image.clone(), greedy, ..RunRequest::default() };
-    let said = run_with(model, None, &request, &CaptureSpec::sites(&[]), &mut Pruner::new(&plan)?, ctx)?;
-    let fates = fates(&plan, t)?;
-    let left = known.tokens.iter().filter(|i| !matches!(fates[**i], Fate::Dropped(_))).count();
+    let request = RunRequest { ids: Some(on.ids()), image: t.image.clone(), greedy, ..RunRequest::default() };
+    let mut runner = Runner::new(&on, vec![Box::new(plan.again())], ctx)?;
+    let said = run_with(model, None, &request, &CaptureSpec::sites(&[]), &mut runner, ctx)?;
+    let fates = plan.fates(Tower::Text).pop().unwrap_or_default();
+    let left = known.tokens.iter().filter(|i| !matches!(fates.get(**i), Some(Fate::Dropped(_)))).count();
     let kept = (!known.tokens.is_empty()).then(|| left as f64 / known.tokens.len() as f64);
     let right = f64::from(u8::from(said.continuation == known.answer));
-    Ok(vec![Some(right), judgement.kl, kept, Some(rows_left(&plan)? as f64 / plan.n_rows.max(1) as f64)])
-}
-
-fn rows_left(plan: &Plan) -> Result<usize> {
-    Ok(plan.outcome()?.rows.last().map_or(plan.n_rows, |r| r.len()))
-}
-
-/// The plan that keeps about this share. A method that counts what goes per step is asked for the count that comes
-/// closest to as many rows as a plain choice of this share leaves.
-fn plan_at(call: &Call, keep: f64, k: u64, input: &Subject, ctx: &Ctx) -> Result<Plan> {
-    let method = prune::find(&call.method)?;
-    let info = method.info();
-    let mut params = drawn_anew(info, &call.params, k);
-    let has = |key: &str| info.param(key).is_some();
-    let Some(budget) = info.budget else { return method.plan(input, &params, ctx) };
-    let key = budget.key;
-    match budget.domain {
-        Domain::Share { .. } => method.plan(input, &params.set(key, keep), ctx),
-        Domain::Count { max, .. } => {
-            let wanted = rows_left(&prune::find("uniform")?.plan(input, &Params::new().set("keep", keep), ctx)?)?;
-            if has("steps") && !params.has("steps") {
-                params = params.set("steps", steps(info, keep));
-            }
-            let (mut low, mut high) = (0, (input.trace.tower(input.tower)?.tokens.len() as i64).min(max));
-            let at = |r: i64| method.plan(input, &params.clone().set(key, r), ctx);
-            // More per step never leaves more; the smallest count that leaves no more than is wanted.
-            while low < high {
-                let middle = (low + high) / 2;
-                if rows_left(&at(middle)?)? > wanted { low = middle + 1 } else { high = middle }
-            }
-            let (under, over) = (at(low)?, at((low - 1).max(0))?);
-            let off = |p: &Plan| Ok::<_, Error>(rows_left(p)?.abs_diff(wanted));
-            Ok(if off(&over)? < off(&under)? { over } else { under })
-        }
-        _ => method.plan(input, &params, ctx),
-    }
-}
-
-/// Steps that halve at most each, to come down to this share.
-fn steps(info: &Info, keep: f64) -> i64 {
-    let most = info.param("steps").and_then(|p| match p.domain {
-        Domain::Count { max, .. } => Some(max),
-        _ => None,
-    });
-    ((1.0 / keep.max(1e-3)).log2().ceil() as i64).clamp(1, most.unwrap_or(1))
+    Ok(vec![Some(right), judgement.kl, kept, Some(budget::kept(&on, &plan)?)])
 }
 
 #[cfg(test)]
@@ -357,11 +316,5 @@ mod tests {
             let figures: Vec<f64> = r.figures.iter().map(|f| f.unwrap().mean).collect();
             assert!(figures[1] > 1e-3 && figures[2] < 1.0 && (0.2..0.3).contains(&figures[3]), "{figures:?}");
         }
-    }
-
-    #[test]
-    fn merging_is_given_as_many_steps_as_the_share_needs() {
-        let info = prune::find("tome").unwrap().info();
-        assert_eq!([1.0, 0.5, 0.4, 0.25, 0.1].map(|k| steps(info, k)), [1, 1, 2, 2, 4]);
     }
 }

@@ -12,4 +12,4 @@ pub use attention::{Attention, AttentionMask};
 pub use basic::{Activation, Linear, Mlp, Norm, Scope, embedding};
 pub use config::{Config, Defaults};
 pub use rope::Rope;
-pub use stack::{Block, Order, Pass, Stack};
+pub use stack::{Block, Order, Pass, Stack, apply_regroup};

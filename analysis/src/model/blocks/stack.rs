@@ -145,7 +145,7 @@ impl<'a> Pass<'a> {
             true => None,
             false => Some(all.index_select(&Tensor::new(waits, all.device())?, 0)?),
         };
-        self.renumbered = Some(r.positions == Positions::Renumber);
+        self.renumbered = Some(r.positions != Positions::Keep);
         self.aside = (aside, kept);
         self.rows = rows;
         self.mask = None;
@@ -235,7 +235,7 @@ impl<'a> Pass<'a> {
 }
 
 /// New rows as weighted sums of old ones: `[n, d]` → `[groups, d]`.
-fn apply_regroup(x: &Tensor, r: &Regroup) -> Result<Tensor> {
+pub fn apply_regroup(x: &Tensor, r: &Regroup) -> Result<Tensor> {
     let n = x.dim(0)?;
     if r.groups.is_empty() {
         return Ok(x.narrow(0, 0, 0)?);

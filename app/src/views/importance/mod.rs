@@ -16,7 +16,7 @@ use egui::Ui;
 use serde_json::json;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::Kind;
-use tokenscope_analysis::prune::Fate;
+use tokenscope_analysis::reduce::Fate;
 use tokenscope_analysis::token::{Source, TokenKind};
 use tokenscope_analysis::trace::{Tower, TowerTrace};
 
@@ -131,6 +131,7 @@ fn table(cx: &Cx) -> Option<Table> {
         let fate = reduced.as_ref().and_then(|p| p.fates.get(i)).map(|f| match f {
             Fate::Kept => "kept".to_string(),
             Fate::Merged(row) => format!("merged {row}"),
+            Fate::Aside(_) => "set aside".to_string(),
             Fate::Dropped(_) => "dropped".to_string(),
         });
         let rect = match t.source {

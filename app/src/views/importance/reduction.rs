@@ -5,22 +5,18 @@ use super::super::widgets::{self, Link};
 use super::super::{Cx, picker};
 use super::{picture_height, strip, truth};
 use crate::state::Command;
-use crate::work::{AnswerOf, PlanOf, Reduced, ReducedOf};
+use crate::work::{AnswerOf, Reduced, ReducedOf, Stage};
 use egui::{Sense, Ui, pos2, vec2};
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::model::Writes;
-use tokenscope_analysis::prune::{Fate, Stage};
-use tokenscope_analysis::trace::TowerTrace;
-
-fn plan(cx: &Cx) -> PlanOf {
-    PlanOf { scope: cx.doc.scope(), call: cx.call(Kind::Reduce) }
-}
+use tokenscope_analysis::reduce::Fate;
+use tokenscope_analysis::trace::{Positions, TowerTrace};
 
 pub(super) fn asked(cx: &Cx) -> ReducedOf {
-    ReducedOf(plan(cx))
+    ReducedOf { scope: cx.doc.scope(), call: cx.call(Kind::Reduce) }
 }
 
 /// The key beside the heading of the part: it is seen however little of the part fits.
@@ -55,10 +51,16 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     if cx.figure {
         ui.horizontal_wrapped(|ui| keys_ui(cx, ui, &fates));
     }
-    let say = |i: usize| match fates[i] {
-        Fate::Kept => format!("token {i}: kept"),
-        Fate::Merged(row) => format!("token {i}: merged into row {row}"),
-        Fate::Dropped(cut) => format!("token {i}: dropped {}", p.cuts.get(cut).map_or("".into(), |c| place(c.0))),
+    let stage = stage_at(&p, cx.doc.at_layer);
+    let say = |i: usize| {
+        let at = |step: usize| p.stages.get(step).map_or_else(String::new, |s| format!(" {}", s.place));
+        let fate = match fates[i] {
+            Fate::Kept => format!("token {i}: kept"),
+            Fate::Merged(row) => format!("token {i}: merged into row {row}"),
+            Fate::Aside(step) => format!("token {i}: set aside{}", at(step)),
+            Fate::Dropped(step) => format!("token {i}: dropped{}", at(step)),
+        };
+        fate + &scores_words(&p, stage, i)
     };
     if let Some(picture) = picture {
         let mark = |i: usize| match fates[i] {
@@ -67,6 +69,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
                 let group = cx.theme.group(row);
                 Mark { fill: group.gamma_multiply(0.25), outline: Some(group), crossed: false }
             }
+            Fate::Aside(_) => Mark { fill: cx.theme.veil, outline: None, crossed: false },
             Fate::Dropped(_) => Mark { fill: cx.theme.veil, outline: None, crossed: true },
         };
         let drawn = picture::paint(cx, ui, picture, tower, picture_height(ui), &mark, &say);
@@ -77,6 +80,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     let look = |i: usize| match fates[i] {
         Fate::Kept => (cx.theme.chips[0], false),
         Fate::Merged(row) => (cx.theme.group(row), false),
+        Fate::Aside(_) => (cx.theme.background, false),
         Fate::Dropped(_) => (cx.theme.background, true),
     };
     strip::ui(cx, ui, tower, picture.is_some(), look, |ui, i, chip| {
@@ -90,31 +94,60 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         ui.small(format!("true tokens left: {left} of {all}"))
             .on_hover_text("Of the tokens that decide the answer, those kept or merged into others");
     }
+    if !cx.figure {
+        stages_ui(ui, &p);
+    }
     outcome_ui(cx, ui, &p);
     cx.notes_ui(ui, "reduction");
     answers_ui(cx, ui);
 }
 
-/// Where a cut is, in words.
-fn place(stage: Stage) -> String {
-    match stage {
-        Stage::Features => "between encoder and language model".into(),
-        Stage::Mid(l) => format!("inside layer {l}, after its attention"),
-        Stage::After(l) => format!("after layer {l}"),
+/// The last step that has been done by the time that `layer` begins; `None` is after everything.
+fn stage_at(p: &Reduced, layer: Option<usize>) -> Option<usize> {
+    p.stages.iter().rposition(|s| layer.is_none_or(|l| s.place.is_before(l)))
+}
+
+/// What became of each token by the time that `layer` begins.
+fn fates_at(p: &Reduced, layer: Option<usize>) -> Cow<'_, [Fate]> {
+    match stage_at(p, layer) {
+        Some(stage) => Cow::Borrowed(&p.stages[stage].fates),
+        None => Cow::Owned(vec![Fate::Kept; p.fates.len()]),
     }
 }
 
-/// What became of each token by the time that `layer` begins; `None` is after everything.
-fn fates_at(p: &Reduced, layer: Option<usize>) -> Cow<'_, [Fate]> {
-    let Some(layer) = layer else { return Cow::Borrowed(&p.fates) };
-    let before = |stage: Stage| match stage {
-        Stage::Features => true,
-        Stage::Mid(l) | Stage::After(l) => l < layer,
-    };
-    match p.cuts.iter().rev().find(|c| before(c.0)) {
-        Some((_, fates)) => Cow::Borrowed(fates),
-        None => Cow::Owned(vec![Fate::Kept; p.fates.len()]),
+/// By what a token was chosen, at the last step so far that scored it.
+fn scores_words(p: &Reduced, stage: Option<usize>, token: usize) -> String {
+    let so_far = &p.stages[..stage.map_or(0, |s| s + 1)];
+    let scored = |s: &Stage| Some((s.scores.get(token).copied().flatten()?, s.threshold));
+    match so_far.iter().rev().find_map(scored) {
+        Some((score, Some(threshold))) => {
+            format!("\nscore {}, goes below {}", widgets::number(score), widgets::number(threshold))
+        }
+        Some((score, None)) => format!("\nscore {}", widgets::number(score)),
+        None => String::new(),
     }
+}
+
+/// What each step of a schedule left, and what became of the positions.
+fn stages_ui(ui: &mut Ui, p: &Reduced) {
+    if p.stages.len() < 2 && p.stages.iter().all(|s| s.place.layer().is_none()) {
+        return;
+    }
+    let gone = |f: &&Fate| matches!(f, Fate::Dropped(_));
+    let words = |s: &Stage| {
+        let anew = if s.positions == Positions::Renumber { ", positions counted anew" } else { "" };
+        format!(
+            "{}: {} of {} tokens left{anew}",
+            s.place,
+            s.fates.len() - s.fates.iter().filter(gone).count(),
+            s.fates.len()
+        )
+    };
+    ui.collapsing(format!("{} steps", p.stages.len()), |ui| {
+        for s in &p.stages {
+            ui.small(words(s));
+        }
+    });
 }
 
 /// A slider over the layers.
@@ -181,7 +214,11 @@ fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
         let words = format!("{merged} merged into {}, one colour a group", rows.len());
         widgets::key(ui, cx.theme.group(1), cx.theme.line, &words);
     }
-    let dropped = fates.len() - kept - merged;
+    let aside = count(|f| matches!(f, Fate::Aside(_)));
+    if aside > 0 {
+        widgets::key(ui, cx.theme.background, cx.theme.line, &format!("{aside} set aside"));
+    }
+    let dropped = fates.len() - kept - merged - aside;
     widgets::key(ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
 }
 
@@ -226,8 +263,8 @@ fn answers_ui(cx: &Cx, ui: &mut Ui) {
     if !writes || cx.doc.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
         return;
     }
-    let full = cx.need(ui, "full answer", &AnswerOf { run: cx.doc.run(), plan: None });
-    let reduced = cx.need(ui, "reduced answer", &AnswerOf { run: cx.doc.run(), plan: Some(plan(cx)) });
+    let full = cx.need(ui, "full answer", &AnswerOf { run: cx.doc.run(), reduced: None });
+    let reduced = cx.need(ui, "reduced answer", &AnswerOf { run: cx.doc.run(), reduced: Some(asked(cx)) });
     let (Some(full), Some(reduced)) = (full, reduced) else { return };
     for (name, own, other) in [("full model goes on", &full, &reduced), ("reduced model goes on", &reduced, &full)] {
         ui.horizontal_wrapped(|ui| {
@@ -251,10 +288,10 @@ fn answers_ui(cx: &Cx, ui: &mut Ui) {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use tokenscope_analysis::prune::Judgement;
+    use tokenscope_analysis::reduce::{Half, Judgement, Place, Plan};
 
     #[test]
-    fn a_cut_shows_from_the_layer_after_it() {
+    fn a_step_shows_from_the_layer_after_it_and_says_by_what_it_chose() {
         let judgement = Judgement {
             kl: None,
             top1_same: None,
@@ -268,9 +305,18 @@ mod tests {
             reduced_time: Duration::ZERO,
         };
         let cut = vec![Fate::Kept, Fate::Dropped(0)];
-        let p = Reduced {
+        let stage = Stage {
+            place: Place::Decoder(0, Half::After),
             fates: cut.clone(),
-            cuts: vec![(Stage::After(0), cut.clone())],
+            scores: vec![None, Some(0.25)],
+            threshold: Some(0.5),
+            positions: Positions::Keep,
+        };
+        let p = Reduced {
+            plan: Plan::default(),
+            fates: cut.clone(),
+            stages: vec![stage],
+            kept: 0.5,
             judgement,
             full: vec![],
             reduced: vec![],
@@ -278,5 +324,7 @@ mod tests {
         assert_eq!(*fates_at(&p, Some(0)), [Fate::Kept, Fate::Kept]);
         assert_eq!(*fates_at(&p, Some(1)), *cut);
         assert_eq!(*fates_at(&p, None), *cut);
+        assert_eq!(scores_words(&p, stage_at(&p, Some(0)), 1), "");
+        assert_eq!(scores_words(&p, stage_at(&p, None), 1), "\nscore 0.250, goes below 0.500");
     }
 }

@@ -4,12 +4,13 @@ use super::super::{Cx, widgets};
 use crate::jobs::{Spot, Status};
 use crate::keys::Call;
 use crate::state::{Command, Measure};
-use crate::work::{PlanOf, Retained, RetentionOf, SEEDS};
+use crate::work::{ReducedOf, RetentionOf};
 use egui::{Color32, Sense, Shape, Stroke, Ui, pos2, vec2};
 use egui_plot::{AxisHints, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
 use std::sync::Arc;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Domain, Info, Kind, Params, Role};
+use tokenscope_analysis::reduce::budget::{Retained, SEEDS};
 
 /// A curve and what it belongs to.
 type Curve = (&'static Info, usize, Arc<Vec<Retained>>);
@@ -18,7 +19,7 @@ fn asked(cx: &Cx, info: &Info) -> RetentionOf {
     // The chosen method keeps its other parameters; the rest have their defaults.
     let chosen = cx.doc.call(Kind::Reduce);
     let call = if chosen.method == info.id { chosen } else { Call::new(info.id, &Params::new()) };
-    RetentionOf(PlanOf { scope: cx.doc.scope(), call })
+    RetentionOf(ReducedOf { scope: cx.doc.scope(), call })
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
@@ -101,10 +102,7 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
         (true, Measure::Top1) => ("same most probable token", |p| p.top1),
         (false, _) => ("cosine to the full embedding", |p| p.cosine),
     };
-    let now = cx.ready(&super::reduction::asked(cx)).and_then(|p| {
-        let n = p.fates.len().max(1);
-        p.judgement.rows_by_layer.last().map(|r| *r as f64 / n as f64)
-    });
+    let now = cx.ready(&super::reduction::asked(cx)).map(|p| p.kept);
     // Above and not inside, where it would lie on the points of a narrow plot.
     legend_ui(cx, ui, curves, now.is_some());
     let plot = Plot::new("retention")

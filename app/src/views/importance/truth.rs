@@ -8,7 +8,7 @@ use crate::truth::Truth;
 use crate::work::TruthOf;
 use egui::{Pos2, Rect, Shape, Stroke, Ui, pos2, vec2};
 use std::sync::Arc;
-use tokenscope_analysis::prune::Fate;
+use tokenscope_analysis::reduce::Fate;
 use tokenscope_analysis::score::Scores;
 use tokenscope_analysis::trace::TowerTrace;
 use tokenscope_analysis::truth::{Agreement, Mask, TRUE_SHARE, true_tokens};

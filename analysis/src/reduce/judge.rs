@@ -1,10 +1,10 @@
 //! Judging a reduction by really running the reduced model.
 
-use super::{Plan, Pruner, Stage};
+use super::{Decide, Place, Plan, Runner};
 use crate::ctx::Ctx;
 use crate::math::{largest, log_softmax};
 use crate::model::{Input, LogitRows, Model, Output};
-use crate::trace::{NoTap, Tap, Tower, Trace};
+use crate::trace::{NoTap, Tap, Tower};
 use crate::{Error, Result, Subject};
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ pub struct Judgement {
     pub full_top: Vec<(u32, f32)>,
     /// Those of the reduced model.
     pub reduced_top: Vec<(u32, f32)>,
-    /// Rows that each layer works on in the reduced model.
+    /// Rows that each layer of the judged tower works on in the reduced model.
     pub rows_by_layer: Vec<usize>,
-    /// Bytes of keys and values per layer, reduced (f32).
+    /// Bytes of keys and values per layer of that tower that what is written later reads, reduced (f32).
     pub kv_bytes_by_layer: Vec<usize>,
-    /// Share of the full model's attention and MLP operations that remains.
+    /// Share of the attention and MLP operations that remains, in the towers that the reduction changes.
     pub flops_share: f64,
     /// Time of the full pass; zero where the caller has no clock.
     pub full_time: Duration,
@@ -44,51 +44,38 @@ pub struct Full {
     time: Duration,
 }
 
-/// Runs `model` in full on the trace's tokens; `tower` is the one that will be reduced.
-pub fn full(model: &dyn Model, trace: &Trace, tower: Tower, clock: &dyn Fn() -> Duration, ctx: &Ctx) -> Result<Full> {
-    let (answer, time) = pass(model, trace, tower, &mut NoTap, clock, ctx)?;
+/// What a caller's clock says. The library has none.
+pub type Clock<'a> = &'a dyn Fn() -> Duration;
+
+/// Runs the model in full on the run's input.
+pub fn full(on: &Subject, clock: Clock, ctx: &Ctx) -> Result<Full> {
+    let (answer, time) = pass(on, &mut NoTap, clock, ctx)?;
     Ok(Full { answer, time })
 }
 
-fn pass(
-    model: &dyn Model,
-    trace: &Trace,
-    tower: Tower,
-    tap: &mut dyn Tap,
-    clock: &dyn Fn() -> Duration,
-    ctx: &Ctx,
-) -> Result<(Answer, Duration)> {
+fn weights<'a>(on: &Subject<'a>) -> Result<&'a dyn Model> {
+    on.model.ok_or_else(|| Error::invalid("a reduced model can only be run with the model's weights"))
+}
+
+fn pass(on: &Subject, tap: &mut dyn Tap, clock: Clock, ctx: &Ctx) -> Result<(Answer, Duration)> {
+    let model = weights(on)?;
     let start = clock();
     let logits = Some(if model.info().vocab > 0 { LogitRows::Last } else { LogitRows::None });
-    let mut input = Input { logits, ..Subject::new(trace).again() };
-    let out = model.forward(&mut input, tap, ctx)?;
-    Ok((answer(&out, tower)?, clock().saturating_sub(start)))
+    let out = model.forward(&mut Input { logits, ..on.again() }, tap, ctx)?;
+    Ok((answer(&out, on.tower)?, clock().saturating_sub(start)))
 }
 
-/// Runs `model` full and reduced on the trace's tokens. `clock` gives a monotonic time; the library has none.
+/// Runs the model with these deciders, and says what they did and what it says then. `on.tower` is the judged one.
 pub fn judge(
-    model: &dyn Model,
-    trace: &Trace,
-    plan: &Plan,
-    clock: &dyn Fn() -> Duration,
-    ctx: &Ctx,
-) -> Result<Judgement> {
-    judge_against(&full(model, trace, plan.tower, clock, ctx)?, model, trace, plan, clock, ctx)
-}
-
-/// As [`judge`], with the full run already there.
-pub fn judge_against(
     full: &Full,
-    model: &dyn Model,
-    trace: &Trace,
-    plan: &Plan,
-    clock: &dyn Fn() -> Duration,
+    on: &Subject,
+    deciders: Vec<Box<dyn Decide + '_>>,
+    clock: Clock,
     ctx: &Ctx,
-) -> Result<Judgement> {
-    let tower = trace.tower(plan.tower)?;
-    let info = model.info();
-    let (reduced, reduced_time) = pass(model, trace, plan.tower, &mut Pruner::new(plan)?, clock, ctx)?;
-    let full_time = full.time;
+) -> Result<(Plan, Judgement)> {
+    let mut runner = Runner::new(on, deciders, ctx)?;
+    let (reduced, reduced_time) = pass(on, &mut runner, clock, ctx)?;
+    let plan = runner.plan();
     let (mut kl, mut cosine) = (None, None);
     let (mut full_top, mut reduced_top) = (Vec::new(), Vec::new());
     match (&full.answer, &reduced) {
@@ -102,43 +89,52 @@ pub fn judge_against(
         }
         _ => return Err(Error::invalid("the full and the reduced model gave different kinds of answers")),
     }
-    let t = &info.towers[&plan.tower];
-    let outcome = plan.outcome()?;
-    let mut rows_by_layer = Vec::new();
-    // Features are only the image's part of the language model's rows.
-    let all = tower.tokens.len();
-    let mut n = match plan.cuts.first() {
-        Some(c) if c.stage == Stage::Features => all - plan.n_rows + outcome.rows[0].len(),
-        _ => plan.n_rows,
+    let judgement = Judgement {
+        kl,
+        cosine,
+        top1_same: kl.is_some().then(|| full_top.first().map(|t| t.0) == reduced_top.first().map(|t| t.0)),
+        kv_bytes_by_layer: kv_bytes(on, &plan)?,
+        full_top,
+        reduced_top,
+        rows_by_layer: plan.rows_by_layer(on.tower, on.tower()?.n_layers).into_iter().map(|r| r.0).collect(),
+        flops_share: flops_share(on, &plan)?,
+        full_time: full.time,
+        reduced_time,
     };
+    Ok((plan, judgement))
+}
+
+/// Bytes of keys and values by layer, less those that are forgotten when the answer begins.
+fn kv_bytes(on: &Subject, plan: &Plan) -> Result<Vec<usize>> {
+    let t = &weights(on)?.info().towers[&on.tower];
+    let forget =
+        plan.steps.iter().find(|s| s.place == Place::Step).and_then(|s| Some((s.forget.clone()?, s.rows.len())));
+    let rows = plan.rows_by_layer(on.tower, t.n_layers).into_iter().enumerate();
+    let left = |(layer, (n, _)): (usize, (usize, usize))| match &forget {
+        Some((layers, left)) if on.tower == Tower::Text && layers.contains(&layer) => n.min(*left),
+        _ => n,
+    };
+    Ok(rows.map(left).map(|n| n * t.n_kv_heads * t.head_width * 2 * 4).collect())
+}
+
+/// Operations of the reduced model over those of the full one, in the towers that the plan changes.
+fn flops_share(on: &Subject, plan: &Plan) -> Result<f64> {
     let (mut cost, mut full_cost) = (0f64, 0f64);
-    for layer in 0..t.n_layers {
-        rows_by_layer.push(n);
+    for (&tower, t) in &weights(on)?.info().towers {
+        let Some(&all) = plan.tokens.get(&tower) else { continue };
+        if tower != on.tower && plan.of(tower).next().is_none() {
+            continue;
+        }
         let attention = |n: usize| {
             4.0 * (n * n * t.n_heads * t.head_width) as f64 + 8.0 * (n * t.width * t.n_heads * t.head_width) as f64
         };
         let mlp = |n: usize| 6.0 * (n * t.width * t.mlp_width) as f64;
-        let after = |stage: Stage, n: usize| {
-            plan.cuts.iter().position(|c| c.stage == stage).map_or(n, |i| outcome.rows[i].len())
-        };
-        cost += attention(n);
-        n = after(Stage::Mid(layer), n);
-        cost += mlp(n);
-        n = after(Stage::After(layer), n);
-        full_cost += attention(all) + mlp(all);
+        for (a, m) in plan.rows_by_layer(tower, t.n_layers) {
+            cost += attention(a) + mlp(m);
+            full_cost += attention(all) + mlp(all);
+        }
     }
-    Ok(Judgement {
-        kl,
-        cosine,
-        top1_same: kl.is_some().then(|| full_top.first().map(|t| t.0) == reduced_top.first().map(|t| t.0)),
-        kv_bytes_by_layer: rows_by_layer.iter().map(|n| n * t.n_kv_heads * t.head_width * 2 * 4).collect(),
-        full_top,
-        reduced_top,
-        rows_by_layer,
-        flops_share: cost / full_cost.max(1.0),
-        full_time,
-        reduced_time,
-    })
+    Ok(cost / full_cost.max(1.0))
 }
 
 /// What a model says in the end.

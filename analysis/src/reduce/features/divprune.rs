@@ -4,17 +4,18 @@
 //! Takes: projected visual tokens `[n, d]`. Gives: k = round(ratio · n) of them. Departs: none known.
 //! Cost: O(n² · d).
 
-use super::place::{LAYER, Place};
-use super::select::round_half_even;
-use super::{Method, Plan};
-use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::farthest_first::{self, Selection, Start};
 use crate::raw::{Adapter, RawInput};
-use crate::{Error, Result};
+use crate::reduce::place::{LAYER, Place, image_cut};
+use crate::reduce::seen::pick;
+use crate::reduce::select::{budget, round_half_even};
+use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
+use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Indices in the order they are taken. The first has the farthest nearest neighbour. Taken tokens are not
 /// masked, as in the authors' code: a picture of duplicates may name one twice.
@@ -29,6 +30,7 @@ static INFO: Info = Info {
     title: "DivPrune",
     summary: "Keeps the image tokens that are farthest from each other, so that none stands for another.",
     family: "image features",
+    basis: Basis::Authors { repo: "vbdi/divprune", commit: "" },
     paper: Some(Paper {
         title: "DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models",
         authors: "Alvar et al.",
@@ -39,7 +41,6 @@ static INFO: Info = Info {
               which the paper does not do",
     needs: &[Need::ImageTokens, Need::Residual],
     params: &[RATIO, LAYER],
-    basis: Basis::Authors { repo: "vbdi/divprune", commit: "" },
     budget: Some(&RATIO),
     raw: &[ADAPTER],
     ..Info::of(Kind::Reduce)
@@ -52,13 +53,19 @@ impl Method for DivPrune {
         &INFO
     }
 
-    fn plan(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Plan> {
+    fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let place = Place::of_image(input, INFO.id)?;
-        let order = selection_order(&place.values(input, params)?, place.budget(params.number(&RATIO)), ctx)?;
-        let kept: std::collections::BTreeSet<usize> = order.iter().copied().collect();
-        place.keep(input, params, &kept.into_iter().collect::<Vec<_>>(), Vec::new())
+        let share = params.share(&RATIO);
+        Ok(Box::new(Asked::at([image_cut(on, params, &INFO)?], move |seen, ctx| {
+            Ok(decide(seen, budget(seen, share), ctx)?.0)
+        })))
     }
+}
+
+/// The decision, and the order in which tokens were taken.
+fn decide(seen: &dyn Seen, k: usize, ctx: &Ctx) -> Result<(Decision, Vec<usize>)> {
+    let order = selection_order(&pick(&seen.values()?, seen.open())?, k, ctx)?;
+    Ok((Decision::keep(seen, &order), order))
 }
 
 /// Raw entry: `visual_tokens` `[n, d]` and `ratio`.
@@ -72,8 +79,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if !(0.0..=1.0).contains(&ratio) {
         return Err(Error::invalid(format!("ratio is {ratio}, not a share from 0 to 1")));
     }
-    let order = selection_order(x, round_half_even(ratio * n as f64) as usize, ctx)?;
-    let keep: std::collections::BTreeSet<usize> = order.iter().copied().collect();
+    let seen = Table::new(Place::Features, n, 0..n).with_values(x);
+    let (decision, order) = decide(&seen, round_half_even(ratio * n as f64) as usize, ctx)?;
+    let keep: BTreeSet<usize> = decision.kept(&seen).into_iter().collect();
     Ok(json!({ "unique_kept": keep.len(), "keep": keep, "selection_order": order }))
 }
 

@@ -1,0 +1,115 @@
+//! Deciders: what a method is while a pass goes on, and what it may decide.
+
+use super::place::Place;
+use super::seen::Seen;
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::trace::Regroup;
+use std::ops::Range;
+
+/// Decides at its stops which rows go on.
+pub trait Decide {
+    /// Where it wants to be asked, in the order of a pass. A place that is named twice is asked twice, the second time
+    /// about what the first left.
+    fn stops(&self) -> &[Place];
+
+    /// Looks at what is there and decides; to look only, it lets everything stay.
+    fn decide(&mut self, seen: &dyn Seen, ctx: &Ctx) -> Result<Decision>;
+
+    /// Whether attention counts merged rows by the tokens behind them (ToMe).
+    fn proportional(&self) -> bool {
+        false
+    }
+}
+
+/// What is to become of the rows that are there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// New rows of the old ones; `None` if all stay.
+    pub regroup: Option<Regroup>,
+    /// The score that each row was chosen by, NaN where it has none; empty without scores.
+    pub scores: Vec<f32>,
+    /// The score below which rows go, where that is the rule.
+    pub threshold: Option<f32>,
+    /// At [`Place::Step`]: the layers in which the keys of tokens that are not left are forgotten.
+    pub forget: Option<Range<usize>>,
+}
+
+impl Decision {
+    /// Everything stays.
+    pub fn stay() -> Self {
+        Self::default()
+    }
+
+    /// Exactly these rows, each made of old ones with their weights, in this order.
+    pub fn rows(groups: Vec<Vec<(usize, f32)>>) -> Self {
+        Self { regroup: Some(Regroup::of(groups)), ..Self::default() }
+    }
+
+    /// Of the rows that may be touched, those with these indices among them; all others stay.
+    pub fn keep(seen: &dyn Seen, open: &[usize]) -> Self {
+        let mut stays = vec![true; seen.rows().len()];
+        seen.open().iter().for_each(|&r| stays[r] = false);
+        open.iter().for_each(|&i| stays[seen.open()[i]] = true);
+        if stays.iter().all(|s| *s) {
+            return Self::stay();
+        }
+        let rows: Vec<usize> = (0..stays.len()).filter(|&r| stays[r]).collect();
+        let kept = Self { regroup: Some(Regroup::keep(&rows)), ..Self::default() };
+        // The language model is given the shorter sequence.
+        if seen.place() == Place::Features { kept.renumbered() } else { kept }
+    }
+
+    /// The same with the score of each row that may be touched.
+    pub fn scored(mut self, seen: &dyn Seen, open: &[f32]) -> Self {
+        self.scores = vec![f32::NAN; seen.rows().len()];
+        seen.open().iter().zip(open).for_each(|(&r, &s)| self.scores[r] = s);
+        self
+    }
+
+    /// The same with positions counted anew.
+    pub fn renumbered(mut self) -> Self {
+        self.regroup = self.regroup.map(Regroup::renumbered);
+        self
+    }
+
+    /// Which of the rows that may be touched go on, by index among them; for raw entries.
+    pub fn kept(&self, seen: &dyn Seen) -> Vec<usize> {
+        let Some(regroup) = &self.regroup else { return (0..seen.open().len()).collect() };
+        let stays: std::collections::BTreeSet<usize> = regroup.groups.iter().flatten().map(|m| m.0).collect();
+        (0..seen.open().len()).filter(|&i| stays.contains(&seen.open()[i])).collect()
+    }
+}
+
+/// A decider made of a function; most methods need no more.
+pub struct Asked<F> {
+    stops: Vec<Place>,
+    proportional: bool,
+    decide: F,
+}
+
+impl<F: FnMut(&dyn Seen, &Ctx) -> Result<Decision>> Asked<F> {
+    /// Asks `decide` at `stops`.
+    pub fn at(stops: impl Into<Vec<Place>>, decide: F) -> Self {
+        Self { stops: stops.into(), proportional: false, decide }
+    }
+
+    /// The same, with attention that counts merged rows by the tokens behind them.
+    pub fn proportional(self, proportional: bool) -> Self {
+        Self { proportional, ..self }
+    }
+}
+
+impl<F: FnMut(&dyn Seen, &Ctx) -> Result<Decision>> Decide for Asked<F> {
+    fn stops(&self) -> &[Place] {
+        &self.stops
+    }
+
+    fn decide(&mut self, seen: &dyn Seen, ctx: &Ctx) -> Result<Decision> {
+        (self.decide)(seen, ctx)
+    }
+
+    fn proportional(&self) -> bool {
+        self.proportional
+    }
+}

@@ -1,0 +1,181 @@
+//! ToMe: merges the most similar pairs of an alternating split of the tokens.
+//!
+//! Source: Bolya et al. 2023, "Token Merging: Your ViT But Faster", arXiv 2210.09461.
+//! Takes: a metric per token (keys, mean over heads) `[t, c]`. Gives: groups and sizes. Departs: none known.
+//! Cost: O(t² · c) per layer.
+
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
+use crate::passes::bipartite_matching;
+use crate::raw::{Adapter, RawInput};
+use crate::reduce::place::{Half, Place, image_cut};
+use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
+use crate::{Error, Result, Subject};
+use serde_json::{Value, json};
+
+/// One step of bipartite soft matching: per new row, the old rows merged into it, in output order.
+///
+/// Even rows look for their most similar odd row; the `r` best pairs merge. The first `leading` rows (class,
+/// distillation and register tokens) never merge and stay in front; with them unmerged rows keep their order, without
+/// they come by falling similarity, as in the authors' code.
+pub fn bipartite_soft_matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
+    let [t, _] = metric.dims("metric")?;
+    let r = r.min(t.saturating_sub(leading) / 2);
+    if r == 0 {
+        return Ok((0..t).map(|i| vec![i]).collect());
+    }
+    let best = bipartite_matching::run(metric, leading, ctx)?;
+    let mut order: Vec<usize> = (0..best.len()).collect();
+    order.sort_by(|&a, &b| best[b].cosine.total_cmp(&best[a].cosine).then(a.cmp(&b)));
+    // A row without a partner cannot merge.
+    let r = r.min(best.iter().filter(|b| b.cosine > f32::NEG_INFINITY).count());
+    let (merged, unmerged) = order.split_at(r);
+    let mut unmerged = unmerged.to_vec();
+    if leading > 0 {
+        unmerged.sort_unstable();
+    }
+    let mut groups: Vec<Vec<usize>> = unmerged.iter().map(|&a| vec![2 * a]).collect();
+    let first_b = groups.len();
+    groups.extend((1..t).step_by(2).map(|j| vec![j]));
+    for &a in merged {
+        groups[first_b + best[a].partner].push(2 * a);
+    }
+    if leading > 1 {
+        // Even and odd rows of the leading ones go back between each other.
+        let mut front: Vec<Vec<usize>> = groups.drain(first_b..first_b + leading / 2).collect();
+        front.extend(groups.drain(..leading.div_ceil(2)));
+        front.sort_unstable_by_key(|g| g[0]);
+        groups.splice(0..0, front);
+    }
+    Ok(groups)
+}
+
+const R: Param =
+    Param::count("r", "Tokens merged away per layer, or per step between encoder and language model", 0, 1024, 2);
+const STEPS: Param = Param::count("steps", "Steps between encoder and language model", 1, 16, 1);
+const PROPORTIONAL: Param = Param::toggle("proportional", "Attention counts a merged token by its size", true);
+
+static INFO: Info = Info {
+    id: "tome",
+    title: "ToMe",
+    summary: "Merges the most similar tokens of an alternating split into their size-weighted mean, layer by layer.",
+    family: "inside the encoder",
+    basis: Basis::Authors { repo: "facebookresearch/ToMe", commit: "af95e4b1be" },
+    paper: Some(Paper {
+        title: "Token Merging: Your ViT But Faster",
+        authors: "Bolya et al.",
+        year: 2023,
+        arxiv: "2210.09461",
+    }),
+    departs: "register tokens are left alone like the class token; between encoder and language model the features \
+              themselves are compared, for which the paper has no rule, and sizes do not weigh the attention",
+    needs: &[Need::ImageTokens, Need::Attention],
+    params: &[R, STEPS, PROPORTIONAL],
+    budget: Some(&R),
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Reduce)
+};
+
+pub(super) struct ToMe;
+
+impl Method for ToMe {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
+        INFO.check(params)?;
+        let r = params.count(&R) as usize;
+        let (stops, proportional) = match image_cut(on, &Params::new(), &INFO)? {
+            // Each step on the features that the step before left.
+            Place::Features => (vec![Place::Features; params.count(&STEPS) as usize], false),
+            _ => {
+                let layers = 0..on.tower()?.n_layers;
+                let stops = layers.map(|l| Place::inside(on.tower, l, Half::Mid)).collect();
+                (stops, params.toggle(&PROPORTIONAL))
+            }
+        };
+        Ok(Box::new(Asked::at(stops, move |seen, ctx| decide(seen, r, ctx)).proportional(proportional)))
+    }
+}
+
+/// Merges once, by the keys where there are such and else by the values, weighted by the tokens behind each row.
+fn decide(seen: &dyn Seen, r: usize, ctx: &Ctx) -> Result<Decision> {
+    if r == 0 {
+        return Ok(Decision::stay());
+    }
+    let metric = seen.keys()?.map_or_else(|| seen.values(), Ok)?;
+    let leading = seen.open().first().copied().unwrap_or(0);
+    let groups = bipartite_soft_matching(&metric, r, leading, ctx)?;
+    if groups.len() == seen.rows().len() {
+        return Ok(Decision::stay());
+    }
+    let size = |r: &usize| seen.rows().size(*r);
+    let weighted = |g: Vec<usize>| {
+        let total: usize = g.iter().map(size).sum();
+        g.into_iter().map(|r| (r, size(&r) as f32 / total as f32)).collect()
+    };
+    let merged = Decision::rows(groups.into_iter().map(weighted).collect());
+    Ok(if seen.place() == Place::Features { merged.renumbered() } else { merged })
+}
+
+/// Raw entry: `x`, `metric`, `r`, `class_token`, `distill_token`, `steps`; from the second step on the merged features
+/// are the metric.
+const ADAPTER: Adapter = Adapter { name: "tome", run: raw };
+
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
+    let (x, metric) = (input.array("x")?, input.array("metric")?);
+    x.check_finite("x")?;
+    metric.check_finite("metric")?;
+    let [t, d] = x.dims("x")?;
+    if metric.dims::<2>("metric")?[0] != t {
+        return Err(Error::shape("metric", format!("[{t}, any]"), metric.shape()));
+    }
+    let r: usize = input.read("r")?;
+    let leading = match (input.read_or("class_token", false)?, input.read_or("distill_token", false)?) {
+        (false, true) => {
+            return Err(Error::invalid("a distillation token stands after a class token; set class_token"));
+        }
+        (class, distill) => usize::from(class) + usize::from(distill),
+    };
+    let n_steps: usize = input.read_or("steps", 1)?;
+    let nested = |a: &Array| -> Vec<Vec<f32>> { a.data().chunks(d.max(1)).map(<[f32]>::to_vec).collect() };
+    let mut seen = Table::new(Place::Encoder(0, Half::Mid), t, leading.min(t)..t).with_values(x).with_keys(metric);
+    let (mut steps, mut first) = (Vec::new(), Value::Null);
+    for step in 0..n_steps {
+        ctx.step(step, n_steps)?;
+        let decision = decide(&seen, r, ctx)?;
+        seen = seen.after(&decision)?;
+        if step == 0 {
+            first = json!(nested(&seen.values()?));
+        }
+        let rows = seen.rows();
+        let size: Vec<f64> = (0..rows.len()).map(|r| rows.size(r) as f64).collect();
+        steps.push(json!({ "tokens": rows.len(), "size": size, "groups": rows.tokens }));
+    }
+    Ok(json!({ "merged_after_step1": first, "steps": steps, "merged": nested(&seen.values()?) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_the_most_similar_pair_into_its_odd_partner() {
+        let m = Array::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.1, 1.0, -1.0, 0.0]).unwrap();
+        assert_eq!(bipartite_soft_matching(&m, 1, 0, &Ctx::default()).unwrap(), [vec![0], vec![1, 2], vec![3]]);
+    }
+
+    #[test]
+    fn class_and_distillation_token_stay_in_front() {
+        // Rows 4 and 6 look like row 3 and row 5; rows 0 and 1 would match anybody.
+        let m = Array::new(
+            [7, 2],
+            [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0], [-1.0, 0.0], [-1.0, 0.0]].concat(),
+        )
+        .unwrap();
+        let groups = bipartite_soft_matching(&m, 2, 2, &Ctx::default()).unwrap();
+        assert_eq!(groups, [vec![0], vec![1], vec![2], vec![3, 4], vec![5, 6]]);
+    }
+}
