@@ -227,11 +227,12 @@ pub static ALL: [Example; 21] = [
     example(
         "voices",
         "A signal of four voices",
-        "Windows of sound become tokens by their spectrum: each voice should be a token of its own.",
+        "Windows of sound become tokens by their spectrum: each voice has a token of its own.",
         Input::Text("No model reads the signal; the text is cut as ever."),
         |d| {
             d.apply(Command::Series(Some(SeriesSource::Signal(7))));
             d.apply(Command::Param(Kind::Segment, "tokens", 4i64.into()));
+            d.apply(Command::Param(Kind::Segment, "features", "cepstrum".into()));
         },
     ),
     example(

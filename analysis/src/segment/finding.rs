@@ -11,8 +11,10 @@ use crate::series::Series;
 
 /// Columns into which the samples of a longer series are put, for a line that a screen can show.
 const COLUMNS: usize = 2048;
-/// Bars of the histogram of ids.
-const BARS: usize = 256;
+/// Ids that are drawn as bars; more are points between logarithmic axes, as Zipf drew them.
+const BARS: usize = 16;
+/// Ids that are drawn at all.
+const POINTS: usize = 4096;
 
 impl Segmentation {
     /// The cut of `input` in pictures and figures.
@@ -64,13 +66,15 @@ fn used(usage: &Usage, size: usize) -> [Figure; 4] {
 /// How often each id occurs, by rank.
 fn histogram(usage: &Usage) -> Plot {
     let n = usage.counts.len();
-    let title = match n > BARS {
-        true => format!("the {BARS} most frequent of {n} ids"),
+    let title = match n > POINTS {
+        true => format!("the {POINTS} most frequent of {n} ids"),
         false => "how often each id occurs".to_string(),
     };
-    let points = usage.counts.iter().take(BARS).enumerate().map(|(i, c)| [(i + 1) as f64, c.1 as f64]).collect();
+    let points = usage.counts.iter().take(POINTS).enumerate().map(|(i, c)| [(i + 1) as f64, c.1 as f64]).collect();
     let rank = Axis::Number(Measure::new("rank", ""));
-    Plot::new(title, rank, Measure::new("pieces", ""), vec![Curve::new("ids by frequency", Style::Bars, points)])
+    let (style, log) = if n > BARS { (Style::Points, [true; 2]) } else { (Style::Bars, [false; 2]) };
+    let curve = Curve::new("ids by frequency", style, points);
+    Plot { log, ..Plot::new(title, rank, Measure::new("pieces", ""), vec![curve]) }
 }
 
 fn of_picture(tiles: &Tiles, picture: &Picture) -> Finding {
@@ -126,7 +130,9 @@ fn of_series(windows: &Windows, series: &Series) -> Finding {
     if n > 0 {
         out = out.with(waveform(series));
     }
-    let (rest, rate) = (windows.rest.len(), Datum::Number(series.rate));
+    let whole = series.rate.fract() == 0.0 && series.rate < 1e9;
+    let rate = if whole { Datum::Count(series.rate as usize) } else { Datum::Number(series.rate) };
+    let rest = windows.rest.len();
     out = out.figure(Figure::new("samples", Datum::Count(n), format!("{:.3} seconds", series.seconds())));
     out = out.figure(Figure::new("rate", rate, "Samples a second, as the file says or as was given").unit("Hz"));
     if windows.windows.is_empty() {

@@ -203,7 +203,7 @@ impl Usage {
             -p * p.log2()
         };
         // One id only gives -0.
-        let entropy_bits = counts.iter().map(term).sum::<f64>().max(0.0);
+        let entropy_bits = counts.iter().map(term).sum::<f64>().max(0.0) + 0.0;
         Self { counts, entropy_bits }
     }
 

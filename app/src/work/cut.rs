@@ -101,3 +101,28 @@ impl Ask for CutOf {
         100 * cut.cut.len() as u64 + pixels
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::examples;
+    use crate::state::Doc;
+    use std::collections::BTreeSet;
+    use tokenscope_analysis::Ctx;
+    use tokenscope_analysis::segment::{self, Input, Reads, Segmentation};
+    use tokenscope_generate::signals::Signal;
+
+    #[test]
+    fn the_example_gives_each_voice_a_token_of_its_own() {
+        let doc = examples::find("voices").unwrap().doc(&Doc::default());
+        let (source, call) = (doc.series.unwrap(), doc.cuts.call(Reads::Series));
+        let series = source.open().unwrap();
+        let cut = segment::find(&call.method).unwrap().cut(Input::Series(&series), &call.params, &Ctx::default());
+        let Segmentation::Series(windows) = cut.unwrap() else { panic!("a cut of something else") };
+        let truth = Signal::new(7);
+        let voice = |start: usize, end: usize| truth.stretches.iter().find(|s| s.0.start <= start && end <= s.0.end);
+        let pairs: BTreeSet<(usize, u32)> =
+            windows.windows.iter().filter_map(|w| Some((voice(w.start, w.end)?.1, w.id?))).collect();
+        assert_eq!(pairs.len(), 4, "{pairs:?}");
+        assert_eq!(pairs.iter().map(|p| p.1).collect::<BTreeSet<_>>().len(), 4, "{pairs:?}");
+    }
+}

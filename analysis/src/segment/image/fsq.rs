@@ -4,8 +4,9 @@
 //! Source: Mentzer et al. 2023, arXiv 2309.15505, whose appendix holds the code; numbers are checked against the port
 //! lucidrains/vector-quantize-pytorch. Takes: a picture. Gives: a tile with an id per patch, and the picture that the
 //! ids alone give back. Departs: the paper learns an encoder and a decoder; here a patch becomes the first coefficients
-//! of an orthonormal transform (cosines in three opponent colours, by frequency), each with its mean and spread over
-//! this picture taken out, and a level gives back the middle of its cell, seen through the same tanh.
+//! of an orthonormal transform (cosines in three opponent colours, by frequency), each around its mean over this picture
+//! and over the scale, a few times its spread, at which its levels err least; and a level gives back the middle of its
+//! cell, seen through the same tanh.
 
 use super::transform::Transform;
 use super::{Grid, Rest, Tiles, fits, mean_squared_error, psnr};
@@ -40,8 +41,8 @@ static INFO: Info = Info {
         year: 2023,
         arxiv: "2309.15505",
     }),
-    departs: "a fixed cosine transform in opponent colours, standardised over the picture, stands for the learned \
-              encoder and decoder; the rounding and the ids are the paper's",
+    departs: "a fixed cosine transform in opponent colours, scaled to the picture, stands for the learned encoder and \
+              decoder; the rounding and the ids are the paper's",
     params: &[PATCH, LEVELS],
     raw: &[Adapter { name: "fsq", run: raw }],
     ..Info::of(Kind::Segment)
@@ -127,15 +128,29 @@ impl Levels {
 /// The method.
 pub(super) struct Fsq;
 
-/// Mean and spread of each coefficient over all patches.
-fn spreads(all: &[Vec<f64>], n: usize) -> Vec<(f64, f64)> {
+/// Spreads that the scale of a coefficient may be, in steps of √2 from 1/2 to 8.
+const SCALES: i32 = 9;
+
+/// Mean of each coefficient over all patches, and the scale at which its levels give it back with the least squared
+/// error; a scale of 0 where it never changes.
+fn scales(all: &[Vec<f64>], levels: &[Levels]) -> Vec<(f64, f64)> {
     let count = all.len().max(1) as f64;
-    let of = |k: usize| {
+    let of = |(k, level): (usize, &Levels)| {
         let mean = all.iter().map(|c| c[k]).sum::<f64>() / count;
-        let variance = all.iter().map(|c| (c[k] - mean).powi(2)).sum::<f64>() / count;
-        (mean, variance.sqrt())
+        let spread = (all.iter().map(|c| (c[k] - mean).powi(2)).sum::<f64>() / count).sqrt();
+        if spread == 0.0 {
+            return (mean, 0.0);
+        }
+        let middles: Vec<f64> = (0..level.n).map(|q| level.middle(q)).collect();
+        let error = |scale: f64| -> f64 {
+            let back = |x: f64| scale * middles[level.round(x / scale) as usize];
+            all.iter().map(|c| (c[k] - mean - back(c[k] - mean)).powi(2)).sum()
+        };
+        let tried = (0..SCALES).map(|i| spread * 2f64.powf(f64::from(i) / 2.0 - 1.0)).map(|s| (error(s), s));
+        let best = tried.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(spread, |best| best.1);
+        (mean, best)
     };
-    (0..n).map(of).collect()
+    levels.par_iter().enumerate().map(of).collect()
 }
 
 impl Method for Fsq {
@@ -166,16 +181,16 @@ impl Method for Fsq {
         let all: Vec<Vec<f64>> =
             (0..grid.len()).into_par_iter().with_min_len(64).map(watched).collect::<Result<_>>()?;
         ctx.step(1, 2)?;
-        let spreads = spreads(&all, transform.len());
+        let scales = scales(&all, &quantizer.0);
         let id = |c: &Vec<f64>| {
             let z: Vec<f64> =
-                c.iter().zip(&spreads).map(|(c, (m, s))| if *s > 0.0 { (c - m) / s } else { 0.0 }).collect();
+                c.iter().zip(&scales).map(|(c, (m, s))| if *s > 0.0 { (c - m) / s } else { 0.0 }).collect();
             quantizer.id(&quantizer.round(&z))
         };
         let ids: Vec<u32> = all.par_iter().map(id).collect();
         let back = |id: &u32| {
             let numbers = quantizer.levels(*id).into_iter().zip(&quantizer.0).map(|(q, l)| l.middle(q));
-            transform.backward(&numbers.zip(&spreads).map(|(z, (m, s))| m + s * z).collect::<Vec<_>>())
+            transform.backward(&numbers.zip(&scales).map(|(z, (m, s))| m + s * z).collect::<Vec<_>>())
         };
         let patches: Vec<Vec<u8>> = ids.par_iter().with_min_len(64).map(back).collect();
         let rebuilt = if grid.is_empty() { None } else { Some(laid_out(&grid, &patches)?) };
@@ -184,7 +199,7 @@ impl Method for Fsq {
             Figure::new(
                 "bits per pixel",
                 Datum::Number(bits / (patch * patch) as f64),
-                "Logarithm to base 2 of the codebook's size over the pixels of a patch; mean and spread of each \
+                "Logarithm to base 2 of the codebook's size over the pixels of a patch; mean and scale of each \
                  coefficient, two numbers a picture, not counted",
             ),
             Figure::new(
@@ -288,12 +303,13 @@ mod tests {
         let t = cut(&picture, Params::new().set("patch", 2i64).set("levels", vec![5.0, 3.0, 3.0])).unwrap();
         assert_eq!((t.grid, t.tiles.len(), t.vocab, t.rest.len()), ([2, 2], 4, Some(45), 2));
         let ids: Vec<u32> = t.tiles.iter().filter_map(|t| t.id).collect();
-        // Luminance stands at one spread below and above its mean, tanh 1 · 2.002 = 1.52, so at its levels 0 and 4; the
-        // colours do not change and stay at 1, which is 5 and 15 in the id.
+        // Luminance stands at one spread below and above its mean. At the scale of 0.71 spreads that is 1.41, at the
+        // outermost levels 0 and 4, whose middles are ±1.35; the colours do not change and stay at 1, which is 5 and 15
+        // in the id.
         assert_eq!(ids, [20, 24, 20, 24]);
         let back = t.rebuilt.unwrap();
         assert_eq!((back.width, back.height), (4, 4));
-        assert!(back.pixel(0, 0)[0] < 60 && back.pixel(3, 3)[2] > 195, "{:?}", back.rgb);
+        assert!(back.pixel(0, 0)[0] < 10 && back.pixel(3, 3)[2] > 245, "{:?}", back.rgb);
     }
 
     #[test]

@@ -46,8 +46,8 @@ impl Metrics {
             fertility: (words > 0).then(|| n as f64 / words as f64),
             distinct: counts.len(),
             // One piece only gives -0.
-            entropy_bits: (n > 0).then(|| entropy.max(0.0)),
-            renyi_efficiency: vocab.filter(|_| n > 0).map(|v| renyi.max(0.0) / (v as f64).log2()),
+            entropy_bits: (n > 0).then(|| entropy.max(0.0) + 0.0),
+            renyi_efficiency: vocab.filter(|_| n > 0).map(|v| (renyi.max(0.0) + 0.0) / (v as f64).log2()),
         }
     }
 

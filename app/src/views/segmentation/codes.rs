@@ -3,7 +3,7 @@
 use crate::views::Cx;
 use crate::work::Cut;
 use egui::{Ui, vec2};
-use egui_plot::{AxisHints, Bar, BarChart, Legend, Line, Plot, PlotPoints};
+use egui_plot::{AxisHints, Bar, BarChart, Legend, Line, Plot, PlotPoints, Points};
 use tokenscope_analysis::finding::{self, Figure, Picture, Style};
 
 /// Plots stand side by side where each has this width.
@@ -12,6 +12,8 @@ const WIDE: f32 = 300.0;
 pub(super) fn figures_ui(ui: &mut Ui, figures: &[Figure]) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 12.0;
+        // A figure stays on one line, or its number would be taken for another's.
+        ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Extend);
         for f in figures {
             ui.small(format!("{} {}", f.name, f.words())).on_hover_text(f.meaning.as_ref());
         }
@@ -29,7 +31,8 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, cut: &Cut) {
         .collect();
     columns(ui, plots.len(), WIDE, |ui, i, width| {
         ui.small(&plots[i].title);
-        plot_ui(cx, ui, plots[i], i, width);
+        // The last number of the axis stands half beyond it.
+        plot_ui(cx, ui, plots[i], i, width - 14.0);
     });
 }
 
@@ -61,18 +64,34 @@ fn plot_ui(cx: &Cx, ui: &mut Ui, plot: &finding::Plot, number: usize, width: f32
         .allow_zoom(false)
         .allow_boxed_zoom(false)
         .set_margin_fraction(vec2(0.02, 0.08));
+    // A logarithmic axis is one of logarithms, with the numbers themselves at its marks.
+    let place = |p: &[f64; 2]| [0, 1].map(|k| if plot.log[k] { p[k].log10() } else { p[k] });
+    let power = |v: f64| match v.fract().abs() < 1e-6 {
+        true => format!("{}", 10f64.powf(v)),
+        false => String::new(),
+    };
+    let drawn = if plot.log[0] { drawn.x_axis_formatter(move |m, _| power(m.value)) } else { drawn };
+    let drawn = if plot.log[1] { drawn.y_axis_formatter(move |m, _| power(m.value)) } else { drawn };
     let drawn = if plot.series.len() > 1 { drawn.legend(Legend::default()) } else { drawn };
     let drawn = drawn.show(ui, |ui| {
         for (i, s) in plot.series.iter().enumerate() {
             match s.style {
                 Style::Bars => {
-                    let bars = s.points.iter().map(|[x, y]| Bar::new(*x, *y).width(0.9)).collect();
+                    let bars = s.points.iter().map(place).map(|[x, y]| Bar::new(x, y).width(0.9)).collect();
                     ui.bar_chart(BarChart::new(s.name.as_ref(), bars).color(cx.theme.accent));
                 }
-                _ => {
+                Style::Points => {
+                    let points = s.points.iter().map(place).collect::<Vec<_>>();
+                    ui.points(Points::new(s.name.as_ref(), points).color(cx.theme.accent).radius(2.5));
+                }
+                Style::Line | Style::Step => {
                     let color = s.name.split([' ', ',']).nth(1).and_then(|id| id.parse().ok());
                     let color = color.map_or(cx.theme.curve(i), |id| cx.theme.code(id));
-                    ui.line(Line::new(s.name.as_ref(), PlotPoints::from(s.points.clone())).color(color).width(1.5));
+                    ui.line(
+                        Line::new(s.name.as_ref(), PlotPoints::from(s.points.iter().map(place).collect::<Vec<_>>()))
+                            .color(color)
+                            .width(1.5),
+                    );
                 }
             }
         }
