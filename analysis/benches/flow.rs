@@ -3,7 +3,9 @@
 
 use criterion::Criterion;
 use std::hint::black_box;
-use tokenscope_analysis::flow::{Edge, FlowGraph, Incoming, Node, Part};
+use tokenscope_analysis::finding::Incoming;
+use tokenscope_analysis::flow::{Edge, FlowGraph, Node};
+use tokenscope_analysis::trace::Tower;
 
 const LAYERS: usize = 15;
 const TOKENS: usize = 1024;
@@ -12,26 +14,24 @@ const INTO: usize = 24;
 
 /// Every node is reached from itself and from tokens before it, with falling weights.
 fn lattice() -> FlowGraph {
-    let node = |level: usize, token: usize| Node { level: level as u32, part: Part::Resid, token: token as u32 };
     let mut edges = Vec::new();
     for (level, to) in (1..=LAYERS).flat_map(|level| (0..TOKENS).map(move |to| (level, to))) {
         for i in 0..INTO.min(to + 1) {
             let from = to - i * 37 % (to + 1);
             let weight = 1.0 / (i + 2) as f32 + (to * 31 + level) as f32 * 1e-6;
-            edges.push(Edge { from: node(level - 1, from), to: node(level, to), weight });
+            edges.push(Edge { from: Node::resid(level - 1, from), to: Node::resid(level, to), weight }.into());
         }
     }
-    edges.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-    FlowGraph { n_layers: LAYERS, n_tokens: TOKENS, edges, unit: "share", floor: 0.0 }
+    FlowGraph::new(Tower::Text, LAYERS, TOKENS, edges, 0.0)
 }
 
 fn filter(c: &mut Criterion) {
     let graph = lattice();
-    let target = Node { level: LAYERS as u32, part: Part::Resid, token: TOKENS as u32 - 1 };
-    let mut group = c.benchmark_group(format!("{} edges between 16384 nodes", graph.edges.len()));
+    let target = Node::resid(LAYERS, TOKENS - 1).into();
+    let mut group = c.benchmark_group(format!("{} edges between 16384 nodes", graph.links.links.len()));
     for threshold in [0.0, 0.1] {
         group.bench_function(format!("threshold {threshold}"), |b| {
-            b.iter(|| Incoming::new(&graph, black_box(threshold)).routes(&graph, &[target]))
+            b.iter(|| Incoming::new(&graph.links, black_box(threshold)).routes(&graph.links, &[target]))
         });
     }
     group.finish();

@@ -1,9 +1,10 @@
 //! Every method once. Pickers, palette, command line, help, judge, contract tests and atlas read this list.
 
 use crate::decode::{self, draft, reveal};
-use crate::method::{Info, Kind};
+use crate::finding::Finding;
+use crate::method::{Info, Kind, Params};
 use crate::raw::Adapter;
-use crate::{Error, Result, flow, reduce, score, segment, study};
+use crate::{Ctx, Error, Result, Subject, flow, reduce, score, segment, study};
 
 /// A method of any kind.
 #[derive(Clone, Copy)]
@@ -35,6 +36,20 @@ impl Entry {
             Entry::Draft(m) => m.info(),
             Entry::Reveal(m) => m.info(),
             Entry::Study(m) => m.info(),
+        }
+    }
+
+    /// What it finds out about `on`, as pictures. Errors: [`Error::Need`] where the run lacks something.
+    pub fn find(self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
+        match self {
+            Entry::Score(m) => Ok(m.score(on, params, ctx)?.finding(on.tower)),
+            Entry::Flow(m) => Ok(m.graph(on, params, ctx)?.finding()),
+            Entry::Study(m) => m.find(on, params, ctx),
+            Entry::Reduce(m) => reduce::plan(m, on, params, ctx)?.finding(on, None),
+            Entry::Segment(_) | Entry::Draft(_) | Entry::Reveal(_) => {
+                let (id, noun) = (self.info().id, self.info().kind.noun());
+                Err(Error::invalid(format!("{id} is a {noun}, which is shown in the view of its kind")))
+            }
         }
     }
 }

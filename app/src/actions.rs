@@ -92,6 +92,7 @@ pub static ALL: &[Action] = &[
     action(Act::SaveView(1), "File", "Save Importance…", "Its picture or its numbers", command(Key::Num2)),
     action(Act::SaveView(2), "File", "Save Flow…", "Its picture or its numbers", command(Key::Num3)),
     action(Act::SaveView(3), "File", "Save Drafts…", "Its picture or its numbers", command(Key::Num4)),
+    action(Act::SaveView(4), "File", "Save Findings…", "Its picture or its numbers", command(Key::Num5)),
     action(Act::Undo, "Edit", "Undo", "Takes back the last change", command(Key::Z)),
     action(
         Act::Redo,

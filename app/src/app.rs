@@ -9,6 +9,7 @@ pub use still::draw_window;
 
 use crate::actions::{self, Act};
 use crate::atlas::Atlas;
+use crate::cx::Cx;
 use crate::examples::{self, Example};
 use crate::export;
 use crate::fonts::SystemFonts;
@@ -21,6 +22,7 @@ use crate::notices::Notices;
 use crate::palette::{self, Choice, Palette};
 use crate::panels;
 use crate::picture_source::PictureSource;
+use crate::pictures::widgets::named;
 use crate::recents::Recents;
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
@@ -28,7 +30,7 @@ use crate::series_source::SeriesSource;
 use crate::settings::{Layout, Settings};
 use crate::state::{Command, Doc, WHOLE};
 use crate::theme::{ColorMap, Theme};
-use crate::views::{self, Cx};
+use crate::views;
 use crate::work::TraceOf;
 use egui::{Key, Modifiers};
 use std::cell::{Cell, RefCell};
@@ -183,6 +185,12 @@ impl App {
             let before = self.doc.clone();
             self.remember(&command);
             self.doc.apply(command.clone());
+            if let Command::Method(kind, _) = &command {
+                for tree in [&mut self.tiles, &mut self.tabs] {
+                    let shows = |v: &usize| views::ALL[*v].shows.contains(kind);
+                    tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(v) if shows(v)));
+                }
+            }
             if before != self.doc {
                 self.history.record(before, &command, self.presses, held, Instant::now());
             }
@@ -371,8 +379,15 @@ impl App {
     }
 }
 
+/// Four views at once; those after the fourth stand behind it.
 fn layout() -> egui_tiles::Tree<usize> {
-    egui_tiles::Tree::new_grid(egui::Id::unique("views"), (0..views::ALL.len()).collect())
+    let mut tiles = egui_tiles::Tiles::default();
+    let panes: Vec<egui_tiles::TileId> = (0..views::ALL.len()).map(|v| tiles.insert_pane(v)).collect();
+    let (first, rest) = panes.split_at(panes.len().min(3));
+    let mut cells = first.to_vec();
+    cells.push(tiles.insert_tab_tile(rest.to_vec()));
+    let root = tiles.insert_grid_tile(cells);
+    egui_tiles::Tree::new(egui::Id::unique("views"), root, tiles)
 }
 
 struct Tiles<'a> {
@@ -416,7 +431,7 @@ impl egui_tiles::Behavior<usize> for Tiles<'_> {
                 }
             }
         });
-        views::named(&menu.response, &format!("save {}", views::ALL[*view].title));
+        named(&menu.response, &format!("save {}", views::ALL[*view].title));
     }
 
     fn simplification_options(&self) -> egui_tiles::SimplificationOptions {

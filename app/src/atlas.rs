@@ -1,7 +1,8 @@
 //! The atlas in the window: every paper that the program is to show, what it does of each, and a button that runs it.
 
+use crate::cx::Cx;
+use crate::pictures::widgets::named;
 use crate::state::Command;
-use crate::views::{Cx, named};
 use egui::{Align, Layout, RichText, Ui, vec2};
 use tokenscope_analysis::atlas::{Extent, Paper, families, papers};
 use tokenscope_analysis::method::Info;

@@ -1,8 +1,9 @@
 //! The panel of numbers about the hovered or selected tokens.
 
+use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::panels::bytes;
-use crate::views::{Cx, number, visible};
+use crate::pictures::widgets::{number, visible};
 use crate::work::{LensOf, ScoreOf, TraceOf};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;

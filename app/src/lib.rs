@@ -12,8 +12,9 @@
 //! 5. [`work`] holds the computations, a file each: they open the model, run it with a tap
 //!    ([`tokenscope_analysis::model`]), and call scores, reductions, flow and drafts on the trace
 //!    ([`tokenscope_analysis::trace`]).
-//! 6. The view draws what comes back, [`jobs::Ask::Out`]: shapes for the screen and for SVG alike ([`export`]), maps by
-//!    the painter of [`heatmap`], numbers as a [`tokenscope_analysis::finding::Table`].
+//! 6. The view draws what comes back, [`jobs::Ask::Out`], as [`pictures`] in one of eleven shapes
+//!    ([`tokenscope_analysis::finding`]), for the screen and for SVG alike ([`export`]), maps by the painter of
+//!    [`heatmap`], numbers as a [`tokenscope_analysis::finding::Table`].
 //!
 //! The command line ([`cli`]) builds the same document and asks for the same things, one after the other.
 //!
@@ -26,13 +27,14 @@
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
 //! - What is chosen: [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
+//! - How findings look: [`cx`], [`pictures`].
 //! - What is seen: [`views`], [`export`], [`settings`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
 //!   [`inspector`], [`atlas`].
 //! - The two programs: [`app`], [`cli`].
 //!
 //! # Where to add something
 //!
-//! A score, reduction, flow graph, draft method or way to cut a text is one file in a folder of
+//! A score, reduction, flow graph, draft method, study or way to cut a text is one file in a folder of
 //! [`tokenscope_analysis`], a `mod` line and a line in the folder's `ALL`; sliders, palette, command line, help and
 //! tests follow from its [`tokenscope_analysis::method::Info`]. A view is a [`views::View`] in [`views::ALL`], an action
 //! an entry of [`actions::ALL`], a colour a field of [`theme::Theme`].
@@ -41,6 +43,7 @@ pub mod actions;
 pub mod app;
 pub mod atlas;
 pub mod cli;
+pub mod cx;
 pub mod examples;
 pub mod export;
 pub mod fonts;
@@ -55,6 +58,7 @@ pub mod opening;
 pub mod palette;
 pub mod panels;
 pub mod picture_source;
+pub mod pictures;
 pub mod prompt;
 pub mod recents;
 pub mod samples;

@@ -1,7 +1,7 @@
 //! Short notices of what went well or wrong beside the views: in a row of their own, so that they cover no data.
 
+use crate::pictures::widgets::named;
 use crate::theme::Theme;
-use crate::views::named;
 use egui::accesskit::{Live, Role};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -88,7 +88,7 @@ impl Palette {
                 .hint_text("Type a few letters of an action, method, view or example")
                 .desired_width(f32::INFINITY);
             let edit = ui.add(edit);
-            crate::views::named(&edit, "search");
+            crate::pictures::widgets::named(&edit, "search");
             edit.request_focus();
             if edit.changed() {
                 self.at = 0;

@@ -1,16 +1,17 @@
 //! The panels beside the views: where model and input come from, and what the selected token is.
 
+use crate::cx::Cx;
 use crate::examples;
 use crate::jobs::Status;
 use crate::keys::ModelSource;
 use crate::opening::command_of;
+use crate::pictures::widgets::named;
 use crate::prompt::PromptBox;
 use crate::recents::hub;
 use crate::samples;
 use crate::series_source::SeriesSource;
 use crate::state::Command;
 use crate::text::Text;
-use crate::views::{Cx, named};
 use crate::work::{EstimateOf, ModelOf, PictureOf};
 use egui::{Key, Ui};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The box that the prompt is typed into. A long text is edited part by part, so that a key costs the same whatever
 //! the length: a text box lays out all of what it holds whenever that changes.
 
-use crate::views::named;
+use crate::pictures::widgets::named;
 use egui::text::{CCursor, CCursorRange};
 use egui::text_edit::TextEditState;
 use egui::{Context, Id, TextEdit, Ui};

@@ -3,8 +3,9 @@
 use crate::export::{self, Page};
 use crate::jobs::Jobs;
 use crate::notices::Notices;
+use crate::pictures::widgets::named;
 use crate::state::Doc;
-use crate::views::{self, named};
+use crate::views;
 use egui::{Key, vec2};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};

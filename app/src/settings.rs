@@ -193,11 +193,11 @@ mod tests {
     #[test]
     fn a_layout_without_each_view_exactly_once_is_refused() {
         let grid = |panes: Vec<usize>| Layout::of(&egui_tiles::Tree::new_grid(egui::Id::unique("views"), panes));
-        assert!(grid(vec![3, 1, 0, 2]).tree().is_some());
-        for bad in [vec![0, 1, 2], vec![0, 1, 2, 2], vec![0, 1, 2, 3, 3], vec![0, 1, 2, 9], vec![]] {
+        assert!(grid(vec![3, 1, 0, 4, 2]).tree().is_some());
+        for bad in [vec![0, 1, 2, 3], vec![0, 1, 2, 3, 3], vec![0, 1, 2, 3, 4, 4], vec![0, 1, 2, 3, 9], vec![]] {
             assert!(grid(bad.clone()).tree().is_none(), "{bad:?}");
         }
-        let mut other = grid(vec![0, 1, 2, 3]);
+        let mut other = grid(vec![0, 1, 2, 3, 4]);
         other.views.swap(0, 1);
         assert!(other.tree().is_none());
         // A container that holds itself.

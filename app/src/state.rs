@@ -158,6 +158,8 @@ pub struct Doc {
     pub column: f32,
     /// Chosen method and parameters per kind; of other kinds what the catalog shows first.
     pub choices: BTreeMap<Kind, Call>,
+    /// The kind of methods whose findings are shown where no view is their own.
+    pub found: Kind,
     /// A second draft method, shown beside the first.
     pub rival: Option<(String, Params)>,
     /// Marks the ground truth on text and picture, where it is known.
@@ -195,6 +197,7 @@ impl Default for Doc {
             drill: None,
             column: 26.0,
             choices: BTreeMap::new(),
+            found: Kind::Study,
             rival: None,
             truth: true,
             threshold: 0.08,
@@ -297,6 +300,7 @@ impl Doc {
                 match kind {
                     Kind::Reduce => self.at_layer = None,
                     Kind::Draft => self.round = 0,
+                    Kind::Study | Kind::Reveal | Kind::Cache => self.found = kind,
                     _ => {}
                 }
             }
@@ -306,6 +310,7 @@ impl Doc {
                 call.params.insert(key, value);
                 self.choices.insert(kind, call);
             }
+            Command::Found(kind) => self.found = kind,
             Command::Rival(r) => self.rival = r,
             Command::Threshold(t) => self.threshold = t,
             Command::Round(r) => self.round = r,
@@ -356,6 +361,8 @@ pub enum Command {
     Curves(Vec<String>),
     /// Measure this in the retention curves.
     Measure(Measure),
+    /// Show the findings of this kind of methods.
+    Found(Kind),
     /// Drill into the flow graph, or leave it.
     Drill(Option<Drill>),
     /// Make the columns of the flow lattice this wide.
@@ -401,6 +408,7 @@ impl Command {
             Command::Select(_) => "selection",
             Command::AtLayer(_) => "layer of the reduction",
             Command::Curves(_) | Command::Measure(_) => "retention curves",
+            Command::Found(_) => "show other findings",
             Command::Drill(_) => "drill into the flow",
             Command::Column(_) => "width of columns",
             Command::Method(..) => "method",

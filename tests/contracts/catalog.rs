@@ -110,10 +110,12 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
         }
         Entry::Flow(m) => {
             let g = m.graph(&subject, params, ctx)?;
-            assert!(g.edges.iter().all(|e| (e.from.token.max(e.to.token) as usize) < n), "{name} on {}", case.name);
-            g.edges.iter().for_each(|e| finite(e.weight));
-            assert!(g.edges.is_sorted_by(|a, b| a.weight >= b.weight || !case.finite), "{name} on {}", case.name);
-            Ok(format!("{:?}", g.edges))
+            g.links.check().or_else(|e| if case.finite { Err(e) } else { Ok(()) })?;
+            let links = &g.links.links;
+            assert!(links.iter().all(|e| (e.from.at.max(e.to.at) as usize) < n), "{name} on {}", case.name);
+            links.iter().for_each(|e| finite(e.weight));
+            assert!(links.is_sorted_by(|a, b| a.weight >= b.weight || !case.finite), "{name} on {}", case.name);
+            Ok(format!("{links:?}"))
         }
         Entry::Draft(m) => {
             let mut rounds = 0;

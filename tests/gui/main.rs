@@ -3,9 +3,11 @@
 mod chrome;
 mod drafts;
 mod drop;
+mod findings;
 mod gallery;
 mod heatmap;
 mod importance;
+mod pictures;
 mod segmentation;
 
 use egui::{Key, Modifiers, vec2};

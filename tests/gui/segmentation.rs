@@ -74,7 +74,7 @@ fn the_switch_colours_by_surprisal_with_a_legend_in_bits() {
     settle(&mut h);
     assert!(h.state().doc.cuts.surprisal);
     let s = h.state().jobs.ready(&SurprisalOf(h.state().doc.run())).expect("nothing was computed");
-    let legend = format!("{} bits", tokenscope_app::views::number(s.max_bits));
+    let legend = format!("{} bits", tokenscope_app::pictures::widgets::number(s.max_bits));
     assert!(h.query_all_by_label(&legend).next().is_some(), "no legend {legend}");
     // The trace keeps the logits of the last row: its own probabilities are those read off the hidden states.
     assert!(s.ln_p.iter().flatten().all(|p| *p <= 0.0) && s.ln_p.iter().flatten().count() > 10);

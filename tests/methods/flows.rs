@@ -58,8 +58,8 @@ fn the_parts_of_heads_are_what_attention_adds_but_not_where_a_norm_stands_betwee
 fn routes_are_refused_where_a_norm_stands_between_heads_and_stream() {
     let why = graph("gemma2_windows", "information_flow_routes").expect_err("no routes").to_string();
     assert!(why.contains("without a norm between"), "{why}");
-    assert!(!graph("gemma2_windows", "rollout_graph").unwrap().edges.is_empty());
+    assert!(!graph("gemma2_windows", "rollout_graph").unwrap().links.links.is_empty());
     for model in ["gpt_neox_pythia", "gemma_first", "opt_before"] {
-        assert!(!graph(model, "information_flow_routes").unwrap().edges.is_empty(), "{model}");
+        assert!(!graph(model, "information_flow_routes").unwrap().links.links.is_empty(), "{model}");
     }
 }

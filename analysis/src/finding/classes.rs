@@ -1,6 +1,6 @@
 //! A unit in named classes: sink, dead and alive tokens; codes; experts; roles.
 
-use super::measure::check_classes;
+use super::measure::{check_classes, count};
 use super::{Class, Look, Picture, Stages, Table, Unit, difference};
 use crate::{Error, Result};
 use serde_json::{Value, json};
@@ -39,9 +39,7 @@ impl Classes {
 
     /// How many elements each class has at `stage`, or on the whole.
     pub fn counts(&self, stage: Option<usize>) -> Vec<usize> {
-        let mut out = vec![0; self.classes.len()];
-        self.at(stage).iter().flatten().for_each(|&c| out[c] += 1);
-        out
+        count(self.classes.len(), self.at(stage).iter().flatten().copied())
     }
 
     fn name(&self, class: Option<usize>) -> Option<&str> {

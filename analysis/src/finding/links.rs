@@ -2,6 +2,7 @@
 
 use super::{Measure, Picture, Table, Unit, difference};
 use crate::{Error, Result};
+use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -61,7 +62,8 @@ impl Links {
         let order = |a: &Link, b: &Link| {
             b.weight.abs().total_cmp(&a.weight.abs()).then(a.to.cmp(&b.to)).then(a.from.cmp(&b.from))
         };
-        links.sort_by(order);
+        // No two edges have the same ends, so any sort gives the same order.
+        links.par_sort_unstable_by(order);
         Self { title: title.into(), levels, links, measure, floor: 0.0 }
     }
 

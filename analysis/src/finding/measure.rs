@@ -88,6 +88,17 @@ impl Class {
     }
 }
 
+/// How many of `all` there are of each of `n` classes.
+pub fn count(n: usize, all: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut out = vec![0; n];
+    for c in all {
+        if let Some(n) = out.get_mut(c) {
+            *n += 1;
+        }
+    }
+    out
+}
+
 /// Errors unless the names differ.
 pub(super) fn check_classes(classes: &[Class]) -> Result<()> {
     for (i, c) in classes.iter().enumerate() {

@@ -57,6 +57,8 @@ pub enum SeriesRole {
     Floor,
     /// What the others are measured by.
     Reference,
+    /// The one that is looked at.
+    Chosen,
 }
 
 /// One series.

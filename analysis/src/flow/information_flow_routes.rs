@@ -9,6 +9,7 @@ use super::{Edge, FlowGraph, Method, Node, Part};
 use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::finding::Link;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::attention_map;
 use crate::raw::{Adapter, RawInput};
@@ -105,7 +106,7 @@ impl Row {
     }
 
     /// Its edges that weigh something.
-    fn edges(&self, layer: usize, to: usize) -> impl Iterator<Item = Edge> {
+    fn edges(&self, layer: usize, to: usize) -> impl Iterator<Item = Link> {
         let level = layer as u32 + 1;
         let node = move |level, part, token: usize| Node { level, part, token: token as u32 };
         let [attn, mlp, out] = [Part::Attn, Part::Mlp, Part::Resid].map(|part| node(level, part, to));
@@ -114,7 +115,7 @@ impl Row {
             .map(move |from| (node(level - 1, Part::Resid, from), attn, self.edge(to, from)))
             .chain([(attn, mlp, self.ffn), (mlp, out, self.ffn), (attn, out, self.ffn_resid)])
             .filter(|e| e.2 > 0.0)
-            .map(|(from, to, weight)| Edge { from, to, weight: weight as f32 })
+            .map(|(from, to, weight)| Edge { from, to, weight: weight as f32 }.into())
     }
 }
 
@@ -231,16 +232,12 @@ impl Method for InformationFlowRoutes {
                 }
                 row.thresholded(tau).edges(layer, to).filter(|e| e.weight >= floor).collect::<Vec<_>>()
             };
-            let rows: Vec<Vec<Edge>> = (0..n).into_par_iter().map(row).collect();
+            let rows: Vec<Vec<Link>> = (0..n).into_par_iter().map(row).collect();
             ctx.check()?;
             edges.reserve(rows.iter().map(Vec::len).sum());
             rows.into_iter().for_each(|row| edges.extend(row));
         }
-        // No two edges have the same ends, so any sort gives the same order.
-        edges.par_sort_unstable_by(|a: &Edge, b: &Edge| {
-            b.weight.total_cmp(&a.weight).then(a.to.cmp(&b.to)).then(a.from.cmp(&b.from))
-        });
-        Ok(FlowGraph { n_layers: tower.n_layers, n_tokens: n, edges, unit: "share of what arrives", floor })
+        Ok(FlowGraph::new(input.tower, tower.n_layers, n, edges, floor))
     }
 }
 

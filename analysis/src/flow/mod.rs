@@ -1,13 +1,12 @@
 //! Graphs of how information travels between tokens and layers.
 
-mod incoming;
 mod information_flow_routes;
 mod rollout_graph;
 
-pub use incoming::Incoming;
-
 use crate::ctx::Ctx;
+use crate::finding::{Finding, Level, Link, LinkEnd, Links, Measure, Unit};
 use crate::method::{Info, Params};
+use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 use serde::Serialize;
 
@@ -34,7 +33,37 @@ pub struct Node {
     pub token: u32,
 }
 
-/// A weighted edge, pointing the way information travels.
+impl Node {
+    /// The residual stream of a token: 0 for the input, `l + 1` for the output of layer `l`.
+    pub fn resid(level: usize, token: usize) -> Self {
+        Self { level: level as u32, part: Part::Resid, token: token as u32 }
+    }
+}
+
+/// A layer has three levels of a picture: after its attention, its MLP, and its output, which lies on a whole height.
+impl From<Node> for LinkEnd {
+    fn from(n: Node) -> Self {
+        let inside = match n.part {
+            Part::Attn => 2,
+            Part::Mlp => 1,
+            Part::Resid => 0,
+        };
+        Self { level: (3 * n.level).saturating_sub(inside), at: n.token }
+    }
+}
+
+impl From<LinkEnd> for Node {
+    fn from(end: LinkEnd) -> Self {
+        let part = match end.level % 3 {
+            1 => Part::Attn,
+            2 => Part::Mlp,
+            _ => Part::Resid,
+        };
+        Self { level: end.level.div_ceil(3), part, token: end.at }
+    }
+}
+
+/// A weighted edge, pointing the way that information travels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Edge {
     /// From (earlier level).
@@ -45,19 +74,60 @@ pub struct Edge {
     pub weight: f32,
 }
 
+impl From<Edge> for Link {
+    fn from(e: Edge) -> Self {
+        Self { from: e.from.into(), to: e.to.into(), weight: e.weight }
+    }
+}
+
+impl From<&Link> for Edge {
+    fn from(l: &Link) -> Self {
+        Self { from: l.from.into(), to: l.to.into(), weight: l.weight }
+    }
+}
+
 /// A flow graph over the lattice of one tower.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FlowGraph {
     /// Layers.
     pub n_layers: usize,
     /// Tokens.
     pub n_tokens: usize,
-    /// Edges, sorted by falling weight, so that a threshold is a prefix.
-    pub edges: Vec<Edge>,
-    /// What a weight is, for the legend.
-    pub unit: &'static str,
-    /// Edges below this share were left out, because there would be too many; 0 where all are there.
-    pub floor: f32,
+    /// The graph: its ends are [`Node`]s, its weights shares of what arrives.
+    pub links: Links,
+}
+
+impl FlowGraph {
+    /// A graph of these edges on the lattice of `n_layers` by `n_tokens` of `tower`. Edges below `floor` were left out.
+    pub fn new(tower: Tower, n_layers: usize, n_tokens: usize, edges: Vec<Link>, floor: f32) -> Self {
+        let level = |name: String, height: f32, aside: f32| Level {
+            name,
+            unit: Unit::Tokens(tower),
+            n: n_tokens,
+            height,
+            aside,
+        };
+        let mut levels = vec![level("in".into(), 0.0, 0.0)];
+        for l in 0..n_layers {
+            // The nodes inside a layer have no name: edges pass through them.
+            let inside = l as f32 + 0.55;
+            levels.push(level(String::new(), inside, 0.0));
+            levels.push(level(String::new(), inside, 0.22));
+            levels.push(level(format!("L{l}"), l as f32 + 1.0, 0.0));
+        }
+        let links = Links::new("flow", levels, Measure::new("flow", "share of what arrives"), edges);
+        Self { n_layers, n_tokens, links: Links { floor, ..links } }
+    }
+
+    /// Edges of at least `threshold`, the strongest first.
+    pub fn above(&self, threshold: f32) -> impl Iterator<Item = Edge> {
+        self.links.above(threshold).iter().map(Edge::from)
+    }
+
+    /// The graph as a finding.
+    pub fn finding(&self) -> Finding {
+        Finding::of(self.links.clone())
+    }
 }
 
 /// Pairs of tokens, over all layers, of which every edge is kept.
@@ -68,13 +138,6 @@ const FLOOR: f32 = 2e-4;
 /// The share below which edges are left out of a graph with `n_pairs` edges between tokens.
 fn floor(n_pairs: usize) -> f32 {
     if n_pairs > ALL_KEPT { FLOOR } else { 0.0 }
-}
-
-impl FlowGraph {
-    /// Edges at or above `threshold` (a prefix of `edges`).
-    pub fn above(&self, threshold: f32) -> &[Edge] {
-        &self.edges[..self.edges.partition_point(|e| e.weight >= threshold)]
-    }
 }
 
 /// One way to make a graph of a run.
@@ -95,4 +158,23 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
         name: id.into(),
         known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_ends_on_levels_and_back() {
+        for part in [Part::Resid, Part::Attn, Part::Mlp] {
+            let node = Node { level: 2, part, token: 5 };
+            assert_eq!(Node::from(LinkEnd::from(node)), node);
+        }
+        assert_eq!(LinkEnd::from(Node::resid(0, 3)), LinkEnd { level: 0, at: 3 });
+        assert_eq!(LinkEnd::from(Node::resid(2, 3)), LinkEnd { level: 6, at: 3 });
+        let link = Edge { from: Node::resid(1, 0), to: Node::resid(2, 5), weight: 0.5 };
+        let graph = FlowGraph::new(Tower::Text, 2, 6, vec![link.into()], 0.0);
+        assert_eq!(graph.links.levels[6].name, "L1");
+        assert!(graph.finding().check().is_ok() && graph.above(0.5).eq([link]) && graph.above(0.6).next().is_none());
+    }
 }

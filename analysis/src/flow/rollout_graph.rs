@@ -3,7 +3,7 @@
 //! Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
 //! Takes: maps of every layer. Gives: edges between residual nodes. Departs: none known. Cost: O(layers · n² · heads).
 
-use super::{Edge, FlowGraph, Method, Node, Part};
+use super::{Edge, FlowGraph, Method, Node};
 use crate::Result;
 use crate::Subject;
 use crate::ctx::Ctx;
@@ -42,12 +42,10 @@ impl Method for RolloutGraph {
         for (layer, mean) in means.iter().enumerate() {
             let there = |w: f64| w > 0.0 && w as f32 >= floor;
             for (i, &weight) in augment(mean, true).iter().enumerate().filter(|(_, w)| there(**w)) {
-                let node =
-                    |level: usize, token: usize| Node { level: level as u32, part: Part::Resid, token: token as u32 };
-                edges.push(Edge { from: node(layer, i % n), to: node(layer + 1, i / n), weight: weight as f32 });
+                let (from, to) = (Node::resid(layer, i % n), Node::resid(layer + 1, i / n));
+                edges.push(Edge { from, to, weight: weight as f32 }.into());
             }
         }
-        edges.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.to.cmp(&b.to)).then(a.from.cmp(&b.from)));
-        Ok(FlowGraph { n_layers: means.len(), n_tokens: n, edges, unit: "share of what arrives", floor })
+        Ok(FlowGraph::new(input.tower, means.len(), n, edges, floor))
     }
 }

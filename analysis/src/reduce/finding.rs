@@ -22,7 +22,7 @@ impl Plan {
         towers.insert(0, on.tower);
         for tower in towers {
             if tower == on.tower || self.of(tower).next().is_some() {
-                out = out.with(self.stages(tower)).with(self.rows_plot(on, tower)?);
+                out = out.with(self.picture(tower)).with(self.rows_plot(on, tower)?);
             }
             if let Some(heat) = self.heat(tower) {
                 out = out.with(heat);
@@ -35,8 +35,8 @@ impl Plan {
         Ok(out)
     }
 
-    /// Fates by step, with what the tokens were chosen by.
-    fn stages(&self, tower: Tower) -> Fates {
+    /// Fates of a tower's tokens by step, with what they were chosen by.
+    pub fn picture(&self, tower: Tower) -> Fates {
         let n = self.tokens.get(&tower).copied().unwrap_or(0);
         let fate = |f: &Fate| match f {
             Fate::Kept => finding::Fate::Kept,

@@ -15,7 +15,9 @@ mod value_weighted_attention;
 pub use maps::{all_head_means, augment};
 
 use crate::ctx::Ctx;
+use crate::finding::{Finding, Heat, Measure, Stages, Unit};
 use crate::method::{Info, Params};
+use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 
 /// One value per token of the tower.
@@ -29,6 +31,21 @@ pub struct Scores {
     pub signed: bool,
     /// Where there is a value per layer too: `[layer][token]`.
     pub layers: Vec<Vec<f32>>,
+}
+
+impl Scores {
+    /// The scores as a picture of the tokens of `tower`, without those of single layers.
+    pub fn heat(&self, tower: Tower) -> Heat {
+        let measure = Measure { name: "", unit: self.unit, signed: self.signed };
+        Heat::new("scores", Unit::Tokens(tower), measure, self.values.clone())
+    }
+
+    /// All of them as a finding.
+    pub fn finding(&self, tower: Tower) -> Finding {
+        let layer = |v: &Vec<f32>| v.iter().map(|v| Some(*v)).collect();
+        let stages = Stages { unit: Unit::Layers, values: self.layers.iter().map(layer).collect() };
+        Finding::of(Heat { stages: Some(stages).filter(|s| !s.values.is_empty()), ..self.heat(tower) })
+    }
 }
 
 /// One way to score tokens. Pure: the same input and parameters give the same scores.

@@ -2,6 +2,7 @@
 //! that every view draws. A study is one file here, its `mod` line and its line in [`ALL`].
 
 mod embedlens;
+mod head_table;
 
 use crate::ctx::Ctx;
 use crate::finding::Finding;
@@ -17,4 +18,4 @@ pub trait Method: Sync {
 }
 
 /// Every study, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&embedlens::EmbedLens];
+pub static ALL: &[&dyn Method] = &[&embedlens::EmbedLens, &head_table::HeadTable];

@@ -14,7 +14,7 @@ use crate::series_source::SeriesSource;
 use crate::state::{Command, Cuts, Doc};
 use crate::theme::ColorMap;
 use crate::views;
-use crate::work::{DraftOf, FlowOf, ReducedOf, ScoreOf, Stage, TraceOf, TruthOf};
+use crate::work::{DraftOf, FindingOf, FlowOf, ReducedOf, ScoreOf, Stage, TraceOf, TruthOf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -286,9 +286,9 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             let g = jobs.get(&FlowOf { scope: doc.scope(), call }, &ctx)?;
             put("tokens", tokens(&t, doc));
             put("n_layers", json!(g.n_layers));
-            put("unit", json!(g.unit));
-            put("edges_from", json!(g.floor.max(doc.threshold)));
-            put("edges", json!(g.above(doc.threshold)));
+            put("unit", json!(g.links.measure.unit));
+            put("edges_from", json!(g.links.floor.max(doc.threshold)));
+            put("edges", json!(g.above(doc.threshold).collect::<Vec<_>>()));
         }
         Kind::Draft => {
             let asked = DraftOf { run: doc.run(), draft_model: doc.draft_model.clone(), call };
@@ -298,6 +298,13 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
             let text: String = d.run.output().iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
             put("text", json!(text));
             put("run", serde_json::to_value(&d.run)?);
+        }
+        Kind::Study => {
+            let t = trace()?;
+            let target = doc.selection.tokens().last().copied();
+            let found = jobs.get(&FindingOf { scope: doc.scope(), target, call }, &ctx)?;
+            put("tokens", tokens(&t, doc));
+            put("finding", found.json());
         }
         _ => bail!("{} is not run on a model", info.id),
     }
@@ -349,7 +356,7 @@ fn wholes() -> Vec<&'static str> {
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
-    /// View: segmentation, importance, flow, drafts, or window for all of them with their panels
+    /// View: segmentation, importance, flow, drafts, findings, or window for all of them with their panels
     #[arg(long)]
     view: String,
     #[command(flatten)]

@@ -8,12 +8,13 @@ mod svg;
 
 pub use svg::escape;
 
+use crate::cx::Cx;
 use crate::fonts::SystemFonts;
 use crate::jobs::Jobs;
 use crate::selection::Hover;
 use crate::state::Doc;
 use crate::theme::Theme;
-use crate::views::{Cx, View};
+use crate::views::View;
 use anyhow::{Context as _, bail};
 use egui::epaint::ClippedShape;
 use egui::{Color32, ColorImage, TextureFilter, TextureId};
@@ -135,13 +136,24 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
 
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
 pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<Figure> {
+    draw_with(&|cx, ui| (view.ui)(cx, ui), view.own_height, doc, jobs, page)
+}
+
+/// The same for anything that is drawn; `own_height` as of [`View::own_height`].
+pub fn draw_with(
+    content: &dyn Fn(&Cx, &mut egui::Ui),
+    own_height: bool,
+    doc: &Doc,
+    jobs: &Jobs,
+    page: &Page,
+) -> anyhow::Result<Figure> {
     let (size, scale) = (page.size, page.scale);
     let theme = Theme::new(doc.dark, doc.map);
     let theme = if page.print { theme.on_paper() } else { theme };
     let ctx = egui::Context::default();
     theme.install(&ctx);
     SystemFonts::at_once(&ctx);
-    let room = if view.own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
+    let room = if own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
     let mut used = size;
     let failed = RefCell::new(None);
     let own = !jobs.has_window();
@@ -168,8 +180,8 @@ pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<
                 figure: true,
                 painter: None,
             };
-            (view.ui)(&cx, ui);
-            if view.own_height {
+            content(&cx, ui);
+            if own_height {
                 used.y = (ui.cursor().top() + MARGIN).ceil().min(MAX_HEIGHT);
             }
         });

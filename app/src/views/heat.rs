@@ -1,7 +1,8 @@
 //! Matrices of the views as colours, with their legend.
 
-use super::{Cx, widgets};
+use crate::cx::Cx;
 use crate::heatmap::{Fitted, Frame, Matrix, Source, Tile, pixels};
+use crate::pictures::widgets;
 use crate::work::{AttentionMap, Cells, MapOf, Thumbnail};
 use egui::{ColorImage, Rect, TextureOptions, Ui, emath::GuiRounding as _, pos2};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,35 +1,18 @@
-//! The views: each reads shared state, asks for what it needs and draws; it writes only by sending commands.
+//! The views: each reads shared state, asks for what it needs and draws pictures; it writes only by sending commands.
 
 mod drafts;
+mod findings;
 mod flow;
 mod heat;
 mod importance;
 mod picker;
-mod picture;
 mod segmentation;
-mod strokes;
-mod widgets;
 
 pub use importance::PARTS;
-pub use widgets::{named, number, visible};
 
-use crate::heatmap::Painter;
-use crate::jobs::{Ask, Jobs, Spot, Status};
-use crate::keys::{Call, ModelSource, RunKey};
-use crate::selection::{Hover, Pick};
-use crate::state::{Command, Doc};
-use crate::text::Text;
-use crate::theme::Theme;
-use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, TraceOf};
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
-use tokenscope_analysis::array::Array;
+use crate::cx::Cx;
 use tokenscope_analysis::finding::Table;
-use tokenscope_analysis::method::{Info, Kind, Need, Params, Role};
-use tokenscope_analysis::subject::cannot_draft;
-use tokenscope_analysis::token::Token;
-use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
-use tokenscope_analysis::{Error, Subject, catalog};
+use tokenscope_analysis::method::Kind;
 
 /// A view: what it is called, what to look at, how it draws, and the numbers behind it.
 pub struct View {
@@ -37,6 +20,8 @@ pub struct View {
     pub id: &'static str,
     /// Title of its tab.
     pub title: &'static str,
+    /// Kinds of methods whose results it shows; it comes to the front when one of them is chosen.
+    pub shows: &'static [Kind],
     /// What it shows and how to use it.
     pub help: &'static str,
     /// One line for who sees it the first time.
@@ -50,323 +35,10 @@ pub struct View {
 }
 
 /// The views in the order of the default layout.
-pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW];
+pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW, findings::VIEW];
 
 /// The view of that name. The error lists the known ones.
 pub fn find(id: &str) -> anyhow::Result<&'static View> {
     let known = || ALL.iter().map(|v| v.id).collect::<Vec<_>>().join(", ");
     ALL.iter().find(|v| v.id == id).ok_or_else(|| anyhow::anyhow!("no view named {id}; known: {}, window", known()))
-}
-
-/// How a token stands out, the strongest reason first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Under the pointer in this or another view.
-    Hovered,
-    /// Selected.
-    Selected,
-    /// The same vocabulary id as the hovered one.
-    Twin,
-    /// None of these.
-    Plain,
-}
-
-/// Everything a view may look at.
-pub struct Cx<'a> {
-    /// What is chosen.
-    pub doc: &'a Doc,
-    /// The prompt as it stands in its box, where it is ahead of the document's.
-    pub typed: Option<Text>,
-    /// Colours and sizes.
-    pub theme: &'a Theme,
-    /// Where requests go.
-    pub jobs: &'a Jobs,
-    /// What should change, carried out after the frame.
-    pub commands: &'a RefCell<Vec<Command>>,
-    /// What the pointer was on in the last pass.
-    pub hovered: &'a Hover,
-    /// What it is on in this pass.
-    pub hover: &'a RefCell<Hover>,
-    /// The first failure of this frame.
-    pub failed: &'a RefCell<Option<String>>,
-    /// Whether the view being drawn has said that the model did not open; once is enough.
-    pub excused: Cell<bool>,
-    /// Whether this becomes a figure: then there are captions instead of controls.
-    pub figure: bool,
-    /// Draws heatmaps on the window's device; without it they are drawn on the CPU.
-    pub painter: Option<&'a Painter>,
-}
-
-impl Cx<'_> {
-    /// Sends a command.
-    pub fn send(&self, command: Command) {
-        self.commands.borrow_mut().push(command);
-    }
-
-    /// How token `i` of the shown stack of layers stands out.
-    pub fn standing(&self, i: usize, id: Option<u32>) -> Standing {
-        if self.hovered.has(i) {
-            Standing::Hovered
-        } else if self.doc.selection.contains(i) {
-            Standing::Selected
-        } else if id.is_some() && self.hovered.id == id {
-            Standing::Twin
-        } else {
-            Standing::Plain
-        }
-    }
-
-    /// Tells every view that the pointer is on token `i`.
-    pub fn hover_token(&self, i: usize, token: Option<&Token>) {
-        *self.hover.borrow_mut() = Hover {
-            tokens: Some((i, i)),
-            bytes: token.and_then(Token::bytes).map(|b| (b.start, b.end)),
-            id: token.and_then(|t| t.id),
-            decoded: None,
-        };
-    }
-
-    /// Selects `first..=last` as the held keys ask for.
-    pub fn pick(&self, ui: &egui::Ui, first: usize, last: usize) {
-        let pick = Pick::of(ui.input(|i| i.modifiers));
-        self.send(Command::Select(self.doc.selection.picked(first, last, pick)));
-    }
-
-    /// The tokens to explain: the hovered one, else the selected ones, else the last of `n`.
-    pub fn explained(&self, n: usize) -> Vec<usize> {
-        let hovered = self.hovered.token().filter(|t| *t < n).map(|t| vec![t]);
-        let selected = || self.doc.targets().into_iter().filter(|t| *t < n).collect::<Vec<_>>();
-        let mut out = hovered.unwrap_or_else(selected);
-        if out.is_empty() {
-            out.extend(n.checked_sub(1));
-        }
-        out
-    }
-
-    /// Whether the shown stack of layers is that of the text.
-    pub fn shows_text(&self) -> bool {
-        self.ready_trace().and_then(|t| self.tower(&t).map(|t| t.0)).is_none_or(|name| name == Tower::Text)
-    }
-
-    /// Whether the run was recorded elsewhere, so that there are no weights.
-    pub fn recorded(&self) -> bool {
-        matches!(self.doc.model, ModelSource::Recorded(_))
-    }
-
-    /// Why the model did not open, if it did not.
-    pub fn model_failure(&self) -> Option<Arc<Error>> {
-        if self.recorded() {
-            return None;
-        }
-        match self.jobs.need("model", &ModelOf(self.doc.model.clone())) {
-            Status::Failed(why) => Some(why),
-            _ => None,
-        }
-    }
-
-    /// What `ask` gives, or what there is of it so far, or what the spot showed before while it is under way or after
-    /// it failed. Draws the waiting and failed faces itself and gives `None` where there is nothing to show.
-    pub fn need<A: Ask>(&self, ui: &mut egui::Ui, spot: impl Into<Spot>, ask: &A) -> Option<Arc<A::Out>> {
-        let spot = spot.into();
-        let status = self.jobs.need(spot, ask);
-        self.fade(ui, spot, matches!(status, Status::Running(_, Some(_))).then(|| ask.run()));
-        let progress = |ui: &mut egui::Ui, done| {
-            ui.horizontal(|ui| {
-                ui.add(egui::ProgressBar::new(done).desired_width(120.0).desired_height(3.0));
-                ui.small("computing");
-            });
-        };
-        match status {
-            Status::Ready(out) => Some(out),
-            Status::Running(done, previous) => {
-                if previous.is_none() {
-                    progress(ui, done);
-                }
-                previous
-            }
-            Status::Partly(done, so_far) => {
-                progress(ui, done);
-                Some(so_far)
-            }
-            Status::Failed(why) => {
-                let why = why.to_string();
-                self.failed.borrow_mut().get_or_insert_with(|| why.clone());
-                let before = self.jobs.previous(spot);
-                // What keeps the model from opening stands once, beside the model's name.
-                if !self.figure && self.model_failure().is_some_and(|m| why.contains(&m.to_string())) {
-                    if !self.excused.replace(true) {
-                        ui.weak(match before {
-                            Some(_) => "The model did not open; this is the picture from before.",
-                            None => "The model did not open; the reason stands beside its name.",
-                        });
-                    }
-                } else {
-                    ui.horizontal_wrapped(|ui| {
-                        ui.colored_label(self.theme.bad, &why);
-                        if ui.small_button("Retry").clicked() {
-                            self.jobs.retry();
-                        }
-                    });
-                }
-                // What was on screen stays, below the message, unless everything around it is of another run by now.
-                before.filter(|_| !self.outrun(spot))
-            }
-        }
-    }
-
-    /// What the user should know about what a spot shows, in small print.
-    pub fn notes_ui(&self, ui: &mut egui::Ui, spot: impl Into<Spot>) {
-        for note in self.jobs.notes(spot).iter() {
-            ui.small(note);
-        }
-    }
-
-    /// Fades what is drawn next while it is still that of another run than the one that is waited for, more the longer
-    /// it lasts.
-    fn fade(&self, ui: &mut egui::Ui, spot: Spot, waited: Option<Option<&RunKey>>) {
-        let id = egui::Id::unique("stale since").with(spot);
-        let stale = waited.is_some_and(|run| self.jobs.run_of(spot).flatten().as_ref() != run);
-        if !stale || self.figure {
-            ui.data_mut(|d| d.remove::<f64>(id));
-            return;
-        }
-        let now = ui.input(|i| i.time);
-        let since = ui.data_mut(|d| *d.get_temp_mut_or(id, now));
-        // Most runs are there sooner than anybody would see it.
-        let share = ((now - since - 0.4) / 0.6).clamp(0.0, 1.0) as f32;
-        ui.set_opacity(ui.opacity().min(1.0 - 0.6 * share));
-    }
-
-    /// Whether what a spot shows is of another run than the one that views show.
-    fn outrun(&self, spot: Spot) -> bool {
-        let of = |spot: Spot| self.jobs.run_of(spot).flatten();
-        matches!((of(spot), of("trace".into())), (Some(old), Some(shown)) if old != shown)
-    }
-
-    /// What `ask` gives if it is there; asks for nothing.
-    pub fn ready<A: Ask>(&self, ask: &A) -> Option<Arc<A::Out>> {
-        self.jobs.ready(ask)
-    }
-
-    /// The model that is shown, if it is open.
-    pub fn ready_model(&self) -> Option<Arc<OpenModel>> {
-        self.ready(&ModelOf(self.doc.model.clone()))
-    }
-
-    /// Draws content that may be longer than the view: scrolling in the window, at its full length in a figure.
-    pub fn long(&self, ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
-        if self.figure {
-            content(ui);
-        } else {
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, content);
-        }
-    }
-
-    /// The text that is shown: as typed where that is ahead, and of a recorded run the recording's.
-    pub fn text(&self, ui: &egui::Ui) -> Text {
-        if let Some(typed) = &self.typed {
-            return typed.clone();
-        }
-        let Some(trace) = self.ready_trace().filter(|_| self.recorded()) else { return self.doc.prompt.clone() };
-        // Kept, because a long text is not copied in every frame.
-        let id = egui::Id::unique("text of the recording");
-        match ui.data(|d| d.get_temp::<(Arc<Trace>, Text)>(id)) {
-            Some((of, text)) if Arc::ptr_eq(&of, &trace) => text,
-            _ => {
-                let text = Text::from(&trace.text);
-                ui.data_mut(|d| d.insert_temp(id, (trace, text.clone())));
-                text
-            }
-        }
-    }
-
-    /// The run that is shown.
-    pub fn trace(&self, ui: &mut egui::Ui) -> Option<Arc<Trace>> {
-        if self.doc.image.is_none() && self.sees_only() {
-            let words =
-                "This model reads pictures: drop one on the window, or choose Picture… in the panel of sources.";
-            self.failed.borrow_mut().get_or_insert_with(|| words.into());
-            ui.weak(words);
-            return None;
-        }
-        self.need(ui, "trace", &TraceOf(self.doc.run()))
-    }
-
-    /// The cells of a map on the host. `None` while they are copied from a device.
-    pub fn cells(&self, map: &MapOf) -> Option<Arc<Array>> {
-        match self.jobs.need("cells", &CellsOf(map.clone())) {
-            Status::Ready(cells) => Some(Arc::clone(&cells)),
-            _ => None,
-        }
-    }
-
-    /// Whether the model reads pictures and no text.
-    pub fn sees_only(&self) -> bool {
-        self.ready_model().is_some_and(|m| m.processor.is_some() && m.tokenizer.is_none())
-    }
-
-    /// The run that is shown, if it is there.
-    pub fn ready_trace(&self) -> Option<Arc<Trace>> {
-        self.ready(&TraceOf(self.doc.run()))
-    }
-
-    /// The chosen method of a kind as a call, or where the run cannot serve it, the first that it can.
-    pub fn call(&self, kind: Kind) -> Call {
-        let chosen = catalog::info(kind, &self.doc.call(kind).method);
-        if chosen.is_ok_and(|i| self.lacks(i).is_none()) {
-            return self.doc.call(kind);
-        }
-        // What needs least is the plainest; a floor says nothing.
-        let mut others: Vec<&Info> = catalog::of(kind).filter(|i| !i.slow).collect();
-        others.sort_by_key(|i| (i.role == Role::Floor, i.needs.len(), i.paper.is_some()));
-        match others.into_iter().find(|i| self.lacks(i).is_none()) {
-            Some(i) => Call::new(i.id, &Params::new()),
-            None => self.doc.call(kind),
-        }
-    }
-
-    /// What the shown run lacks for a method, in words; `None` if it can run.
-    pub fn lacks(&self, info: &Info) -> Option<String> {
-        let trace = self.ready_trace()?;
-        let (tower, _) = self.tower(&trace)?;
-        let open = self.ready_model();
-        let drafts = info.needs.contains(&Need::DraftModel);
-        let partner = if drafts { self.drafter(&self.doc.draft_model) } else { None };
-        if drafts && partner.is_none() && open.is_some() {
-            // Nobody knows yet.
-            return None;
-        }
-        let subject = Subject {
-            tower,
-            model: open.as_ref().map(|m| m.model.as_ref()),
-            tokenizer: open.as_ref().and_then(|m| m.tokenizer.as_ref()),
-            partner: partner.as_ref().map(|m| m.model.as_ref()),
-            ..Subject::new(&trace)
-        };
-        subject.lacks(info)
-    }
-
-    /// The model at `source`, if it is open; the samples are small enough to be opened at once.
-    fn drafter(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
-        let asked = ModelOf(source.clone());
-        match source {
-            ModelSource::Sample(name) => match self.jobs.need(Spot::part("drafter", name), &asked) {
-                Status::Ready(m) => Some(m),
-                _ => None,
-            },
-            _ => self.ready(&asked),
-        }
-    }
-
-    /// Why the model at `source` cannot draft for the shown one, in words; `None` if it can, or if nobody knows yet.
-    pub fn cannot_draft(&self, source: &ModelSource) -> Option<String> {
-        let (target, drafter) = (self.ready_model()?, self.drafter(source)?);
-        cannot_draft(target.model.info(), drafter.model.info())
-    }
-
-    /// The stack of layers that is shown.
-    pub fn tower<'t>(&self, trace: &'t Trace) -> Option<(Tower, &'t TowerTrace)> {
-        let name = self.doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
-        trace.towers.get(&name).map(|t| (name, t))
-    }
 }

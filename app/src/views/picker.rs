@@ -1,8 +1,8 @@
 //! The picker of a method and its parameters, the same for every kind.
 
-use super::Cx;
-use super::widgets::{named, words_of};
+use crate::cx::Cx;
 use crate::keys::Call;
+use crate::pictures::widgets::{named, words_of};
 use crate::state::Command;
 use egui::{RichText, Ui};
 use tokenscope_analysis::catalog;

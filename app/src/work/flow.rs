@@ -29,6 +29,6 @@ impl Ask for FlowOf {
     }
 
     fn bytes(g: &FlowGraph) -> u64 {
-        size_of_val(g.edges.as_slice()) as u64
+        size_of_val(g.links.links.as_slice()) as u64
     }
 }

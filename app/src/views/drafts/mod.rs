@@ -3,16 +3,19 @@
 mod sums;
 mod tree;
 
-use super::widgets::{self, Link};
-use super::{Cx, View, picker};
+use super::{View, picker};
+use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::keys::{Call, ModelSource};
+use crate::pictures;
+use crate::pictures::widgets::{self, Link};
 use crate::samples;
 use crate::state::Command;
 use crate::work::{DraftOf, Drafted, Times, TimesOf};
 use egui::{Ui, vec2};
 use serde_json::json;
 use tokenscope_analysis::catalog;
+use tokenscope_analysis::decode::Round;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params};
 use tokenscope_analysis::model::Writes;
@@ -22,6 +25,7 @@ use tokenscope_analysis::trace::Tower;
 pub(super) const VIEW: View = View {
     id: "drafts",
     title: "Drafts",
+    shows: &[Kind::Draft],
     help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass. Filled circles were accepted, \
            crosses rejected, hollow ones never looked at; the square is the token the target adds itself. Step through the rounds with the \
            slider, its buttons or Alt+PageDown. Hover a node for its probabilities. Compare puts a second method beside the first; hover the \
@@ -118,10 +122,23 @@ fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
     text_ui(cx, ui, d, shown);
     if let Some(round) = d.run.rounds.get(shown) {
         let before = d.run.rounds[..shown].iter().map(|r| r.emitted.len()).sum();
-        tree::ui(cx, ui, d, round, before);
+        round_ui(cx, ui, d, round, before);
     }
     sums::ui(cx, ui, d, &timed(cx, call, d));
     cx.notes_ui(ui, spot);
+}
+
+/// The tree of a round, with its legend.
+fn round_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round, before: usize) {
+    let tree = tree::of(d, round, before);
+    // The root of the first round is the prompt's last token, where the views show that text.
+    let trace = cx.ready_trace().filter(|_| before == 0 && cx.shows_text());
+    let tokens = trace.as_ref().and_then(|t| t.towers.get(&Tower::Text)).map_or(&[][..], |t| &t.tokens);
+    let first = match tokens.last() {
+        Some(last) => Link::Token(tokens.len() - 1, last),
+        None => Link::None,
+    };
+    pictures::tree::ui(cx, ui, &tree, first);
 }
 
 /// The times of a decode: those taken with it if nothing else computed meanwhile, else those of a second decode that

@@ -1,9 +1,11 @@
 //! What a decode amounts to: tokens per pass, acceptance by depth, speed-up, and whether the text is the target's own.
 
-use super::super::Cx;
+use crate::cx::Cx;
+use crate::pictures::plot;
 use crate::work::{Drafted, Times};
-use egui::{Align2, FontId, Sense, Ui, pos2, vec2};
+use egui::Ui;
 use tokenscope_analysis::decode::DraftRun;
+use tokenscope_analysis::finding::{Axis, Measure, Plot, Series, Style};
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
     let (drafted, accepted) = d.run.drafted();
@@ -94,37 +96,13 @@ fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
     }
     ui.small("accepted by depth")
         .on_hover_text("Share of the rounds with a draft of this depth in which one was accepted");
-    let step = 34.0f32.min(ui.available_width() / deepest as f32);
-    let (rect, response) = ui.allocate_exact_size(vec2(step * deepest as f32, 62.0), Sense::hover());
-    let (low, high) = (rect.bottom() - 13.0, rect.top() + 13.0);
-    let painter = ui.painter_at(rect);
-    let font = FontId::proportional(11.0);
-    let mut words = Vec::new();
-    for depth in 1..=deepest {
+    let points = (1..=deepest).map(|depth| {
         let (hit, deep) = all[depth - 1];
-        let share = hit as f32 / deep.max(1) as f32;
-        let x = rect.left() + (depth - 1) as f32 * step;
-        let bar = egui::Rect::from_min_max(pos2(x + 3.0, low - share * (low - high)), pos2(x + step - 3.0, low));
-        painter.rect_filled(bar, 1.0, cx.theme.good);
-        let middle = x + step / 2.0;
-        if step >= 26.0 {
-            let number = format!("{:.0}%", share * 100.0);
-            painter.text(pos2(middle, bar.top() - 1.0), Align2::CENTER_BOTTOM, number, font.clone(), cx.theme.text);
-        }
-        painter.text(
-            pos2(middle, rect.bottom()),
-            Align2::CENTER_BOTTOM,
-            depth.to_string(),
-            font.clone(),
-            cx.theme.weak,
-        );
-        words.push(format!("depth {depth}: {hit} of {deep} rounds"));
-    }
-    painter.hline(rect.x_range(), low, egui::Stroke::new(1.0, cx.theme.line));
-    let label = format!("accepted by depth, {}", words.join(", "));
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
-    if let Some(p) = response.hover_pos() {
-        let i = (((p.x - rect.left()) / step) as usize).min(deepest - 1);
-        response.on_hover_text_at_pointer(&words[i]);
-    }
+        [depth as f64, 100.0 * hit as f64 / deep.max(1) as f64]
+    });
+    let bars = Series::new("accepted", Style::Bars, points.collect());
+    let x = Axis::Number(Measure::new("depth", ""));
+    let plot = Plot::new("accepted by depth", x, Measure::new("accepted", "% of rounds"), vec![bars]);
+    let size = plot::Size { width: 90.0 + 34.0 * deepest as f32, height: 110.0, bare: false };
+    plot::sized(cx, ui, &plot, size);
 }

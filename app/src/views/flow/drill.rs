@@ -1,8 +1,10 @@
 //! Behind a node: its edges, the heads of one edge, and what one head changes. Breadcrumbs lead back.
 
-use super::super::{Cx, heat, widgets};
+use super::super::heat;
 use super::{Seen, attention_of, into};
+use crate::cx::Cx;
 use crate::heatmap::{Fitted, Scale};
+use crate::pictures::widgets;
 use crate::state::{Command, Drill, WHOLE};
 use crate::work::{EdgeOf, EffectOf, MapOf, NodeLensOf};
 use egui::{Sense, Stroke, Ui, vec2};
@@ -79,7 +81,7 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
                     any = true;
                     let from = e.from.token as usize;
                     let words = format!("{from} {}", seen.text(from));
-                    match attention_of(e) {
+                    match attention_of(&e) {
                         Some(_) => {
                             if ui.link(words).on_hover_text("Which heads carry this").clicked() {
                                 cx.send(Command::Drill(Some(Drill { from: Some(from), ..drill })));
@@ -94,7 +96,7 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
                     ui.weak("Nothing flows into an input.");
                 }
             });
-            let mlp = seen.graph.edges.iter().find(|e| {
+            let mlp = seen.graph.above(0.0).find(|e| {
                 e.to.part == Part::Resid
                     && e.from.part == Part::Mlp
                     && (e.to.level as usize, e.to.token as usize) == (drill.level, drill.token)

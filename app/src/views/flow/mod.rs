@@ -1,25 +1,26 @@
 //! The layer × token lattice with its strongest edges, routes to the explained tokens, and what lies behind an edge.
 
 mod drill;
-mod lattice;
-mod shown;
 
-use super::{Cx, View, picker};
-use crate::state::Command;
+use super::{View, picker};
+use crate::cx::Cx;
+use crate::pictures::links::{self, Hit};
+use crate::pictures::{Held, On};
+use crate::state::{Command, Drill};
 use crate::work::{FlowOf, LensOf};
-use egui::Ui;
+use egui::{EventFilter, Key, Modifiers, Ui};
 use serde_json::json;
 use std::sync::Arc;
-use tokenscope_analysis::finding::Table;
+use tokenscope_analysis::finding::{LinkEnd, Table, Unit};
 use tokenscope_analysis::flow::{Edge, FlowGraph, Node, Part};
 use tokenscope_analysis::lens::Lens;
 use tokenscope_analysis::method::Kind;
-use tokenscope_analysis::token::TokenKind;
-use tokenscope_analysis::trace::{Tower, TowerTrace};
+use tokenscope_analysis::trace::Tower;
 
 pub(super) const VIEW: View = View {
     id: "flow",
     title: "Flow",
+    shows: &[Kind::Flow],
     help: "Information travels upwards, from the tokens at the bottom through the layers. An edge is as wide as its share of what arrives; \
            those below the threshold are hidden. Routes to the hovered or selected tokens are drawn strong; click a token to select it. \
            Each node names the token that the model would predict there (logit lens), the paler the less sure. Click a node or an edge to \
@@ -37,7 +38,7 @@ fn asked(cx: &Cx) -> FlowOf {
 
 /// What lattice and drill look at.
 struct Seen<'a> {
-    tower: &'a TowerTrace,
+    on: On<'a>,
     name: Tower,
     graph: &'a Arc<FlowGraph>,
     lens: Option<Arc<Lens>>,
@@ -46,15 +47,14 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// The text of a token, white space visible.
     fn text(&self, i: usize) -> String {
-        let Some(t) = self.tower.tokens.get(i) else { return String::new() };
-        // Of a piece of a picture its place says more than that it is one.
-        let own = if t.kind == TokenKind::Image { t.text.rsplit(' ').next() } else { None };
-        super::widgets::visible(own.unwrap_or(&t.text))
+        self.on.short(&Unit::Tokens(self.name), i)
     }
 
-    /// The lens's guess at a node.
-    fn guess(&self, level: usize, token: usize) -> Option<&(String, f32)> {
-        self.lens.as_ref()?.top.get(level.checked_sub(1)?)?.get(token)
+    /// The lens's guess at a node, with its probability.
+    fn guess(&self, end: LinkEnd) -> Option<(&str, f32)> {
+        let node = Node::from(end);
+        let (text, p) = self.lens.as_ref()?.top.get((node.level as usize).checked_sub(1)?)?.get(node.token as usize)?;
+        (node.part == Part::Resid).then_some((text.as_str(), *p))
     }
 }
 
@@ -94,21 +94,84 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("No tokens, so nothing flows.");
         return;
     }
-    let seen = Seen { tower, name, graph: &graph, lens };
+    let on = On { tower: Some((name, tower)), picture: None, text: &trace.text };
+    let seen = Seen { on, name, graph: &graph, lens };
     let drill = cx.doc.drill.filter(|d| d.token < graph.n_tokens && d.level <= graph.n_layers);
     cx.notes_ui(ui, "flow");
     let all = ui.available_height();
     let below = if drill.is_some() { (all * 0.5).clamp(110.0, 300.0) } else { 0.0 };
-    lattice::ui(cx, ui, &seen, (all - below).max(100.0));
+    lattice_ui(cx, ui, &seen, drill, (all - below).max(100.0));
     if let Some(drill) = drill {
         drill::ui(cx, ui, &seen, drill);
     }
 }
 
+/// The lattice; a click on a node or an edge drills into it, and so do the keys while it is in focus.
+fn lattice_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Option<Drill>, height: f32) {
+    let held: Held = seen.graph.clone();
+    let guess = |end: LinkEnd| seen.guess(end);
+    let options = links::Options {
+        threshold: cx.doc.threshold,
+        column: cx.doc.column,
+        height,
+        targets: cx.explained(seen.graph.n_tokens),
+        chosen: drill.map(|d| Node::resid(d.level, d.token).into()),
+        guess: Some(&guess),
+    };
+    let done = links::with(cx, ui, &seen.on, &seen.graph.links, &held, &options);
+    if let Some(width) = done.column {
+        cx.send(Command::Column(width));
+    }
+    if let Some(id) = done.focus {
+        keys(cx, ui, seen.graph, id);
+    }
+    let to = |node: Node, from| Drill { level: node.level as usize, token: node.token as usize, from, head: None };
+    match done.clicked {
+        Some(Hit::Node(end)) => cx.send(Command::Drill(Some(to(end.into(), None)))),
+        Some(Hit::Edge(link)) => {
+            let e = Edge::from(&link);
+            cx.send(Command::Drill(Some(to(e.to, attention_of(&e).map(|a| a.1)))));
+        }
+        None => {}
+    }
+}
+
+/// Arrow keys walk the nodes, Enter goes down to the strongest edge and head, Backspace back.
+fn keys(cx: &Cx, ui: &Ui, graph: &FlowGraph, id: egui::Id) {
+    let filter = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
+    ui.memory_mut(|m| m.set_focus_lock_filter(id, filter));
+    let pressed = |key| ui.input_mut(|i| i.consume_key(Modifiers::NONE, key));
+    let top = cx.explained(graph.n_tokens).last().copied().unwrap_or(0);
+    let now = cx.doc.drill.unwrap_or(Drill { level: graph.n_layers, token: top, from: None, head: None });
+    let to = |level: usize, token: usize| cx.send(Command::Drill(Some(Drill { level, token, from: None, head: None })));
+    if pressed(Key::ArrowLeft) {
+        to(now.level, now.token.saturating_sub(1));
+    } else if pressed(Key::ArrowRight) {
+        to(now.level, (now.token + 1).min(graph.n_tokens - 1));
+    } else if pressed(Key::ArrowUp) {
+        to((now.level + 1).min(graph.n_layers), now.token);
+    } else if pressed(Key::ArrowDown) {
+        to(now.level.saturating_sub(1), now.token);
+    } else if pressed(Key::Backspace) {
+        cx.send(Command::Drill(cx.doc.drill.and_then(Drill::back)));
+    } else if pressed(Key::Enter) {
+        let next = match (cx.doc.drill, now.from) {
+            (None, _) => Some(now),
+            (_, None) => into(graph, now.level, now.token)
+                .find_map(|e| attention_of(&e))
+                .map(|(_, from, _)| Drill { from: Some(from), ..now }),
+            _ => Some(Drill { head: Some(now.head.unwrap_or(0)), ..now }),
+        };
+        if next.is_some() {
+            cx.send(Command::Drill(next));
+        }
+    }
+}
+
 /// Edges into a node, the strongest first, with those of its attention part.
-fn into(graph: &FlowGraph, level: usize, token: usize) -> impl Iterator<Item = &Edge> {
+fn into(graph: &FlowGraph, level: usize, token: usize) -> impl Iterator<Item = Edge> {
     let here = move |n: &Node| (n.level as usize, n.token as usize) == (level, token);
-    graph.edges.iter().filter(move |e| here(&e.to) && !here(&e.from))
+    graph.above(0.0).filter(move |e| here(&e.to) && !here(&e.from))
 }
 
 /// Layer, giving and receiving token of an edge that attention carries; `None` for edges around an MLP.
@@ -119,7 +182,7 @@ fn attention_of(e: &Edge) -> Option<(usize, usize, usize)> {
 
 fn table(cx: &Cx) -> Option<Table> {
     let graph = cx.ready(&asked(cx))?;
-    let weight = format!("weight ({})", graph.unit);
+    let weight = format!("weight ({})", graph.links.measure.unit);
     let columns = ["from_level", "from_part", "from_token", "to_level", "to_part", "to_token", &weight];
     let mut table = Table::new(&columns);
     for e in graph.above(cx.doc.threshold) {

@@ -1,6 +1,7 @@
 //! What stands along the edges of the attention map, and the numbers in cells that have room for them.
 
-use super::super::{Cx, widgets};
+use crate::cx::Cx;
+use crate::pictures::widgets;
 use egui::{Align2, Color32, FontId, Painter, Rect, Vec2, pos2, vec2};
 use std::ops::Range;
 use tokenscope_analysis::token::Token;

@@ -1,9 +1,11 @@
 //! The attention map of one head, from the whole to single cells.
 
-use super::super::{Cx, heat, widgets};
+use super::super::heat;
 use super::axes::{self, Place};
 use super::thumbnails;
+use crate::cx::Cx;
 use crate::heatmap::{Curve, Fitted};
+use crate::pictures::widgets;
 use crate::state::{Command, WHOLE};
 use crate::work::{AttentionMap, MAP_SIDE, MapOf, Part};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};

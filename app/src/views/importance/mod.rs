@@ -5,11 +5,12 @@ mod maps;
 mod reduction;
 mod retention;
 mod scores;
-mod strip;
 mod thumbnails;
 mod truth;
 
-use super::{Cx, View, heat};
+use super::{View, heat};
+use crate::cx::Cx;
+use crate::pictures::On;
 use crate::state::Command;
 use crate::work::PictureOf;
 use egui::Ui;
@@ -23,6 +24,7 @@ use tokenscope_analysis::trace::{Tower, TowerTrace};
 pub(super) const VIEW: View = View {
     id: "importance",
     title: "Importance",
+    shows: &[Kind::Score, Kind::Reduce],
     help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to \
            the last. Where the input is an example whose answer is known, brackets and outlines mark what decides it, and below the legend stands \
            how well the score finds it. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
@@ -49,19 +51,20 @@ fn ui(cx: &Cx, ui: &mut Ui) {
                 }
             });
         }
-        let Some((_, tower)) = cx.tower(&trace) else { return };
+        let Some((name, tower)) = cx.tower(&trace) else { return };
         let has_image = tower.tokens.iter().any(|t| t.kind == TokenKind::Image);
         let picture = match cx.doc.image.clone().filter(|_| has_image) {
             Some(source) => cx.need(ui, "picture", &PictureOf(source)),
             None => None,
         };
+        let on = On { tower: Some((name, tower)), picture: picture.as_ref(), text: &trace.text };
         for (i, name) in PARTS.into_iter().enumerate() {
             if !part_ui(cx, ui, i, name, tower) {
                 continue;
             }
             ui.push_id(name, |ui| match i {
-                0 => scores::ui(cx, ui, tower, picture.as_ref()),
-                1 => reduction::ui(cx, ui, tower, picture.as_ref()),
+                0 => scores::ui(cx, ui, tower, &on),
+                1 => reduction::ui(cx, ui, tower, &on),
                 2 => retention::ui(cx, ui),
                 _ => maps::ui(cx, ui, tower),
             });
@@ -98,11 +101,6 @@ fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bo
         }
     });
     open
-}
-
-/// Height of pictures in points.
-fn picture_height(ui: &Ui) -> f32 {
-    (ui.clip_rect().height() * 0.5).clamp(120.0, 420.0)
 }
 
 /// The numbers of the one part that is open, where there is only one; else those of the tokens.

@@ -1,19 +1,19 @@
 //! A reduction really carried out: what it keeps, merges and drops by layer, and what the model says then.
 
-use super::super::picture::{self, Mark};
-use super::super::widgets::{self, Link};
-use super::super::{Cx, picker};
-use super::{picture_height, strip, truth};
+use super::super::picker;
+use super::truth;
+use crate::cx::Cx;
+use crate::pictures::widgets::{self, Link};
+use crate::pictures::{self, On, fates, plot};
 use crate::state::Command;
 use crate::work::{AnswerOf, Reduced, ReducedOf, Stage};
-use egui::{Sense, Ui, pos2, vec2};
-use std::borrow::Cow;
+use egui::{Ui, vec2};
 use std::sync::Arc;
-use tokenscope_analysis::image::Picture;
+use tokenscope_analysis::finding::{self, Axis, FateStage, Fates, Measure, Plot, Series, SeriesRole, Style, Unit};
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::reduce::Fate;
-use tokenscope_analysis::trace::{Positions, TowerTrace};
+use tokenscope_analysis::trace::{Positions, Tower, TowerTrace};
 
 pub(super) fn asked(cx: &Cx) -> ReducedOf {
     ReducedOf { scope: cx.doc.scope(), call: cx.call(Kind::Reduce) }
@@ -28,11 +28,11 @@ pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     if let Some(p) = cx.ready(&asked(cx)).or_else(|| cx.jobs.previous("reduction"))
         && p.fates.len() == tower.tokens.len()
     {
-        keys_ui(cx, ui, &fates_at(&p, cx.doc.at_layer));
+        fates::keys_ui(cx, ui, &fates::at(&shown(cx, ui, &p), cx.doc.at_layer));
     }
 }
 
-pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<Picture>>) {
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     if cx.recorded() {
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
         return;
@@ -43,52 +43,16 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
         return;
     }
     let known = truth::known(cx, tower);
-    let fates = fates_at(&p, cx.doc.at_layer);
+    let picture = shown(cx, ui, &p);
+    let fates = fates::at(&picture, cx.doc.at_layer);
     ui.horizontal_wrapped(|ui| {
         bars_ui(cx, ui, &p);
         layers_ui(cx, ui, &p);
     });
     if cx.figure {
-        ui.horizontal_wrapped(|ui| keys_ui(cx, ui, &fates));
+        ui.horizontal_wrapped(|ui| fates::keys_ui(cx, ui, &fates));
     }
-    let stage = stage_at(&p, cx.doc.at_layer);
-    let say = |i: usize| {
-        let at = |step: usize| p.stages.get(step).map_or_else(String::new, |s| format!(" {}", s.place));
-        let fate = match fates[i] {
-            Fate::Kept => format!("token {i}: kept"),
-            Fate::Merged(row) => format!("token {i}: merged into row {row}"),
-            Fate::Aside(step) => format!("token {i}: set aside{}", at(step)),
-            Fate::Dropped(step) => format!("token {i}: dropped{}", at(step)),
-        };
-        fate + &scores_words(&p, stage, i)
-    };
-    if let Some(picture) = picture {
-        let mark = |i: usize| match fates[i] {
-            Fate::Kept => Mark::default(),
-            Fate::Merged(row) => {
-                let group = cx.theme.group(row);
-                Mark { fill: group.gamma_multiply(0.25), outline: Some(group), crossed: false }
-            }
-            Fate::Aside(_) => Mark { fill: cx.theme.veil, outline: None, crossed: false },
-            Fate::Dropped(_) => Mark { fill: cx.theme.veil, outline: None, crossed: true },
-        };
-        let drawn = picture::paint(cx, ui, picture, tower, picture_height(ui), &mark, &say);
-        for (k, rect) in known.iter().flat_map(|k| drawn.iter().map(move |r| (k, *r))) {
-            k.mark_picture(cx, ui, rect);
-        }
-    }
-    let look = |i: usize| match fates[i] {
-        Fate::Kept => (cx.theme.chips[0], false),
-        Fate::Merged(row) => (cx.theme.group(row), false),
-        Fate::Aside(_) => (cx.theme.background, false),
-        Fate::Dropped(_) => (cx.theme.background, true),
-    };
-    strip::ui(cx, ui, tower, picture.is_some(), look, |ui, i, chip| {
-        if let Some(k) = &known {
-            k.mark_chip(cx, ui, i, chip.rect);
-        }
-        chip.on_hover_ui(|ui| drop(ui.label(say(i))));
-    });
+    fates::with(cx, ui, on, &picture, &mut |ui, more| truth::mark(cx, ui, known.as_ref(), &more));
     if let Some(k) = &known {
         let (left, all) = k.left(&fates);
         ui.small(format!("true tokens left: {left} of {all}"))
@@ -102,30 +66,19 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, picture: Option<&Arc<
     answers_ui(cx, ui);
 }
 
-/// The last step that has been done by the time that `layer` begins; `None` is after everything.
-fn stage_at(p: &Reduced, layer: Option<usize>) -> Option<usize> {
-    p.stages.iter().rposition(|s| layer.is_none_or(|l| s.place.is_before(l)))
-}
-
-/// What became of each token by the time that `layer` begins.
-fn fates_at(p: &Reduced, layer: Option<usize>) -> Cow<'_, [Fate]> {
-    match stage_at(p, layer) {
-        Some(stage) => Cow::Borrowed(&p.stages[stage].fates),
-        None => Cow::Owned(vec![Fate::Kept; p.fates.len()]),
-    }
-}
-
-/// By what a token was chosen, at the last step so far that scored it.
-fn scores_words(p: &Reduced, stage: Option<usize>, token: usize) -> String {
-    let so_far = &p.stages[..stage.map_or(0, |s| s + 1)];
-    let scored = |s: &Stage| Some((s.scores.get(token).copied().flatten()?, s.threshold));
-    match so_far.iter().rev().find_map(scored) {
-        Some((score, Some(threshold))) => {
-            format!("\nscore {}, goes below {}", widgets::number(score), widgets::number(threshold))
+/// The reduction as a picture, made once for each.
+fn shown(cx: &Cx, ui: &Ui, p: &Arc<Reduced>) -> Arc<Fates> {
+    let tower = cx.ready_trace().and_then(|t| cx.tower(&t).map(|t| t.0)).unwrap_or(Tower::Text);
+    let held: pictures::Held = p.clone();
+    pictures::kept(ui, "fates of the reduction", &held, tower, || {
+        let mut picture = p.plan.picture(tower);
+        // A plan that leaves this stack alone says nothing about its tokens.
+        if picture.at(None).len() != p.fates.len() {
+            let whole = vec![finding::Fate::Kept; p.fates.len()];
+            picture.stages = vec![FateStage::new("after all layers", None, whole)];
         }
-        Some((score, None)) => format!("\nscore {}", widgets::number(score)),
-        None => String::new(),
-    }
+        picture
+    })
 }
 
 /// What each step of a schedule left, and what became of the positions.
@@ -171,55 +124,31 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     }
 }
 
-/// A bar for the rows that each layer works on.
+/// A bar for the rows that each layer works on; a click shows what is left there.
 fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     let rows = &p.judgement.rows_by_layer;
     let n = rows.len();
     if n == 0 {
         return;
     }
-    let now = cx.doc.at_layer.unwrap_or(n).min(n);
-    let width = ui.available_width().min(24.0 * n as f32);
-    let (rect, response) = ui.allocate_exact_size(vec2(width, 28.0), Sense::click() - Sense::FOCUSABLE);
-    let most = rows.iter().copied().max().unwrap_or(1).max(1) as f32;
-    let step = rect.width() / n as f32;
-    for (l, &k) in rows.iter().enumerate() {
-        let x = rect.left() + l as f32 * step;
-        let top = rect.bottom() - (k as f32 / most * rect.height()).max(1.0);
-        let bar = egui::Rect::from_min_max(pos2(x, top), pos2(x + (step - 1.0).max(1.0), rect.bottom()));
-        ui.painter().rect_filled(bar, 0.0, if l == now { cx.theme.accent } else { cx.theme.line });
+    let bars = |name: &'static str, of: &dyn Fn(usize) -> bool| {
+        let points = rows.iter().enumerate().filter(|(l, _)| of(*l)).map(|(l, r)| [l as f64, *r as f64]);
+        Series::new(name, Style::Bars, points.collect())
+    };
+    let now = cx.doc.at_layer.unwrap_or(n);
+    let mut plot = Plot::new(
+        "rows by layer",
+        Axis::Unit(Unit::Layers),
+        Measure::new("rows", "rows"),
+        vec![Series { role: SeriesRole::Reference, ..bars("rows", &|_| true) }],
+    );
+    if now < n {
+        plot.series.push(Series { role: SeriesRole::Chosen, ..bars("shown", &|l| l == now) });
     }
-    let list: Vec<String> = rows.iter().map(usize::to_string).collect();
-    let label = format!("rows by layer: {}", list.join(", "));
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
-    if let Some(at) = response.hover_pos() {
-        let l = (((at.x - rect.left()) / step) as usize).min(n - 1);
-        if response.clicked() {
-            cx.send(Command::AtLayer(Some(l)));
-        }
-        response.on_hover_text_at_pointer(format!("layer {l} works on {} rows", rows[l]));
+    let size = plot::Size { width: 24.0 * n as f32, height: 28.0, bare: true };
+    if let Some(x) = plot::sized(cx, ui, &plot, size) {
+        cx.send(Command::AtLayer(Some((x.round().max(0.0) as usize).min(n - 1))));
     }
-}
-
-fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
-    let count = |f: fn(&Fate) -> bool| fates.iter().filter(|x| f(x)).count();
-    let (kept, merged) = (count(|f| *f == Fate::Kept), count(|f| matches!(f, Fate::Merged(_))));
-    ui.spacing_mut().item_spacing.x = 4.0;
-    widgets::key(ui, cx.theme.chips[0], cx.theme.line, &format!("{kept} kept"));
-    if merged > 0 {
-        let mut rows: Vec<usize> =
-            fates.iter().filter_map(|f| if let Fate::Merged(r) = f { Some(*r) } else { None }).collect();
-        rows.sort_unstable();
-        rows.dedup();
-        let words = format!("{merged} merged into {}, one colour a group", rows.len());
-        widgets::key(ui, cx.theme.group(1), cx.theme.line, &words);
-    }
-    let aside = count(|f| matches!(f, Fate::Aside(_)));
-    if aside > 0 {
-        widgets::key(ui, cx.theme.background, cx.theme.line, &format!("{aside} set aside"));
-    }
-    let dropped = fates.len() - kept - merged - aside;
-    widgets::key(ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
 }
 
 fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
@@ -281,50 +210,5 @@ fn answers_ui(cx: &Cx, ui: &mut Ui) {
                 }
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-    use tokenscope_analysis::reduce::{Half, Judgement, Place, Plan};
-
-    #[test]
-    fn a_step_shows_from_the_layer_after_it_and_says_by_what_it_chose() {
-        let judgement = Judgement {
-            kl: None,
-            top1_same: None,
-            cosine: None,
-            full_top: vec![],
-            reduced_top: vec![],
-            rows_by_layer: vec![2, 2],
-            kv_bytes_by_layer: vec![],
-            flops_share: 1.0,
-            full_time: Duration::ZERO,
-            reduced_time: Duration::ZERO,
-        };
-        let cut = vec![Fate::Kept, Fate::Dropped(0)];
-        let stage = Stage {
-            place: Place::Decoder(0, Half::After),
-            fates: cut.clone(),
-            scores: vec![None, Some(0.25)],
-            threshold: Some(0.5),
-            positions: Positions::Keep,
-        };
-        let p = Reduced {
-            plan: Plan::default(),
-            fates: cut.clone(),
-            stages: vec![stage],
-            kept: 0.5,
-            judgement,
-            full: vec![],
-            reduced: vec![],
-        };
-        assert_eq!(*fates_at(&p, Some(0)), [Fate::Kept, Fate::Kept]);
-        assert_eq!(*fates_at(&p, Some(1)), *cut);
-        assert_eq!(*fates_at(&p, None), *cut);
-        assert_eq!(scores_words(&p, stage_at(&p, Some(0)), 1), "");
-        assert_eq!(scores_words(&p, stage_at(&p, None), 1), "\nscore 0.250, goes below 0.500");
     }
 }

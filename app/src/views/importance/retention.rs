@@ -1,14 +1,15 @@
 //! How close a reduced model stays to the full one at every budget, for several methods at once.
 
-use super::super::{Cx, widgets};
+use crate::cx::Cx;
 use crate::jobs::{Spot, Status};
 use crate::keys::Call;
-use crate::state::{Command, Measure};
+use crate::pictures::plot;
+use crate::state::{self, Command};
 use crate::work::{ReducedOf, RetentionOf};
-use egui::{Color32, Sense, Shape, Stroke, Ui, pos2, vec2};
-use egui_plot::{AxisHints, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
+use egui::Ui;
 use std::sync::Arc;
 use tokenscope_analysis::catalog;
+use tokenscope_analysis::finding::{Axis, Measure, Plot, Series, SeriesRole, Style};
 use tokenscope_analysis::method::{Domain, Info, Kind, Params, Role};
 use tokenscope_analysis::reduce::budget::{Retained, SEEDS};
 
@@ -78,8 +79,12 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
     if logits && !cx.figure {
         ui.horizontal(|ui| {
             for (m, name, tip) in [
-                (Measure::Kl, "KL", "Kullback–Leibler divergence of the next-token distribution from the full model's"),
-                (Measure::Top1, "top-1", "Share of runs that prefer the same next token as the full model"),
+                (
+                    state::Measure::Kl,
+                    "KL",
+                    "Kullback–Leibler divergence of the next-token distribution from the full model's",
+                ),
+                (state::Measure::Top1, "top-1", "Share of runs that prefer the same next token as the full model"),
             ] {
                 if ui.selectable_label(cx.doc.measure == m, name).on_hover_text(tip).clicked() {
                     cx.send(Command::Measure(m));
@@ -97,63 +102,21 @@ fn spot(info: &Info) -> Spot {
 }
 
 fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
-    let (axis, value): (&str, fn(&Retained) -> Option<f64>) = match (logits, cx.doc.measure) {
-        (true, Measure::Kl) => ("KL to the full output (nats)", |p| p.kl),
-        (true, Measure::Top1) => ("same most probable token", |p| p.top1),
-        (false, _) => ("cosine to the full embedding", |p| p.cosine),
+    let (y, value): (Measure, fn(&Retained) -> Option<f64>) = match (logits, cx.doc.measure) {
+        (true, state::Measure::Kl) => (Measure::new("KL to the full output", "nats"), |p| p.kl),
+        (true, state::Measure::Top1) => (Measure::new("same most probable token", "share of runs"), |p| p.top1),
+        (false, _) => (Measure::new("cosine to the full embedding", ""), |p| p.cosine),
     };
     let now = cx.ready(&super::reduction::asked(cx)).map(|p| p.kept);
-    // Above and not inside, where it would lie on the points of a narrow plot.
-    legend_ui(cx, ui, curves, now.is_some());
-    let plot = Plot::new("retention")
-        .height(200.0)
-        .width(ui.available_width().min(520.0))
-        .custom_x_axes(vec![AxisHints::new_x().label("share of the tokens kept").label_spacing(22.0..=26.0)])
-        .custom_y_axes(vec![AxisHints::new_y().label(axis).label_spacing(12.0..=14.0)])
-        .include_x(0.0)
-        .include_x(1.0)
-        .include_y(0.0)
-        .allow_drag(false)
-        .allow_scroll(false)
-        .allow_zoom(false)
-        .allow_boxed_zoom(false)
-        .set_margin_fraction(vec2(0.02, 0.08));
-    let drawn = plot.show(ui, |plot| {
-        for (info, i, points) in curves {
-            let at: Vec<[f64; 2]> = points.iter().filter_map(|p| Some([p.kept, value(p)?])).collect();
-            let Look { color, style, marker, width } = look(cx, info, *i);
-            let name = title(info);
-            plot.line(Line::new(name.clone(), PlotPoints::from(at.clone())).color(color).style(style).width(width));
-            plot.points(Points::new(name, PlotPoints::from(at)).color(color).radius(3.5).shape(marker));
-        }
-        if let Some(x) = now {
-            plot.vline(VLine::new("chosen budget", x).color(cx.theme.accent).width(1.0));
-        }
+    let series = curves.iter().map(|(info, i, points)| {
+        let role = if info.role == Role::Floor { SeriesRole::Floor } else { SeriesRole::Main };
+        let points = points.iter().filter_map(|p| Some([p.kept, value(p)?])).collect();
+        Series { role, look: Some(*i), ..Series::new(title(info), Style::Line, points) }
     });
-    let list: Vec<String> =
-        curves.iter().map(|(info, _, points)| format!("{}: {}", info.title, words(points))).collect();
-    let label = format!("retention curves, {}", list.join("; "));
-    drawn.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
-}
-
-/// How a curve is drawn.
-struct Look {
-    color: Color32,
-    style: LineStyle,
-    marker: MarkerShape,
-    width: f32,
-}
-
-/// The floor is drawn without colour, every published method with one and a marker of its own.
-fn look(cx: &Cx, info: &Info, i: usize) -> Look {
-    const MARKERS: [MarkerShape; 4] = [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Diamond, MarkerShape::Up];
-    match info.role {
-        Role::Floor if drawn(info) => {
-            Look { color: cx.theme.weak, style: LineStyle::dashed_dense(), marker: MarkerShape::Cross, width: 1.5 }
-        }
-        Role::Floor => Look { color: cx.theme.text, style: LineStyle::Solid, marker: MarkerShape::Plus, width: 1.0 },
-        _ => Look { color: cx.theme.curve(i), style: LineStyle::Solid, marker: MARKERS[i % 4], width: 2.0 },
-    }
+    let x = Axis::Number(Measure::new("share of the tokens kept", ""));
+    let mut plot = Plot::new("retention curves", x, y, series.collect());
+    plot.marks.extend(now.map(|x| (x, "chosen budget".into())));
+    plot::ui(cx, ui, &plot);
 }
 
 /// Whether chance decides, so that several draws are averaged.
@@ -163,62 +126,6 @@ fn drawn(info: &Info) -> bool {
 
 fn title(info: &Info) -> String {
     if drawn(info) { format!("{} (mean of {SEEDS})", info.title) } else { info.title.into() }
-}
-
-/// What each line of the plot is.
-fn legend_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], budget: bool) {
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = vec2(4.0, 2.0);
-        // A sample and its words stay together: the row breaks before them.
-        let entry = |ui: &mut Ui, words: &str, sample: &dyn Fn(&Ui, egui::Rect)| {
-            let font = egui::TextStyle::Small.resolve(ui.style());
-            let galley = ui.painter().layout_no_wrap(words.to_string(), font, cx.theme.text);
-            let (rect, response) = ui.allocate_exact_size(vec2(34.0 + galley.size().x, 14.0), Sense::hover());
-            sample(ui, egui::Rect::from_min_size(rect.min, vec2(26.0, 14.0)));
-            let at = pos2(rect.left() + 30.0, rect.center().y - galley.size().y / 2.0);
-            ui.painter().galley(at, galley, cx.theme.text);
-            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, words));
-        };
-        for (info, i, _) in curves {
-            let look = look(cx, info, *i);
-            entry(ui, &title(info), &|ui, rect| sample_ui(ui, rect, &look));
-        }
-        if budget {
-            entry(ui, "chosen budget", &|ui, rect| {
-                ui.painter().vline(rect.center().x, rect.y_range(), Stroke::new(1.0, cx.theme.accent));
-            });
-        }
-    });
-}
-
-/// A piece of a curve with a marker in its middle.
-fn sample_ui(ui: &Ui, rect: egui::Rect, look: &Look) {
-    let (painter, c, r) = (ui.painter(), rect.center(), 3.5);
-    let (stroke, line) = (Stroke::new(look.width, look.color), [rect.left_center(), rect.right_center()]);
-    match look.style {
-        LineStyle::Dashed { .. } => painter.extend(Shape::dashed_line(&line, stroke, 5.0, 3.0)),
-        LineStyle::Dotted { .. } => painter.extend(Shape::dotted_line(&line, look.color, 4.0, 1.0)),
-        LineStyle::Solid => {
-            painter.line_segment(line, stroke);
-        }
-    }
-    let polygon = |at: &[[f32; 2]]| {
-        let points = at.iter().map(|[x, y]| c + r * vec2(*x, *y)).collect();
-        painter.add(Shape::convex_polygon(points, look.color, Stroke::NONE));
-    };
-    let cross = |at: [[f32; 2]; 2]| {
-        for [x, y] in at {
-            painter.line_segment([c + r * vec2(x, y), c - r * vec2(x, y)], Stroke::new(1.5, look.color));
-        }
-    };
-    match look.marker {
-        MarkerShape::Square => polygon(&[[-0.8, -0.8], [0.8, -0.8], [0.8, 0.8], [-0.8, 0.8]]),
-        MarkerShape::Diamond => polygon(&[[0.0, -1.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
-        MarkerShape::Up => polygon(&[[0.0, -1.0], [0.87, 0.5], [-0.87, 0.5]]),
-        MarkerShape::Cross => cross([[0.7, 0.7], [0.7, -0.7]]),
-        MarkerShape::Plus => cross([[1.0, 0.0], [0.0, 1.0]]),
-        _ => drop(painter.circle_filled(c, r, look.color)),
-    }
 }
 
 /// The points of every curve that is there: method, kept share, KL, top-1, cosine.
@@ -231,16 +138,4 @@ pub(super) fn points(cx: &Cx) -> Vec<(&'static str, Retained)> {
         }
     }
     out
-}
-
-/// A curve in words, for a screen reader.
-fn words(points: &[Retained]) -> String {
-    let list: Vec<String> = points
-        .iter()
-        .map(|p| {
-            let v = p.kl.or(p.cosine).map_or("no value".into(), |v| widgets::number(v as f32));
-            format!("{:.0}%: {v}", p.kept * 100.0)
-        })
-        .collect();
-    list.join(", ")
 }

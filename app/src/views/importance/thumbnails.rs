@@ -1,6 +1,8 @@
 //! All heads at a glance, layer by head or sorted by what they do.
 
-use super::super::{Cx, heat, widgets};
+use super::super::heat;
+use crate::cx::Cx;
+use crate::pictures::widgets;
 use crate::state::{Command, Sort};
 use crate::work::{Thumbnail, ThumbnailsOf};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, vec2};

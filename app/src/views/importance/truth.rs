@@ -1,14 +1,16 @@
 //! The ground truth over a score, where the program made the input itself: what decides the answer, and how well the
 //! score finds it.
 
-use super::super::{Cx, widgets};
+use crate::cx::Cx;
 use crate::jobs::Status;
+use crate::pictures::tokens::More;
+use crate::pictures::widgets;
 use crate::state::Command;
 use crate::truth::Truth;
 use crate::work::TruthOf;
 use egui::{Pos2, Rect, Shape, Stroke, Ui, pos2, vec2};
 use std::sync::Arc;
-use tokenscope_analysis::reduce::Fate;
+use tokenscope_analysis::finding::Fate;
 use tokenscope_analysis::score::Scores;
 use tokenscope_analysis::trace::TowerTrace;
 use tokenscope_analysis::truth::{Agreement, Mask, TRUE_SHARE, true_tokens};
@@ -37,6 +39,15 @@ pub(super) fn known(cx: &Cx, tower: &TowerTrace) -> Option<Known> {
     Some(Known { truth, shares, tokens })
 }
 
+/// Marks what is known to be true on a chip or on the picture.
+pub(super) fn mark(cx: &Cx, ui: &Ui, known: Option<&Known>, more: &More) {
+    match (known, more) {
+        (Some(k), More::Chip(i, chip)) => k.mark_chip(cx, ui, *i, *chip),
+        (Some(k), More::Picture(rect)) => k.mark_picture(cx, ui, *rect),
+        (None, _) => {}
+    }
+}
+
 impl Known {
     /// Whether token `i` is a true one.
     pub fn is_true(&self, i: usize) -> bool {
@@ -50,12 +61,12 @@ impl Known {
 
     /// How many of the true tokens are not dropped, and how many there are.
     pub fn left(&self, fates: &[Fate]) -> (usize, usize) {
-        let gone = |i: &&usize| matches!(fates.get(**i), Some(Fate::Dropped(_)));
+        let gone = |i: &&usize| matches!(fates.get(**i), Some(Fate::Dropped));
         (self.tokens.len() - self.tokens.iter().filter(gone).count(), self.tokens.len())
     }
 
     /// Marks a chip of a true token: a bracket below the word.
-    pub fn mark_chip(&self, cx: &Cx, ui: &Ui, i: usize, chip: Rect) {
+    fn mark_chip(&self, cx: &Cx, ui: &Ui, i: usize, chip: Rect) {
         if !cx.doc.truth || !self.is_true(i) {
             return;
         }
@@ -66,7 +77,7 @@ impl Known {
     }
 
     /// Outlines the true region on a picture that was drawn into `rect`.
-    pub fn mark_picture(&self, cx: &Cx, ui: &Ui, rect: Rect) {
+    fn mark_picture(&self, cx: &Cx, ui: &Ui, rect: Rect) {
         let Some(mask) = self.truth.mask().filter(|_| cx.doc.truth) else { return };
         let f = vec2(rect.width() / mask.width as f32, rect.height() / mask.height().max(1) as f32);
         let at = |(x, y): (usize, usize)| rect.min + vec2(x as f32 * f.x, y as f32 * f.y);

@@ -4,10 +4,10 @@
 
 use super::links::Links;
 use super::{merges, paint};
+use crate::cx::{Cx, Standing};
 use crate::jobs::Status;
 use crate::keys::RowSource;
-use crate::views::widgets::{self, Link, visible};
-use crate::views::{Cx, Standing};
+use crate::pictures::widgets::{self, Link, visible};
 use crate::work::{SurprisalOf, TextStrip};
 use egui::{Color32, CornerRadius, Rect, Sense, Stroke, StrokeKind, pos2, vec2};
 use std::sync::Arc;

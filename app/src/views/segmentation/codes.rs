@@ -1,6 +1,6 @@
 //! What the ids of a cut are worth: figures, how often each occurs, and what the method shows of its codebook.
 
-use crate::views::Cx;
+use crate::cx::Cx;
 use crate::work::Cut;
 use egui::{Ui, vec2};
 use egui_plot::{AxisHints, Bar, BarChart, Legend, Line, Plot, PlotPoints, Points};

@@ -1,7 +1,8 @@
 //! Which rows are compared, and how they are coloured.
 
+use crate::cx::Cx;
+use crate::pictures::widgets;
 use crate::state::{Command, Cuts};
-use crate::views::{Cx, widgets};
 use crate::work::row_name;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::segment;

@@ -1,8 +1,8 @@
 //! What each row costs: the table of numbers in the view and in what is saved.
 
 use super::links::Links;
+use crate::cx::Cx;
 use crate::state::{Command, Cuts};
-use crate::views::Cx;
 use crate::work::{CutsOf, OWN, Rows, SurprisalOf};
 use serde_json::json;
 use tokenscope_analysis::finding::Table;

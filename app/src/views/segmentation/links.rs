@@ -1,7 +1,7 @@
 //! Which tokens of the run a range of bytes touches, found without looking at all of them.
 
+use crate::cx::Cx;
 use crate::text::Text;
-use crate::views::Cx;
 use std::sync::Arc;
 use tokenscope_analysis::segment::Piece;
 use tokenscope_analysis::token::Token;

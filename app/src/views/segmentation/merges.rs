@@ -1,8 +1,8 @@
 //! A clicked chip: the merges that built its token, and the other encodings of its word.
 
+use crate::cx::Cx;
 use crate::keys::RowSource;
-use crate::views::Cx;
-use crate::views::widgets::{self, Link};
+use crate::pictures::widgets::{self, Link};
 use crate::work::{EncodingsOf, MergesOf, Rows};
 use egui::Ui;
 use tokenscope_analysis::segment::text::{Piece, Row, word_of};

@@ -14,18 +14,21 @@ mod tiles;
 mod wholes;
 mod windows;
 
-use super::widgets;
-use super::{Cx, View};
+use super::View;
+use crate::cx::Cx;
+use crate::pictures::widgets;
 use crate::work::{OWN, StripOf, SurprisalOf};
 use chips::Shown;
 use links::Links;
 use std::sync::Arc;
 use tokenscope_analysis::lens::Surprisal;
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::segment::Reads;
 
 pub(super) const VIEW: View = View {
     id: "segmentation",
     title: "Segmentation",
+    shows: &[Kind::Segment],
     help: "One row per tokenizer, in lines that all rows share: what stands below a chip are the same bytes, cut by another tokenizer. \
            A dot is a space, an arrow a tab, ⏎ a line break. A character that some row cuts shows its bytes in hexadecimal. \
            Neighbouring chips differ in colour. Hover a chip for its id, its bytes and, in the model's own row, how probable the model found it; \

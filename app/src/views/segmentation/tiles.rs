@@ -1,8 +1,9 @@
 //! A picture cut into tiles: the tiles in the colours of their codes, what the codes give back, how far off it is.
 
 use super::{codes, hover, raster};
+use crate::cx::Cx;
+use crate::pictures::widgets;
 use crate::theme::Theme;
-use crate::views::{Cx, widgets};
 use crate::work::{Cut, Whole};
 use egui::{Align2, Color32, ColorImage, FontId, Id, Rect, Sense, Stroke, StrokeKind, TextStyle, Ui, Vec2, pos2, vec2};
 use tokenscope_analysis::finding::{Cuts, Image, Picture as Shape, Piece, Raster, Span, Unit};

@@ -1,8 +1,8 @@
 //! The cut of a picture or a series: what is shown, by which method, and its pieces as a table.
 
 use super::{codes, tiles, windows};
+use crate::cx::Cx;
 use crate::state::{Command, Cuts};
-use crate::views::Cx;
 use crate::views::picker::{Change, picker_of};
 use crate::work::{Cut, CutOf, CutSource, Whole};
 use egui::Ui;

@@ -1,8 +1,9 @@
 //! A series cut into windows: the samples over time, each window in the colour of its token.
 
 use super::{codes, hover};
+use crate::cx::Cx;
+use crate::pictures::widgets;
 use crate::theme::Theme;
-use crate::views::{Cx, widgets};
 use crate::work::{Cut, Whole};
 use egui::{Align2, FontId, Rect, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui, pos2, vec2};
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! The tokens in reading order as chips in lines. Where they lie is worked out once and kept; only lines on screen are
 //! drawn, so that a long input costs no more than a short one.
 
-use super::super::Cx;
-use super::super::widgets::{self, Link};
+use crate::cx::Cx;
+use crate::pictures::widgets::{self, Link};
 use egui::{Color32, Rect, Response, Sense, Ui, pos2, vec2};
 use std::ops::Range;
 use std::sync::{Arc, Weak};

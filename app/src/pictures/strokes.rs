@@ -1,6 +1,6 @@
 //! Thousands of lines as one mesh, with soft edges, because thousands of shapes a frame are slow.
 
-use super::Cx;
+use crate::cx::Cx;
 use egui::{Color32, Mesh, Painter, Pos2, Shape, Stroke};
 
 /// Lines that are painted together. In a figure each stays a line of its own, for the file.

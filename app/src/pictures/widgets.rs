@@ -1,6 +1,6 @@
 //! Pieces that several views draw: token chips, legends, words for values.
 
-use super::{Cx, Standing};
+use crate::cx::{Cx, Standing};
 use egui::{Color32, Sense, Stroke, Ui};
 use tokenscope_analysis::token::Token;
 
@@ -152,11 +152,12 @@ pub fn legend(cx: &Cx, ui: &mut Ui, low: f32, high: f32, unit: &str, signed: boo
     });
 }
 
-/// A square of colour and what it means.
-pub fn key(ui: &mut Ui, fill: Color32, stroke: Color32, words: &str) {
-    let (rect, _) = ui.allocate_exact_size(egui::vec2(10.0, 10.0), Sense::hover());
-    ui.painter().rect(rect, 2.0, fill, Stroke::new(1.0, stroke), egui::StrokeKind::Inside);
-    ui.small(words);
+/// A square of colour and what it means; they stay together where a line ends.
+pub fn key(cx: &Cx, ui: &mut Ui, fill: Color32, stroke: Color32, words: &str) {
+    super::marks::entry(cx.theme, ui, words, "", 10.0, &|painter, rect| {
+        let square = egui::Rect::from_center_size(rect.center(), egui::vec2(10.0, 10.0));
+        painter.rect(square, 2.0, fill, Stroke::new(1.0, stroke), egui::StrokeKind::Inside);
+    });
 }
 
 /// Three significant digits.

@@ -1,0 +1,141 @@
+//! How findings look: one file draws one shape, on screen and in figures alike, with a legend, what is said under the
+//! pointer, and words for screen readers. Selection and hover go by unit, in every picture alike.
+
+pub mod classes;
+pub mod cuts;
+pub mod fates;
+pub mod heat;
+pub mod image;
+pub mod links;
+pub mod marks;
+pub mod matrix;
+mod on;
+pub mod overlay;
+pub mod plot;
+pub mod scale;
+pub mod stage;
+pub mod strip;
+mod strokes;
+pub mod table;
+pub mod timeline;
+pub mod tokens;
+pub mod tree;
+pub mod widgets;
+
+pub use on::On;
+pub use strokes::Strokes;
+
+use crate::cx::Cx;
+use egui::Ui;
+use std::any::Any;
+use std::sync::Arc;
+use tokenscope_analysis::finding::{Finding, Picture, Table};
+
+/// What keeps a picture alive while what was made of it is kept from frame to frame.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
+/// What `make` gave for what `held` holds and for this key, made anew where one of them changed.
+pub fn kept<K, V>(ui: &Ui, name: &'static str, held: &Held, key: K, make: impl FnOnce() -> V) -> Arc<V>
+where
+    K: Clone + PartialEq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let slot = ui.scope_id().with(name);
+    // It is kept as well, so that nothing else can take its address.
+    if let Some((of, k, value)) = ui.data(|d| d.get_temp::<(Held, K, Arc<V>)>(slot))
+        && Arc::ptr_eq(&of, held)
+        && k == key
+    {
+        return value;
+    }
+    let value = Arc::new(make());
+    ui.data_mut(|d| d.insert_temp(slot, (held.clone(), key, value.clone())));
+    value
+}
+
+/// Draws one picture, which `held` keeps alive.
+pub fn ui(cx: &Cx, ui: &mut Ui, on: &On, picture: &Picture, held: &Held) {
+    match picture {
+        Picture::Heat(p) => heat::ui(cx, ui, on, p),
+        Picture::Classes(p) => classes::ui(cx, ui, on, p),
+        Picture::Fates(p) => fates::ui(cx, ui, on, p),
+        Picture::Cuts(p) => cuts::ui(cx, ui, on, p),
+        Picture::Matrix(p) => matrix::ui(cx, ui, on, p),
+        Picture::Links(p) => links::ui(cx, ui, on, p, held),
+        Picture::Tree(p) => tree::ui(cx, ui, p, widgets::Link::None),
+        Picture::Timeline(p) => timeline::ui(cx, ui, on, p),
+        Picture::Plot(p) => drop(plot::ui(cx, ui, p)),
+        Picture::Image(p) => image::ui(cx, ui, on, p),
+        Picture::Table(p) => table::ui(cx, ui, p),
+    }
+}
+
+/// The numbers behind a picture; where it counts tokens of the shown stack of layers, with their text.
+pub fn table_of(on: &On, picture: &Picture) -> Table {
+    let mut table = picture.table();
+    let unit = match picture {
+        Picture::Heat(p) => &p.unit,
+        Picture::Classes(p) => &p.unit,
+        Picture::Fates(p) => &p.unit,
+        _ => return table,
+    };
+    if let Some(tower) = on.tokens(unit) {
+        table.columns.insert(1, "text".into());
+        for row in &mut table.rows {
+            let token = row.first().and_then(|v| v.as_u64()).and_then(|i| tower.tokens.get(i as usize));
+            row.insert(1, token.map(|t| t.text.clone()).into());
+        }
+    }
+    table
+}
+
+/// Draws a whole finding: figures, pictures under their titles, what was proven, notes.
+pub fn finding_ui(cx: &Cx, ui: &mut Ui, on: &On, finding: &Arc<Finding>) {
+    figures_ui(ui, finding);
+    if let Some(proof) = &finding.proof {
+        let (mark, color) = if proof.holds { ("✔", cx.theme.good) } else { ("✖ not", cx.theme.bad) };
+        ui.colored_label(color, format!("{mark} {}: {}", proof.claim, proof.words));
+    }
+    let held: Held = finding.clone();
+    for (i, picture) in finding.pictures.iter().enumerate() {
+        ui.add_space(if i == 0 { 2.0 } else { 10.0 });
+        ui.push_id(("picture", i), |ui| {
+            if !picture.title().is_empty() {
+                ui.strong(capital(picture.title()));
+            }
+            self::ui(cx, ui, on, picture, &held);
+        });
+    }
+    for note in &finding.notes {
+        ui.small(note);
+    }
+}
+
+/// Figures side by side, each with its definition under the pointer.
+fn figures_ui(ui: &mut Ui, finding: &Finding) {
+    if finding.figures.is_empty() {
+        return;
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = egui::vec2(16.0, 2.0);
+        for f in &finding.figures {
+            let words = format!("{} {}", f.name, f.words());
+            let mut job = egui::text::LayoutJob::default();
+            let (body, weak) = (egui::TextStyle::Body.resolve(ui.style()), ui.visuals().weak_text_color());
+            let plain = |color| egui::TextFormat::simple(body.clone(), color);
+            job.append(&f.name, 0.0, plain(weak));
+            job.append(&f.words(), 5.0, plain(ui.visuals().text_color()));
+            let response = ui.label(job);
+            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &words));
+            if !f.meaning.is_empty() {
+                response.on_hover_text(f.meaning.as_ref());
+            }
+        }
+    });
+}
+
+/// With a capital letter first.
+fn capital(words: &str) -> String {
+    let mut chars = words.chars();
+    chars.next().map_or(String::new(), |c| c.to_uppercase().chain(chars).collect())
+}

@@ -1,0 +1,146 @@
+//! The input's picture with a colour, a veil, an outline or a mark on each element's own rectangle of its pixels.
+
+use super::marks::{self, Mark};
+use super::{On, widgets};
+use crate::cx::Cx;
+use egui::{Color32, ColorImage, Rect, Sense, Stroke, StrokeKind, TextureOptions, Ui, pos2, vec2};
+use std::sync::Arc;
+use tokenscope_analysis::finding::{CellGrid, Unit};
+use tokenscope_analysis::image::Picture;
+use tokenscope_analysis::token::Source;
+use tokenscope_analysis::trace::TowerTrace;
+
+/// How one element is marked.
+#[derive(Clone, Copy, Default)]
+pub struct Over {
+    /// Laid over the rectangle.
+    pub fill: Color32,
+    /// Around it; elements of one group share a colour.
+    pub outline: Option<Color32>,
+    /// Crossed out.
+    pub crossed: bool,
+    /// A shape in its middle.
+    pub mark: Option<(Mark, Color32)>,
+}
+
+/// An element and its rectangle in pixels of the picture: left, top, width, height.
+pub type Placed = (usize, [f32; 4]);
+
+/// The longest side of the texture in pixels; larger pictures are shown smaller.
+const MAX_SIDE: usize = 2048;
+
+/// Where the tokens of a tower lie on the picture, once for each time that it is drawn: for a tiled run the tiles at the
+/// left and the whole at the right. Empty where none has a place there.
+pub fn of_tokens(tower: &TowerTrace) -> Vec<Vec<Placed>> {
+    let n = tower.grids.len();
+    // Several grids are tiles, and the last one is the whole picture at a glance.
+    let glance = if n > 1 { n - 1 } else { n };
+    let of = |part: std::ops::Range<usize>| -> Vec<Placed> {
+        let tokens = tower.grids[part].iter().flat_map(|g| g.first..g.first + g.rows * g.cols);
+        let rect = |i: usize| match tower.tokens.get(i)?.source {
+            Source::Rect { x, y, w, h } => Some((i, [x, y, w, h])),
+            _ => None,
+        };
+        tokens.filter_map(rect).collect()
+    };
+    [0..glance, glance..n].into_iter().filter(|p| !p.is_empty()).map(of).filter(|p| !p.is_empty()).collect()
+}
+
+/// Where the cells of a grid lie on a picture of this size.
+pub fn of_cells(grid: &CellGrid, picture: &Picture) -> Vec<Vec<Placed>> {
+    let [x, y, w, h] = grid.area.unwrap_or([0.0, 0.0, picture.width as f32, picture.height as f32]);
+    let (w, h) = (w / grid.cols.max(1) as f32, h / grid.rows.max(1) as f32);
+    let cell = |i: usize| (i, [x + (i % grid.cols) as f32 * w, y + (i / grid.cols) as f32 * h, w, h]);
+    vec![(0..grid.rows * grid.cols).map(cell).collect()]
+}
+
+/// Draws `picture` at most `height` points high, once for each of `parts`, with a mark on every element. A click selects
+/// the element. Gives where the picture lies, once for each.
+#[expect(clippy::too_many_arguments, reason = "what is drawn, where, and what it says")]
+pub fn ui(
+    cx: &Cx,
+    ui: &mut Ui,
+    picture: &Arc<Picture>,
+    on: &On,
+    unit: &Unit,
+    parts: &[Vec<Placed>],
+    height: f32,
+    over: &dyn Fn(usize) -> Over,
+    say: &dyn Fn(usize) -> String,
+) -> Vec<Rect> {
+    let texture = texture(ui, picture);
+    let mut drawn = Vec::new();
+    ui.horizontal_top(|ui| {
+        let share = (ui.available_width() - 8.0 * parts.len().saturating_sub(1) as f32) / parts.len().max(1) as f32;
+        for part in parts {
+            let f = (share / picture.width as f32).min(height / picture.height as f32);
+            let size = vec2(picture.width as f32, picture.height as f32) * f;
+            let sense = Sense::click() - Sense::FOCUSABLE;
+            let (rect, response) = ui.allocate_exact_size(size.max(vec2(4.0, 4.0)), sense);
+            drawn.push(rect);
+            let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
+            let painter = ui.painter_at(rect);
+            painter.image(texture.id(), rect, whole, Color32::WHITE);
+            let place =
+                |[x, y, w, h]: [f32; 4]| Rect::from_min_size(rect.min + vec2(x, y) * f, vec2(w, h) * f).intersect(rect);
+            for &(i, at) in part {
+                let (r, o) = (place(at), over(i));
+                painter.rect_filled(r, 0.0, o.fill);
+                if o.crossed && r.width() > 5.0 {
+                    painter.line_segment([r.left_bottom(), r.right_top()], Stroke::new(1.0, cx.theme.line));
+                }
+                if let Some(color) = o.outline {
+                    painter.rect_stroke(r, 0.0, Stroke::new(1.5, color), StrokeKind::Inside);
+                }
+                let room = r.width().min(r.height());
+                if let Some((mark, color)) = o.mark.filter(|_| room >= 7.0) {
+                    // Light below dark shows on every picture.
+                    let radius = (room * 0.22).clamp(2.0, 6.0);
+                    marks::paint(&painter, r.center(), radius + 1.0, mark, cx.theme.background);
+                    marks::paint(&painter, r.center(), radius, mark, color);
+                }
+            }
+            for &(i, at) in part {
+                if let Some(stroke) = widgets::outline(cx, on.standing(cx, unit, i)) {
+                    let halo = Stroke::new(stroke.width + 2.0, cx.theme.background);
+                    painter.rect_stroke(place(at), 0.0, halo, StrokeKind::Middle);
+                    painter.rect_stroke(place(at), 0.0, stroke, StrokeKind::Middle);
+                }
+            }
+            let under = response.hover_pos().and_then(|p| part.iter().find(|e| place(e.1).contains(p))).map(|e| e.0);
+            let elsewhere = || part.iter().map(|e| e.0).find(|&i| cx.hovered.token() == Some(i));
+            let label = match under.or_else(elsewhere) {
+                Some(i) => format!("picture of {} {}, at {}", part.len(), unit.plural(), say(i)),
+                None => format!("picture of {} {}", part.len(), unit.plural()),
+            };
+            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+            if let Some(i) = under {
+                on.follow(cx, ui, &response, unit, i);
+                response.on_hover_text_at_pointer(say(i));
+            }
+        }
+    });
+    drawn
+}
+
+/// The picture as a texture, kept while it is shown.
+pub fn texture(ui: &Ui, picture: &Arc<Picture>) -> egui::TextureHandle {
+    let slot = egui::Id::unique("picture texture");
+    let cached = ui.data(|d| d.get_temp::<(Arc<Picture>, egui::TextureHandle)>(slot));
+    // The picture is kept as well, so that no other one can take its address.
+    if let Some((_, texture)) = cached.filter(|(of, _)| Arc::ptr_eq(of, picture)) {
+        return texture;
+    }
+    let step = picture.width.max(picture.height).div_ceil(MAX_SIDE);
+    let (w, h) = (picture.width.div_ceil(step), picture.height.div_ceil(step));
+    let pixel = |i: usize| {
+        let [r, g, b] = picture.pixel(i % w * step, i / w * step);
+        Color32::from_rgb(r, g, b)
+    };
+    let image = ColorImage::new([w, h], (0..w * h).map(pixel).collect());
+    // Small pictures keep their pixels when enlarged: tokens of toy models are a few pixels wide.
+    let options = if w.max(h) < 128 { TextureOptions::NEAREST } else { TextureOptions::LINEAR };
+    let texture = ui.ctx().load_texture("picture", image, options);
+    ui.data_mut(|d| d.insert_temp(slot, (picture.clone(), texture.clone())));
+    texture
+}

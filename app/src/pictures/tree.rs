@@ -1,0 +1,264 @@
+//! Nodes below nodes: a tidy layout, each state with a shape of its own.
+
+use super::marks;
+use super::widgets::{self, Link};
+use crate::cx::{Cx, Standing};
+use egui::{Align2, EventFilter, FontId, Key, Modifiers, Pos2, Sense, Stroke, Ui, pos2, vec2};
+use tokenscope_analysis::finding::{Look, Tree, TreeNode, count};
+
+/// A laid-out subtree: how high and low it reaches at each depth below its root, the root being at 0.
+#[derive(Default)]
+struct Sub {
+    top: Vec<f32>,
+    bottom: Vec<f32>,
+}
+
+/// Where nodes lie, by the parent of each, as depth and line: children below each other in their order, parents at the
+/// middle of their first and last child, subtrees as close as they fit (Reingold and Tilford's rules, one line apart).
+/// Parents come before their children; a second root lies below the tree of the first.
+pub fn places(parents: &[Option<usize>]) -> Vec<(f32, f32)> {
+    // All roots hang below one that is not drawn.
+    let n = parents.len() + 1;
+    let up = |i: usize| parents[i - 1].map_or(0, |p| p + 1);
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); n];
+    (1..n).for_each(|i| children[up(i)].push(i));
+    let mut subs: Vec<Sub> = (0..n).map(|_| Sub::default()).collect();
+    // Line of each node relative to its parent.
+    let mut offset = vec![0f32; n];
+    for i in (0..n).rev() {
+        let mut whole = Sub::default();
+        for &c in &children[i] {
+            let sub = std::mem::take(&mut subs[c]);
+            let gap = |(b, t): (&f32, &f32)| b + 1.0 - t;
+            let shift = whole.bottom.iter().zip(&sub.top).map(gap).fold(0.0, f32::max);
+            offset[c] = shift;
+            for (depth, (t, b)) in sub.top.iter().zip(&sub.bottom).enumerate() {
+                if depth == whole.top.len() {
+                    whole.top.push(t + shift);
+                    whole.bottom.push(b + shift);
+                } else {
+                    whole.top[depth] = whole.top[depth].min(t + shift);
+                    whole.bottom[depth] = whole.bottom[depth].max(b + shift);
+                }
+            }
+        }
+        let middle = match (children[i].first(), children[i].last()) {
+            (Some(&a), Some(&b)) => (offset[a] + offset[b]) / 2.0,
+            _ => 0.0,
+        };
+        children[i].iter().for_each(|&c| offset[c] -= middle);
+        let mut sub = Sub { top: vec![0.0], bottom: vec![0.0] };
+        sub.top.extend(whole.top.iter().map(|y| y - middle));
+        sub.bottom.extend(whole.bottom.iter().map(|y| y - middle));
+        subs[i] = sub;
+    }
+    let top = subs[0].top.iter().copied().fold(0.0, f32::min);
+    let mut at = vec![(-1.0, -top); n];
+    for i in 1..n {
+        at[i] = (at[up(i)].0 + 1.0, at[up(i)].1 + offset[i]);
+    }
+    at.split_off(1)
+}
+
+/// What stands for a node in the other pictures.
+fn link(node: &TreeNode) -> Link<'static> {
+    match (node.position, node.id) {
+        (Some(at), Some(id)) => Link::Decoded(at, id),
+        _ => Link::None,
+    }
+}
+
+/// Draws `tree` with the legend of its states. `first` stands for the first node, where that is a token of the input.
+pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
+    if tree.nodes.is_empty() {
+        ui.weak("No nodes.");
+        return;
+    }
+    let counts = count(tree.states.len(), tree.nodes.iter().map(|n| n.state));
+    marks::classes_ui(cx.theme, ui, &tree.states, &counts);
+    let link = |i: usize| match first {
+        Link::None => link(&tree.nodes[i]),
+        _ if i == 0 => first,
+        _ => link(&tree.nodes[i]),
+    };
+    let parents: Vec<Option<usize>> = tree.nodes.iter().map(|n| n.parent).collect();
+    let at = places(&parents);
+    let depth = at.iter().map(|p| p.0).fold(0.0, f32::max) + 1.0;
+    let lines = at.iter().map(|p| p.1).fold(0.0, f32::max) + 1.0;
+    let room = ui.available_width().min(ui.clip_rect().width() - 16.0);
+    let look = |i: usize| tree.states.get(tree.nodes[i].state).map_or(Look::Plain, |s| s.look);
+    // Those that were guessed hang one below the other.
+    let guessed = |i: &usize| !matches!(look(*i), Look::Given | Look::Plain);
+    let drafted: Vec<usize> = (0..tree.nodes.len()).filter(guessed).collect();
+    let chain = !drafted.is_empty() && drafted.windows(2).all(|w| parents[w[1]] == Some(w[0]));
+    // Under a chain stand its numbers; a large tree has its words beside the nodes, so that lines can be closer.
+    let close = !chain && lines > 8.0;
+    let under = 14.0 + 13.0 * tree.measures.len() as f32;
+    let step = vec2(
+        ((room - 70.0) / depth).clamp(if cx.figure { 24.0 } else { 58.0 }, 130.0),
+        match (chain, close) {
+            (true, _) => 40.0 + under,
+            (false, true) => 17.0,
+            (false, false) => 34.0,
+        },
+    );
+    let size = vec2((depth * step.x + 70.0).max(room), lines * step.y + if close { 16.0 } else { 30.0 });
+    egui::ScrollArea::horizontal().id_salt("tree").show(ui, |ui| {
+        let (rect, response) = ui.allocate_exact_size(size, Sense::click());
+        let painter = ui.painter_at(rect);
+        let top = rect.top() + if close { 12.0 } else { 26.0 };
+        let place = |i: usize| pos2(rect.left() + 36.0 + at[i].0 * step.x, top + at[i].1 * step.y);
+        // Above or beside the node, as long as the room to the next one.
+        let letters = ((step.x - 16.0) / 7.4).max(3.0) as usize;
+        let label = |p: Pos2, s: &str, color, standing: Standing| {
+            let mut short: String = s.chars().take(letters).collect();
+            if short.len() < s.len() {
+                short.pop();
+                short.push('…');
+            }
+            let (place, align) = match close {
+                true => (p + vec2(9.0, 0.0), Align2::LEFT_CENTER),
+                false => (p + vec2(0.0, -9.0), Align2::CENTER_BOTTOM),
+            };
+            let drawn = painter.text(place, align, short, FontId::monospace(12.0), color);
+            if let Some(stroke) = widgets::outline(cx, standing) {
+                painter.rect_stroke(drawn.expand(2.0), 2.0, stroke, egui::StrokeKind::Outside);
+            }
+        };
+        for (i, parent) in parents.iter().enumerate() {
+            let Some(parent) = *parent else { continue };
+            let (color, width) = match look(i) {
+                Look::Good | Look::Given => (cx.theme.good, 3.0),
+                Look::Bad => (cx.theme.bad, 1.5),
+                Look::Category(k) => (cx.theme.group(k), 1.5),
+                Look::Quiet | Look::Plain => (cx.theme.line, 1.0),
+            };
+            let ends = [place(parent) + vec2(7.0, 0.0), place(i) - vec2(7.0, 0.0)];
+            painter.line_segment(ends, Stroke::new(width, color));
+        }
+        for (i, node) in tree.nodes.iter().enumerate() {
+            let (p, look) = (place(i), look(i));
+            let (color, mark) = marks::of(cx.theme, look);
+            marks::paint(&painter, p, 6.0, mark, color);
+            let color = if look == Look::Quiet { cx.theme.weak } else { cx.theme.text };
+            label(p, &widgets::visible(&node.label), color, link(i).standing(cx));
+            if chain {
+                for (line, (name, v)) in numbers(tree, node).into_iter().enumerate() {
+                    let q = p + vec2(0.0, 10.0 + line as f32 * 13.0);
+                    let words = format!("{name} {v:.2}");
+                    painter.text(q, Align2::CENTER_TOP, words, FontId::proportional(11.0), cx.theme.weak);
+                }
+            }
+        }
+        let cursor = response.has_focus().then(|| walk(ui, response.id, &parents, &at));
+        if let Some(i) = cursor {
+            painter.circle_stroke(place(i), 10.0, Stroke::new(1.5, cx.theme.accent));
+        }
+        if response.clicked() {
+            response.request_focus();
+        }
+        let near = |p: Pos2| (0..tree.nodes.len()).find(|&i| place(i).distance(p) < 10.0);
+        let under = response.hover_pos().and_then(near).or(cursor);
+        let words = under.map(|i| node_words(tree, &at, i));
+        let whole = whole_words(tree, drafted.len(), words.as_deref());
+        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &whole));
+        let (Some(i), Some(words)) = (under, words) else { return };
+        match link(i) {
+            Link::Token(t, token) => {
+                cx.hover_token(t, Some(token));
+                if response.clicked() {
+                    cx.pick(ui, t, t);
+                }
+            }
+            _ => {
+                let mut hover = cx.hover.borrow_mut();
+                (hover.decoded, hover.id) = (tree.nodes[i].position, tree.nodes[i].id);
+            }
+        }
+        match cursor.is_some() && !response.hovered() {
+            true => response.show_tooltip_text(words),
+            false => drop(response.on_hover_text_at_pointer(words)),
+        }
+    });
+}
+
+/// The whole for a screen reader: how many nodes there are in each state, and the one that is looked at.
+fn whole_words(tree: &Tree, n: usize, at: Option<&str>) -> String {
+    let count = |s: usize| tree.nodes.iter().filter(|n| n.state == s).count();
+    let states = tree.states.iter().enumerate().filter(|(_, s)| !matches!(s.look, Look::Given | Look::Plain));
+    let states: String = states.map(|(i, s)| format!(", {} {}", count(i), s.name)).collect();
+    let at = at.map_or(String::new(), |w| format!(", at {}", w.replace('\n', ", ")));
+    let title = if tree.title.is_empty() { "tree" } else { &tree.title };
+    format!("{title} of {} nodes{states}{at}", if n == 0 { tree.nodes.len() } else { n })
+}
+
+/// Arrow keys walk the nodes: right to the first child, left to the parent, up and down within a depth. The place is
+/// kept while the tree is in focus.
+fn walk(ui: &Ui, id: egui::Id, parents: &[Option<usize>], at: &[(f32, f32)]) -> usize {
+    let filter = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
+    ui.memory_mut(|m| m.set_focus_lock_filter(id, filter));
+    let slot = id.with("cursor");
+    let now = ui.data(|d| d.get_temp::<usize>(slot)).unwrap_or(0).min(at.len() - 1);
+    let pressed = |key| ui.input_mut(|i| i.consume_key(Modifiers::NONE, key));
+    let beside = |down: bool| {
+        let others = (0..at.len()).filter(|&i| at[i].0 == at[now].0 && (at[i].1 > at[now].1) == down && i != now);
+        others.min_by(|a, b| (at[*a].1 - at[now].1).abs().total_cmp(&(at[*b].1 - at[now].1).abs()))
+    };
+    let to = if pressed(Key::ArrowRight) {
+        parents.iter().position(|p| *p == Some(now))
+    } else if pressed(Key::ArrowLeft) {
+        parents[now]
+    } else if pressed(Key::ArrowDown) {
+        beside(true)
+    } else if pressed(Key::ArrowUp) {
+        beside(false)
+    } else {
+        None
+    };
+    let to = to.unwrap_or(now);
+    ui.data_mut(|d| d.insert_temp(slot, to));
+    to
+}
+
+fn node_words(tree: &Tree, at: &[(f32, f32)], i: usize) -> String {
+    let node = &tree.nodes[i];
+    let state = tree.states.get(node.state).map_or("", |s| s.name.as_ref());
+    let mut words = format!("{} · depth {:.0} · {state}", widgets::visible(&node.label), at[i].0);
+    for (name, v) in numbers(tree, node) {
+        words += &format!("\n{name} {v:.4}");
+    }
+    words
+}
+
+fn numbers(tree: &Tree, node: &TreeNode) -> Vec<(&'static str, f32)> {
+    tree.measures.iter().zip(&node.values).filter_map(|(m, v)| Some((m.name, (*v)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_lies_at_the_middle_of_its_children_and_subtrees_move_close() {
+        // Root with two children; the first has two of its own.
+        let at = places(&[None, Some(0), Some(0), Some(1), Some(1)]);
+        assert_eq!(at, [(0.0, 1.0), (1.0, 0.5), (1.0, 1.5), (2.0, 0.0), (2.0, 1.0)]);
+        assert_eq!(places(&[None]), [(0.0, 0.0)]);
+        // A second root lies a line below.
+        assert_eq!(places(&[None, None]), [(0.0, 0.0), (0.0, 1.0)]);
+        assert!(places(&[]).is_empty());
+    }
+
+    #[test]
+    fn no_two_nodes_of_a_depth_are_closer_than_a_line() {
+        // 256 nodes: node i hangs below (i - 1) / 3, so depths grow to five.
+        let parents: Vec<Option<usize>> = (0..256usize).map(|i| i.checked_sub(1).map(|j| j / 3)).collect();
+        let at = places(&parents);
+        for depth in 0..=6 {
+            let mut ys: Vec<f32> = at.iter().filter(|p| p.0 == depth as f32).map(|p| p.1).collect();
+            ys.sort_by(f32::total_cmp);
+            assert!(ys.windows(2).all(|w| w[1] - w[0] > 0.999), "depth {depth}: {ys:?}");
+        }
+        assert!(at.iter().all(|p| p.1 >= 0.0));
+    }
+}
