@@ -113,7 +113,7 @@ impl Attending<'_> {
             return Err(Error::invalid(format!("there is no query row {q}; the pass has {n}")));
         }
         let index: Vec<u32> = queries.iter().map(|&q| q as u32).collect();
-        let q = self.q.detach().index_select(&Tensor::new(index, self.q.device())?, 1)?;
+        let q = self.q.detach().contiguous()?.index_select(&Tensor::new(index, self.q.device())?, 1)?;
         let positions: Vec<usize> = queries.iter().map(|&q| self.positions[q]).collect();
         let (r, m) = (queries.len(), self.n_keys());
         let mut out = Array::zeros([h, r, m]);
