@@ -232,23 +232,22 @@ impl Theme {
         Color32::from_rgb(r, g, b)
     }
 
-    /// The colour of curve `i`: those of Okabe and Ito that stand out from this background as a thin line.
+    /// The colour of curve `i`: those of Okabe and Ito that stand out from this background as a thin line, then hues a
+    /// golden section apart in three lightnesses, so that neighbours differ.
     pub fn curve(&self, i: usize) -> Color32 {
-        const ON_LIGHT: [usize; 4] = [4, 5, 2, 6];
-        const ON_DARK: [usize; 6] = [1, 0, 2, 6, 3, 5];
-        self.group(if self.dark { ON_DARK[i % ON_DARK.len()] } else { ON_LIGHT[i % ON_LIGHT.len()] })
+        const GOLDEN: f64 = 0.618_033_988_749_895;
+        let few: &[usize] = if self.dark { &[1, 0, 2, 6, 3, 5] } else { &[4, 5, 2, 6] };
+        if let Some(k) = few.get(i) {
+            return self.group(*k);
+        }
+        let hue = (i as f64 * GOLDEN).fract() as f32;
+        let values = if self.dark { [0.95, 0.8, 0.65] } else { [0.8, 0.65, 0.5] };
+        egui::ecolor::Hsva::new(hue, 0.7, values[i % 3], 1.0).into()
     }
 
-    /// The colour of entry `id` of a codebook. The first seven are told apart by colour-blind readers, too; the rest
-    /// take hues a golden section apart and three lightnesses, so that neighbours differ.
+    /// The colour of entry `id` of a codebook, that of the curve about it.
     pub fn code(&self, id: u32) -> Color32 {
-        const GOLDEN: f64 = 0.618_033_988_749_895;
-        if id < 7 {
-            return self.group(id as usize);
-        }
-        let hue = (f64::from(id) * GOLDEN).fract() as f32;
-        let value = [0.95, 0.75, 0.55][id as usize % 3];
-        egui::ecolor::Hsva::new(hue, 0.7, value, 1.0).into()
+        self.curve(id as usize)
     }
 
     /// Black or white, whichever reads better on `c`.

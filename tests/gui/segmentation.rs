@@ -224,7 +224,7 @@ fn a_picture_is_cut_into_tiles_with_what_their_codes_give_back() {
     let tiles = h.get_by_label_contains("fsq in 144 pieces").rect();
     assert!(h.query_by_label_contains("picture of 96 by 96 pixels, what the ids give back").is_some());
     assert!(h.query_by_label_contains("picture of 96 by 96 pixels, error").is_some());
-    assert!(h.query_by_label_contains("plot of how often each id occurs").is_some());
+    assert!(h.query_by_label_contains("how often each id occurs, ").is_some());
     assert!(h.query_by_label_contains("PSNR").is_some());
     // The second tile of the second row.
     h.hover_at(tiles.min + tiles.size() * vec2(1.5, 1.5) / 12.0);
@@ -255,7 +255,7 @@ fn a_series_is_cut_into_windows_and_a_broken_one_is_named() {
     h.hover_at(windows.min + windows.size() * vec2(0.3, 0.3));
     (0..4).for_each(|_| settle(&mut h));
     assert!(h.query_by_label_contains("at window 1 · token ").is_some());
-    assert!(h.query_by_label_contains("plot of spectra of the tokens").is_some());
+    assert!(h.query_by_label_contains("spectra of the tokens, ").is_some());
     // Back to the text, and without the series there is nothing to choose.
     h.get_by_label("Text").click();
     settle(&mut h);

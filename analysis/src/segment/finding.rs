@@ -101,9 +101,15 @@ fn of_picture(tiles: &Tiles, picture: &Picture) -> Finding {
         out.notes.push("The picture is smaller than one patch, so no tile fits.".into());
     } else if rest > 0 {
         let [w, h] = [picture.width - covered[0] as usize, picture.height - covered[1] as usize];
+        let counted = |n: usize, one: &str, place: &str| {
+            let plural = if n == 1 { "" } else { "s" };
+            (n > 0).then(|| format!("{n} {one}{plural} at the {place}"))
+        };
+        let parts: Vec<String> =
+            [counted(w, "column", "right"), counted(h, "row", "bottom")].into_iter().flatten().collect();
         out.notes.push(format!(
-            "{w} columns at the right and {h} rows at the bottom fill no patch and are left out, as a strided \
-             convolution does."
+            "No patch covers {}: they are left out, as a strided convolution does.",
+            parts.join(" and ")
         ));
     }
     out.figures.extend(tiles.figures.iter().cloned());

@@ -227,7 +227,8 @@ fn spectra(coder: &Coder, coded: &Coded) -> Plot {
     let usage = crate::segment::Usage::of(coded.ids.iter().copied());
     let curve = |(id, n): &(u32, usize)| {
         let name = format!("token {id}, {n} ×");
-        Curve::new(name, Style::Line, coder.spectrum(coded, *id as usize))
+        let points = coder.spectrum(coded, *id as usize);
+        Curve { look: Some(*id as usize), ..Curve::new(name, Style::Line, points) }
     };
     let title = match usage.counts.len() {
         n if n > SHOWN => format!("spectra of the {SHOWN} most frequent of {n} tokens"),
