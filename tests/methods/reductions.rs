@@ -322,7 +322,7 @@ fn no_method_ignores_a_parameter() {
             };
             // Thresholds at which something happens with the sample.
             let busy = match info.id {
-                "mustdrop" => Params::new().set("threshold", 1.0).set("similarity", 0.5),
+                "mustdrop" => Params::new().set("threshold", 1.0),
                 _ => Params::new(),
             };
             let base = c.plan(info.id, tower, &busy).unwrap();
@@ -449,7 +449,7 @@ fn transprune_follows_its_schedule_inside_the_language_model() {
 #[test]
 fn mustdrop_is_one_plan_over_encoder_language_model_and_answer() {
     let c = sample();
-    let params = Params::new().set("threshold", 1.0).set("similarity", 0.5);
+    let params = Params::new().set("threshold", 1.0);
     let plan = c.plan("mustdrop", Tower::Text, &params).unwrap();
     let vision: Vec<Place> = plan.of(Tower::Vision).map(|s| s.place).collect();
     assert_eq!(vision, [Place::Encoder(0, Half::After), Place::Encoder(3, Half::Mid)]);
@@ -467,7 +467,7 @@ fn mustdrop_is_one_plan_over_encoder_language_model_and_answer() {
         let has = |r: &Vec<(usize, f64)>| r.iter().map(|m| m.0).collect::<Vec<_>>() == as_text;
         assert!(plan.steps[2].rows.iter().any(has), "{as_text:?} is not one row of the text");
     }
-    // The key set is an eighth of a hundredth of what is left, and none of it goes.
+    // The key set is 8% of what is left, and none of it goes.
     let scores = &plan.steps[1].scores;
     let rows = plan.steps[0].rows.len() - 1;
     let mut order: Vec<usize> = (0..144).collect();
