@@ -107,6 +107,10 @@ impl Step {
             }
         }
         for (group, row) in groups.iter_mut().zip(&self.rows) {
+            // In the order of the step: a merged row stands where the first of its rows stood.
+            let place: BTreeMap<usize, usize> = row.iter().enumerate().map(|(i, m)| (m.0, i)).collect();
+            let old = |r: usize| if r < rows.len() { &rows.tokens[r] } else { &wait.tokens[r - rows.len()] };
+            group.sort_by_key(|m| old(m.0).iter().filter_map(|t| place.get(t)).min());
             let sum = |g: &[(usize, f64)]| g.iter().map(|m| m.1).sum::<f64>();
             let (had, has) = (sum(row), sum(group));
             if (had - 1.0).abs() < ROUNDING && (has - had).abs() > ROUNDING && has > 0.0 {
