@@ -271,7 +271,7 @@ mod tests {
             6,
             vec![
                 Step::keep(Place::Features, &[1, 4], &[2, 3]),
-                Step::keep(Place::Decoder(1, Half::After), &[0, 2, 5], &[1, 3, 4]).renumbered(),
+                Step::keep(Place::Decoder(1, Half::After), &[0, 1, 5], &[2, 3, 4]).renumbered(),
             ],
         );
         let both = first.clone().then(second.clone()).unwrap();
@@ -279,7 +279,7 @@ mod tests {
         // The merged row goes where token 1 goes, with token 2.
         assert_eq!(both.steps[0].rows[1..3], [vec![(1, 0.5), (2, 0.5)], vec![(4, 1.0)]]);
         assert_eq!(both.steps[0].gone, [3]);
-        // Of it, the later step keeps token 2, so the row stays; of token 4 it says that it goes.
+        // Of it, the later step keeps token 1, so the row stays, though token 2 was gone by then; token 4 goes.
         assert_eq!(both.steps[1].rows.len(), 3);
         assert_eq!((both.steps[1].gone.as_slice(), both.steps[1].positions), (&[4][..], Positions::Renumber));
         assert_eq!(both.rows_by_layer(Tower::Text, 3).iter().map(|r| r.0).collect::<Vec<_>>(), [4, 4, 3]);
