@@ -89,12 +89,12 @@ fn measure(tokens: usize) {
     report("pointer on tokens", |i| w.frame(over(300.0 + 7.0 * i as f32, 116.0)));
     report("pointer on lattice", |i| w.frame(over(320.0 + 5.0 * i as f32, 640.0 + (i % 7) as f32)));
     report("threshold moved", |i| {
-        w.app.doc.apply(Command::Threshold(0.01 + 0.001 * i as f32));
+        w.app.doc.pane_mut().shows.threshold = 0.01 + 0.001 * i as f32;
         w.frame(Vec::new())
     });
     report("map zoomed", |i| {
         let side = 1.0 - 0.01 * i as f32;
-        w.app.doc.apply(Command::Window([0.0, 0.0, side, side]));
+        w.app.doc.pane_mut().cursor.look([0.0, 0.0, side, side]);
         w.frame(Vec::new())
     });
 }
@@ -137,7 +137,7 @@ fn typing(bytes: usize) {
     let line = "The naïve fox (aged 12) didn't jump; 漢字 and many more words go on and on.\n";
     let mut doc = Doc::default();
     doc.apply(Command::Model(ModelSource::Path(here.join("tests/golden/models/vit"))));
-    doc.apply(Command::Tokenizers(vec![here.join("sample_data/models/sample-lm/tokenizer.json")]));
+    doc.apply(Command::AddTokenizer(here.join("sample_data/models/sample-lm/tokenizer.json")));
     doc.apply(Command::Prompt(line.repeat(bytes / line.len() + 1).into()));
     let ctx = egui::Context::default();
     let mut w = Window { app: App::with_doc(&ctx, doc), ctx, time: 0.0 };

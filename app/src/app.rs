@@ -20,6 +20,7 @@ use crate::jobs::Jobs;
 use crate::keys::ModelSource;
 use crate::notices::Notices;
 use crate::palette::{self, Choice, Palette};
+use crate::pane::WHOLE;
 use crate::panels;
 use crate::picture_source::PictureSource;
 use crate::pictures::widgets::named;
@@ -28,7 +29,7 @@ use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
 use crate::series_source::SeriesSource;
 use crate::settings::{Layout, Settings};
-use crate::state::{Command, Doc, WHOLE};
+use crate::state::{Command, Doc};
 use crate::theme::{ColorMap, Theme};
 use crate::views;
 use crate::work::TraceOf;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+use tokenscope_analysis::catalog;
 use tokenscope_analysis::gpu::{Compute, Gpu};
 
 /// Opens the window, with this model or trace loaded if one is named, and this picture.
@@ -76,7 +78,7 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
             app.stores = true;
             let given = match model {
                 Some(m) => Some(Command::Model(ModelSource::of_path(m))),
-                None => examples::find(examples::FIRST).ok().map(|e| Command::Show(e.doc(&app.doc).into())),
+                None => examples::find(examples::FIRST).ok().map(|e| Command::Show(e.pane(app.doc.pane()).into())),
             };
             app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
             app.history.clear();
@@ -146,11 +148,11 @@ impl App {
     /// An app on the embedded sample.
     pub fn new(ctx: &egui::Context) -> Self {
         let doc = Doc::default();
-        let theme = Theme::new(doc.dark, doc.map);
+        let theme = Theme::new(doc.look.dark, doc.look.map);
         theme.install(ctx);
         let waker = ctx.clone();
         let mut panels = panels::State::default();
-        panels.follow(&doc.prompt);
+        panels.follow(&doc.pane().run.prompt);
         Self {
             doc,
             history: History::default(),
@@ -185,9 +187,11 @@ impl App {
             let before = self.doc.clone();
             self.remember(&command);
             self.doc.apply(command.clone());
-            if let Command::Method(kind, _) = &command {
+            if let Command::Method(id) = &command
+                && let Ok(kind) = catalog::find(id).map(|e| e.info().kind)
+            {
                 for tree in [&mut self.tiles, &mut self.tabs] {
-                    let shows = |v: &usize| views::ALL[*v].shows.contains(kind);
+                    let shows = |v: &usize| views::ALL[*v].shows.contains(&kind);
                     tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(v) if shows(v)));
                 }
             }
@@ -212,11 +216,11 @@ impl App {
     /// Brings what hangs on the document up to date.
     fn follow(&mut self, ctx: &egui::Context) {
         if self.panels.typed_at.is_none() {
-            self.panels.follow(&self.doc.prompt);
+            self.panels.follow(&self.doc.pane().run.prompt);
         }
-        let turned = self.theme.dark != self.doc.dark;
-        if turned || self.theme.map != self.doc.map {
-            self.theme = Theme::new(self.doc.dark, self.doc.map);
+        let turned = self.theme.dark != self.doc.look.dark;
+        if turned || self.theme.map != self.doc.look.map {
+            self.theme = Theme::new(self.doc.look.dark, self.doc.look.map);
         }
         if turned {
             self.theme.apply(ctx);
@@ -225,8 +229,8 @@ impl App {
 
     /// Makes the window as `settings` remember it.
     pub fn set_up(&mut self, ctx: &egui::Context, settings: Settings) {
-        self.doc.dark = settings.dark;
-        self.doc.map = ColorMap::find(&settings.colors).unwrap_or_default();
+        self.doc.look.dark = settings.dark;
+        self.doc.look.map = ColorMap::find(&settings.colors).unwrap_or_default();
         (self.hints, self.sources) = (settings.hints, settings.sources);
         ctx.set_zoom_factor(settings.zoom);
         self.tiles = settings.layout.clone().and_then(Layout::tree).unwrap_or_else(layout);
@@ -240,8 +244,8 @@ impl App {
         // Where the system does not tell the window's place, the size before stays.
         let size = ctx.input(|i| i.viewport().inner_rect).map(|r| [r.width() * zoom, r.height() * zoom]);
         Settings {
-            dark: self.doc.dark,
-            colors: self.doc.map.name().into(),
+            dark: self.doc.look.dark,
+            colors: self.doc.look.map.name().into(),
             zoom,
             size: size.or(self.stored.0.size),
             hints: self.hints,
@@ -270,26 +274,42 @@ impl App {
         }
     }
 
-    fn step(&mut self, ctx: &egui::Context, back: bool) {
-        // What is typed and not run yet is a change, too, and must not be lost.
+    /// What is typed and not run yet is a change, too, and must not be lost, nor reach another pane.
+    fn take_typed(&mut self, ctx: &egui::Context) {
         if self.panels.typed_at.take().is_some() {
             self.apply(ctx, vec![Command::Prompt(self.panels.typed.text().into())]);
         }
+    }
+
+    /// Opens, closes or changes panes.
+    fn change_panes(&mut self, ctx: &egui::Context, what: &'static str, change: fn(&mut Doc)) {
+        self.take_typed(ctx);
+        self.apply(ctx, vec![Command::whole(what, change)]);
+    }
+
+    fn step(&mut self, ctx: &egui::Context, back: bool) {
+        self.take_typed(ctx);
         self.history.step(&mut self.doc, back);
         self.follow(ctx);
     }
 
+    /// Dark colours where they are light, and the other way round.
+    fn turned(&self) -> Command {
+        let dark = !self.doc.look.dark;
+        Command::whole("colours", move |d| d.look.dark = dark)
+    }
+
     /// Shows an example; what is about the user's taste and files stays.
     fn shown(&self, example: &Example) -> Command {
-        Command::Show(example.doc(&self.doc).into())
+        Command::Show(example.pane(self.doc.pane()).into())
     }
 
     /// Moves the selection by a token, or grows it.
     fn walk(&self, forward: bool, extend: bool) -> Option<Command> {
-        let t = self.jobs.ready(&TraceOf(self.doc.run()))?;
-        let name = self.doc.tower.filter(|n| t.towers.contains_key(n)).unwrap_or(t.main_tower());
+        let t = self.jobs.ready(&TraceOf(self.doc.pane().run.clone()))?;
+        let name = self.doc.pane().tower.filter(|n| t.towers.contains_key(n)).unwrap_or(t.main_tower());
         let n = t.towers.get(&name)?.tokens.len();
-        Some(Command::Select(self.doc.selection.stepped(n, forward, extend)))
+        Some(Command::Select(self.doc.pane().aim.stepped(n, forward, extend)))
     }
 
     /// Does what the keys ask for.
@@ -309,8 +329,8 @@ impl App {
                 self.atlas.open = false;
             } else if self.help {
                 self.help = false;
-            } else if let Some(drill) = self.doc.drill {
-                commands.push(Command::Drill(drill.back()));
+            } else if let Some(drill) = self.doc.pane().cursor.drill {
+                commands.push(Command::drill(drill.back()));
             } else {
                 commands.push(Command::Select(Selection::default()));
             }
@@ -319,7 +339,7 @@ impl App {
     }
 
     fn act(&mut self, ctx: &egui::Context, act: Act, commands: &mut Vec<Command>) {
-        let (layer, head) = self.doc.head;
+        let (layer, head) = self.doc.pane().cursor.head;
         match act {
             Act::Palette => self.palette.show(),
             Act::OpenFolder => self.dialog(ctx, |d| d.pick_folder().map(Picked::Model)),
@@ -342,17 +362,20 @@ impl App {
             Act::Undo => self.step(ctx, true),
             Act::Redo => self.step(ctx, false),
             Act::Stop => self.jobs.cancel_all(),
-            Act::Dark => commands.push(Command::Dark(!self.doc.dark)),
-            Act::Colors(map) => commands.push(Command::Colors(map)),
+            Act::Dark => commands.push(self.turned()),
+            Act::Colors(map) => commands.push(Command::whole("colour map", move |d| d.look.map = map)),
             Act::ResetLayout => self.tiles = layout(),
             // Views hold these to what the model has.
-            Act::NextHead => commands.push(Command::Head(layer, head + 1)),
-            Act::PreviousHead => commands.push(Command::Head(layer, head.saturating_sub(1))),
-            Act::NextLayer => commands.push(Command::Head(layer + 1, head)),
-            Act::PreviousLayer => commands.push(Command::Head(layer.saturating_sub(1), head)),
-            Act::WholeMap => commands.push(Command::Window(WHOLE)),
-            Act::NextRound => commands.push(Command::Round(self.doc.round + 1)),
-            Act::PreviousRound => commands.push(Command::Round(self.doc.round.saturating_sub(1))),
+            Act::NextHead => commands.push(Command::head(layer, head + 1)),
+            Act::PreviousHead => commands.push(Command::head(layer, head.saturating_sub(1))),
+            Act::NextLayer => commands.push(Command::head(layer + 1, head)),
+            Act::PreviousLayer => commands.push(Command::head(layer.saturating_sub(1), head)),
+            Act::SplitPane => self.change_panes(ctx, "another pane", Doc::split),
+            Act::NextPane => self.change_panes(ctx, "pane", |d| d.go_to(d.active() + 1)),
+            Act::ClosePane => self.change_panes(ctx, "pane", Doc::close),
+            Act::WholeMap => commands.push(Command::part(WHOLE)),
+            Act::NextRound => commands.push(Command::round(self.doc.pane().cursor.round + 1)),
+            Act::PreviousRound => commands.push(Command::round(self.doc.pane().cursor.round.saturating_sub(1))),
             Act::NextToken => commands.extend(self.walk(true, false)),
             Act::PreviousToken => commands.extend(self.walk(false, false)),
             Act::GrowRight => commands.extend(self.walk(true, true)),
@@ -458,7 +481,7 @@ impl App {
     pub fn with_doc(ctx: &egui::Context, doc: Doc) -> Self {
         let mut app = Self::new(ctx);
         app.doc = doc;
-        app.theme = Theme::new(!app.doc.dark, app.doc.map);
+        app.theme = Theme::new(!app.doc.look.dark, app.doc.look.map);
         app.follow(ctx);
         app
     }
@@ -502,11 +525,14 @@ impl App {
         self.keys(&ctx, &mut commands);
         egui::Panel::top("top").show(ui, |ui| self.top_ui(ui, &mut commands));
         self.hints_ui(ui);
+        self.panes_ui(ui);
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
         self.notices.ui(ui, &self.theme);
         let (sent, hover, failed) = (RefCell::new(commands), RefCell::new(Hover::default()), RefCell::new(None));
         let mut cx = Cx {
             doc: &self.doc,
+            pane: self.doc.pane(),
+            at: self.doc.active(),
             typed: None,
             theme: &self.theme,
             jobs: &self.jobs,

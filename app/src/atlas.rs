@@ -132,7 +132,7 @@ fn run_ui(cx: &Cx, ui: &mut Ui, info: &'static Info) -> bool {
         None => button.on_hover_text(format!("{}\nDeparts: {}", info.summary, info.departs)),
     };
     if button.clicked() {
-        cx.send(Command::Method(info.kind, info.id.into()));
+        cx.send(Command::Method(info.id));
         return true;
     }
     false

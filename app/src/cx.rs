@@ -4,6 +4,7 @@
 use crate::heatmap::Painter;
 use crate::jobs::{Ask, Jobs, Spot, Status};
 use crate::keys::{Call, ModelSource, RunKey};
+use crate::pane::Pane;
 use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
@@ -12,7 +13,7 @@ use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, TraceOf};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::method::{Info, Kind, Need, Params, Role};
+use tokenscope_analysis::method::{Info, Kind, Need, Role};
 use tokenscope_analysis::subject::cannot_draft;
 use tokenscope_analysis::token::Token;
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
@@ -31,10 +32,17 @@ pub enum Standing {
     Plain,
 }
 
+/// The number of the pane of a figure: what it shows is not what the window showed before, nor the other way round.
+pub const FIGURE: usize = usize::MAX;
+
 /// Everything that is drawn may look at.
 pub struct Cx<'a> {
     /// What is chosen.
     pub doc: &'a Doc,
+    /// The pane that is drawn.
+    pub pane: &'a Pane,
+    /// Its number, or [`FIGURE`].
+    pub at: usize,
     /// The prompt as it stands in its box, where it is ahead of the document's.
     pub typed: Option<Text>,
     /// Colours and sizes.
@@ -63,11 +71,26 @@ impl Cx<'_> {
         self.commands.borrow_mut().push(command);
     }
 
+    /// Sets something of the pane; `what` names it in words for the menu.
+    pub fn set(&self, what: &'static str, change: impl Fn(&mut Pane) + Send + Sync + 'static) {
+        self.send(Command::set(what, change));
+    }
+
+    /// Where a spot of this pane stands; asks for it.
+    pub fn status<A: Ask>(&self, spot: impl Into<Spot>, ask: &A) -> Status<A::Out> {
+        self.jobs.need(spot.into().of_pane(self.at), ask)
+    }
+
+    /// The last product that a spot of this pane showed.
+    pub fn previous<T: Send + Sync + 'static>(&self, spot: impl Into<Spot>) -> Option<Arc<T>> {
+        self.jobs.previous(spot.into().of_pane(self.at))
+    }
+
     /// How token `i` of the shown stack of layers stands out.
     pub fn standing(&self, i: usize, id: Option<u32>) -> Standing {
         if self.hovered.has(i) {
             Standing::Hovered
-        } else if self.doc.selection.contains(i) {
+        } else if self.pane.aim.contains(i) {
             Standing::Selected
         } else if id.is_some() && self.hovered.id == id {
             Standing::Twin
@@ -89,13 +112,13 @@ impl Cx<'_> {
     /// Selects `first..=last` as the held keys ask for.
     pub fn pick(&self, ui: &egui::Ui, first: usize, last: usize) {
         let pick = Pick::of(ui.input(|i| i.modifiers));
-        self.send(Command::Select(self.doc.selection.picked(first, last, pick)));
+        self.send(Command::Select(self.pane.aim.picked(first, last, pick)));
     }
 
     /// The tokens to explain: the hovered one, else the selected ones, else the last of `n`.
     pub fn explained(&self, n: usize) -> Vec<usize> {
         let hovered = self.hovered.token().filter(|t| *t < n).map(|t| vec![t]);
-        let selected = || self.doc.targets().into_iter().filter(|t| *t < n).collect::<Vec<_>>();
+        let selected = || self.pane.targets().into_iter().filter(|t| *t < n).collect::<Vec<_>>();
         let mut out = hovered.unwrap_or_else(selected);
         if out.is_empty() {
             out.extend(n.checked_sub(1));
@@ -110,7 +133,7 @@ impl Cx<'_> {
 
     /// Whether the run was recorded elsewhere, so that there are no weights.
     pub fn recorded(&self) -> bool {
-        matches!(self.doc.model, ModelSource::Recorded(_))
+        matches!(self.pane.run.model, ModelSource::Recorded(_))
     }
 
     /// Why the model did not open, if it did not.
@@ -118,7 +141,7 @@ impl Cx<'_> {
         if self.recorded() {
             return None;
         }
-        match self.jobs.need("model", &ModelOf(self.doc.model.clone())) {
+        match self.status("model", &ModelOf(self.pane.run.model.clone())) {
             Status::Failed(why) => Some(why),
             _ => None,
         }
@@ -127,7 +150,7 @@ impl Cx<'_> {
     /// What `ask` gives, or what there is of it so far, or what the spot showed before while it is under way or after
     /// it failed. Draws the waiting and failed faces itself and gives `None` where there is nothing to show.
     pub fn need<A: Ask>(&self, ui: &mut egui::Ui, spot: impl Into<Spot>, ask: &A) -> Option<Arc<A::Out>> {
-        let spot = spot.into();
+        let spot = spot.into().of_pane(self.at);
         let status = self.jobs.need(spot, ask);
         self.fade(ui, spot, matches!(status, Status::Running(_, Some(_))).then(|| ask.run()));
         let progress = |ui: &mut egui::Ui, done| {
@@ -176,7 +199,7 @@ impl Cx<'_> {
 
     /// What the user should know about what a spot shows, in small print.
     pub fn notes_ui(&self, ui: &mut egui::Ui, spot: impl Into<Spot>) {
-        for note in self.jobs.notes(spot).iter() {
+        for note in self.jobs.notes(spot.into().of_pane(self.at)).iter() {
             ui.small(note);
         }
     }
@@ -200,7 +223,7 @@ impl Cx<'_> {
     /// Whether what a spot shows is of another run than the one that views show.
     fn outrun(&self, spot: Spot) -> bool {
         let of = |spot: Spot| self.jobs.run_of(spot).flatten();
-        matches!((of(spot), of("trace".into())), (Some(old), Some(shown)) if old != shown)
+        matches!((of(spot), of(Spot::from("trace").of_pane(self.at))), (Some(old), Some(shown)) if old != shown)
     }
 
     /// What `ask` gives if it is there; asks for nothing.
@@ -210,7 +233,7 @@ impl Cx<'_> {
 
     /// The model that is shown, if it is open.
     pub fn ready_model(&self) -> Option<Arc<OpenModel>> {
-        self.ready(&ModelOf(self.doc.model.clone()))
+        self.ready(&ModelOf(self.pane.run.model.clone()))
     }
 
     /// Draws content that may be longer than the view: scrolling in the window, at its full length in a figure.
@@ -227,7 +250,7 @@ impl Cx<'_> {
         if let Some(typed) = &self.typed {
             return typed.clone();
         }
-        let Some(trace) = self.ready_trace().filter(|_| self.recorded()) else { return self.doc.prompt.clone() };
+        let Some(trace) = self.ready_trace().filter(|_| self.recorded()) else { return self.pane.run.prompt.clone() };
         // Kept, because a long text is not copied in every frame.
         let id = egui::Id::unique("text of the recording");
         match ui.data(|d| d.get_temp::<(Arc<Trace>, Text)>(id)) {
@@ -242,19 +265,19 @@ impl Cx<'_> {
 
     /// The run that is shown.
     pub fn trace(&self, ui: &mut egui::Ui) -> Option<Arc<Trace>> {
-        if self.doc.image.is_none() && self.sees_only() {
+        if self.pane.run.image.is_none() && self.sees_only() {
             let words =
                 "This model reads pictures: drop one on the window, or choose Picture… in the panel of sources.";
             self.failed.borrow_mut().get_or_insert_with(|| words.into());
             ui.weak(words);
             return None;
         }
-        self.need(ui, "trace", &TraceOf(self.doc.run()))
+        self.need(ui, "trace", &TraceOf(self.pane.run.clone()))
     }
 
     /// The cells of a map on the host. `None` while they are copied from a device.
     pub fn cells(&self, map: &MapOf) -> Option<Arc<Array>> {
-        match self.jobs.need("cells", &CellsOf(map.clone())) {
+        match self.status("cells", &CellsOf(map.clone())) {
             Status::Ready(cells) => Some(Arc::clone(&cells)),
             _ => None,
         }
@@ -267,21 +290,21 @@ impl Cx<'_> {
 
     /// The run that is shown, if it is there.
     pub fn ready_trace(&self) -> Option<Arc<Trace>> {
-        self.ready(&TraceOf(self.doc.run()))
+        self.ready(&TraceOf(self.pane.run.clone()))
     }
 
     /// The chosen method of a kind as a call, or where the run cannot serve it, the first that it can.
     pub fn call(&self, kind: Kind) -> Call {
-        let chosen = catalog::info(kind, &self.doc.call(kind).method);
+        let chosen = catalog::info(kind, self.pane.call(kind).method);
         if chosen.is_ok_and(|i| self.lacks(i).is_none()) {
-            return self.doc.call(kind);
+            return self.pane.call(kind);
         }
         // What needs least is the plainest; a floor says nothing.
         let mut others: Vec<&Info> = catalog::of(kind).filter(|i| !i.slow).collect();
         others.sort_by_key(|i| (i.role == Role::Floor, i.needs.len(), i.paper.is_some()));
         match others.into_iter().find(|i| self.lacks(i).is_none()) {
-            Some(i) => Call::new(i.id, &Params::new()),
-            None => self.doc.call(kind),
+            Some(i) => Call::of(i),
+            None => self.pane.call(kind),
         }
     }
 
@@ -291,7 +314,7 @@ impl Cx<'_> {
         let (tower, _) = self.tower(&trace)?;
         let open = self.ready_model();
         let drafts = info.needs.contains(&Need::DraftModel);
-        let partner = if drafts { self.drafter(&self.doc.draft_model) } else { None };
+        let partner = if drafts { self.drafter(&self.pane.partner) } else { None };
         if drafts && partner.is_none() && open.is_some() {
             // Nobody knows yet.
             return None;
@@ -310,7 +333,7 @@ impl Cx<'_> {
     fn drafter(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
         let asked = ModelOf(source.clone());
         match source {
-            ModelSource::Sample(name) => match self.jobs.need(Spot::part("drafter", name), &asked) {
+            ModelSource::Sample(name) => match self.status(Spot::part("drafter", name), &asked) {
                 Status::Ready(m) => Some(m),
                 _ => None,
             },
@@ -326,7 +349,7 @@ impl Cx<'_> {
 
     /// The stack of layers that is shown.
     pub fn tower<'t>(&self, trace: &'t Trace) -> Option<(Tower, &'t TowerTrace)> {
-        let name = self.doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
+        let name = self.pane.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
         trace.towers.get(&name).map(|t| (name, t))
     }
 }

@@ -1,14 +1,14 @@
 //! The gallery: named inputs with the methods and the place in the model at which they are worth a look.
 
-use crate::keys::ModelSource;
+use crate::keys::{Call, ModelSource, RunKey};
+use crate::pane::Pane;
 use crate::picture_source::PictureSource;
 use crate::samples;
 use crate::series_source::SeriesSource;
-use crate::state::{Command, Doc};
 use crate::truth::Truth;
 use std::fmt;
 use std::sync::OnceLock;
-use tokenscope_analysis::method::{Kind, Params};
+use tokenscope_analysis::method::Params;
 use tokenscope_generate::HELD_OUT;
 use tokenscope_generate::scenes::{Ask, Scene};
 use tokenscope_generate::stories::{Story, Theme};
@@ -36,8 +36,8 @@ pub struct Example {
     /// What to look at, one sentence.
     pub look: &'static str,
     input: Input,
-    /// Sets what differs from a fresh document besides model and input.
-    set: fn(&mut Doc),
+    /// Sets what differs from a fresh pane besides model and input.
+    set: fn(&mut Pane),
     /// What the model reads, made when it is first asked for.
     prompt: OnceLock<String>,
 }
@@ -47,7 +47,7 @@ const fn example(
     title: &'static str,
     look: &'static str,
     input: Input,
-    set: fn(&mut Doc),
+    set: fn(&mut Pane),
 ) -> Example {
     Example { id, title, look, input, set, prompt: OnceLock::new() }
 }
@@ -74,7 +74,7 @@ pub static ALL: [Example; 21] = [
         "A fact to recall",
         "The score finds the place that decides; the draft model guesses the other one and the target corrects it.",
         Input::Story(Theme::Places, 1, -1),
-        |d| choose(d, "attention_rollout", Params::new()),
+        |p| choose(p, "attention_rollout", Params::new()),
     ),
     example(
         "list",
@@ -88,14 +88,14 @@ pub static ALL: [Example; 21] = [
         "A long needle",
         "Six sentences lie between the fact and its recall: drop tokens until the answer changes.",
         Input::Needle(6, 4),
-        |d| d.parts = [true, true, true, false],
+        |p| p.shows.parts = [true, true, true, false],
     ),
     example(
         "lookup",
         "A number to look up",
         "Four names have ages and one is asked for: look for the head that goes from the name to its age.",
         Input::Lookup(4, 4),
-        |d| choose(d, "value_weighted_attention", Params::new()),
+        |p| choose(p, "value_weighted_attention", Params::new()),
     ),
     example(
         "colors",
@@ -116,51 +116,51 @@ pub static ALL: [Example; 21] = [
         "Who is who",
         "The answer names the animal that did not ask: the flow shows which of the two it comes from.",
         Input::Story(Theme::Reference, 1, -1),
-        |d| d.threshold = 0.05,
+        |p| p.shows.threshold = 0.05,
     ),
     example(
         "brackets",
         "Brackets that close",
         "The last open bracket decides which one closes, however many were closed between.",
         Input::Story(Theme::Brackets, 3, -2),
-        |d| choose(d, "received_attention", Params::new()),
+        |p| choose(p, "received_attention", Params::new()),
     ),
     example(
         "refrain",
         "A refrain to draft",
         "The second verse is the first again: step through the rounds and see how many guesses are accepted at once.",
         Input::Story(Theme::Refrain, 2, 0),
-        |d| choose(d, "token_recycling", Params::new()),
+        |p| choose(p, "token_recycling", Params::new()),
     ),
     example(
         "scripts",
         "Many scripts",
         "Compare where the tokenizers cut: one Chinese character, an emoji or an accent may cost several tokens.",
         Input::Text("naïve 漢字 かな 한국어 Ελληνικά русский 🚂 über die Brücke"),
-        |d| choose(d, "logit_lens_surprise", Params::new()),
+        |p| choose(p, "logit_lens_surprise", Params::new()),
     ),
     example(
         "code",
         "A piece of code",
         "Indentation and operators: the larger vocabularies hold runs of spaces in one token.",
         Input::Text("def gcd(a, b):\n    while b != 0:\n        a, b = b, a % b\n    return a\n"),
-        |d| choose(d, "logit_lens_surprise", Params::new()),
+        |p| choose(p, "logit_lens_surprise", Params::new()),
     ),
     example(
         "numbers",
         "Numbers",
         "The sample cuts digit by digit, the others in groups of up to three: the groups do not follow the value.",
         Input::Text("1234567 + 89 = 1234656; 3.14159; 2026-11-25; 1,000,000; 0x1F; 6.02e23"),
-        |d| choose(d, "logit_lens_surprise", Params::new()),
+        |p| choose(p, "logit_lens_surprise", Params::new()),
     ),
     example(
         "scene-color",
         "Scene: a color",
         "The outline is the thing that is asked about: does the score find it?",
         Input::Scene(23, Ask::Color),
-        |d| {
-            choose(d, "attention_rollout", Params::new());
-            d.scale.mask_sink = true;
+        |p| {
+            choose(p, "attention_rollout", Params::new());
+            p.shows.scale.mask_sink = true;
         },
     ),
     example(
@@ -168,11 +168,11 @@ pub static ALL: [Example; 21] = [
         "Scene: a shape",
         "Drop image tokens until the answer changes: uniform choice against one that looks at the picture.",
         Input::Scene(32, Ask::Kind),
-        |d| {
-            choose(d, "received_attention", Params::new());
-            d.scale.mask_sink = true;
-            choose(d, "fastervlm", Params::new());
-            d.parts = [true, true, true, false];
+        |p| {
+            choose(p, "received_attention", Params::new());
+            p.shows.scale.mask_sink = true;
+            choose(p, "fastervlm", Params::new());
+            p.shows.parts = [true, true, true, false];
         },
     ),
     example(
@@ -180,9 +180,9 @@ pub static ALL: [Example; 21] = [
         "Scene: how many",
         "Every one of the counted things decides: does the score find all of them?",
         Input::Scene(12, Ask::Count),
-        |d| {
-            choose(d, "attention_rollout", Params::new());
-            d.scale.mask_sink = true;
+        |p| {
+            choose(p, "attention_rollout", Params::new());
+            p.shows.scale.mask_sink = true;
         },
     ),
     example(
@@ -190,10 +190,10 @@ pub static ALL: [Example; 21] = [
         "Scene: left, right, above, below",
         "Two things decide: keep fewer tokens and see whether both survive.",
         Input::Scene(24, Ask::Position),
-        |d| {
-            choose(d, "received_attention", Params::new());
-            d.scale.mask_sink = true;
-            choose(d, "divprune", Params::new());
+        |p| {
+            choose(p, "received_attention", Params::new());
+            p.shows.scale.mask_sink = true;
+            choose(p, "divprune", Params::new());
         },
     ),
     example(
@@ -201,10 +201,10 @@ pub static ALL: [Example; 21] = [
         "Scene: yes or no",
         "Is it there: merge alike tokens and see whether the answer stays.",
         Input::Scene(28, Ask::YesNo),
-        |d| {
-            choose(d, "value_weighted_attention", Params::new());
-            d.scale.mask_sink = true;
-            choose(d, "tome", Params::new().set("r", 48));
+        |p| {
+            choose(p, "value_weighted_attention", Params::new());
+            p.shows.scale.mask_sink = true;
+            choose(p, "tome", Params::new().set("r", 48));
         },
     ),
     example(
@@ -212,9 +212,9 @@ pub static ALL: [Example; 21] = [
         "Scene: read a number",
         "Thin strokes lie in a few patches: keep fewer tokens and watch when a digit changes.",
         Input::Scene(14, Ask::Number),
-        |d| {
-            choose(d, "attention_rollout", Params::new());
-            d.scale.mask_sink = true;
+        |p| {
+            choose(p, "attention_rollout", Params::new());
+            p.shows.scale.mask_sink = true;
         },
     ),
     example(
@@ -222,17 +222,16 @@ pub static ALL: [Example; 21] = [
         "Scene: a code for each tile",
         "Five numbers a tile are rounded to a few levels: see which tiles share a code, and what the codes give back.",
         Input::Scene(23, Ask::Color),
-        |d| d.apply(Command::Method(Kind::Segment, "fsq".into())),
+        |p| choose(p, "fsq", Params::new()),
     ),
     example(
         "voices",
         "A signal of four voices",
         "Windows of sound become tokens by their spectrum: each voice has a token of its own.",
         Input::Text("No model reads the signal; the text is cut as ever."),
-        |d| {
-            d.apply(Command::Series(Some(SeriesSource::Signal(7))));
-            d.apply(Command::Param(Kind::Segment, "tokens", 4i64.into()));
-            d.apply(Command::Param(Kind::Segment, "features", "cepstrum".into()));
+        |p| {
+            p.cut_series(Some(SeriesSource::Signal(7)));
+            choose(p, "lipcot", Params::new().set("tokens", 4).set("features", "cepstrum"));
         },
     ),
     example(
@@ -240,17 +239,17 @@ pub static ALL: [Example; 21] = [
         "Scene: inside the image encoder",
         "Stack of the image encoder: the class token's attention before any question was asked.",
         Input::Scene(9, Ask::Color),
-        |d| {
-            d.tower = Some(tokenscope_analysis::trace::Tower::Vision);
-            choose(d, "cls_score", Params::new());
-            choose(d, "tome", Params::new().set("r", 12));
+        |p| {
+            p.tower = Some(tokenscope_analysis::trace::Tower::Vision);
+            choose(p, "cls_score", Params::new());
+            choose(p, "tome", Params::new().set("r", 12));
         },
     ),
 ];
 
 /// Chooses a method; a test walks the gallery, so that every name is one of the catalog.
-fn choose(doc: &mut Doc, id: &str, params: Params) {
-    let known = doc.choose(id, params);
+fn choose(pane: &mut Pane, method: &'static str, params: Params) {
+    let known = pane.choose(Call { method, params });
     debug_assert!(known.is_ok(), "{known:?}");
 }
 
@@ -306,19 +305,13 @@ impl Example {
         })
     }
 
-    /// The document that shows it; what is about the user's taste and files stays as in `before`.
-    pub fn doc(&self, before: &Doc) -> Doc {
-        let mut doc = Doc {
-            model: ModelSource::Sample(self.model()),
-            prompt: self.prompt().into(),
-            image: self.picture(),
-            dark: before.dark,
-            map: before.map,
-            tokenizers: before.tokenizers.clone(),
-            ..Doc::default()
-        };
-        (self.set)(&mut doc);
-        doc
+    /// The pane that shows it; the user's files stay as in `before`.
+    pub fn pane(&self, before: &Pane) -> Pane {
+        let (model, prompt) = (ModelSource::Sample(self.model()), self.prompt().into());
+        let mut pane = Pane { run: RunKey { model, prompt, image: self.picture() }, ..Pane::default() };
+        (self.set)(&mut pane);
+        pane.shows.cuts.files.clone_from(&before.shows.cuts.files);
+        pane
     }
 }
 
@@ -346,7 +339,7 @@ mod tests {
     #[test]
     fn stories_and_scenes_have_their_truth_and_free_texts_have_none() {
         for e in &ALL {
-            let t = TruthOf(e.doc(&Doc::default()).run()).find();
+            let t = TruthOf(e.pane(&Pane::default()).run).find();
             let free = matches!(e.input, Input::Text(_));
             assert_eq!(t.is_none(), free, "{}", e.id);
             assert!(t.is_none_or(|t| t.prompt == e.prompt() && !t.answer.is_empty()), "{}", e.id);

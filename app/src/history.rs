@@ -20,7 +20,7 @@ pub struct History {
     undo: Vec<Step>,
     redo: Vec<Step>,
     /// The last change: what it set, in which press of the pointer, and when.
-    last: Option<(String, u64, Instant)>,
+    last: Option<(Option<String>, u64, Instant)>,
 }
 
 impl History {
@@ -29,7 +29,7 @@ impl History {
     pub fn record(&mut self, before: Doc, command: &Command, press: u64, held: bool, now: Instant) {
         let thing = command.thing();
         let same = self.last.as_ref().is_some_and(|(t, p, at)| {
-            *t == thing && *p == press && command.repeats() && (held || now.duration_since(*at) < PAUSE)
+            t.is_some() && *t == thing && *p == press && (held || now.duration_since(*at) < PAUSE)
         });
         if !(same && self.redo.is_empty() && !self.undo.is_empty()) {
             self.undo.push(Step { what: command.what(), doc: before });
@@ -76,21 +76,29 @@ mod tests {
         }
     }
 
+    fn threshold(value: f32) -> Command {
+        Command::set("threshold", move |p| p.shows.threshold = value)
+    }
+
+    fn round(round: usize) -> Command {
+        Command::set("round", move |p| p.cursor.round = round)
+    }
+
     #[test]
     fn a_drag_is_one_step_and_two_drags_are_two() {
         let (mut h, mut doc, now) = (History::default(), Doc::default(), Instant::now());
-        let start = doc.threshold;
+        let start = doc.pane().shows.threshold;
         for i in 1..=5 {
-            change(&mut h, &mut doc, Command::Threshold(0.1 * i as f32), 1, true, now);
+            change(&mut h, &mut doc, threshold(0.1 * i as f32), 1, true, now);
         }
-        change(&mut h, &mut doc, Command::Threshold(0.9), 2, true, now);
+        change(&mut h, &mut doc, threshold(0.9), 2, true, now);
         assert_eq!(h.step(&mut doc, true), Some("threshold"));
-        assert_eq!(doc.threshold, 0.5);
+        assert_eq!(doc.pane().shows.threshold, 0.5);
         h.step(&mut doc, true);
-        assert_eq!(doc.threshold, start);
+        assert_eq!(doc.pane().shows.threshold, start);
         assert_eq!(h.step(&mut doc, true), None);
         h.step(&mut doc, false);
-        assert_eq!(doc.threshold, 0.5);
+        assert_eq!(doc.pane().shows.threshold, 0.5);
     }
 
     #[test]
@@ -105,9 +113,9 @@ mod tests {
     fn keys_merge_until_a_pause_and_prompts_never() {
         let (mut h, mut doc, now) = (History::default(), Doc::default(), Instant::now());
         let late = now + Duration::from_secs(2);
-        change(&mut h, &mut doc, Command::Round(1), 0, false, now);
-        change(&mut h, &mut doc, Command::Round(2), 0, false, now);
-        change(&mut h, &mut doc, Command::Round(3), 0, false, late);
+        change(&mut h, &mut doc, round(1), 0, false, now);
+        change(&mut h, &mut doc, round(2), 0, false, now);
+        change(&mut h, &mut doc, round(3), 0, false, late);
         assert_eq!(h.names(true).count(), 2);
         change(&mut h, &mut doc, Command::Prompt("a".into()), 0, false, late);
         change(&mut h, &mut doc, Command::Prompt("ab".into()), 0, false, late);

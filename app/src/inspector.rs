@@ -12,7 +12,7 @@ use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 /// The hovered token, else the selected ones, else the last.
 pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
-    let Status::Ready(trace) = cx.jobs.need("inspector", &TraceOf(cx.doc.run())) else {
+    let Status::Ready(trace) = cx.status("inspector", &TraceOf(cx.pane.run.clone())) else {
         ui.heading("Token");
         ui.weak("No run yet.");
         return;
@@ -73,7 +73,7 @@ fn one(cx: &Cx, i: usize, token: &Token, name: Tower) -> Lines {
     {
         lines.push(("score", format!("{} {unit}", number(v))));
     }
-    if let (Tower::Text, Some(l)) = (name, cx.ready(&LensOf(cx.doc.run())))
+    if let (Tower::Text, Some(l)) = (name, cx.ready(&LensOf(cx.pane.run.clone())))
         && let Some((text, p)) = l.top.last().and_then(|row| row.get(i))
     {
         lines.push(("predicts", format!("{} {:.1}%", visible(text), p * 100.0)));
@@ -98,6 +98,6 @@ fn several(cx: &Cx, shown: &[usize], tower: &TowerTrace) -> Lines {
 
 /// The scores on screen and their unit.
 fn scores(cx: &Cx) -> Option<(Vec<Option<f32>>, &'static str)> {
-    let asked = ScoreOf { scope: cx.doc.scope(), targets: cx.doc.targets(), call: cx.call(Kind::Score) };
+    let asked = ScoreOf { scope: cx.pane.scope(), targets: cx.pane.targets(), call: cx.call(Kind::Score) };
     cx.ready(&asked).map(|s| (s.values.clone(), s.unit))
 }

@@ -1,14 +1,20 @@
-//! What names a run, a method or a cut: the parts that asks and the document are made of.
+//! What names a run, a method or a cut: the parts that asks and the document are made of. Those of the document can
+//! be kept in files; names that this program does not have are errors that name them.
 
 use crate::picture_source::PictureSource;
 use crate::samples;
 use crate::text::Text;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
-use tokenscope_analysis::method::Params;
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Info, Params};
 use tokenscope_analysis::trace::Tower;
 
 /// Where a model comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelSource {
     /// Part of the program, one of [`samples::NAMES`].
     Sample(&'static str),
@@ -16,6 +22,28 @@ pub enum ModelSource {
     Path(PathBuf),
     /// A trace file: a run that was recorded, without weights.
     Recorded(PathBuf),
+}
+
+/// A [`ModelSource`] as a file says it.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SourceFile {
+    Sample(String),
+    Path(PathBuf),
+    Recorded(PathBuf),
+}
+
+impl<'de> Deserialize<'de> for ModelSource {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(match SourceFile::deserialize(d)? {
+            SourceFile::Sample(name) => {
+                let known = || format!("no sample model named {name}; known: {}", samples::NAMES.join(", "));
+                Self::Sample(samples::find(&name).ok_or_else(|| D::Error::custom(known()))?)
+            }
+            SourceFile::Path(p) => Self::Path(p),
+            SourceFile::Recorded(p) => Self::Recorded(p),
+        })
+    }
 }
 
 impl ModelSource {
@@ -44,29 +72,53 @@ impl ModelSource {
 }
 
 /// A method and its parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "CallFile")]
 pub struct Call {
-    /// Method id.
-    pub method: String,
+    /// Method id, one of the catalog.
+    pub method: &'static str,
     /// Parameters.
     pub params: Params,
 }
 
 impl Call {
-    /// A call of `method`.
-    pub fn new(method: &str, params: &Params) -> Self {
-        Self { method: method.into(), params: params.clone() }
+    /// A call with the defaults of the method.
+    pub fn of(method: &Info) -> Self {
+        Self { method: method.id, params: Params::new() }
+    }
+}
+
+/// A [`Call`] as a file says it.
+#[derive(Serialize, Deserialize)]
+struct CallFile {
+    method: String,
+    #[serde(default)]
+    params: Map<String, Value>,
+}
+
+impl From<Call> for CallFile {
+    fn from(call: Call) -> Self {
+        Self { method: call.method.into(), params: call.params.to_json() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Call {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let file = CallFile::deserialize(d)?;
+        let info = catalog::find(&file.method).map_err(D::Error::custom)?.info();
+        Ok(Self { method: info.id, params: info.read(&file.params).map_err(D::Error::custom)? })
     }
 }
 
 /// One run of one model on one input.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RunKey {
     /// The model.
     pub model: ModelSource,
     /// The prompt.
     pub prompt: Text,
     /// The picture, for models that read one.
+    #[serde(default)]
     pub image: Option<PictureSource>,
 }
 

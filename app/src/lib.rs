@@ -3,8 +3,8 @@
 //! # The way of a prompt, from the text box to the pixels
 //!
 //! 1. [`panels`] draws the text box ([`prompt`]). A pause in typing makes it a [`state::Command::Prompt`].
-//! 2. [`app`] hands commands to [`state::Doc`], plain data that says what is chosen, and remembers the document before
-//!    for undo ([`history`]). Nothing else changes the document.
+//! 2. [`app`] hands commands to [`state::Doc`], plain data that says what is chosen in each [`pane`], and remembers the
+//!    document before for undo ([`history`]). Nothing else changes the document.
 //! 3. In every frame each of the [`views`] asks for what it shows with a [`jobs::Ask`], a value that names a
 //!    computation and everything its result depends on: `cx.need(ui, spot, &ask)`.
 //! 4. [`jobs`] knows which products there are, starts what is missing on background threads, cancels what nobody asks
@@ -25,7 +25,7 @@
 //! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
-//! - What is chosen: [`state`], [`history`], [`examples`], [`opening`].
+//! - What is chosen: [`pane`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
 //! - What is seen: [`views`], [`export`], [`settings`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
@@ -56,6 +56,7 @@ pub mod memory;
 pub mod notices;
 pub mod opening;
 pub mod palette;
+pub mod pane;
 pub mod panels;
 pub mod picture_source;
 pub mod pictures;

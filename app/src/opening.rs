@@ -64,14 +64,16 @@ mod tests {
 
     #[test]
     fn a_file_is_taken_for_what_its_name_says() {
-        let opened = |p: &str| command_of(p.into());
-        let model = |p: &str| Command::Model(ModelSource::Path(p.into()));
-        assert!(matches!(opened("/a/b.JPG"), Command::Image(Some(_))));
-        assert!(matches!(opened("/a/b.tiff"), Command::Image(Some(_))));
-        assert_eq!(opened("/a/b.Wav"), Command::Series(Some(SeriesSource::file("/a/b.Wav".into()))));
-        assert!(matches!(opened("/a/b.csv"), Command::Series(Some(_))));
-        assert_eq!(opened("/a/llama3.json"), Command::AddTokenizer("/a/llama3.json".into()));
-        assert_eq!(opened("/a/tokenizer.json"), Command::AddTokenizer("/a/tokenizer.json".into()));
+        let opened = |p: &str| format!("{:?}", command_of(p.into()));
+        let model = |p: &str| format!("{:?}", Command::Model(ModelSource::Path(p.into())));
+        let tokenizer = |p: &str| format!("{:?}", Command::AddTokenizer(p.into()));
+        let series = |p: &str| format!("{:?}", Command::Series(Some(SeriesSource::file(p.into()))));
+        assert!(opened("/a/b.JPG").starts_with("Image(Some("));
+        assert!(opened("/a/b.tiff").starts_with("Image(Some("));
+        assert_eq!(opened("/a/b.Wav"), series("/a/b.Wav"));
+        assert_eq!(opened("/a/b.csv"), series("/a/b.csv"));
+        assert_eq!(opened("/a/llama3.json"), tokenizer("/a/llama3.json"));
+        assert_eq!(opened("/a/tokenizer.json"), tokenizer("/a/tokenizer.json"));
         for inside in ["config.json", "tokenizer_config.json", "model.safetensors.index.json"] {
             assert_eq!(opened(&format!("/a/gpt2/{inside}")), model("/a/gpt2"), "{inside}");
         }

@@ -7,7 +7,7 @@ use egui::{Key, Modifiers, vec2};
 use tokenscope_analysis::catalog;
 
 /// What an entry does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Choice {
     /// An action of the list.
     Act(Act),
@@ -133,7 +133,7 @@ pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
     out.extend(catalog::all().map(|e| e.info()).map(|i| Entry {
         text: format!("{}: {}", i.kind.name(), i.title),
         note: i.paper.map(|p| format!("{} {}", p.authors, p.year)).unwrap_or_default(),
-        choice: Choice::Command(Command::Method(i.kind, i.id.into())),
+        choice: Choice::Command(Command::Method(i.id)),
     }));
     out
 }

@@ -63,7 +63,7 @@ impl State {
         self.series_ui(cx, ui);
         ui.separator();
         ui.heading("Examples");
-        let here = |e: &&examples::Example| cx.doc.image == e.picture() && *cx.doc.prompt == *e.prompt();
+        let here = |e: &&examples::Example| cx.pane.run.image == e.picture() && *cx.pane.run.prompt == *e.prompt();
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = egui::vec2(10.0, 2.0);
             // A title stays on one line, so that none is taken for two.
@@ -71,7 +71,7 @@ impl State {
             for e in examples::shown() {
                 if ui.link(e.title).on_hover_text(e.look).clicked() {
                     self.typed_at = None;
-                    cx.send(Command::Show(e.doc(cx.doc).into()));
+                    cx.send(Command::Show(e.pane(cx.pane).into()));
                 }
             }
         });
@@ -112,8 +112,8 @@ impl State {
     fn model_ui(&mut self, cx: &Cx, ui: &mut Ui) {
         ui.heading("Model");
         ui.horizontal_wrapped(|ui| {
-            ui.label(cx.doc.model.title());
-            match &cx.doc.model {
+            ui.label(cx.pane.run.model.title());
+            match &cx.pane.run.model {
                 ModelSource::Sample(_) => ui.weak("part of the program"),
                 ModelSource::Path(p) => ui.weak("on disk").on_hover_text(p.display().to_string()),
                 ModelSource::Recorded(p) => ui.weak("recorded run").on_hover_text(p.display().to_string()),
@@ -125,12 +125,12 @@ impl State {
             if ui.small_button("Retry").on_hover_text("Opens it again").clicked() {
                 cx.jobs.retry();
             }
-        } else if let ModelSource::Recorded(_) = cx.doc.model {
+        } else if let ModelSource::Recorded(_) = cx.pane.run.model {
             ui.small("Prompt and picture are those of the recording.");
-        } else if let Status::Ready(m) = cx.jobs.need("model", &ModelOf(cx.doc.model.clone())) {
+        } else if let Status::Ready(m) = cx.status("model", &ModelOf(cx.pane.run.model.clone())) {
             let info = m.model.info();
             ui.small(format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype));
-            if let Status::Ready(e) = cx.jobs.need("estimate", &EstimateOf(cx.doc.run())) {
+            if let Status::Ready(e) = cx.status("estimate", &EstimateOf(cx.pane.run.clone())) {
                 // Two cores reach about 30 GFLOP/s in f32 matrix products.
                 let seconds = e.flops as f64 / 3e10;
                 ui.small(format!(
@@ -176,7 +176,7 @@ impl State {
             let menu = ui.menu_button("Samples", |ui| {
                 for name in samples::NAMES {
                     let source = ModelSource::Sample(name);
-                    if ui.selectable_label(cx.doc.model == source, *name).clicked() {
+                    if ui.selectable_label(cx.pane.run.model == source, *name).clicked() {
                         cx.send(Command::Model(source));
                         ui.close();
                     }
@@ -190,7 +190,7 @@ impl State {
         // Of a model that is not open nothing is known.
         let blind = cx.ready_model().is_some_and(|m| m.processor.is_none());
         ui.horizontal_wrapped(|ui| {
-            match &cx.doc.image {
+            match &cx.pane.run.image {
                 Some(source) => {
                     ui.label(format!("Picture: {}", source.title())).on_hover_text(source.to_string());
                     if ui.small_button("✖").on_hover_text("Run without it").clicked() {
@@ -206,12 +206,12 @@ impl State {
             }
         });
         // Whether it can be read is said at once, whether or not the model looks at it.
-        if let Some(source) = &cx.doc.image
-            && let Status::Failed(why) = cx.jobs.need("picture to read", &PictureOf(source.clone()))
+        if let Some(source) = &cx.pane.run.image
+            && let Status::Failed(why) = cx.status("picture to read", &PictureOf(source.clone()))
         {
             cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
             ui.colored_label(cx.theme.bad, why.to_string());
-        } else if cx.doc.image.is_some() && blind {
+        } else if cx.pane.run.image.is_some() && blind {
             ui.small("This model reads text only; the picture waits for one that sees.");
         }
     }
@@ -220,7 +220,7 @@ impl State {
 impl State {
     fn series_ui(&mut self, cx: &Cx, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
-            match &cx.doc.series {
+            match &cx.pane.series {
                 Some(source) => {
                     ui.label(format!("Series: {}", source.title())).on_hover_text(source.to_string());
                     if ui.small_button("✖").on_hover_text("Remove the series").clicked() {
@@ -234,7 +234,7 @@ impl State {
             if ui.small_button("Series…").on_hover_text("A WAV or CSV file; or drop one on the window").clicked() {
                 self.wants_series = Some(());
             }
-            if cx.doc.series.is_none() {
+            if cx.pane.series.is_none() {
                 let made = ui.small_button("Made signal").on_hover_text("Two seconds in which four voices take turns");
                 if made.clicked() {
                     cx.send(Command::Series(Some(SeriesSource::Signal(FIRST_SIGNAL))));

@@ -1,6 +1,7 @@
 //! Where a picture comes from: a file, or a scene that the program draws itself.
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ const SCENE: &str = "scene:";
 const TEST: &str = "test+";
 
 /// Where a picture comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PictureSource {
     /// A picture file.
     File(PathBuf),

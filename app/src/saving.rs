@@ -209,7 +209,7 @@ impl Saving {
     fn start(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs) {
         let (send, ctx, jobs, mut doc) = (self.done.0.clone(), ctx.clone(), jobs.clone(), doc.clone());
         if self.white {
-            doc.dark = false;
+            doc.look.dark = false;
         }
         let (view, path, scale, time) = (self.view, PathBuf::from(self.path.trim()), self.scale, self.time);
         let Preset { size: [w, h], paper, .. } = SIZES[self.size];

@@ -1,11 +1,22 @@
 //! Which tokens are selected and which are hovered: one of each for the whole window.
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 /// Selected tokens of the shown stack of layers. The anchor is the one that was clicked; shift extends from it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Selection {
     /// Ascending, without doubles.
+    #[serde(deserialize_with = "ascending")]
     tokens: Vec<usize>,
     anchor: Option<usize>,
+}
+
+/// Numbers of a file, in the order that the code relies on.
+fn ascending<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<usize>, D::Error> {
+    let mut tokens = Vec::<usize>::deserialize(d)?;
+    tokens.sort_unstable();
+    tokens.dedup();
+    Ok(tokens)
 }
 
 /// How a click changes the selection.

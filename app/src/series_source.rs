@@ -1,6 +1,7 @@
 //! Where a series comes from: a file and a channel of it, or a signal that the program makes itself.
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,19 +13,36 @@ use tokenscope_generate::signals::{RATE, Signal};
 const SIGNAL: &str = "signal:";
 
 /// Where a series comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SeriesSource {
     /// A WAV file or a table in CSV.
     File {
         /// The file.
         path: PathBuf,
         /// Name or number of the channel; `None` is the first that is not the time.
+        #[serde(default)]
         column: Option<String>,
         /// Samples a second, where the file does not say or says it wrong.
+        #[serde(default, with = "rate")]
         rate: Option<Real>,
     },
     /// The signal of this seed.
     Signal(u64),
+}
+
+/// A rate as a plain number.
+mod rate {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use tokenscope_analysis::method::Real;
+
+    pub fn serialize<S: Serializer>(rate: &Option<Real>, s: S) -> Result<S::Ok, S::Error> {
+        rate.map(Real::get).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Real>, D::Error> {
+        Ok(Option::<f64>::deserialize(d)?.map(Real::new))
+    }
 }
 
 impl SeriesSource {

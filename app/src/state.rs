@@ -1,329 +1,153 @@
-//! What the user has chosen, as plain data, and the commands that change it.
+//! The document: what the user has chosen, as plain data that a file can hold, and the commands that change it.
 
-use crate::heatmap::Scale;
-use crate::keys::{Call, CutKey, ModelSource, RunKey, Scope};
+use crate::keys::{Call, ModelSource};
+use crate::pane::{Drill, Pane};
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::text::Text;
 use crate::theme::ColorMap;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokenscope_analysis::method::{Kind, Params, Setting};
-use tokenscope_analysis::segment::{self, Reads};
+use tokenscope_analysis::segment::Reads;
 use tokenscope_analysis::trace::Tower;
-use tokenscope_analysis::{Result, catalog};
 
-/// The whole map.
-pub const WHOLE: [f32; 4] = [0.0, 0.0, 1.0, 1.0];
-
-/// What a retention curve measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Measure {
-    /// Divergence of the next-token distribution from the full model's.
-    Kl,
-    /// Whether the most probable token is the same.
-    Top1,
-}
-
-/// What thumbnails are ordered by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields of `Thumbnail`")]
-pub enum Sort {
-    Layer,
-    Entropy,
-    Sink,
-    Distance,
-}
-
-/// What the segmentation view compares.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cuts {
-    /// Built-in rows beside those of the model and of files, in the order of the program's list.
-    pub named: Vec<&'static str>,
-    /// Row that premiums are relative to; the first row where there is none of this name.
-    pub reference: String,
-    /// Whether the model's own row is coloured by surprisal.
-    pub surprisal: bool,
-    /// Whether the cut of the text, of the picture or of the series is shown.
-    pub shows: Reads,
-    /// How the picture and the series are cut; what is not chosen is the first in the program's list.
-    pub calls: BTreeMap<Reads, Call>,
-}
-
-impl Default for Cuts {
-    fn default() -> Self {
-        let named = vec!["r50k_base", "cl100k_base", "o200k_base", "words"];
-        Self { named, reference: String::new(), surprisal: false, shows: Reads::Text, calls: BTreeMap::new() }
-    }
-}
-
-impl Cuts {
-    /// How a picture or a series is cut.
-    pub fn call(&self, reads: Reads) -> Call {
-        let first = || Call::new(segment::of(reads).next().map_or("", |m| m.info().id), &Params::new());
-        self.calls.get(&reads).cloned().unwrap_or_else(first)
-    }
-
-    /// Shows a way to cut: one more row of the text or one less, or the picture or the series cut by it.
-    fn choose(&mut self, id: &str) {
-        let Ok(method) = segment::find(id) else { return };
-        self.shows = method.reads();
-        if self.shows == Reads::Text {
-            let on = |n: &&str| self.named.contains(n) != (*n == id);
-            self.named = segment::text::names().filter(on).collect();
-        } else if self.call(self.shows).method != id {
-            self.calls.insert(self.shows, Call::new(id, &Params::new()));
-        }
-    }
-
-    /// Sets a parameter of how the picture or the series is cut, whichever is shown.
-    fn set(&mut self, key: &'static str, value: Setting) {
-        let mut call = self.call(self.shows);
-        call.params.insert(key, value);
-        self.calls.insert(self.shows, call);
-    }
-}
-
-/// How far down the drill of the flow view goes: node, edge into it, head of that edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drill {
-    /// Level of the node, 0 for the inputs.
-    pub level: usize,
-    /// Token of the node.
-    pub token: usize,
-    /// Token that the edge comes from.
-    pub from: Option<usize>,
-    /// Head of the edge.
-    pub head: Option<usize>,
-}
-
-impl Drill {
-    /// One stage back; `None` where there is none.
-    pub fn back(self) -> Option<Self> {
-        match (self.from, self.head) {
-            (_, Some(_)) => Some(Self { head: None, ..self }),
-            (Some(_), None) => Some(Self { from: None, ..self }),
-            (None, None) => None,
-        }
-    }
-}
-
-/// The window inside the map, never empty.
-fn clamp_window([x, y, w, h]: [f32; 4]) -> [f32; 4] {
-    let (w, h) = (w.clamp(1e-5, 1.0), h.clamp(1e-5, 1.0));
-    [x.clamp(0.0, 1.0 - w), y.clamp(0.0, 1.0 - h), w, h]
-}
-
-/// What undo is about.
-#[derive(Debug, Clone, PartialEq)]
+/// What undo is about: panes, of which one is worked in, and how everything looks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "DocFile")]
 pub struct Doc {
-    /// The model.
-    pub model: ModelSource,
-    /// The prompt.
-    pub prompt: Text,
-    /// The picture.
-    pub image: Option<PictureSource>,
-    /// The series, which is cut and read by no model.
-    pub series: Option<SeriesSource>,
-    /// The stack of layers that views show; `None` is the main one.
-    pub tower: Option<Tower>,
-    /// The model that drafts.
-    pub draft_model: ModelSource,
-    /// Further tokenizers to compare.
-    pub tokenizers: Vec<PathBuf>,
-    /// Rows and colours of the segmentation view.
-    pub cuts: Cuts,
-    /// How the attention map is coloured.
-    pub scale: Scale,
-    /// The part of the map that is seen, as shares of it: left, top, width, height.
-    pub window: [f32; 4],
-    /// Order of the thumbnails.
-    pub sort: Sort,
-    /// Which parts of the importance view are open: scores, reduction, retention, attention.
-    pub parts: [bool; 4],
-    /// Layer and head of the attention map.
-    pub head: (usize, usize),
-    /// Selected tokens; their predictions are explained. Empty means the last token.
-    pub selection: Selection,
-    /// The reduction is shown as it enters this layer; `None` shows it after all cuts.
-    pub at_layer: Option<usize>,
-    /// Reductions in the retention curves, by id.
-    pub curves: Vec<String>,
-    /// What they measure.
-    pub measure: Measure,
-    /// How far down the flow view is drilled.
-    pub drill: Option<Drill>,
-    /// Width of a column of the flow lattice in points; 0 fits all into the view.
-    pub column: f32,
-    /// Chosen method and parameters per kind; of other kinds what the catalog shows first.
-    pub choices: BTreeMap<Kind, Call>,
-    /// The kind of methods whose findings are shown where no view is their own.
-    pub found: Kind,
-    /// A second draft method, shown beside the first.
-    pub rival: Option<(String, Params)>,
-    /// Marks the ground truth on text and picture, where it is known.
-    pub truth: bool,
-    /// Edges below this are not drawn.
-    pub threshold: f32,
-    /// Round of the decode.
-    pub round: usize,
+    /// At least one.
+    panes: Vec<Pane>,
+    active: usize,
+    /// How everything looks.
+    pub look: Look,
+}
+
+/// How everything looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Look {
     /// Dark colours.
     pub dark: bool,
     /// Colours of magnitudes.
     pub map: ColorMap,
 }
 
-impl Default for Doc {
-    fn default() -> Self {
-        Self {
-            model: ModelSource::Sample("sample-lm"),
-            prompt: "In the harbour live the owl, the fox and the hen. Every evening the owl, the".into(),
-            image: None,
-            series: None,
-            tower: None,
-            draft_model: ModelSource::Sample("sample-draft"),
-            tokenizers: Vec::new(),
-            cuts: Cuts::default(),
-            scale: Scale::default(),
-            window: WHOLE,
-            sort: Sort::Layer,
-            parts: [true, true, false, true],
-            head: (1, 0),
-            selection: Selection::default(),
-            at_layer: None,
-            curves: vec!["random".into(), "uniform".into()],
-            measure: Measure::Kl,
-            drill: None,
-            column: 26.0,
-            choices: BTreeMap::new(),
-            found: Kind::Study,
-            rival: None,
-            truth: true,
-            threshold: 0.08,
-            round: 0,
-            dark: false,
-            map: ColorMap::default(),
+/// A document as a file says it.
+#[derive(Deserialize)]
+struct DocFile {
+    panes: Vec<Pane>,
+    #[serde(default)]
+    active: usize,
+    #[serde(default)]
+    look: Look,
+}
+
+impl TryFrom<DocFile> for Doc {
+    type Error = String;
+
+    fn try_from(DocFile { panes, active, look }: DocFile) -> Result<Self, String> {
+        match panes.len() {
+            0 => Err("a document has at least one pane".into()),
+            n if active >= n => Err(format!("pane {active} is active and there are {n}")),
+            _ => Ok(Self { panes, active, look }),
         }
     }
 }
 
+impl Default for Doc {
+    fn default() -> Self {
+        Self::of(Pane::default())
+    }
+}
+
 impl Doc {
-    /// The run that the views show.
-    pub fn run(&self) -> RunKey {
-        RunKey { model: self.model.clone(), prompt: self.prompt.clone(), image: self.image.clone() }
+    /// A document of one pane.
+    pub fn of(pane: Pane) -> Self {
+        Self { panes: vec![pane], active: 0, look: Look::default() }
     }
 
-    /// What the segmentation view cuts, and by what.
-    pub fn cut(&self, text: Text) -> CutKey {
-        CutKey { model: self.model.clone(), text, files: self.tokenizers.clone(), named: self.cuts.named.clone() }
+    /// All panes.
+    pub fn panes(&self) -> &[Pane] {
+        &self.panes
     }
 
-    /// The stack of layers that the views show.
-    pub fn scope(&self) -> Scope {
-        Scope { run: self.run(), tower: self.tower }
+    /// The number of the pane that is worked in.
+    pub fn active(&self) -> usize {
+        self.active
     }
 
-    /// The chosen method of a kind with its parameters. Of ways to cut a text none is chosen, they stand side by side.
-    pub fn call(&self, kind: Kind) -> Call {
-        let first = || Call::new(catalog::first(kind).map_or("", |i| i.id), &Params::new());
-        self.choices.get(&kind).cloned().unwrap_or_else(first)
+    /// The pane that is worked in.
+    pub fn pane(&self) -> &Pane {
+        &self.panes[self.active]
     }
 
-    /// Chooses a method of the catalog. Errors: none of that name.
-    pub fn choose(&mut self, id: &str, params: Params) -> Result<()> {
-        let info = catalog::find(id)?.info();
-        info.check(&params)?;
-        self.choices.insert(info.kind, Call::new(info.id, &params));
-        Ok(())
+    /// The same, to be changed.
+    pub fn pane_mut(&mut self) -> &mut Pane {
+        &mut self.panes[self.active]
     }
 
-    /// The tokens whose predictions are explained; empty means the last.
-    pub fn targets(&self) -> Vec<usize> {
-        self.selection.tokens().to_vec()
+    /// Adds a pane like the one that is worked in, beside it, and goes there.
+    pub fn split(&mut self) {
+        self.active += 1;
+        self.panes.insert(self.active, self.panes[self.active - 1].clone());
     }
 
-    /// What hangs on the tokens of the run before and cannot stay.
-    fn forget_tokens(&mut self) {
-        (self.selection, self.window, self.drill) = (Selection::default(), WHOLE, None);
+    /// Closes the pane that is worked in; the last one stays.
+    pub fn close(&mut self) {
+        if self.panes.len() > 1 {
+            self.panes.remove(self.active);
+            self.active = self.active.min(self.panes.len() - 1);
+        }
     }
 
-    /// Carries out a command.
+    /// Goes to that pane; after the last comes the first.
+    pub fn go_to(&mut self, pane: usize) {
+        self.active = pane % self.panes.len();
+    }
+
+    /// Carries out a command on the pane that is worked in.
     pub fn apply(&mut self, command: Command) {
+        let pane = self.pane_mut();
         match command {
             Command::Model(m) => {
-                self.forget_tokens();
-                (self.model, self.head, self.round, self.tower, self.at_layer) = (m, (0, 0), 0, None, None);
+                pane.forget_tokens();
+                (pane.run.model, pane.tower) = (m, None);
+                (pane.cursor.head, pane.cursor.round, pane.cursor.at_layer) = ((0, 0), 0, None);
             }
             Command::Prompt(p) => {
-                self.forget_tokens();
-                (self.prompt, self.round) = (p, 0);
+                pane.forget_tokens();
+                (pane.run.prompt, pane.cursor.round) = (p, 0);
             }
             Command::Image(i) => {
-                self.forget_tokens();
-                if i.is_none() && self.cuts.shows == Reads::Image {
-                    self.cuts.shows = Reads::Text;
-                }
-                self.image = i;
+                pane.forget_tokens();
+                pane.shows.cuts.without(Reads::Image, i.is_none());
+                pane.run.image = i;
             }
-            Command::Series(s) => {
-                // No other view looks at it, so this one does at once.
-                self.cuts.shows = if s.is_some() { Reads::Series } else { Reads::Text };
-                self.series = s;
-            }
+            Command::Series(s) => pane.cut_series(s),
             Command::Tower(t) => {
-                self.forget_tokens();
-                (self.tower, self.head, self.at_layer) = (t, (0, 0), None);
+                pane.forget_tokens();
+                (pane.tower, pane.cursor.head, pane.cursor.at_layer) = (t, (0, 0), None);
             }
-            Command::DraftModel(m) => (self.draft_model, self.round) = (m, 0),
-            Command::Tokenizers(list) => self.tokenizers = list,
-            Command::AddTokenizer(file) => {
-                if !self.tokenizers.contains(&file) {
-                    self.tokenizers.push(file);
-                }
-            }
-            Command::Cuts(c) => self.cuts = c,
-            Command::Scale(s) => self.scale = s,
-            Command::Window(w) => self.window = clamp_window(w),
-            Command::Sort(s) => self.sort = s,
-            Command::Parts(p) => self.parts = p,
-            Command::Head(layer, head) => self.head = (layer, head),
-            Command::Select(s) => self.selection = s,
-            Command::AtLayer(l) => self.at_layer = l,
-            Command::Curves(c) => self.curves = c,
-            Command::Measure(m) => self.measure = m,
-            Command::Drill(d) => self.drill = d,
-            Command::Column(c) => self.column = c.clamp(0.0, 200.0),
-            Command::Method(Kind::Segment, id) => self.cuts.choose(&id),
-            Command::Method(kind, id) => {
-                self.choices.insert(kind, Call::new(&id, &Params::new()));
-                match kind {
-                    Kind::Reduce => self.at_layer = None,
-                    Kind::Draft => self.round = 0,
-                    Kind::Study | Kind::Reveal | Kind::Cache => self.found = kind,
-                    _ => {}
-                }
-            }
-            Command::Param(Kind::Segment, key, value) => self.cuts.set(key, value),
+            Command::Select(s) => pane.aim = s,
+            Command::AddTokenizer(file) => pane.shows.cuts.add(file),
+            // A method that the catalog does not have changes nothing; senders take theirs from there.
+            Command::Method(id) => drop(pane.choose(Call { method: id, params: Params::new() })),
             Command::Param(kind, key, value) => {
-                let mut call = self.call(kind);
-                call.params.insert(key, value);
-                self.choices.insert(kind, call);
+                let Call { method, params } = pane.call(kind);
+                drop(pane.keep(Call { method, params: params.set(key, value) }));
             }
-            Command::Found(kind) => self.found = kind,
-            Command::Rival(r) => self.rival = r,
-            Command::Threshold(t) => self.threshold = t,
-            Command::Round(r) => self.round = r,
-            Command::Truth(t) => self.truth = t,
-            Command::Show(doc) => *self = *doc,
-            Command::Dark(d) => self.dark = d,
-            Command::Colors(m) => self.map = m,
+            Command::Set(set) => (set.change)(self),
+            Command::Show(shown) => *pane = *shown,
         }
     }
 }
 
 /// A change of [`Doc`]; views send these and change nothing themselves.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// Use this model.
     Model(ModelSource),
@@ -335,60 +159,73 @@ pub enum Command {
     Series(Option<SeriesSource>),
     /// Show this stack of layers.
     Tower(Option<Tower>),
-    /// Draft with this model.
-    DraftModel(ModelSource),
-    /// Compare with these tokenizers.
-    Tokenizers(Vec<PathBuf>),
-    /// Compare with this tokenizer, too.
-    AddTokenizer(PathBuf),
-    /// Compare these cuts so.
-    Cuts(Cuts),
-    /// Colour the map so.
-    Scale(Scale),
-    /// Show this part of the map.
-    Window([f32; 4]),
-    /// Order the thumbnails so.
-    Sort(Sort),
-    /// Open these parts of the importance view.
-    Parts([bool; 4]),
-    /// Show this layer's head.
-    Head(usize, usize),
     /// Select these tokens and explain the predictions at them.
     Select(Selection),
-    /// Show the reduction as it enters this layer.
-    AtLayer(Option<usize>),
-    /// Draw retention curves of these reductions.
-    Curves(Vec<String>),
-    /// Measure this in the retention curves.
-    Measure(Measure),
-    /// Show the findings of this kind of methods.
-    Found(Kind),
-    /// Drill into the flow graph, or leave it.
-    Drill(Option<Drill>),
-    /// Make the columns of the flow lattice this wide.
-    Column(f32),
-    /// Decode with a second method beside the first.
-    Rival(Option<(String, Params)>),
-    /// Choose a method; its parameters go back to their defaults. Ways to cut the text stand side by side: one more
-    /// row, or one less.
-    Method(Kind, String),
+    /// Compare with this tokenizer, too.
+    AddTokenizer(PathBuf),
+    /// Choose a method of the catalog; its parameters go back to their defaults. Ways to cut the text stand side by
+    /// side: one more row, or one less.
+    Method(&'static str),
     /// Set a parameter of the chosen method.
     Param(Kind, &'static str, Setting),
-    /// Draw edges from this weight on.
-    Threshold(f32),
-    /// Show this round of the decode.
-    Round(usize),
-    /// Mark the ground truth.
-    Truth(bool),
+    /// Set something of what is shown and how.
+    Set(Set),
     /// Show all of this, e.g. an example.
-    Show(Box<Doc>),
-    /// Dark or light colours.
-    Dark(bool),
-    /// Colours of magnitudes.
-    Colors(ColorMap),
+    Show(Box<Pane>),
+}
+
+/// A change of one thing that no other hangs on.
+#[derive(Clone)]
+pub struct Set {
+    /// What it sets, in words for the menu; changes of one thing in one gesture are one step of undo.
+    what: &'static str,
+    /// Whether it is part of a gesture that sets the same thing again and again.
+    goes_on: bool,
+    change: Arc<dyn Fn(&mut Doc) + Send + Sync>,
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_tuple("Set").field(&self.what).finish()
+    }
 }
 
 impl Command {
+    /// Sets something of the pane that is worked in; `what` names it in words for the menu.
+    pub fn set(what: &'static str, change: impl Fn(&mut Pane) + Send + Sync + 'static) -> Self {
+        Self::Set(Set { what, goes_on: true, change: Arc::new(move |doc| change(doc.pane_mut())) })
+    }
+
+    /// Sets something of how everything looks, or which panes there are; each time is a step of its own.
+    pub fn whole(what: &'static str, change: impl Fn(&mut Doc) + Send + Sync + 'static) -> Self {
+        Self::Set(Set { what, goes_on: false, change: Arc::new(change) })
+    }
+
+    /// Shows this layer's head; views hold both to what the model has.
+    pub fn head(layer: usize, head: usize) -> Self {
+        Self::set("head", move |p| p.cursor.head = (layer, head))
+    }
+
+    /// Shows this part of the attention map.
+    pub fn part(window: [f32; 4]) -> Self {
+        Self::set("part of the map", move |p| p.cursor.look(window))
+    }
+
+    /// Shows pictures of stages as they enter this layer, or after all of them.
+    pub fn layer(layer: Option<usize>) -> Self {
+        Self::set("layer of the reduction", move |p| p.cursor.at_layer = layer)
+    }
+
+    /// Shows this round of the decode; views hold it to what there is.
+    pub fn round(round: usize) -> Self {
+        Self::set("round", move |p| p.cursor.round = round)
+    }
+
+    /// Drills into the flow, or leaves it.
+    pub fn drill(drill: Option<Drill>) -> Self {
+        Self::set("drill into the flow", move |p| p.cursor.drill = drill)
+    }
+
     /// What it changes, in words for the menu.
     pub fn what(&self) -> &'static str {
         match self {
@@ -397,54 +234,106 @@ impl Command {
             Command::Image(_) => "picture",
             Command::Series(_) => "series",
             Command::Tower(_) => "stack of layers",
-            Command::DraftModel(_) => "draft model",
-            Command::Tokenizers(_) | Command::AddTokenizer(_) => "list of tokenizers",
-            Command::Cuts(_) => "rows of the segmentation",
-            Command::Scale(_) => "colour scale",
-            Command::Window(_) => "part of the map",
-            Command::Sort(_) => "order of heads",
-            Command::Parts(_) => "open parts",
-            Command::Head(..) => "head",
             Command::Select(_) => "selection",
-            Command::AtLayer(_) => "layer of the reduction",
-            Command::Curves(_) | Command::Measure(_) => "retention curves",
-            Command::Found(_) => "show other findings",
-            Command::Drill(_) => "drill into the flow",
-            Command::Column(_) => "width of columns",
-            Command::Method(..) => "method",
+            Command::AddTokenizer(_) => "list of tokenizers",
+            Command::Method(_) => "method",
             Command::Param(..) => "parameter",
-            Command::Rival(_) => "second draft method",
-            Command::Threshold(_) => "threshold",
-            Command::Round(_) => "round",
-            Command::Truth(_) => "ground truth",
+            Command::Set(set) => set.what,
             Command::Show(_) => "example",
-            Command::Dark(_) => "colours",
-            Command::Colors(_) => "colour map",
         }
     }
 
-    /// The thing it sets, so that repeated changes of one thing are known.
-    pub fn thing(&self) -> String {
+    /// The thing it sets, so that repeated changes of one thing are known; `None` where each is a step of its own.
+    pub fn thing(&self) -> Option<String> {
         match self {
-            Command::Param(kind, key, _) => format!("{} {key}", kind.name()),
-            Command::Method(kind, _) => format!("{} method", kind.name()),
-            other => other.what().into(),
+            Command::Param(kind, key, _) => Some(format!("{} {key}", kind.name())),
+            Command::Set(set) => set.goes_on.then(|| set.what.into()),
+            _ => None,
         }
     }
+}
 
-    /// Whether controls send it many times in one gesture.
-    pub fn repeats(&self) -> bool {
-        matches!(
-            self,
-            Command::Threshold(_)
-                | Command::Round(_)
-                | Command::Param(..)
-                | Command::Window(_)
-                | Command::Scale(_)
-                | Command::AtLayer(_)
-                | Command::Column(_)
-                | Command::Head(..)
-                | Command::Rival(_)
-        )
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pane::{Cuts, Measure, Sort};
+    use tokenscope_analysis::method::Real;
+
+    /// A document in which nothing has its default.
+    fn full() -> Doc {
+        let mut pane = Pane::default();
+        pane.run.model = ModelSource::Path("/models/a".into());
+        pane.run.image = Some(PictureSource::Scene(7));
+        pane.tower = Some(Tower::Vision);
+        pane.partner = ModelSource::Sample("sample-lm");
+        pane.aim = Selection::one(3);
+        pane.choose(Call { method: "tome", params: Params::new() }).unwrap();
+        pane.cut_series(Some(SeriesSource::File {
+            path: "/s.csv".into(),
+            column: Some("volt".into()),
+            rate: Some(Real::new(50.0)),
+        }));
+        pane.choose(Call { method: "lipcot", params: Params::new() }).unwrap();
+        let mut other = Pane { run: pane.run.clone(), ..Pane::default() };
+        other.run.model = ModelSource::Recorded("/runs/b.safetensors".into());
+        other.beside.choose(Call::of(tokenscope_analysis::catalog::first(Kind::Draft).unwrap())).unwrap();
+        pane.cursor.look([0.25, 0.5, 0.25, 0.25]);
+        pane.cursor.drill = Some(Drill { level: 2, token: 1, from: Some(0), head: None });
+        (pane.cursor.head, pane.cursor.at_layer, pane.cursor.round) = ((1, 2), Some(1), 4);
+        let cuts = pane.shows.cuts.clone();
+        pane.shows.cuts = Cuts { files: vec!["/t.json".into()], named: vec!["words"], ..cuts };
+        (pane.shows.measure, pane.shows.sort, pane.shows.truth) = (Measure::Top1, Sort::Sink, false);
+        pane.shows.curves = vec!["tome"];
+        let look = Look { dark: true, map: ColorMap::Magma };
+        let mut doc = Doc { panes: vec![other, pane], active: 1, look };
+        doc.apply(Command::Param(Kind::Reduce, "r", 5.into()));
+        doc
+    }
+
+    #[test]
+    fn a_document_comes_back_from_its_file_as_it_was() {
+        let doc = full();
+        let text = serde_json::to_string(&doc).unwrap();
+        assert_eq!(serde_json::from_str::<Doc>(&text).unwrap(), doc);
+        assert_eq!(doc.pane().call(Kind::Reduce).method, "tome");
+        // What a file does not say has its default.
+        let short = r#"{"panes":[{"run":{"model":{"sample":"sample-lm"},"prompt":"a","image":null},"partner":{"sample":"sample-draft"}}]}"#;
+        let mut pane = Pane::default();
+        pane.run.prompt = "a".into();
+        assert_eq!(serde_json::from_str::<Doc>(short).unwrap(), Doc::of(pane));
+    }
+
+    #[test]
+    fn panes_open_beside_each_other_and_the_last_stays() {
+        let mut doc = Doc::default();
+        doc.split();
+        doc.apply(Command::Prompt("b".into()));
+        assert_eq!((doc.panes().len(), doc.active(), &*doc.pane().run.prompt), (2, 1, "b"));
+        assert_ne!(&*doc.panes()[0].run.prompt, "b");
+        doc.go_to(2);
+        assert_eq!(doc.active(), 0);
+        doc.split();
+        assert_eq!((doc.active(), &*doc.panes()[2].run.prompt), (1, "b"));
+        (0..5).for_each(|_| doc.close());
+        assert_eq!((doc.panes().len(), doc.active(), &*doc.pane().run.prompt), (1, 0, &*Pane::default().run.prompt));
+    }
+
+    #[test]
+    fn names_that_this_program_does_not_have_are_named_in_the_error() {
+        let text = serde_json::to_string(&full()).unwrap();
+        for (name, other) in [
+            (r#""method":"tome""#, r#""method":"tomato""#),
+            (r#""curves":["tome"]"#, r#""curves":["tomato"]"#),
+            (r#""named":["words"]"#, r#""named":["tomato"]"#),
+            (r#"{"sample":"sample-lm"}"#, r#"{"sample":"tomato"}"#),
+            (r#""r":5"#, r#""tomato":5"#),
+        ] {
+            assert!(text.contains(name), "{name} in {text}");
+            let why = serde_json::from_str::<Doc>(&text.replace(name, other)).unwrap_err().to_string();
+            assert!(why.contains("tomato"), "{name}: {why}");
+        }
+        for bad in [r#"{"panes":[]}"#.to_string(), text.replace(r#""active":1"#, r#""active":2"#)] {
+            assert!(serde_json::from_str::<Doc>(&bad).is_err_and(|e| e.to_string().contains("pane")), "{bad}");
+        }
     }
 }

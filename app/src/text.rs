@@ -1,11 +1,13 @@
 //! The prompt, shared: it is part of nearly every request, and requests are compared in every frame.
 
+use serde::{Deserialize, Serialize, Serializer};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
 /// A text whose clones, and comparisons of clones, do not depend on its length.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
 pub struct Text(Arc<Inner>);
 
 struct Inner {
@@ -44,6 +46,12 @@ impl Deref for Text {
 
     fn deref(&self) -> &str {
         &self.0.text
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self)
     }
 }
 

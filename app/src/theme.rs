@@ -2,10 +2,12 @@
 
 use crate::fonts;
 use egui::{Color32, FontId, TextStyle, Visuals};
+use serde::{Deserialize, Serialize};
 
 /// Colours of magnitudes. Each grows steadily lighter or darker, so that readers who see few hues, and paper without
 /// any, keep the order of the values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ColorMap {
     /// Blue to yellow, made for colour-blind readers.
     #[default]

@@ -7,7 +7,6 @@ use egui_kittest::kittest::Queryable as _;
 use std::time::{Duration, Instant};
 use tokenscope_app::app::{App, HINTS};
 use tokenscope_app::settings::Settings;
-use tokenscope_app::state::Command;
 
 /// Steps until a notice holds `words`.
 fn notice(h: &mut Harness<'static, App>, words: &str) -> tokenscope_app::notices::Notice {
@@ -139,11 +138,11 @@ fn the_window_is_remembered_and_undo_does_not_reach_behind_the_start() {
     assert!(now.layout.is_some());
     assert_eq!(Settings { size: None, layout: None, ..now }, settings);
     press(&mut h, Modifiers::COMMAND, Key::Z);
-    assert!(h.state().doc.dark, "undo took the remembered colours back");
+    assert!(h.state().doc.look.dark, "undo took the remembered colours back");
     press(&mut h, Modifiers::COMMAND, Key::D);
     assert!(!h.state().settings(&ctx).dark);
     press(&mut h, Modifiers::COMMAND, Key::Z);
-    assert!(h.state().doc.dark);
+    assert!(h.state().doc.look.dark);
     press(&mut h, Modifiers::COMMAND, Key::B);
     assert!(h.query_by_label("prompt").is_some());
 }
@@ -175,7 +174,7 @@ fn at_double_scale_every_view_can_be_reached() {
     h.get_by_label("Importance").click();
     settle(&mut h);
     let mut doc = h.state().doc.clone();
-    doc.apply(Command::Parts([false, false, false, true]));
+    doc.pane_mut().shows.parts = [false, false, false, true];
     h.state_mut().doc = doc;
     settle(&mut h);
     assert!(h.query_all_by_label_contains("attention map, ").next().is_some());

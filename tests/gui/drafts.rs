@@ -28,15 +28,15 @@ fn a_model_whose_vocabulary_no_sample_shares_drafts_by_itself_and_says_why() {
     settle(&mut h);
     h.get_by_label("sample-lm").click();
     settle(&mut h);
-    assert_eq!(h.state().doc.draft_model, doc.draft_model, "a model that cannot draft was chosen");
+    assert_eq!(h.state().doc.pane().partner, doc.pane().partner, "a model that cannot draft was chosen");
 }
 
 #[test]
 fn a_speed_up_is_measured_while_nothing_else_computes() {
     let h = window();
-    let doc = &h.state().doc;
-    let (run, draft_model, call) = (doc.run(), doc.draft_model.clone(), doc.call(Kind::Draft));
-    let asked = DraftOf { run, draft_model, call };
+    let pane = h.state().doc.pane();
+    let (run, partner, call) = (pane.run.clone(), pane.partner.clone(), pane.call(Kind::Draft));
+    let asked = DraftOf { run, partner, call };
     let d = h.state().jobs.ready(&asked).expect("no decode");
     let first = d.times.expect("a whole decode has its times");
     let times = match h.state().jobs.need("times", &TimesOf(asked)) {

@@ -36,7 +36,7 @@ fn models(name: &str) -> PathBuf {
 }
 
 fn tokens(h: &Harness<'static, App>) -> usize {
-    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.run()));
+    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.pane().run.clone()));
     trace.map_or(0, |t| t.towers[&t.main_tower()].tokens.len())
 }
 
@@ -53,7 +53,7 @@ fn a_folder_a_weights_file_a_gguf_and_a_file_of_the_folder_open_the_model() {
     ];
     for (file, opened, architecture) in cases {
         drop_files(&mut h, std::slice::from_ref(&file));
-        assert_eq!(h.state().doc.model, ModelSource::Path(opened), "{}", file.display());
+        assert_eq!(h.state().doc.pane().run.model, ModelSource::Path(opened), "{}", file.display());
         assert!(h.query_all_by_label_contains(architecture).next().is_some(), "{} did not open", file.display());
         assert!(tokens(&h) > 10, "{} did not run", file.display());
     }
@@ -64,23 +64,24 @@ fn a_picture_tokenizers_and_a_recording_are_told_apart_and_may_come_together() {
     let mut h = window();
     let (picture, first) = (models("llava/image.png"), models("tokenizers/gpt2/tokenizer.json"));
     drop_files(&mut h, &[models("llava"), picture.clone(), first.clone()]);
-    assert_eq!(h.state().doc.image, Some(PictureSource::File(picture)));
-    assert_eq!(h.state().doc.model, ModelSource::Path(models("llava")));
+    assert_eq!(h.state().doc.pane().run.image, Some(PictureSource::File(picture)));
+    assert_eq!(h.state().doc.pane().run.model, ModelSource::Path(models("llava")));
     assert!(h.query_all_by_label_contains("picture of").next().is_some());
     // A second tokenizer stands beside the first.
     let second = models("tokenizers/qwen2/tokenizer.json");
     drop_files(&mut h, std::slice::from_ref(&second));
-    assert_eq!(h.state().doc.tokenizers, [first, second]);
+    assert_eq!(h.state().doc.pane().shows.cuts.files, [first, second]);
     assert!(h.query_all_by_label("gpt2/tokenizer.json").next().is_some());
     assert!(h.query_all_by_label("qwen2/tokenizer.json").next().is_some());
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("run.safetensors");
     let mut other = window();
-    let trace = other.state().jobs.ready(&TraceOf(other.state().doc.run())).expect("no trace of the sample");
+    let trace =
+        other.state().jobs.ready(&TraceOf(other.state().doc.pane().run.clone())).expect("no trace of the sample");
     tokenscope_analysis::trace::write_trace(&trace, &file).unwrap();
     drop_files(&mut h, std::slice::from_ref(&file));
-    assert_eq!(h.state().doc.model, ModelSource::Recorded(file));
+    assert_eq!(h.state().doc.pane().run.model, ModelSource::Recorded(file));
     // All views are about the recording: its text, a flow that needs no weights, no drafts of the model before.
     let shown = h.get_by_label("prompt of the recording").value().unwrap_or_default();
     assert_eq!(shown, trace.text);

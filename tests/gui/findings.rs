@@ -26,8 +26,8 @@ fn a_chosen_study_comes_to_the_front_with_pictures_figures_and_words() {
     super::press(&mut h, egui::Modifiers::NONE, egui::Key::Enter);
     settle(&mut h);
     assert!(h.query_by_label("study method").is_some(), "the view did not come to the front");
-    let doc = &h.state().doc;
-    let asked = FindingOf { scope: doc.scope(), target: None, call: doc.call(Kind::Study) };
+    let pane = h.state().doc.pane();
+    let asked = FindingOf { scope: pane.scope(), target: None, call: pane.call(Kind::Study) };
     let found = h.state().jobs.ready(&asked).expect("a finding");
     let Picture::Classes(c) = &found.pictures[0] else { panic!("{:?}", found.pictures[0]) };
     let counts = c.counts(None);
@@ -46,7 +46,7 @@ fn a_chosen_study_comes_to_the_front_with_pictures_figures_and_words() {
 fn what_a_run_lacks_for_a_study_is_said() {
     let mut h = window();
     let mut doc = h.state().doc.clone();
-    doc.apply(Command::Method(Kind::Study, "embedlens".into()));
+    doc.apply(Command::Method("embedlens"));
     h.state_mut().doc = doc;
     super::press(&mut h, egui::Modifiers::COMMAND, egui::Key::K);
     super::type_text(&mut h, "study: embedlens");

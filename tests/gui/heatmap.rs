@@ -14,7 +14,8 @@ use tokenscope_analysis::passes::value_counts;
 use tokenscope_app::heatmap::{
     Curve, Fitted, Frame, Matrix, Painter, Palette, Scale, Screen, Source, Summary, Tile, pixels, version,
 };
-use tokenscope_app::state::{Doc, WHOLE};
+use tokenscope_app::pane::WHOLE;
+use tokenscope_app::state::Doc;
 use tokenscope_app::theme::{ColorMap, Theme};
 use tokenscope_tests::gpu;
 
@@ -246,9 +247,11 @@ fn a_map_computed_on_the_windows_device_is_drawn_from_where_it_lies() {
 #[test]
 fn the_window_shows_the_same_picture_with_and_without_the_shader() {
     let test = "the_window_shows_the_same_picture_with_and_without_the_shader";
-    let mut doc = Doc { parts: [false, false, false, true], ..Doc::default() };
-    doc.scale = Scale { curve: Curve::Log, clip: 99.0, mask_sink: true };
-    doc.window = [0.1, 0.2, 0.55, 0.6];
+    let mut doc = Doc::default();
+    let pane = doc.pane_mut();
+    pane.shows.parts = [false, false, false, true];
+    pane.shows.scale = Scale { curve: Curve::Log, clip: 99.0, mask_sink: true };
+    pane.cursor.window = [0.1, 0.2, 0.55, 0.6];
     let mut pictures = Vec::new();
     for (shader, compute) in [(false, Compute::Cpu), (true, Compute::Cpu), (true, Compute::Gpu)] {
         let Some(screen) = screen(test) else { return };

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use tokenscope_app::app::App;
 use tokenscope_app::heatmap::Screen;
 use tokenscope_app::keys::ModelSource;
+use tokenscope_app::pane::{Drill, WHOLE};
 use tokenscope_app::picture_source::PictureSource;
-use tokenscope_app::state::{Command, Doc, Drill, WHOLE};
+use tokenscope_app::state::{Command, Doc};
 use tokenscope_app::theme::{ColorMap, Theme};
 use tokenscope_app::work::{FlowOf, TraceOf};
 use tokenscope_tests::golden;
@@ -122,14 +123,14 @@ fn a_click_locks_a_token_escape_releases_it_and_undo_brings_it_back() {
     h.step();
     h.drop_at(rect.center());
     settle(&mut h);
-    let locked = h.state().doc.selection.clone();
+    let locked = h.state().doc.pane().aim.clone();
     assert_eq!(locked.tokens().len(), 1);
     press(&mut h, Modifiers::NONE, Key::Escape);
-    assert!(h.state().doc.selection.is_empty());
+    assert!(h.state().doc.pane().aim.is_empty());
     press(&mut h, Modifiers::COMMAND, Key::Z);
-    assert_eq!(h.state().doc.selection, locked);
+    assert_eq!(h.state().doc.pane().aim, locked);
     press(&mut h, Modifiers::COMMAND | Modifiers::SHIFT, Key::Z);
-    assert!(h.state().doc.selection.is_empty());
+    assert!(h.state().doc.pane().aim.is_empty());
 }
 
 #[test]
@@ -138,9 +139,9 @@ fn the_palette_finds_a_method_by_a_few_letters() {
     press(&mut h, Modifiers::COMMAND, Key::K);
     type_text(&mut h, "rollout graph");
     press(&mut h, Modifiers::NONE, Key::Enter);
-    assert_eq!(h.state().doc.call(tokenscope_analysis::method::Kind::Flow).method, "rollout_graph");
-    let call = h.state().doc.call(tokenscope_analysis::method::Kind::Flow);
-    let asked = FlowOf { scope: h.state().doc.scope(), call };
+    assert_eq!(h.state().doc.pane().call(tokenscope_analysis::method::Kind::Flow).method, "rollout_graph");
+    let call = h.state().doc.pane().call(tokenscope_analysis::method::Kind::Flow);
+    let asked = FlowOf { scope: h.state().doc.pane().scope(), call };
     assert!(h.state().jobs.ready(&asked).is_some(), "the view did not follow");
 }
 
@@ -151,22 +152,22 @@ fn the_palette_adds_a_row_to_the_segmentation_and_takes_it_away() {
         press(&mut h, Modifiers::COMMAND, Key::K);
         type_text(&mut h, "segment: graphemes");
         press(&mut h, Modifiers::NONE, Key::Enter);
-        assert_eq!(h.state().doc.cuts.named.contains(&"graphemes"), shown);
-        assert!(h.state().doc.cuts.named.contains(&"words"), "another row went");
+        assert_eq!(h.state().doc.pane().shows.cuts.named.contains(&"graphemes"), shown);
+        assert!(h.state().doc.pane().shows.cuts.named.contains(&"words"), "another row went");
     }
 }
 
 #[test]
 fn keys_walk_heads_rounds_and_colours() {
     let mut h = window();
-    let (layer, head) = h.state().doc.head;
+    let (layer, head) = h.state().doc.pane().cursor.head;
     press(&mut h, Modifiers::ALT, Key::ArrowRight);
     press(&mut h, Modifiers::ALT, Key::ArrowUp);
-    assert_eq!(h.state().doc.head, (layer + 1, head + 1));
+    assert_eq!(h.state().doc.pane().cursor.head, (layer + 1, head + 1));
     press(&mut h, Modifiers::ALT, Key::PageDown);
-    assert_eq!(h.state().doc.round, 1);
+    assert_eq!(h.state().doc.pane().cursor.round, 1);
     press(&mut h, Modifiers::COMMAND, Key::D);
-    assert!(h.state().doc.dark);
+    assert!(h.state().doc.look.dark);
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn a_model_that_is_not_there_says_so_and_leaves_what_was_on_screen() {
     press(&mut h, Modifiers::COMMAND, Key::K);
     type_text(&mut h, "back to the sample");
     press(&mut h, Modifiers::NONE, Key::Enter);
-    assert_eq!(h.state().doc.model, ModelSource::Sample("sample-lm"));
+    assert_eq!(h.state().doc.pane().run.model, ModelSource::Sample("sample-lm"));
     assert_eq!(h.query_all_by_label_contains("/nowhere/model").count(), 0);
 }
 
@@ -203,7 +204,7 @@ fn what_a_model_cannot_do_is_a_face_of_its_own_and_no_failure() {
     // No head of a language model reads what the nodes of CLIP's text encoder predict.
     let h = window_with(image_doc("clip"));
     let kind = tokenscope_analysis::method::Kind::Flow;
-    let asked = FlowOf { scope: h.state().doc.scope(), call: h.state().doc.call(kind) };
+    let asked = FlowOf { scope: h.state().doc.pane().scope(), call: h.state().doc.pane().call(kind) };
     assert!(h.state().jobs.ready(&asked).is_some(), "no flow");
     assert_eq!(retry(&h), 0);
     // A model that reads pictures only asks for one.
@@ -240,13 +241,13 @@ fn a_recorded_run_opens_without_weights() {
     let file = dir.path().join("run.safetensors");
     let trace = {
         let h = window();
-        h.state().jobs.ready(&TraceOf(h.state().doc.run())).expect("no trace of the sample")
+        h.state().jobs.ready(&TraceOf(h.state().doc.pane().run.clone())).expect("no trace of the sample")
     };
     tokenscope_analysis::trace::write_trace(&trace, &file).unwrap();
     let mut doc = Doc::default();
     doc.apply(Command::Model(ModelSource::of_path(file.clone())));
-    assert_eq!(doc.model, ModelSource::Recorded(file));
-    doc.apply(Command::Method(tokenscope_analysis::method::Kind::Score, "attention_rollout".into()));
+    assert_eq!(doc.pane().run.model, ModelSource::Recorded(file));
+    doc.apply(Command::Method("attention_rollout"));
     let h = window_with(doc);
     assert!(h.query_all_by_label("token ·fox").next().is_some(), "the tokens of the recording are not there");
     assert!(h.query_all_by_label_contains("recorded run").next().is_some());
@@ -255,12 +256,12 @@ fn a_recorded_run_opens_without_weights() {
 #[test]
 fn the_map_zooms_where_the_pointer_is_and_never_leaves_itself() {
     let mut doc = Doc::default();
-    assert_eq!(doc.window, WHOLE);
-    doc.apply(Command::Window([-3.0, 0.9, 0.25, 0.25]));
-    assert_eq!(doc.window, [0.0, 0.75, 0.25, 0.25]);
-    doc.apply(Command::Window([f32::MAX, 0.0, 7.0, -1.0]));
-    assert_eq!(doc.window[2], 1.0);
-    assert!(doc.window.iter().all(|v| (0.0..=1.0).contains(v)));
+    assert_eq!(doc.pane().cursor.window, WHOLE);
+    doc.pane_mut().cursor.look([-3.0, 0.9, 0.25, 0.25]);
+    assert_eq!(doc.pane().cursor.window, [0.0, 0.75, 0.25, 0.25]);
+    doc.pane_mut().cursor.look([f32::MAX, 0.0, 7.0, -1.0]);
+    assert_eq!(doc.pane().cursor.window[2], 1.0);
+    assert!(doc.pane().cursor.window.iter().all(|v| (0.0..=1.0).contains(v)));
 }
 
 #[test]
@@ -298,10 +299,10 @@ fn shift_extends_a_selection_and_the_inspector_sums_it_up() {
     let mut h = window();
     press(&mut h, Modifiers::ALT, Key::Comma);
     press(&mut h, Modifiers::ALT, Key::Comma);
-    let one = h.state().doc.selection.tokens().to_vec();
+    let one = h.state().doc.pane().aim.tokens().to_vec();
     assert_eq!(one.len(), 1);
     press(&mut h, Modifiers::ALT | Modifiers::SHIFT, Key::Comma);
-    assert_eq!(h.state().doc.selection.tokens(), [one[0] - 1, one[0]]);
+    assert_eq!(h.state().doc.pane().aim.tokens(), [one[0] - 1, one[0]]);
     assert!(h.query_all_by_label("2 tokens").next().is_some(), "the inspector does not follow");
     assert!(h.query_all_by_label_contains("mean over 2 selected tokens").next().is_some());
 }
@@ -316,32 +317,32 @@ fn a_piece_of_another_tokenizer_selects_the_tokens_it_covers() {
     h.step();
     h.drop_at(rect.center());
     settle(&mut h);
-    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.run())).expect("no trace");
+    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.pane().run.clone())).expect("no trace");
     let tokens = &trace.towers[&trace.main_tower()].tokens;
-    let text: String = h.state().doc.selection.tokens().iter().map(|&i| tokens[i].text.as_str()).collect();
+    let text: String = h.state().doc.pane().aim.tokens().iter().map(|&i| tokens[i].text.as_str()).collect();
     assert!(text.contains("harbour"), "{text}");
 }
 
 #[test]
 fn the_flow_drills_from_a_node_to_what_a_head_changes_and_escape_leads_back() {
     let mut doc = Doc::default();
-    doc.apply(Command::Drill(Some(Drill { level: 2, token: 5, from: Some(3), head: Some(1) })));
+    doc.pane_mut().cursor.drill = Some(Drill { level: 2, token: 5, from: Some(3), head: Some(1) });
     let mut h = window_with(doc);
     assert!(h.query_all_by_label("promoted").next().is_some(), "no effect of the head");
     assert!(h.query_all_by_label("suppressed").next().is_some());
     press(&mut h, Modifiers::NONE, Key::Escape);
-    assert_eq!(h.state().doc.drill.map(|d| d.head), Some(None));
+    assert_eq!(h.state().doc.pane().cursor.drill.map(|d| d.head), Some(None));
     assert!(h.query_all_by_label("contribution").next().is_some(), "no table of heads");
     press(&mut h, Modifiers::NONE, Key::Escape);
     assert!(h.query_all_by_label_contains("what arrives").next().is_some());
     press(&mut h, Modifiers::NONE, Key::Escape);
-    assert_eq!(h.state().doc.drill, None);
+    assert_eq!(h.state().doc.pane().cursor.drill, None);
 }
 
 #[test]
 fn retention_curves_come_with_their_floor_and_are_saved_as_numbers() {
     let mut doc = Doc::default();
-    doc.apply(Command::Parts([false, false, true, false]));
+    doc.pane_mut().shows.parts = [false, false, true, false];
     let h = window_with(doc);
     let label = "retention curves, Random";
     assert!(h.query_all_by_label_contains(label).next().is_some(), "no curves");
@@ -374,8 +375,13 @@ fn two_draft_methods_stand_beside_each_other_at_one_budget() {
     settle(&mut h);
     h.get_by_label("compare").click();
     settle(&mut h);
-    let rival = h.state().doc.rival.clone().expect("a second method");
-    assert_eq!(rival.1.iter().find(|(k, _)| *k == "tree_size").and_then(|(_, v)| v.number()), Some(6.0), "{rival:?}");
+    let beside = &h.state().doc.pane().beside;
+    let rival = beside.get(tokenscope_analysis::method::Kind::Draft).expect("a second method");
+    assert_eq!(
+        rival.params.iter().find(|(k, _)| *k == "tree_size").and_then(|(_, v)| v.number()),
+        Some(6.0),
+        "{rival:?}"
+    );
     assert!(h.query_all_by_label_contains("nodes a round").next().is_some());
     assert_eq!(h.query_all_by_label_contains("draft tree of").count(), 2);
     assert!(h.query_all_by_label_contains("speed-up expected").count() == 2);
@@ -384,14 +390,14 @@ fn two_draft_methods_stand_beside_each_other_at_one_budget() {
 #[test]
 fn undo_while_typing_takes_the_text_back_and_redo_returns_it() {
     let mut h = window();
-    let before = h.state().doc.prompt.clone();
+    let before = h.state().doc.pane().run.prompt.clone();
     h.get_by_label("prompt").focus();
     h.step();
     h.event(egui::Event::Text("zebra ".into()));
     h.step();
     h.step();
     press(&mut h, Modifiers::COMMAND, Key::Z);
-    assert_eq!(h.state().doc.prompt, before);
+    assert_eq!(h.state().doc.pane().run.prompt, before);
     press(&mut h, Modifiers::COMMAND | Modifiers::SHIFT, Key::Z);
-    assert!(h.state().doc.prompt.contains("zebra"), "{}", h.state().doc.prompt);
+    assert!(h.state().doc.pane().run.prompt.contains("zebra"), "{}", h.state().doc.pane().run.prompt);
 }

@@ -141,7 +141,8 @@ fn every_shape_is_drawn_with_its_legend_in_light_and_dark_and_on_paper() {
         picture.table().check().unwrap();
         let held: Held = Arc::new(());
         for (dark, print) in [(false, false), (true, false), (false, true)] {
-            let doc = Doc { dark, ..Doc::default() };
+            let mut doc = Doc::default();
+            doc.look.dark = dark;
             let page = if print { Page::paper(85.0, 60.0, 2.0) } else { Page::screen(egui::vec2(560.0, 400.0), 1.5) };
             let draw = |cx: &Cx, ui: &mut egui::Ui| pictures::ui(cx, ui, &On::default(), &picture, &held);
             let figure = draw_with(&draw, true, &doc, &jobs, &page).unwrap();
@@ -167,6 +168,8 @@ fn every_shape_is_told_to_a_screen_reader() {
             let (failed, hovered) = (RefCell::new(None), Hover::default());
             let cx = Cx {
                 doc: &doc,
+                pane: doc.pane(),
+                at: 0,
                 typed: None,
                 theme: &theme,
                 jobs: &jobs,

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use tokenscope_analysis::method::Kind;
 use tokenscope_app::app::App;
 use tokenscope_app::keys::ModelSource;
+use tokenscope_app::pane::Cuts;
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::series_source::SeriesSource;
-use tokenscope_app::state::{Command, Cuts, Doc};
+use tokenscope_app::state::{Command, Doc};
 use tokenscope_app::work::{CutsOf, SurprisalOf};
 use tokenscope_tests::golden;
 
@@ -72,8 +73,8 @@ fn the_switch_colours_by_surprisal_with_a_legend_in_bits() {
     assert!(h.query_all_by_label_contains("bits").next().is_none());
     h.get_by_label("Surprisal").click();
     settle(&mut h);
-    assert!(h.state().doc.cuts.surprisal);
-    let s = h.state().jobs.ready(&SurprisalOf(h.state().doc.run())).expect("nothing was computed");
+    assert!(h.state().doc.pane().shows.cuts.surprisal);
+    let s = h.state().jobs.ready(&SurprisalOf(h.state().doc.pane().run.clone())).expect("nothing was computed");
     let legend = format!("{} bits", tokenscope_app::pictures::widgets::number(s.max_bits));
     assert!(h.query_all_by_label(&legend).next().is_some(), "no legend {legend}");
     // The trace keeps the logits of the last row: its own probabilities are those read off the hidden states.
@@ -87,8 +88,8 @@ fn premiums_are_relative_to_the_row_that_is_clicked() {
     assert!(ones(&h) >= 1);
     h.get_all_by_label("words").min_by(|a, b| a.rect().top().total_cmp(&b.rect().top())).unwrap().click();
     settle(&mut h);
-    assert_eq!(h.state().doc.cuts.reference, "words");
-    let cut = h.state().doc.cut(h.state().doc.prompt.clone());
+    assert_eq!(h.state().doc.pane().shows.cuts.reference, "words");
+    let cut = h.state().doc.pane().cut(h.state().doc.pane().run.prompt.clone());
     let rows = h.state().jobs.ready(&CutsOf(cut)).expect("no rows");
     let of = |name: &str| rows.rows.iter().position(|r| r.name == name).map(|i| rows.metrics[i]).unwrap();
     let premium = of("r50k_base").tokens as f64 / of("words").tokens as f64;
@@ -103,7 +104,7 @@ fn a_megabyte_of_text_is_laid_out_only_where_it_is_seen() {
     let count = |h: &Harness<'static, App>| h.query_all_by_label_contains("token ").count();
     let first = count(&h);
     assert!((50..3000).contains(&first), "{first} chips of {} tokens", text.len() / 4);
-    let cut = h.state().doc.cut(h.state().doc.prompt.clone());
+    let cut = h.state().doc.pane().cut(h.state().doc.pane().run.prompt.clone());
     let rows = h.state().jobs.ready(&CutsOf(cut)).expect("no rows");
     assert!(rows.rows.iter().all(|r| r.pieces.len() > 200_000), "all of it is cut");
     // Scrolled far down there are as few.
@@ -135,13 +136,13 @@ fn rows_follow_the_keys_before_the_model_runs() {
         assert!(start.elapsed() < Duration::from_secs(60), "the rows do not follow");
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(!h.state().doc.prompt.contains("zebra"), "the model runs at once");
+    assert!(!h.state().doc.pane().run.prompt.contains("zebra"), "the model runs at once");
 }
 
 #[test]
 fn rows_are_chosen_and_parts_of_a_character_show_their_bytes() {
     let mut doc = cuts_only("a漢".into());
-    doc.apply(Command::Cuts(Cuts { named: vec!["bytes", "characters"], ..Cuts::default() }));
+    doc.pane_mut().shows.cuts = Cuts { named: vec!["bytes", "characters"], ..Cuts::default() };
     let h = window_with(doc);
     assert!(h.query_all_by_label("r50k_base").next().is_none());
     let bytes: Vec<_> = ["token <0xE6>", "token <0xBC>", "token <0xA2>"].map(|l| chips(&h, l)[0]).to_vec();
@@ -154,7 +155,7 @@ fn rows_are_chosen_and_parts_of_a_character_show_their_bytes() {
 fn many_scripts_have_a_glyph_for_every_character() {
     let text = "naïve 漢字テスト 한국어 简体 繁體 Ελληνικά кириллица العربية עברית हिन्दी ไทย 🚂🙂 ⏎→\n";
     let mut doc = cuts_only(text.into());
-    doc.apply(Command::Cuts(Cuts { named: vec!["graphemes", "words"], ..Cuts::default() }));
+    doc.pane_mut().shows.cuts = Cuts { named: vec!["graphemes", "words"], ..Cuts::default() };
     let h = window_under(doc, egui::MissingGlyphPolicy::Panic);
     assert!(h.query_all_by_label("token 漢").next().is_some());
     // Hebrew is seen from right to left: its first letter is the rightmost.
@@ -184,7 +185,7 @@ fn a_clicked_chip_shows_its_merges_and_what_else_spells_its_word() {
 #[test]
 fn a_line_that_runs_right_to_left_begins_at_the_right_in_every_row() {
     let mut doc = cuts_only("abc\nאבג\n".into());
-    doc.apply(Command::Cuts(Cuts { named: vec!["characters", "graphemes"], ..Cuts::default() }));
+    doc.pane_mut().shows.cuts = Cuts { named: vec!["characters", "graphemes"], ..Cuts::default() };
     let h = window_with(doc);
     let latin = chips(&h, "token c");
     let first: Vec<egui::Rect> = h.query_all_by_label("token א").map(|n| n.rect()).collect();
@@ -201,10 +202,10 @@ fn a_broken_tokenizer_file_is_named_and_the_other_rows_stay() {
     let file = dir.path().join("tokenizer.json");
     std::fs::write(&file, "{}").unwrap();
     let mut doc = cuts_only("The red fox".into());
-    doc.apply(Command::Tokenizers(vec![file.clone(), golden().join("models/gpt2/tokenizer.json")]));
+    doc.pane_mut().shows.cuts.files = vec![file.clone(), golden().join("models/gpt2/tokenizer.json")];
     let h = window_with(doc);
     assert_eq!(h.query_all_by_label_contains("damaged tokenizer").count(), 1);
-    let cut = h.state().doc.cut(h.state().doc.prompt.clone());
+    let cut = h.state().doc.pane().cut(h.state().doc.pane().run.prompt.clone());
     let rows = h.state().jobs.ready(&CutsOf(cut)).expect("no rows");
     let names: Vec<&str> = rows.rows.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["gpt2/tokenizer.json", "r50k_base", "cl100k_base", "o200k_base", "words"]);
@@ -237,7 +238,7 @@ fn a_picture_is_cut_into_tiles_with_what_their_codes_give_back() {
     h.state_mut().doc.apply(Command::Param(Kind::Segment, "patch", 1i64.into()));
     settle(&mut h);
     assert!(h.query_all_by_label_contains("5 levels for 3 values of a patch").next().is_some());
-    h.state_mut().doc.apply(Command::Method(Kind::Segment, "patch_grid".into()));
+    h.state_mut().doc.apply(Command::Method("patch_grid"));
     settle(&mut h);
     assert!(h.query_by_label_contains("patch_grid in 36 pieces").is_some());
 }

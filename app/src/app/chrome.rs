@@ -56,12 +56,13 @@ impl App {
                         if let Some(key) = &a.key {
                             button = button.shortcut_text(ctx.format_shortcut(key));
                         }
-                        button = button.selected(a.act == Act::Colors(self.doc.map));
+                        button = button.selected(a.act == Act::Colors(self.doc.look.map));
                         let on = match a.act {
                             Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
                             Act::Redo => self.history.names(false).next().is_some(),
-                            Act::CloseImage => self.doc.image.is_some(),
-                            Act::CloseSeries => self.doc.series.is_some(),
+                            Act::CloseImage => self.doc.pane().run.image.is_some(),
+                            Act::CloseSeries => self.doc.pane().series.is_some(),
+                            Act::NextPane | Act::ClosePane => self.doc.panes().len() > 1,
                             Act::Stop => self.jobs.running().0 > 0,
                             _ => true,
                         };
@@ -76,9 +77,9 @@ impl App {
                 });
             }
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                let label = if self.doc.dark { "Light" } else { "Dark" };
+                let label = if self.doc.look.dark { "Light" } else { "Dark" };
                 if ui.button(label).on_hover_text("Ctrl+D").clicked() {
-                    commands.push(Command::Dark(!self.doc.dark));
+                    commands.push(self.turned());
                 }
                 if ui.button("Save view…").on_hover_text("Ctrl+S").clicked() {
                     self.act(&ctx, Act::Save, commands);
@@ -88,6 +89,29 @@ impl App {
                 }
             });
         });
+    }
+
+    /// The panes, where there are several, and which one is worked in.
+    pub(super) fn panes_ui(&mut self, ui: &mut egui::Ui) {
+        if self.doc.panes().len() < 2 {
+            return;
+        }
+        let mut to = None;
+        egui::Panel::top("panes").show(ui, |ui| {
+            ui.horizontal_wrapped(|ui| {
+                for (i, pane) in self.doc.panes().iter().enumerate() {
+                    let text: String = pane.run.prompt.chars().take(24).collect();
+                    let name = format!("{}: {} · {text}", i + 1, pane.run.model.title());
+                    if ui.selectable_label(i == self.doc.active(), name).clicked() {
+                        to = Some(i);
+                    }
+                }
+            });
+        });
+        if let Some(i) = to {
+            self.take_typed(ui.ctx());
+            self.apply(ui.ctx(), vec![Command::whole("pane", move |d| d.go_to(i))]);
+        }
     }
 
     /// One hint at a time, until all were read.

@@ -11,7 +11,7 @@ use crate::theme::Theme;
 /// Errors: it was not finished within ten minutes.
 pub fn draw_window(doc: Doc, size: egui::Vec2, scale: f32) -> anyhow::Result<Figure> {
     let ctx = egui::Context::default();
-    let background = Theme::new(doc.dark, doc.map).background;
+    let background = Theme::new(doc.look.dark, doc.look.map).background;
     let mut app = App::with_doc(&ctx, doc);
     SystemFonts::at_once(&ctx);
     let jobs = app.jobs.clone();

@@ -13,21 +13,21 @@ use tokenscope_analysis::segment::{self, Metrics, Reads, Segmentation, Usage};
 /// Errors: the input is missing or cannot be read, an unknown parameter, a value out of range.
 pub(super) fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
     let params = input.params(info)?;
-    let doc = input.start()?;
+    let pane = input.start()?.pane().clone();
     let (method, ctx) = (segment::find(info.id)?, common::ctx()?);
     let mut out = Map::new();
     out.insert("method".into(), json!(info.id));
     out.insert("params".into(), json!(params.to_json()));
     match method.reads() {
         Reads::Text => {
-            let row = method.cut(segment::Input::Text(&doc.prompt), &params, &ctx)?.text()?;
-            out.insert("prompt".into(), json!(&*doc.prompt));
+            let row = method.cut(segment::Input::Text(&pane.run.prompt), &params, &ctx)?.text()?;
+            out.insert("prompt".into(), json!(&*pane.run.prompt));
             out.insert("vocabulary".into(), json!(row.vocab));
-            out.insert("metrics".into(), json!(Metrics::of(&row, &doc.prompt)));
+            out.insert("metrics".into(), json!(Metrics::of(&row, &pane.run.prompt)));
             out.insert("pieces".into(), json!(row.pieces));
         }
         Reads::Image => {
-            let source = doc.image.with_context(|| {
+            let source = pane.run.image.with_context(|| {
                 format!("{} cuts a picture: give --image FILE, or scene:7 for one that is drawn", info.id)
             })?;
             let picture = source.open()?;
@@ -39,7 +39,7 @@ pub(super) fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
             put(&mut out, &cut, cut.finding(whole));
         }
         Reads::Series => {
-            let source = doc.series.with_context(|| {
+            let source = pane.series.with_context(|| {
                 format!("{} cuts a series: give --series FILE, or signal:7 for one that is made", info.id)
             })?;
             let series = source.open()?;

@@ -1,6 +1,7 @@
 //! The verb `examples`: the gallery.
 
 use crate::examples::shown;
+use crate::pane::Pane;
 use crate::work::TruthOf;
 use serde_json::{Value, json};
 
@@ -17,10 +18,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         let all: Vec<Value> = shown()
             .map(|e| {
-                let doc = e.doc(&crate::state::Doc::default());
+                let pane = e.pane(&Pane::default());
                 json!({
                     "id": e.id, "title": e.title, "look": e.look, "model": e.model(), "prompt": e.prompt(),
-                    "image": e.picture().map(|p| p.to_string()), "answer": TruthOf(doc.run()).find().map(|t| t.answer),
+                    "image": e.picture().map(|p| p.to_string()), "answer": TruthOf(pane.run).find().map(|t| t.answer),
                 })
             })
             .collect();

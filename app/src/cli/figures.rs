@@ -8,10 +8,11 @@ use crate::examples;
 use crate::export::{self, Page};
 use crate::heatmap::Curve;
 use crate::keys::ModelSource;
+use crate::pane::{Cuts, Pane};
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
-use crate::state::{Command, Cuts, Doc};
+use crate::state::{Command, Doc, Look};
 use crate::theme::ColorMap;
 use crate::views;
 use crate::work::{DraftOf, FindingOf, FlowOf, ReducedOf, ScoreOf, Stage, TraceOf, TruthOf};
@@ -66,11 +67,11 @@ impl Input {
     pub(super) fn start(&self) -> anyhow::Result<Doc> {
         let mut doc = Doc::default();
         if let Some(name) = &self.example {
-            doc = examples::find(name)?.doc(&doc);
+            doc = Doc::of(examples::find(name)?.pane(doc.pane()));
         }
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
-            doc.model = ModelSource::parse(model);
+            doc.pane_mut().run.model = ModelSource::parse(model);
         }
         if let Some(prompt) = &self.prompt {
             doc.apply(Command::Prompt(prompt.into()));
@@ -117,10 +118,10 @@ impl Input {
     fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
         let mut doc = self.start()?;
         for (kind, id) in methods {
-            catalog::info(*kind, id)?;
+            let id = catalog::info(*kind, id)?.id;
             // The method that is chosen already keeps its parameters.
-            if doc.call(*kind).method != *id {
-                doc.apply(Command::Method(*kind, (*id).into()));
+            if doc.pane().call(*kind).method != id {
+                doc.apply(Command::Method(id));
             }
         }
         for pair in &self.set {
@@ -170,8 +171,8 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
         super::cut::cut(&args.input, info)?
     } else {
         let mut doc = args.input.doc(&[(info.kind, info.id)])?;
-        doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
-        result(&doc, info)?
+        doc.pane_mut().partner = ModelSource::parse(&args.draft_model);
+        result(doc.pane(), info)?
     };
     common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
 }
@@ -219,36 +220,36 @@ pub struct FlowArgs {
 pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let info = catalog::info(Kind::Flow, &args.method)?;
     let mut doc = args.input.doc(&[(Kind::Flow, info.id)])?;
-    doc.apply(Command::Threshold(args.threshold));
-    let value = result(&doc, info)?;
+    doc.pane_mut().shows.threshold = args.threshold;
+    let value = result(doc.pane(), info)?;
     common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
 }
 
-/// The product of a method on the document's run, as JSON.
-fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
+/// The product of a method on the pane's run, as JSON.
+fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
     let jobs = common::jobs()?;
     let ctx = Ctx::default();
-    let call = doc.call(info.kind);
-    let head = json!({ "method": info.id, "params": call.params.to_json(), "model": doc.model.title(), "prompt": &*doc.prompt });
+    let call = pane.call(info.kind);
+    let head = json!({ "method": info.id, "params": call.params.to_json(), "model": pane.run.model.title(), "prompt": &*pane.run.prompt });
     let mut out = head.as_object().cloned().unwrap_or_default();
     let mut put = |key: &str, v: Value| out.insert(key.into(), v);
-    let trace = || jobs.get(&TraceOf(doc.run()), &ctx);
+    let trace = || jobs.get(&TraceOf(pane.run.clone()), &ctx);
     match info.kind {
         Kind::Score => {
             let t = trace()?;
-            let s = jobs.get(&ScoreOf { scope: doc.scope(), targets: doc.targets(), call }, &ctx)?;
-            put("tokens", tokens(&t, doc));
+            let s = jobs.get(&ScoreOf { scope: pane.scope(), targets: pane.targets(), call }, &ctx)?;
+            put("tokens", tokens(&t, pane));
             put("unit", json!(s.unit));
             put("signed", json!(s.signed));
             put("values", json!(s.values));
             put("layers", json!(s.layers));
             // What decides the answer is known of inputs that the program makes itself, for the last prediction.
-            let last = t.towers.get(&tower(&t, doc)).map_or(0, |t| t.tokens.len()).checked_sub(1);
+            let last = t.towers.get(&tower(&t, pane)).map_or(0, |t| t.tokens.len()).checked_sub(1);
             let about_the_last =
-                doc.targets().is_empty() || Some(doc.targets().as_slice()) == last.as_ref().map(std::slice::from_ref);
+                pane.targets().is_empty() || Some(pane.targets().as_slice()) == last.as_ref().map(std::slice::from_ref);
             if about_the_last
-                && let Some(truth) = jobs.get(&TruthOf(doc.run()), &ctx)?.as_ref()
-                && let Some(shares) = t.towers.get(&tower(&t, doc)).and_then(|t| truth.shares(t))
+                && let Some(truth) = jobs.get(&TruthOf(pane.run.clone()), &ctx)?.as_ref()
+                && let Some(shares) = t.towers.get(&tower(&t, pane)).and_then(|t| truth.shares(t))
             {
                 let a = Agreement::new(&s.values, s.signed, &shares);
                 put(
@@ -263,11 +264,11 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         Kind::Reduce => {
             let t = trace()?;
-            let p = jobs.get(&ReducedOf { scope: doc.scope(), call }, &ctx)?;
+            let p = jobs.get(&ReducedOf { scope: pane.scope(), call }, &ctx)?;
             let top =
                 |list: &[(String, f32)]| list.iter().map(|(t, p)| json!({ "text": t, "p": p })).collect::<Vec<_>>();
             let j = &p.judgement;
-            put("tokens", tokens(&t, doc));
+            put("tokens", tokens(&t, pane));
             put("fates", p.fates.iter().map(fate).collect());
             put("steps", p.stages.iter().map(stage).collect());
             put("plan", p.plan.steps.iter().map(step).collect());
@@ -283,17 +284,17 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         Kind::Flow => {
             let t = trace()?;
-            let g = jobs.get(&FlowOf { scope: doc.scope(), call }, &ctx)?;
-            put("tokens", tokens(&t, doc));
+            let g = jobs.get(&FlowOf { scope: pane.scope(), call }, &ctx)?;
+            put("tokens", tokens(&t, pane));
             put("n_layers", json!(g.n_layers));
             put("unit", json!(g.links.measure.unit));
-            put("edges_from", json!(g.links.floor.max(doc.threshold)));
-            put("edges", json!(g.above(doc.threshold).collect::<Vec<_>>()));
+            put("edges_from", json!(g.links.floor.max(pane.shows.threshold)));
+            put("edges", json!(g.above(pane.shows.threshold).collect::<Vec<_>>()));
         }
         Kind::Draft => {
-            let asked = DraftOf { run: doc.run(), draft_model: doc.draft_model.clone(), call };
+            let asked = DraftOf { run: pane.run.clone(), partner: pane.partner.clone(), call };
             let d = jobs.get(&asked, &ctx)?;
-            put("draft_model", json!(doc.draft_model.title()));
+            put("draft_model", json!(pane.partner.title()));
             put("tokens_per_round", json!(d.run.tokens_per_round()));
             let text: String = d.run.output().iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
             put("text", json!(text));
@@ -301,9 +302,9 @@ fn result(doc: &Doc, info: &Info) -> anyhow::Result<Value> {
         }
         Kind::Study => {
             let t = trace()?;
-            let target = doc.selection.tokens().last().copied();
-            let found = jobs.get(&FindingOf { scope: doc.scope(), target, call }, &ctx)?;
-            put("tokens", tokens(&t, doc));
+            let target = pane.aim.tokens().last().copied();
+            let found = jobs.get(&FindingOf { scope: pane.scope(), target, call }, &ctx)?;
+            put("tokens", tokens(&t, pane));
             put("finding", found.json());
         }
         _ => bail!("{} is not run on a model", info.id),
@@ -340,12 +341,12 @@ fn step(s: &Step) -> Value {
 }
 
 /// The stack of layers that is shown.
-fn tower(trace: &Trace, doc: &Doc) -> Tower {
-    doc.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower())
+fn tower(trace: &Trace, pane: &Pane) -> Tower {
+    pane.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower())
 }
 
-fn tokens(trace: &Trace, doc: &Doc) -> Value {
-    json!(trace.towers.get(&tower(trace, doc)).map(|t| &t.tokens))
+fn tokens(trace: &Trace, pane: &Pane) -> Value {
+    json!(trace.towers.get(&tower(trace, pane)).map(|t| &t.tokens))
 }
 
 /// Ways to cut what is no text.
@@ -436,10 +437,12 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     let view = if whole { None } else { Some(views::find(&args.view)?) };
     // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
     let shown = args.input.start()?;
-    let chosen = |kind: Kind, given: &Option<String>| given.clone().unwrap_or_else(|| shown.call(kind).method);
-    let cut = match shown.cuts.shows {
+    let shown = shown.pane();
+    let chosen = |kind: Kind, given: &Option<String>| given.clone().unwrap_or_else(|| shown.call(kind).method.into());
+    let cuts = &shown.shows.cuts;
+    let cut = match cuts.shows {
         Reads::Text => args.cut.clone(),
-        reads => args.cut.clone().or_else(|| Some(shown.cuts.call(reads).method)),
+        reads => args.cut.clone().or_else(|| Some(cuts.call(reads).method.into())),
     };
     let mut named = vec![
         (Kind::Score, chosen(Kind::Score, &args.score)),
@@ -450,27 +453,24 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
     named.extend(cut.map(|id| (Kind::Segment, id)));
     let methods: Vec<(Kind, &str)> = named.iter().map(|(kind, id)| (*kind, id.as_str())).collect();
     let mut doc = args.input.doc(&methods)?;
-    doc.apply(Command::DraftModel(ModelSource::parse(&args.draft_model)));
+    doc.look = Look { dark: args.dark, map: ColorMap::find(&args.colors).unwrap_or_default() };
+    let pane = doc.pane_mut();
+    pane.partner = ModelSource::parse(&args.draft_model);
     if let Some(head) = &args.head {
-        doc.apply(Command::Head(head[0], head[1]));
+        pane.cursor.head = (head[0], head[1]);
     }
-    if let Some(threshold) = args.threshold {
-        doc.apply(Command::Threshold(threshold));
-    }
-    doc.apply(Command::Round(args.round as usize - 1));
-    doc.apply(Command::Tokenizers(args.tokenizer));
+    pane.cursor.round = args.round as usize - 1;
     let named = segment::text::names().filter(|n| args.rows.iter().any(|r| r == n)).collect();
-    let cuts = Cuts { named, reference: args.reference, surprisal: args.surprisal, ..doc.cuts.clone() };
-    doc.apply(Command::Cuts(cuts));
-    doc.apply(Command::Dark(args.dark));
-    doc.apply(Command::Colors(ColorMap::find(&args.colors).unwrap_or_default()));
-    doc.apply(Command::Truth(!args.no_truth));
+    let (files, reference, surprisal) = (args.tokenizer, args.reference, args.surprisal);
+    pane.shows.cuts = Cuts { files, named, reference, surprisal, ..pane.shows.cuts.clone() };
+    pane.shows.truth = !args.no_truth;
+    pane.shows.threshold = args.threshold.unwrap_or(pane.shows.threshold);
     match args.parts {
-        Some(parts) => doc.apply(Command::Parts(views::PARTS.map(|p| parts.iter().any(|x| x == p)))),
-        None if args.input.example.is_none() => doc.apply(Command::Parts([true; 4])),
+        Some(parts) => pane.shows.parts = views::PARTS.map(|p| parts.iter().any(|x| x == p)),
+        None if args.input.example.is_none() => pane.shows.parts = [true; 4],
         None => {}
     }
-    doc.scale.curve = match args.scale.as_str() {
+    pane.shows.scale.curve = match args.scale.as_str() {
         "log" => Curve::Log,
         "rank" => Curve::Rank,
         "row" => Curve::Row,

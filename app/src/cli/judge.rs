@@ -111,7 +111,7 @@ fn calls(methods: &[&Info], set: &[String]) -> anyhow::Result<Vec<Call>> {
             bail!("--set {pair}: none of the methods has a parameter named {key}");
         }
     }
-    Ok(all.into_iter().map(|(i, p)| Call::new(i.id, &p)).collect())
+    Ok(all.into_iter().map(|(i, p)| Call { method: i.id, params: p }).collect())
 }
 
 /// Says on standard error how far the work is, until `done`.

@@ -8,7 +8,7 @@ mod svg;
 
 pub use svg::escape;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, FIGURE};
 use crate::fonts::SystemFonts;
 use crate::jobs::Jobs;
 use crate::selection::Hover;
@@ -103,7 +103,7 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
         "svg" => figure.svg().into_bytes(),
         "png" => figure.png(page.scale)?,
         _ => {
-            let table = with_cx(doc, jobs, &Theme::new(doc.dark, doc.map), |cx| (view.table)(cx));
+            let table = with_cx(doc, jobs, &Theme::new(doc.look.dark, doc.look.map), |cx| (view.table)(cx));
             let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
             if format == "csv" { table.csv().into_bytes() } else { json(&table).into_bytes() }
         }
@@ -121,6 +121,8 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
     let (failed, hovered) = (RefCell::new(None), Hover::default());
     f(&Cx {
         doc,
+        pane: doc.pane(),
+        at: FIGURE,
         typed: None,
         theme,
         jobs,
@@ -148,7 +150,7 @@ pub fn draw_with(
     page: &Page,
 ) -> anyhow::Result<Figure> {
     let (size, scale) = (page.size, page.scale);
-    let theme = Theme::new(doc.dark, doc.map);
+    let theme = Theme::new(doc.look.dark, doc.look.map);
     let theme = if page.print { theme.on_paper() } else { theme };
     let ctx = egui::Context::default();
     theme.install(&ctx);
@@ -169,6 +171,8 @@ pub fn draw_with(
         egui::CentralPanel::default().frame(frame).show(ui, |ui| {
             let cx = Cx {
                 doc,
+                pane: doc.pane(),
+                at: FIGURE,
                 typed: None,
                 theme: &theme,
                 jobs,

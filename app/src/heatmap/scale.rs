@@ -1,7 +1,10 @@
 //! What of a map's values becomes which colour.
 
+use serde::{Deserialize, Serialize};
+
 /// How values become places on the colour map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Curve {
     /// In proportion.
     Linear,
@@ -14,7 +17,7 @@ pub enum Curve {
 }
 
 /// The colour scale of the map.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
     /// The curve.
     pub curve: Curve,

@@ -31,13 +31,13 @@ pub fn ui(cx: &Cx, ui: &mut Ui, on: &On, fates: &Fates) {
     if let Some(n) = n {
         super::stage::ui(cx, ui, &Unit::Layers, n + 1, "after all layers");
     }
-    ui.horizontal_wrapped(|ui| keys_ui(cx, ui, &at(fates, cx.doc.at_layer)));
+    ui.horizontal_wrapped(|ui| keys_ui(cx, ui, &at(fates, cx.pane.cursor.at_layer)));
     with(cx, ui, on, fates, &mut |_, _| {});
 }
 
 /// Draws the elements alone; `more` may draw over tokens and pictures.
 pub fn with(cx: &Cx, ui: &mut Ui, on: &On, fates: &Fates, more: &mut dyn FnMut(&Ui, More)) {
-    let (now, stage) = (at(fates, cx.doc.at_layer), stage_at(fates, cx.doc.at_layer));
+    let (now, stage) = (at(fates, cx.pane.cursor.at_layer), stage_at(fates, cx.pane.cursor.at_layer));
     let fate = |i: usize| now.get(i).copied().unwrap_or(Fate::Kept);
     // By what it was chosen, at the last stage so far that scored it.
     let so_far = match stage {

@@ -30,7 +30,7 @@ pub fn with(
 ) -> Option<Scale> {
     let values = heat.at(stage);
     // The first token often takes more than all others together; it can be left out of the scale, here as in maps.
-    let masked = |i: usize| i == 0 && cx.doc.scale.mask_sink && matches!(heat.unit, Unit::Tokens(_));
+    let masked = |i: usize| i == 0 && cx.pane.shows.scale.mask_sink && matches!(heat.unit, Unit::Tokens(_));
     let scaled = values.iter().enumerate().filter(|(i, _)| !masked(*i)).filter_map(|(_, v)| *v);
     let scale = Scale::new(&heat.measure, scaled);
     let value = |i: usize| values.get(i).copied().flatten();

@@ -8,8 +8,8 @@ use tokenscope_analysis::finding::Unit;
 /// The stage that the document chooses among `n` of `unit`; `None` is the whole.
 pub fn chosen(cx: &Cx, unit: &Unit, n: usize) -> Option<usize> {
     match unit {
-        Unit::Layers => cx.doc.at_layer.filter(|l| *l < n),
-        Unit::Steps => Some(cx.doc.round).filter(|_| n > 0).map(|r| r.min(n - 1)),
+        Unit::Layers => cx.pane.cursor.at_layer.filter(|l| *l < n),
+        Unit::Steps => Some(cx.pane.cursor.round).filter(|_| n > 0).map(|r| r.min(n - 1)),
         _ => None,
     }
 }
@@ -33,7 +33,7 @@ pub fn ui(cx: &Cx, ui: &mut Ui, unit: &Unit, n: usize, whole: &str) -> Option<us
         ui.spacing_mut().slider_width = 120.0;
         let slider = egui::Slider::new(&mut at, 0..=last).show_value(false).text(words);
         if ui.add(slider).on_hover_text(format!("Which {} is shown", unit.name())).changed() {
-            cx.send(if layers { Command::AtLayer(Some(at).filter(|l| *l < n)) } else { Command::Round(at) });
+            cx.send(if layers { Command::layer(Some(at).filter(|l| *l < n)) } else { Command::round(at) });
         }
     });
     now

@@ -121,7 +121,7 @@ fn grid_ui(cx: &Cx, ui: &mut Ui, on: &On, timeline: &Timeline, chosen: usize) {
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
         if let Some((s, p)) = under {
             if response.clicked() && timeline.steps == Unit::Steps {
-                cx.send(Command::Round(s));
+                cx.send(Command::round(s));
             }
             on.follow(cx, ui, &response, &timeline.places, p);
             if let Some(c) = cell_under {

@@ -34,7 +34,7 @@ impl Link<'_> {
             Link::None => Standing::Plain,
             Link::Token(i, t) => cx.standing(i, t.id),
             Link::Bytes(start, end, _) if cx.hovered.touches(start, end) => Standing::Hovered,
-            Link::Bytes(_, _, Some((a, b))) if (a..=b).any(|t| cx.doc.selection.contains(t)) => Standing::Selected,
+            Link::Bytes(_, _, Some((a, b))) if (a..=b).any(|t| cx.pane.aim.contains(t)) => Standing::Selected,
             Link::Bytes(..) => Standing::Plain,
             Link::Decoded(at, id) if cx.hovered.decoded == Some(at) && cx.hovered.id == Some(id) => Standing::Hovered,
             Link::Decoded(_, id) if cx.hovered.id == Some(id) => Standing::Twin,

@@ -67,8 +67,8 @@ fn row_tops(map: &AttentionMap, whole: &AttentionMap) -> Vec<[f32; 2]> {
 
 /// Paints a thumbnail into `rect`.
 pub fn thumbnail(cx: &Cx, ui: &mut Ui, rect: Rect, t: &Thumbnail) {
-    let fitted = Fitted::new(&t.summary, cx.doc.scale);
-    let (rect, frame) = pixel_grid(ui, rect, crate::state::WHOLE);
+    let fitted = Fitted::new(&t.summary, cx.pane.shows.scale);
+    let (rect, frame) = pixel_grid(ui, rect, crate::pane::WHOLE);
     texture(cx, ui, rect, &format!("thumbnail {} {}", t.layer, t.head), (t.version, 0), &frame, &fitted, || {
         let (row_tops, cells) = (t.summary.row_tops(), &t.glance.cells);
         let (rows, cols) = (cells.shape()[0], cells.shape()[1]);
@@ -99,7 +99,7 @@ fn texture(
     make: impl FnOnce() -> Vec<egui::Color32>,
 ) {
     let mut hash = DefaultHasher::new();
-    let scale = cx.doc.scale;
+    let scale = cx.pane.shows.scale;
     (versions, frame.size, cx.theme.dark, cx.theme.map, fitted.words(), scale.mask_sink).hash(&mut hash);
     frame.window.iter().chain([&fitted.low, &fitted.high]).for_each(|v| v.to_bits().hash(&mut hash));
     let key = hash.finish();

@@ -13,7 +13,7 @@ use tokenscope_analysis::trace::{Tower, Trace};
 pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind) {
     let all: Vec<&'static Info> = catalog::of(kind).collect();
     let call = cx.call(kind);
-    let wished = cx.doc.call(kind).method;
+    let wished = cx.pane.call(kind).method;
     if call.method != wished
         && let Some(info) = all.iter().find(|i| i.id == wished)
         && let Some(why) = cx.lacks(info)
@@ -22,13 +22,13 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind) {
         ui.small(format!("{} {why}; {} is shown.", info.title, shown.title));
     }
     let stand_in = call.method != wished;
-    let id = call.method.clone();
+    let id = call.method;
     picker_ui(cx, ui, kind, &call, kind.name(), &mut |change| match change {
-        Change::Method(id) => cx.send(Command::Method(kind, id.into())),
+        Change::Method(id) => cx.send(Command::Method(id)),
         Change::Param(key, v) => {
             // A parameter of the stand-in makes it the choice.
             if stand_in {
-                cx.send(Command::Method(kind, id.clone()));
+                cx.send(Command::Method(id));
             }
             cx.send(Command::Param(kind, key, v));
         }

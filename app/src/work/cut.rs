@@ -81,7 +81,7 @@ impl Ask for CutOf {
             Whole::Image(picture) => Input::Image(picture),
             Whole::Series(series) => Input::Series(series),
         };
-        let cut = segment::find(&self.call.method)?.cut(input, &self.call.params, ctx)?;
+        let cut = segment::find(self.call.method)?.cut(input, &self.call.params, ctx)?;
         let found = cut.finding(input);
         let range = match &whole {
             Whole::Image(_) => [0.0, 255.0],
@@ -105,7 +105,7 @@ impl Ask for CutOf {
 #[cfg(test)]
 mod tests {
     use crate::examples;
-    use crate::state::Doc;
+    use crate::pane::Pane;
     use std::collections::BTreeSet;
     use tokenscope_analysis::Ctx;
     use tokenscope_analysis::segment::{self, Input, Reads, Segmentation};
@@ -113,10 +113,10 @@ mod tests {
 
     #[test]
     fn the_example_gives_each_voice_a_token_of_its_own() {
-        let doc = examples::find("voices").unwrap().doc(&Doc::default());
-        let (source, call) = (doc.series.unwrap(), doc.cuts.call(Reads::Series));
+        let pane = examples::find("voices").unwrap().pane(&Pane::default());
+        let (source, call) = (pane.series.unwrap(), pane.shows.cuts.call(Reads::Series));
         let series = source.open().unwrap();
-        let cut = segment::find(&call.method).unwrap().cut(Input::Series(&series), &call.params, &Ctx::default());
+        let cut = segment::find(call.method).unwrap().cut(Input::Series(&series), &call.params, &Ctx::default());
         let Segmentation::Series(windows) = cut.unwrap() else { panic!("a cut of something else") };
         let truth = Signal::new(7);
         let voice = |start: usize, end: usize| truth.stretches.iter().find(|s| s.0.start <= start && end <= s.0.end);

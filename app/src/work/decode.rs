@@ -20,7 +20,7 @@ pub struct DraftOf {
     /// The run whose input is gone on from.
     pub run: RunKey,
     /// The model that drafts, for methods that need one.
-    pub draft_model: ModelSource,
+    pub partner: ModelSource,
     /// The method.
     pub call: Call,
 }
@@ -100,8 +100,8 @@ struct Prompt {
 impl Prompt {
     fn new(ask: &DraftOf, store: &Store, ctx: &Ctx) -> Result<Self> {
         let open = model_of(&ask.run, store, ctx)?;
-        let drafts = draft::find(&ask.call.method)?.info().needs.contains(&Need::DraftModel);
-        let small = if drafts { Some(store.get(&ModelOf(ask.draft_model.clone()), ctx)?) } else { None };
+        let drafts = draft::find(ask.call.method)?.info().needs.contains(&Need::DraftModel);
+        let small = if drafts { Some(store.get(&ModelOf(ask.partner.clone()), ctx)?) } else { None };
         let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
         let trace = trace_of(&ask.run, store, ctx)?;
         let text = match trace.image {
@@ -140,7 +140,7 @@ fn decoded(
         watch(run);
         watching += last.elapsed();
     };
-    let run = decode(draft::find(&call.method)?, &on, &call.params, ctx, &mut round)?;
+    let run = decode(draft::find(call.method)?, &on, &call.params, ctx, &mut round)?;
     let own = (last.duration_since(start).saturating_sub(watching)).as_secs_f64();
     let (n, ids) = (run.output().len(), on.ids());
     let per_token = |secs: f64| secs / n.max(1) as f64;

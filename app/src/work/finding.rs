@@ -24,7 +24,7 @@ impl Ask for FindingOf {
         let run = &self.scope.run;
         let (t, open) = (trace_of(run, store, ctx)?, weights_of(run, store, ctx)?);
         let on = subject(&t, &self.scope, open.as_deref()).at(self.target);
-        let found = catalog::find(&self.call.method)?.find(&on, &self.call.params, ctx)?;
+        let found = catalog::find(self.call.method)?.find(&on, &self.call.params, ctx)?;
         found.check()?;
         Ok(found)
     }

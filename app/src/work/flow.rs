@@ -21,7 +21,7 @@ impl Ask for FlowOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<FlowGraph> {
         let run = &self.scope.run;
         let (t, open) = (trace_of(run, store, ctx)?, weights_of(run, store, ctx)?);
-        flow::find(&self.call.method)?.graph(&subject(&t, &self.scope, open.as_deref()), &self.call.params, ctx)
+        flow::find(self.call.method)?.graph(&subject(&t, &self.scope, open.as_deref()), &self.call.params, ctx)
     }
 
     fn run(&self) -> Option<&RunKey> {

@@ -180,13 +180,13 @@ fn tallies(trial: &Trial, sees: bool, columns: usize) -> Vec<(Tally, Call)> {
         trial.calls.iter().map(|c| (c.clone(), floor.iter().any(|f| f.id == c.method))).collect();
     for info in &floor {
         if !calls.iter().any(|c| c.0.method == info.id) {
-            calls.push((Call::new(info.id, &Params::new()), true));
+            calls.push((Call::of(info), true));
         }
     }
     calls.sort_by_key(|c| c.1);
     stacks
         .iter()
-        .flat_map(|s| calls.iter().map(|(c, floor)| (Tally::new(&c.method, s, *floor, columns), c.clone())))
+        .flat_map(|s| calls.iter().map(|(c, floor)| (Tally::new(c.method, s, *floor, columns), c.clone())))
         .collect()
 }
 
@@ -208,7 +208,7 @@ fn agreement(
     let tower = if stack == ENCODER { Tower::Vision } else { Tower::Text };
     let t = trace.tower(tower)?;
     let shares = case.truth.shares(t).ok_or_else(|| Error::invalid("no token of this stack decides the answer"))?;
-    let method = score::find(&call.method)?;
+    let method = score::find(call.method)?;
     let info = method.info();
     if tower == Tower::Vision && info.needs.contains(&Need::Logits) {
         return Err(info.needs(Need::Logits.words()));
@@ -243,7 +243,7 @@ struct Known<'a> {
 fn reduced(call: &Call, keep: f64, known: &Known, t: &Trace, open: &OpenModel, ctx: &Ctx) -> Result<Vec<Option<f64>>> {
     let model = open.model.as_ref();
     let on = Subject::new(t).with_model(model).of(Tower::Text);
-    let method = reduce::find(&call.method)?;
+    let method = reduce::find(call.method)?;
     let params = drawn_anew(method.info(), &call.params, known.k);
     let params = budget::at_share(method, &on, &params, keep, ctx)?;
     let decider = method.start(&on, &params)?;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn trial(judged: Judged, methods: &[&str]) -> Trial {
-        let calls = methods.iter().map(|m| Call::new(m, &Params::new())).collect();
+        let calls = methods.iter().map(|m| Call::of(tokenscope_analysis::catalog::find(m).unwrap().info())).collect();
         Trial { model: ModelSource::Sample("sample-lm"), judged, calls, samples: 2, wrong_too: true }
     }
 

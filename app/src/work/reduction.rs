@@ -77,7 +77,7 @@ impl Ask for ReducedOf {
         let (t, open) = (trace_of(run, store, ctx)?, model_of(run, store, ctx)?);
         let on = subject(&t, &self.scope, Some(&open));
         let full = store.get(&FullOf(self.scope.clone()), ctx)?;
-        let decider = reduce::find(&self.call.method)?.start(&on, &self.call.params)?;
+        let decider = reduce::find(self.call.method)?.start(&on, &self.call.params)?;
         let start = Instant::now();
         let (plan, judgement) = reduce::judge(&full, &on, vec![decider], &|| start.elapsed(), ctx)?;
         let name = |list: &[(u32, f32)]| -> Vec<(String, f32)> {
@@ -112,7 +112,7 @@ impl Ask for RetentionOf {
         let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
         let full = store.get(&FullOf(scope.clone()), ctx)?;
         let on = subject(&t, scope, Some(&open));
-        budget::curve(reduce::find(&call.method)?, &full, &on, &call.params, ctx)
+        budget::curve(reduce::find(call.method)?, &full, &on, &call.params, ctx)
     }
 
     fn run(&self) -> Option<&RunKey> {

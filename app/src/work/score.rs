@@ -33,7 +33,7 @@ impl Ask for ScoreOf {
 
 /// The mean of the scores for several explained tokens, over those that say something about a token.
 fn scores(input: &Subject, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<Scores> {
-    let (method, params) = (score::find(&call.method)?, &call.params);
+    let (method, params) = (score::find(call.method)?, &call.params);
     let (Some(&first), n) = (targets.first(), targets.len()) else { return method.score(input, params, ctx) };
     let mut out = method.score(&input.at(Some(first)), params, ctx)?;
     let mut counts: Vec<f32> = out.values.iter().map(|v| f32::from(u8::from(v.is_some()))).collect();

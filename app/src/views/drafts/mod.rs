@@ -37,7 +37,7 @@ pub(super) const VIEW: View = View {
 };
 
 fn asked(cx: &Cx, call: Call) -> DraftOf {
-    DraftOf { run: cx.doc.run(), draft_model: cx.doc.draft_model.clone(), call }
+    DraftOf { run: cx.pane.run.clone(), partner: cx.pane.partner.clone(), call }
 }
 
 fn ui(cx: &Cx, ui: &mut Ui) {
@@ -49,11 +49,11 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("This model does not write a text token by token, so there is nothing to draft.");
         return;
     }
-    let rival = cx.doc.rival.as_ref().map(|(id, params)| Call::new(id, params));
+    let rival = cx.pane.beside.get(Kind::Draft).cloned();
     let own = cx.call(Kind::Draft);
     picker::method_ui(cx, ui, Kind::Draft);
     // Where another method stands in for want of a draft model, one can be named all the same.
-    let wished = cx.doc.call(Kind::Draft);
+    let wished = cx.pane.call(Kind::Draft);
     let drafter = [Some(&own), Some(&wished), rival.as_ref()].into_iter().flatten().any(needs_drafter);
     ui.horizontal_wrapped(|ui| {
         if drafter {
@@ -65,7 +65,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         rival_ui(cx, ui, rival);
     }
     let sees = cx.ready_model().is_some_and(|m| m.processor.is_some());
-    if cx.doc.image.is_some() && sees && [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter) {
+    if cx.pane.run.image.is_some() && sees && [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter) {
         ui.small("The draft model reads the text alone; the target sees the picture, too.");
     }
     let first = cx.need(ui, "draft", &asked(cx, own.clone()));
@@ -77,7 +77,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         }
         return;
     }
-    let shown = cx.doc.round.min(n - 1);
+    let shown = cx.pane.cursor.round.min(n - 1);
     rounds_ui(cx, ui, shown, n);
     cx.long(ui, |ui| {
         let runs: Vec<One> = [("draft", Some(&own), &first), ("rival", rival.as_ref(), &second)]
@@ -116,7 +116,7 @@ struct One<'a> {
 fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
     let One { spot, call, d } = *one;
     if titled {
-        ui.strong(info(&call.method).map_or("", |i| i.title));
+        ui.strong(info(call.method).map_or("", |i| i.title));
     }
     let shown = shown.min(d.run.rounds.len().saturating_sub(1));
     text_ui(cx, ui, d, shown);
@@ -154,7 +154,7 @@ fn timed(cx: &Cx, call: &Call, d: &Drafted) -> Option<Times> {
     if !cx.jobs.knows(&again) && cx.jobs.running().0 > 0 {
         return None;
     }
-    match cx.jobs.need("times", &again) {
+    match cx.status("times", &again) {
         Status::Ready(t) => Some(*t),
         // Better one that reads low, and says so, than none.
         Status::Failed(_) => Some(times),
@@ -167,7 +167,7 @@ fn info(id: &str) -> Option<&'static Info> {
 }
 
 fn needs_drafter(call: &Call) -> bool {
-    info(&call.method).is_some_and(|i| i.needs.contains(&Need::DraftModel))
+    info(call.method).is_some_and(|i| i.needs.contains(&Need::DraftModel))
 }
 
 fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
@@ -179,16 +179,16 @@ fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
         let back = ui.add_enabled(shown > 0, egui::Button::new("◀")).on_hover_text("Round before, Alt+PageUp");
         widgets::named(&back, "round before");
         if back.clicked() {
-            cx.send(Command::Round(shown - 1));
+            cx.send(Command::round(shown - 1));
         }
         let mut round = shown + 1;
         if ui.add(egui::Slider::new(&mut round, 1..=n).text(format!("round of {n}"))).changed() {
-            cx.send(Command::Round(round - 1));
+            cx.send(Command::round(round - 1));
         }
         let next = ui.add_enabled(shown + 1 < n, egui::Button::new("▶")).on_hover_text("Next round, Alt+PageDown");
         widgets::named(&next, "next round");
         if next.clicked() {
-            cx.send(Command::Round(shown + 1));
+            cx.send(Command::round(shown + 1));
         }
     });
 }
@@ -197,39 +197,49 @@ fn compare_ui(cx: &Cx, ui: &mut Ui, own: &Call) {
     if cx.figure {
         return;
     }
-    let mut on = cx.doc.rival.is_some();
+    let mut on = cx.pane.beside.get(Kind::Draft).is_some();
     if ui.checkbox(&mut on, "compare").on_hover_text("A second method on the same prompt, beside the first").changed() {
         let other = catalog::of(Kind::Draft).find(|i| i.id != own.method && cx.lacks(i).is_none());
         let rival = other.filter(|_| on).map(|i| with_budget(i, Params::new(), own));
-        cx.send(Command::Rival(rival));
+        show_rival(cx, rival);
     }
 }
 
 fn rival_ui(cx: &Cx, ui: &mut Ui, rival: &Call) {
     picker::picker_ui(cx, ui, Kind::Draft, rival, "second draft", &mut |change| {
+        let Call { method, params } = rival.clone();
         let next = match change {
-            picker::Change::Method(id) => (id.to_string(), Params::new()),
-            picker::Change::Param(key, v) => (rival.method.clone(), rival.params.clone().set(key, v)),
+            picker::Change::Method(method) => Call { method, params: Params::new() },
+            picker::Change::Param(key, v) => Call { method, params: params.set(key, v) },
         };
-        cx.send(Command::Rival(Some(next)));
+        show_rival(cx, Some(next));
+    });
+}
+
+/// Decodes with a second method beside the first, or with none.
+fn show_rival(cx: &Cx, rival: Option<Call>) {
+    cx.set("second draft method", move |p| match &rival {
+        // A picker offers what the catalog has.
+        Some(call) => drop(p.beside.choose(call.clone())),
+        None => p.beside.forget(Kind::Draft),
     });
 }
 
 /// A call of `info` that drafts as many nodes and tokens as `like` does, as far as its ranges go.
-fn with_budget(info: &'static Info, params: Params, like: &Call) -> (String, Params) {
+fn with_budget(info: &'static Info, params: Params, like: &Call) -> Call {
     let model = &like.params;
-    let nodes = self::info(&like.method).and_then(|i| i.budget).map(|p| model.count(p));
+    let nodes = self::info(like.method).and_then(|i| i.budget).map(|p| model.count(p));
     let mut out = params;
     if let (Some(p), Some(n)) = (info.budget, nodes)
         && let Domain::Count { min, max, .. } = p.domain
     {
         out = out.set(p.key, n.clamp(min, max));
     }
-    let tokens = self::info(&like.method).and_then(|i| i.param("new_tokens"));
+    let tokens = self::info(like.method).and_then(|i| i.param("new_tokens"));
     if let (Some(p), true) = (tokens, info.param("new_tokens").is_some()) {
         out = out.set("new_tokens", model.count(p));
     }
-    (info.id.to_string(), out)
+    Call { method: info.id, params: out }
 }
 
 /// Says whether both draft as many nodes a round, and makes it so where that can be.
@@ -241,7 +251,7 @@ fn budget_ui(cx: &Cx, ui: &mut Ui, first: &One, second: &One) {
     let (x, y) = (per_round(first.d), per_round(second.d));
     ui.horizontal_wrapped(|ui| {
         ui.small(format!("{x:.1} against {y:.1} nodes a round"));
-        let (Some(i), Some(j)) = (info(&a.method), info(&b.method)) else { return };
+        let (Some(i), Some(j)) = (info(a.method), info(b.method)) else { return };
         match (i.budget, j.budget) {
             (Some(p), Some(q)) if a.params.count(p) != b.params.count(q) && !cx.figure => {
                 if ui
@@ -249,7 +259,7 @@ fn budget_ui(cx: &Cx, ui: &mut Ui, first: &One, second: &One) {
                     .on_hover_text("As many nodes a round as the first, as far as the method goes")
                     .clicked()
                 {
-                    cx.send(Command::Rival(Some(with_budget(j, b.params.clone(), a))));
+                    show_rival(cx, Some(with_budget(j, b.params.clone(), a)));
                 }
             }
             (Some(_), Some(_)) => drop(ui.small("· the same budget")),
@@ -260,33 +270,37 @@ fn budget_ui(cx: &Cx, ui: &mut Ui, first: &One, second: &One) {
 
 fn draft_model_ui(cx: &Cx, ui: &mut Ui) {
     if cx.figure {
-        ui.label(format!("draft model {}", cx.doc.draft_model.title()));
+        ui.label(format!("draft model {}", cx.pane.partner.title()));
         return;
     }
     ui.label("draft model");
     let slot = ui.scope_id().with("path");
     let mut path: String = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
-    let combo =
-        egui::ComboBox::from_id_salt("draft model").selected_text(cx.doc.draft_model.title()).show_ui(ui, |ui| {
-            for name in samples::DRAFTERS {
-                let source = ModelSource::Sample(name);
-                let why = cx.cannot_draft(&source);
-                let entry = egui::Button::selectable(cx.doc.draft_model == source, name);
-                let entry = ui.add_enabled(why.is_none(), entry).on_disabled_hover_text(why.unwrap_or_default());
-                if entry.clicked() {
-                    cx.send(Command::DraftModel(source));
-                }
+    let combo = egui::ComboBox::from_id_salt("draft model").selected_text(cx.pane.partner.title()).show_ui(ui, |ui| {
+        for name in samples::DRAFTERS {
+            let source = ModelSource::Sample(name);
+            let why = cx.cannot_draft(&source);
+            let entry = egui::Button::selectable(cx.pane.partner == source, name);
+            let entry = ui.add_enabled(why.is_none(), entry).on_disabled_hover_text(why.unwrap_or_default());
+            if entry.clicked() {
+                show_partner(cx, source);
             }
-        });
+        }
+    });
     widgets::named(&combo.response, "draft model");
     let hint = "folder or GGUF with the same vocabulary";
     let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(150.0));
     widgets::named(&edit, "path of a draft model");
     if edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter)) && !path.trim().is_empty() {
-        cx.send(Command::DraftModel(ModelSource::Path(path.trim().into())));
+        show_partner(cx, ModelSource::Path(path.trim().into()));
         path.clear();
     }
     ui.data_mut(|d| d.insert_temp(slot, path));
+}
+
+/// Drafts with this model.
+fn show_partner(cx: &Cx, model: ModelSource) {
+    cx.set("draft model", move |p| (p.partner, p.cursor.round) = (model.clone(), 0));
 }
 
 /// The prompt's end and what was decoded so far, this round's tokens marked.

@@ -22,10 +22,14 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
     );
     match times {
         Some(t) => speed_ui(ui, &Speed::of(&d.run, t), t),
+        None if d.times.is_none() => {}
         None => drop(ui.weak("speed-up: taken when nothing else computes")),
     }
     depths_ui(cx, ui, &d.run);
-    lossless_ui(cx, ui, d);
+    // While it goes on, nothing was compared.
+    if d.times.is_some() {
+        lossless_ui(cx, ui, d);
+    }
 }
 
 fn speed_ui(ui: &mut Ui, speed: &Speed, times: &Times) {

@@ -3,7 +3,6 @@
 use super::{View, picker};
 use crate::cx::Cx;
 use crate::pictures::{self, On};
-use crate::state::Command;
 use crate::work::{FindingOf, PictureOf};
 use egui::Ui;
 use tokenscope_analysis::catalog;
@@ -27,8 +26,8 @@ pub(super) const VIEW: View = View {
 };
 
 fn asked(cx: &Cx) -> FindingOf {
-    let target = cx.doc.selection.tokens().last().copied();
-    FindingOf { scope: cx.doc.scope(), target, call: cx.call(cx.doc.found) }
+    let target = cx.pane.aim.tokens().last().copied();
+    FindingOf { scope: cx.pane.scope(), target, call: cx.call(cx.pane.shows.found) }
 }
 
 /// The kinds of which there is a method, to choose from where they are several.
@@ -39,9 +38,9 @@ fn kinds_ui(cx: &Cx, ui: &mut Ui) {
     }
     ui.horizontal(|ui| {
         for kind in there {
-            let on = cx.doc.found == kind;
+            let on = cx.pane.shows.found == kind;
             if ui.selectable_label(on, kind.name()).clicked() && !on {
-                cx.send(Command::Found(kind));
+                cx.set("show other findings", move |p| p.shows.found = kind);
             }
         }
     });
@@ -51,15 +50,16 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     cx.long(ui, |ui| {
         let Some(trace) = cx.trace(ui) else { return };
         kinds_ui(cx, ui);
-        picker::method_ui(cx, ui, cx.doc.found);
+        picker::method_ui(cx, ui, cx.pane.shows.found);
         let asked = asked(cx);
-        let Ok(info) = catalog::info(cx.doc.found, &asked.call.method) else { return };
+        let Ok(info) = catalog::info(cx.pane.shows.found, asked.call.method) else { return };
         if let Some(why) = cx.lacks(info) {
             ui.weak(format!("{} {why}.", info.title));
             return;
         }
         let Some(finding) = cx.need(ui, "finding", &asked) else { return };
-        let picture = cx.doc.image.clone().and_then(|source| cx.need(ui, "picture of the finding", &PictureOf(source)));
+        let picture =
+            cx.pane.run.image.clone().and_then(|source| cx.need(ui, "picture of the finding", &PictureOf(source)));
         let on = On { tower: cx.tower(&trace), picture: picture.as_ref(), text: &trace.text };
         pictures::finding_ui(cx, ui, &on, &finding);
         cx.notes_ui(ui, "finding");

@@ -4,8 +4,9 @@ use super::super::heat;
 use super::{Seen, attention_of, into};
 use crate::cx::Cx;
 use crate::heatmap::{Fitted, Scale};
+use crate::pane::{Drill, WHOLE};
 use crate::pictures::widgets;
-use crate::state::{Command, Drill, WHOLE};
+use crate::state::Command;
 use crate::work::{EdgeOf, EffectOf, MapOf, NodeLensOf};
 use egui::{Sense, Stroke, Ui, vec2};
 use tokenscope_analysis::flow::Part;
@@ -50,13 +51,13 @@ fn crumbs_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
             if i == last {
                 ui.strong(words);
             } else if ui.link(words).clicked() {
-                cx.send(Command::Drill(to));
+                cx.send(Command::drill(to));
             }
         }
         let close = ui.small_button("✖").on_hover_text("Close (Esc goes back one step)");
         widgets::named(&close, "close the drill");
         if close.clicked() {
-            cx.send(Command::Drill(None));
+            cx.send(Command::drill(None));
         }
     });
 }
@@ -84,7 +85,7 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
                     match attention_of(&e) {
                         Some(_) => {
                             if ui.link(words).on_hover_text("Which heads carry this").clicked() {
-                                cx.send(Command::Drill(Some(Drill { from: Some(from), ..drill })));
+                                cx.send(Command::drill(Some(Drill { from: Some(from), ..drill })));
                             }
                         }
                         None => drop(ui.label(words)),
@@ -109,7 +110,7 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
             ui.separator();
             ui.vertical(|ui| {
                 ui.small("what the model would predict here (logit lens)");
-                let asked = NodeLensOf { run: cx.doc.run(), level: drill.level, token: drill.token };
+                let asked = NodeLensOf { run: cx.pane.run.clone(), level: drill.level, token: drill.token };
                 let Some(top) = cx.need(ui, "node lens", &asked) else { return };
                 egui::Grid::new("lens").num_columns(2).spacing([8.0, 2.0]).show(ui, |ui| {
                     for (text, p) in top.iter() {
@@ -124,7 +125,7 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
 }
 
 fn edge_ui(cx: &Cx, ui: &mut Ui, layer: usize, from: usize, drill: Drill) {
-    let asked = EdgeOf { scope: cx.doc.scope(), layer, from, to: drill.token };
+    let asked = EdgeOf { scope: cx.pane.scope(), layer, from, to: drill.token };
     let Some(heads) = cx.need(ui, "edge", &asked) else { return };
     let longest = heads.iter().map(|h| h.norm).filter(|n| n.is_finite()).fold(0.0, f32::max);
     let mut order: Vec<&HeadShare> = heads.iter().collect();
@@ -137,7 +138,7 @@ fn edge_ui(cx: &Cx, ui: &mut Ui, layer: usize, from: usize, drill: Drill) {
         ui.end_row();
         for h in order {
             if ui.link(format!("head {}", h.head)).on_hover_text("Its map and what it changes").clicked() {
-                cx.send(Command::Drill(Some(Drill { head: Some(h.head), ..drill })));
+                cx.send(Command::drill(Some(Drill { head: Some(h.head), ..drill })));
             }
             ui.horizontal(|ui| bar(cx, ui, h.attention, format!("{:.3}", h.attention)));
             match h.norm.is_finite() {
@@ -157,7 +158,7 @@ fn head_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, layer: usize, head: usize, from: u
                 ui.weak("What it changes in the prediction needs a language model with its weights.");
                 return;
             }
-            let edge = EdgeOf { scope: cx.doc.scope(), layer, from, to };
+            let edge = EdgeOf { scope: cx.pane.scope(), layer, from, to };
             let Some(e) = cx.need(ui, "effect", &EffectOf { edge, head }) else { return };
             ui.small(format!("what the lens after layer {layer} reads with this contribution, against without"));
             ui.horizontal_top(|ui| {
@@ -188,7 +189,7 @@ fn moved_ui(cx: &Cx, ui: &mut Ui, name: &str, list: &[Moved]) {
 fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usize) {
     let side = (ui.available_height() - 34.0).clamp(90.0, 200.0);
     ui.set_width(side);
-    let asked = MapOf { scope: cx.doc.scope(), layer, head, part: None };
+    let asked = MapOf { scope: cx.pane.scope(), layer, head, part: None };
     let Some(map) = cx.need(ui, "drilled map", &asked) else { return };
     let n = map.n;
     if n == 0 {
@@ -210,6 +211,6 @@ fn map_ui(cx: &Cx, ui: &mut Ui, layer: usize, head: usize, from: usize, to: usiz
     response.on_hover_text(label.clone());
     heat::legend(cx, ui, &fitted, "attention");
     if ui.small_button("Open in attention maps").clicked() {
-        cx.send(Command::Head(layer, head));
+        cx.send(Command::head(layer, head));
     }
 }

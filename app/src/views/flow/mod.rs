@@ -4,9 +4,10 @@ mod drill;
 
 use super::{View, picker};
 use crate::cx::Cx;
+use crate::pane::Drill;
 use crate::pictures::links::{self, Hit};
 use crate::pictures::{Held, On};
-use crate::state::{Command, Drill};
+use crate::state::Command;
 use crate::work::{FlowOf, LensOf};
 use egui::{EventFilter, Key, Modifiers, Ui};
 use serde_json::json;
@@ -33,7 +34,7 @@ pub(super) const VIEW: View = View {
 };
 
 fn asked(cx: &Cx) -> FlowOf {
-    FlowOf { scope: cx.doc.scope(), call: cx.call(Kind::Flow) }
+    FlowOf { scope: cx.pane.scope(), call: cx.call(Kind::Flow) }
 }
 
 /// What lattice and drill look at.
@@ -61,22 +62,22 @@ impl Seen<'_> {
 fn ui(cx: &Cx, ui: &mut Ui) {
     picker::method_ui(cx, ui, Kind::Flow);
     if cx.figure {
-        ui.label(format!("edges from {} on", cx.doc.threshold));
+        ui.label(format!("edges from {} on", cx.pane.shows.threshold));
     } else {
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().slider_width = 120.0;
-            let mut threshold = cx.doc.threshold;
+            let mut threshold = cx.pane.shows.threshold;
             let slider = egui::Slider::new(&mut threshold, 0.001..=1.0).logarithmic(true).text("threshold");
             if ui.add(slider).on_hover_text("Edges below this share are hidden").changed() {
-                cx.send(Command::Threshold(threshold));
+                cx.set("threshold", move |p| p.shows.threshold = threshold);
             }
-            let fit = cx.doc.column == 0.0;
+            let fit = cx.pane.shows.column == 0.0;
             if ui
                 .selectable_label(fit, "fit")
                 .on_hover_text("All tokens at once; Ctrl+scroll for other widths")
                 .clicked()
             {
-                cx.send(Command::Column(if fit { 26.0 } else { 0.0 }));
+                show_columns(cx, if fit { 26.0 } else { 0.0 });
             }
         });
     }
@@ -89,14 +90,14 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         // Of a model that did not open the picture from before stays, names and all.
         None => !cx.recorded(),
     };
-    let lens = if name == Tower::Text && reads { cx.need(ui, "lens", &LensOf(cx.doc.run())) } else { None };
+    let lens = if name == Tower::Text && reads { cx.need(ui, "lens", &LensOf(cx.pane.run.clone())) } else { None };
     if graph.n_tokens == 0 {
         ui.weak("No tokens, so nothing flows.");
         return;
     }
     let on = On { tower: Some((name, tower)), picture: None, text: &trace.text };
     let seen = Seen { on, name, graph: &graph, lens };
-    let drill = cx.doc.drill.filter(|d| d.token < graph.n_tokens && d.level <= graph.n_layers);
+    let drill = cx.pane.cursor.drill.filter(|d| d.token < graph.n_tokens && d.level <= graph.n_layers);
     cx.notes_ui(ui, "flow");
     let all = ui.available_height();
     let below = if drill.is_some() { (all * 0.5).clamp(110.0, 300.0) } else { 0.0 };
@@ -111,8 +112,8 @@ fn lattice_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Option<Drill>, height: f
     let held: Held = seen.graph.clone();
     let guess = |end: LinkEnd| seen.guess(end);
     let options = links::Options {
-        threshold: cx.doc.threshold,
-        column: cx.doc.column,
+        threshold: cx.pane.shows.threshold,
+        column: cx.pane.shows.column,
         height,
         targets: cx.explained(seen.graph.n_tokens),
         chosen: drill.map(|d| Node::resid(d.level, d.token).into()),
@@ -120,17 +121,17 @@ fn lattice_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Option<Drill>, height: f
     };
     let done = links::with(cx, ui, &seen.on, &seen.graph.links, &held, &options);
     if let Some(width) = done.column {
-        cx.send(Command::Column(width));
+        show_columns(cx, width);
     }
     if let Some(id) = done.focus {
         keys(cx, ui, seen.graph, id);
     }
     let to = |node: Node, from| Drill { level: node.level as usize, token: node.token as usize, from, head: None };
     match done.clicked {
-        Some(Hit::Node(end)) => cx.send(Command::Drill(Some(to(end.into(), None)))),
+        Some(Hit::Node(end)) => cx.send(Command::drill(Some(to(end.into(), None)))),
         Some(Hit::Edge(link)) => {
             let e = Edge::from(&link);
-            cx.send(Command::Drill(Some(to(e.to, attention_of(&e).map(|a| a.1)))));
+            cx.send(Command::drill(Some(to(e.to, attention_of(&e).map(|a| a.1)))));
         }
         None => {}
     }
@@ -142,8 +143,8 @@ fn keys(cx: &Cx, ui: &Ui, graph: &FlowGraph, id: egui::Id) {
     ui.memory_mut(|m| m.set_focus_lock_filter(id, filter));
     let pressed = |key| ui.input_mut(|i| i.consume_key(Modifiers::NONE, key));
     let top = cx.explained(graph.n_tokens).last().copied().unwrap_or(0);
-    let now = cx.doc.drill.unwrap_or(Drill { level: graph.n_layers, token: top, from: None, head: None });
-    let to = |level: usize, token: usize| cx.send(Command::Drill(Some(Drill { level, token, from: None, head: None })));
+    let now = cx.pane.cursor.drill.unwrap_or(Drill { level: graph.n_layers, token: top, from: None, head: None });
+    let to = |level: usize, token: usize| cx.send(Command::drill(Some(Drill { level, token, from: None, head: None })));
     if pressed(Key::ArrowLeft) {
         to(now.level, now.token.saturating_sub(1));
     } else if pressed(Key::ArrowRight) {
@@ -153,9 +154,9 @@ fn keys(cx: &Cx, ui: &Ui, graph: &FlowGraph, id: egui::Id) {
     } else if pressed(Key::ArrowDown) {
         to(now.level.saturating_sub(1), now.token);
     } else if pressed(Key::Backspace) {
-        cx.send(Command::Drill(cx.doc.drill.and_then(Drill::back)));
+        cx.send(Command::drill(cx.pane.cursor.drill.and_then(Drill::back)));
     } else if pressed(Key::Enter) {
-        let next = match (cx.doc.drill, now.from) {
+        let next = match (cx.pane.cursor.drill, now.from) {
             (None, _) => Some(now),
             (_, None) => into(graph, now.level, now.token)
                 .find_map(|e| attention_of(&e))
@@ -163,7 +164,7 @@ fn keys(cx: &Cx, ui: &Ui, graph: &FlowGraph, id: egui::Id) {
             _ => Some(Drill { head: Some(now.head.unwrap_or(0)), ..now }),
         };
         if next.is_some() {
-            cx.send(Command::Drill(next));
+            cx.send(Command::drill(next));
         }
     }
 }
@@ -185,7 +186,7 @@ fn table(cx: &Cx) -> Option<Table> {
     let weight = format!("weight ({})", graph.links.measure.unit);
     let columns = ["from_level", "from_part", "from_token", "to_level", "to_part", "to_token", &weight];
     let mut table = Table::new(&columns);
-    for e in graph.above(cx.doc.threshold) {
+    for e in graph.above(cx.pane.shows.threshold) {
         let node = |n: Node| [json!(n.level), json!(n.part), json!(n.token)];
         let mut row = node(e.from).to_vec();
         row.extend(node(e.to));
@@ -193,4 +194,9 @@ fn table(cx: &Cx) -> Option<Table> {
         table.rows.push(row);
     }
     Some(table)
+}
+
+/// Makes the columns this wide; 0 fits all into the view.
+fn show_columns(cx: &Cx, width: f32) {
+    cx.set("width of columns", move |p| p.shows.column = width.clamp(0.0, 200.0));
 }

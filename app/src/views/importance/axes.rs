@@ -67,7 +67,7 @@ fn seen(from: f32, share: f32, n: usize) -> Range<usize> {
 /// The window in words.
 pub(super) fn readout(place: &Place) -> String {
     let span = |r: Range<usize>| format!("{}–{}", r.start, r.end.saturating_sub(1));
-    let of = if place.window == crate::state::WHOLE { String::new() } else { format!(" of {}", place.n) };
+    let of = if place.window == crate::pane::WHOLE { String::new() } else { format!(" of {}", place.n) };
     format!("queries down {}, keys across {}{of}", span(place.queries()), span(place.keys()))
 }
 
@@ -140,7 +140,7 @@ fn name(
     align: Align2,
 ) {
     let Some(token) = tokens.get(i) else { return };
-    let marked = cx.hovered.has(i) || cx.doc.selection.contains(i);
+    let marked = cx.hovered.has(i) || cx.pane.aim.contains(i);
     let color = if marked { cx.theme.text } else { cx.theme.weak };
     let mut job = egui::text::LayoutJob::simple_singleline(widgets::visible(&token.text), font.clone(), color);
     job.wrap = egui::text::TextWrapping::truncate_at_width(width);
@@ -188,7 +188,7 @@ mod tests {
         assert!((place.cell() - vec2(100.0, 50.0)).length() < 1e-3);
         assert!((place.x_of(3) - 200.0).abs() < 1e-3 && (place.y_of(1) - 50.0).abs() < 1e-3);
         assert_eq!(readout(&place), "queries down 1–4, keys across 2–3 of 10");
-        let whole = Place { rect, window: crate::state::WHOLE, n: 10 };
+        let whole = Place { rect, window: crate::pane::WHOLE, n: 10 };
         assert_eq!(readout(&whole), "queries down 0–9, keys across 0–9");
     }
 

@@ -5,8 +5,9 @@ use super::axes::{self, Place};
 use super::thumbnails;
 use crate::cx::Cx;
 use crate::heatmap::{Curve, Fitted};
+use crate::pane::WHOLE;
 use crate::pictures::widgets;
-use crate::state::{Command, WHOLE};
+use crate::state::Command;
 use crate::work::{AttentionMap, MAP_SIDE, MapOf, Part};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
 use std::ops::Range;
@@ -25,13 +26,13 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
             let b =
                 ui.add(egui::DragValue::new(&mut head).range(0..=heads.saturating_sub(1)).prefix("head ").speed(0.05));
             if a.changed() || b.changed() {
-                cx.send(Command::Head(layer, head));
+                cx.send(Command::head(layer, head));
             }
             scale_ui(cx, ui);
-            if cx.doc.window != WHOLE
+            if cx.pane.cursor.window != WHOLE
                 && ui.button("whole").on_hover_text("Zooms out, as a double click on the map or Alt+0").clicked()
             {
-                cx.send(Command::Window(WHOLE));
+                cx.send(Command::part(WHOLE));
             }
         });
     }
@@ -41,9 +42,9 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         ui.weak("No tokens, so no attention.");
         return;
     }
-    let fitted = Fitted::new(&map.summary, cx.doc.scale);
+    let fitted = Fitted::new(&map.summary, cx.pane.shows.scale);
     // Of a long input the whole map is coarse: where it is zoomed into, that part is computed and shown instead.
-    let close = match part(map.n, cx.doc.window) {
+    let close = match part(map.n, cx.pane.cursor.window) {
         Some(part) => {
             let asked = MapOf { part: Some(part.clone()), ..asked.clone() };
             match cx.need(ui, "map part", &asked) {
@@ -85,7 +86,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
 }
 
 fn scale_ui(cx: &Cx, ui: &mut Ui) {
-    let mut scale = cx.doc.scale;
+    let mut scale = cx.pane.shows.scale;
     let combo = egui::ComboBox::from_id_salt("curve")
         .selected_text(match scale.curve {
             Curve::Linear => "linear",
@@ -109,21 +110,21 @@ fn scale_ui(cx: &Cx, ui: &mut Ui) {
         .on_disabled_hover_text("Every row has an upper end of its own");
     ui.checkbox(&mut scale.mask_sink, "mask sink")
         .on_hover_text("Hatches the first token and leaves it out of the scale");
-    if scale != cx.doc.scale {
-        cx.send(Command::Scale(scale));
+    if scale != cx.pane.shows.scale {
+        cx.set("colour scale", move |p| p.shows.scale = scale);
     }
 }
 
 /// Layer and head that are shown, held to what the model has.
 fn shown(cx: &Cx, tower: &TowerTrace) -> (usize, usize) {
     let heads = tower.attention.first().map_or(1, |a| a.n_heads);
-    let (layer, head) = cx.doc.head;
+    let (layer, head) = cx.pane.cursor.head;
     (layer.min(tower.n_layers.saturating_sub(1)), head.min(heads.saturating_sub(1)))
 }
 
 pub(super) fn asked(cx: &Cx, tower: &TowerTrace) -> MapOf {
     let (layer, head) = shown(cx, tower);
-    MapOf { scope: cx.doc.scope(), layer, head, part: None }
+    MapOf { scope: cx.pane.scope(), layer, head, part: None }
 }
 
 /// What the microscope shows.
@@ -165,7 +166,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
     let (_, space) = ui.allocate_space(vec2(axes::LEFT + side, axes::TOP + side));
     let rect = egui::Rect::from_min_size(space.min + vec2(axes::LEFT, axes::TOP), vec2(side, side));
     let response = ui.interact(rect, ui.scope_id().with("map"), Sense::click_and_drag());
-    let [x, y, w, h] = cx.doc.window;
+    let [x, y, w, h] = cx.pane.cursor.window;
     let (down, across) = (&map.window.queries, &map.window.keys);
     // The same window in shares of what was computed.
     let within = |first: f32, range: &Range<usize>| (first * n as f32 - range.start as f32) / range.len() as f32;
@@ -174,7 +175,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
     heat::map(cx, ui, rect, (map, shown.asked), shown.whole, shown.fitted, shares);
     let frame = if response.has_focus() { Stroke::new(2.0, cx.theme.accent) } else { Stroke::new(1.0, cx.theme.line) };
     ui.painter().rect_stroke(rect, 0.0, frame, StrokeKind::Outside);
-    let place = Place { rect, window: cx.doc.window, n };
+    let place = Place { rect, window: cx.pane.cursor.window, n };
     let cell = place.cell();
     let painter = ui.painter_at(rect);
     if cell.x >= 8.0 && cell.y >= 8.0 {
@@ -197,10 +198,10 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
         [x + at.x * (w - nw), y + at.y * (h - nh), nw, nh]
     };
     if response.double_clicked() {
-        cx.send(Command::Window(WHOLE));
+        cx.send(Command::part(WHOLE));
     } else if response.dragged() {
         let d = response.drag_delta();
-        cx.send(Command::Window([x - d.x / side * w, y - d.y / side * h, w, h]));
+        cx.send(Command::part([x - d.x / side * w, y - d.y / side * h, w, h]));
     } else if response.has_focus() {
         keys(cx, ui, response.id, &|factor| zoomed(factor, vec2(0.5, 0.5)));
     }
@@ -210,17 +211,17 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
         let at = |v: f32| ((v * n as f32) as usize).min(n - 1);
         (share, at(y + share.y * h), at(x + share.x * w))
     });
-    let told = cx.hovered.token().or(cx.doc.selection.anchor()).filter(|t| *t < n);
+    let told = cx.hovered.token().or(cx.pane.aim.anchor()).filter(|t| *t < n);
     let numbers = place.has_numbers() && map.window.is_exact();
     // Numbers are for who points, selects or looks closely; only then are cells on a device copied.
     let asked = under.is_some() || told.is_some() || numbers;
     let cells = if asked { heat::host(cx, map, shown.asked) } else { None };
     if let (true, Some(cells)) = (numbers, &cells) {
         axes::numbers_ui(ui, &place, |q, k| {
-            let hatched = k == 0 && cx.doc.scale.mask_sink;
+            let hatched = k == 0 && cx.pane.shows.scale.mask_sink;
             let value = map.at(cells, q, k).filter(|_| !hatched)?;
             let tops = shown.whole.window.row_of(q).and_then(|r| shown.whole.summary.row_tops().get(r).copied());
-            let top = tops.unwrap_or_default()[usize::from(!cx.doc.scale.mask_sink)];
+            let top = tops.unwrap_or_default()[usize::from(!cx.pane.shows.scale.mask_sink)];
             Some((value, cx.theme.text_on(cx.theme.magnitude(shown.fitted.place(value, top)))))
         });
     }
@@ -250,7 +251,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
     });
     let factor = (zoom * (scroll * 0.01).exp()).clamp(0.2, 5.0);
     if (factor - 1.0).abs() > 1e-4 {
-        cx.send(Command::Window(zoomed(factor, share)));
+        cx.send(Command::part(zoomed(factor, share)));
     }
     cx.hover_token(q, tower.tokens.get(q));
     response.on_hover_text_at_pointer(say(q, k));
@@ -259,7 +260,7 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
 
 /// Rows and columns of the hovered and the selected tokens.
 fn marks(cx: &Cx, painter: &egui::Painter, rect: egui::Rect, n: usize) {
-    let [x, y, w, h] = cx.doc.window;
+    let [x, y, w, h] = cx.pane.cursor.window;
     let band = |first: usize, last: usize, stroke: Stroke| {
         let at = |t: usize, from: f32, share: f32, side: f32| (t as f32 / n as f32 - from) / share * side;
         let (top, bottom) = (at(first, y, h, rect.height()), at(last + 1, y, h, rect.height()));
@@ -271,7 +272,7 @@ fn marks(cx: &Cx, painter: &egui::Painter, rect: egui::Rect, n: usize) {
             painter.rect_stroke(r, 0.0, stroke, StrokeKind::Outside);
         }
     };
-    if let (Some(&first), Some(&last)) = (cx.doc.selection.tokens().first(), cx.doc.selection.tokens().last()) {
+    if let (Some(&first), Some(&last)) = (cx.pane.aim.tokens().first(), cx.pane.aim.tokens().last()) {
         band(first, last, Stroke::new(1.0, cx.theme.accent));
     }
     if let Some((first, last)) = cx.hovered.tokens {
@@ -284,7 +285,7 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, zoomed: &dyn Fn(f32) -> [f32; 4]) {
     let filter = egui::EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
     ui.memory_mut(|m| m.set_focus_lock_filter(id, filter));
     let pressed = |key| ui.input_mut(|i| i.consume_key(egui::Modifiers::NONE, key));
-    let [x, y, w, h] = cx.doc.window;
+    let [x, y, w, h] = cx.pane.cursor.window;
     let moves = [
         (Key::ArrowLeft, vec2(-1.0, 0.0)),
         (Key::ArrowRight, vec2(1.0, 0.0)),
@@ -293,17 +294,17 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, zoomed: &dyn Fn(f32) -> [f32; 4]) {
     ];
     for (key, d) in moves {
         if pressed(key) {
-            cx.send(Command::Window([x + d.x * w * 0.125, y + d.y * h * 0.125, w, h]));
+            cx.send(Command::part([x + d.x * w * 0.125, y + d.y * h * 0.125, w, h]));
         }
     }
     if pressed(Key::Plus) || pressed(Key::Equals) {
-        cx.send(Command::Window(zoomed(1.5)));
+        cx.send(Command::part(zoomed(1.5)));
     }
     if pressed(Key::Minus) {
-        cx.send(Command::Window(zoomed(1.0 / 1.5)));
+        cx.send(Command::part(zoomed(1.0 / 1.5)));
     }
     if pressed(Key::Home) {
-        cx.send(Command::Window(WHOLE));
+        cx.send(Command::part(WHOLE));
     }
 }
 

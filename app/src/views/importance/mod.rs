@@ -44,7 +44,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         if !cx.figure && trace.towers.len() > 1 {
             ui.horizontal(|ui| {
                 for (tower, name) in [(Tower::Text, "text"), (Tower::Vision, "image encoder")] {
-                    let on = cx.doc.tower.unwrap_or(trace.main_tower()) == tower;
+                    let on = cx.pane.tower.unwrap_or(trace.main_tower()) == tower;
                     if trace.towers.contains_key(&tower) && ui.selectable_label(on, name).clicked() && !on {
                         cx.send(Command::Tower(Some(tower)));
                     }
@@ -53,7 +53,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         }
         let Some((name, tower)) = cx.tower(&trace) else { return };
         let has_image = tower.tokens.iter().any(|t| t.kind == TokenKind::Image);
-        let picture = match cx.doc.image.clone().filter(|_| has_image) {
+        let picture = match cx.pane.run.image.clone().filter(|_| has_image) {
             Some(source) => cx.need(ui, "picture", &PictureOf(source)),
             None => None,
         };
@@ -77,9 +77,9 @@ pub const PARTS: [&str; 4] = ["scores", "reduction", "retention", "attention"];
 
 /// The heading of a part, which opens and closes it. Gives whether it is open.
 fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bool {
-    let open = cx.doc.parts[i];
+    let open = cx.pane.shows.parts[i];
     if cx.figure {
-        if open && cx.doc.parts[..i].contains(&true) {
+        if open && cx.pane.shows.parts[..i].contains(&true) {
             ui.separator();
         }
         return open;
@@ -92,9 +92,9 @@ fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bo
     let button = egui::Button::new(egui::RichText::new(text).strong()).frame(false);
     ui.horizontal_wrapped(|ui| {
         if ui.add(button).on_hover_text(format!("Opens and closes the {name}")).clicked() {
-            let mut parts = cx.doc.parts;
+            let mut parts = cx.pane.shows.parts;
             parts[i] = !open;
-            cx.send(Command::Parts(parts));
+            cx.set("open parts", move |p| p.shows.parts = parts);
         }
         if i == 1 && open {
             reduction::heading_ui(cx, ui, tower);
@@ -107,7 +107,7 @@ fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bo
 fn table(cx: &Cx) -> Option<Table> {
     let trace = cx.ready_trace()?;
     let (_, tower) = cx.tower(&trace)?;
-    match cx.doc.parts {
+    match cx.pane.shows.parts {
         [false, false, true, false] => return retention_table(cx),
         [false, false, false, true] => return map_table(cx, tower),
         _ => {}

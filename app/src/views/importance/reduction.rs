@@ -16,7 +16,7 @@ use tokenscope_analysis::reduce::Fate;
 use tokenscope_analysis::trace::{Positions, Tower, TowerTrace};
 
 pub(super) fn asked(cx: &Cx) -> ReducedOf {
-    ReducedOf { scope: cx.doc.scope(), call: cx.call(Kind::Reduce) }
+    ReducedOf { scope: cx.pane.scope(), call: cx.call(Kind::Reduce) }
 }
 
 /// The key beside the heading of the part: it is seen however little of the part fits.
@@ -25,10 +25,10 @@ pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         return;
     }
     // While another reduction is under way, the one before is on screen.
-    if let Some(p) = cx.ready(&asked(cx)).or_else(|| cx.jobs.previous("reduction"))
+    if let Some(p) = cx.ready(&asked(cx)).or_else(|| cx.previous("reduction"))
         && p.fates.len() == tower.tokens.len()
     {
-        fates::keys_ui(cx, ui, &fates::at(&shown(cx, ui, &p), cx.doc.at_layer));
+        fates::keys_ui(cx, ui, &fates::at(&shown(cx, ui, &p), cx.pane.cursor.at_layer));
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     }
     let known = truth::known(cx, tower);
     let picture = shown(cx, ui, &p);
-    let fates = fates::at(&picture, cx.doc.at_layer);
+    let fates = fates::at(&picture, cx.pane.cursor.at_layer);
     ui.horizontal_wrapped(|ui| {
         bars_ui(cx, ui, &p);
         layers_ui(cx, ui, &p);
@@ -110,7 +110,7 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     if n == 0 {
         return;
     }
-    let now = cx.doc.at_layer.unwrap_or(n).min(n);
+    let now = cx.pane.cursor.at_layer.unwrap_or(n).min(n);
     let words = |l: usize| if l == n { "after all layers".to_string() } else { format!("entering layer {l}") };
     if cx.figure {
         ui.small(words(now));
@@ -119,7 +119,7 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
         let mut at = now;
         let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words(now));
         if ui.add(slider).on_hover_text("What is left at each layer").changed() {
-            cx.send(Command::AtLayer(Some(at).filter(|l| *l < n)));
+            cx.send(Command::layer(Some(at).filter(|l| *l < n)));
         }
     }
 }
@@ -135,7 +135,7 @@ fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
         let points = rows.iter().enumerate().filter(|(l, _)| of(*l)).map(|(l, r)| [l as f64, *r as f64]);
         Series::new(name, Style::Bars, points.collect())
     };
-    let now = cx.doc.at_layer.unwrap_or(n);
+    let now = cx.pane.cursor.at_layer.unwrap_or(n);
     let mut plot = Plot::new(
         "rows by layer",
         Axis::Unit(Unit::Layers),
@@ -147,7 +147,7 @@ fn bars_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     }
     let size = plot::Size { width: 24.0 * n as f32, height: 28.0, bare: true };
     if let Some(x) = plot::sized(cx, ui, &plot, size) {
-        cx.send(Command::AtLayer(Some((x.round().max(0.0) as usize).min(n - 1))));
+        cx.send(Command::layer(Some((x.round().max(0.0) as usize).min(n - 1))));
     }
 }
 
@@ -189,11 +189,11 @@ fn outcome_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
 /// How the full and the reduced model go on, token under token, with what differs marked.
 fn answers_ui(cx: &Cx, ui: &mut Ui) {
     let writes = cx.ready_model().is_some_and(|m| m.model.info().writes == Writes::Causal);
-    if !writes || cx.doc.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
+    if !writes || cx.pane.tower == Some(tokenscope_analysis::trace::Tower::Vision) {
         return;
     }
-    let full = cx.need(ui, "full answer", &AnswerOf { run: cx.doc.run(), reduced: None });
-    let reduced = cx.need(ui, "reduced answer", &AnswerOf { run: cx.doc.run(), reduced: Some(asked(cx)) });
+    let full = cx.need(ui, "full answer", &AnswerOf { run: cx.pane.run.clone(), reduced: None });
+    let reduced = cx.need(ui, "reduced answer", &AnswerOf { run: cx.pane.run.clone(), reduced: Some(asked(cx)) });
     let (Some(full), Some(reduced)) = (full, reduced) else { return };
     for (name, own, other) in [("full model goes on", &full, &reduced), ("reduced model goes on", &reduced, &full)] {
         ui.horizontal_wrapped(|ui| {

@@ -3,14 +3,14 @@
 use crate::cx::Cx;
 use crate::jobs::{Spot, Status};
 use crate::keys::Call;
+use crate::pane;
 use crate::pictures::plot;
-use crate::state::{self, Command};
 use crate::work::{ReducedOf, RetentionOf};
 use egui::Ui;
 use std::sync::Arc;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::finding::{Axis, Measure, Plot, Series, SeriesRole, Style};
-use tokenscope_analysis::method::{Domain, Info, Kind, Params, Role};
+use tokenscope_analysis::method::{Domain, Info, Kind, Role};
 use tokenscope_analysis::reduce::budget::{Retained, SEEDS};
 
 /// A curve and what it belongs to.
@@ -18,9 +18,9 @@ type Curve = (&'static Info, usize, Arc<Vec<Retained>>);
 
 fn asked(cx: &Cx, info: &Info) -> RetentionOf {
     // The chosen method keeps its other parameters; the rest have their defaults.
-    let chosen = cx.doc.call(Kind::Reduce);
-    let call = if chosen.method == info.id { chosen } else { Call::new(info.id, &Params::new()) };
-    RetentionOf(ReducedOf { scope: cx.doc.scope(), call })
+    let chosen = cx.pane.call(Kind::Reduce);
+    let call = if chosen.method == info.id { chosen } else { Call::of(info) };
+    RetentionOf(ReducedOf { scope: cx.pane.scope(), call })
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
@@ -32,17 +32,17 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
     if !cx.figure {
         ui.horizontal_wrapped(|ui| {
             for info in all.iter().filter(|i| i.budget.is_some()) {
-                let mut on = cx.doc.curves.iter().any(|c| c == info.id);
+                let mut on = cx.pane.shows.curves.contains(&info.id);
                 let lacks = cx.lacks(info);
                 let r = ui.add_enabled(lacks.is_none(), egui::Checkbox::new(&mut on, info.title));
                 let r = r.on_hover_text(info.summary);
                 if r.changed() {
-                    let mut curves = cx.doc.curves.clone();
-                    curves.retain(|c| c != info.id);
+                    let mut curves = cx.pane.shows.curves.clone();
+                    curves.retain(|c| *c != info.id);
                     if on {
-                        curves.push(info.id.into());
+                        curves.push(info.id);
                     }
-                    cx.send(Command::Curves(curves));
+                    cx.set("retention curves", move |p| p.shows.curves.clone_from(&curves));
                 }
                 if let Some(why) = lacks {
                     r.on_disabled_hover_text(why);
@@ -52,10 +52,10 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
     }
     let mut curves: Vec<Curve> = Vec::new();
     for (i, info) in all.into_iter().enumerate() {
-        if !cx.doc.curves.iter().any(|c| c == info.id) || cx.lacks(info).is_some() {
+        if !cx.pane.shows.curves.contains(&info.id) || cx.lacks(info).is_some() {
             continue;
         }
-        match cx.jobs.need(spot(info), &asked(cx, info)) {
+        match cx.status(spot(info), &asked(cx, info)) {
             Status::Ready(c) => curves.push((info, i, c)),
             Status::Running(done, _) | Status::Partly(done, _) => {
                 ui.horizontal(|ui| {
@@ -70,7 +70,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
         }
     }
     if curves.is_empty() {
-        if cx.doc.curves.is_empty() {
+        if cx.pane.shows.curves.is_empty() {
             ui.weak("Choose methods to compare.");
         }
         return;
@@ -80,14 +80,14 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
         ui.horizontal(|ui| {
             for (m, name, tip) in [
                 (
-                    state::Measure::Kl,
+                    pane::Measure::Kl,
                     "KL",
                     "Kullback–Leibler divergence of the next-token distribution from the full model's",
                 ),
-                (state::Measure::Top1, "top-1", "Share of runs that prefer the same next token as the full model"),
+                (pane::Measure::Top1, "top-1", "Share of runs that prefer the same next token as the full model"),
             ] {
-                if ui.selectable_label(cx.doc.measure == m, name).on_hover_text(tip).clicked() {
-                    cx.send(Command::Measure(m));
+                if ui.selectable_label(cx.pane.shows.measure == m, name).on_hover_text(tip).clicked() {
+                    cx.set("retention curves", move |p| p.shows.measure = m);
                 }
             }
         });
@@ -102,9 +102,9 @@ fn spot(info: &Info) -> Spot {
 }
 
 fn plot_ui(cx: &Cx, ui: &mut Ui, curves: &[Curve], logits: bool) {
-    let (y, value): (Measure, fn(&Retained) -> Option<f64>) = match (logits, cx.doc.measure) {
-        (true, state::Measure::Kl) => (Measure::new("KL to the full output", "nats"), |p| p.kl),
-        (true, state::Measure::Top1) => (Measure::new("same most probable token", "share of runs"), |p| p.top1),
+    let (y, value): (Measure, fn(&Retained) -> Option<f64>) = match (logits, cx.pane.shows.measure) {
+        (true, pane::Measure::Kl) => (Measure::new("KL to the full output", "nats"), |p| p.kl),
+        (true, pane::Measure::Top1) => (Measure::new("same most probable token", "share of runs"), |p| p.top1),
         (false, _) => (Measure::new("cosine to the full embedding", ""), |p| p.cosine),
     };
     let now = cx.ready(&super::reduction::asked(cx)).map(|p| p.kept);
@@ -130,7 +130,7 @@ fn title(info: &Info) -> String {
 
 /// The points of every curve that is there: method, kept share, KL, top-1, cosine.
 pub(super) fn points(cx: &Cx) -> Vec<(&'static str, Retained)> {
-    let chosen = catalog::of(Kind::Reduce).filter(|i| cx.doc.curves.iter().any(|c| c == i.id));
+    let chosen = catalog::of(Kind::Reduce).filter(|i| cx.pane.shows.curves.contains(&i.id));
     let mut out = Vec::new();
     for info in chosen {
         if let Some(c) = cx.ready(&asked(cx, info)) {

@@ -4,14 +4,13 @@ use super::super::picker;
 use super::truth;
 use crate::cx::Cx;
 use crate::pictures::{On, heat, widgets};
-use crate::state::Command;
 use crate::work::ScoreOf;
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 pub(super) fn asked(cx: &Cx) -> ScoreOf {
-    ScoreOf { scope: cx.doc.scope(), targets: cx.doc.targets(), call: cx.call(Kind::Score) }
+    ScoreOf { scope: cx.pane.scope(), targets: cx.pane.targets(), call: cx.call(Kind::Score) }
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
@@ -38,7 +37,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
 
 /// Whether the first token is left out of the scale; a figure says so in words.
 fn sink_ui(cx: &Cx, ui: &mut Ui) {
-    let mut scale = cx.doc.scale;
+    let mut scale = cx.pane.shows.scale;
     if cx.figure {
         if scale.mask_sink {
             ui.small("without the first token");
@@ -48,14 +47,14 @@ fn sink_ui(cx: &Cx, ui: &mut Ui) {
         .on_hover_text("Leaves the first token out of the scale, where attention often piles up; of the maps, too")
         .changed()
     {
-        cx.send(Command::Scale(scale));
+        cx.set("colour scale", move |p| p.shows.scale = scale);
     }
 }
 
 /// Which predictions are explained, in words.
 fn explained_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     let name = |i: usize| tower.tokens.get(i).map_or(String::new(), |t| widgets::visible(&t.text));
-    let words = match cx.doc.selection.tokens() {
+    let words = match cx.pane.aim.tokens() {
         [] => "for the last token".into(),
         [i] => format!("for token {i} {}", name(*i)),
         all => format!("mean over {} selected tokens, {} to {}", all.len(), all[0], all[all.len() - 1]),

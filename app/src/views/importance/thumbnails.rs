@@ -2,17 +2,18 @@
 
 use super::super::heat;
 use crate::cx::Cx;
+use crate::pane::Sort;
 use crate::pictures::widgets;
-use crate::state::{Command, Sort};
+use crate::state::Command;
 use crate::work::{Thumbnail, ThumbnailsOf};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, vec2};
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
-    let Some(all) = cx.need(ui, "thumbnails", &ThumbnailsOf(cx.doc.scope())) else { return };
+    let Some(all) = cx.need(ui, "thumbnails", &ThumbnailsOf(cx.pane.scope())) else { return };
     if !cx.figure {
         ui.horizontal(|ui| {
             ui.small("heads by");
-            let mut sort = cx.doc.sort;
+            let mut sort = cx.pane.shows.sort;
             let names = [
                 (Sort::Layer, "layer"),
                 (Sort::Entropy, "entropy"),
@@ -26,12 +27,12 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
                 }
             });
             widgets::named(&combo.response, "order of the heads");
-            if sort != cx.doc.sort {
-                cx.send(Command::Sort(sort));
+            if sort != cx.pane.shows.sort {
+                cx.set("order of heads", move |p| p.shows.sort = sort);
             }
         });
     }
-    let key = |t: &Thumbnail| match cx.doc.sort {
+    let key = |t: &Thumbnail| match cx.pane.shows.sort {
         Sort::Layer => 0.0,
         Sort::Entropy => t.glance.entropy,
         Sort::Sink => -t.glance.sink,
@@ -39,7 +40,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
     };
     let mut order: Vec<&Thumbnail> = all.iter().collect();
     order.sort_by(|a, b| key(a).total_cmp(&key(b)).then((a.layer, a.head).cmp(&(b.layer, b.head))));
-    let by_layer = cx.doc.sort == Sort::Layer;
+    let by_layer = cx.pane.shows.sort == Sort::Layer;
     let heads = all.iter().map(|t| t.head + 1).max().unwrap_or(1);
     let size = ((ui.available_width() - 4.0) / heads.clamp(4, 12) as f32 - 3.0).clamp(14.0, 44.0);
     // The grid is one stop of the Tab key; the arrow keys walk it in the order that is shown.
@@ -83,7 +84,7 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, order: &[&Thumbnail], per_line: usize, c
         to = now - per_line;
     }
     if to != now {
-        cx.send(Command::Head(order[to].layer, order[to].head));
+        cx.send(Command::head(order[to].layer, order[to].head));
     }
 }
 
@@ -97,7 +98,7 @@ fn thumbnail_ui(cx: &Cx, ui: &mut Ui, t: &Thumbnail, size: f32, chosen: (usize, 
     let name = format!("layer {}, head {}", t.layer, t.head);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, &name));
     if response.clicked() {
-        cx.send(Command::Head(t.layer, t.head));
+        cx.send(Command::head(t.layer, t.head));
         ui.memory_mut(|m| m.request_focus(grid));
     }
     response.on_hover_text(format!(

@@ -5,7 +5,6 @@ use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::pictures::tokens::More;
 use crate::pictures::widgets;
-use crate::state::Command;
 use crate::truth::Truth;
 use crate::work::TruthOf;
 use egui::{Pos2, Rect, Shape, Stroke, Ui, pos2, vec2};
@@ -28,11 +27,11 @@ pub(super) struct Known {
 /// it is about.
 pub(super) fn known(cx: &Cx, tower: &TowerTrace) -> Option<Known> {
     let last = tower.tokens.len().checked_sub(1)?;
-    let explained = cx.doc.selection.tokens();
+    let explained = cx.pane.aim.tokens();
     if !explained.is_empty() && explained != [last] {
         return None;
     }
-    let Status::Ready(truth) = cx.jobs.need("truth", &TruthOf(cx.doc.run())) else { return None };
+    let Status::Ready(truth) = cx.status("truth", &TruthOf(cx.pane.run.clone())) else { return None };
     let truth = truth.as_ref().clone()?;
     let shares = truth.shares(tower)?;
     let tokens = true_tokens(&shares);
@@ -67,7 +66,7 @@ impl Known {
 
     /// Marks a chip of a true token: a bracket below the word.
     fn mark_chip(&self, cx: &Cx, ui: &Ui, i: usize, chip: Rect) {
-        if !cx.doc.truth || !self.is_true(i) {
+        if !cx.pane.shows.truth || !self.is_true(i) {
             return;
         }
         let r = chip.shrink2(vec2(1.5, 1.5));
@@ -78,7 +77,7 @@ impl Known {
 
     /// Outlines the true region on a picture that was drawn into `rect`.
     fn mark_picture(&self, cx: &Cx, ui: &Ui, rect: Rect) {
-        let Some(mask) = self.truth.mask().filter(|_| cx.doc.truth) else { return };
+        let Some(mask) = self.truth.mask().filter(|_| cx.pane.shows.truth) else { return };
         let f = vec2(rect.width() / mask.width as f32, rect.height() / mask.height().max(1) as f32);
         let at = |(x, y): (usize, usize)| rect.min + vec2(x as f32 * f.x, y as f32 * f.y);
         let lines: Vec<Vec<Pos2>> = outline(mask).into_iter().map(|(a, b)| vec![at(a), at(b)]).collect();
@@ -90,15 +89,15 @@ impl Known {
         let what = if self.truth.mask().is_some() { "true region" } else { "deciding words" };
         ui.horizontal_wrapped(|ui| {
             if cx.figure {
-                if cx.doc.truth {
+                if cx.pane.shows.truth {
                     key(cx, ui);
                     ui.small(what);
                 }
             } else {
-                let mut on = cx.doc.truth;
+                let mut on = cx.pane.shows.truth;
                 let tip = "Outlines on text and picture what decides the answer; it is known because the program made the input itself";
                 if ui.checkbox(&mut on, what).on_hover_text(tip).changed() {
-                    cx.send(Command::Truth(on));
+                    cx.set("ground truth", move |p| p.shows.truth = on);
                 }
                 key(cx, ui);
             }

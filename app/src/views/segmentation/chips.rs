@@ -176,7 +176,7 @@ impl Shown<'_> {
         ui.label(format!("bytes {}..{} · {}", p.start, p.end, hex.join(" ")));
         let own = matches!(self.strip.rows.sources[place.row], RowSource::Model(_)) && !cx.recorded();
         let Some(token) = self.links.token(place.index, p).filter(|_| own) else { return };
-        match cx.jobs.need("surprisal of the hovered token", &SurprisalOf(cx.doc.run())) {
+        match cx.status("surprisal of the hovered token", &SurprisalOf(cx.pane.run.clone())) {
             Status::Ready(s) => {
                 ui.label(match s.of(token) {
                     Some((p, bits)) => format!("probability {:.2}% · surprisal {bits:.2} bits", 100.0 * p),

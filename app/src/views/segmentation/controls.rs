@@ -2,10 +2,12 @@
 
 use crate::cx::Cx;
 use crate::pictures::widgets;
-use crate::state::{Command, Cuts};
+use crate::state::Command;
 use crate::work::row_name;
-use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::segment;
+
+/// What is set here and in the table, in words for the menu.
+pub(super) const ROWS: &str = "rows of the segmentation";
 
 /// What surprisal is, for tooltips.
 pub(super) const SURPRISAL: &str =
@@ -14,13 +16,13 @@ pub(super) const SURPRISAL: &str =
 pub(super) fn controls_ui(cx: &Cx, ui: &mut egui::Ui) {
     ui.horizontal_wrapped(|ui| {
         rows_ui(cx, ui);
-        let mut on = cx.doc.cuts.surprisal;
+        let mut on = cx.pane.shows.cuts.surprisal;
         let why = "Recorded runs have no weights to read probabilities with";
         let shown = ui.add_enabled(!cx.recorded(), egui::Checkbox::new(&mut on, "Surprisal"));
         let shown =
             shown.on_hover_text(format!("Colours the model's own row: {SURPRISAL}")).on_disabled_hover_text(why);
         if shown.changed() {
-            cx.send(Command::Cuts(Cuts { surprisal: on, ..cx.doc.cuts.clone() }));
+            cx.set(ROWS, move |p| p.shows.cuts.surprisal = on);
         }
         files_ui(cx, ui);
     });
@@ -30,9 +32,9 @@ fn rows_ui(cx: &Cx, ui: &mut egui::Ui) {
     ui.menu_button("Rows", |ui| {
         for method in segment::text::ALL {
             let info = method.info();
-            let mut on = cx.doc.cuts.named.contains(&info.id);
+            let mut on = cx.pane.shows.cuts.named.contains(&info.id);
             if ui.checkbox(&mut on, info.id).on_hover_text(info.summary).changed() {
-                cx.send(Command::Method(Kind::Segment, info.id.into()));
+                cx.send(Command::Method(info.id));
             }
         }
     })
@@ -52,12 +54,11 @@ fn files_ui(cx: &Cx, ui: &mut egui::Ui) {
         path.clear();
     }
     ui.data_mut(|d| d.insert_temp(id, path));
-    for (i, file) in cx.doc.tokenizers.iter().enumerate() {
+    for file in &cx.pane.shows.cuts.files {
         let name = row_name(file);
         if ui.small_button(format!("{name} ✖")).on_hover_text(format!("Remove {}", file.display())).clicked() {
-            let mut list = cx.doc.tokenizers.clone();
-            list.remove(i);
-            cx.send(Command::Tokenizers(list));
+            let gone = file.clone();
+            cx.set("list of tokenizers", move |p| p.shows.cuts.files.retain(|f| *f != gone));
         }
     }
 }

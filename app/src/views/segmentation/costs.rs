@@ -1,8 +1,8 @@
 //! What each row costs: the table of numbers in the view and in what is saved.
 
+use super::controls::ROWS;
 use super::links::Links;
 use crate::cx::Cx;
-use crate::state::{Command, Cuts};
 use crate::work::{CutsOf, OWN, Rows, SurprisalOf};
 use serde_json::json;
 use tokenscope_analysis::finding::Table;
@@ -23,7 +23,7 @@ pub(super) const COLUMNS: [(&str, &str); 6] = [
 
 /// The row that premiums are relative to.
 fn reference(cx: &Cx, rows: &Rows) -> usize {
-    rows.rows.iter().position(|r| r.name == cx.doc.cuts.reference).unwrap_or(0)
+    rows.rows.iter().position(|r| r.name == cx.pane.shows.cuts.reference).unwrap_or(0)
 }
 
 fn cells(m: &Metrics, reference: &Metrics) -> [Option<String>; 6] {
@@ -63,15 +63,16 @@ fn name_ui(cx: &Cx, ui: &mut egui::Ui, name: &str, chosen: bool) {
     let label = ui.add(egui::Button::selectable(chosen && !cx.figure, text).small());
     let hint = if chosen { "Premiums are relative to this row" } else { "Make premiums relative to this row" };
     if label.on_hover_text(hint).clicked() {
-        cx.send(Command::Cuts(Cuts { reference: name.into(), ..cx.doc.cuts.clone() }));
+        let name = name.to_string();
+        cx.set(ROWS, move |p| p.shows.cuts.reference.clone_from(&name));
     }
 }
 
 /// A line for each piece of each row, with the numbers of its row.
 pub(super) fn table(cx: &Cx) -> Option<Table> {
-    let text = if cx.recorded() { cx.ready_trace()?.text.as_str().into() } else { cx.doc.prompt.clone() };
-    let rows = cx.ready(&CutsOf(cx.doc.cut(text)))?;
-    let surprisal = cx.ready(&SurprisalOf(cx.doc.run())).filter(|_| cx.doc.cuts.surprisal);
+    let text = if cx.recorded() { cx.ready_trace()?.text.as_str().into() } else { cx.pane.run.prompt.clone() };
+    let rows = cx.ready(&CutsOf(cx.pane.cut(text)))?;
+    let surprisal = cx.ready(&SurprisalOf(cx.pane.run.clone())).filter(|_| cx.pane.shows.cuts.surprisal);
     let links = Links::new(cx.ready_trace());
     let mut table = Table::new(&[
         "tokenizer",

@@ -52,7 +52,7 @@ impl Links {
 
     /// Those of the shown run, if it is one of `text` and its text is what the views show.
     pub(super) fn of(cx: &Cx, ui: &egui::Ui, text: &Text) -> Self {
-        let ahead = cx.typed.as_ref().is_some_and(|t| *t != cx.doc.prompt);
+        let ahead = cx.typed.as_ref().is_some_and(|t| *t != cx.pane.run.prompt);
         if ahead || *text != cx.text(ui) || !cx.shows_text() {
             return Self::default();
         }

@@ -40,7 +40,7 @@ pub(super) const VIEW: View = View {
     hint: "Same column, same bytes: compare where rows cut. Hover a chip for its id and bytes; click one for its merges and other encodings.",
     ui,
     own_height: true,
-    table: |cx| if cx.doc.cuts.shows == Reads::Text { costs::table(cx) } else { wholes::table(cx) },
+    table: |cx| if cx.pane.shows.cuts.shows == Reads::Text { costs::table(cx) } else { wholes::table(cx) },
 };
 
 /// The longest part of a figure, in points.
@@ -52,7 +52,7 @@ const MAX_LABEL: f32 = 120.0;
 
 fn ui(cx: &Cx, ui: &mut egui::Ui) {
     wholes::choice_ui(cx, ui);
-    if cx.doc.cuts.shows != Reads::Text {
+    if cx.pane.shows.cuts.shows != Reads::Text {
         wholes::ui(cx, ui);
         return;
     }
@@ -70,7 +70,7 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     let label = label_width(cx, ui);
     let room = ui.available_width() - label - ui.spacing().scroll.allocated_width() - 4.0;
     let columns = ((room / cell) as usize).max(MIN_COLUMNS);
-    let asked = StripOf(cx.doc.cut(text), columns);
+    let asked = StripOf(cx.pane.cut(text), columns);
     let Some(strip) = cx.need(ui, "segmentation", &asked) else { return };
     for why in &strip.rows.broken {
         ui.colored_label(cx.theme.bad, why);
@@ -104,18 +104,18 @@ fn lines_ui(shown: &Shown, ui: &mut egui::Ui) {
 fn label_width(cx: &Cx, ui: &egui::Ui) -> f32 {
     let font = egui::TextStyle::Small.resolve(ui.style());
     let file = |f: &std::path::PathBuf| crate::work::row_name(f);
-    let files = cx.doc.tokenizers.iter().map(file);
-    let names = files.chain(cx.doc.cuts.named.iter().map(|n| n.to_string())).chain([OWN.to_string()]);
+    let files = cx.pane.shows.cuts.files.iter().map(file);
+    let names = files.chain(cx.pane.shows.cuts.named.iter().map(|n| n.to_string())).chain([OWN.to_string()]);
     let width = |name: String| ui.painter().layout_no_wrap(name, font.clone(), cx.theme.weak).size().x;
     names.map(width).fold(0.0, f32::max).min(MAX_LABEL) + 8.0
 }
 
 /// The surprisal of the run's tokens, where it is asked for, and its legend.
 fn surprisal_ui(cx: &Cx, ui: &mut egui::Ui) -> Option<Arc<Surprisal>> {
-    if !cx.doc.cuts.surprisal || cx.recorded() {
+    if !cx.pane.shows.cuts.surprisal || cx.recorded() {
         return None;
     }
-    let s = cx.need(ui, "surprisal", &SurprisalOf(cx.doc.run()))?;
+    let s = cx.need(ui, "surprisal", &SurprisalOf(cx.pane.run.clone()))?;
     ui.horizontal(|ui| {
         ui.small("surprisal of the model's own tokens").on_hover_text(controls::SURPRISAL);
         widgets::legend(cx, ui, 0.0, s.max_bits, "bits", false);

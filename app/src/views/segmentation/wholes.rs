@@ -2,7 +2,7 @@
 
 use super::{codes, tiles, windows};
 use crate::cx::Cx;
-use crate::state::{Command, Cuts};
+use crate::state::Command;
 use crate::views::picker::{Change, picker_of};
 use crate::work::{Cut, CutOf, CutSource, Whole};
 use egui::Ui;
@@ -23,18 +23,18 @@ fn title(reads: Reads) -> &'static str {
 pub(super) fn choice_ui(cx: &Cx, ui: &mut Ui) {
     let there = |r: &Reads| match r {
         Reads::Text => true,
-        Reads::Image => cx.doc.image.is_some(),
-        Reads::Series => cx.doc.series.is_some(),
+        Reads::Image => cx.pane.run.image.is_some(),
+        Reads::Series => cx.pane.series.is_some(),
     };
     let all: Vec<Reads> = Reads::ALL.into_iter().filter(there).collect();
-    if cx.figure || (all.len() < 2 && cx.doc.cuts.shows == Reads::Text) {
+    if cx.figure || (all.len() < 2 && cx.pane.shows.cuts.shows == Reads::Text) {
         return;
     }
     ui.horizontal(|ui| {
         for reads in all {
             let tip = format!("Shows how {} is cut", reads.words().replace("a ", "the "));
-            if ui.selectable_label(cx.doc.cuts.shows == reads, title(reads)).on_hover_text(tip).clicked() {
-                cx.send(Command::Cuts(Cuts { shows: reads, ..cx.doc.cuts.clone() }));
+            if ui.selectable_label(cx.pane.shows.cuts.shows == reads, title(reads)).on_hover_text(tip).clicked() {
+                cx.set("what is cut", move |p| p.shows.cuts.shows = reads);
             }
         }
     });
@@ -42,20 +42,20 @@ pub(super) fn choice_ui(cx: &Cx, ui: &mut Ui) {
 
 /// What is asked for; `None` without a picture or series.
 fn asked(cx: &Cx) -> Option<CutOf> {
-    let source = match cx.doc.cuts.shows {
+    let source = match cx.pane.shows.cuts.shows {
         Reads::Text => return None,
-        Reads::Image => CutSource::Image(cx.doc.image.clone()?),
-        Reads::Series => CutSource::Series(cx.doc.series.clone()?),
+        Reads::Image => CutSource::Image(cx.pane.run.image.clone()?),
+        Reads::Series => CutSource::Series(cx.pane.series.clone()?),
     };
-    Some(CutOf { source, call: cx.doc.cuts.call(cx.doc.cuts.shows) })
+    Some(CutOf { source, call: cx.pane.shows.cuts.call(cx.pane.shows.cuts.shows) })
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
-    let reads = cx.doc.cuts.shows;
+    let reads = cx.pane.shows.cuts.shows;
     let all: Vec<&'static Info> = segment::of(reads).map(|m| m.info()).collect();
     let name = format!("{} cut", title(reads).to_lowercase());
-    picker_of(cx, ui, &all, &cx.doc.cuts.call(reads), &name, &mut |change| match change {
-        Change::Method(id) => cx.send(Command::Method(Kind::Segment, id.into())),
+    picker_of(cx, ui, &all, &cx.pane.shows.cuts.call(reads), &name, &mut |change| match change {
+        Change::Method(id) => cx.send(Command::Method(id)),
         Change::Param(key, value) => cx.send(Command::Param(Kind::Segment, key, value)),
     });
     let Some(asked) = asked(cx) else {
