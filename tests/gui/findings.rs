@@ -57,7 +57,9 @@ fn what_a_run_lacks_for_a_study_is_said() {
 
 #[test]
 fn a_finding_is_saved_with_the_text_of_its_tokens() {
-    let h = window_with(scene());
+    let mut doc = scene();
+    doc.apply(Command::Method("embedlens"));
+    let h = window_with(doc);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("finding.csv");
     let view = tokenscope_app::views::find("findings").unwrap();

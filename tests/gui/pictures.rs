@@ -147,7 +147,7 @@ fn every_shape_is_drawn_with_its_legend_in_light_and_dark_and_on_paper() {
             let draw = |cx: &Cx, ui: &mut egui::Ui| pictures::ui(cx, ui, &On::default(), &picture, &held);
             let figure = draw_with(&draw, true, &doc, &jobs, &page).unwrap();
             let svg = figure.svg();
-            assert!(svg.contains(&format!(">{words}<")), "{} lacks {words}:\n{svg}", picture.name());
+            assert!(svg.contains(&format!("{words}<")), "{} lacks {words}:\n{svg}", picture.name());
             let png = figure.png(1.5).unwrap();
             if let Some(dir) = &dir {
                 let name = format!("{i:02}-{}-{dark}-{print}.png", picture.name());

@@ -74,6 +74,10 @@ impl Method for EmbedLens {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
+        // What the image encoder sees has no words near to it.
+        if on.tower != Tower::Text {
+            return Err(INFO.needs(Need::Logits.words()));
+        }
         let (model, tower) = (on.weights(&INFO)?, on.trace.tower(Tower::Text)?);
         let entry = on.trace.get(Tower::Text, 0, Site::ResidPre)?;
         // (token, row): of a reduced run, those that are still there.
@@ -117,7 +121,7 @@ impl Method for EmbedLens {
             .with(Heat::new(
                 "likeness of the nearest word",
                 Unit::Tokens(Tower::Text),
-                Measure::signed("cosine", ""),
+                Measure::new("cosine", ""),
                 cosine,
             ))
             .with(table)
@@ -127,9 +131,19 @@ impl Method for EmbedLens {
         if markers.is_empty() {
             out.notes.push("no id is the nearest of enough tokens to mark any, so all count as alive".into());
         }
+        let mut near: Vec<f32> = near.iter().filter_map(|n| n.first()).map(|n| n.1).collect();
+        near.sort_by(f32::total_cmp);
+        if let Some(median) = near.get(near.len() / 2).filter(|m| **m < FAR) {
+            out.notes.push(format!(
+                "even the nearest words are far away (median cosine {median:.2}), so little hangs on them"
+            ));
+        }
         Ok(out)
     }
 }
+
+/// Median cosine below which nearest words are hardly near.
+const FAR: f32 = 0.3;
 
 /// Index of the last class: what no marking id is near to.
 const ALIVE: usize = 2;

@@ -377,6 +377,9 @@ pub struct RenderArgs {
     /// Method of the drafts view [default: the window's, or that of the example]
     #[arg(long)]
     draft: Option<String>,
+    /// Study of the findings view [default: the window's, or that of the example]
+    #[arg(long)]
+    study: Option<String>,
     /// Model that drafts
     #[arg(long, default_value = "sample-draft")]
     draft_model: String,
@@ -449,6 +452,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
         (Kind::Reduce, chosen(Kind::Reduce, &args.reduce)),
         (Kind::Flow, chosen(Kind::Flow, &args.flow)),
         (Kind::Draft, chosen(Kind::Draft, &args.draft)),
+        (Kind::Study, chosen(Kind::Study, &args.study)),
     ];
     named.extend(cut.map(|id| (Kind::Segment, id)));
     let methods: Vec<(Kind, &str)> = named.iter().map(|(kind, id)| (*kind, id.as_str())).collect();

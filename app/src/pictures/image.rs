@@ -89,8 +89,8 @@ fn region_ui(cx: &Cx, painter: &egui::Painter, image: &Image, region: &Region, r
     };
     if !closed.is_empty() {
         // Light below dark shows on every picture.
-        painter.add(Shape::closed_line(closed.clone(), Stroke::new(3.0, cx.theme.background)));
-        painter.add(Shape::closed_line(closed, Stroke::new(1.5, color)));
+        painter.add(Shape::closed_line(closed.clone(), Stroke::new(4.0, cx.theme.background)));
+        painter.add(Shape::closed_line(closed, Stroke::new(2.0, color)));
     }
 }
 

@@ -17,8 +17,10 @@ const MAX_EDGES: usize = 20_000;
 const GUTTER: f32 = 34.0;
 /// Room above, for the caption and what stands over the highest nodes.
 const ABOVE: f32 = 34.0;
-/// Narrowest column whose name lies; in narrower ones it stands upright, down to the second width.
-const LYING: (f32, f32) = (44.0, 9.0);
+/// Width of a letter of a name, in points.
+const LETTER: f32 = 6.2;
+/// Narrowest column that has a name; where names are longer than columns are wide, they stand upright.
+const NAMED: f32 = 9.0;
 
 /// What is said at a node, with a share that it is the paler for the less of it there is.
 pub type Guess<'a> = dyn Fn(LinkEnd) -> Option<(&'a str, f32)> + 'a;
@@ -96,12 +98,14 @@ pub fn with(cx: &Cx, ui: &mut Ui, on: &On, links: &Links, held: &Held, options: 
         let (rect, response) = ui.allocate_exact_size(vec2(width, options.height - 12.0), Sense::click());
         let left = rect.left() + GUTTER;
         let step = (rect.right() - left) / n as f32;
-        let below = if (LYING.1..LYING.0).contains(&step) { 62.0 } else { 30.0 };
+        let upright = step >= NAMED && step < longest(on, links) as f32 * LETTER + 2.0;
+        let below = if upright { 62.0 } else { 30.0 };
         let frame = Frame {
             rect,
             origin: pos2(left, rect.bottom() - below),
             step: vec2(step, (rect.height() - below - ABOVE) / high.max(1.0)),
             n,
+            upright,
         };
         let painter = ui.painter_at(rect);
         let clip = ui.clip_rect().intersect(rect);
@@ -125,6 +129,18 @@ struct Frame {
     origin: Pos2,
     step: Vec2,
     n: usize,
+    /// Whether the names of columns stand upright.
+    upright: bool,
+}
+
+/// Letters of a name that stands upright, and of the longest one that lies.
+const LETTERS: (usize, usize) = (9, 7);
+
+/// Letters of the longest name among the first hundreds of the lowest level, as far as names are written out.
+fn longest(on: &On, links: &Links) -> usize {
+    let Some((_, l)) = named(links).next() else { return 0 };
+    let all = (0..l.n.min(512)).map(|i| on.short(&l.unit, i).chars().count());
+    all.max().unwrap_or(0).min(LETTERS.1)
 }
 
 impl Frame {
@@ -251,7 +267,7 @@ impl Shown {
 }
 
 fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip: Rect, options: &Options) {
-    let letters = ((f.step.x - 2.0) / 6.2).floor().clamp(0.0, 40.0) as usize;
+    let letters = ((f.step.x - 2.0) / LETTER).floor().clamp(0.0, 40.0) as usize;
     let small = FontId::monospace(10.0);
     if f.step.x < 3.0 {
         // Nodes closer than pixels are a line.
@@ -287,7 +303,9 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
             // Words only where they have room.
             if let Some((text, share)) = options.guess.filter(|_| letters >= 3).and_then(|g| g(end)) {
                 let color = cx.theme.text.gamma_multiply(0.35 + 0.65 * share);
-                let words = cut(&widgets::visible(text), letters);
+                // Of three letters a mark for those that are missing would take one.
+                let words = widgets::visible(text);
+                let words = if letters < 5 { words.chars().take(letters).collect() } else { cut(&words, letters) };
                 painter.text(p + vec2(0.0, -5.0), Align2::CENTER_BOTTOM, words, small.clone(), color);
             }
         }
@@ -302,7 +320,7 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
         let Some(l) = links.levels.get(lowest as usize).filter(|l| column < l.n) else { continue };
         let marked = target || first != Standing::Plain;
         // Columns too narrow for any word name the ones that are looked at.
-        if f.step.x < LYING.1 && !marked {
+        if f.step.x < NAMED && !marked {
             continue;
         }
         let color = match first {
@@ -311,9 +329,10 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
             _ => cx.theme.text,
         };
         let place = f.at(links, LinkEnd { level: lowest, at: column as u32 }) + vec2(0.0, 8.0);
-        let upright = f.step.x < LYING.0;
-        let words = cut(&on.short(&l.unit, column), if upright { 9 } else { letters });
-        let drawn = name_ui(painter, place, words, &small, color, upright);
+        // A single name between columns without any has room to both sides.
+        let room = if f.step.x < NAMED { LETTERS.0 } else { letters };
+        let words = cut(&on.short(&l.unit, column), if f.upright { LETTERS.0 } else { room });
+        let drawn = name_ui(painter, place, words, &small, color, f.upright);
         if let Some(stroke) = widgets::outline(cx, first) {
             painter.rect_stroke(drawn.expand(2.0), 2.0, stroke, egui::StrokeKind::Inside);
         }
@@ -514,7 +533,8 @@ mod tests {
     #[test]
     fn the_nearest_edge_is_found_and_nothing_far_away() {
         let g = links(3, &[(0, 0, 0.9), (0, 2, 0.5)]);
-        let f = Frame { rect: Rect::EVERYTHING, origin: pos2(0.0, 100.0), step: vec2(20.0, 100.0), n: 3 };
+        let f =
+            Frame { rect: Rect::EVERYTHING, origin: pos2(0.0, 100.0), step: vec2(20.0, 100.0), n: 3, upright: false };
         // The first edge is the vertical at x = 10; the second goes from (10, 100) to (50, 0).
         assert_eq!(nearest(&g, &f, &[0, 1], pos2(11.0, 50.0)).unwrap().to.at, 0);
         assert_eq!(nearest(&g, &f, &[0, 1], pos2(30.0, 51.0)).unwrap().to.at, 2);

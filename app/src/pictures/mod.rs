@@ -29,7 +29,7 @@ use crate::cx::Cx;
 use egui::Ui;
 use std::any::Any;
 use std::sync::Arc;
-use tokenscope_analysis::finding::{Finding, Picture, Table};
+use tokenscope_analysis::finding::{Finding, Picture, Table, Unit};
 
 /// What keeps a picture alive while what was made of it is kept from frame to frame.
 pub type Held = Arc<dyn Any + Send + Sync>;
@@ -97,17 +97,56 @@ pub fn finding_ui(cx: &Cx, ui: &mut Ui, on: &On, finding: &Arc<Finding>) {
         ui.colored_label(color, format!("{mark} {}: {}", proof.claim, proof.words));
     }
     let held: Held = finding.clone();
-    for (i, picture) in finding.pictures.iter().enumerate() {
-        ui.add_space(if i == 0 { 2.0 } else { 10.0 });
-        ui.push_id(("picture", i), |ui| {
-            if !picture.title().is_empty() {
-                ui.strong(capital(picture.title()));
-            }
-            self::ui(cx, ui, on, picture, &held);
+    let mut rest = &finding.pictures[..];
+    while !rest.is_empty() {
+        // Pictures that need little room stand side by side.
+        let n = rest.iter().take_while(|p| is_small(p)).count().max(1);
+        let (row, later) = rest.split_at(n);
+        ui.push_id(("pictures", finding.pictures.len() - rest.len()), |ui| {
+            columns(ui, row.len(), NARROW, |ui, i, _| {
+                if !row[i].title().is_empty() {
+                    ui.strong(capital(row[i].title()));
+                }
+                self::ui(cx, ui, on, &row[i], &held);
+                ui.add_space(8.0);
+            });
         });
+        rest = later;
     }
     for note in &finding.notes {
         ui.small(note);
+    }
+}
+
+/// Width that a small picture has at least, in points.
+const NARROW: f32 = 300.0;
+
+/// Whether a picture needs no more room than a column: heads, plots, pictures of their own, small matrices.
+fn is_small(picture: &Picture) -> bool {
+    match picture {
+        Picture::Heat(h) => !matches!(h.unit, Unit::Tokens(_) | Unit::Cells(_)) && h.values.len() <= 64,
+        Picture::Matrix(m) => m.size[1] <= 12,
+        Picture::Plot(_) | Picture::Image(_) => true,
+        _ => false,
+    }
+}
+
+/// `n` things side by side, as many in a row as have `narrow` points each; `add` is told which, and its width.
+pub fn columns(ui: &mut Ui, n: usize, narrow: f32, mut add: impl FnMut(&mut Ui, usize, f32)) {
+    let gap = ui.spacing().item_spacing.x;
+    let across = (((ui.available_width() + gap) / (narrow + gap)) as usize).clamp(1, n.max(1));
+    let width = ((ui.available_width() + gap) / across as f32 - gap).max(16.0);
+    for row in (0..n).step_by(across) {
+        ui.horizontal_top(|ui| {
+            for i in row..(row + across).min(n) {
+                ui.push_id(i, |ui| {
+                    ui.vertical(|ui| {
+                        ui.set_width(width);
+                        add(ui, i, width);
+                    })
+                });
+            }
+        });
     }
 }
 

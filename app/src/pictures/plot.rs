@@ -85,14 +85,22 @@ pub fn sized(cx: &Cx, ui: &mut Ui, plot: &Plot, size: Size) -> Option<f64> {
         .allow_zoom(false)
         .allow_boxed_zoom(false)
         .allow_double_click_reset(false)
+        .show_background(false)
         .set_margin_fraction(vec2(0.02, if bars { 0.16 } else { 0.08 }));
     if size.bare {
-        drawn = drawn.show_axes(false).show_grid(false).show_background(false).set_margin_fraction(vec2(0.0, 0.0));
+        drawn = drawn.show_axes(false).show_grid(false).set_margin_fraction(vec2(0.0, 0.0));
     } else {
-        drawn = drawn.custom_x_axes(vec![x_axis(plot)]).custom_y_axes(vec![y_axis(plot)]);
+        drawn = drawn.custom_x_axes(vec![x_axis(plot)]).custom_y_axes(vec![y_axis(plot, size.height)]);
     }
     if !log[1] {
         drawn = drawn.include_y(0.0);
+        // What is nothing everywhere lies at the bottom, and per cent are read from all of a hundred.
+        let nothing = plot.series.iter().flat_map(|s| &s.points).all(|p| p[1] == 0.0);
+        if plot.y.unit.starts_with('%') {
+            drawn = drawn.include_y(100.0);
+        } else if nothing {
+            drawn = drawn.include_y(1.0);
+        }
     }
     // A share is read from the whole, however little of it there is.
     if matches!(plot.x, Axis::Number(Measure { name, unit, .. }) if name.starts_with("share") || unit == "share") {
@@ -135,8 +143,9 @@ fn series_ui(
     bare: bool,
 ) {
     let points: Vec<[f64; 2]> = s.points.iter().map(|p| at(*p)).collect();
-    let line =
-        |points: Vec<[f64; 2]>| Line::new(s.name.to_string(), points).color(pen.color).style(pen.line).width(pen.width);
+    let line = |points: Vec<[f64; 2]>| {
+        Line::new(s.name.to_string(), points).color(pen.color).style(pen.line).width(pen.width).allow_band(false)
+    };
     match s.style {
         Style::Bars => {
             let gap = points.windows(2).map(|w| w[1][0] - w[0][0]).fold(f64::INFINITY, f64::min);
@@ -148,9 +157,10 @@ fn series_ui(
                 BarChart::new(s.name.to_string(), bars.collect()).color(pen.color).element_formatter(Box::new(said)),
             );
             if points.len() <= 16 && !bare {
-                for ([x, y], own) in points.iter().zip(&s.points) {
+                for (i, own) in s.points.iter().enumerate() {
+                    let [x, y] = at([own[0], own[1] + s.errors.get(i).copied().unwrap_or(0.0)]);
                     let words = egui::RichText::new(short(own[1])).small().color(cx.theme.text);
-                    let text = Text::new("", PlotPoint::new(*x, *y), words).anchor(egui::Align2::CENTER_BOTTOM);
+                    let text = Text::new("", PlotPoint::new(x, y), words).anchor(egui::Align2::CENTER_BOTTOM);
                     ui.text(text.id(("value", s.name.as_ref(), x.to_bits())).allow_hover(false));
                 }
             }
@@ -205,7 +215,12 @@ fn hover(plot: &Plot, name: &str, [x, y]: [f64; 2]) -> String {
 
 /// A number on an axis or a bar.
 fn short(v: f64) -> String {
-    if v == v.round() && v.abs() < 1e6 { format!("{v:.0}") } else { widgets::number(v as f32) }
+    match v.abs() {
+        a if v == v.round() && a < 1e6 => format!("{v:.0}"),
+        a if (10.0..1000.0).contains(&a) => format!("{v:.1}"),
+        a if (1.0..10.0).contains(&a) => format!("{v:.2}"),
+        _ => widgets::number(v as f32),
+    }
 }
 
 /// The number at a whole exponent; between two of them nothing.
@@ -233,8 +248,11 @@ fn x_axis(plot: &Plot) -> AxisHints<'static> {
     }
 }
 
-fn y_axis(plot: &Plot) -> AxisHints<'static> {
-    let hints = AxisHints::new_y().label(plot.y.words()).label_spacing(12.0..=14.0);
+/// The name of the axis is as long as it is high, at most.
+fn y_axis(plot: &Plot, height: f32) -> AxisHints<'static> {
+    let fits = |words: &String| words.chars().count() as f32 * 7.0 < height - 20.0;
+    let name = [plot.y.words(), plot.y.name.to_string()].into_iter().find(fits);
+    let hints = AxisHints::new_y().label(name.unwrap_or_else(|| plot.y.unit.to_string())).label_spacing(12.0..=14.0);
     match plot.log[1] {
         true => hints.formatter(|m: GridMark, _| power(m.value)),
         false => hints,

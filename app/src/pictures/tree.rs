@@ -102,12 +102,15 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
             (false, false) => 34.0,
         },
     );
-    let size = vec2((depth * step.x + 70.0).max(room), lines * step.y + if close { 16.0 } else { 30.0 });
+    let top = if close { 12.0 } else { 26.0 };
+    // As high as the lowest node with what stands below it.
+    let below = |i: usize| if chain { 12.0 + 13.0 * numbers(tree, &tree.nodes[i]).len() as f32 } else { 0.0 };
+    let low = (0..tree.nodes.len()).map(|i| at[i].1 * step.y + below(i)).fold(0.0, f32::max);
+    let size = vec2((depth * step.x + 70.0).max(room), top + low + 12.0);
     egui::ScrollArea::horizontal().id_salt("tree").show(ui, |ui| {
         let (rect, response) = ui.allocate_exact_size(size, Sense::click());
         let painter = ui.painter_at(rect);
-        let top = rect.top() + if close { 12.0 } else { 26.0 };
-        let place = |i: usize| pos2(rect.left() + 36.0 + at[i].0 * step.x, top + at[i].1 * step.y);
+        let place = |i: usize| pos2(rect.left() + 36.0 + at[i].0 * step.x, rect.top() + top + at[i].1 * step.y);
         // Above or beside the node, as long as the room to the next one.
         let letters = ((step.x - 16.0) / 7.4).max(3.0) as usize;
         let label = |p: Pos2, s: &str, color, standing: Standing| {

@@ -1,6 +1,7 @@
 //! What the ids of a cut are worth: figures, how often each occurs, and what the method shows of its codebook.
 
 use crate::cx::Cx;
+use crate::pictures;
 use crate::pictures::plot::{self, Size};
 use crate::work::Cut;
 use egui::Ui;
@@ -31,26 +32,9 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, cut: &Cut) {
         // The samples stand above already.
         .filter(|p| p.title != "samples")
         .collect();
-    columns(ui, plots.len(), WIDE, |ui, i, width| {
+    pictures::columns(ui, plots.len(), WIDE, |ui, i, width| {
         ui.small(&plots[i].title);
         // The last number of the axis stands half beyond it.
         plot::sized(cx, ui, plots[i], Size { width: width - 14.0, height: HIGH, bare: false });
     });
-}
-
-/// `n` things side by side, as many in a row as have `narrow` points each; `add` is told which, and its width.
-pub(super) fn columns(ui: &mut Ui, n: usize, narrow: f32, mut add: impl FnMut(&mut Ui, usize, f32)) {
-    let gap = ui.spacing().item_spacing.x;
-    let across = (((ui.available_width() + gap) / (narrow + gap)) as usize).clamp(1, n.max(1));
-    let width = ((ui.available_width() + gap) / across as f32 - gap).max(16.0);
-    for row in (0..n).step_by(across) {
-        ui.horizontal_top(|ui| {
-            for i in row..(row + across).min(n) {
-                ui.vertical(|ui| {
-                    ui.set_width(width);
-                    add(ui, i, width);
-                });
-            }
-        });
-    }
 }

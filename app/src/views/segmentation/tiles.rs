@@ -2,6 +2,7 @@
 
 use super::{codes, hover, raster};
 use crate::cx::Cx;
+use crate::pictures;
 use crate::pictures::widgets;
 use crate::theme::Theme;
 use crate::work::{Cut, Whole};
@@ -25,7 +26,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, cut: &Cut) {
     let pieces = cut.found.pictures.iter().find_map(|p| if let Shape::Cuts(c) = p { Some(c) } else { None });
     let images: Vec<&Image> =
         cut.found.pictures.iter().filter_map(|p| if let Shape::Image(i) = p { Some(i) } else { None }).collect();
-    codes::columns(ui, 1 + images.len(), NARROW, |ui, i, width| {
+    pictures::columns(ui, 1 + images.len(), NARROW, |ui, i, width| {
         let most = vec2(width, HIGH);
         let Some(shown) = i.checked_sub(1).and_then(|i| images.get(i)) else {
             if let Some(pieces) = pieces {
