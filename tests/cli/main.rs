@@ -122,7 +122,7 @@ fn judge_gives_a_line_per_method_with_the_floor_and_says_why_one_cannot_serve() 
     };
     let scores = judge(&["--kind", "score", "--methods", "received_attention,cls_score", "--set", "fair=false"]);
     let ids: Vec<&str> = scores.iter().map(|r| r["method"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["received_attention", "cls_score", "random", "uniform"]);
+    assert_eq!(ids, ["received_attention", "cls_score", "random_score", "uniform_score"]);
     assert!(scores[0]["pointing_game_hit"].is_number() && scores[0]["note"].is_null());
     assert!(scores[1]["precision_at_true_size"].is_null() && scores[1]["note"].is_string());
     let cuts = judge(&["--kind", "reduce", "--methods", "random", "--keep", "0.5"]);
@@ -135,7 +135,7 @@ fn judge_gives_a_line_per_method_with_the_floor_and_says_why_one_cannot_serve() 
 
 #[test]
 fn judge_refuses_what_it_cannot_do() {
-    fails_with(&["judge", "--kind", "score", "--methods", "magic"], &["no score method named magic", "known:"]);
+    fails_with(&["judge", "--kind", "score", "--methods", "magic"], &["no score named magic", "known:"]);
     fails_with(&["judge", "--kind", "reduce", "--keep", "2"], &["a share from 0 to 1"]);
     fails_with(&["judge", "--kind", "reduce", "--set", "keep=0.5"], &["use --keep"]);
     fails_with(&["judge", "--kind", "score", "--set", "magic=1"], &["none of the methods"]);

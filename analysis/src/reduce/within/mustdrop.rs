@@ -251,7 +251,10 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if input.arrays.contains_key("attn") {
         let a = input.array("attn")?;
         a.check_finite("attn")?;
-        let [_, n, _] = a.dims("attn")?;
+        let [heads, n, m] = a.dims("attn")?;
+        if n != m {
+            return Err(Error::shape("attn", format!("[{heads}, {n}, {n}]"), a.shape()));
+        }
         let (first, len): (usize, usize) = (input.read("image_start")?, input.read("image_len")?);
         if first.saturating_add(len) > n {
             return Err(Error::invalid(format!("image tokens {first} to {first} + {len} of {n}")));

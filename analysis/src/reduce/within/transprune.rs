@@ -173,11 +173,19 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if first.saturating_add(len) > n || layers == 0 {
         return Err(Error::invalid(format!("image tokens {first} to {first} + {len} of {n}, in {layers} layers")));
     }
+    let [_, width] = input.array("attn_in_0")?.dims("attn_in_0")?;
     let (mut turned, mut per_layer) = (Turned::default(), Vec::new());
     let mut seen = Table::new(Place::Decoder(0, Half::After), n, first..first + len);
     for i in 0..layers {
         ctx.step(i, layers)?;
-        let get = |name: &str| input.array(&format!("{name}_{i}"));
+        let get = |name: &str| -> Result<&Array> {
+            let (name, d) = (format!("{name}_{i}"), width);
+            let x = input.array(&name)?;
+            if x.shape() != [n, d] {
+                return Err(Error::shape(name, format!("[{n}, {d}]"), x.shape()));
+            }
+            Ok(x)
+        };
         seen = Table::new(Place::Decoder(i, Half::After), n, first..first + len)
             .with_block(Part::Attention, get("attn_in")?, get("attn_out")?)
             .with_block(Part::Mlp, get("ffn_in")?, get("ffn_out")?);
