@@ -46,7 +46,9 @@ impl Entry {
             Entry::Flow(m) => Ok(m.graph(on, params, ctx)?.finding()),
             Entry::Study(m) => m.find(on, params, ctx),
             Entry::Reduce(m) => reduce::plan(m, on, params, ctx)?.finding(on, None),
-            Entry::Segment(_) | Entry::Draft(_) | Entry::Reveal(_) => {
+            Entry::Draft(m) => Ok(decode::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id))),
+            Entry::Reveal(m) => Ok(decode::mask::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id))),
+            Entry::Segment(_) => {
                 let (id, noun) = (self.info().id, self.info().kind.noun());
                 Err(Error::invalid(format!("{id} is a {noun}, which is shown in the view of its kind")))
             }

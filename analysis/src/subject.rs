@@ -80,6 +80,11 @@ impl<'a> Subject<'a> {
         text.map_or(Vec::new(), |t| t.tokens.iter().filter_map(|t| t.id).collect())
     }
 
+    /// What token `id` is printed as.
+    pub fn word(&self, id: u32) -> String {
+        self.tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id))
+    }
+
     /// The run's input, to be read once more: the one place that says how.
     pub fn again(&self) -> Input<'static> {
         Input {

@@ -23,6 +23,8 @@ enum Input {
     Needle(usize, u64),
     /// A look-up among this many names.
     Lookup(usize, u64),
+    /// A text that is gone on from by filling in masks.
+    Opening(&'static str),
     /// A scene and its first question of this kind.
     Scene(u64, Ask),
 }
@@ -68,7 +70,7 @@ impl fmt::Debug for Example {
 pub const FIRST: &str = "recall";
 
 /// Every example in the order of the gallery.
-pub static ALL: [Example; 21] = [
+pub static ALL: [Example; 22] = [
     example(
         "recall",
         "A fact to recall",
@@ -131,6 +133,13 @@ pub static ALL: [Example; 21] = [
         "The second verse is the first again: step through the rounds and see how many guesses are accepted at once.",
         Input::Story(Theme::Refrain, 2, 0),
         |p| choose(p, "token_recycling", Params::new()),
+    ),
+    example(
+        "masks",
+        "A text out of masks",
+        "Play the steps of the drafts view: what the model is sure of comes first, wherever it stands.",
+        Input::Opening("In the library live the owl, the crow and the duck. Every evening"),
+        |p| choose(p, "localleap", Params::new()),
     ),
     example(
         "scripts",
@@ -269,7 +278,11 @@ pub fn find(id: &str) -> anyhow::Result<&'static Example> {
 impl Example {
     /// Name of the sample model that it is for.
     pub fn model(&self) -> &'static str {
-        if matches!(self.input, Input::Scene(..)) { "sample-vlm" } else { "sample-lm" }
+        match self.input {
+            Input::Scene(..) => "sample-vlm",
+            Input::Opening(_) => samples::FILLER,
+            _ => "sample-lm",
+        }
     }
 
     /// The picture, where it has one.
@@ -286,7 +299,7 @@ impl Example {
             Input::Story(theme, n, link) => (Story::of(theme, HELD_OUT + n), link),
             Input::Needle(sentences, n) => (Story::needle(sentences, HELD_OUT + n), -1),
             Input::Lookup(names, n) => (Story::key_value(names, HELD_OUT + n), -1),
-            Input::Text(_) | Input::Scene(..) => return None,
+            Input::Text(_) | Input::Opening(_) | Input::Scene(..) => return None,
         };
         let at = if link < 0 { story.links.len().checked_add_signed(link)? } else { link.unsigned_abs() };
         story.links.get(at).map(|l| Truth::of_story(&story, l))
@@ -295,7 +308,7 @@ impl Example {
     /// What the model reads, up to the answer.
     pub fn prompt(&self) -> &str {
         self.prompt.get_or_init(|| match self.input {
-            Input::Text(text) => text.into(),
+            Input::Text(text) | Input::Opening(text) => text.into(),
             Input::Scene(n, ask) => {
                 let scene = Scene::new(HELD_OUT + n);
                 let question = scene.questions().into_iter().find(|q| q.ask == ask);
@@ -340,7 +353,7 @@ mod tests {
     fn stories_and_scenes_have_their_truth_and_free_texts_have_none() {
         for e in &ALL {
             let t = TruthOf(e.pane(&Pane::default()).run).find();
-            let free = matches!(e.input, Input::Text(_));
+            let free = matches!(e.input, Input::Text(_) | Input::Opening(_));
             assert_eq!(t.is_none(), free, "{}", e.id);
             assert!(t.is_none_or(|t| t.prompt == e.prompt() && !t.answer.is_empty()), "{}", e.id);
         }

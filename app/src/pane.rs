@@ -402,8 +402,8 @@ impl Pane {
         match catalog::find(call.method)?.info().kind {
             Kind::Segment => return self.shows.cuts.choose(call),
             Kind::Reduce => self.cursor.at_layer = None,
-            Kind::Draft => self.cursor.round = 0,
-            kind @ (Kind::Study | Kind::Reveal | Kind::Cache) => self.shows.found = kind,
+            Kind::Draft | Kind::Reveal => self.cursor.round = 0,
+            kind @ (Kind::Study | Kind::Cache) => self.shows.found = kind,
             _ => {}
         }
         self.choices.choose(call)

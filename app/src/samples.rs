@@ -10,6 +10,9 @@ include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 /// Those that draft for others: they read text and guess ahead.
 pub static DRAFTERS: [&str; 2] = ["sample-draft", "sample-lm"];
 
+/// The one that writes by filling in.
+pub const FILLER: &str = "sample-diffusion";
+
 /// The name as one of [`NAMES`], if it is one.
 pub fn find(name: &str) -> Option<&'static str> {
     NAMES.iter().copied().find(|n| *n == name)
@@ -35,7 +38,7 @@ mod tests {
     #[test]
     fn every_sample_opens_and_those_that_are_named_in_the_code_are_there() {
         assert_eq!(NAMES[0], "sample-lm");
-        assert!(DRAFTERS.iter().all(|n| find(n).is_some()));
+        assert!(DRAFTERS.iter().all(|n| find(n).is_some()) && find(FILLER).is_some());
         for name in NAMES {
             let open = crate::work::open(&ModelSource::Sample(name), &tokenscope_analysis::Ctx::default()).unwrap();
             assert!(open.tokenizer.is_some(), "{name}");

@@ -16,6 +16,7 @@ mod reduction;
 mod score;
 mod segment;
 mod thumbnails;
+mod timeline;
 mod trace;
 mod truth;
 
@@ -33,6 +34,7 @@ pub use reduction::{AnswerOf, Reduced, ReducedOf, RetentionOf, Stage};
 pub use score::ScoreOf;
 pub use segment::{CutsOf, EncodingsOf, MergesOf, OWN, OtherEncodings, Rows, StripOf, TextStrip, row_name};
 pub use thumbnails::{Thumbnail, ThumbnailsOf};
+pub use timeline::{TimelineOf, Written};
 pub use trace::TraceOf;
 pub use truth::TruthOf;
 

@@ -7,6 +7,7 @@ mod findings;
 mod gallery;
 mod heatmap;
 mod importance;
+mod masks;
 mod pictures;
 mod segmentation;
 

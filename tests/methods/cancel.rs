@@ -9,7 +9,7 @@ use tokenscope_analysis::model::load;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Tower};
 use tokenscope_analysis::{Ctx, Error, Result, Subject, flow, reduce, score};
-use tokenscope_tests::golden;
+use tokenscope_tests::{golden, read, root};
 
 /// How many steps `work` reports, and how it ends, if it is cancelled at step `at` (from 1).
 fn steps(at: usize, work: &(dyn Fn(&Ctx) -> Result<()> + Sync)) -> (usize, Result<()>) {
@@ -88,5 +88,13 @@ fn every_long_computation_ends_at_the_step_where_it_is_cancelled() {
     for method in decode::draft::ALL {
         let params = Params::new().set("new_tokens", 6);
         check(method.info().id, 6 / 4, &|ctx| decode::decode(*method, &pair, &params, ctx, &mut |_| ()).map(drop));
+    }
+    let filler = load(&root().join("sample_data/models/sample-diffusion"), &candle_core::Device::Cpu).unwrap();
+    let trace = read(filler.as_ref(), &[0, 40, 41]);
+    let gaps = Subject::new(&trace).with_model(filler.as_ref());
+    for method in decode::reveal::ALL {
+        let params = Params::new().set("gen_length", 8);
+        let write = |ctx: &Ctx| decode::mask::decode(*method, &gaps, &params, ctx, &mut |_| ()).map(drop);
+        check(method.info().id, 2, &write);
     }
 }

@@ -1,4 +1,5 @@
-//! Methods on real models: what a reduction does inside a forward pass, and what a draft tree's verification gives.
+//! Methods on real models: what a reduction does inside a forward pass, what a draft tree's verification gives, and how
+//! masks are filled in.
 
 mod cancel;
 mod cuts;
@@ -6,4 +7,5 @@ mod drafts;
 mod flows;
 mod gradients;
 mod lossless;
+mod masks;
 mod reductions;

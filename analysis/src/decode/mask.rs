@@ -329,7 +329,15 @@ pub fn decode(
     let mut policy = method.policy(params);
     let mut chance = Seeded::new(params.seed(&super::SEED));
     let prompt = on.again().ids;
-    write(&mut Filler::new(model)?, &prompt, policy.as_mut(), Rules::of(params), &mut chance, ctx, partial)
+    write(
+        &mut Filler::new(model, on.tokenizer)?,
+        &prompt,
+        policy.as_mut(),
+        Rules::of(params),
+        &mut chance,
+        ctx,
+        partial,
+    )
 }
 
 #[cfg(test)]

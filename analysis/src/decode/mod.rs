@@ -6,6 +6,7 @@
 pub mod chance;
 pub mod draft;
 pub mod engine;
+pub mod finding;
 pub mod mask;
 pub mod metrics;
 pub mod oracle;

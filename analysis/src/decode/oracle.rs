@@ -3,6 +3,7 @@
 use super::row::Row;
 use crate::ctx::Ctx;
 use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
+use crate::tokenize::Tokenizer;
 use crate::trace::{NoTap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -122,6 +123,9 @@ impl Oracle for Reader<'_> {
     }
 }
 
+/// How tokenizers spell the token of a gap.
+const MASKS: [&str; 3] = ["[MASK]", "<mask>", "<|mdm_mask|>"];
+
 /// A model that fills in masked tokens.
 pub struct Filler<'a> {
     model: &'a dyn Model,
@@ -129,9 +133,12 @@ pub struct Filler<'a> {
 }
 
 impl<'a> Filler<'a> {
-    /// Errors: a model that has no token for a gap.
-    pub fn new(model: &'a dyn Model) -> Result<Self> {
-        let mask = model.mask_token().ok_or_else(|| {
+    /// The gap is what the model says, or else the token that its tokenizer spells like one.
+    ///
+    /// Errors: neither is there.
+    pub fn new(model: &'a dyn Model, tokenizer: Option<&Tokenizer>) -> Result<Self> {
+        let spelt = || tokenizer.and_then(|t| MASKS.iter().find_map(|m| t.id(m)));
+        let mask = model.mask_token().or_else(spelt).ok_or_else(|| {
             Error::invalid(format!(
                 "{} does not say which token stands for a gap; add mask_token_id to config.json",
                 model.info().name

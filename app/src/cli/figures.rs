@@ -15,7 +15,7 @@ use crate::series_source::SeriesSource;
 use crate::state::{Command, Doc, Look};
 use crate::theme::ColorMap;
 use crate::views;
-use crate::work::{DraftOf, FindingOf, FlowOf, ReducedOf, ScoreOf, Stage, TraceOf, TruthOf};
+use crate::work::{DraftOf, FindingOf, FlowOf, ReducedOf, ScoreOf, Stage, TimelineOf, TraceOf, TruthOf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -32,10 +32,10 @@ use tokenscope_analysis::{Ctx, catalog};
 pub struct Input {
     /// Start from this example of the gallery; what else is given replaces its part of it
     #[arg(long, value_name = "NAME")]
-    example: Option<String>,
+    pub(super) example: Option<String>,
     /// Model folder, GGUF file, recorded trace, or the name of a sample model [default: sample-lm]
     #[arg(long)]
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// Text for the model; the default is the window's first example
     #[arg(long)]
     prompt: Option<String>,
@@ -59,7 +59,7 @@ pub struct Input {
     target: Option<usize>,
     /// A parameter of the method, as key=value; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub(super) set: Vec<String>,
 }
 
 impl Input {
@@ -115,7 +115,7 @@ impl Input {
     }
 
     /// The document that the window would have. Errors: an unknown method or parameter, a bad value.
-    fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
+    pub(super) fn doc(&self, methods: &[(Kind, &str)]) -> anyhow::Result<Doc> {
         let mut doc = self.start()?;
         for (kind, id) in methods {
             let id = catalog::info(*kind, id)?.id;
@@ -152,7 +152,8 @@ impl Input {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Id of a method that cuts a text, a picture or a series, scores, reduces, follows the flow or drafts; `tokenscope methods` lists them
+    /// Id of a method that cuts a text, a picture or a series, scores, reduces, follows the flow, drafts or fills in;
+    /// `tokenscope methods` lists them
     method: String,
     #[command(flatten)]
     input: Input,
@@ -226,7 +227,7 @@ pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
 }
 
 /// The product of a method on the pane's run, as JSON.
-fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
+pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
     let jobs = common::jobs()?;
     let ctx = Ctx::default();
     let call = pane.call(info.kind);
@@ -307,6 +308,13 @@ fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("tokens", tokens(&t, pane));
             put("finding", found.json());
         }
+        Kind::Reveal => {
+            let w = jobs.get(&TimelineOf { run: pane.run.clone(), call }, &ctx)?;
+            put("text", json!(w.whole));
+            put("tokens_per_forward", json!(w.timeline.tokens_per_forward()));
+            put("steps_held_back", json!(w.timeline.steps_held_back()));
+            put("timeline", serde_json::to_value(&w.timeline)?);
+        }
         _ => bail!("{} is not run on a model", info.id),
     }
     put("notes", json!(ctx.notes()));
@@ -380,6 +388,9 @@ pub struct RenderArgs {
     /// Study of the findings view [default: the window's, or that of the example]
     #[arg(long)]
     study: Option<String>,
+    /// Policy of the drafts view for models that fill in [default: the window's, or that of the example]
+    #[arg(long)]
+    reveal: Option<String>,
     /// Model that drafts
     #[arg(long, default_value = "sample-draft")]
     draft_model: String,
@@ -395,7 +406,7 @@ pub struct RenderArgs {
     /// Leave out the marks of the ground truth
     #[arg(long)]
     no_truth: bool,
-    /// Round of the drafts view, from 1
+    /// Round of the drafts view, from 1; of models that fill in, the number of steps that are done
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     round: u32,
     /// Tokenizer files that the segmentation view compares
@@ -453,6 +464,7 @@ pub fn render(args: RenderArgs) -> anyhow::Result<()> {
         (Kind::Flow, chosen(Kind::Flow, &args.flow)),
         (Kind::Draft, chosen(Kind::Draft, &args.draft)),
         (Kind::Study, chosen(Kind::Study, &args.study)),
+        (Kind::Reveal, chosen(Kind::Reveal, &args.reveal)),
     ];
     named.extend(cut.map(|id| (Kind::Segment, id)));
     let methods: Vec<(Kind, &str)> = named.iter().map(|(kind, id)| (*kind, id.as_str())).collect();

@@ -5,6 +5,7 @@
 mod atlas;
 mod common;
 mod cut;
+mod decode;
 mod doctor;
 mod examples;
 mod figures;
@@ -59,6 +60,8 @@ enum Verb {
     Judge(judge::Args),
     /// Decode speculatively and write every round
     Draft(figures::DraftArgs),
+    /// Write by filling in masks, and which position was revealed when
+    Decode(decode::Args),
     /// Compute a flow graph and write its edges
     Flow(figures::FlowArgs),
     /// Draw a view without a window
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Run(a)) => figures::run(a),
         Some(Verb::Judge(a)) => judge::run(a),
         Some(Verb::Draft(a)) => figures::draft(a),
+        Some(Verb::Decode(a)) => decode::run(a),
         Some(Verb::Flow(a)) => figures::flow(a),
         Some(Verb::Render(a)) => figures::render(*a),
         Some(Verb::Method(a)) => method::run(a),

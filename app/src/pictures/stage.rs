@@ -1,8 +1,11 @@
-//! Which stage of a picture is looked at. Layers and steps are the document's, so that all pictures show the same one.
+//! Which stage of a picture is looked at. Layers and steps are the document's, so that all pictures show the same one;
+//! steps play by themselves where somebody asks.
 
+use super::widgets;
 use crate::cx::Cx;
 use crate::state::Command;
-use egui::Ui;
+use egui::{Id, Key, Modifiers, Ui};
+use std::time::Duration;
 use tokenscope_analysis::finding::Unit;
 
 /// The stage that the document chooses among `n` of `unit`; `None` is the whole.
@@ -20,21 +23,75 @@ pub fn ui(cx: &Cx, ui: &mut Ui, unit: &Unit, n: usize, whole: &str) -> Option<us
     if n == 0 || !matches!(unit, Unit::Layers | Unit::Steps) {
         return now;
     }
+    if let (Unit::Steps, Some(step)) = (unit, now) {
+        steps_ui(cx, ui, step, n);
+        return now;
+    }
     let words = now.map_or(whole.to_string(), |i| unit.label(i));
     if cx.figure {
         ui.small(words);
         return now;
     }
-    let layers = *unit == Unit::Layers;
     // One place more than there are layers stands for the whole.
-    let last = if layers { n } else { n - 1 };
-    let mut at = now.unwrap_or(last);
+    let mut at = now.unwrap_or(n);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().slider_width = 120.0;
-        let slider = egui::Slider::new(&mut at, 0..=last).show_value(false).text(words);
+        let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words);
         if ui.add(slider).on_hover_text(format!("Which {} is shown", unit.name())).changed() {
-            cx.send(if layers { Command::layer(Some(at).filter(|l| *l < n)) } else { Command::round(at) });
+            cx.send(Command::layer(Some(at).filter(|l| *l < n)));
         }
     });
     now
+}
+
+/// Steps a second that are played.
+const PACES: std::ops::RangeInclusive<f64> = 1.0..=20.0;
+
+/// What plays: whether it does, since when the present step stands, and steps a second.
+#[derive(Clone, Copy)]
+struct Player {
+    on: bool,
+    since: f64,
+    pace: f64,
+}
+
+/// A slider over the steps and a button that plays them; the space bar does the same while nothing else has the keys.
+fn steps_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
+    if cx.figure {
+        ui.small(format!("after step {shown}, of 0 to {}", n - 1));
+        return;
+    }
+    let slot = Id::unique("player of the steps").with(cx.at);
+    let now = ui.input(|i| i.time);
+    let mut player = ui.data(|d| d.get_temp(slot)).unwrap_or(Player { on: false, since: now, pace: 4.0 });
+    let bar = ui.memory(|m| m.focused().is_none()) && ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Space));
+    ui.horizontal_wrapped(|ui| {
+        let (sign, words) = if player.on { ("⏸", "pause the steps") } else { ("▶", "play the steps") };
+        let play = ui.add_enabled(n > 1, egui::Button::new(sign)).on_hover_text("Play the steps or pause, Space");
+        widgets::named(&play, words);
+        if play.clicked() || bar {
+            player = Player { on: !player.on && n > 1, since: now, ..player };
+            if player.on && shown + 1 == n {
+                cx.send(Command::round(0));
+            }
+        } else if player.on && shown + 1 == n && now > player.since {
+            player.on = false;
+        } else if player.on && now - player.since >= 1.0 / player.pace {
+            player.since = now;
+            cx.send(Command::round(shown + 1));
+        }
+        let mut step = shown;
+        if ui.add(egui::Slider::new(&mut step, 0..=n - 1).text("step")).changed() {
+            player.on = false;
+            cx.send(Command::round(step));
+        }
+        ui.spacing_mut().slider_width = 60.0;
+        let pace = egui::Slider::new(&mut player.pace, PACES).fixed_decimals(0).text("steps a second");
+        ui.add(pace).on_hover_text("How fast the steps are played");
+    });
+    if player.on {
+        let left = (player.since + 1.0 / player.pace - now).max(0.0);
+        ui.ctx().request_repaint_after(Duration::from_secs_f64(left));
+    }
+    ui.data_mut(|d| d.insert_temp(slot, player));
 }

@@ -315,7 +315,7 @@ fn written(open: &Open, start: &[u32], n: usize, steps: i64) -> anyhow::Result<S
     let prompt: Vec<u32> = [BEGIN].iter().chain(start).copied().collect();
     let mut policy = reveal::find("llada_low_confidence")?.policy(&Params::new().set("steps", steps));
     let rules = Rules { length: n, block: n, temperature: 0.0, guidance: 0.0 };
-    let (mut model, mut chance) = (Filler::new(open.model.as_ref())?, Seeded::new(0));
+    let (mut model, mut chance) = (Filler::new(open.model.as_ref(), None)?, Seeded::new(0));
     let text = write(&mut model, &prompt, policy.as_mut(), rules, &mut chance, &Ctx::default(), &mut |_| ())?;
     open.words.text(&text.output()[1..])
 }

@@ -1,7 +1,9 @@
-//! Speculative decoding, round by round: what was guessed and what the target made of it.
+//! Speculative decoding, round by round: what was guessed and what the target made of it. A model that fills in masks
+//! shows its steps instead.
 
 mod sums;
 mod tree;
+mod written;
 
 use super::{View, picker};
 use crate::cx::Cx;
@@ -25,16 +27,22 @@ use tokenscope_analysis::trace::Tower;
 pub(super) const VIEW: View = View {
     id: "drafts",
     title: "Drafts",
-    shows: &[Kind::Draft],
+    shows: &[Kind::Draft, Kind::Reveal],
     help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass. Filled circles were accepted, \
            crosses rejected, hollow ones never looked at; the square is the token the target adds itself. Step through the rounds with the \
            slider, its buttons or Alt+PageDown. Hover a node for its probabilities. Compare puts a second method beside the first; hover the \
-           figures below for what they mean.",
+           figures below for what they mean. A model that fills in masks shows which position was revealed in which step, and why: play the \
+           steps, or click a row.",
     hint: "Step through the rounds; hover a node for its probabilities; Compare shows a second method.",
     ui,
     own_height: true,
     table,
 };
+
+/// Whether the model fills in gaps instead of writing on.
+fn fills(cx: &Cx) -> bool {
+    cx.ready_model().is_some_and(|m| m.model.info().writes == Writes::Fills)
+}
 
 fn asked(cx: &Cx, call: Call) -> DraftOf {
     DraftOf { run: cx.pane.run.clone(), partner: cx.pane.partner.clone(), call }
@@ -45,8 +53,11 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
         return;
     }
+    if fills(cx) {
+        return written::ui(cx, ui);
+    }
     if cx.ready_model().is_some_and(|m| m.model.info().writes != Writes::Causal) {
-        ui.weak("This model does not write a text token by token, so there is nothing to draft.");
+        ui.weak("This model writes no text, neither token by token nor into gaps, so there is nothing to decode.");
         return;
     }
     let rival = cx.pane.beside.get(Kind::Draft).cloned();
@@ -303,22 +314,27 @@ fn show_partner(cx: &Cx, model: ModelSource) {
     cx.set("draft model", move |p| (p.partner, p.cursor.round) = (model.clone(), 0));
 }
 
-/// The prompt's end and what was decoded so far, this round's tokens marked.
-fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
+/// The end of the prompt, as chips.
+fn prompt_ui(cx: &Cx, ui: &mut Ui) {
     let trace = cx.trace(ui);
     let tokens = trace.as_ref().and_then(|t| t.towers.get(&Tower::Text)).map_or(&[][..], |t| &t.tokens);
+    // The picture's tokens say nothing as chips.
+    let pictured = tokens.iter().rposition(|t| t.kind == TokenKind::Image).map_or(0, |i| i + 1);
+    let first = tokens.len().saturating_sub(24).max(pictured);
+    if first > 0 {
+        ui.weak("…").on_hover_text(format!("{first} tokens before"));
+    }
+    for (i, t) in tokens.iter().enumerate().skip(first) {
+        let link = if cx.shows_text() { Link::Token(i, t) } else { Link::None };
+        widgets::chip(cx, ui, &t.text, cx.theme.background, false, link);
+    }
+}
+
+/// The prompt's end and what was decoded so far, this round's tokens marked.
+fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
-        // The picture's tokens say nothing as chips.
-        let pictured = tokens.iter().rposition(|t| t.kind == TokenKind::Image).map_or(0, |i| i + 1);
-        let first = tokens.len().saturating_sub(24).max(pictured);
-        if first > 0 {
-            ui.weak("…").on_hover_text(format!("{first} tokens before"));
-        }
-        for (i, t) in tokens.iter().enumerate().skip(first) {
-            let link = if cx.shows_text() { Link::Token(i, t) } else { Link::None };
-            widgets::chip(cx, ui, &t.text, cx.theme.background, false, link);
-        }
+        prompt_ui(cx, ui);
         let mut at = 0;
         for (r, round) in d.run.rounds[..=shown].iter().enumerate() {
             for &id in &round.emitted {
@@ -333,6 +349,9 @@ fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
 }
 
 fn table(cx: &Cx) -> Option<Table> {
+    if fills(cx) {
+        return written::table(cx);
+    }
     let d = cx.ready(&asked(cx, cx.call(Kind::Draft)))?;
     let columns =
         ["round", "node", "parent", "depth", "id", "text", "p_draft", "p_target", "p_accept", "state", "emitted"];

@@ -10,7 +10,7 @@ use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::Kind;
 
 /// The kinds without a view of their own.
-const KINDS: &[Kind] = &[Kind::Study, Kind::Reveal, Kind::Cache];
+const KINDS: &[Kind] = &[Kind::Study, Kind::Cache];
 
 pub(super) const VIEW: View = View {
     id: "findings",

@@ -1,0 +1,63 @@
+//! Writes by filling in masks, step by step, with a reveal policy.
+
+use super::{model_of, trace_of};
+use crate::jobs::{Ask, Store};
+use crate::keys::{Call, RunKey};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokenscope_analysis::decode::mask::{Timeline, decode};
+use tokenscope_analysis::decode::reveal;
+use tokenscope_analysis::finding::Finding;
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::{Ctx, Result, Subject};
+
+/// A text written after a run's prompt. While it goes on, the steps so far are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TimelineOf {
+    /// The run whose prompt is gone on from.
+    pub run: RunKey,
+    /// The policy.
+    pub call: Call,
+}
+
+/// A timeline and the text of its tokens.
+pub struct Written {
+    /// The steps.
+    pub timeline: Timeline,
+    /// What is seen in them.
+    pub finding: Arc<Finding>,
+    /// The prompt and what was written after it, special tokens left out; `None` while it goes on.
+    pub whole: Option<String>,
+}
+
+impl Written {
+    fn new(timeline: Timeline, tokenizer: Option<&Tokenizer>) -> Self {
+        // Each id is looked up once.
+        let known: RefCell<BTreeMap<u32, String>> = RefCell::default();
+        let look_up = |id: u32| tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
+        let words = |id: u32| known.borrow_mut().entry(id).or_insert_with(|| look_up(id)).clone();
+        let finding = timeline.finding(&words).into();
+        Self { timeline, finding, whole: None }
+    }
+}
+
+impl Ask for TimelineOf {
+    type Out = Written;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Written> {
+        let (open, trace) = (model_of(&self.run, store, ctx)?, trace_of(&self.run, store, ctx)?);
+        let tokenizer = open.tokenizer.as_ref();
+        let on = Subject { tokenizer, ..Subject::new(&trace).with_model(open.model.as_ref()).of(Tower::Text) };
+        let method = reveal::find(self.call.method)?;
+        let mut so_far = |t: &Timeline| store.show::<Self>(Written::new(t.clone(), tokenizer));
+        let timeline = decode(method, &on, &self.call.params, ctx, &mut so_far)?;
+        let whole = tokenizer.map(|t| t.decode(&timeline.output(), true)).transpose()?;
+        Ok(Written { whole, ..Written::new(timeline, tokenizer) })
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        Some(&self.run)
+    }
+}
