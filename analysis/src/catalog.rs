@@ -4,7 +4,7 @@ use crate::decode::{self, draft, reveal};
 use crate::finding::Finding;
 use crate::method::{Info, Kind, Params};
 use crate::raw::Adapter;
-use crate::{Ctx, Error, Result, Subject, flow, reduce, score, segment, study};
+use crate::{Ctx, Error, Result, Subject, cache, flow, reduce, score, segment, study};
 
 /// A method of any kind.
 #[derive(Clone, Copy)]
@@ -21,6 +21,8 @@ pub enum Entry {
     Draft(&'static dyn decode::Method),
     /// A policy of masked-diffusion decoding.
     Reveal(&'static dyn reveal::Method),
+    /// A cache policy.
+    Cache(&'static dyn cache::Method),
     /// A study.
     Study(&'static dyn study::Method),
 }
@@ -35,6 +37,7 @@ impl Entry {
             Entry::Flow(m) => m.info(),
             Entry::Draft(m) => m.info(),
             Entry::Reveal(m) => m.info(),
+            Entry::Cache(m) => m.info(),
             Entry::Study(m) => m.info(),
         }
     }
@@ -44,6 +47,7 @@ impl Entry {
         match self {
             Entry::Score(m) => Ok(m.score(on, params, ctx)?.finding(on.tower)),
             Entry::Flow(m) => Ok(m.graph(on, params, ctx)?.finding()),
+            Entry::Cache(m) => cache::run(m, on, params, ctx)?.finding(),
             Entry::Study(m) => m.find(on, params, ctx),
             Entry::Reduce(m) => reduce::plan(m, on, params, ctx)?.finding(on, None),
             Entry::Draft(m) => Ok(decode::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id))),
@@ -64,6 +68,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         .chain(flow::ALL.iter().map(|m| Entry::Flow(*m)))
         .chain(draft::ALL.iter().map(|m| Entry::Draft(*m)))
         .chain(reveal::ALL.iter().map(|m| Entry::Reveal(*m)))
+        .chain(cache::ALL.iter().map(|m| Entry::Cache(*m)))
         .chain(study::ALL.iter().map(|m| Entry::Study(*m)))
 }
 

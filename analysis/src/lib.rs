@@ -6,6 +6,7 @@
 
 pub mod array;
 pub mod atlas;
+pub mod cache;
 pub mod catalog;
 pub mod ctx;
 pub mod decode;
@@ -32,6 +33,7 @@ pub mod study;
 pub mod subject;
 pub mod token;
 pub mod tokenize;
+pub mod topk;
 pub mod trace;
 pub mod truth;
 pub mod weights;

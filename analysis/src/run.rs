@@ -236,7 +236,7 @@ pub fn continue_greedily(
         each(step, cache)?;
         let (ids, logits_of) = (vec![best as u32], Some(LogitRows::Last));
         let mut input = Input { ids, cache: Some(cache), logits: logits_of, step, ..Input::default() };
-        let out = model.forward(&mut input, tap, ctx)?;
+        let out = model.forward(&mut input, tap, &ctx.part(i, n))?;
         logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
     }
     Ok((ids, Tensor::cat(&rows, 0)?))

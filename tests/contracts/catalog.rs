@@ -129,8 +129,8 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
             assert_eq!(steps, timeline.steps.len(), "{name} on {}: what there is so far", case.name);
             Ok(format!("{timeline:?}"))
         }
-        Entry::Study(m) => {
-            let found = m.find(&subject, params, ctx)?;
+        Entry::Cache(_) | Entry::Study(_) => {
+            let found = entry.find(&subject, params, ctx)?;
             let wrong = found.pictures.iter().find_map(|p| p.check().err());
             assert!(wrong.is_none() || !case.finite, "{name} on {}: {wrong:?}", case.name);
             Ok(format!("{found:?}"))

@@ -95,7 +95,7 @@ fn only_the_rooms_for_files_open_files() {
 
 #[test]
 fn a_methods_file_imports_no_other_methods_file() {
-    for kind in ["segment", "score", "reduce", "flow", "decode/draft", "decode/reveal", "study"] {
+    for kind in ["segment", "score", "reduce", "flow", "decode/draft", "decode/reveal", "cache", "study"] {
         let files: Vec<PathBuf> = sources(&root().join("analysis/src").join(kind))
             .into_iter()
             .filter(|f| code(f).iter().any(|(_, line)| line.starts_with("impl Method for")))

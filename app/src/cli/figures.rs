@@ -301,7 +301,7 @@ pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("text", json!(text));
             put("run", serde_json::to_value(&d.run)?);
         }
-        Kind::Study => {
+        Kind::Study | Kind::Cache => {
             let t = trace()?;
             let target = pane.aim.tokens().last().copied();
             let found = jobs.get(&FindingOf { scope: pane.scope(), target, call }, &ctx)?;
