@@ -199,7 +199,7 @@ pub struct Info {
     pub raw: &'static [Adapter],
     /// Whether it takes minutes on a picture's tokens, so that it runs with all others only where it is named.
     pub slow: bool,
-    /// Whether it is what a window shows first of its kind.
+    /// Whether it is what a window shows first of its kind; of cuts of a text, which stand side by side, several are.
     pub first: bool,
 }
 

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tokenscope_analysis::method::{Kind, Params};
+use tokenscope_analysis::method::{Kind, Params, Role};
 use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::Tower;
 use tokenscope_analysis::{Error, Result, catalog};
@@ -174,7 +174,7 @@ impl Default for Shows {
             scale: Scale::default(),
             sort: Sort::Layer,
             cuts: Cuts::default(),
-            curves: vec!["random", "uniform"],
+            curves: catalog::of(Kind::Reduce).filter(|i| i.role == Role::Floor).map(|i| i.id).collect(),
             measure: Measure::Kl,
             column: 26.0,
             threshold: 0.08,
@@ -228,7 +228,7 @@ pub struct Cuts {
 
 impl Default for Cuts {
     fn default() -> Self {
-        let named = vec!["r50k_base", "cl100k_base", "o200k_base", "words"];
+        let named = segment::of(Reads::Text).map(|m| m.info()).filter(|i| i.first).map(|i| i.id).collect();
         Self {
             files: Vec::new(),
             named,

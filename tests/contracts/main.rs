@@ -116,6 +116,27 @@ fn a_methods_file_imports_no_other_methods_file() {
     }
 }
 
+/// Names that are ordinary words, too.
+const ORDINARY: &[&str] = &["bytes", "characters", "graphemes", "words", "sentences", "lines", "random", "uniform"];
+
+#[test]
+fn no_code_names_a_method_but_its_own_file() {
+    // The gallery is a list of inputs and methods that go with them.
+    let may = |file: &str, id: &str| file.ends_with(&format!("/{id}.rs")) || file == "app/src/examples.rs";
+    let ids: Vec<&str> = tokenscope_analysis::catalog::all().map(|e| e.info().id).collect();
+    let mut files = sources(&root().join("app/src"));
+    files.extend(sources(&root().join("analysis/src")));
+    for file in files {
+        let name = name_of(&file);
+        for (i, line) in code(&file) {
+            let own = |id: &&&str| line.contains(&format!("\"{id}\"")) && !may(&name, id) && !ORDINARY.contains(*id);
+            // Ways to cut share the files of their vocabularies and rules.
+            let named: Vec<&&str> = ids.iter().filter(own).filter(|_| !name.contains("/segment/")).collect();
+            assert!(named.is_empty(), "{name}:{i} names {named:?}: {line}");
+        }
+    }
+}
+
 #[test]
 fn a_view_imports_no_other_view() {
     let views: Vec<&str> = tokenscope_app::views::ALL.iter().map(|v| v.id).collect();

@@ -178,12 +178,20 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?)
 }
 
+/// The method of that kind and id, or what a window shows first of the kind.
+fn named_or_first(kind: Kind, id: Option<&str>) -> anyhow::Result<&'static Info> {
+    match id {
+        Some(id) => Ok(catalog::info(kind, id)?),
+        None => catalog::first(kind).with_context(|| format!("there is no {}", kind.noun())),
+    }
+}
+
 /// Arguments of `draft`.
 #[derive(Debug, clap::Args)]
 pub struct DraftArgs {
-    /// Id of the draft method
-    #[arg(long, default_value = "speculative_sampling")]
-    method: String,
+    /// Id of the draft method [default: the window's]
+    #[arg(long)]
+    method: Option<String>,
     #[command(flatten)]
     input: Input,
     /// Model that drafts
@@ -196,7 +204,7 @@ pub struct DraftArgs {
 
 /// Runs the verb `draft`.
 pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
-    let info = catalog::info(Kind::Draft, &args.method)?;
+    let info = named_or_first(Kind::Draft, args.method.as_deref())?;
     let method = info.id.to_string();
     run(RunArgs { method, input: args.input, draft_model: args.draft_model, out: args.out })
 }
@@ -204,9 +212,9 @@ pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
 /// Arguments of `flow`.
 #[derive(Debug, clap::Args)]
 pub struct FlowArgs {
-    /// Id of the flow method
-    #[arg(long, default_value = "information_flow_routes")]
-    method: String,
+    /// Id of the flow method [default: the window's]
+    #[arg(long)]
+    method: Option<String>,
     #[command(flatten)]
     input: Input,
     /// Leave out edges below this share
@@ -219,7 +227,7 @@ pub struct FlowArgs {
 
 /// Runs the verb `flow`.
 pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
-    let info = catalog::info(Kind::Flow, &args.method)?;
+    let info = named_or_first(Kind::Flow, args.method.as_deref())?;
     let mut doc = args.input.doc(&[(Kind::Flow, info.id)])?;
     doc.pane_mut().shows.threshold = args.threshold;
     let value = result(doc.pane(), info)?;

@@ -61,12 +61,15 @@ pub(super) static GRAPHEMES: Rule = Rule {
 };
 
 pub(super) static WORDS: Rule = Rule {
-    info: &info(
-        "words",
-        "Words",
-        "Cuts the text at the word boundaries of Unicode; spaces are pieces of their own.",
-        None,
-    ),
+    info: &Info {
+        first: true,
+        ..info(
+            "words",
+            "Words",
+            "Cuts the text at the word boundaries of Unicode; spaces are pieces of their own.",
+            None,
+        )
+    },
     spans: |text| indexed(text.split_word_bound_indices()),
 };
 

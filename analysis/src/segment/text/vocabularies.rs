@@ -29,6 +29,7 @@ const fn info(id: &'static str, title: &'static str, summary: &'static str, raw:
         title,
         summary,
         family: "vocabularies",
+        first: true,
         basis,
         paper: Some(BPE),
         departs,
