@@ -312,7 +312,7 @@ fn revealed(g: &Guess, why: &'static str) -> Revealed {
 
 /// Writes after the prompt of a run with a policy of [`super::reveal`] and its parameters.
 ///
-/// Errors: a run without weights or text, a model that does not fill in, see [`write`].
+/// Errors: a run without weights or text, a model that does not fill in, see [`fn@write`].
 pub fn decode(
     method: &dyn super::reveal::Method,
     on: &Subject,
