@@ -16,6 +16,7 @@ static INFO: Info = Info {
     params: &[KEEP, LAYER],
     role: Role::Floor,
     budget: Some(&KEEP),
+    first: true,
     ..Info::of(Kind::Reduce)
 };
 
