@@ -47,7 +47,7 @@ impl Entry {
         match self {
             Entry::Score(m) => Ok(m.score(on, params, ctx)?.finding(on.tower)),
             Entry::Flow(m) => Ok(m.graph(on, params, ctx)?.finding()),
-            Entry::Cache(m) => cache::run(m, on, params, ctx)?.finding(),
+            Entry::Cache(m) => cache::run(m, on, params, ctx)?.finding(on),
             Entry::Study(m) => m.find(on, params, ctx),
             Entry::Reduce(m) => reduce::plan(m, on, params, ctx)?.finding(on, None),
             Entry::Draft(m) => Ok(decode::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id))),

@@ -273,8 +273,28 @@ impl Info {
         })
     }
 
+    /// Whether every word of `words` occurs in what it says about itself and its paper.
+    pub fn fits(&self, words: &str) -> bool {
+        let paper = self.paper.map_or(String::new(), |p| format!("{} {} {} {}", p.title, p.authors, p.year, p.arxiv));
+        let text = format!("{} {} {} {} {paper}", self.id, self.title, self.summary, self.family).to_lowercase();
+        words.to_lowercase().split_whitespace().all(|w| text.contains(w))
+    }
+
     /// The error of a method that a run cannot serve for want of `need`.
     pub fn needs(&self, need: impl Into<String>) -> Error {
         Error::Need { method: self.id.into(), need: need.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog;
+
+    #[test]
+    fn a_method_is_found_by_words_of_its_title_authors_or_year() {
+        let tome = catalog::of(Kind::Reduce).find(|i| i.title == "ToMe").unwrap();
+        assert!(tome.fits("") && tome.fits("bolya 2023") && tome.fits("MERG faster"));
+        assert!(!tome.fits("bolya 2024") && !tome.fits("pyramid"));
     }
 }

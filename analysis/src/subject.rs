@@ -85,6 +85,12 @@ impl<'a> Subject<'a> {
         self.tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id))
     }
 
+    /// What these ids read as one text, which is not always their tokens one after the other.
+    pub fn text(&self, ids: &[u32]) -> String {
+        let decoded = self.tokenizer.and_then(|t| t.decode(ids, false).ok());
+        decoded.unwrap_or_else(|| ids.iter().map(|&id| self.word(id)).collect())
+    }
+
     /// The run's input, to be read once more: the one place that says how.
     pub fn again(&self) -> Input<'static> {
         Input {

@@ -4,25 +4,60 @@ use crate::cx::Cx;
 use crate::pictures::widgets::named;
 use crate::state::Command;
 use egui::{Align, Layout, RichText, Ui, vec2};
-use tokenscope_analysis::atlas::{Extent, Paper, families, papers};
+use tokenscope_analysis::atlas::{Extent, Paper, families, others, papers};
 use tokenscope_analysis::method::Info;
+
+/// A line of the page.
+#[derive(Clone, Copy)]
+enum Entry {
+    /// A paper of the list.
+    Listed(&'static Paper),
+    /// A published method that stands for none of them.
+    Beyond(&'static Info),
+}
+
+impl Entry {
+    fn fits(self, words: &str, family: Option<&str>, extent: Option<Extent>) -> bool {
+        match self {
+            Entry::Listed(p) => {
+                p.fits(words) && family.is_none_or(|f| f == p.family) && extent.is_none_or(|e| e == p.extent())
+            }
+            Entry::Beyond(i) => {
+                family.is_none_or(|f| f == BEYOND) && extent.is_none_or(|e| e == Extent::All) && i.fits(words)
+            }
+        }
+    }
+
+    fn extent(self) -> Extent {
+        match self {
+            Entry::Listed(p) => p.extent(),
+            Entry::Beyond(_) => Extent::All,
+        }
+    }
+}
+
+/// Heading of the methods that stand for no paper of the list.
+const BEYOND: &str = "beyond the list";
 
 /// State of the page.
 #[derive(Default)]
 pub struct Atlas {
     /// Whether it is open.
     pub open: bool,
+    /// Whether the field to search in has the keyboard next.
+    fresh: bool,
     words: String,
     family: Option<&'static str>,
     extent: Option<Extent>,
-    /// The papers that words, family and extent leave, and what they were when these were found.
-    found: Option<(String, Vec<&'static Paper>)>,
+    /// What words, family and extent leave, and what they were when this was found.
+    found: Option<(String, Vec<Entry>)>,
 }
 
 impl Atlas {
     /// Opens or closes the page.
     pub fn toggle(&mut self) {
         self.open = !self.open;
+        self.fresh = self.open;
     }
 
     /// Draws it, where it is open.
@@ -30,7 +65,8 @@ impl Atlas {
         let mut open = self.open;
         let room = ctx.content_rect().size();
         let size = vec2((room.x - 48.0).clamp(320.0, 860.0), (room.y - 96.0).clamp(240.0, 720.0));
-        egui::Window::new("Atlas").open(&mut open).collapsible(false).default_size(size).show(ctx, |ui| {
+        let window = egui::Window::new("Atlas").open(&mut open).collapsible(false).default_size(size);
+        window.default_pos(ctx.content_rect().center() - size / 2.0).show(ctx, |ui| {
             self.filters_ui(ui);
             ui.separator();
             self.papers_ui(cx, ui);
@@ -41,12 +77,16 @@ impl Atlas {
     fn filters_ui(&mut self, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
             let edit = egui::TextEdit::singleline(&mut self.words).hint_text("words of title or method");
-            named(&ui.add(edit.desired_width(200.0)), "search the atlas");
+            let edit = ui.add(edit.desired_width(200.0));
+            named(&edit, "search the atlas");
+            if std::mem::take(&mut self.fresh) {
+                edit.request_focus();
+            }
             let combo = egui::ComboBox::from_id_salt("atlas family")
                 .selected_text(self.family.unwrap_or("every family"))
                 .show_ui(ui, |ui| {
                     ui.selectable_value(&mut self.family, None, "every family");
-                    for family in families() {
+                    for family in families().into_iter().chain([BEYOND]) {
                         ui.selectable_value(&mut self.family, Some(family), family);
                     }
                 });
@@ -61,15 +101,13 @@ impl Atlas {
         });
     }
 
-    fn found(&mut self) -> &[&'static Paper] {
+    /// What is there first, then what is there in part, then the rest, each in the order of the list.
+    fn found(&mut self) -> &[Entry] {
         let asked = format!("{} {:?} {:?}", self.words, self.family, self.extent);
         if self.found.as_ref().is_none_or(|f| f.0 != asked) {
-            let fits = |p: &&Paper| {
-                p.fits(&self.words)
-                    && self.family.is_none_or(|f| f == p.family)
-                    && self.extent.is_none_or(|e| e == p.extent())
-            };
-            let found = papers().iter().filter(fits).collect();
+            let all = papers().iter().map(Entry::Listed).chain(others().into_iter().map(Entry::Beyond));
+            let mut found: Vec<Entry> = all.filter(|e| e.fits(&self.words, self.family, self.extent)).collect();
+            found.sort_by_key(|e| e.extent());
             self.found = Some((asked, found));
         }
         self.found.as_ref().map_or(&[], |f| &f.1)
@@ -85,18 +123,29 @@ impl Atlas {
         let line = 46.0;
         let area = egui::ScrollArea::vertical().auto_shrink(false);
         area.show_rows(ui, line, found.len(), |ui, range| {
-            for p in &found[range] {
-                ui.push_id(p.row, |ui| ran |= paper_ui(cx, ui, p, line));
+            for (i, e) in range.clone().zip(&found[range]) {
+                ui.push_id(i, |ui| ran |= entry_ui(cx, ui, *e, line));
             }
         });
         self.open &= !ran;
     }
 }
 
-/// One paper on two lines. True if one of its methods was started.
-fn paper_ui(cx: &Cx, ui: &mut Ui, p: &Paper, height: f32) -> bool {
+/// A paper, or a method beyond the list, on three lines. True if a method was started.
+fn entry_ui(cx: &Cx, ui: &mut Ui, entry: Entry, height: f32) -> bool {
+    let (name, methods, shows, more) = match entry {
+        Entry::Listed(p) => {
+            let more = format!("{}\n{}, number {} of the list", p.title, p.family, p.row);
+            (p.name, p.methods(), p.shows, more)
+        }
+        Entry::Beyond(i) => (i.title, vec![i], i.summary, i.paper.map_or(String::new(), |p| p.title.into())),
+    };
+    let last = match (methods.first(), entry) {
+        (Some(info), _) => format!("{} · {}", entry.extent().words(), info.basis.words()),
+        (None, Entry::Listed(p)) => p.title.to_string(),
+        (None, Entry::Beyond(_)) => String::new(),
+    };
     let mut ran = false;
-    let methods = p.methods();
     ui.allocate_ui_with_layout(vec2(ui.available_width(), height), Layout::right_to_left(Align::Center), |ui| {
         if methods.is_empty() {
             ui.weak(Extent::NotYet.words());
@@ -106,17 +155,11 @@ fn paper_ui(cx: &Cx, ui: &mut Ui, p: &Paper, height: f32) -> bool {
         }
         ui.with_layout(Layout::top_down(Align::Min), |ui| {
             ui.spacing_mut().item_spacing.y = 1.0;
-            let name = RichText::new(p.name);
+            let name = RichText::new(name);
             let name = if methods.is_empty() { name.weak() } else { name.strong() };
-            let name = ui.add(egui::Label::new(name).truncate());
-            name.on_hover_text(format!("{}\n{}, number {} of the list", p.title, p.family, p.row));
-            let shows = RichText::new(p.shows).small();
-            ui.add(egui::Label::new(shows).truncate()).on_hover_text(p.shows);
-            let basis = match methods.first() {
-                Some(info) => format!("{} · {}", p.extent().words(), info.basis.words()),
-                None => p.title.to_string(),
-            };
-            ui.add(egui::Label::new(RichText::new(basis).small().weak()).truncate());
+            ui.add(egui::Label::new(name).truncate()).on_hover_text(more);
+            ui.add(egui::Label::new(RichText::new(shows).small()).truncate()).on_hover_text(shows);
+            ui.add(egui::Label::new(RichText::new(last).small().weak()).truncate());
         });
     });
     ran

@@ -1,16 +1,16 @@
 //! What a cache policy did, as pictures: which keys each step could read, bytes, attention lost.
 
 use super::CacheRun;
-use crate::Result;
 use crate::array::Array;
 use crate::finding::{Axis, Datum, Figure, Finding, Matrix, Measure, Plot, Series, SeriesRole, Style, Table, Unit};
 use crate::trace::Tower;
+use crate::{Result, Subject};
 use serde_json::json;
 use std::ops::Range;
 
 impl CacheRun {
     /// Step by key for every layer, bytes and lost attention by step, and the numbers behind them.
-    pub fn finding(&self) -> Result<Finding> {
+    pub fn finding(&self, on: &Subject) -> Result<Finding> {
         let mut out = Finding::default();
         let n_layers = self.steps.first().map_or(0, |s| s.layers.len());
         // Policies that look at nothing keep the same everywhere.
@@ -25,7 +25,7 @@ impl CacheRun {
         if n_layers > 0 {
             out = out.with(self.lost()?);
         }
-        out = out.with(self.table());
+        out = out.with(self.table(&|id| on.word(id)));
         if self.steps.iter().all(|s| s.bytes == s.full_bytes) {
             out.notes.push("nothing was taken away: the text has no more tokens than the policy keeps".into());
         }
@@ -41,6 +41,8 @@ impl CacheRun {
         let last = self.steps.last();
         let share = |s: &super::CacheStep| s.bytes as f64 / s.full_bytes.max(1) as f64;
         Ok(out
+            .figure(Figure::new("text", Datum::Text(on.text(&self.reduced)), "what the model writes with this cache"))
+            .figure(Figure::new("full text", Datum::Text(on.text(&self.full)), "what it writes with a full cache"))
             .figure(Figure::new(
                 "bytes left",
                 Datum::Share(last.map_or(1.0, share).min(1.0)),
@@ -115,12 +117,14 @@ impl CacheRun {
         Matrix::dense("Attention on tokens that are gone", Unit::Steps, heads, measure, cells)
     }
 
-    fn table(&self) -> Table {
+    fn table(&self, words: &dyn Fn(u32) -> String) -> Table {
         let columns = [
             "step",
             "position",
             "id",
+            "token",
             "id of the full model",
+            "token of the full model",
             "rows per head",
             "bytes",
             "full bytes",
@@ -134,7 +138,9 @@ impl CacheRun {
                 json!(i + 1),
                 json!(s.position),
                 json!(self.reduced.get(i)),
+                json!(self.reduced.get(i).map(|id| words(*id))),
                 json!(self.full.get(i)),
+                json!(self.full.get(i).map(|id| words(*id))),
                 json!(held as f64 / heads.max(1) as f64),
                 json!(s.bytes),
                 json!(s.full_bytes),
@@ -164,7 +170,7 @@ mod tests {
         let params = Params::new().set("start", 1).set("recent", 3).set("new_tokens", 4);
         let method = cache::ALL.iter().find(|m| m.info().id == "streaming_llm").unwrap();
         let run = cache::run(*method, &on, &params, &Ctx::default()).unwrap();
-        let finding = run.finding().unwrap();
+        let finding = run.finding(&on).unwrap();
         finding.check().unwrap();
         let Picture::Matrix(held) = &finding.pictures[0] else { panic!() };
         let row = |i: usize| (0..11).map(|c| held.at(i, c)).collect::<Vec<_>>();
@@ -177,7 +183,7 @@ mod tests {
         // A budget that leaves room for everything changes nothing.
         let params = Params::new().set("start", 4).set("recent", 60).set("new_tokens", 4);
         let run = cache::run(*method, &on, &params, &Ctx::default()).unwrap();
-        assert_eq!(run.finding().unwrap().notes.len(), 1);
+        assert_eq!(run.finding(&on).unwrap().notes.len(), 1);
         assert_eq!((run.reduced, run.renumbered), (run.full, false));
     }
 
@@ -193,6 +199,6 @@ mod tests {
         let sets: Vec<_> = run.steps[1].layers.iter().flat_map(|l| l.kept.all()).collect();
         assert!(sets.iter().all(|s| s.len() == 8 && s[4..] == [18, 19, 20, 21]));
         assert!(sets.iter().any(|s| s != &sets[0]), "heads choose by themselves");
-        run.finding().unwrap().check().unwrap();
+        run.finding(&on).unwrap().check().unwrap();
     }
 }

@@ -17,7 +17,8 @@ use crate::trace::{Attending, KeySet};
 use crate::{Result, Subject};
 
 /// Length of a decode.
-const NEW: Param = Param::count("new_tokens", "Tokens to write", 1, 512, 16);
+// The first token is written before anything can be missed.
+const NEW: Param = Param::count("new_tokens", "Tokens to write", 2, 512, 16);
 
 /// A moment at which a policy is asked about a layer.
 pub enum Moment<'a> {

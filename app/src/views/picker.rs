@@ -96,7 +96,7 @@ fn list_ui(cx: &Cx, ui: &mut Ui, all: &[&'static Info], chosen: &Info, send: &mu
     }
     let mut found = false;
     for family in FAMILIES {
-        let mut shown: Vec<&&Info> = all.iter().filter(|i| i.family == *family && fits(i, &words)).collect();
+        let mut shown: Vec<&&Info> = all.iter().filter(|i| i.family == *family && i.fits(&words)).collect();
         if shown.is_empty() {
             continue;
         }
@@ -120,13 +120,6 @@ fn list_ui(cx: &Cx, ui: &mut Ui, all: &[&'static Info], chosen: &Info, send: &mu
     if !found {
         ui.weak("Nothing has such a name.");
     }
-}
-
-/// Whether every word of `words` occurs in what the method says about itself.
-fn fits(info: &Info, words: &str) -> bool {
-    let paper = info.paper.map_or(String::new(), |p| format!("{} {} {} {}", p.title, p.authors, p.year, p.arxiv));
-    let text = format!("{} {} {} {} {paper}", info.id, info.title, info.summary, info.family).to_lowercase();
-    words.to_lowercase().split_whitespace().all(|w| text.contains(w))
 }
 
 /// What a method says about itself.
@@ -253,13 +246,6 @@ fn schedule_ui(ui: &mut Ui, p: &Param, params: &Params, name: &str) -> Option<Se
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_method_is_found_by_words_of_its_title_authors_or_year() {
-        let tome = catalog::of(Kind::Reduce).find(|i| i.title == "ToMe").unwrap();
-        assert!(fits(tome, "") && fits(tome, "bolya 2023") && fits(tome, "MERG faster"));
-        assert!(!fits(tome, "bolya 2024") && !fits(tome, "pyramid"));
-    }
 
     #[test]
     fn every_method_stands_under_a_heading() {
