@@ -95,11 +95,16 @@ pub fn sized(cx: &Cx, ui: &mut Ui, plot: &Plot, size: Size) -> Option<f64> {
     if !log[1] {
         drawn = drawn.include_y(0.0);
         // What is nothing everywhere lies at the bottom, and per cent are read from all of a hundred.
+        let highest = plot.series.iter().flat_map(|s| &s.points).map(|p| p[1]).fold(0.0, f64::max);
         let nothing = plot.series.iter().flat_map(|s| &s.points).all(|p| p[1] == 0.0);
         if plot.y.unit.starts_with('%') {
             drawn = drawn.include_y(100.0);
         } else if nothing {
             drawn = drawn.include_y(1.0);
+        }
+        if bars && !size.bare {
+            // The number above the highest bar needs room.
+            drawn = drawn.include_y(1.25 * highest);
         }
     }
     // A share is read from the whole, however little of it there is.

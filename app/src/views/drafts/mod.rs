@@ -13,7 +13,7 @@ use crate::pictures;
 use crate::pictures::widgets::{self, Link};
 use crate::samples;
 use crate::state::Command;
-use crate::work::{DraftOf, Drafted, Times, TimesOf};
+use crate::work::{DraftOf, Drafted, ModelOf, Times, TimesOf};
 use egui::{Ui, vec2};
 use serde_json::json;
 use tokenscope_analysis::catalog;
@@ -51,6 +51,10 @@ fn asked(cx: &Cx, call: Call) -> DraftOf {
 fn ui(cx: &Cx, ui: &mut Ui) {
     if cx.recorded() {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
+        return;
+    }
+    // How a model writes is known when it is open, and what is asked of it hangs on that.
+    if cx.need(ui, "model", &ModelOf(cx.pane.run.model.clone())).is_none() {
         return;
     }
     if fills(cx) {
