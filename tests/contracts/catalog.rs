@@ -80,8 +80,28 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     out
 });
 
-/// The text that a run was about, for methods that cut one.
+/// The text for methods that cut one.
 const TEXT: &str = "naïve 👩‍👩‍👧 = 12,\n";
+
+/// The picture for methods that cut one.
+static PICTURE: LazyLock<Picture> = LazyLock::new(|| tiny::picture_of(48, 32, false));
+
+/// The series for methods that cut one: a wave whose pitch changes.
+static SERIES: LazyLock<Series> =
+    LazyLock::new(|| series(1200, |i| (i as f32 * if i < 600 { 0.1 } else { 0.37 }).sin()));
+
+fn series(n: usize, of: impl Fn(usize) -> f32) -> Series {
+    Series::new("wave", 100.0, (0..n).map(of).collect()).unwrap()
+}
+
+/// What a way to cut is given.
+fn input_of(m: &dyn segment::Method) -> Input<'static> {
+    match m.reads() {
+        Reads::Text => Input::Text(TEXT),
+        Reads::Image => Input::Image(&PICTURE),
+        Reads::Series => Input::Series(&SERIES),
+    }
+}
 
 /// Runs a method of any kind, checks that what it gives fits the input, and prints it whole, times aside.
 fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> {
@@ -89,7 +109,7 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
     let (name, n) = (entry.info().id, case.trace.towers[&case.tower].tokens.len());
     let finite = |x: f32| assert!(x.is_finite() || !case.finite, "{name} on {}: {x}", case.name);
     match entry {
-        Entry::Segment(m) => cut(m, TEXT, params, ctx),
+        Entry::Segment(m) => cut(m, input_of(m), params, ctx),
         Entry::Score(m) => {
             let s = m.score(&subject, params, ctx)?;
             assert_eq!(s.values.len(), n, "{name} on {}", case.name);
@@ -121,13 +141,17 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
             let mut rounds = 0;
             let run = decode::decode(m, &subject, params, ctx, &mut |_| rounds += 1)?;
             assert_eq!(rounds, run.rounds.len(), "{name} on {}: what there is so far", case.name);
+            assert!(run.lossless.as_ref().is_none_or(|l| l.0), "{name} on {}: {:?}", case.name, run.lossless);
             Ok(format!("{run:?}"))
         }
         Entry::Reveal(m) => {
             let mut steps = 0;
-            let timeline = decode::mask::decode(m, &subject, params, ctx, &mut |_| steps += 1)?;
-            assert_eq!(steps, timeline.steps.len(), "{name} on {}: what there is so far", case.name);
-            Ok(format!("{timeline:?}"))
+            let t = decode::mask::decode(m, &subject, params, ctx, &mut |_| steps += 1)?;
+            assert_eq!(steps, t.steps.len(), "{name} on {}: what there is so far", case.name);
+            let places: BTreeSet<usize> = t.revealed().map(|(_, r)| r.position).collect();
+            assert_eq!(places.len(), t.revealed().count(), "{name} on {}: revealed twice", case.name);
+            t.revealed().for_each(|(_, r)| finite(r.confidence as f32));
+            Ok(format!("{t:?}"))
         }
         Entry::Cache(_) | Entry::Study(_) => {
             let found = entry.find(&subject, params, ctx)?;
@@ -138,48 +162,33 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
     }
 }
 
-/// A picture and a series for methods that cut one.
-fn picture() -> Picture {
-    Picture::new(21, 18, (0..21 * 18 * 3).map(|i| (i * 7 % 251) as u8).collect()).unwrap()
-}
-
-fn series() -> Series {
-    let samples = (0..400).map(|i| (i as f32 * 0.31).sin() + (i as f32 * 0.07).cos()).collect();
-    Series { name: "made".into(), rate: 100.0, samples }
-}
-
-/// The pieces of an input, which cover every byte, pixel or sample once: `text`, or a picture or series of ours.
-fn cut(m: &dyn segment::Method, text: &str, params: &Params, ctx: &Ctx) -> Result<String> {
-    let (picture, series) = (picture(), series());
-    let input = match m.reads() {
-        Reads::Text => Input::Text(text),
-        Reads::Image => Input::Image(&picture),
-        Reads::Series => Input::Series(&series),
-    };
-    let s = m.cut(input, params, ctx)?;
-    let id = m.info().id;
-    match &s {
-        Segmentation::Text(row) => {
+/// The pieces of an input, which cover every byte, pixel or sample, what the cut says it left out among them.
+fn cut(m: &dyn segment::Method, input: Input, params: &Params, ctx: &Ctx) -> Result<String> {
+    let (name, s) = (m.info().id, m.cut(input, params, ctx)?);
+    match (&s, input) {
+        (Segmentation::Text(row), Input::Text(text)) => {
             let mut at = 0;
             for p in row.pieces.iter().filter(|p| !p.special) {
-                assert!(p.start == at && p.end > at, "{id}: {p:?} of {text:?} begins at {at}");
+                assert!(p.start == at && p.end > at, "{name}: {p:?} of {text:?} begins at {at}");
                 at = p.end;
             }
-            assert_eq!(at, text.len(), "{id} leaves out the end of {text:?}");
+            assert_eq!(at, text.len(), "{name} leaves out the end of {text:?}");
         }
-        Segmentation::Image(tiles) => {
+        (Segmentation::Series(w), Input::Series(series)) => {
+            assert!(w.windows.iter().all(|w| w.start < w.end && w.end <= series.samples.len()), "{name}: {w:?}");
+            assert_eq!(w.rest.end, series.samples.len(), "{name} leaves samples out");
+        }
+        (Segmentation::Image(tiles), Input::Image(picture)) => {
+            let area = |r: &segment::Rect| f64::from(r.w) * f64::from(r.h);
             let covered: f64 = tiles.tiles.iter().map(|t| &t.rect).chain(&tiles.rest).map(area).sum();
-            assert!((covered - (picture.width * picture.height) as f64).abs() < 1e-6, "{id} covers {covered} pixels");
+            assert!((covered - (picture.width * picture.height) as f64).abs() < 1e-6, "{name} covers {covered} pixels");
         }
-        Segmentation::Series(w) => {
-            assert_eq!(w.rest.end, series.samples.len(), "{id} leaves samples out");
-        }
+        _ => panic!("{name} gave a cut of another input"),
     }
+    let vocab = s.vocab().map_or(u64::MAX, |n| n as u64);
+    assert!(s.ids().iter().flatten().all(|id| u64::from(*id) < vocab), "{name}: an id outside the vocabulary");
+    s.finding(input).check()?;
     Ok(format!("{s:?}"))
-}
-
-fn area(r: &segment::Rect) -> f64 {
-    f64::from(r.w) * f64::from(r.h)
 }
 
 /// [`run`], where a panic is a problem like any other.
@@ -190,10 +199,13 @@ fn attempt(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> std::result
     })
 }
 
+/// Parameters that say how long a text is.
+const LENGTHS: &[&str] = &["new_tokens", "gen_length"];
+
 /// Parameters that keep a run short: as few rounds as there may be, where the method writes a text.
 fn short(info: &Info) -> Params {
-    let tokens = info.param("new_tokens").filter(|p| matches!(p.domain, Domain::Count { .. }));
-    tokens.map_or_else(Params::new, |p| Params::new().set(p.key, 6))
+    let tokens = info.params.iter().filter(|p| LENGTHS.contains(&p.key));
+    tokens.fold(Params::new(), |params, p| params.set(p.key, 6))
 }
 
 /// The first case that serves each method, with different tokens and more than two.
@@ -339,8 +351,9 @@ fn every_method_takes_every_input_or_says_why_not() {
     for entry in catalog::all() {
         let info = entry.info();
         let params = short(info);
-        // A draft goes on with the text, whichever tower is shown.
-        let about = |c: &&Case| !matches!(entry, Entry::Draft(_) | Entry::Reveal(_)) || c.tower == c.trace.main_tower();
+        // What goes on with the text does so whichever tower is shown.
+        let writes = matches!(entry, Entry::Draft(_) | Entry::Reveal(_));
+        let about = |c: &&Case| !writes || c.tower == c.trace.main_tower();
         for case in CASES.iter().filter(about) {
             let lacks = case.subject().lacks(info);
             let mut wrong = |what: String| problems.push(format!("{} on {}: {what}", info.id, case.name));
@@ -405,7 +418,7 @@ fn parameters_work_at_their_ends_and_are_refused_outside() {
             let (inside, outside) = ends(p);
             for v in inside {
                 let clipped = match v {
-                    Setting::Count(n) if p.key == "new_tokens" => n.min(LONG).into(),
+                    Setting::Count(n) if LENGTHS.contains(&p.key) => n.min(LONG).into(),
                     _ => v.clone(),
                 };
                 let params = short(info).set(p.key, clipped);
@@ -491,12 +504,26 @@ fn a_method_without_memory_is_refused_or_needs_none() {
 }
 
 #[test]
-fn a_way_to_cut_a_text_cuts_any_text() {
+fn a_way_to_cut_takes_any_input_of_its_kind_and_refuses_others() {
+    let texts = ["", "a", "7", "\n", "é", "ab", "  ", "\u{301}", "漢字", "\u{202e}a\0", "👩‍👩‍👧", "x y  z\r\n\r\n"];
+    let pictures = [(1, 1), (2, 1), (7, 31), (64, 64)].map(|(w, h)| tiny::picture_of(w, h, w == h));
+    let waves = [0, 1, 2, 1000].map(|n| series(n, |_| 0.5));
     for entry in catalog::all() {
         let Entry::Segment(m) = entry else { continue };
-        for text in ["", "a", "7", "\n", "é", "ab", "  ", "\u{301}", "漢字", "\u{202e}a\0", "👩‍👩‍👧", "x y  z\r\n\r\n"]
-        {
-            cut(m, text, &Params::new(), &Ctx::default()).unwrap_or_else(|e| panic!("{}: {text:?}: {e}", m.info().id));
+        let inputs: Vec<Input> = (texts.iter().map(|t| Input::Text(t)))
+            .chain(pictures.iter().map(Input::Image))
+            .chain(waves.iter().map(Input::Series))
+            .collect();
+        for input in inputs {
+            match cut(m, input, &Params::new(), &Ctx::default()) {
+                Ok(_) => assert_eq!(input.kind(), m.reads(), "{}", m.info().id),
+                // A text of any length has pieces; a picture or a series may be smaller than one.
+                Err(Error::Invalid(words)) => {
+                    let small = input.kind() == m.reads() && input.kind() != Reads::Text;
+                    assert!(!words.is_empty() && (small || input.kind() != m.reads()), "{}: {words}", m.info().id);
+                }
+                Err(e) => panic!("{}: {e:?}", m.info().id),
+            }
         }
     }
 }

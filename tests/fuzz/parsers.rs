@@ -13,6 +13,7 @@ use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::model::load;
 use tokenscope_analysis::raw::RawInput;
 use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::series::Series;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, read_trace, write_trace};
 use tokenscope_analysis::weights::Weights;
@@ -22,7 +23,8 @@ use tokenscope_app::settings::Settings;
 use tokenscope_tests::{golden, json, tensors};
 
 /// Every parser, alphabetical.
-pub const ALL: &[Parser] = &[CONFIG, GGUF, PICTURE, PROCESSOR, RAW, SETTINGS, SHARDS, TOKENIZER, TRACE, WEIGHTS];
+pub const ALL: &[Parser] =
+    &[CONFIG, GGUF, PICTURE, PROCESSOR, RAW, SERIES, SETTINGS, SHARDS, TOKENIZER, TRACE, WEIGHTS];
 
 fn words_of(e: impl std::fmt::Display) -> String {
     e.to_string()
@@ -219,6 +221,31 @@ fn raw_seeds() -> Vec<Vec<u8>> {
     out.retain(|seed| seed.len() < 64 << 10);
     out
 }
+
+/// Series from WAV files and tables.
+const SERIES: Parser = Parser {
+    name: "series",
+    form: Form::Bytes,
+    words: &["RIFF", "WAVE", "fmt ", "data", ";", "\t", "\"", "time", "1e999", "nan", "-0", "\r\n"],
+    seeds: || {
+        let head: &[u8] =
+            b"RIFF\x34\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x40\x1f\0\0\0\x7d\0\0\x04\0\x10\0data\x10\0\0\0";
+        let wave = [head, &[0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8]].concat();
+        let tables = ["time,left,right\n0,1,2\n0.5,3,4\n1,5,6\n", "a;b\r\n1,5;\"2\"\r\n", "1\n2\n3\n", "x\ty\n1\t2\n"];
+        std::iter::once(wave).chain(tables.map(|t| t.as_bytes().to_vec())).collect()
+    },
+    open: |folder| {
+        let file = folder.join("series.csv");
+        Box::new(move |bytes| {
+            std::fs::write(&file, bytes).map_err(words_of)?;
+            let names = Series::columns(&file).map_err(words_of)?;
+            let last = Series::open(&file, names.last().map(String::as_str), None).map(|s| s.samples.len().min(3));
+            let s = Series::open(&file, None, None).map_err(words_of)?;
+            assert!(s.rate.is_finite() && s.samples.iter().all(|x| x.is_finite()), "{s:?}");
+            Ok(format!("{} columns, {:?}, the last {:?}", names.len().min(4), s.samples.len().min(3), last.ok()))
+        })
+    },
+};
 
 /// Settings and recent files of the window.
 const SETTINGS: Parser = Parser {
