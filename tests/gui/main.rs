@@ -1,5 +1,6 @@
 //! The whole window, driven by keys and pointer as a user would, through what a screen reader sees.
 
+mod atlas;
 mod chrome;
 mod drafts;
 mod drop;
@@ -8,8 +9,10 @@ mod gallery;
 mod heatmap;
 mod importance;
 mod masks;
+mod panes;
 mod pictures;
 mod segmentation;
+mod snapshots;
 
 use egui::{Key, Modifiers, vec2};
 use egui_kittest::Harness;
