@@ -222,6 +222,14 @@ fn raw_seeds() -> Vec<Vec<u8>> {
     out
 }
 
+/// An error of a table up to the name of the column, which is any text, so that it is of one kind.
+fn of_no_column(e: impl std::fmt::Display) -> String {
+    let words = e.to_string();
+    let name = words.find(", column ").unwrap_or(words.len());
+    let ends = [" is not a number", " is not a finite number"].map(|end| words[name..].contains(end));
+    format!("{} {ends:?}", &words[..name])
+}
+
 /// Series from WAV files and tables.
 const SERIES: Parser = Parser {
     name: "series",
@@ -238,9 +246,9 @@ const SERIES: Parser = Parser {
         let file = folder.join("series.csv");
         Box::new(move |bytes| {
             std::fs::write(&file, bytes).map_err(words_of)?;
-            let names = Series::columns(&file).map_err(words_of)?;
+            let names = Series::columns(&file).map_err(of_no_column)?;
             let last = Series::open(&file, names.last().map(String::as_str), None).map(|s| s.samples.len().min(3));
-            let s = Series::open(&file, None, None).map_err(words_of)?;
+            let s = Series::open(&file, None, None).map_err(of_no_column)?;
             assert!(s.rate.is_finite() && s.samples.iter().all(|x| x.is_finite()), "{s:?}");
             Ok(format!("{} columns, {:?}, the last {:?}", names.len().min(4), s.samples.len().min(3), last.ok()))
         })
