@@ -3,6 +3,18 @@
 //! A [`trace::Trace`] is what one run of one model on one input left behind. Every analysis is a pure
 //! function from a trace and parameters to a value. Nothing here draws, prints or starts threads of its own
 //! besides rayon's.
+//!
+//! # Modules, from the ground up
+//!
+//! None knows one that stands below it in this list; a contract test reads the list.
+//!
+//! - What everything is made of: [`error`], [`gpu`], [`ctx`], [`math`], [`topk`], [`array`], [`kmeans`], [`token`].
+//! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
+//! - What a run leaves behind: [`trace`], [`passes`], [`names`].
+//! - Who runs: [`model`], [`run`].
+//! - What methods say about themselves, run on and find: [`param`], [`method`], [`subject`], [`finding`].
+//! - Methods: [`segment`], [`score`], [`reduce`], [`flow`], [`decode`], [`cache`], [`heads`], [`study`].
+//! - All of them, and what is asked of a run without a method: [`catalog`], [`atlas`], [`truth`], [`lens`].
 
 pub mod array;
 pub mod atlas;
@@ -21,6 +33,7 @@ pub mod lens;
 pub mod math;
 pub mod method;
 pub mod model;
+pub mod names;
 mod param;
 pub mod passes;
 pub mod raw;

@@ -21,6 +21,17 @@ pub fn softmax<T: Copy + Into<f64>>(logits: &[T], temperature: f64) -> Vec<f64> 
     e.into_iter().map(|x| x / sum).collect()
 }
 
+/// Index of the largest value, the lowest one on a tie; `None` if there is none or all are NaN.
+pub fn argmax(v: &[f32]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, x) in v.iter().enumerate() {
+        if !x.is_nan() && best.is_none_or(|b| *x > v[b]) {
+            best = Some(i);
+        }
+    }
+    best
+}
+
 /// Few enough to be held in order while the values pass by.
 const FEW: usize = 32;
 

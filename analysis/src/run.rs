@@ -2,8 +2,9 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::image::{Expansion, Picture, Processor};
-use crate::model::{ImageInput, Input, KvCache, LogitRows, Model, Writes};
+use crate::image::{Expansion, ImageInput, Picture, Processor};
+use crate::math::argmax;
+use crate::model::{Input, KvCache, LogitRows, Model, Writes};
 use crate::token::{Source, Token, TokenKind};
 use crate::tokenize::Tokenizer;
 use crate::trace::{Both, Capture, CaptureSpec, NoTap, Per, Site, Tap, Tower, TowerTrace, Trace};
@@ -240,17 +241,6 @@ pub fn continue_greedily(
         logits = out.logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
     }
     Ok((ids, Tensor::cat(&rows, 0)?))
-}
-
-/// Index of the largest value, the lowest one on a tie; `None` if there is none or all are NaN.
-pub fn argmax(v: &[f32]) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (i, x) in v.iter().enumerate() {
-        if !x.is_nan() && best.is_none_or(|b| *x > v[b]) {
-            best = Some(i);
-        }
-    }
-    best
 }
 
 type Tokens = (Vec<Token>, Vec<u32>, Option<Vec<u32>>);

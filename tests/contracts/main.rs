@@ -26,7 +26,9 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 /// The file's lines with their numbers, without comments and without the tests at its end.
 fn code(file: &Path) -> Vec<(usize, String)> {
     let text = std::fs::read_to_string(file).unwrap();
-    let lines = text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
+    // Tests in a file of their own are named anywhere; those of this file end it.
+    let tests = text.find("\n#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    let lines = text[..tests].lines().enumerate();
     lines.map(|(i, line)| (i + 1, line.trim_start().to_string())).filter(|l| !l.1.starts_with("//")).collect()
 }
 

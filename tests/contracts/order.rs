@@ -1,11 +1,11 @@
 //! Modules know only what stands before them in the list of their crate's front page: no circle, no arrow up.
 
 use super::{code, name_of, sources};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tokenscope_tests::root;
 
-/// Modules of a crate in the order of its list.
-struct Order(Vec<String>);
+/// Modules of a crate in the order of its list, and those whose items the front page hands on, by item.
+struct Order(Vec<String>, BTreeMap<String, String>);
 
 impl Order {
     /// Reads the list under the heading "Modules, from the ground up" in the front page `lib`, and checks that it
@@ -22,17 +22,25 @@ impl Order {
         let there: BTreeSet<String> = lib.lines().filter_map(declared).collect();
         assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), there, "the list holds each module");
         assert_eq!(listed.len(), there.len(), "the list holds each module once");
-        Self(listed)
+        let mut handed = BTreeMap::new();
+        for line in lib.lines().filter_map(|l| l.strip_prefix("pub use ")) {
+            let (module, items) = line.trim_end_matches(';').split_once("::").expect("a module and what it hands on");
+            for item in items.trim_matches(['{', '}']).split(", ") {
+                handed.insert(item.to_string(), module.to_string());
+            }
+        }
+        Self(listed, handed)
     }
 
     fn place(&self, module: &str) -> Option<usize> {
+        let module = self.1.get(module).map_or(module, String::as_str);
         self.0.iter().position(|m| m == module)
     }
 
     /// The modules after `module` that a line of its code names.
     fn above<'l>(&self, module: &str, line: &'l str) -> Vec<&'l str> {
         let own = self.place(module);
-        named(line).into_iter().filter(|m| *m != module && self.place(m) > own).collect()
+        named(line).into_iter().filter(|m| self.place(m) > own).collect()
     }
 }
 
@@ -88,12 +96,18 @@ fn no_module_of_the_app_points_up() {
 }
 
 #[test]
+fn no_module_of_the_library_points_up() {
+    check("analysis/src");
+}
+
+#[test]
 fn names_are_found_alone_and_in_lists_and_compared_with_the_list() {
     assert_eq!(named("use crate::state::{Doc, jobs};"), ["state"]);
     assert_eq!(named("let x = crate::a(crate::{b, c::{d, e}, f});"), ["a", "b", "c", "f"]);
-    let lib = "//! # Modules, from the ground up\n//! - One: [`a`],\n//!   [`b`].\n//!\n//! # Next [`z`]\npub mod b;\nmod a;\n";
+    let lib = "//! # Modules, from the ground up\n//! - One: [`a`],\n//!   [`b`].\n//!\n//! # Next [`z`]\npub mod b;\nmod a;\npub use b::{X, Y};\n";
     let order = Order::of(lib);
     assert_eq!(order.0, ["a", "b"]);
     assert_eq!(order.above("a", "use crate::b::X;"), ["b"]);
+    assert_eq!(order.above("a", "use crate::{Y, a::Z};"), ["Y"]);
     assert_eq!(order.above("b", "use crate::a::X;"), [""; 0]);
 }

@@ -111,7 +111,7 @@ fn the_logit_lens_equals_transformers() {
         }
         for t in tables {
             for row in log_softmax(&t).to_vec2::<f32>().unwrap() {
-                let best = tokenscope_analysis::run::argmax(&row).unwrap();
+                let best = tokenscope_analysis::math::argmax(&row).unwrap();
                 top.push(best as f64);
                 prob.push(f64::from(row[best]));
             }

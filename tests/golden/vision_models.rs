@@ -1,7 +1,8 @@
 //! Image and vision-language models against `transformers`, and what a reduction does inside them.
 
 use candle_core::{Device, Tensor};
-use tokenscope_analysis::model::{ImageInput, Input, Model, load};
+use tokenscope_analysis::image::ImageInput;
+use tokenscope_analysis::model::{Input, Model, load};
 use tokenscope_analysis::reduce::{Half, Place, Plan, Runner, Step};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::token::{Source, TokenKind};

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::gpu::Gpu;
-use tokenscope_analysis::model::{ImageInput, Model, load};
+use tokenscope_analysis::image::ImageInput;
+use tokenscope_analysis::model::{Model, load};
+use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{RunRequest, run};
-use tokenscope_analysis::trace::{CaptureSpec, Named, Trace, to_transformers};
+use tokenscope_analysis::trace::{CaptureSpec, Trace};
 
 /// The folder of the golden data.
 pub fn golden() -> PathBuf {

@@ -2,8 +2,9 @@
 
 use super::{CacheSeen, Evict, Moment};
 use crate::ctx::Ctx;
+use crate::math::argmax;
 use crate::model::{Input, KvCache, LogitRows, Model, Writes};
-use crate::run::{argmax, continue_greedily};
+use crate::run::continue_greedily;
 use crate::trace::{At, Attending, KeySet, NoTap, PerHead, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;

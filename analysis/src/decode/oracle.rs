@@ -2,7 +2,8 @@
 
 use super::row::Row;
 use crate::ctx::Ctx;
-use crate::model::{ImageInput, Input, KvCache, LogitRows, Model};
+use crate::image::ImageInput;
+use crate::model::{Input, KvCache, LogitRows, Model};
 use crate::tokenize::Tokenizer;
 use crate::trace::{NoTap, Tower};
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! What an oracle says about one next token: the logits of a model, or the probabilities of a golden's toy.
 
+use crate::math::argmax;
 use crate::math::{largest, softmax};
-use crate::run::argmax;
 
 /// One value per entry of the vocabulary.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,10 +1,12 @@
 //! Pictures: from a file to RGB pixels as Pillow gives them, and on to what a model's processor makes of them.
 
+mod input;
 mod process;
 mod prompt;
 mod resize;
 mod size;
 
+pub use input::ImageInput;
 pub use process::Processor;
 pub use prompt::Expansion;
 pub use resize::{Filter, Window, resize};

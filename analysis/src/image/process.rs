@@ -1,10 +1,10 @@
 //! Image processors: what `preprocessor_config.json` says, done as the Pillow back end of `transformers` does.
 
+use super::ImageInput;
 use super::prompt::Expansion;
 use super::resize::{Filter, Window, resize};
 use super::size::{Size, idefics_size, length, whole_tiles};
 use super::{Picture, prompt};
-use crate::model::ImageInput;
 use crate::weights::{Weights, read_json};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};

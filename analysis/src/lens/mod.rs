@@ -37,7 +37,7 @@ pub fn read(on: &Subject, ctx: &Ctx) -> Result<Lens> {
         let resid = Tensor::from_slice(resid.data(), resid.shape().to_vec(), model.device())?;
         let rows = model.lens(&resid)?.to_vec2::<f32>()?;
         let best = |row: Vec<f32>| {
-            let best = crate::run::argmax(&row).unwrap_or(0);
+            let best = crate::math::argmax(&row).unwrap_or(0);
             let p = row.get(best).map_or(0.0, |&x| (f64::from(x) - log_sum_exp(&row)).exp());
             (word(on.tokenizer, best), p as f32)
         };

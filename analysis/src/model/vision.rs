@@ -3,8 +3,9 @@
 
 use super::blocks::{Attention, Config, Defaults, Linear, Norm, Pass, Scope, Stack};
 use super::patches::{Fit, PatchEmbed, fit_positions};
-use super::{ImageInput, Input, Output, TowerRun};
+use super::{Input, Output, TowerRun};
 use crate::ctx::Ctx;
+use crate::image::ImageInput;
 use crate::token::{Grid, Source, Token, TokenKind};
 use crate::trace::{At, Attending, AttentionRule, KeySet, MaskRule, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};

@@ -3,8 +3,9 @@
 use super::blocks::{Pass, Stack};
 use super::decoder::Decoder;
 use super::vision::VisionTower;
-use super::{ImageInput, Input, Model, ModelInfo, Output, TowerRun};
+use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
+use crate::image::ImageInput;
 use crate::token::{Grid, Source, Token, TokenKind};
 use crate::trace::{Rows, Site, Tap, Tower};
 use crate::{Error, Result};

@@ -115,7 +115,7 @@ fn select(
     }
     order.push(match what.start {
         Start::At(i) => i,
-        Start::Loneliest => crate::run::argmax(&lonely()).unwrap_or(0),
+        Start::Loneliest => crate::math::argmax(&lonely()).unwrap_or(0),
     });
     while order.len() < what.k.min(n) {
         ctx.step(order.len(), what.k)?;
@@ -124,7 +124,7 @@ fn select(
         if !what.repeats {
             nearest[last] = f32::NEG_INFINITY;
         }
-        order.push(crate::run::argmax(&nearest).unwrap_or(0));
+        order.push(crate::math::argmax(&nearest).unwrap_or(0));
     }
     Ok(order)
 }

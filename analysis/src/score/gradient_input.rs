@@ -6,9 +6,9 @@
 use super::{Method, Scores};
 use crate::Subject;
 use crate::ctx::Ctx;
+use crate::math::argmax;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows};
-use crate::run::argmax;
 use crate::token::TokenKind;
 use crate::trace::NoTap;
 use crate::{Error, Result};

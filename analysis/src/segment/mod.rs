@@ -14,7 +14,7 @@ pub mod text;
 pub use finding::waveform;
 pub use image::{Rect, Tile, Tiles};
 pub use series::{Window, Windows};
-pub use text::{Cell, CellKind, Chip, Encodings, Lattice, Line, Metrics, Piece, Row, Strip};
+pub use text::{Cell, CellKind, Chip, Line, Metrics, Piece, Row, Strip};
 
 use crate::ctx::Ctx;
 use crate::image::Picture;

@@ -2,8 +2,8 @@
 //! crate does for normalised texts: words are found in the text as it stands and each different word is cut once.
 //! What the crate does before (added tokens) and after (special tokens, trimmed offsets) stays the crate's.
 
+use super::bpe::byte_alphabet;
 use crate::ctx::Ctx;
-use crate::segment::text::bpe::byte_alphabet;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;

@@ -1,9 +1,9 @@
 //! `tokenizer.json` through the `tokenizers` crate.
 
 use super::Encoding;
+use super::bpe::{Step, merge_history};
 use super::byte_level::ByteLevel;
 use crate::ctx::Ctx;
-use crate::segment::text::bpe::{Step, merge_history};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;

@@ -1,17 +1,21 @@
 //! Tokenizers of models: `tokenizer.json`, vocabularies in GGUF files and those of tiktoken, with exact byte offsets.
 
+pub mod bpe;
 mod byte_level;
+mod encodings;
 mod gguf;
 mod hf;
 mod spelling;
 mod tiktoken;
 
+pub(crate) use encodings::ADAPTER as ENCODINGS;
+pub use encodings::{Encodings, Lattice};
 pub use spelling::MAX_SPELLING;
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
 use crate::ctx::Ctx;
-use crate::segment::text::bpe::Step;
 use crate::{Error, Result};
+use bpe::Step;
 use std::path::Path;
 
 /// A text as tokens; all lists are equally long.

@@ -1,7 +1,6 @@
 //! What tokens spell, in the alphabet of their vocabulary, and which tokens spell a given part of it.
 
-use super::{Backend, Tokenizer};
-use crate::segment::{Encodings, Lattice};
+use super::{Backend, Encodings, Lattice, Tokenizer};
 use tokenizers::{Model as _, ModelWrapper};
 
 /// Longest spelling whose encodings are counted, in bytes.

@@ -1,8 +1,8 @@
 //! Vocabularies that come with the `tiktoken-rs` crate.
 
 use super::Encoding;
+use super::bpe::{Step, byte_merge_history};
 use crate::ctx::Ctx;
-use crate::segment::text::bpe::{Step, byte_merge_history};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::OnceLock;

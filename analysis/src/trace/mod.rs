@@ -6,7 +6,6 @@
 mod attending;
 mod capture;
 mod file;
-mod names;
 mod rows;
 mod site;
 mod spans;
@@ -15,7 +14,6 @@ mod tap;
 pub use attending::{Attending, Held, KeySet, PerHead};
 pub use capture::{Capture, CaptureSpec};
 pub use file::{is_trace, read_trace, write_tensors, write_trace};
-pub use names::{Named, to_transformers};
 pub use rows::{Positions, Regroup, Rows};
 pub use site::{At, Axis, Per, Site, Sizes, Tower};
 pub use spans::Spans;
@@ -197,7 +195,7 @@ pub struct Trace {
     /// Remarks of the run, e.g. that the input was cut.
     pub notes: Vec<String>,
     /// The image as the model got it, so that methods can run the model again; not written to files.
-    pub image: Option<crate::model::ImageInput>,
+    pub image: Option<crate::image::ImageInput>,
 }
 
 impl Trace {

@@ -7,9 +7,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::model::{ImageInput, LogitRows};
+use tokenscope_analysis::image::ImageInput;
+use tokenscope_analysis::model::LogitRows;
+use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{RunRequest, run as run_model};
-use tokenscope_analysis::trace::{CaptureSpec, Named, Site, to_transformers, write_tensors, write_trace};
+use tokenscope_analysis::trace::{CaptureSpec, Site, write_tensors, write_trace};
 
 /// Arguments of `trace`.
 #[derive(Debug, clap::Args)]

@@ -6,9 +6,9 @@ use crate::keys::{CutKey, ModelSource, RowSource};
 use crate::text::Text;
 use std::path::Path;
 use std::sync::Arc;
-use tokenscope_analysis::segment::text::bpe::Step;
 use tokenscope_analysis::segment::text::{Metrics, Row, Strip, rows as cut_rows};
 use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::tokenize::bpe::Step;
 use tokenscope_analysis::{Ctx, Error, Result};
 
 /// Name of the row of the model's own tokenizer.

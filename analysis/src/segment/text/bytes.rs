@@ -1,7 +1,7 @@
 //! Exact bytes of pieces that stand for parts of a character.
 
 use super::Piece;
-use super::bpe::byte_alphabet;
+use crate::tokenize::bpe::byte_alphabet;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 

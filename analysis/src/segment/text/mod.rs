@@ -1,9 +1,7 @@
 //! Cutting text: one row per tokenizer, aligned by bytes, with what each cut costs.
 
-pub mod bpe;
 mod bytes;
 mod cells;
-mod encodings;
 mod metrics;
 mod raw;
 mod rules;
@@ -11,7 +9,6 @@ mod strip;
 mod vocabularies;
 
 pub use cells::{Cell, CellKind, hex, label_columns};
-pub use encodings::{Encodings, Lattice};
 pub use metrics::{ALPHA, Metrics};
 pub use strip::{Chip, Line, Strip};
 

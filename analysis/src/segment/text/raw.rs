@@ -3,9 +3,9 @@
 //! Sources: Sennrich et al. 2016, arXiv 1508.07909 (BPE); Schuster & Nakajima 2012 (WordPiece);
 //! Kudo 2018, arXiv 1804.10959 (unigram). Carried out by the `tokenizers` crate; the merge history is ours.
 
-use super::bpe::{byte_alphabet, merge_history};
 use crate::ctx::Ctx;
 use crate::raw::{Adapter, RawInput};
+use crate::tokenize::bpe::{byte_alphabet, merge_history};
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;

@@ -3,13 +3,13 @@
 //! Source: byte-pair encoding, arXiv 1508.07909, with the vocabularies of the `tiktoken-rs` crate. Takes: a text. Gives:
 //! the pieces with ids of the vocabulary; text that looks like a special token is cut as text. Departs: none known.
 
-use super::{by_tokenizer, encodings, raw};
+use super::{by_tokenizer, raw};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Paper, Params};
 use crate::raw::Adapter;
 use crate::segment::{Input, Method, Reads, Segmentation};
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{ENCODINGS, Tokenizer};
 
 const BPE: Paper = Paper {
     title: "Neural Machine Translation of Rare Words with Subword Units",
@@ -42,7 +42,7 @@ pub(super) static R50K: Vocabulary = Vocabulary(&info(
     "r50k_base",
     "r50k (GPT-2)",
     "Cuts the text by GPT-2's 50,257 pieces of byte pairs.",
-    &[raw::BPE, raw::UNIGRAM, raw::WORDPIECE, encodings::ADAPTER],
+    &[raw::BPE, raw::UNIGRAM, raw::WORDPIECE, ENCODINGS],
 ));
 pub(super) static CL100K: Vocabulary =
     Vocabulary(&info("cl100k_base", "cl100k (GPT-4)", "Cuts the text by GPT-4's 100,277 pieces of byte pairs.", &[]));

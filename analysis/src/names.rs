@@ -1,10 +1,10 @@
 //! A trace under the tensor names of `transformers`, so that Python users can compare.
 
-use super::{Site, Tower, TowerTrace, Trace};
 use crate::Result;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::passes::attention_map;
+use crate::trace::{Site, Tower, TowerTrace, Trace};
 
 /// A named tensor for a file.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Raw entry: a word and a vocabulary in, the number of encodings and the shortest fifty out.
-pub(super) const ADAPTER: Adapter = Adapter { name: "alternative_encodings", run: raw };
+pub(crate) const ADAPTER: Adapter = Adapter { name: "alternative_encodings", run: raw };
 
 /// Which tokens spell which bytes of a string.
 #[derive(Debug, Clone, Default)]

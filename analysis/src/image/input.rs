@@ -1,0 +1,44 @@
+//! An image as a model reads it.
+
+use crate::weights::read_bounded;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::path::Path;
+
+/// An image as the processor hands it to the encoder.
+#[derive(Debug, Clone)]
+pub struct ImageInput {
+    /// Pixels per tile, `[3, height, width]`, normalised.
+    pub tiles: Vec<Tensor>,
+    /// Per tile: the rectangle (x, y, w, h) of the original image, in pixels, that the tile shows.
+    pub rects: Vec<[f32; 4]>,
+    /// Rows and columns of the tile layout without the global tile; (1, 1) for one plain image.
+    pub layout: (usize, usize),
+    /// Size of the original image, width and height; (0, 0) if only pixel values are known.
+    pub original: (u32, u32),
+}
+
+/// The largest file of pixel values that is read, in bytes.
+const MAX_PIXEL_BYTES: u64 = 1 << 30;
+
+impl ImageInput {
+    /// An image that was processed elsewhere: the f32 tensor `pixel_values` of a safetensors file,
+    /// `[channels, height, width]` or `[tiles, channels, height, width]`. Rectangles are in its own pixels.
+    pub fn from_pixel_values(path: &Path) -> Result<Self> {
+        let bad = |what: String| Error::file(path, what, "give a safetensors file with f32 pixel_values");
+        let bytes = read_bounded(path, MAX_PIXEL_BYTES)?;
+        let file =
+            safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("damaged safetensors: {e}")))?;
+        let t = file.tensor("pixel_values").map_err(|_| bad("the file has no pixel_values".into()))?;
+        let shape = t.shape().to_vec();
+        if t.dtype() != safetensors::Dtype::F32 || !matches!(shape.len(), 3 | 4) || shape.contains(&0) {
+            return Err(bad(format!("pixel_values is {:?} {shape:?}", t.dtype())));
+        }
+        let x = Tensor::from_raw_buffer(t.data(), candle_core::DType::F32, &shape, &Device::Cpu)?;
+        let tiles =
+            if shape.len() == 3 { vec![x] } else { (0..shape[0]).map(|i| x.get(i)).collect::<Result<_, _>>()? };
+        let (h, w) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+        let rects = vec![[0.0, 0.0, w as f32, h as f32]; tiles.len()];
+        Ok(Self { tiles, rects, layout: (1, 1), original: (0, 0) })
+    }
+}
