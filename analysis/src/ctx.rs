@@ -95,6 +95,11 @@ impl Ctx {
         Self { part: Some((start + done as f32 * own, own)), ..self.clone() }
     }
 
+    /// The same computation without progress, for parts too small to be worth a step of the bar.
+    pub fn quiet(&self) -> Self {
+        Self { progress: None, ..self.clone() }
+    }
+
     /// Whether the job was asked to stop. A loop on several threads looks here and leaves its rest undone.
     pub fn cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
@@ -105,9 +110,13 @@ impl Ctx {
         if self.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// Says something the user should know about the result, e.g. that it is partial.
+    /// Says something the user should know about the result, e.g. that it is partial. The same words are kept once.
     pub fn note(&self, text: impl Into<String>) {
-        self.notes.lock().expect("no panic while the notes are held").push(text.into());
+        let text = text.into();
+        let mut notes = self.notes.lock().expect("no panic while the notes are held");
+        if !notes.contains(&text) {
+            notes.push(text);
+        }
     }
 
     /// The notes so far.
@@ -129,6 +138,22 @@ mod tests {
         ctx.part(1, 2).step(1, 2).unwrap();
         ctx.part(1, 2).part(0, 2).step(1, 2).unwrap();
         assert_eq!(*seen.lock().unwrap(), [0.5, 0.75, 0.625]);
+    }
+
+    #[test]
+    fn a_quiet_part_notes_and_stops_with_the_whole_and_moves_no_progress() {
+        let (cancel, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let count = moved.clone();
+        let progress = move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let ctx = Ctx::new(cancel.clone(), Arc::new(progress));
+        let quiet = ctx.quiet();
+        quiet.step(1, 2).unwrap();
+        ["cut", "cut", "tied"].into_iter().for_each(|n| quiet.note(n));
+        assert_eq!((ctx.notes(), moved.load(Ordering::Relaxed)), (vec!["cut".to_string(), "tied".into()], 0));
+        cancel.store(true, Ordering::Relaxed);
+        assert!(quiet.step(1, 2).is_err());
     }
 
     #[test]

@@ -78,12 +78,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let jobs = common::jobs()?;
     let done = Arc::new(AtomicBool::new(false));
+    let ctx = Ctx::default();
     let watcher = watch(jobs.clone(), done.clone());
-    let verdict = jobs.get(&trial, &Ctx::default());
+    let verdict = jobs.get(&trial, &ctx);
     done.store(true, Ordering::Relaxed);
     // It only prints; that it panicked would not change the result.
     let _ = watcher.join();
     let verdict = verdict?;
+    ctx.notes().iter().for_each(|note| eprintln!("{note}"));
     let text = match (args.json, args.csv) {
         (true, _) => export::json(&verdict.table()),
         (_, true) => verdict.table().csv(),

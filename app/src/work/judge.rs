@@ -138,7 +138,7 @@ fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
     for k in 0..trial.samples {
         ctx.step(k, trial.samples)?;
         // What happens within one input is not worth a step of the bar.
-        let quiet = Ctx::default().with_gpu(ctx.gpu.clone(), ctx.compute).with_room(crate::memory::available);
+        let quiet = ctx.quiet();
         let Some(case) = Case::new(k as u64, sees) else { continue };
         let (trace, answer) = case.run(open, &quiet)?;
         asked += 1;
