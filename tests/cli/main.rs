@@ -210,12 +210,14 @@ fn pictures_and_series_are_cut_like_texts() {
     let last = &tiles["pieces"][35];
     assert_eq!((&last["x"], &last["y"], &last["w"], &last["h"]), (&80.into(), &80.into(), &16.into(), &16.into()));
     assert!(last["id"].as_u64().unwrap() < 1000);
-    let names: Vec<&str> = tiles["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        tiles["finding"]["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"PSNR") && names.contains(&"perplexity"), "{names:?}");
     let windows = json(&["run", "lipcot", "--series", "signal:7", "--set", "tokens=4"]);
     assert_eq!((&windows["samples"], &windows["pieces"][1]["start"]), (&16_000.into(), &256.into()));
     assert_eq!(windows["rest"], serde_json::json!({ "start": 15872, "end": 16000 }));
-    assert_eq!(windows["pictures"][0]["shape"], "plot");
+    let shapes = windows["finding"]["pictures"].as_array().unwrap().iter().map(|p| p["shape"].as_str().unwrap());
+    assert!(shapes.clone().any(|s| s == "cuts") && shapes.clone().any(|s| s == "plot"), "{windows}");
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("two.csv");
@@ -230,4 +232,28 @@ fn pictures_and_series_are_cut_like_texts() {
     fails_with(&["run", "lipcot"], &["--series FILE"]);
     fails_with(&["run", "fsq"], &["--image FILE"]);
     fails_with(&["run", "fsq", "--image", "scene:7", "--set", "levels=1"], &["levels"]);
+}
+
+#[test]
+fn what_a_method_of_any_kind_finds_is_written_with_every_picture() {
+    let kinds: [(&[&str], &str); 9] = [
+        (&["words", "--prompt", "an owl"], "cuts"),
+        (&["fsq", "--image", "scene:7"], "cuts"),
+        (&["received_attention"], "heat"),
+        (&["random"], "fates"),
+        (&["rollout_graph"], "links"),
+        (&["token_recycling", "--set", "new_tokens=4"], "tree"),
+        (&["localleap", "--model", "sample-diffusion", "--set", "gen_length=8"], "timeline"),
+        (&["streaming_llm"], "matrix"),
+        (&["head_table"], "heat"),
+    ];
+    for (args, shape) in kinds {
+        let run = tokenscope(&[&["run"], args].concat());
+        let run: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+        assert_eq!(run["method"], args[0]);
+        assert!(run["notes"].is_array() && run["params"].is_object(), "{args:?}");
+        let pictures = run["finding"]["pictures"].as_array().unwrap_or_else(|| panic!("{args:?} found nothing"));
+        let shapes: Vec<&str> = pictures.iter().map(|p| p["shape"].as_str().unwrap()).collect();
+        assert!(shapes.contains(&shape), "{args:?}: {shapes:?}");
+    }
 }

@@ -4,7 +4,8 @@ use super::common;
 use super::figures::Input;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use tokenscope_analysis::finding::Finding;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::finding::{Finding, Picture};
 use tokenscope_analysis::method::Info;
 use tokenscope_analysis::segment::{self, Metrics, Reads, Segmentation, Usage};
 
@@ -20,7 +21,10 @@ pub(super) fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
     out.insert("params".into(), json!(params.to_json()));
     match method.reads() {
         Reads::Text => {
-            let row = method.cut(segment::Input::Text(&pane.run.prompt), &params, &ctx)?.text()?;
+            let whole = segment::Input::Text(&pane.run.prompt);
+            let cut = method.cut(whole, &params, &ctx)?;
+            out.insert("finding".into(), cut.finding(whole).json());
+            let row = cut.text()?;
             out.insert("prompt".into(), json!(&*pane.run.prompt));
             out.insert("vocabulary".into(), json!(row.vocab));
             out.insert("metrics".into(), json!(Metrics::of(&row, &pane.run.prompt)));
@@ -36,7 +40,7 @@ pub(super) fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
             out.insert("image".into(), json!(source.to_string()));
             out.insert("width".into(), json!(picture.width));
             out.insert("height".into(), json!(picture.height));
-            put(&mut out, &cut, cut.finding(whole));
+            put(&mut out, &cut, cut.finding(whole), &ctx);
         }
         Reads::Series => {
             let source = pane.series.with_context(|| {
@@ -49,27 +53,19 @@ pub(super) fn cut(input: &Input, info: &Info) -> anyhow::Result<Value> {
             out.insert("channel".into(), json!(series.name));
             out.insert("samples".into(), json!(series.samples.len()));
             out.insert("rate".into(), json!(series.rate));
-            put(&mut out, &cut, cut.finding(whole));
+            put(&mut out, &cut, cut.finding(whole), &ctx);
         }
     }
-    let all = notes(out.remove("notes"), ctx.notes());
-    out.insert("notes".into(), all);
+    out.insert("notes".into(), json!(ctx.notes()));
     Ok(Value::Object(out))
 }
 
-/// Notes of the finding and of the computation.
-fn notes(own: Option<Value>, of_ctx: Vec<String>) -> Value {
-    let mut all = own.and_then(|v| v.as_array().cloned()).unwrap_or_default();
-    all.extend(of_ctx.into_iter().map(Value::String));
-    Value::Array(all)
-}
+/// Pieces, what they leave out, use of the ids, and what is found, but for pixels; its notes are those of the whole, too.
+fn put(out: &mut Map<String, Value>, cut: &Segmentation, mut found: Finding, ctx: &Ctx) {
+    found.notes.iter().for_each(|n| ctx.note(n));
+    // A row for each pixel would be most of the file.
+    found.pictures.retain(|p| !matches!(p, Picture::Image(_)));
 
-/// Pieces, what they leave out, use of the ids, and what the method shows of its codebook; no pixels and no samples.
-fn put(out: &mut Map<String, Value>, cut: &Segmentation, found: Finding) {
-    let pictures = match cut {
-        Segmentation::Series(w) => w.pictures.clone(),
-        _ => Vec::new(),
-    };
     let (pieces, rest) = match cut {
         Segmentation::Image(t) => {
             out.insert("grid".into(), json!(t.grid));
@@ -83,7 +79,5 @@ fn put(out: &mut Map<String, Value>, cut: &Segmentation, found: Finding) {
     out.insert("pieces".into(), pieces);
     out.insert("rest".into(), rest);
     out.insert("usage".into(), usage.counts.iter().map(|(id, n)| json!({ "id": id, "pieces": n })).collect());
-    if let Value::Object(more) = (Finding { pictures, ..found }).json() {
-        out.extend(more);
-    }
+    out.insert("finding".into(), found.json());
 }

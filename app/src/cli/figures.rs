@@ -25,7 +25,7 @@ use tokenscope_analysis::reduce::{Fate, Step};
 use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::truth::Agreement;
-use tokenscope_analysis::{Ctx, catalog};
+use tokenscope_analysis::{Ctx, Subject, catalog};
 
 /// The input of a run, the same for every verb.
 #[derive(Debug, clap::Args)]
@@ -252,6 +252,7 @@ pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("signed", json!(s.signed));
             put("values", json!(s.values));
             put("layers", json!(s.layers));
+            put("finding", s.finding(tower(&t, pane)).json());
             // What decides the answer is known of inputs that the program makes itself, for the last prediction.
             let last = t.towers.get(&tower(&t, pane)).map_or(0, |t| t.tokens.len()).checked_sub(1);
             let about_the_last =
@@ -290,6 +291,7 @@ pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("rows_by_layer", json!(j.rows_by_layer));
             put("kv_bytes_by_layer", json!(j.kv_bytes_by_layer));
             put("flops_share", json!(j.flops_share));
+            put("finding", p.plan.finding(&Subject::new(&t).of(tower(&t, pane)), Some(j))?.json());
         }
         Kind::Flow => {
             let t = trace()?;
@@ -298,6 +300,7 @@ pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("n_layers", json!(g.n_layers));
             put("unit", json!(g.links.measure.unit));
             put("edges_from", json!(g.links.floor.max(pane.shows.threshold)));
+            put("finding", g.finding().json());
             put("edges", json!(g.above(pane.shows.threshold).collect::<Vec<_>>()));
         }
         Kind::Draft => {
@@ -307,6 +310,7 @@ pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("tokens_per_round", json!(d.run.tokens_per_round()));
             let text: String = d.run.output().iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
             put("text", json!(text));
+            put("finding", d.run.finding(&|id| d.text.get(&id).cloned().unwrap_or_default()).json());
             put("run", serde_json::to_value(&d.run)?);
         }
         Kind::Study | Kind::Cache => {
@@ -321,6 +325,7 @@ pub(super) fn result(pane: &Pane, info: &Info) -> anyhow::Result<Value> {
             put("text", json!(w.whole));
             put("tokens_per_forward", json!(w.timeline.tokens_per_forward()));
             put("steps_held_back", json!(w.timeline.steps_held_back()));
+            put("finding", w.finding.json());
             put("timeline", serde_json::to_value(&w.timeline)?);
         }
         _ => bail!("{} is not run on a model", info.id),

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value};
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::image::{Picture, Processor};
-use tokenscope_analysis::model::{ImageInput, Input, Model};
+use tokenscope_analysis::model::{Input, Model};
 use tokenscope_analysis::trace::NoTap;
 use tokenscope_generate::scenes::{Fullness, Kind, SIDE, Scene, Texture};
 
