@@ -58,7 +58,7 @@ struct Ends {
 impl Ends {
     /// Rows that stay of `n` where `coming` are about to be added; `None` where there is room for all.
     fn of(&self, n: usize, coming: usize) -> Option<Vec<usize>> {
-        let room = self.start + self.recent;
+        let room = self.start.saturating_add(self.recent);
         (n + coming > room).then(|| {
             let newest = (n + coming).saturating_sub(self.recent).max(self.start).min(n);
             (0..self.start.min(n)).chain(newest..n).collect()

@@ -4,11 +4,15 @@ use super::Encoding;
 use super::bpe::{Step, merge_history};
 use super::byte_level::ByteLevel;
 use crate::ctx::Ctx;
+use crate::foreign::foreign;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::{Model as _, OffsetType, PreTokenizedString, PreTokenizer as _, Tokenizer};
+
+/// The crate that cuts, for messages.
+const CRATE: &str = "tokenizers";
 
 /// The largest `tokenizer.json` that is read, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -29,6 +33,16 @@ impl Hf {
     }
 
     pub fn encode(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
+        foreign(CRATE, || self.cut(text, pair, special, ctx))
+            .unwrap_or_else(|why| Err(Error::invalid(format!("cannot cut the text: {why}"))))
+    }
+
+    /// The text of `ids`.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> std::result::Result<String, String> {
+        foreign(CRATE, || self.inner.decode(ids, skip_special).map_err(|e| e.to_string())).and_then(|text| text)
+    }
+
+    fn cut(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
         if let (Some(fast), true, None, false) = (&self.fast, self.bare, pair, special)
             && let Some(lists) = fast.encode(&self.inner, text, ctx)?
         {
@@ -106,7 +120,11 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer> {
 
 /// A tokenizer from the bytes of a `tokenizer.json`. The error says what is wrong, without a file name.
 pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
-    // The crate panics where a decoder is cut off in its middle, so that it is whole JSON is seen to before.
+    foreign(CRATE, || checked(bytes)).unwrap_or_else(|why| Err(format!("damaged tokenizer: {why}")))
+}
+
+fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
+    // The crate panics where a decoder is cut off in its middle, with words that help nobody.
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
     let mut t = Tokenizer::from_bytes(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
@@ -114,6 +132,10 @@ pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String>
     t.with_truncation(None).map_err(|e| format!("damaged tokenizer: {e}"))?;
     if t.get_vocab_size(true) == 0 {
         return Err("the vocabulary is empty".into());
+    }
+    // The crate writes a vocabulary by counting up to its largest id.
+    if let Some((token, id)) = t.get_vocab(true).into_iter().find(|(_, id)| *id > MAX_ID) {
+        return Err(format!("damaged tokenizer: the token {token:?} has the id {id}, more than {MAX_ID}"));
     }
     let part = |v: serde_json::Result<Value>| v.map_err(|e| format!("damaged tokenizer: {e}"));
     let longer = growth(&part(serde_json::to_value(t.get_normalizer()))?);
@@ -123,6 +145,9 @@ pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String>
     check_templates(&part(serde_json::to_value(t.get_post_processor()))?)?;
     Ok(t)
 }
+
+/// The largest id of a token; published vocabularies end below 300,000.
+const MAX_ID: u32 = 1 << 24;
 
 /// A text may become this many times longer before it is cut; published tokenizers stay below 10.
 const MAX_GROWTH: f64 = 1000.0;
@@ -162,7 +187,7 @@ fn check_templates(processor: &Value) -> std::result::Result<(), String> {
 /// The merges that make `token`, if the vocabulary is of byte-pair kind.
 pub(super) fn merges(t: &Tokenizer, token: &str) -> Option<Vec<Step>> {
     // The crate keeps its merges to itself, but writes them.
-    let model = serde_json::to_value(t.get_model()).ok()?;
+    let model = foreign(CRATE, || serde_json::to_value(t.get_model())).ok()?.ok()?;
     if model.get("type")?.as_str()? != "BPE" {
         return None;
     }

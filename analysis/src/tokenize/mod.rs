@@ -89,7 +89,6 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         match &self.backend {
             Backend::Hf(t) => t
-                .inner
                 .decode(ids, skip_special)
                 .map_err(|e| Error::invalid(format!("cannot decode with {}: {e}", self.name))),
             Backend::Tiktoken(t) => Ok(t.decode(ids)),

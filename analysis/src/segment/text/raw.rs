@@ -4,6 +4,7 @@
 //! Kudo 2018, arXiv 1804.10959 (unigram). Carried out by the `tokenizers` crate; the merge history is ours.
 
 use crate::ctx::Ctx;
+use crate::foreign::foreign;
 use crate::raw::{Adapter, RawInput};
 use crate::tokenize::bpe::{byte_alphabet, merge_history};
 use crate::{Error, Result};
@@ -12,11 +13,11 @@ use std::collections::HashMap;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
 
 /// Raw entry of byte-level BPE.
-pub(super) const BPE: Adapter = Adapter { name: "bpe_bytelevel", run: bpe };
+pub(super) const BPE: Adapter = Adapter { name: "bpe_bytelevel", run: |input, ctx| caught(bpe, input, ctx) };
 /// Raw entry of WordPiece.
-pub(super) const WORDPIECE: Adapter = Adapter { name: "wordpiece", run: wordpiece };
+pub(super) const WORDPIECE: Adapter = Adapter { name: "wordpiece", run: |input, ctx| caught(wordpiece, input, ctx) };
 /// Raw entry of unigram.
-pub(super) const UNIGRAM: Adapter = Adapter { name: "unigram", run: unigram };
+pub(super) const UNIGRAM: Adapter = Adapter { name: "unigram", run: |input, ctx| caught(unigram, input, ctx) };
 
 /// A tokenizer from the parts of a `tokenizer.json`.
 fn build(model: Value, pre_tokenizer: Value) -> Result<Tokenizer> {
@@ -25,6 +26,12 @@ fn build(model: Value, pre_tokenizer: Value) -> Result<Tokenizer> {
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": null, "model": model,
     });
     Tokenizer::from_bytes(json.to_string()).map_err(|e| Error::invalid(format!("the vocabulary does not load: {e}")))
+}
+
+/// An entry, with panics of the crate as errors: some vocabularies make it panic.
+fn caught(entry: fn(&RawInput, &Ctx) -> Result<Value>, input: &RawInput, ctx: &Ctx) -> Result<Value> {
+    foreign("tokenizers", || entry(input, ctx))
+        .unwrap_or_else(|why| Err(Error::invalid(format!("the vocabulary does not serve: {why}"))))
 }
 
 fn fail(e: tokenizers::Error) -> Error {
