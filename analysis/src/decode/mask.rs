@@ -193,6 +193,9 @@ impl Rules {
     }
 }
 
+/// Tokens that are written at most, whatever the model says of itself.
+const MOST: usize = 1 << 20;
+
 /// Writes a text; `partial` is called after each step with what there is so far.
 ///
 /// Errors: nothing to write, a text longer than the model reads, a policy that reveals nothing or what is not there,
@@ -206,10 +209,14 @@ pub fn write(
     ctx: &Ctx,
     partial: &mut dyn FnMut(&Timeline),
 ) -> Result<Timeline> {
-    let (start, whole) = (prompt.len(), prompt.len() + rules.length);
     if rules.length == 0 || rules.block == 0 {
         return Err(Error::invalid("there is nothing to write; gen_length and block_length must be at least 1"));
     }
+    if rules.length > MOST {
+        return Err(Error::invalid(format!("gen_length is {}, more than {MOST}", rules.length)));
+    }
+    let (start, whole) = (prompt.len(), prompt.len() + rules.length);
+    let size = rules.block.min(rules.length);
     if let Some(most) = model.longest().filter(|&most| whole > most) {
         return Err(Error::invalid(format!(
             "a prompt of {start} tokens and {} to write are more than the {most} that the model reads; shorten the prompt or \
@@ -224,13 +231,13 @@ pub fn write(
         prompt: prompt.to_vec(),
         mask,
         length: rules.length,
-        block_length: rules.block.min(rules.length),
+        block_length: size,
         steps: Vec::new(),
         forwards: 0,
     };
-    let n_blocks = rules.length.div_ceil(rules.block);
+    let n_blocks = rules.length.div_ceil(size);
     for block in 0..n_blocks {
-        let open = start + block * rules.block..whole.min(start + (block + 1) * rules.block);
+        let open = start + block * size..whole.min(start + (block + 1) * size);
         let block_masks = open.len();
         for step_in_block in 0.. {
             // What a policy reveals stays, so everything before the block is full.

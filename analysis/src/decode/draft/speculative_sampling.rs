@@ -103,7 +103,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (start, gamma): (usize, usize) = (input.read("ctx")?, input.read("gamma")?);
     let (target, small) = (Markov::first_order(p.clone(), "P")?, Markov::first_order(q.clone(), "Q")?);
     let v = target.vocab();
-    let ways = (v as f64).powi(gamma.min(64) as i32 + 1) * (gamma + 1) as f64;
+    let ways = (v as f64).powi(gamma.min(64) as i32 + 1) * (gamma as f64 + 1.0);
     if small.vocab() != v || start >= v || gamma == 0 || ways > MAX_WAYS as f64 {
         return Err(Error::invalid("P and Q must be of one size, ctx inside it, and gamma small enough to enumerate"));
     }

@@ -116,6 +116,9 @@ impl Draft for Recycler {
     }
 }
 
+/// Tokens that the raw entry writes at most.
+const MAX_NEW: usize = 1 << 20;
+
 /// Raw entry: an order-2 Markov model `T[prev, cur, next]` of logits, a prompt and a tree.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let mut target = Markov::second_order(input.array("T")?.clone(), "T")?;
@@ -128,8 +131,11 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let Some((_, before)) = prompt.split_last().filter(|_| prompt.iter().all(|&x| (x as usize) < v)) else {
         return Err(Error::invalid("the prompt must hold ids of the vocabulary, at least one"));
     };
-    if max_new == 0 {
-        return Err(Error::invalid("max_new_tokens must be at least 1"));
+    if !(1..=MAX_NEW).contains(&max_new) {
+        return Err(Error::invalid(format!("max_new_tokens must be from 1 to {MAX_NEW}")));
+    }
+    if k > v {
+        return Err(Error::invalid(format!("topk is {k}, more than the vocabulary of {v}")));
     }
     target.read(before, ctx)?;
     // The authors count a round's root and accepted tokens, not the target's own last one, stop beyond `max_new`, and
