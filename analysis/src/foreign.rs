@@ -15,7 +15,7 @@ thread_local! {
 /// What `call` into the crate `name` returns. The error is for the middle of a sentence.
 ///
 /// `call` must not leave something of ours half changed when it panics: what it borrows is used afterwards.
-pub(crate) fn foreign<T>(name: &str, call: impl FnOnce() -> T) -> Result<T, String> {
+pub fn foreign<T>(name: &str, call: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let before = std::panic::take_hook();

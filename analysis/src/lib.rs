@@ -8,7 +8,8 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What everything is made of: [`error`], `foreign`, [`gpu`], [`ctx`], [`math`], [`topk`], [`array`], [`kmeans`], [`token`].
+//! - What everything is made of: [`error`], [`foreign`], [`gpu`], [`ctx`], [`math`], [`topk`], [`array`](mod@array),
+//!   [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
 //! - Who runs: [`model`], [`run`].
@@ -25,7 +26,7 @@ pub mod decode;
 pub mod error;
 pub mod finding;
 pub mod flow;
-mod foreign;
+pub mod foreign;
 pub mod gpu;
 pub mod heads;
 pub mod image;
@@ -35,7 +36,7 @@ pub mod math;
 pub mod method;
 pub mod model;
 pub mod names;
-mod param;
+pub mod param;
 pub mod passes;
 pub mod raw;
 pub mod reduce;
