@@ -43,6 +43,10 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Kind; 8] =
         [Kind::Segment, Kind::Score, Kind::Reduce, Kind::Flow, Kind::Draft, Kind::Reveal, Kind::Cache, Kind::Study];
+
+    /// The kinds whose methods give a finding and nothing besides, so that one view shows them all.
+    pub const FOUND: [Kind; 2] = [Kind::Study, Kind::Cache];
+
     /// The name used on the command line.
     pub fn name(self) -> &'static str {
         match self {

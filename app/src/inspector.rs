@@ -4,7 +4,7 @@ use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::panels::bytes;
 use crate::pictures::widgets::{number, visible};
-use crate::work::{LensOf, ScoreOf, TraceOf};
+use crate::work::{LensOf, ScoreOf, Serves as _, TraceOf};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::token::{Source, Token};
@@ -98,6 +98,6 @@ fn several(cx: &Cx, shown: &[usize], tower: &TowerTrace) -> Lines {
 
 /// The scores on screen and their unit.
 fn scores(cx: &Cx) -> Option<(Vec<Option<f32>>, &'static str)> {
-    let asked = ScoreOf { scope: cx.pane.scope(), targets: cx.pane.targets(), call: cx.call(Kind::Score) };
+    let asked = ScoreOf::of(cx.pane, cx.call(Kind::Score));
     cx.ready(&asked).map(|s| (s.values.clone(), s.unit))
 }

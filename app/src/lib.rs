@@ -36,7 +36,9 @@
 //!
 //! A score, reduction, flow graph, draft method, study or way to cut a text is one file in a folder of
 //! [`tokenscope_analysis`], a `mod` line and a line in the folder's `ALL`; sliders, palette, command line, help and
-//! tests follow from its [`tokenscope_analysis::method::Info`]. A view is a [`views::View`] in [`views::ALL`], an action
+//! tests follow from its [`tokenscope_analysis::method::Info`]. A kind of methods is an entry of the catalog, an ask in a
+//! file of [`work`] that says with [`work::Serves`] what is asked on a pane and what scripts are told, a line of
+//! [`work::tell`], and the [`views::View`] that names it. A view is a [`views::View`] in [`views::ALL`], an action
 //! an entry of [`actions::ALL`], a colour a field of [`theme::Theme`].
 
 pub mod actions;

@@ -179,7 +179,7 @@ impl Default for Shows {
             column: 26.0,
             threshold: 0.08,
             truth: true,
-            found: Kind::Study,
+            found: Kind::FOUND[0],
         }
     }
 }
@@ -403,7 +403,7 @@ impl Pane {
             Kind::Segment => return self.shows.cuts.choose(call),
             Kind::Reduce => self.cursor.at_layer = None,
             Kind::Draft | Kind::Reveal => self.cursor.round = 0,
-            kind @ (Kind::Study | Kind::Cache) => self.shows.found = kind,
+            kind if Kind::FOUND.contains(&kind) => self.shows.found = kind,
             _ => {}
         }
         self.choices.choose(call)

@@ -1,7 +1,10 @@
 //! The built binary as a script uses it: exit codes, files, messages.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::Kind;
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models")
@@ -167,7 +170,7 @@ fn a_drawn_scene_is_a_picture_by_its_seed() {
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let picture = tokenscope_analysis::image::Picture::open(&out).unwrap();
     assert_eq!((picture.width, picture.height), (96, 96));
-    let seen: std::collections::BTreeSet<[u8; 3]> = (0..96 * 96).map(|i| picture.pixel(i % 96, i / 96)).collect();
+    let seen: BTreeSet<[u8; 3]> = (0..96 * 96).map(|i| picture.pixel(i % 96, i / 96)).collect();
     assert!(seen.len() > 100, "{} colours", seen.len());
     fails_with(&["image", "scene:x", "--out", out.to_str().unwrap()], &["scene:test+7"]);
 }
@@ -236,7 +239,7 @@ fn pictures_and_series_are_cut_like_texts() {
 
 #[test]
 fn what_a_method_of_any_kind_finds_is_written_with_every_picture() {
-    let kinds: [(&[&str], &str); 9] = [
+    let ways: [(&[&str], &str); 9] = [
         (&["words", "--prompt", "an owl"], "cuts"),
         (&["fsq", "--image", "scene:7"], "cuts"),
         (&["received_attention"], "heat"),
@@ -247,13 +250,73 @@ fn what_a_method_of_any_kind_finds_is_written_with_every_picture() {
         (&["streaming_llm"], "matrix"),
         (&["head_table"], "heat"),
     ];
-    for (args, shape) in kinds {
+    let mut kinds = BTreeSet::new();
+    for (args, shape) in ways {
         let run = tokenscope(&[&["run"], args].concat());
         let run: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"));
         assert_eq!(run["method"], args[0]);
+        kinds.insert(catalog::find(args[0]).unwrap().info().kind);
         assert!(run["notes"].is_array() && run["params"].is_object(), "{args:?}");
         let pictures = run["finding"]["pictures"].as_array().unwrap_or_else(|| panic!("{args:?} found nothing"));
         let shapes: Vec<&str> = pictures.iter().map(|p| p["shape"].as_str().unwrap()).collect();
         assert!(shapes.contains(&shape), "{args:?}: {shapes:?}");
+        // Rows stand once: with the picture, or in the field that it names.
+        for p in pictures {
+            let rows = p["rows_in"].as_str().map_or(&p["rows"], |field| &run[field]);
+            assert!(rows.is_array() && p["rows"].is_null() == p["rows_in"].is_string(), "{args:?}: {}", p["title"]);
+        }
     }
+    assert_eq!(kinds, Kind::ALL.into_iter().collect(), "a kind is told by no command");
+}
+
+#[test]
+fn edges_of_a_flow_stand_once_and_from_the_threshold_on() {
+    let edges = |threshold: &str| {
+        let run = tokenscope(&["flow", "--prompt", "the owl and the fox", "--threshold", threshold]);
+        let flow: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        assert_eq!(flow["finding"]["pictures"][0]["rows_in"], "edges");
+        assert_eq!(flow["edges_from"].as_f64().map(|f| f as f32), threshold.parse().ok());
+        let weights = flow["edges"].as_array().unwrap().iter().map(|e| e["weight"].as_f64().unwrap());
+        (weights.collect::<Vec<f64>>(), String::from_utf8(run.stdout).unwrap().matches("\"weight\"").count())
+    };
+    let ((all, _), (strong, written)) = (edges("0"), edges("0.25"));
+    assert!(strong.iter().all(|w| *w >= 0.25) && strong.len() == written, "{written}");
+    assert_eq!(strong.len(), all.iter().filter(|w| **w >= 0.25).count());
+    assert!(!strong.is_empty() && strong.len() < all.len());
+}
+
+#[test]
+fn an_example_keeps_its_parameters_and_set_changes_one() {
+    let params = |args: &[&str]| -> serde_json::Value {
+        let run = tokenscope(&[&["run"], args].concat());
+        let run: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        run["params"].clone()
+    };
+    let voices = params(&["lipcot", "--example", "voices"]);
+    assert!(voices.as_object().is_some_and(|p| p.len() > 1), "{voices}");
+    let mut fewer = voices.clone();
+    fewer["tokens"] = 3.into();
+    assert_ne!(fewer, voices);
+    assert_eq!(params(&["lipcot", "--example", "voices", "--set", "tokens=3"]), fewer);
+    // Another method than the example's begins with its defaults.
+    assert_eq!(params(&["received_attention", "--example", "voices"]), serde_json::json!({}));
+}
+
+#[test]
+fn a_view_is_drawn_with_a_method_of_any_kind_it_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("f.csv");
+    let head = |args: &[&str]| {
+        let all = ["render", "--prompt", "the owl and the fox", "--out", out.to_str().unwrap()];
+        let run = tokenscope(&[&all, args].concat());
+        assert!(run.status.success(), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
+        std::fs::read_to_string(&out).unwrap().lines().next().unwrap().to_string()
+    };
+    let (study, cache) =
+        (["--view", "findings", "--study", "head_table"], ["--view", "findings", "--cache", "streaming_llm"]);
+    assert_ne!(head(&study), head(&cache));
+    let reduced = ["--view", "importance", "--parts", "scores", "--reduce", "uniform"];
+    let once = ["--view", "importance", "--parts", "scores", "--prune", "uniform"];
+    assert!(head(&reduced).contains("uniform") && head(&reduced) == head(&once));
+    fails_with(&["render", "--view", "flow", "--flow", "magic", "--out", "f.csv"], &["no flow method named magic"]);
 }

@@ -6,7 +6,7 @@ use tokenscope_analysis::method::Kind;
 use tokenscope_app::jobs::Status;
 use tokenscope_app::keys::ModelSource;
 use tokenscope_app::state::{Command, Doc};
-use tokenscope_app::work::{DraftOf, TimesOf};
+use tokenscope_app::work::{DraftOf, Serves as _, TimesOf};
 use tokenscope_tests::golden;
 
 #[test]
@@ -35,8 +35,7 @@ fn a_model_whose_vocabulary_no_sample_shares_drafts_by_itself_and_says_why() {
 fn a_speed_up_is_measured_while_nothing_else_computes() {
     let h = window();
     let pane = h.state().doc.pane();
-    let (run, partner, call) = (pane.run.clone(), pane.partner.clone(), pane.call(Kind::Draft));
-    let asked = DraftOf { run, partner, call };
+    let asked = DraftOf::of(pane, pane.call(Kind::Draft));
     let d = h.state().jobs.ready(&asked).expect("no decode");
     let first = d.times.expect("a whole decode has its times");
     let times = match h.state().jobs.need("times", &TimesOf(asked)) {

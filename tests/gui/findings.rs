@@ -7,7 +7,7 @@ use tokenscope_analysis::method::Kind;
 use tokenscope_app::keys::ModelSource;
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::state::{Command, Doc};
-use tokenscope_app::work::FindingOf;
+use tokenscope_app::work::{FindingOf, Serves as _};
 
 fn scene() -> Doc {
     let mut doc = Doc::default();
@@ -27,7 +27,7 @@ fn a_chosen_study_comes_to_the_front_with_pictures_figures_and_words() {
     settle(&mut h);
     assert!(h.query_by_label("study method").is_some(), "the view did not come to the front");
     let pane = h.state().doc.pane();
-    let asked = FindingOf { scope: pane.scope(), target: None, call: pane.call(Kind::Study) };
+    let asked = FindingOf::of(pane, pane.call(Kind::Study));
     let found = h.state().jobs.ready(&asked).expect("a finding");
     let Picture::Classes(c) = &found.pictures[0] else { panic!("{:?}", found.pictures[0]) };
     let counts = c.counts(None);

@@ -4,7 +4,7 @@ use super::*;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::truth::{Agreement, true_tokens};
 use tokenscope_app::examples::{FIRST, find, shown};
-use tokenscope_app::work::{ScoreOf, TruthOf};
+use tokenscope_app::work::{ScoreOf, Serves as _, TruthOf};
 
 fn example(id: &str) -> Harness<'static, App> {
     window_with(Doc::of(find(id).unwrap().pane(&Default::default())))
@@ -16,11 +16,11 @@ fn every_example_is_drawn_without_a_failure() {
         let h = example(e.id);
         let pane = h.state().doc.pane();
         let trace = h.state().jobs.ready(&TraceOf(pane.run.clone())).unwrap_or_else(|| panic!("{}: no run", e.id));
-        for kind in [Kind::Score, Kind::Reduce, Kind::Flow, Kind::Draft] {
+        for kind in Kind::ALL {
             let known = tokenscope_analysis::catalog::info(kind, pane.call(kind).method).is_ok();
             assert!(known, "{}: no {} named {}", e.id, kind.name(), pane.call(kind).method);
         }
-        let asked = ScoreOf { scope: pane.scope(), targets: pane.targets(), call: pane.call(Kind::Score) };
+        let asked = ScoreOf::of(pane, pane.call(Kind::Score));
         assert!(h.state().jobs.ready(&asked).is_some(), "{}: no score", e.id);
         assert!(h.query_all_by_label("Retry").next().is_none(), "{}: something failed", e.id);
         // What is known about the input is about tokens of this run.
@@ -67,7 +67,7 @@ fn the_truth_is_said_and_saved_for_the_last_prediction_only() {
     let pane = h.state().doc.pane();
     let jobs = &h.state().jobs;
     let t = jobs.ready(&TraceOf(pane.run.clone())).expect("no run");
-    let asked = ScoreOf { scope: pane.scope(), targets: pane.targets(), call: pane.call(Kind::Score) };
+    let asked = ScoreOf::of(pane, pane.call(Kind::Score));
     let s = jobs.ready(&asked).expect("no score");
     let truth = jobs.ready(&TruthOf(pane.run.clone())).and_then(|t| t.as_ref().clone()).expect("no truth");
     let shares = truth.shares(&t.towers[&t.main_tower()]).unwrap();

@@ -20,6 +20,7 @@ use egui_kittest::kittest::Queryable as _;
 use egui_kittest::wgpu::WgpuTestRenderer;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tokenscope_analysis::method::Kind;
 use tokenscope_app::app::App;
 use tokenscope_app::heatmap::Screen;
 use tokenscope_app::keys::ModelSource;
@@ -27,7 +28,7 @@ use tokenscope_app::pane::{Drill, WHOLE};
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::state::{Command, Doc};
 use tokenscope_app::theme::{ColorMap, Theme};
-use tokenscope_app::work::{FlowOf, TraceOf};
+use tokenscope_app::work::{FlowOf, Serves as _, TraceOf};
 use tokenscope_tests::golden;
 
 fn window() -> Harness<'static, App> {
@@ -143,9 +144,10 @@ fn the_palette_finds_a_method_by_a_few_letters() {
     press(&mut h, Modifiers::COMMAND, Key::K);
     type_text(&mut h, "rollout graph");
     press(&mut h, Modifiers::NONE, Key::Enter);
-    assert_eq!(h.state().doc.pane().call(tokenscope_analysis::method::Kind::Flow).method, "rollout_graph");
-    let call = h.state().doc.pane().call(tokenscope_analysis::method::Kind::Flow);
-    let asked = FlowOf { scope: h.state().doc.pane().scope(), call };
+    let pane = h.state().doc.pane();
+    let call = pane.call(Kind::Flow);
+    assert_eq!(call.method, "rollout_graph");
+    let asked = FlowOf::of(pane, call);
     assert!(h.state().jobs.ready(&asked).is_some(), "the view did not follow");
 }
 
@@ -207,8 +209,8 @@ fn what_a_model_cannot_do_is_a_face_of_its_own_and_no_failure() {
     let retry = |h: &Harness<'static, App>| h.query_all_by_label("Retry").count();
     // No head of a language model reads what the nodes of CLIP's text encoder predict.
     let h = window_with(image_doc("clip"));
-    let kind = tokenscope_analysis::method::Kind::Flow;
-    let asked = FlowOf { scope: h.state().doc.pane().scope(), call: h.state().doc.pane().call(kind) };
+    let pane = h.state().doc.pane();
+    let asked = FlowOf::of(pane, pane.call(Kind::Flow));
     assert!(h.state().jobs.ready(&asked).is_some(), "no flow");
     assert_eq!(retry(&h), 0);
     // A model that reads pictures only asks for one.
@@ -374,13 +376,13 @@ fn a_reduction_is_shown_by_layer_and_answers_stand_side_by_side() {
 fn two_draft_methods_stand_beside_each_other_at_one_budget() {
     let mut h = window();
     let mut doc = h.state().doc.clone();
-    doc.apply(Command::Param(tokenscope_analysis::method::Kind::Draft, "gamma", 6.into()));
+    doc.apply(Command::Param(Kind::Draft, "gamma", 6.into()));
     h.state_mut().doc = doc;
     settle(&mut h);
     h.get_by_label("compare").click();
     settle(&mut h);
     let beside = &h.state().doc.pane().beside;
-    let rival = beside.get(tokenscope_analysis::method::Kind::Draft).expect("a second method");
+    let rival = beside.get(Kind::Draft).expect("a second method");
     assert_eq!(
         rival.params.iter().find(|(k, _)| *k == "tree_size").and_then(|(_, v)| v.number()),
         Some(6.0),

@@ -3,11 +3,11 @@
 use super::*;
 use tokenscope_analysis::method::Kind;
 use tokenscope_app::examples::find;
-use tokenscope_app::work::TimelineOf;
+use tokenscope_app::work::{Serves as _, TimelineOf};
 
 fn steps(h: &Harness<'static, App>) -> usize {
     let pane = h.state().doc.pane();
-    let asked = TimelineOf { run: pane.run.clone(), call: pane.call(Kind::Reveal) };
+    let asked = TimelineOf::of(pane, pane.call(Kind::Reveal));
     h.state().jobs.ready(&asked).expect("nothing is written").timeline.steps.len()
 }
 

@@ -17,7 +17,7 @@ use tokenscope_app::selection::Hover;
 use tokenscope_app::state::{Command, Doc};
 use tokenscope_app::theme::Theme;
 use tokenscope_app::views::{self, View};
-use tokenscope_app::work::{DraftOf, Drafted};
+use tokenscope_app::work::{DraftOf, Drafted, Serves as _};
 use tokenscope_tests::root;
 
 /// Places may differ by so many points and channels of colours by so much: sums in another order are no other picture.
@@ -316,7 +316,7 @@ fn each_view_of_a_model_that_does_not_open() {
 fn drafts_of_which_some_rounds_are_there() {
     let doc = doc();
     let pane = doc.pane();
-    let asked = DraftOf { run: pane.run.clone(), partner: pane.partner.clone(), call: pane.call(Kind::Draft) };
+    let asked = DraftOf::of(pane, pane.call(Kind::Draft));
     let (held, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let jobs_of: Arc<OnceLock<Jobs>> = Arc::default();
     let (own, holds, goes) = (jobs_of.clone(), held.clone(), go.clone());

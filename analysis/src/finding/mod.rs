@@ -90,11 +90,20 @@ impl Finding {
 
     /// The whole for scripts: each picture as shape, title and rows, figures by name, notes, proof.
     pub fn json(&self) -> Value {
-        let picture = |p: &Picture| json!({ "shape": p.name(), "title": p.title(), "rows": p.table().json() });
+        self.json_beside(None)
+    }
+
+    /// The same where the first picture's rows stand beside it, in the field of this name, and are not written twice:
+    /// `rows_in` has the name instead.
+    pub fn json_beside(&self, rows_in: Option<&str>) -> Value {
+        let picture = |(i, p): (usize, &Picture)| match rows_in.filter(|_| i == 0) {
+            Some(field) => json!({ "shape": p.name(), "title": p.title(), "rows_in": field }),
+            None => json!({ "shape": p.name(), "title": p.title(), "rows": p.table().json() }),
+        };
         let figure = |f: &Figure| json!({ "name": f.name, "value": f.json(), "unit": f.unit, "meaning": f.meaning });
         let proof = |p: &Proof| json!({ "claim": p.claim, "holds": p.holds, "words": p.words });
         json!({
-            "pictures": self.pictures.iter().map(picture).collect::<Vec<_>>(),
+            "pictures": self.pictures.iter().enumerate().map(picture).collect::<Vec<_>>(),
             "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
             "notes": self.notes,
             "proof": self.proof.as_ref().map(proof),
@@ -125,6 +134,9 @@ mod tests {
         assert_eq!(value["pictures"][0]["rows"][0], json!({ "layer": 0, "entropy (nats)": 0.5 }));
         assert_eq!((&value["figures"][0]["value"], &value["pictures"][1]["title"]), (&json!(0.5), &json!("t")));
         assert_eq!(value["proof"], Value::Null);
+        let beside = f.json_beside(Some("layers"));
+        assert_eq!(beside["pictures"][0], json!({ "shape": "heat", "title": "h", "rows_in": "layers" }));
+        assert_eq!(beside["pictures"][1], value["pictures"][1]);
         let Picture::Heat(h) = &mut f.pictures[0] else { panic!() };
         h.values = vec![Some(f32::NAN)];
         assert_eq!(f.check().unwrap_err().to_string(), "heat \"h\": value 0 is NaN");

@@ -7,10 +7,11 @@ use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
 use std::path::Path;
 use std::sync::Arc;
-use tokenscope_analysis::Ctx;
 use tokenscope_analysis::gpu::{Compute, Gpu};
+use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::{Ctx, catalog};
 
 /// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
 pub fn device() -> anyhow::Result<(Option<Arc<Gpu>>, Compute)> {
@@ -64,5 +65,18 @@ pub fn write(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
             println!("{text}");
             Ok(())
         }
+    }
+}
+
+/// What a kind of methods was called once; scripts may say so still.
+pub fn former(kind: Kind) -> Option<&'static str> {
+    (kind == Kind::Reduce).then_some("prune")
+}
+
+/// The method of that kind and id, or what a window shows first of the kind.
+pub fn named_or_first(kind: Kind, id: Option<&str>) -> anyhow::Result<&'static Info> {
+    match id {
+        Some(id) => Ok(catalog::info(kind, id)?),
+        None => catalog::first(kind).with_context(|| format!("there is no {}", kind.noun())),
     }
 }

@@ -1,13 +1,13 @@
 //! The verb `decode`: a text written by filling in masks.
 
 use super::common;
-use super::figures::{Input, result};
+use super::input::Input;
 use crate::samples;
-use crate::work::TimelineOf;
-use anyhow::{Context as _, bail};
+use crate::work::{Serves as _, TimelineOf};
+use anyhow::bail;
 use std::path::PathBuf;
+use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::Kind;
-use tokenscope_analysis::{Ctx, catalog};
 
 /// Arguments of `decode`.
 #[derive(Debug, clap::Args)]
@@ -30,9 +30,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(mut args: Args) -> anyhow::Result<()> {
-    let first = || catalog::first(Kind::Reveal).map(|i| i.id.to_string());
-    let policy = args.policy.or_else(first).context("there is no policy")?;
-    let info = catalog::info(Kind::Reveal, &policy)?;
+    let info = common::named_or_first(Kind::Reveal, args.policy.as_deref())?;
     if args.input.model.is_none() && args.input.example.is_none() {
         args.input.model = Some(samples::FILLER.into());
     }
@@ -42,12 +40,11 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         }
         args.input.set.push(format!("steps={n}"));
     }
-    let doc = args.input.doc(&[(Kind::Reveal, info.id)])?;
+    let doc = args.input.start()?;
     if args.json {
-        let value = result(doc.pane(), info)?;
-        return common::write(args.out.as_deref(), &serde_json::to_string_pretty(&value)?);
+        return common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?);
     }
-    let asked = TimelineOf { run: doc.pane().run.clone(), call: doc.pane().call(Kind::Reveal) };
+    let asked = TimelineOf::of(doc.pane(), args.input.call(doc.pane(), info)?);
     let w = common::jobs()?.get(&asked, &Ctx::default())?;
     let t = &w.timeline;
     let words = format!(

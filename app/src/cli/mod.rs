@@ -4,16 +4,17 @@
 
 mod atlas;
 mod common;
-mod cut;
 mod decode;
 mod doctor;
 mod examples;
-mod figures;
 mod image;
 mod info;
+mod input;
 mod judge;
 mod method;
 mod methods;
+mod render;
+mod run;
 mod tokenize;
 mod trace;
 
@@ -55,17 +56,17 @@ enum Verb {
     /// List the examples of the gallery, for --example
     Examples(examples::Args),
     /// Run a method on a model and an input
-    Run(figures::RunArgs),
+    Run(run::RunArgs),
     /// Judge scores or reductions by the truth of many inputs that no training used
     Judge(judge::Args),
     /// Decode speculatively and write every round
-    Draft(figures::DraftArgs),
+    Draft(run::DraftArgs),
     /// Write by filling in masks, and which position was revealed when
     Decode(decode::Args),
     /// Compute a flow graph and write its edges
-    Flow(figures::FlowArgs),
+    Flow(run::FlowArgs),
     /// Draw a view without a window
-    Render(Box<figures::RenderArgs>),
+    Render(Box<render::Args>),
     /// Run a method on raw arrays
     Method(method::Args),
     /// Say what this machine offers and whether the program works on it
@@ -87,12 +88,12 @@ pub fn main() -> ExitCode {
         Some(Verb::Tokenize(a)) => tokenize::run(a),
         Some(Verb::Image(a)) => image::run(a),
         Some(Verb::Examples(a)) => examples::run(a),
-        Some(Verb::Run(a)) => figures::run(a),
+        Some(Verb::Run(a)) => run::run(a),
         Some(Verb::Judge(a)) => judge::run(a),
-        Some(Verb::Draft(a)) => figures::draft(a),
+        Some(Verb::Draft(a)) => run::draft(a),
         Some(Verb::Decode(a)) => decode::run(a),
-        Some(Verb::Flow(a)) => figures::flow(a),
-        Some(Verb::Render(a)) => figures::render(*a),
+        Some(Verb::Flow(a)) => run::flow(a),
+        Some(Verb::Render(a)) => render::run(*a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Info(a)) => info::run(a),

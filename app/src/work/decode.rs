@@ -1,8 +1,11 @@
 //! Decodes ahead with a draft method and measures it against a plain decode.
 
-use super::{ModelOf, OpenModel, model_of, trace_of};
+use super::{Around, ModelOf, OpenModel, Serves, Told, model_of, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, ModelSource, RunKey};
+use crate::pane::Pane;
+use serde_json::json;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,6 +72,21 @@ impl Ask for DraftOf {
 
     fn run(&self) -> Option<&RunKey> {
         Some(&self.run)
+    }
+}
+
+impl Serves for DraftOf {
+    fn of(pane: &Pane, call: Call) -> Self {
+        Self { run: pane.run.clone(), partner: pane.partner.clone(), call }
+    }
+
+    fn tell<'a>(&self, d: &'a Drafted, _: &Around) -> Result<Told<'a>> {
+        let word = |id: u32| d.text.get(&id).cloned().unwrap_or_default();
+        let fields = json!({
+            "draft_model": self.partner.title(), "tokens_per_round": d.run.tokens_per_round(),
+            "text": d.run.output().iter().map(|id| word(*id)).collect::<String>(), "run": d.run,
+        });
+        Ok(Told { found: Cow::Owned(d.run.finding(&word)), fields })
     }
 }
 

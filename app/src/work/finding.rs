@@ -1,8 +1,11 @@
 //! What a method finds out about a run, as pictures, whatever its kind.
 
-use super::{subject, trace_of, weights_of};
+use super::{Around, Serves, Told, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
+use crate::pane::Pane;
+use serde_json::json;
+use std::borrow::Cow;
 use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::{Ctx, Result, catalog};
 
@@ -31,5 +34,17 @@ impl Ask for FindingOf {
 
     fn run(&self) -> Option<&RunKey> {
         Some(&self.scope.run)
+    }
+}
+
+impl Serves for FindingOf {
+    fn of(pane: &Pane, call: Call) -> Self {
+        Self { scope: pane.scope(), target: pane.aim.tokens().last().copied(), call }
+    }
+
+    fn tell<'a>(&self, found: &'a Finding, around: &Around) -> Result<Told<'a>> {
+        let trace = around.trace(&self.scope.run)?;
+        let fields = json!({ "tokens": subject(&trace, &self.scope, None).tower()?.tokens });
+        Ok(Told { found: Cow::Borrowed(found), fields })
     }
 }

@@ -1,8 +1,11 @@
 //! Reductions, really carried out: at one budget with every step, and at several budgets for a curve.
 
-use super::{model_of, subject, trace_of};
+use super::{Around, Serves, Told, model_of, subject, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
+use crate::pane::Pane;
+use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::time::Instant;
 use tokenscope_analysis::reduce::budget::{self, Retained};
 use tokenscope_analysis::reduce::{self, Fate, Full, Judgement, Place, Plan, Runner, Step};
@@ -98,6 +101,54 @@ impl Ask for ReducedOf {
     fn run(&self) -> Option<&RunKey> {
         Some(&self.scope.run)
     }
+}
+
+impl Serves for ReducedOf {
+    fn of(pane: &Pane, call: Call) -> Self {
+        Self { scope: pane.scope(), call }
+    }
+
+    fn tell<'a>(&self, p: &'a Reduced, around: &Around) -> Result<Told<'a>> {
+        let trace = around.trace(&self.scope.run)?;
+        let on = subject(&trace, &self.scope, None);
+        let top = |list: &[(String, f32)]| list.iter().map(|(t, p)| json!({ "text": t, "p": p })).collect::<Value>();
+        let j = &p.judgement;
+        let fields = json!({
+            "tokens": on.tower()?.tokens, "fates": p.fates.iter().map(fate).collect::<Value>(),
+            "steps": p.stages.iter().map(stage).collect::<Value>(),
+            "plan": p.plan.steps.iter().map(step).collect::<Value>(),
+            "kept_share": p.kept, "kl_nats": j.kl, "top1_same": j.top1_same, "cosine": j.cosine,
+            "full": top(&p.full), "reduced": top(&p.reduced), "rows_by_layer": j.rows_by_layer,
+            "kv_bytes_by_layer": j.kv_bytes_by_layer, "flops_share": j.flops_share,
+        });
+        Ok(Told { found: Cow::Owned(p.plan.finding(&on, Some(j))?), fields })
+    }
+}
+
+/// What became of a token, as JSON.
+fn fate(f: &Fate) -> Value {
+    match f {
+        Fate::Kept => json!("kept"),
+        Fate::Merged(row) => json!({ "merged": row }),
+        Fate::Aside(step) => json!({ "aside": step }),
+        Fate::Dropped(step) => json!({ "dropped": step }),
+    }
+}
+
+/// What a step left, by the tokens of the stack that is looked at.
+fn stage(s: &Stage) -> Value {
+    json!({
+        "place": s.place.to_string(), "fates": s.fates.iter().map(fate).collect::<Value>(), "scores": s.scores,
+        "threshold": s.threshold, "positions": s.positions,
+    })
+}
+
+/// A step of the whole plan: new rows as tokens with their weights.
+fn step(s: &Step) -> Value {
+    json!({
+        "place": s.place.to_string(), "tower": s.place.tower(), "tile": s.tile, "rows": s.rows, "aside": s.aside,
+        "gone": s.gone, "positions": s.positions, "forgets_in_layers": s.forget,
+    })
 }
 
 /// The same reduction at several budgets.

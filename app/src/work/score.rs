@@ -1,9 +1,13 @@
 //! Importance of the tokens for a prediction, or for several.
 
-use super::{subject, trace_of, weights_of};
+use super::{Around, Serves, Told, TruthOf, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
+use crate::pane::Pane;
+use serde_json::json;
+use std::borrow::Cow;
 use tokenscope_analysis::score::{self, Scores};
+use tokenscope_analysis::truth::Agreement;
 use tokenscope_analysis::{Ctx, Result, Subject};
 
 /// Importance of the tokens for the predictions at the targets, their mean.
@@ -28,6 +32,35 @@ impl Ask for ScoreOf {
 
     fn run(&self) -> Option<&RunKey> {
         Some(&self.scope.run)
+    }
+}
+
+impl Serves for ScoreOf {
+    fn of(pane: &Pane, call: Call) -> Self {
+        Self { scope: pane.scope(), targets: pane.targets(), call }
+    }
+
+    fn tell<'a>(&self, s: &'a Scores, around: &Around) -> Result<Told<'a>> {
+        let trace = around.trace(&self.scope.run)?;
+        let on = subject(&trace, &self.scope, None);
+        let tower = on.tower()?;
+        let mut fields = json!({
+            "tokens": tower.tokens, "unit": s.unit, "signed": s.signed, "values": s.values, "layers": s.layers,
+        });
+        // What decides the answer is known of inputs that the program makes itself, for the last prediction.
+        let about_the_last = matches!(self.targets[..], []) || self.targets == [tower.tokens.len().wrapping_sub(1)];
+        if about_the_last
+            && let Some(truth) = around.get(&TruthOf(self.scope.run.clone()))?.as_ref()
+            && let Some(shares) = truth.shares(tower)
+        {
+            let a = Agreement::new(&s.values, s.signed, &shares);
+            fields["truth"] = json!({
+                "answer": truth.answer, "shares": shares, "pointing_game_hit": a.map(|a| a.hit),
+                "precision_at_true_size": a.map(|a| a.precision), "true_size": a.map(|a| a.n_true),
+                "rank_correlation": a.and_then(|a| a.rank),
+            });
+        }
+        Ok(Told { found: Cow::Owned(s.finding(on.tower)), fields })
     }
 }
 

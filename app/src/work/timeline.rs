@@ -1,8 +1,11 @@
 //! Writes by filling in masks, step by step, with a reveal policy.
 
-use super::{model_of, trace_of};
+use super::{Around, Serves, Told, model_of, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey};
+use crate::pane::Pane;
+use serde_json::json;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,5 +62,20 @@ impl Ask for TimelineOf {
 
     fn run(&self) -> Option<&RunKey> {
         Some(&self.run)
+    }
+}
+
+impl Serves for TimelineOf {
+    fn of(pane: &Pane, call: Call) -> Self {
+        Self { run: pane.run.clone(), call }
+    }
+
+    fn tell<'a>(&self, w: &'a Written, _: &Around) -> Result<Told<'a>> {
+        let t = &w.timeline;
+        let fields = json!({
+            "text": w.whole, "tokens_per_forward": t.tokens_per_forward(), "steps_held_back": t.steps_held_back(),
+            "timeline": t,
+        });
+        Ok(Told { found: Cow::Borrowed(w.finding.as_ref()), fields })
     }
 }

@@ -13,7 +13,7 @@ use crate::pictures;
 use crate::pictures::widgets::{self, Link};
 use crate::samples;
 use crate::state::Command;
-use crate::work::{DraftOf, Drafted, ModelOf, Times, TimesOf};
+use crate::work::{DraftOf, Drafted, ModelOf, Serves as _, Times, TimesOf};
 use egui::{Ui, vec2};
 use serde_json::json;
 use tokenscope_analysis::catalog;
@@ -45,7 +45,7 @@ fn fills(cx: &Cx) -> bool {
 }
 
 fn asked(cx: &Cx, call: Call) -> DraftOf {
-    DraftOf { run: cx.pane.run.clone(), partner: cx.pane.partner.clone(), call }
+    DraftOf::of(cx.pane, call)
 }
 
 fn ui(cx: &Cx, ui: &mut Ui) {

@@ -4,13 +4,13 @@ use super::super::picker;
 use crate::cx::Cx;
 use crate::pictures::widgets::{self, Link};
 use crate::pictures::{On, stage, timeline};
-use crate::work::{TimelineOf, Written};
+use crate::work::{Serves as _, TimelineOf, Written};
 use egui::{Ui, vec2};
 use tokenscope_analysis::finding::{Picture, Table, Timeline};
 use tokenscope_analysis::method::Kind;
 
 fn asked(cx: &Cx) -> TimelineOf {
-    TimelineOf { run: cx.pane.run.clone(), call: cx.call(Kind::Reveal) }
+    TimelineOf::of(cx.pane, cx.call(Kind::Reveal))
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {

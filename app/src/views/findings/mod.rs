@@ -3,19 +3,16 @@
 use super::{View, picker};
 use crate::cx::Cx;
 use crate::pictures::{self, On};
-use crate::work::{FindingOf, PictureOf};
+use crate::work::{FindingOf, PictureOf, Serves as _};
 use egui::Ui;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::Kind;
 
-/// The kinds without a view of their own.
-const KINDS: &[Kind] = &[Kind::Study, Kind::Cache];
-
 pub(super) const VIEW: View = View {
     id: "findings",
     title: "Findings",
-    shows: KINDS,
+    shows: &Kind::FOUND,
     help: "What is found out about the run by methods that fit no other view, studies first of all: choose one, and its pictures, figures and notes stand below each other. Every picture \
            has its legend; point at a token, a cell or a bar for its numbers, and what it stands for is marked in the other views. A click \
            on a token selects it. Where a picture has a value for each layer, the slider chooses the layer, here and in the reduction.",
@@ -26,13 +23,12 @@ pub(super) const VIEW: View = View {
 };
 
 fn asked(cx: &Cx) -> FindingOf {
-    let target = cx.pane.aim.tokens().last().copied();
-    FindingOf { scope: cx.pane.scope(), target, call: cx.call(cx.pane.shows.found) }
+    FindingOf::of(cx.pane, cx.call(cx.pane.shows.found))
 }
 
 /// The kinds of which there is a method, to choose from where they are several.
 fn kinds_ui(cx: &Cx, ui: &mut Ui) {
-    let there: Vec<Kind> = KINDS.iter().copied().filter(|k| catalog::first(*k).is_some()).collect();
+    let there: Vec<Kind> = Kind::FOUND.into_iter().filter(|k| catalog::first(*k).is_some()).collect();
     if cx.figure || there.len() < 2 {
         return;
     }

@@ -8,7 +8,7 @@ use crate::pane::Drill;
 use crate::pictures::links::{self, Hit};
 use crate::pictures::{Held, On};
 use crate::state::Command;
-use crate::work::{FlowOf, LensOf};
+use crate::work::{FlowOf, LensOf, Serves as _};
 use egui::{EventFilter, Key, Modifiers, Ui};
 use serde_json::json;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) const VIEW: View = View {
 };
 
 fn asked(cx: &Cx) -> FlowOf {
-    FlowOf { scope: cx.pane.scope(), call: cx.call(Kind::Flow) }
+    FlowOf::of(cx.pane, cx.call(Kind::Flow))
 }
 
 /// What lattice and drill look at.

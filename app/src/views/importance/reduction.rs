@@ -6,7 +6,7 @@ use crate::cx::Cx;
 use crate::pictures::widgets::{self, Link};
 use crate::pictures::{self, On, fates, plot};
 use crate::state::Command;
-use crate::work::{AnswerOf, Reduced, ReducedOf, Stage};
+use crate::work::{AnswerOf, Reduced, ReducedOf, Serves as _, Stage};
 use egui::{Ui, vec2};
 use std::sync::Arc;
 use tokenscope_analysis::finding::{self, Axis, FateStage, Fates, Measure, Plot, Series, SeriesRole, Style, Unit};
@@ -16,7 +16,7 @@ use tokenscope_analysis::reduce::Fate;
 use tokenscope_analysis::trace::{Positions, Tower, TowerTrace};
 
 pub(super) fn asked(cx: &Cx) -> ReducedOf {
-    ReducedOf { scope: cx.pane.scope(), call: cx.call(Kind::Reduce) }
+    ReducedOf::of(cx.pane, cx.call(Kind::Reduce))
 }
 
 /// The key beside the heading of the part: it is seen however little of the part fits.

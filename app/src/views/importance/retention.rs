@@ -5,7 +5,7 @@ use crate::jobs::{Spot, Status};
 use crate::keys::Call;
 use crate::pane;
 use crate::pictures::plot;
-use crate::work::{ReducedOf, RetentionOf};
+use crate::work::{ReducedOf, RetentionOf, Serves as _};
 use egui::Ui;
 use std::sync::Arc;
 use tokenscope_analysis::catalog;
@@ -20,7 +20,7 @@ fn asked(cx: &Cx, info: &Info) -> RetentionOf {
     // The chosen method keeps its other parameters; the rest have their defaults.
     let chosen = cx.pane.call(Kind::Reduce);
     let call = if chosen.method == info.id { chosen } else { Call::of(info) };
-    RetentionOf(ReducedOf { scope: cx.pane.scope(), call })
+    RetentionOf(ReducedOf::of(cx.pane, call))
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {

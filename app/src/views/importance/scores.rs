@@ -4,13 +4,13 @@ use super::super::picker;
 use super::truth;
 use crate::cx::Cx;
 use crate::pictures::{On, heat, widgets};
-use crate::work::ScoreOf;
+use crate::work::{ScoreOf, Serves as _};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 pub(super) fn asked(cx: &Cx) -> ScoreOf {
-    ScoreOf { scope: cx.pane.scope(), targets: cx.pane.targets(), call: cx.call(Kind::Score) }
+    ScoreOf::of(cx.pane, cx.call(Kind::Score))
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {

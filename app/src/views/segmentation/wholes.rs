@@ -4,7 +4,7 @@ use super::{codes, tiles, windows};
 use crate::cx::Cx;
 use crate::state::Command;
 use crate::views::picker::{Change, picker_of};
-use crate::work::{Cut, CutOf, CutSource, Whole};
+use crate::work::{Cut, CutOf, CutSource, Serves, Whole};
 use egui::Ui;
 use std::sync::Arc;
 use tokenscope_analysis::finding::{Picture, Table};
@@ -42,12 +42,8 @@ pub(super) fn choice_ui(cx: &Cx, ui: &mut Ui) {
 
 /// What is asked for; `None` without a picture or series.
 fn asked(cx: &Cx) -> Option<CutOf> {
-    let source = match cx.pane.shows.cuts.shows {
-        Reads::Text => return None,
-        Reads::Image => CutSource::Image(cx.pane.run.image.clone()?),
-        Reads::Series => CutSource::Series(cx.pane.series.clone()?),
-    };
-    Some(CutOf { source, call: cx.pane.shows.cuts.call(cx.pane.shows.cuts.shows) })
+    let asked = CutOf::of(cx.pane, cx.pane.call(Kind::Segment));
+    matches!(asked.source, CutSource::Image(_) | CutSource::Series(_)).then_some(asked)
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
@@ -78,6 +74,8 @@ fn shown_ui(cx: &Cx, ui: &mut Ui, cut: &Arc<Cut>) {
         ui.small(note);
     }
     match cut.whole {
+        // Cuts of a text stand side by side, in rows.
+        Whole::Text(_) => {}
         Whole::Image(_) => tiles::ui(cx, ui, cut),
         Whole::Series(_) => windows::ui(cx, ui, cut),
     }

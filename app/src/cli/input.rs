@@ -1,0 +1,125 @@
+//! The input of a run and the parameters of a method, the same for every verb that runs one.
+
+use super::common;
+use crate::examples;
+use crate::keys::{Call, ModelSource};
+use crate::pane::Pane;
+use crate::picture_source::PictureSource;
+use crate::selection::Selection;
+use crate::series_source::SeriesSource;
+use crate::state::{Command, Doc};
+use crate::work;
+use anyhow::{Context as _, bail};
+use std::ffi::OsString;
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::method::{Info, Kind, Setting};
+use tokenscope_analysis::trace::Tower;
+
+/// The input of a run, the same for every verb.
+#[derive(Debug, clap::Args)]
+pub struct Input {
+    /// Start from this example of the gallery; what else is given replaces its part of it
+    #[arg(long, value_name = "NAME")]
+    pub(super) example: Option<String>,
+    /// Model folder, GGUF file, recorded trace, or the name of a sample model [default: sample-lm]
+    #[arg(long)]
+    pub(super) model: Option<String>,
+    /// Text for the model; the default is the window's first example
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Picture for models that read one: a file, or a drawn scene as scene:SEED
+    #[arg(long)]
+    image: Option<OsString>,
+    /// Series for methods that cut one: a WAV or CSV file, or a made signal as signal:SEED
+    #[arg(long, value_name = "FILE")]
+    series: Option<OsString>,
+    /// Column of a CSV file or channel of a WAV file, by name or number from 1; default: the first that is not the time
+    #[arg(long, requires = "series")]
+    column: Option<String>,
+    /// Samples a second of the series, where the file does not say
+    #[arg(long, requires = "series", value_name = "HZ")]
+    rate: Option<f64>,
+    /// Stack of layers: text or vision; default: the main one
+    #[arg(long, value_parser = ["text", "vision"])]
+    tower: Option<String>,
+    /// Index of the token whose prediction is explained; default: the last
+    #[arg(long)]
+    target: Option<usize>,
+    /// A parameter of the method, as key=value; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+impl Input {
+    /// The document with model, input and what an example chose. Errors: an unknown example, a bad picture.
+    pub(super) fn start(&self) -> anyhow::Result<Doc> {
+        let mut doc = Doc::default();
+        if let Some(name) = &self.example {
+            doc = Doc::of(examples::find(name)?.pane(doc.pane()));
+        }
+        if let Some(model) = &self.model {
+            // Another model shows the same: what the example chose stays.
+            doc.pane_mut().run.model = ModelSource::parse(model);
+        }
+        if let Some(prompt) = &self.prompt {
+            doc.apply(Command::Prompt(prompt.into()));
+        }
+        if let Some(image) = PictureSource::parse_some(self.image.clone())? {
+            doc.apply(Command::Image(Some(image)));
+        }
+        if let Some(series) = self.series()? {
+            doc.apply(Command::Series(Some(series)));
+        }
+        let towers = [("text", Tower::Text), ("vision", Tower::Vision)];
+        if let Some((_, tower)) = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t)) {
+            doc.apply(Command::Tower(Some(*tower)));
+        }
+        if let Some(token) = self.target {
+            doc.apply(Command::Select(Selection::one(token)));
+        }
+        Ok(doc)
+    }
+
+    /// The series, where one is given. Errors: a bad seed or rate.
+    pub(super) fn series(&self) -> anyhow::Result<Option<SeriesSource>> {
+        let of = |text: &OsString| SeriesSource::parse(text.clone(), self.column.clone(), self.rate);
+        self.series.as_ref().map(of).transpose()
+    }
+
+    /// What `--set` says, each parameter for every one of the methods that has it.
+    ///
+    /// Errors: none has it, a bad value.
+    pub(super) fn settings(&self, methods: &[&Info]) -> anyhow::Result<Vec<(Kind, &'static str, Setting)>> {
+        let mut out = Vec::new();
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write it as key=value"))?;
+            let before = out.len();
+            for (kind, p) in methods.iter().filter_map(|i| Some((i.kind, i.param(key)?))) {
+                out.push((kind, p.key, p.parse(value)?));
+            }
+            let known: Vec<&str> = methods.iter().flat_map(|i| i.params).map(|p| p.key).collect();
+            match (out.len() == before, known.is_empty()) {
+                (true, true) => bail!("--set {pair}: this method has no parameters"),
+                (true, false) => bail!("no parameter named {key}; known: {}", known.join(", ")),
+                (false, _) => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// The method with what `--set` says; one that the example chose keeps its other parameters.
+    pub(super) fn call(&self, pane: &Pane, info: &'static Info) -> anyhow::Result<Call> {
+        let chosen = Some(pane.call(info.kind)).filter(|c| c.method == info.id);
+        let mut call = chosen.unwrap_or_else(|| Call::of(info));
+        for (_, key, value) in self.settings(&[info])? {
+            call.params.insert(key, value);
+        }
+        Ok(call)
+    }
+
+    /// The method on what `pane` shows, as JSON. Errors: an unknown parameter, a bad value, those of the method.
+    pub(super) fn told(&self, pane: &Pane, info: &'static Info) -> anyhow::Result<String> {
+        let value = work::tell(pane, self.call(pane, info)?, &common::jobs()?, &Ctx::default())?;
+        Ok(serde_json::to_string_pretty(&value)?)
+    }
+}

@@ -1,0 +1,199 @@
+//! The verb `render`: a view drawn without a window.
+
+use super::common;
+use super::input::Input;
+use crate::app::draw_window;
+use crate::export::{self, Page};
+use crate::heatmap::Curve;
+use crate::keys::{Call, ModelSource};
+use crate::pane::{Cuts, Pane};
+use crate::state::{Command, Look};
+use crate::theme::ColorMap;
+use crate::views;
+use anyhow::{Context as _, bail};
+use std::path::PathBuf;
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::segment::{self, Reads};
+
+/// Ways to cut what is no text.
+fn wholes() -> Vec<&'static str> {
+    segment::all().filter(|m| m.reads() != Reads::Text).map(|m| m.info().id).collect()
+}
+
+/// Arguments of `render`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// View: segmentation, importance, flow, drafts, findings, or window for all of them with their panels
+    #[arg(long)]
+    view: String,
+    #[command(flatten)]
+    input: Input,
+    /// Parts of the importance view, comma-separated [default: all, or those of the example]
+    #[arg(long, value_delimiter = ',', value_parser = views::PARTS)]
+    parts: Option<Vec<String>>,
+    #[command(flatten)]
+    shown: Shown,
+    /// Model that drafts
+    #[arg(long, default_value = "sample-draft")]
+    draft_model: String,
+    /// Layer and head of the attention map [default: 1 0, or those of the example]
+    #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2)]
+    head: Option<Vec<usize>>,
+    /// Colour scale of the attention map
+    #[arg(long, value_parser = ["linear", "log", "rank", "row"], default_value = "linear")]
+    scale: String,
+    /// Edges of the flow view below this share are left out [default: 0.08, or that of the example]
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Leave out the marks of the ground truth
+    #[arg(long)]
+    no_truth: bool,
+    /// Round of the drafts view, from 1; of models that fill in, the number of steps that are done
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    round: u32,
+    /// Tokenizer files that the segmentation view compares
+    #[arg(long)]
+    tokenizer: Vec<PathBuf>,
+    /// Built-in rows of the segmentation view, comma-separated
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(segment::text::names()), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
+    rows: Vec<String>,
+    /// Way to cut the picture or the series, shown by the segmentation view instead of the text
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(wholes()))]
+    cut: Option<String>,
+    /// Row that premiums of the segmentation view are relative to; default: the first
+    #[arg(long, default_value = "")]
+    reference: String,
+    /// Colour the model's own row of the segmentation view by surprisal
+    #[arg(long)]
+    surprisal: bool,
+    /// Dark colours
+    #[arg(long)]
+    dark: bool,
+    /// Colours of magnitudes
+    #[arg(long, default_value = ColorMap::default().name(), value_parser = clap::builder::PossibleValuesParser::new(ColorMap::ALL.map(ColorMap::name)))]
+    colors: String,
+    /// Width and height in points (CSS pixels)
+    #[arg(long, default_value = "900x640", value_name = "WxH")]
+    size: String,
+    /// A figure for paper of this width in millimetres, with text of 7 to 9 pt on white: 85 is one column, 178 two.
+    /// The shape is that of --size, for views without a height of their own
+    #[arg(long, value_name = "MM")]
+    width_mm: Option<f32>,
+    /// Pixels per point of a PNG; default 2, for paper 3.125, which is 300 dots an inch
+    #[arg(long)]
+    pixels: Option<f32>,
+    /// File to write; .png, .svg, .csv or .json
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// A method of each kind for the views to show; cuts of a text stand side by side and have options of their own.
+#[derive(Debug)]
+struct Shown(Vec<(Kind, String)>);
+
+impl Shown {
+    /// An option for each kind.
+    fn options() -> impl Iterator<Item = clap::Arg> {
+        Kind::ALL.into_iter().filter(|k| *k != Kind::Segment).map(|kind| {
+            let help = format!("Show this {} [default: the window's, or that of the example]", kind.noun());
+            clap::Arg::new(kind.name()).long(kind.name()).aliases(common::former(kind)).value_name("ID").help(help)
+        })
+    }
+
+    /// Chooses the methods, and a way to cut. What is chosen already keeps its parameters.
+    fn choose(&self, pane: &mut Pane, cut: Option<&str>) -> anyhow::Result<()> {
+        let cut = cut.map(|id| (Kind::Segment, id));
+        for (kind, id) in self.0.iter().map(|(kind, id)| (*kind, id.as_str())).chain(cut) {
+            let (info, chosen) = (catalog::info(kind, id)?, pane.call(kind));
+            let keeps = chosen.method == info.id;
+            pane.choose(if keeps { chosen } else { Call::of(info) })?;
+        }
+        Ok(())
+    }
+}
+
+impl clap::FromArgMatches for Shown {
+    fn from_arg_matches(given: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let of = |kind: Kind| Some((kind, given.try_get_one::<String>(kind.name()).ok()??.clone()));
+        Ok(Self(Kind::ALL.into_iter().filter_map(of).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, given: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(given)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Shown {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(Self::options())
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command.args(Self::options())
+    }
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let whole = args.view == "window";
+    let view = if whole { None } else { Some(views::find(&args.view)?) };
+    let mut doc = args.input.start()?;
+    args.shown.choose(doc.pane_mut(), args.cut.as_deref())?;
+    // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
+    let pane = doc.pane();
+    let kinds = Kind::ALL.into_iter().filter(|k| *k != Kind::Segment || pane.shows.cuts.shows != Reads::Text);
+    let methods: Vec<&Info> = kinds.filter_map(|k| catalog::info(k, pane.call(k).method).ok()).collect();
+    for (kind, key, value) in args.input.settings(&methods)? {
+        doc.apply(Command::Param(kind, key, value));
+    }
+    doc.look = Look { dark: args.dark, map: ColorMap::find(&args.colors).unwrap_or_default() };
+    let pane = doc.pane_mut();
+    pane.partner = ModelSource::parse(&args.draft_model);
+    if let Some(head) = &args.head {
+        pane.cursor.head = (head[0], head[1]);
+    }
+    pane.cursor.round = args.round as usize - 1;
+    let named = segment::text::names().filter(|n| args.rows.iter().any(|r| r == n)).collect();
+    let (files, reference, surprisal) = (args.tokenizer, args.reference, args.surprisal);
+    pane.shows.cuts = Cuts { files, named, reference, surprisal, ..pane.shows.cuts.clone() };
+    pane.shows.truth = !args.no_truth;
+    pane.shows.threshold = args.threshold.unwrap_or(pane.shows.threshold);
+    match args.parts {
+        Some(parts) => pane.shows.parts = views::PARTS.map(|p| parts.iter().any(|x| x == p)),
+        None if args.input.example.is_none() => pane.shows.parts = [true; 4],
+        None => {}
+    }
+    pane.shows.scale.curve = match args.scale.as_str() {
+        "log" => Curve::Log,
+        "rank" => Curve::Rank,
+        "row" => Curve::Row,
+        _ => Curve::Linear,
+    };
+    let size = args.size.split_once('x').and_then(|(w, h)| Some((w.parse::<f32>().ok()?, h.parse::<f32>().ok()?)));
+    let size = size.filter(|(w, h)| (64.0..=8192.0).contains(w) && (64.0..=8192.0).contains(h));
+    let (w, h) = size.with_context(|| format!("--size {}: write it as 900x640, each from 64 to 8192", args.size))?;
+    let pixels = args.pixels.unwrap_or(if args.width_mm.is_some() { export::PRINT_SCALE } else { 2.0 });
+    if !(0.5..=8.0).contains(&pixels) {
+        bail!("--pixels {pixels}: from 0.5 to 8");
+    }
+    let page = match args.width_mm {
+        Some(mm) if !(30.0..=500.0).contains(&mm) => bail!("--width-mm {mm}: from 30 to 500"),
+        Some(_) if whole => bail!("--width-mm is for single views; the window has a --size"),
+        Some(mm) => Page::paper(mm, mm * h / w, pixels),
+        None => Page::screen(egui::vec2(w, h), pixels),
+    };
+    let size = egui::vec2(w, h);
+    let Some(view) = view else {
+        let figure = draw_window(doc, size, pixels)?;
+        let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let bytes = match end.as_deref() {
+            Some("png") => figure.png(pixels)?,
+            Some("svg") => figure.svg().into_bytes(),
+            _ => bail!("the window can be drawn as .png or .svg: {}", args.out.display()),
+        };
+        return std::fs::write(&args.out, bytes).with_context(|| format!("cannot write {}", args.out.display()));
+    };
+    export::save_page(view, &doc, &common::jobs()?, &page, &args.out)
+}

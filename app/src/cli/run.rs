@@ -1,0 +1,79 @@
+//! The verbs that run a method on a model and an input: `run`, `draft`, `flow`.
+//!
+//! They build the document that the window would have and ask for the same products.
+
+use super::common;
+use super::input::Input;
+use crate::keys::ModelSource;
+use std::path::PathBuf;
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::Kind;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Id of a method of any kind; `tokenscope methods` lists them
+    method: String,
+    #[command(flatten)]
+    input: Input,
+    /// Model that drafts, for draft methods that need one
+    #[arg(long, default_value = "sample-draft")]
+    draft_model: String,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb `run`.
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    let info = catalog::find(&args.method)?.info();
+    let mut doc = args.input.start()?;
+    doc.pane_mut().partner = ModelSource::parse(&args.draft_model);
+    common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?)
+}
+
+/// Arguments of `draft`.
+#[derive(Debug, clap::Args)]
+pub struct DraftArgs {
+    /// Id of the draft method [default: the window's]
+    #[arg(long)]
+    method: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    /// Model that drafts
+    #[arg(long, default_value = "sample-draft")]
+    draft_model: String,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb `draft`.
+pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
+    let info = common::named_or_first(Kind::Draft, args.method.as_deref())?;
+    run(RunArgs { method: info.id.into(), input: args.input, draft_model: args.draft_model, out: args.out })
+}
+
+/// Arguments of `flow`.
+#[derive(Debug, clap::Args)]
+pub struct FlowArgs {
+    /// Id of the flow method [default: the window's]
+    #[arg(long)]
+    method: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    /// Leave out edges below this share
+    #[arg(long, default_value_t = 0.0)]
+    threshold: f32,
+    /// JSON file to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb `flow`.
+pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
+    let info = common::named_or_first(Kind::Flow, args.method.as_deref())?;
+    let mut doc = args.input.start()?;
+    doc.pane_mut().shows.threshold = args.threshold;
+    common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?)
+}
