@@ -100,6 +100,11 @@ impl Ctx {
         Self { progress: None, ..self.clone() }
     }
 
+    /// The same computation with notes of its own, for a part whose notes are about that part alone.
+    pub fn apart(&self) -> Self {
+        Self { notes: Arc::default(), ..self.clone() }
+    }
+
     /// Whether the job was asked to stop. A loop on several threads looks here and leaves its rest undone.
     pub fn cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
@@ -152,8 +157,11 @@ mod tests {
         quiet.step(1, 2).unwrap();
         ["cut", "cut", "tied"].into_iter().for_each(|n| quiet.note(n));
         assert_eq!((ctx.notes(), moved.load(Ordering::Relaxed)), (vec!["cut".to_string(), "tied".into()], 0));
+        let apart = quiet.apart();
+        apart.note("its own");
+        assert_eq!((ctx.notes().len(), apart.notes()), (2, vec!["its own".to_string()]));
         cancel.store(true, Ordering::Relaxed);
-        assert!(quiet.step(1, 2).is_err());
+        assert!(quiet.step(1, 2).is_err() && apart.step(1, 2).is_err());
     }
 
     #[test]

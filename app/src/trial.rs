@@ -3,6 +3,7 @@
 use crate::keys::{Call, ModelSource};
 use serde_json::json;
 use tokenscope_analysis::finding::Table;
+use tokenscope_analysis::method::Kind;
 
 /// What is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,6 +12,33 @@ pub enum Judged {
     Scores,
     /// Reduction: is the answer still right when this share of the tokens is kept, in thousandths?
     Reductions(u16),
+}
+
+impl Judged {
+    /// What is judged of a kind; `keep` is a share of the tokens. `None` where no truth is known about the kind.
+    pub fn of(kind: Kind, keep: f64) -> Option<Self> {
+        match kind {
+            Kind::Score => Some(Self::Scores),
+            Kind::Reduce => Some(Self::Reductions((keep * 1000.0).round() as u16)),
+            _ => None,
+        }
+    }
+
+    /// The kind whose methods are judged.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Scores => Kind::Score,
+            Self::Reductions(_) => Kind::Reduce,
+        }
+    }
+
+    /// What the figures are.
+    pub fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Scores => &SCORES,
+            Self::Reductions(_) => &REDUCTIONS,
+        }
+    }
 }
 
 /// Methods against the truth of many inputs: questions about drawn scenes for a model that sees, stories for one that
@@ -51,8 +79,8 @@ pub struct Row {
     pub n: usize,
     /// One per column of the verdict.
     pub figures: Vec<Option<Figure>>,
-    /// Why it could not serve all of them.
-    pub note: Option<String>,
+    /// Why it could not serve all of them, and what it said about its numbers.
+    pub notes: Vec<String>,
 }
 
 /// The table of a trial.
@@ -121,8 +149,8 @@ pub static REDUCTIONS: [Column; 4] = [
 ];
 
 impl Verdict {
-    /// As numbers for a file: a line per method, each figure with its standard error.
-    pub fn table(&self) -> Table {
+    /// As numbers for a file: a line per method, each figure with its standard error; `notes` are about all of them.
+    pub fn table(&self, notes: &[String]) -> Table {
         let mut names: Vec<String> = ["method", "stack", "floor", "n"].map(String::from).to_vec();
         for c in self.columns {
             names.extend([c.key.to_string(), format!("{}_standard_error", c.key)]);
@@ -134,7 +162,8 @@ impl Verdict {
             for f in &r.figures {
                 row.extend([json!(f.map(|f| f.mean)), json!(f.and_then(|f| f.error))]);
             }
-            row.push(json!(r.note));
+            let notes: Vec<&str> = r.notes.iter().chain(notes).map(String::as_str).collect();
+            row.push(json!((!notes.is_empty()).then(|| notes.join("; "))));
             out.rows.push(row);
         }
         out

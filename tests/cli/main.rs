@@ -137,6 +137,38 @@ fn judge_gives_a_line_per_method_with_the_floor_and_says_why_one_cannot_serve() 
 }
 
 #[test]
+fn what_a_method_notes_while_it_is_judged_stands_in_its_row() {
+    // A tokenizer that knows no word, so that nothing follows the picture, which one reduction says.
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(models().join("llava")).unwrap().map(|f| f.unwrap()) {
+        if file.path().is_file() {
+            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+    }
+    let path = dir.path().join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    tokenizer["normalizer"] =
+        serde_json::json!({ "type": "Replace", "pattern": { "Regex": "[\\s\\S]" }, "content": "" });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let judge = |how: &[&str]| {
+        let args = ["judge", "--kind", "reduce", "--methods", "transprune", "--samples", "2", "--all", "--model"];
+        let run = tokenscope(&[&args[..], &[dir.path().to_str().unwrap()], how].concat());
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8(run.stdout).unwrap()
+    };
+    let note = "no text follows the image, so only the transition of its tokens counts";
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&judge(&["--json"])).unwrap();
+    let notes: Vec<(&str, &serde_json::Value)> =
+        rows.iter().map(|r| (r["method"].as_str().unwrap(), &r["note"])).collect();
+    let none = serde_json::Value::Null;
+    assert_eq!(notes, [("transprune", &note.into()), ("random", &none), ("uniform", &none)]);
+    let csv = judge(&["--csv"]);
+    let of = |method: &str| csv.lines().find(|l| l.starts_with(method)).unwrap();
+    assert!(of("transprune").contains(note) && !of("random").contains(note), "{csv}");
+    assert_eq!(judge(&[]).matches(&format!("transprune (text): {note}")).count(), 1);
+}
+
+#[test]
 fn judge_refuses_what_it_cannot_do() {
     fails_with(&["judge", "--kind", "score", "--methods", "magic"], &["no score named magic", "known:"]);
     fails_with(&["judge", "--kind", "reduce", "--keep", "2"], &["a share from 0 to 1"]);

@@ -73,6 +73,11 @@ pub fn former(kind: Kind) -> Option<&'static str> {
     (kind == Kind::Reduce).then_some("prune")
 }
 
+/// The kind of that name, of today or once.
+pub fn kind(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|k| k.name() == name || former(*k) == Some(name))
+}
+
 /// The method of that kind and id, or what a window shows first of the kind.
 pub fn named_or_first(kind: Kind, id: Option<&str>) -> anyhow::Result<&'static Info> {
     match id {

@@ -6,7 +6,7 @@ use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,11 +18,8 @@ use tokenscope_analysis::method::{Info, Kind, Params, Role};
 /// Arguments of `judge`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to judge: score or reduce
-    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new([
-        clap::builder::PossibleValue::new(Kind::Score.name()),
-        clap::builder::PossibleValue::new(Kind::Reduce.name()).alias("prune"),
-    ]))]
+    /// Kind of methods to judge
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
     kind: String,
     /// Model folder or name of a sample; judged on stories if it reads text only, else on questions about drawn
     /// scenes [default: sample-lm]
@@ -54,9 +51,17 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
+/// The kinds that can be judged.
+fn kinds() -> impl Iterator<Item = clap::builder::PossibleValue> {
+    let judged = Kind::ALL.into_iter().filter(|k| Judged::of(*k, 1.0).is_some());
+    judged.map(|k| clap::builder::PossibleValue::new(k.name()).aliases(common::former(k)))
+}
+
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let kind = if args.kind == Kind::Score.name() { Kind::Score } else { Kind::Reduce };
+    let judged = common::kind(&args.kind).and_then(|k| Judged::of(k, args.keep));
+    let judged = judged.with_context(|| format!("no truth is known to judge methods of the kind {}", args.kind))?;
+    let kind = judged.kind();
     if !(0.0..=1.0).contains(&args.keep) {
         bail!("--keep {}: a share from 0 to 1", args.keep);
     }
@@ -68,10 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let left_out = catalog::of(kind).filter(|i| i.slow && args.methods.is_empty()).map(|i| i.id).collect::<Vec<_>>();
     let trial = Trial {
         model: ModelSource::parse(args.model.as_deref().unwrap_or(samples::NAMES[0])),
-        judged: match kind {
-            Kind::Score => Judged::Scores,
-            _ => Judged::Reductions((args.keep * 1000.0).round() as u16),
-        },
+        judged,
         calls: calls(&chosen, &args.set)?,
         samples: args.samples as usize,
         wrong_too: args.all,
@@ -85,10 +87,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // It only prints; that it panicked would not change the result.
     let _ = watcher.join();
     let verdict = verdict?;
-    ctx.notes().iter().for_each(|note| eprintln!("{note}"));
+    let notes = ctx.notes();
+    notes.iter().for_each(|note| eprintln!("{note}"));
     let text = match (args.json, args.csv) {
-        (true, _) => export::json(&verdict.table()),
-        (_, true) => verdict.table().csv(),
+        (true, _) => export::json(&verdict.table(&notes)),
+        (_, true) => verdict.table(&notes).csv(),
         _ => words(&verdict, args.all, &left_out),
     };
     common::write(args.out.as_deref(), text.trim_end())
@@ -163,9 +166,7 @@ fn words(v: &Verdict, all: bool, left_out: &[&str]) -> String {
         out += &format!("{id}: left out, because it takes minutes; name it with --methods\n");
     }
     for r in &v.rows {
-        if let Some(note) = &r.note {
-            out += &format!("{} ({}): {note}\n", r.method, r.stack);
-        }
+        r.notes.iter().for_each(|note| out += &format!("{} ({}): {note}\n", r.method, r.stack));
     }
     out
 }

@@ -4,10 +4,10 @@ use super::{ModelOf, OpenModel};
 use crate::jobs::{Ask, Store};
 use crate::keys::Call;
 use crate::picture_source::PictureSource;
-use crate::trial::{Column, Figure, Judged, REDUCTIONS, Row, SCORES, Trial, Verdict};
+use crate::trial::{Figure, Judged, Row, Trial, Verdict};
 use crate::truth::Truth;
 use std::time::Duration;
-use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params, Role};
+use tokenscope_analysis::method::{Domain, Info, Need, Params, Role};
 use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::reduce::{self, Fate, Full, Runner, budget};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
@@ -75,17 +75,20 @@ struct Tally {
     n: usize,
     missed: usize,
     why: Option<String>,
+    /// What its computations are given; what they note is about this method alone.
+    ctx: Ctx,
 }
 
 impl Tally {
-    fn new(method: &str, stack: &'static str, floor: bool, columns: usize) -> Self {
+    fn new(method: &str, stack: &'static str, floor: bool, columns: usize, ctx: &Ctx) -> Self {
         let values = vec![Vec::new(); columns];
-        Self { method: method.into(), stack, floor, values, n: 0, missed: 0, why: None }
+        Self { method: method.into(), stack, floor, values, n: 0, missed: 0, why: None, ctx: ctx.apart() }
     }
 
     /// Adds an input's figures, or why there are none. Errors only where the work was cancelled.
-    fn add(&mut self, figures: Result<Vec<Option<f64>>>) -> Result<()> {
-        match figures {
+    fn add(&mut self, figures: impl FnOnce(&Ctx) -> Result<Vec<Option<f64>>>) -> Result<()> {
+        self.ctx.check()?;
+        match figures(&self.ctx) {
             Ok(figures) => {
                 self.n += 1;
                 for (list, v) in self.values.iter_mut().zip(figures) {
@@ -102,10 +105,10 @@ impl Tally {
     }
 
     fn row(self) -> Row {
-        let Self { method, stack, floor, values, n, missed, why } = self;
+        let Self { method, stack, floor, values, n, missed, why, ctx } = self;
         let figures = values.iter().map(|v| mean_and_error(v).map(|(mean, error)| Figure { mean, error })).collect();
-        let note = why.map(|w| if n == 0 { w } else { format!("not on {missed} of {} inputs: {w}", n + missed) });
-        Row { method, stack, floor, n, figures, note }
+        let why = why.map(|w| if n == 0 { w } else { format!("not on {missed} of {} inputs: {w}", n + missed) });
+        Row { method, stack, floor, n, figures, notes: why.into_iter().chain(ctx.notes()).collect() }
     }
 }
 
@@ -129,16 +132,13 @@ fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
         )));
     }
     let sees = open.processor.is_some() && info.towers.contains_key(&Tower::Vision);
-    let columns: &'static [Column] = match trial.judged {
-        Judged::Scores => &SCORES,
-        Judged::Reductions(_) => &REDUCTIONS,
-    };
-    let mut tallies = tallies(trial, sees, columns.len());
+    // What happens within one input is not worth a step of the bar.
+    let quiet = ctx.quiet();
+    let columns = trial.judged.columns();
+    let mut tallies = tallies(trial, sees, columns.len(), &quiet);
     let (mut asked, mut right) = (0, 0);
     for k in 0..trial.samples {
         ctx.step(k, trial.samples)?;
-        // What happens within one input is not worth a step of the bar.
-        let quiet = ctx.quiet();
         let Some(case) = Case::new(k as u64, sees) else { continue };
         let (trace, answer) = case.run(open, &quiet)?;
         asked += 1;
@@ -150,8 +150,8 @@ fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
         match trial.judged {
             Judged::Scores => {
                 for (t, call) in &mut tallies {
-                    ctx.check()?;
-                    t.add(agreement(t.stack, call, k as u64, &case, &trace, open, &quiet))?;
+                    let stack = t.stack;
+                    t.add(|ctx| agreement(stack, call, k as u64, &case, &trace, open, ctx))?;
                 }
             }
             Judged::Reductions(keep) => {
@@ -160,8 +160,7 @@ fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
                 let shares = case.truth.shares(trace.tower(Tower::Text)?).unwrap_or_default();
                 let known = Known { answer: &answer, full: &full, tokens: &true_tokens(&shares), k: k as u64 };
                 for (t, call) in &mut tallies {
-                    ctx.check()?;
-                    t.add(reduced(call, f64::from(keep) / 1000.0, &known, &trace, open, &quiet))?;
+                    t.add(|ctx| reduced(call, f64::from(keep) / 1000.0, &known, &trace, open, ctx))?;
                 }
             }
         }
@@ -171,11 +170,10 @@ fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
 }
 
 /// A line for every method and stack, the floor last.
-fn tallies(trial: &Trial, sees: bool, columns: usize) -> Vec<(Tally, Call)> {
+fn tallies(trial: &Trial, sees: bool, columns: usize, ctx: &Ctx) -> Vec<(Tally, Call)> {
     let scores = trial.judged == Judged::Scores;
     let stacks: &[&'static str] = if sees && scores { &[TEXT, ENCODER] } else { &[TEXT] };
-    let kind = if scores { Kind::Score } else { Kind::Reduce };
-    let floor: Vec<&Info> = catalog::of(kind).filter(|i| i.role == Role::Floor).collect();
+    let floor: Vec<&Info> = catalog::of(trial.judged.kind()).filter(|i| i.role == Role::Floor).collect();
     let mut calls: Vec<(Call, bool)> =
         trial.calls.iter().map(|c| (c.clone(), floor.iter().any(|f| f.id == c.method))).collect();
     for info in &floor {
@@ -186,7 +184,7 @@ fn tallies(trial: &Trial, sees: bool, columns: usize) -> Vec<(Tally, Call)> {
     calls.sort_by_key(|c| c.1);
     stacks
         .iter()
-        .flat_map(|s| calls.iter().map(|(c, floor)| (Tally::new(c.method, s, *floor, columns), c.clone())))
+        .flat_map(|s| calls.iter().map(|(c, floor)| (Tally::new(c.method, s, *floor, columns, ctx), c.clone())))
         .collect()
 }
 
@@ -283,8 +281,8 @@ mod tests {
         assert_eq!((found.asked, found.set), (2, "stories"));
         let (received, class, uniform) = (&found.rows[0], &found.rows[1], &found.rows[3]);
         assert_eq!((received.n, class.n), (2, 0));
-        assert!(class.note.as_ref().is_some_and(|n| n.contains("cls_score needs")), "{:?}", class.note);
-        assert!(received.note.is_none() && received.figures.iter().all(Option::is_some));
+        assert!(class.notes.len() == 1 && class.notes[0].contains("cls_score needs"), "{:?}", class.notes);
+        assert!(received.notes.is_empty() && received.figures.iter().all(Option::is_some));
         // A constant score is right by chance: k true tokens of n, in the pointing game as in the precision.
         let by_hand: Vec<f64> = (0..2)
             .map(|k| {
@@ -301,6 +299,26 @@ mod tests {
         }
         assert_eq!(uniform.figures[2], None);
         assert_eq!(verdict(&asked), found);
+    }
+
+    #[test]
+    fn a_method_says_what_it_noted_once_and_after_it_why_it_could_not_serve() {
+        let ctx = Ctx::default();
+        let mut tally = Tally::new("m", TEXT, false, 1, &ctx);
+        for figure in [Ok(vec![Some(1.0)]), Err(Error::invalid("too short")), Ok(vec![Some(0.0)])] {
+            let noted = |ctx: &Ctx| {
+                ctx.note("tied");
+                figure
+            };
+            tally.add(noted).unwrap();
+        }
+        let row = tally.row();
+        assert_eq!(row.notes, ["not on 1 of 3 inputs: too short", "tied"]);
+        assert!(ctx.notes().is_empty(), "what is about one method is said of all");
+        let verdict = Verdict { set: "stories", asked: 3, right: 3, columns: &[], rows: vec![row] };
+        let note = |whole: &[String]| verdict.table(whole).rows[0].last().unwrap().clone();
+        assert_eq!(note(&[]), "not on 1 of 3 inputs: too short; tied");
+        assert_eq!(note(&["on the CPU".into()]), "not on 1 of 3 inputs: too short; tied; on the CPU");
     }
 
     #[test]
