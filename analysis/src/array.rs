@@ -98,6 +98,18 @@ impl Array {
         Self { shape: self.shape[1..].to_vec(), data: self.row(i).to_vec() }
     }
 
+    /// Mean over the first axis of `[k, …]` in f64, as a flat list; zeros if k is 0.
+    pub fn mean_over_first(&self) -> Vec<f64> {
+        let k = self.shape.first().copied().unwrap_or(0);
+        let n = self.shape.iter().skip(1).product::<usize>();
+        let mut out = vec![0f64; n];
+        for part in self.data.chunks_exact(n.max(1)) {
+            out.iter_mut().zip(part).for_each(|(o, v)| *o += f64::from(*v));
+        }
+        out.iter_mut().for_each(|o| *o /= k.max(1) as f64);
+        out
+    }
+
     /// Errors unless every value is finite.
     pub fn check_finite(&self, what: &str) -> Result<()> {
         match self.data.iter().position(|x| !x.is_finite()) {

@@ -138,6 +138,8 @@ pub enum Need {
     Logits,
     /// Tokens of an image.
     ImageTokens,
+    /// A language model that reads an image.
+    ReadsImage,
     /// A class token in the image encoder.
     ClassToken,
     /// Heads whose outputs are added to the residual stream as they are, without a norm between.
@@ -162,6 +164,7 @@ impl Need {
             Need::Residual => "the residual stream",
             Need::Logits => "logits of a language model",
             Need::ImageTokens => "image tokens",
+            Need::ReadsImage => "a language model that reads an image",
             Need::ClassToken => "a class token in the image encoder",
             Need::HeadParts => "heads whose outputs are added as they are, without a norm between",
             Need::Gradients => "gradients, so a model with its weights",

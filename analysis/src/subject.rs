@@ -2,7 +2,6 @@
 
 use crate::method::{Info, Need};
 use crate::model::{Input, Model, ModelInfo, Writes};
-use crate::token::TokenKind;
 use crate::tokenize::Tokenizer;
 use crate::trace::{Tower, TowerTrace, Trace};
 use crate::{Error, Result};
@@ -110,7 +109,8 @@ impl<'a> Subject<'a> {
         let tower = self.trace.towers.get(&self.tower);
         let model = self.model.map(|m| m.info());
         let missing = match need {
-            Need::ImageTokens => !tower.is_some_and(|t| t.tokens.iter().any(|t| t.kind == TokenKind::Image)),
+            Need::ImageTokens => !tower.is_some_and(TowerTrace::has_image),
+            Need::ReadsImage => !self.trace.towers.get(&Tower::Text).is_some_and(TowerTrace::has_image),
             Need::ClassToken => !self.trace.towers.values().any(|t| t.class_token.is_some()),
             Need::Gradients => model.is_none(),
             Need::Logits => self.tower != Tower::Text || model.is_none_or(|m| m.vocab == 0),

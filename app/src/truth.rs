@@ -1,7 +1,6 @@
 //! What is known about inputs that the program makes itself: the answer, and the pixels or words that decide it.
 
 use std::ops::Range;
-use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::TowerTrace;
 use tokenscope_analysis::truth::{Mask, of_bytes, of_mask};
 use tokenscope_generate::scenes::{Question, SIDE, Scene};
@@ -58,9 +57,7 @@ impl Truth {
     pub fn shares(&self, tower: &TowerTrace) -> Option<Vec<Option<f32>>> {
         let shares = match &self.region {
             Region::Bytes(deciders) => of_bytes(&tower.tokens, deciders, &self.prompt),
-            Region::Pixels(mask) if tower.tokens.iter().any(|t| t.kind == TokenKind::Image) => {
-                of_mask(&tower.tokens, mask)
-            }
+            Region::Pixels(mask) if tower.has_image() => of_mask(&tower.tokens, mask),
             Region::Pixels(_) => return None,
         };
         shares.iter().flatten().any(|s| *s > 0.0).then_some(shares)
@@ -78,7 +75,7 @@ impl Truth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokenscope_analysis::token::{Source, Token};
+    use tokenscope_analysis::token::{Source, Token, TokenKind};
     use tokenscope_generate::HELD_OUT;
     use tokenscope_generate::stories::Theme;
 

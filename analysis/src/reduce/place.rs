@@ -1,7 +1,6 @@
 //! Where in a pass rows become other rows, and where a method that cuts once does so.
 
 use crate::method::{Info, LayerPick, Need, Param, Params};
-use crate::token::TokenKind;
 use crate::trace::{At, Site, Tower};
 use crate::{Error, Result, Subject};
 
@@ -108,7 +107,7 @@ pub(super) const LAYER: Param = Param::layer(
 /// Errors: no such layer; an encoder that reads tiles one by one.
 pub(super) fn cut(on: &Subject, params: &Params) -> Result<Place> {
     let tower = on.tower()?;
-    if on.tower == Tower::Text && tower.tokens.iter().any(|t| t.kind == TokenKind::Image) {
+    if on.tower == Tower::Text && tower.has_image() {
         return Ok(Place::Features);
     }
     one_tile(on, on.tower)?;
@@ -117,7 +116,7 @@ pub(super) fn cut(on: &Subject, params: &Params) -> Result<Place> {
 
 /// [`cut`] for methods about images. Errors, too, if the tower has no image tokens.
 pub(super) fn image_cut(on: &Subject, params: &Params, info: &Info) -> Result<Place> {
-    if !on.tower()?.tokens.iter().any(|t| t.kind == TokenKind::Image) {
+    if !on.tower()?.has_image() {
         return Err(info.needs(Need::ImageTokens.words()));
     }
     cut(on, params)

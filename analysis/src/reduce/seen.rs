@@ -65,18 +65,6 @@ pub fn pick(x: &Array, rows: &[usize]) -> Result<Array> {
     Array::new([rows.len(), d], rows.iter().flat_map(|&r| x.row(r).iter().copied()).collect())
 }
 
-/// Mean over the first axis of `[k, …]` in f64, as a flat list; zeros if k is 0.
-pub fn mean_over_first(x: &Array) -> Vec<f64> {
-    let k = x.shape().first().copied().unwrap_or(0);
-    let n = x.shape().iter().skip(1).product::<usize>();
-    let mut out = vec![0f64; n];
-    for part in x.data().chunks_exact(n.max(1)) {
-        out.iter_mut().zip(part).for_each(|(o, v)| *o += f64::from(*v));
-    }
-    out.iter_mut().for_each(|o| *o /= k.max(1) as f64);
-    out
-}
-
 /// Causal attention `[heads, n, n]` of turned queries and keys `[heads, n, e]`, for raw entries that are given these.
 pub fn causal(q: &Array, k: &Array) -> Result<Array> {
     let ([heads, n, e], [kv_heads, m, _]) = (q.dims("queries")?, k.dims("keys")?);

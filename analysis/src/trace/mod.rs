@@ -20,7 +20,7 @@ pub use spans::Spans;
 pub use tap::{Both, NoTap, Tap};
 
 use crate::array::Array;
-use crate::token::{Grid, Token};
+use crate::token::{Grid, Token, TokenKind};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -139,6 +139,13 @@ pub struct TowerTrace {
     pub n_tiles: usize,
     /// Index of the class token, where the tower has one.
     pub class_token: Option<usize>,
+}
+
+impl TowerTrace {
+    /// Whether some of its tokens are tokens of an image.
+    pub fn has_image(&self) -> bool {
+        self.tokens.iter().any(|t| t.kind == TokenKind::Image)
+    }
 }
 
 /// Names one array of a trace.

@@ -10,7 +10,6 @@ use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{Half, KEEP, LAYER, Place, image_cut};
-use crate::reduce::seen::mean_over_first;
 use crate::reduce::select::budget;
 use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
 use crate::trace::Tower;
@@ -78,7 +77,7 @@ impl Method for FasterVlm {
 
 /// Mean over heads of the class row `[heads, n]`.
 fn score(class_row: &Array) -> Vec<f32> {
-    mean_over_first(class_row).into_iter().map(|x| x as f32).collect()
+    class_row.mean_over_first().into_iter().map(|x| x as f32).collect()
 }
 
 /// Keeps the best `k`.

@@ -6,14 +6,13 @@
 //! attention `[heads, n, n]` in some layers of the language model. Gives: groups, a key set, what is kept by layer.
 //! Departs: see [`Info::departs`]. Cost: O(n · window² · d), and O(text · n · width) per layer.
 
-use super::layers_at;
+use super::{layers_at, reader};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{Half, Place, one_tile};
-use crate::reduce::seen::mean_over_first;
 use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
 use crate::token::TokenKind;
 use crate::trace::Tower;
@@ -59,7 +58,7 @@ static INFO: Info = Info {
               layers stand at shares of the depth, which are theirs where there are 32; the key set is read in the \
               encoder's last layer; a merged window stands at the place of its first patch and not before all others; \
               patches that fill no window stay alone",
-    needs: &[Need::ImageTokens, Need::ClassToken, Need::Attention],
+    needs: &[Need::ReadsImage, Need::ClassToken, Need::Attention],
     params: &[SIMILARITY, WINDOW, KEYS, THRESHOLD, PEAK, DEPTHS, FORGET],
     budget: Some(&THRESHOLD),
     raw: &[ADAPTER],
@@ -79,8 +78,9 @@ impl Method for MustDrop {
             on.trace.towers.get(&t).map_or(0, |t| t.tokens.iter().filter(|t| t.kind == TokenKind::Image).count())
         };
         let (n, patches) = (image(Tower::Text), image(Tower::Vision));
-        if n == 0 || on.trace.tower(Tower::Vision)?.class_token.is_none() {
-            return Err(INFO.needs("a language model that reads an image whose encoder has a class token"));
+        reader(on, &INFO)?;
+        if on.trace.tower(Tower::Vision)?.class_token.is_none() {
+            return Err(INFO.needs(Need::ClassToken.words()));
         }
         if n != patches {
             return Err(INFO.needs("a place in the text for each patch; this model merges them on their way"));
@@ -166,7 +166,9 @@ impl State {
 
     /// Which patches the class token looks at most, and how much at each.
     fn key_set(&self, seen: &dyn Seen, ctx: &Ctx) -> Result<(Vec<usize>, Vec<f32>)> {
-        let scores: Vec<f32> = mean_over_first(&seen.class_row(seen.place().layer().unwrap_or(0))?)
+        let scores: Vec<f32> = seen
+            .class_row(seen.place().layer().unwrap_or(0))?
+            .mean_over_first()
             .into_iter()
             .map(|x| x as f32)
             .collect();
@@ -180,7 +182,7 @@ impl State {
         if behind.is_empty() || open.is_empty() {
             return Ok(Decision::stay());
         }
-        let mean = mean_over_first(&seen.pattern(&behind)?);
+        let mean = seen.pattern(&behind)?.mean_over_first();
         let (mut sum, mut most) = (vec![0f64; open.len()], vec![0f64; open.len()]);
         for row in mean.chunks_exact(seen.rows().len()) {
             for (i, &r) in open.iter().enumerate() {

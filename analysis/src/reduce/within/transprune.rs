@@ -6,17 +6,15 @@
 //! next layer from the text behind the image. Gives: a score per image token and what is kept, by stage.
 //! Departs: see [`Info::departs`]. Cost: O(text · n · width) per stage.
 
-use super::layers_at;
+use super::{layers_at, reader};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{Half, Place};
-use crate::reduce::seen::{causal, mean_over_first};
+use crate::reduce::seen::causal;
 use crate::reduce::{Asked, Decide, Decision, Method, Part, Seen, Table};
-use crate::token::TokenKind;
-use crate::trace::{Tower, TowerTrace};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -51,7 +49,7 @@ static INFO: Info = Info {
     }),
     departs: "stages stand at shares of the depth, which are the authors' layers 7, 9 and 12 where there are 32; stages \
               that find no layer of their own are one; where no text follows the image, the transition alone counts",
-    needs: &[Need::ImageTokens, Need::Attention],
+    needs: &[Need::ReadsImage, Need::Attention],
     params: &[KEEP, SHARES, DEPTHS],
     budget: Some(&KEEP),
     raw: &[ADAPTER],
@@ -67,9 +65,7 @@ impl Method for TransPrune {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let image = |t: &&TowerTrace| t.tokens.iter().any(|t| t.kind == TokenKind::Image);
-        let text = on.trace.towers.get(&Tower::Text).filter(image);
-        let text = text.ok_or_else(|| INFO.needs("a language model that reads an image"))?;
+        let text = reader(on, &INFO)?;
         let (depths, keep) = (params.schedule(&DEPTHS), params.share(&KEEP));
         let mut shares = params.schedule(&SHARES);
         shares.push(0.0);
@@ -128,7 +124,7 @@ impl Turned {
         if behind.is_empty() {
             ctx.note("no text follows the image, so only the transition of its tokens counts");
         } else {
-            let mean = mean_over_first(&seen.next_pattern(&behind)?);
+            let mean = seen.next_pattern(&behind)?.mean_over_first();
             for row in mean.chunks_exact(n) {
                 iga.iter_mut().zip(seen.open()).for_each(|(v, &r)| *v += row[r] / behind.len() as f64);
             }

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::reduce::Fate;
-use tokenscope_analysis::token::{Source, TokenKind};
+use tokenscope_analysis::token::Source;
 use tokenscope_analysis::trace::{Tower, TowerTrace};
 
 pub(super) const VIEW: View = View {
@@ -52,8 +52,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             });
         }
         let Some((name, tower)) = cx.tower(&trace) else { return };
-        let has_image = tower.tokens.iter().any(|t| t.kind == TokenKind::Image);
-        let picture = match cx.pane.run.image.clone().filter(|_| has_image) {
+        let picture = match cx.pane.run.image.clone().filter(|_| tower.has_image()) {
             Some(source) => cx.need(ui, "picture", &PictureOf(source)),
             None => None,
         };
