@@ -121,12 +121,7 @@ impl Method for AttentionFlow {
         }
         let sum: f64 = flows.iter().sum();
         let shares: Vec<f32> = flows.iter().map(|f| (f / sum.max(f64::MIN_POSITIVE)) as f32).collect();
-        Ok(Scores {
-            values: maps::by_token(input, &shares)?,
-            unit: "share of the flow",
-            signed: false,
-            layers: Vec::new(),
-        })
+        Ok(Scores::new(maps::by_token(input, &shares)?, "share of the flow"))
     }
 }
 

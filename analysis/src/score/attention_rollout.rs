@@ -44,7 +44,7 @@ impl Method for AttentionRollout {
         let by_token = shares.iter().map(|r| maps::by_token(input, &row(r))).collect::<Result<Vec<_>>>()?;
         let layers = by_token.iter().map(|l| l.iter().map(|v| v.unwrap_or(0.0)).collect()).collect();
         let values = by_token.into_iter().next_back().unwrap_or_default();
-        Ok(Scores { values, unit: "share of the input", signed: false, layers })
+        Ok(Scores::new(values, "share of the input").with_layers(layers))
     }
 }
 

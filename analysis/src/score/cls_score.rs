@@ -55,6 +55,6 @@ impl Method for ClsScore {
         }
         let mut values = vec![None; tower.tokens.len()];
         places.into_iter().zip(patches).for_each(|(i, v)| values[i] = Some(v));
-        Ok(Scores { values, unit: "share of the class token's attention", signed: false, layers: Vec::new() })
+        Ok(Scores::new(values, "share of the class token's attention"))
     }
 }

@@ -81,7 +81,7 @@ impl Method for ExplainGae {
             rows += 1;
         }
         let values = sum.into_iter().map(|s| Some((s / f64::from(rows.max(1))) as f32)).collect();
-        Ok(Scores { values, unit: "relevance", signed: false, layers: Vec::new() })
+        Ok(Scores::new(values, "relevance"))
     }
 }
 

@@ -78,6 +78,6 @@ impl Method for GradientInput {
         // The embeddings of image placeholders are replaced by features, so their gradient says nothing.
         let values = per_token.to_vec1::<f32>()?.into_iter().zip(tokens);
         let values = values.map(|(v, t)| (t.kind != TokenKind::Image).then_some(v)).collect();
-        Ok(Scores { values, unit: if norm { "nats per unit" } else { "nats" }, signed: !norm, layers: Vec::new() })
+        Ok(Scores { signed: !norm, ..Scores::new(values, if norm { "nats per unit" } else { "nats" }) })
     }
 }

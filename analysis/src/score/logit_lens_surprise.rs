@@ -63,6 +63,6 @@ impl Method for LogitLensSurprise {
         }
         // Nothing comes before the first token, so nothing predicts it.
         let values = layers.get(chosen).into_iter().flatten().enumerate().map(|(t, &v)| (t > 0).then_some(v)).collect();
-        Ok(Scores { values, unit: "nats", signed: false, layers })
+        Ok(Scores::new(values, "nats").with_layers(layers))
     }
 }

@@ -31,9 +31,34 @@ pub struct Scores {
     pub signed: bool,
     /// Where there is a value per layer too: `[layer][token]`.
     pub layers: Vec<Vec<f32>>,
+    /// What the score shows besides: other pictures, figures.
+    pub also: Finding,
 }
 
 impl Scores {
+    /// Values without a sign, and nothing else.
+    pub fn new(values: Vec<Option<f32>>, unit: &'static str) -> Self {
+        Self { values, unit, signed: false, layers: Vec::new(), also: Finding::default() }
+    }
+
+    /// The mean over layers of these values, `[layer][token]` of `n` tokens. Where only some layers say something about
+    /// a token, the others count 0.
+    pub fn over_layers(layers: Vec<Vec<Option<f32>>>, n: usize, unit: &'static str) -> Self {
+        let mut values = vec![None; n];
+        for layer in &layers {
+            for (value, v) in values.iter_mut().zip(layer) {
+                *value = v.map(|v| value.unwrap_or(0.0) + v / layers.len() as f32).or(*value);
+            }
+        }
+        let or_zero = |layer: Vec<Option<f32>>| layer.into_iter().map(|v| v.unwrap_or(0.0)).collect();
+        Self::new(values, unit).with_layers(layers.into_iter().map(or_zero).collect())
+    }
+
+    /// The same with a value per layer, `[layer][token]`.
+    pub fn with_layers(self, layers: Vec<Vec<f32>>) -> Self {
+        Self { layers, ..self }
+    }
+
     /// The scores as a picture of the tokens of `tower`, without those of single layers.
     pub fn heat(&self, tower: Tower) -> Heat {
         let measure = Measure { name: "", unit: self.unit, signed: self.signed };
@@ -44,7 +69,10 @@ impl Scores {
     pub fn finding(&self, tower: Tower) -> Finding {
         let layer = |v: &Vec<f32>| v.iter().map(|v| Some(*v)).collect();
         let stages = Stages { unit: Unit::Layers, values: self.layers.iter().map(layer).collect() };
-        Finding::of(Heat { stages: Some(stages).filter(|s| !s.values.is_empty()), ..self.heat(tower) })
+        let heat = Heat { stages: Some(stages).filter(|s| !s.values.is_empty()), ..self.heat(tower) };
+        let mut out = self.also.clone();
+        out.pictures.insert(0, heat.into());
+        out
     }
 }
 
@@ -77,4 +105,28 @@ pub fn find(id: &str) -> Result<&'static dyn Method> {
         name: id.into(),
         known: ALL.iter().map(|m| m.info().id).collect::<Vec<_>>().join(", "),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Datum, Figure};
+
+    #[test]
+    fn a_token_that_a_layer_says_nothing_about_counts_nothing_there() {
+        let layers = vec![vec![Some(1.0), None, Some(3.0)], vec![Some(2.0), None, None]];
+        let scores = Scores::over_layers(layers, 3, "parts");
+        assert_eq!(scores.values, [Some(1.5), None, Some(1.5)]);
+        assert_eq!(scores.layers, [[1.0, 0.0, 3.0], [2.0, 0.0, 0.0]]);
+    }
+
+    #[test]
+    fn what_a_score_shows_besides_follows_its_heat() {
+        let mut scores = Scores::new(vec![Some(1.0), None], "parts").with_layers(vec![vec![0.5, 0.0]]);
+        scores.also = Finding::default().with(scores.heat(Tower::Text)).figure(Figure::new("n", Datum::Count(2), ""));
+        let found = scores.finding(Tower::Text);
+        let staged = |p: &crate::finding::Picture| matches!(p, crate::finding::Picture::Heat(h) if h.stages.is_some());
+        assert_eq!(found.pictures.iter().map(staged).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(found.figures[0].name, "n");
+    }
 }

@@ -31,6 +31,6 @@ impl Method for RandomScore {
         INFO.check(params)?;
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(params.seed(&SEED));
         let values = input.tower()?.tokens.iter().map(|_| Some(rng.random::<f32>())).collect();
-        Ok(Scores { values, unit: "chance", signed: false, layers: Vec::new() })
+        Ok(Scores::new(values, "chance"))
     }
 }

@@ -40,7 +40,6 @@ impl Method for ReceivedAttention {
         let layers = params.layers(&LAYER, tower.attention.len())?;
         let n_tokens = tower.tokens.len();
         let mut per_layer = Vec::new();
-        let mut values = vec![None; n_tokens];
         for (i, &layer) in layers.iter().enumerate() {
             ctx.step(i, layers.len())?;
             let heads = attention_map::heads(input.trace, input.tower, 0, layer)?;
@@ -74,14 +73,8 @@ impl Method for ReceivedAttention {
                 got.iter_mut().for_each(|g| *g /= sum.max(f64::MIN_POSITIVE));
             }
             let got: Vec<f32> = got.iter().map(|&g| g as f32).collect();
-            let by_token = rows.to_tokens(&got, n_tokens);
-            for (v, b) in values.iter_mut().zip(&by_token) {
-                if let Some(b) = b {
-                    *v = Some(v.unwrap_or(0.0) + b / layers.len() as f32);
-                }
-            }
-            per_layer.push(by_token.into_iter().map(|v| v.unwrap_or(0.0)).collect());
+            per_layer.push(rows.to_tokens(&got, n_tokens));
         }
-        Ok(Scores { values, unit: "share of attention", signed: false, layers: per_layer })
+        Ok(Scores::over_layers(per_layer, n_tokens, "share of attention"))
     }
 }

@@ -26,6 +26,6 @@ impl Method for UniformScore {
     fn score(&self, input: &Subject, params: &Params, _ctx: &Ctx) -> Result<Scores> {
         INFO.check(params)?;
         let values = vec![Some(1.0); input.tower()?.tokens.len()];
-        Ok(Scores { values, unit: "the same for all", signed: false, layers: Vec::new() })
+        Ok(Scores::new(values, "the same for all"))
     }
 }

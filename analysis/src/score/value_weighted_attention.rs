@@ -47,7 +47,6 @@ impl Method for ValueWeightedAttention {
         let tower = input.trace.tower(input.tower)?;
         let n_tokens = tower.tokens.len();
         let layers = params.layers(&LAYER, tower.attention.len())?;
-        let mut values = vec![None; n_tokens];
         let mut per_layer = Vec::new();
         for (i, &layer) in layers.iter().enumerate() {
             ctx.step(i, layers.len())?;
@@ -73,14 +72,8 @@ impl Method for ValueWeightedAttention {
                 }
             }
             let got: Vec<f32> = got.iter().map(|&g| g as f32).collect();
-            let by_token = v.rows.to_tokens(&got, n_tokens);
-            for (value, b) in values.iter_mut().zip(&by_token) {
-                if let Some(b) = b {
-                    *value = Some(value.unwrap_or(0.0) + b / layers.len() as f32);
-                }
-            }
-            per_layer.push(by_token.into_iter().map(|v| v.unwrap_or(0.0)).collect());
+            per_layer.push(v.rows.to_tokens(&got, n_tokens));
         }
-        Ok(Scores { values, unit: "attention × value norm", signed: false, layers: per_layer })
+        Ok(Scores::over_layers(per_layer, n_tokens, "attention × value norm"))
     }
 }

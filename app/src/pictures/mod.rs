@@ -89,14 +89,13 @@ pub fn table_of(on: &On, picture: &Picture) -> Table {
     table
 }
 
-/// Draws a whole finding: figures, pictures under their titles, what was proven, notes.
-pub fn finding_ui(cx: &Cx, ui: &mut Ui, on: &On, finding: &Arc<Finding>) {
+/// Draws a whole finding, which `held` keeps alive: figures, pictures under their titles, what was proven, notes.
+pub fn finding_ui(cx: &Cx, ui: &mut Ui, on: &On, finding: &Finding, held: &Held) {
     figures_ui(ui, finding);
     if let Some(proof) = &finding.proof {
         let (mark, color) = if proof.holds { ("✔", cx.theme.good) } else { ("✖ not", cx.theme.bad) };
         ui.colored_label(color, format!("{mark} {}: {}", proof.claim, proof.words));
     }
-    let held: Held = finding.clone();
     let mut rest = &finding.pictures[..];
     while !rest.is_empty() {
         // Pictures that need little room stand side by side.
@@ -107,7 +106,7 @@ pub fn finding_ui(cx: &Cx, ui: &mut Ui, on: &On, finding: &Arc<Finding>) {
                 if !row[i].title().is_empty() {
                     ui.strong(capital(row[i].title()));
                 }
-                self::ui(cx, ui, on, &row[i], &held);
+                self::ui(cx, ui, on, &row[i], held);
                 ui.add_space(8.0);
             });
         });

@@ -6,6 +6,7 @@ use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
 use serde_json::json;
 use std::borrow::Cow;
+use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::score::{self, Scores};
 use tokenscope_analysis::truth::Agreement;
 use tokenscope_analysis::{Ctx, Result, Subject};
@@ -81,6 +82,10 @@ fn scores(input: &Subject, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<
         }
         let all = out.layers.iter_mut().flatten().zip(next.layers.iter().flatten());
         all.for_each(|(sum, v)| *sum += v);
+        if next.also != out.also {
+            // Pictures that differ from target to target have no mean.
+            out.also = Finding::default();
+        }
     }
     for (v, count) in out.values.iter_mut().zip(counts) {
         *v = v.map(|v| v / count);

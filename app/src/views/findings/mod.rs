@@ -57,7 +57,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         let picture =
             cx.pane.run.image.clone().and_then(|source| cx.need(ui, "picture of the finding", &PictureOf(source)));
         let on = On { tower: cx.tower(&trace), picture: picture.as_ref(), text: &trace.text };
-        pictures::finding_ui(cx, ui, &on, &finding);
+        pictures::finding_ui(cx, ui, &on, &finding, &(finding.clone() as _));
         cx.notes_ui(ui, "finding");
     });
 }

@@ -3,7 +3,7 @@
 use super::super::picker;
 use super::truth;
 use crate::cx::Cx;
-use crate::pictures::{On, heat, widgets};
+use crate::pictures::{self, On, heat, widgets};
 use crate::work::{ScoreOf, Serves as _};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
@@ -33,6 +33,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     if let Some(k) = &known {
         k.ui(cx, ui, &scores);
     }
+    pictures::finding_ui(cx, ui, on, &scores.also, &(scores.clone() as _));
 }
 
 /// Whether the first token is left out of the scale; a figure says so in words.
