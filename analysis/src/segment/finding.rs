@@ -113,6 +113,7 @@ fn of_picture(tiles: &Tiles, picture: &Picture) -> Finding {
         ));
     }
     out.figures.extend(tiles.figures.iter().cloned());
+    out.pictures.extend(tiles.pictures.iter().cloned());
     out
 }
 

@@ -9,10 +9,9 @@
 //! cell, seen through the same tanh.
 
 use super::transform::Transform;
-use super::{Grid, Rest, Tiles, fits, mean_squared_error, psnr};
+use super::{Grid, Rest, Tiles, fits};
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure};
-use crate::image::Picture;
 use crate::method::{Basis, Info, Kind, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::segment::{Input, Method, Reads, Segmentation};
@@ -193,9 +192,8 @@ impl Method for Fsq {
             transform.backward(&numbers.zip(&scales).map(|(z, (m, s))| m + s * z).collect::<Vec<_>>())
         };
         let patches: Vec<Vec<u8>> = ids.par_iter().with_min_len(64).map(back).collect();
-        let rebuilt = if grid.is_empty() { None } else { Some(laid_out(&grid, &patches)?) };
         let bits = (quantizer.size() as f64).log2();
-        let mut figures = vec![
+        let figures = vec![
             Figure::new(
                 "bits per pixel",
                 Datum::Number(bits / (patch * patch) as f64),
@@ -208,42 +206,9 @@ impl Method for Fsq {
                 "Levels of each number",
             ),
         ];
-        if let Some(rebuilt) = &rebuilt {
-            let error = mean_squared_error(picture, rebuilt);
-            figures.push(Figure::new(
-                "mean squared error",
-                Datum::Number(error),
-                "Between the picture and what the ids give back, over all colours, in squared steps of 255",
-            ));
-            figures.extend(psnr(error).map(|p| {
-                Figure::new("PSNR", Datum::Number(p), "Peak signal-to-noise ratio, 10 log10(255² / mean squared error)")
-                    .unit("dB")
-            }));
-        }
-        Ok(Segmentation::Image(Tiles {
-            name: INFO.id.into(),
-            grid: [grid.rows, grid.cols],
-            tiles: grid.tiles(|i| ids.get(i).copied()),
-            rest: grid.rest(),
-            vocab: Some(quantizer.size()),
-            rebuilt,
-            figures,
-        }))
+        let tiles = Tiles::of(INFO.id, &grid, Some(quantizer.size()), |i| ids.get(i).copied());
+        Ok(Segmentation::Image(Tiles { figures, ..tiles }.giving_back(picture, &grid, &patches)?))
     }
-}
-
-/// The picture of these patches.
-fn laid_out(grid: &Grid, patches: &[Vec<u8>]) -> Result<Picture> {
-    let [width, height] = grid.covered();
-    let mut rgb = vec![0; 3 * width * height];
-    for (i, patch) in patches.iter().enumerate() {
-        let r = grid.rect(i);
-        for (y, row) in patch.chunks_exact(3 * grid.patch_width).enumerate() {
-            let start = 3 * ((r.y as usize + y) * width + r.x as usize);
-            rgb[start..start + row.len()].copy_from_slice(row);
-        }
-    }
-    Picture::new(width, height, rgb)
 }
 
 /// Raw entry: numbers `z` `[n, d]` and `d` counts of levels in; codes, ids and the codes of those ids out.
@@ -269,6 +234,8 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Picture;
+    use crate::segment::image::mean_squared_error;
 
     fn cut(picture: &Picture, params: Params) -> Result<Tiles> {
         match Fsq.cut(Input::Image(picture), &params, &Ctx::default())? {

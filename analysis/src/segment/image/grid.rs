@@ -1,6 +1,7 @@
 //! A grid of patches over a picture, and what becomes of the pixels that no whole patch covers.
 
 use super::{Rect, Tile};
+use crate::Result;
 use crate::image::Picture;
 
 /// What becomes of the pixels at the right and lower edge that do not fill a patch.
@@ -68,6 +69,20 @@ impl Grid {
     /// The patches with their ids, which `id` gives.
     pub fn tiles(&self, id: impl Fn(usize) -> Option<u32>) -> Vec<Tile> {
         (0..self.len()).map(|i| Tile { id: id(i), rect: self.rect(i) }).collect()
+    }
+
+    /// The picture of these patches, whole ones, each given by its values row by row, red, green, blue.
+    pub fn laid_out(&self, patches: &[Vec<u8>]) -> Result<Picture> {
+        let [width, height] = self.covered();
+        let mut rgb = vec![0; 3 * width * height];
+        for (i, patch) in patches.iter().enumerate() {
+            let r = self.rect(i);
+            for (y, row) in patch.chunks_exact(3 * self.patch_width).enumerate() {
+                let start = 3 * ((r.y as usize + y) * width + r.x as usize);
+                rgb[start..start + row.len()].copy_from_slice(row);
+            }
+        }
+        Picture::new(width, height, rgb)
     }
 
     /// What no patch covers: a strip at the right, one below, neither, or the whole picture.

@@ -10,7 +10,7 @@ pub use grid::{Grid, Rest};
 use super::Method;
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::finding::Figure;
+use crate::finding::{Datum, Figure, Picture as Shown};
 use crate::image::Picture;
 use serde::Serialize;
 
@@ -54,6 +54,43 @@ pub struct Tiles {
     pub rebuilt: Option<Picture>,
     /// Numbers of this cut beside those that all cuts have.
     pub figures: Vec<Figure>,
+    /// What the method has to show of its codebook.
+    pub pictures: Vec<Shown>,
+}
+
+impl Tiles {
+    /// The patches of a grid, with ids of a codebook of `vocab` entries where there is one.
+    fn of(name: &str, grid: &Grid, vocab: Option<usize>, id: impl Fn(usize) -> Option<u32>) -> Self {
+        Self {
+            name: name.into(),
+            grid: [grid.rows, grid.cols],
+            tiles: grid.tiles(id),
+            rest: grid.rest(),
+            vocab,
+            rebuilt: None,
+            figures: Vec::new(),
+            pictures: Vec::new(),
+        }
+    }
+
+    /// The same with what its ids give back of `picture`, the values of each patch, and how far off that is.
+    fn giving_back(mut self, picture: &Picture, grid: &Grid, patches: &[Vec<u8>]) -> Result<Self> {
+        if grid.is_empty() {
+            return Ok(self);
+        }
+        let rebuilt = grid.laid_out(patches)?;
+        let error = mean_squared_error(picture, &rebuilt);
+        self.figures.push(Figure::new(
+            "mean squared error",
+            Datum::Number(error),
+            "Between the picture and what the ids give back, over all colours, in squared steps of 255",
+        ));
+        self.figures.extend(psnr(error).map(|p| {
+            Figure::new("PSNR", Datum::Number(p), "Peak signal-to-noise ratio, 10 log10(255² / mean squared error)")
+                .unit("dB")
+        }));
+        Ok(Self { rebuilt: Some(rebuilt), ..self })
+    }
 }
 
 /// Mean squared difference of two pictures of the same width over the rows and columns of the smaller one, over all

@@ -55,19 +55,9 @@ impl Method for PatchGrid {
         fits(&grid, 0, ctx)?;
         ctx.check()?;
         let values = 3 * grid.patch_width * grid.patch_height;
-        Ok(Segmentation::Image(Tiles {
-            name: INFO.id.into(),
-            grid: [grid.rows, grid.cols],
-            tiles: grid.tiles(|_| None),
-            rest: grid.rest(),
-            vocab: None,
-            rebuilt: None,
-            figures: vec![Figure::new(
-                "values a patch",
-                Datum::Count(values),
-                "Pixels of a whole patch times three colours",
-            )],
-        }))
+        let meaning = "Pixels of a whole patch times three colours";
+        let figures = vec![Figure::new("values a patch", Datum::Count(values), meaning)];
+        Ok(Segmentation::Image(Tiles { figures, ..Tiles::of(INFO.id, &grid, None, |_| None) }))
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn paint(
     ui: &mut Ui,
     theme: &Theme,
     image: &Image,
-    (slot, version): (&'static str, u64),
+    (slot, version): ((&'static str, usize), u64),
     most: Vec2,
 ) -> Option<Rect> {
     let make: Box<dyn Fn(usize) -> Color32 + '_> = match &image.raster {

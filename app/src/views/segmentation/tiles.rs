@@ -37,7 +37,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, cut: &Cut) {
         };
         ui.small(&shown.title);
         let slot = if matches!(shown.raster, Raster::Rgb(_)) { "given back" } else { "error of tiles" };
-        raster::paint(ui, cx.theme, shown, (slot, cut.version), most);
+        raster::paint(ui, cx.theme, shown, ((slot, i), cut.version), most);
         if let Raster::Values(values, measure) = &shown.raster {
             widgets::legend(cx, ui, 0.0, raster::largest(values), measure.unit, measure.signed);
         }
