@@ -3,6 +3,7 @@
 //! A policy is one file here, its `mod` line and its line in [`ALL`]. It says which rows of a layer's cache stay;
 //! [`decode`] reads the prompt, writes on, takes the others away and notes what that cost.
 
+mod arrays;
 mod decode;
 mod finding;
 mod snapkv;

@@ -4,15 +4,14 @@
 //! Source: Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV, `snapkv_utils.py`, `SnapKVCluster.update_kv`.
 //! Takes: queries and keys of the prompt. Gives: a key set per head. Cost: O(heads · window · n · width) once.
 
+use super::arrays::Arrays;
 use super::{CacheSeen, Evict, Method, Moment, NEW};
-use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::topk::topk;
-use crate::trace::{Attending, AttentionRule, Held, KeySet, MaskRule, PerHead};
+use crate::trace::{Attending, KeySet, MaskRule, PerHead};
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 const CAPACITY: Param =
@@ -134,22 +133,8 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
     }
     let (window, kernel) = (input.read("window_size")?, input.read("kernel_size")?);
     let snap = Snap::new(input.read("max_capacity_prompt")?, window, kernel, pooling == "maxpool")?;
-    let tensor = |name: &str| -> Result<Tensor> {
-        let a: &Array = input.array(name)?;
-        a.check_finite(name)?;
-        let [_, h, n, e] = a.dims(name)?;
-        Ok(Tensor::from_slice(a.data(), (h, n, e), &Device::Cpu)?)
-    };
-    let (q, k) = (tensor("q")?, tensor("k")?);
-    let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
-    if g == 0 || h % g != 0 || n != m || k.dim(2)? != e {
-        return Err(Error::shape("k", format!("[1, divisor of {h}, {n}, {e}]"), k.dims()));
-    }
-    let mask = MaskRule::Causal;
-    let rule = AttentionRule { n_heads: h, n_kv_heads: g, scale: (e as f32).powf(-0.5), mask, soft_cap: None };
-    let positions: Vec<usize> = (0..n).collect();
-    let held = [Held { v: k.clone(), k, positions: positions.clone() }];
-    let votes = snap.vote(&Attending { q: &q, held: &held, rule: &rule, positions: &positions, sizes: None })?;
+    let arrays = Arrays::of(input)?;
+    let votes = arrays.pass(0..arrays.size()?.1, MaskRule::Causal, |seen| snap.vote(seen))?;
     let of = |f: fn(&Vote) -> Value| votes.iter().map(f).collect::<Vec<_>>();
     Ok(json!({
         "kept_positions": of(|v| json!(v.kept)),
@@ -161,6 +146,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::array::Array;
 
     #[test]
     fn votes_are_pooled_with_nothing_outside() {
@@ -173,20 +159,16 @@ mod tests {
     #[test]
     fn keeps_the_token_that_the_last_query_looks_at_and_the_window() {
         // One head of width 1: the last query's scores are 0, 5, 0, 0, 0.
-        let column = |x: &[f32]| Tensor::from_slice(x, (1, x.len(), 1), &Device::Cpu).unwrap();
-        let (q, k) = (column(&[0.0, 0.0, 0.0, 0.0, 1.0]), column(&[0.0, 5.0, 0.0, 0.0, 0.0]));
-        let mask = MaskRule::Causal;
-        let rule = AttentionRule { n_heads: 1, n_kv_heads: 1, scale: 1.0, mask, soft_cap: None };
-        let positions = [0, 1, 2, 3, 4];
-        let held = [Held { v: k.clone(), k, positions: positions.to_vec() }];
-        let seen = Attending { q: &q, held: &held, rule: &rule, positions: &positions, sizes: None };
+        let column = |x: &[f32]| Array::new([1, x.len(), 1], x.to_vec()).unwrap();
+        let arrays = Arrays::new(&column(&[0.0, 0.0, 0.0, 0.0, 1.0]), &column(&[0.0, 5.0, 0.0, 0.0, 0.0])).unwrap();
         let mut snap = Snap::new(2, 1, 1, false).unwrap();
-        let mut at = |step, seen| {
-            let moment = Moment::After { seen };
-            snap.keep(&CacheSeen { step, layer: 0, held: &[5], moment }).unwrap()
+        let mut at = |step| {
+            arrays.pass(0..5, MaskRule::Causal, |seen| {
+                snap.keep(&CacheSeen { step, layer: 0, held: &[5], moment: Moment::After { seen } })
+            })
         };
-        assert_eq!(at(0, &seen), Some(PerHead::Each(vec![vec![1, 4]])));
+        assert_eq!(at(0).unwrap(), Some(PerHead::Each(vec![vec![1, 4]])));
         // Only the prompt is compressed.
-        assert_eq!(at(1, &seen), None);
+        assert_eq!(at(1).unwrap(), None);
     }
 }
