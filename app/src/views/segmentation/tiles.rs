@@ -17,7 +17,7 @@ const LINED: f32 = 5.0;
 /// Narrower pieces show no id.
 const NAMED: f32 = 26.0;
 /// Narrowest picture, in points, before they stand one below the other.
-const NARROW: f32 = 170.0;
+const NARROW: f32 = 240.0;
 /// Highest picture.
 const HIGH: f32 = 420.0;
 
