@@ -5,6 +5,7 @@ mod attention_rollout;
 mod cls_score;
 mod explain_gae;
 mod gradient_input;
+mod lemo_informativeness;
 mod logit_lens_surprise;
 mod maps;
 mod random_score;
@@ -91,6 +92,7 @@ pub static ALL: &[&dyn Method] = &[
     &cls_score::ClsScore,
     &explain_gae::ExplainGae,
     &gradient_input::GradientInput,
+    &lemo_informativeness::LemoInformativeness,
     &logit_lens_surprise::LogitLensSurprise,
     &random_score::RandomScore,
     &received_attention::ReceivedAttention,
