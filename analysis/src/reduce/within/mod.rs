@@ -1,5 +1,6 @@
 //! Reductions inside the language model, alone or together with the encoder and with what is written afterwards.
 
+mod fastv;
 mod mustdrop;
 mod transprune;
 
@@ -9,7 +10,7 @@ use crate::trace::{Tower, TowerTrace};
 use crate::{Result, Subject};
 
 /// Every method of the folder, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&mustdrop::MustDrop, &transprune::TransPrune];
+pub static ALL: &[&dyn Method] = &[&fastv::FastV, &mustdrop::MustDrop, &transprune::TransPrune];
 
 /// The language model that reads an image. Errors: there is none.
 fn reader<'a>(on: &Subject<'a>, info: &Info) -> Result<&'a TowerTrace> {
