@@ -7,6 +7,7 @@
 
 mod llada_low_confidence;
 mod localleap;
+mod threshold_parallel;
 
 use super::mask::Reveal;
 use crate::method::{Info, Kind, Params};
@@ -21,7 +22,8 @@ pub trait Method: Sync {
 }
 
 /// Every policy, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&llada_low_confidence::LowConfidence, &localleap::LocalLeap];
+pub static ALL: &[&dyn Method] =
+    &[&llada_low_confidence::LowConfidence, &localleap::LocalLeap, &threshold_parallel::ThresholdParallel];
 
 /// The policy of that id. The error lists the known ones.
 pub fn find(id: &str) -> Result<&'static dyn Method> {
