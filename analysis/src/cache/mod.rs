@@ -6,6 +6,7 @@
 mod arrays;
 mod decode;
 mod finding;
+mod h2o;
 mod snapkv;
 mod streaming_llm;
 
@@ -67,7 +68,7 @@ pub trait Method: Sync {
 }
 
 /// Every cache policy, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&snapkv::SnapKv, &streaming_llm::StreamingLlm];
+pub static ALL: &[&dyn Method] = &[&h2o::H2o, &snapkv::SnapKv, &streaming_llm::StreamingLlm];
 
 /// A policy, carried out in a greedy decode of the run's prompt.
 ///
