@@ -3,6 +3,7 @@
 mod fsq;
 mod grid;
 mod patch_grid;
+mod rvq_codes;
 mod transform;
 
 pub use grid::{Grid, Rest};
@@ -115,7 +116,7 @@ fn fits(grid: &Grid, numbers: usize, ctx: &Ctx) -> Result<()> {
 }
 
 /// Every way to cut a picture.
-pub static ALL: &[&dyn Method] = &[&fsq::Fsq, &patch_grid::PatchGrid];
+pub static ALL: &[&dyn Method] = &[&fsq::Fsq, &patch_grid::PatchGrid, &rvq_codes::RvqCodes];
 
 #[cfg(test)]
 mod tests {
