@@ -8,7 +8,7 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What everything is made of: [`error`], [`foreign`], [`gpu`], [`ctx`], [`math`], [`topk`], [`array`](mod@array),
+//! - What everything is made of: [`error`], [`foreign`], [`save`], [`gpu`], [`ctx`], [`math`], [`topk`], [`array`](mod@array),
 //!   [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
@@ -41,6 +41,7 @@ pub mod passes;
 pub mod raw;
 pub mod reduce;
 pub mod run;
+pub mod save;
 pub mod score;
 pub mod segment;
 pub mod series;

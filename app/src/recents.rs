@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use tokenscope_analysis::save::save_bytes;
 
 /// Entries kept per list.
 const KEEP: usize = 10;
@@ -41,7 +42,7 @@ impl Recents {
         let write = || -> Option<()> {
             let dir = folder()?;
             std::fs::create_dir_all(&dir).ok()?;
-            std::fs::write(dir.join("recent.json"), serde_json::to_vec_pretty(self).ok()?).ok()
+            save_bytes(&dir.join("recent.json"), &serde_json::to_vec_pretty(self).ok()?).ok()
         };
         let _ = write();
     }

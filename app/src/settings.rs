@@ -6,6 +6,7 @@ use crate::views;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::Path;
+use tokenscope_analysis::save::save_bytes;
 
 const FILE: &str = "settings.json";
 const BROKEN: &str = "settings.broken.json";
@@ -134,12 +135,9 @@ impl Settings {
         }
     }
 
-    fn store_in(&self, dir: &Path) -> std::io::Result<()> {
+    fn store_in(&self, dir: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(dir)?;
-        // A crash while writing must not leave half a file.
-        let fresh = dir.join("settings.new.json");
-        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(fresh, dir.join(FILE))
+        Ok(save_bytes(&dir.join(FILE), &serde_json::to_vec_pretty(self)?)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The built binary as a script uses it: exit codes, files, messages.
 
+mod saving;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

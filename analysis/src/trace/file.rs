@@ -6,6 +6,7 @@
 use super::{Entry, Key, Rows, Site, Tower, TowerTrace, Trace};
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::save::save;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use serde::{Deserialize, Serialize};
@@ -79,8 +80,7 @@ pub fn write_tensors(
             Ok((name.clone(), view))
         })
         .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize_to_file(views, metadata, path)
-        .map_err(|e| Error::file(path, format!("cannot be written: {e}"), "check the folder and the free space"))
+    save(path, |fresh| safetensors::serialize_to_file(views, metadata, fresh).map_err(std::io::Error::other))
 }
 
 const _: () =

@@ -1,15 +1,19 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
+use super::terminal::{Progress, data};
 use crate::jobs::Jobs;
 use crate::memory;
 use crate::picture_source::PictureSource;
 use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
+use tokenscope_analysis::save::save_bytes;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::{Ctx, catalog};
 
@@ -20,16 +24,34 @@ pub fn device() -> anyhow::Result<(Option<Arc<Gpu>>, Compute)> {
     Ok((gpu.map(Arc::new), compute))
 }
 
-/// The context of a computation of the command line.
-pub fn ctx() -> anyhow::Result<Ctx> {
+/// What `work` gives in the context of a computation of the command line, which says on a terminal how far it is.
+pub fn working<T>(work: impl FnOnce(&Ctx) -> T) -> anyhow::Result<T> {
     let (gpu, compute) = device()?;
-    Ok(Ctx::default().with_gpu(gpu, compute).with_room(memory::available))
+    let done = Arc::new(AtomicU32::new(0));
+    let (seen, put) = (done.clone(), move |share: f32| done.store(share.to_bits(), Ordering::Relaxed));
+    let _progress = Progress::from(move || f32::from_bits(seen.load(Ordering::Relaxed)));
+    Ok(work(&Ctx::new(Arc::default(), Arc::new(put)).with_gpu(gpu, compute).with_room(memory::available)))
+}
+
+/// Jobs without a window, and who says on a terminal how far they are.
+pub struct Working {
+    jobs: Jobs,
+    _progress: Progress,
+}
+
+impl Deref for Working {
+    type Target = Jobs;
+
+    fn deref(&self) -> &Jobs {
+        &self.jobs
+    }
 }
 
 /// Jobs without a window.
-pub fn jobs() -> anyhow::Result<Jobs> {
+pub fn jobs() -> anyhow::Result<Working> {
     let (gpu, compute) = device()?;
-    Ok(Jobs::new(|| ()).on(gpu, compute))
+    let jobs = Jobs::new(|| ()).on(gpu, compute);
+    Ok(Working { _progress: Progress::of(&jobs), jobs })
 }
 
 /// Opens the model at `path` on the CPU, with its tokenizer and image processor, where there are such.
@@ -60,11 +82,8 @@ pub fn tokenizer(name: &str) -> anyhow::Result<Tokenizer> {
 /// Writes text to `path`, or to standard output without one.
 pub fn write(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
     match path {
-        Some(p) => std::fs::write(p, text).with_context(|| format!("cannot write {}", p.display())),
-        None => {
-            println!("{text}");
-            Ok(())
-        }
+        Some(p) => Ok(save_bytes(p, text.as_bytes())?),
+        None => data(text),
     }
 }
 

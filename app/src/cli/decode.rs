@@ -40,6 +40,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         }
         args.input.set.push(format!("steps={n}"));
     }
+    args.input.spares(args.out.as_deref())?;
     let doc = args.input.start()?;
     if args.json {
         return common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?);

@@ -1,5 +1,6 @@
 //! The verb `doctor`: what this machine offers, and whether the program works on it.
 
+use super::terminal::{CheckFailed, data, say};
 use crate::keys::ModelSource;
 use crate::samples;
 use serde_json::json;
@@ -60,9 +61,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let hub = crate::recents::hub();
     let broken = samples.iter().filter(|s| s.1.is_err()).count();
     if args.json {
-        println!(
-            "{}",
-            json!({
+        data(
+            &json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "cores": cores,
                 "adapters": adapters.iter().map(|a| json!({
@@ -75,42 +75,51 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 "system_fonts": fonts,
                 "hugging_face_cache": hub.iter().map(|m| &m.0).collect::<Vec<_>>(),
             })
-        );
+            .to_string(),
+        )?;
     } else {
-        println!("tokenscope {} on {cores} cores", env!("CARGO_PKG_VERSION"));
+        say!("tokenscope {} on {cores} cores", env!("CARGO_PKG_VERSION"));
         if adapters.is_empty() {
-            println!("graphics: no adapter; install a Vulkan driver, e.g. mesa-vulkan-drivers, to open the window");
+            say!("graphics: no adapter; install a Vulkan driver, e.g. mesa-vulkan-drivers, to open the window");
         }
         for a in &adapters {
             let kind = if a.software { "software" } else { "hardware" };
             let mb = a.max_storage_binding_bytes >> 20;
-            println!("graphics: {} ({}, {}, {kind}, buffers up to {mb} MB)", a.name, a.backend, a.driver);
+            say!("graphics: {} ({}, {}, {kind}, buffers up to {mb} MB)", a.name, a.backend, a.driver);
         }
-        println!("computing: {}", computing.trim_start_matches("computing "));
+        say!("computing: {}", computing.trim_start_matches("computing "));
         for p in &passes {
             match p.wrong.is_empty() {
-                true => println!("passes: {} agree with their plain loops on {}", p.n, p.side),
-                false => p.wrong.iter().for_each(|w| println!("passes: on {}: {w}", p.side)),
+                true => say!("passes: {} agree with their plain loops on {}", p.n, p.side),
+                false => {
+                    for w in &p.wrong {
+                        say!("passes: on {}: {w}", p.side);
+                    }
+                }
             }
         }
         for (name, result) in &samples {
             match result {
-                Ok(n) => println!("sample: {name} opens, {n} parameters"),
-                Err(e) => println!("sample: {name} does not open: {e}"),
+                Ok(n) => say!("sample: {name} opens, {n} parameters"),
+                Err(e) => say!("sample: {name} does not open: {e}"),
             }
         }
         match fonts.is_empty() {
-            true => println!("fonts: none of the system's; scripts that the program brings no font for show boxes"),
-            false => fonts.iter().for_each(|f| println!("fonts: {}", f.display())),
+            true => say!("fonts: none of the system's; scripts that the program brings no font for show boxes"),
+            false => {
+                for f in &fonts {
+                    say!("fonts: {}", f.display());
+                }
+            }
         }
-        println!("Hugging Face cache: {} models", hub.len());
+        say!("Hugging Face cache: {} models", hub.len());
     }
     if wrong > 0 {
         let remedy = "set TOKENSCOPE_COMPUTE=cpu and report the adapter";
-        return Err(super::CheckFailed(format!("{wrong} passes give wrong results here; {remedy}")).into());
+        return Err(CheckFailed(format!("{wrong} passes give wrong results here; {remedy}")).into());
     }
     if broken > 0 {
-        return Err(super::CheckFailed(format!("{broken} embedded models do not open")).into());
+        return Err(CheckFailed(format!("{broken} embedded models do not open")).into());
     }
     Ok(())
 }

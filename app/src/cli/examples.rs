@@ -1,5 +1,6 @@
 //! The verb `examples`: the gallery.
 
+use super::terminal::{data, say};
 use crate::examples::shown;
 use crate::pane::Pane;
 use crate::work::TruthOf;
@@ -25,11 +26,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        data(&serde_json::to_string_pretty(&all)?)?;
         return Ok(());
     }
     for e in shown() {
-        println!("{:<16}{}: {}", e.id, e.title, e.look);
+        say!("{:<16}{}: {}", e.id, e.title, e.look);
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! The verb `image`: a picture as the program decodes it, or with a model's token grid on its own pixels.
 
 use super::common;
+use super::terminal::say;
 use crate::picture_source::PictureSource;
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::run::{RunRequest, run as run_model};
+use tokenscope_analysis::save::{save_bytes, spares};
 use tokenscope_analysis::token::{Source, TokenKind};
 use tokenscope_analysis::trace::CaptureSpec;
 
@@ -29,6 +31,8 @@ const GRID_SIDE: usize = 768;
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    let inputs = [Some(Path::new(&args.file)), args.model.as_deref()];
+    spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
     let picture = PictureSource::parse(args.file)?.open()?;
     let out = match &args.model {
         None => picture,
@@ -49,11 +53,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 .filter(|t| t.kind == TokenKind::Image)
                 .filter_map(|t| if let Source::Rect { x, y, w, h } = t.source { Some([x, y, w, h]) } else { None })
                 .collect();
-            println!("{} image tokens of {}", rects.len(), open.model.info().architecture);
+            say!("{} image tokens of {}", rects.len(), open.model.info().architecture);
             grid(&picture, &rects)?
         }
     };
-    std::fs::write(&args.out, out.to_png()?).with_context(|| format!("cannot write {}", args.out.display()))
+    Ok(save_bytes(&args.out, &out.to_png()?)?)
 }
 
 /// Two-tower models want a text beside the picture; which one does not change the grid.

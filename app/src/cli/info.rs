@@ -1,5 +1,6 @@
 //! The verb `info`: what a model folder holds and what a run would cost.
 
+use super::terminal::{data, say};
 use std::path::PathBuf;
 use tokenscope_analysis::run::estimate;
 use tokenscope_analysis::trace::CaptureSpec;
@@ -35,21 +36,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             })).collect::<Vec<_>>(),
             "estimate": { "tokens": tokens, "capture_bytes": cost.capture_bytes, "peak_bytes": cost.peak_bytes, "flops": cost.flops },
         });
-        println!("{json}");
-        return Ok(());
+        return data(&json.to_string());
     }
-    println!("{} ({}), {} parameters in {}", info.name, info.architecture, info.n_params, info.dtype);
+    say!("{} ({}), {} parameters in {}", info.name, info.architecture, info.n_params, info.dtype);
     for (name, t) in &info.towers {
-        println!(
+        say!(
             "{name:?}: {} layers, width {}, {} heads ({} key-value), head width {}, MLP width {}",
-            t.n_layers, t.width, t.n_heads, t.n_kv_heads, t.head_width, t.mlp_width
+            t.n_layers,
+            t.width,
+            t.n_heads,
+            t.n_kv_heads,
+            t.head_width,
+            t.mlp_width
         );
     }
     match tokenizer {
-        Some(n) => println!("tokenizer: {n} ids"),
-        None => println!("tokenizer: none; give token ids instead of text"),
+        Some(n) => say!("tokenizer: {n} ids"),
+        None => say!("tokenizer: none; give token ids instead of text"),
     }
-    println!(
+    say!(
         "a run of {tokens} tokens keeps {:.1} MB, needs {:.1} MB on top at its worst and takes {:.2} GFLOP",
         cost.capture_bytes as f64 / 1e6,
         cost.peak_bytes as f64 / 1e6,

@@ -11,8 +11,10 @@ use crate::state::{Command, Doc};
 use crate::work;
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
+use std::path::Path;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Info, Kind, Setting};
+use tokenscope_analysis::save::spares;
 use tokenscope_analysis::trace::Tower;
 
 /// The input of a run, the same for every verb.
@@ -51,6 +53,14 @@ pub struct Input {
 }
 
 impl Input {
+    /// Errors if writing to `out` would destroy what is read.
+    pub(super) fn spares(&self, out: Option<&Path>) -> anyhow::Result<()> {
+        let image = self.image.as_ref().map(Path::new);
+        let inputs = [self.model.as_ref().map(Path::new), image, self.series.as_ref().map(Path::new)];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
+        Ok(out.map_or(Ok(()), |out| spares(out, &inputs))?)
+    }
+
     /// The document with model, input and what an example chose. Errors: an unknown example, a bad picture.
     pub(super) fn start(&self) -> anyhow::Result<Doc> {
         let mut doc = Doc::default();
@@ -119,7 +129,8 @@ impl Input {
 
     /// The method on what `pane` shows, as JSON. Errors: an unknown parameter, a bad value, those of the method.
     pub(super) fn told(&self, pane: &Pane, info: &'static Info) -> anyhow::Result<String> {
-        let value = work::tell(pane, self.call(pane, info)?, &common::jobs()?, &Ctx::default())?;
+        let jobs = common::jobs()?;
+        let value = work::tell(pane, self.call(pane, info)?, &jobs, &Ctx::default())?;
         Ok(serde_json::to_string_pretty(&value)?)
     }
 }

@@ -1,16 +1,13 @@
 //! The verb `judge`: methods against the truth of many inputs.
 
 use super::common;
+use super::terminal::remark;
 use crate::export;
-use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Kind, Params, Role};
@@ -79,16 +76,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         wrong_too: args.all,
     };
     let jobs = common::jobs()?;
-    let done = Arc::new(AtomicBool::new(false));
     let ctx = Ctx::default();
-    let watcher = watch(jobs.clone(), done.clone());
-    let verdict = jobs.get(&trial, &ctx);
-    done.store(true, Ordering::Relaxed);
-    // It only prints; that it panicked would not change the result.
-    let _ = watcher.join();
-    let verdict = verdict?;
+    let verdict = jobs.get(&trial, &ctx)?;
     let notes = ctx.notes();
-    notes.iter().for_each(|note| eprintln!("{note}"));
+    notes.iter().for_each(|note| remark(format_args!("{note}")));
     let text = match (args.json, args.csv) {
         (true, _) => export::json(&verdict.table(&notes)),
         (_, true) => verdict.table(&notes).csv(),
@@ -117,21 +108,6 @@ fn calls(methods: &[&Info], set: &[String]) -> anyhow::Result<Vec<Call>> {
         }
     }
     Ok(all.into_iter().map(|(i, p)| Call { method: i.id, params: p }).collect())
-}
-
-/// Says on standard error how far the work is, until `done`.
-fn watch(jobs: Jobs, done: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut said = 0;
-        while !done.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(200));
-            let tenths = (jobs.running().1 * 10.0) as u32;
-            if tenths > said {
-                said = tenths;
-                eprintln!("{}% judged", tenths * 10);
-            }
-        }
-    })
 }
 
 /// The table for people.

@@ -1,11 +1,13 @@
 //! The verb `method`: run a method on raw arrays, as people feed them from Python.
 
+use super::common;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::raw::RawInput;
+use tokenscope_analysis::save::spares;
 
 /// Arguments of `method`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,10 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let adapter = catalog::raw(&args.name)?;
+    if let Some(out) = &args.out {
+        let inputs = args.input.iter().chain(&args.params);
+        spares(out, &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
+    }
     let mut input = RawInput::default();
     for path in &args.input {
         if path.extension().is_some_and(|e| e == "json") {
@@ -45,8 +51,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             input.params.entry(key).or_insert(value);
         }
     }
-    let value = (adapter.run)(&input, &super::common::ctx()?)?;
-    super::common::write(args.out.as_deref(), &value.to_string())
+    let value = common::working(|ctx| (adapter.run)(&input, ctx))??;
+    common::write(args.out.as_deref(), &value.to_string())
 }
 
 fn object(path: &Path) -> anyhow::Result<Map<String, Value>> {
@@ -56,8 +62,11 @@ fn object(path: &Path) -> anyhow::Result<Map<String, Value>> {
     }
 }
 
+/// Arrays of one file that are read at most, in bytes.
+const MAX_BYTES: u64 = 4 << 30;
+
 fn read_arrays(path: &Path, input: &mut RawInput) -> anyhow::Result<()> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = tokenscope_analysis::weights::read_bounded(path, MAX_BYTES)?;
     let file = safetensors::SafeTensors::deserialize(&bytes)
         .with_context(|| format!("damaged safetensors: {}", path.display()))?;
     for (name, view) in file.tensors() {

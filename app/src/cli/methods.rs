@@ -1,5 +1,6 @@
 //! The verb `methods`: what the registry holds.
 
+use super::terminal::{data, say};
 use serde_json::{Value, json};
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Domain, Info, Kind, LayerPick, Param, Role};
@@ -21,26 +22,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let infos: Vec<&Info> = catalog::all().map(|e| e.info()).filter(mine).collect();
     if args.json {
         let raw: Vec<&str> = catalog::adapters().iter().map(|a| a.name).collect();
-        println!("{}", json!({ "methods": infos.iter().map(|i| describe(i)).collect::<Vec<_>>(), "raw": raw }));
-        return Ok(());
+        let methods: Vec<Value> = infos.iter().map(|i| describe(i)).collect();
+        return data(&json!({ "methods": methods, "raw": raw }).to_string());
     }
     for kind in Kind::ALL {
         let of_kind: Vec<_> = infos.iter().filter(|i| i.kind == kind).collect();
         if of_kind.is_empty() {
             continue;
         }
-        println!("{}", kind.name());
+        say!("{}", kind.name());
         for i in of_kind {
             let paper = i.paper.map(|p| format!(" ({}, {})", p.authors, p.year)).unwrap_or_default();
-            println!("  {:<26}{}{paper}", i.id, i.summary);
+            say!("  {:<26}{}{paper}", i.id, i.summary);
             for p in i.params {
-                println!("      --set {:<18}{} (default {})", format!("{}=…", p.key), p.doc, p.default());
+                say!("      --set {:<18}{} (default {})", format!("{}=…", p.key), p.doc, p.default());
             }
         }
     }
     if args.kind.is_none() {
         let names: Vec<&str> = catalog::adapters().iter().map(|a| a.name).collect();
-        println!("raw entries, for `tokenscope method`\n  {}", names.join(", "));
+        say!("raw entries, for `tokenscope method`\n  {}", names.join(", "));
     }
     Ok(())
 }

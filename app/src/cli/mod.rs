@@ -15,6 +15,7 @@ mod method;
 mod methods;
 mod render;
 mod run;
+mod terminal;
 mod tokenize;
 mod trace;
 
@@ -78,7 +79,11 @@ enum Verb {
 /// Reads the arguments, runs the verb or opens the window, and says how it went.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.verb {
+    terminal::guarded(|| carry_out(cli))
+}
+
+fn carry_out(cli: Cli) -> anyhow::Result<()> {
+    match cli.verb {
         None => {
             PictureSource::parse_some(cli.image).and_then(|image| crate::app::open_window(cli.open.as_deref(), image))
         }
@@ -97,21 +102,5 @@ pub fn main() -> ExitCode {
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Info(a)) => info::run(a),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) if e.is::<CheckFailed>() => {
-            eprintln!("{e}");
-            ExitCode::from(1)
-        }
-        Err(e) => {
-            eprintln!("tokenscope: {e:#}");
-            ExitCode::from(2)
-        }
     }
 }
-
-/// A check that ran and did not hold: exit code 1.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CheckFailed(pub String);

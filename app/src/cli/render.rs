@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::save::save_bytes;
 use tokenscope_analysis::segment::{self, Reads};
 
 /// Ways to cut what is no text.
@@ -137,6 +138,7 @@ impl clap::Args for Shown {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    args.input.spares(Some(&args.out))?;
     let whole = args.view == "window";
     let view = if whole { None } else { Some(views::find(&args.view)?) };
     let mut doc = args.input.start()?;
@@ -193,7 +195,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Some("svg") => figure.svg().into_bytes(),
             _ => bail!("the window can be drawn as .png or .svg: {}", args.out.display()),
         };
-        return std::fs::write(&args.out, bytes).with_context(|| format!("cannot write {}", args.out.display()));
+        return Ok(save_bytes(&args.out, &bytes)?);
     };
-    export::save_page(view, &doc, &common::jobs()?, &page, &args.out)
+    let jobs = common::jobs()?;
+    export::save_page(view, &doc, &jobs, &page, &args.out)
 }

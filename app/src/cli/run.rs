@@ -26,6 +26,7 @@ pub struct RunArgs {
 
 /// Runs the verb `run`.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    args.input.spares(args.out.as_deref())?;
     let info = catalog::find(&args.method)?.info();
     let mut doc = args.input.start()?;
     doc.pane_mut().partner = ModelSource::parse(&args.draft_model);
@@ -72,6 +73,7 @@ pub struct FlowArgs {
 
 /// Runs the verb `flow`.
 pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
+    args.input.spares(args.out.as_deref())?;
     let info = common::named_or_first(Kind::Flow, args.method.as_deref())?;
     let mut doc = args.input.start()?;
     doc.pane_mut().shows.threshold = args.threshold;

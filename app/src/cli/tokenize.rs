@@ -1,6 +1,7 @@
 //! The verb `tokenize`: cut a text with one tokenizer, or compare several by what their cuts cost.
 
 use super::common;
+use super::terminal::{data, say};
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
@@ -56,13 +57,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let json = serde_json::json!({
             "ids": e.ids, "tokens": e.tokens, "offsets_byte": e.offsets_byte, "special_mask": e.special_mask,
         });
-        println!("{json}");
-        return Ok(());
+        return data(&json.to_string());
     }
-    println!("{} tokens for {} bytes ({})", e.ids.len(), text.len(), tokenizer.name());
+    say!("{} tokens for {} bytes ({})", e.ids.len(), text.len(), tokenizer.name());
     for (i, id) in e.ids.iter().enumerate() {
         let (a, b) = e.offsets_byte[i];
-        println!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens[i].escape_debug());
+        say!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens[i].escape_debug());
     }
     Ok(())
 }
@@ -87,13 +87,13 @@ fn encodings(t: &Tokenizer, text: &str, keep: usize, json: bool) -> anyhow::Resu
             continue;
         }
         let count = all.count.map_or("more than 2^64".to_string(), |n| n.to_string());
-        println!("{start:>6}..{end:<6}  {count} encodings; own: {}", spell(&own).escape_debug());
+        say!("{start:>6}..{end:<6}  {count} encodings; own: {}", spell(&own).escape_debug());
         for ids in all.shortest.iter().filter(|ids| **ids != own) {
-            println!("                  {}", spell(ids).escape_debug());
+            say!("                  {}", spell(ids).escape_debug());
         }
     }
     if json {
-        println!("{}", serde_json::json!({ "tokenizer": t.name(), "words": words }));
+        data(&serde_json::json!({ "tokenizer": t.name(), "words": words }).to_string())?;
     }
     Ok(())
 }
@@ -119,14 +119,14 @@ fn compare(names: &[String], text: &str, json: bool) -> anyhow::Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::json!({ "bytes": text.len(), "premium_relative_to": names[0], "rows": rows }));
+        data(&serde_json::json!({ "bytes": text.len(), "premium_relative_to": names[0], "rows": rows }).to_string())?;
         return Ok(());
     }
     let number = |v: Option<f64>| v.map_or_else(|| "-".to_string(), |v| format!("{v:.3}"));
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
-    println!("{:width$}  tokens  bytes/token  tokens/word  entropy/bits  renyi-eff.  premium", "");
+    say!("{:width$}  tokens  bytes/token  tokens/word  entropy/bits  renyi-eff.  premium", "");
     for ((_, m), name) in rows.iter().zip(names) {
-        println!(
+        say!(
             "{name:width$}  {:>6}  {:>11}  {:>11}  {:>12}  {:>10}  {:>7}",
             m.tokens,
             number(m.bytes_per_token),

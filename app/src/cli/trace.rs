@@ -4,13 +4,14 @@ use super::common;
 use crate::picture_source::PictureSource;
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{RunRequest, run as run_model};
+use tokenscope_analysis::save::spares;
 use tokenscope_analysis::trace::{CaptureSpec, Site, write_tensors, write_trace};
 
 /// Arguments of `trace`.
@@ -54,6 +55,9 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    let pictures = args.image.as_ref().map(Path::new);
+    let inputs = [Some(args.model.as_path()), args.ids.as_deref(), args.pixel_values.as_deref(), pictures];
+    spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
     let open = common::open(&args.model)?;
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
     if let Some(path) = &args.ids {
@@ -89,8 +93,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None if args.names.is_some() => LogitRows::All,
         None => LogitRows::Last,
     });
-    let ctx = Ctx::default();
-    let trace = run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, &ctx)?;
+    let run = |ctx: &Ctx| run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx);
+    let trace = common::working(run)??;
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
     }

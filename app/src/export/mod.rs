@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokenscope_analysis::finding::Table;
+use tokenscope_analysis::save::save_bytes;
 
 /// Formats that a view can be saved as, by the end of the file's name.
 pub const FORMATS: &[&str] = &["png", "svg", "csv", "json"];
@@ -108,7 +109,7 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
             if format == "csv" { table.csv().into_bytes() } else { json(&table).into_bytes() }
         }
     };
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    Ok(save_bytes(path, &bytes)?)
 }
 
 /// The rows of a table as a JSON file.
