@@ -79,7 +79,7 @@ fn bad_news_stays_until_it_is_closed() {
     h.key_press(Key::Enter);
     // The window that asked is closed before the answer is there, or shows it.
     let start = Instant::now();
-    while h.query_all_by_label_contains("cannot write").next().is_none() {
+    while h.query_all_by_label_contains("cannot be written").next().is_none() {
         assert!(start.elapsed() < Duration::from_secs(60), "no word of the failure");
         h.step();
         std::thread::sleep(Duration::from_millis(5));

@@ -1,9 +1,4 @@
 //! Policies of masked-diffusion decoding: what is revealed in a step.
-//!
-//! | method | reveals |
-//! |---|---|
-//! | `llada_low_confidence` | a fixed number per step, the surest ones |
-//! | `localleap` | what is sure, and what is nearly sure beside it |
 
 mod llada_low_confidence;
 mod localleap;
