@@ -8,8 +8,8 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What everything is made of: [`error`], [`foreign`], [`save`], [`gpu`], [`ctx`], [`math`], [`topk`], [`array`](mod@array),
-//!   [`kmeans`], [`token`].
+//! - What everything is made of: [`error`], [`foreign`], [`save`], [`gpu`], [`ctx`], [`math`], [`cpu`], [`topk`],
+//!   [`array`](mod@array), [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
 //! - Who runs: [`model`], [`run`].
@@ -21,6 +21,7 @@ pub mod array;
 pub mod atlas;
 pub mod cache;
 pub mod catalog;
+mod cpu;
 pub mod ctx;
 pub mod decode;
 pub mod error;

@@ -1,11 +1,11 @@
 //! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
+pub(super) use crate::cpu::{Matrix, gemm, vectorised};
 use crate::ctx::Ctx;
 pub(super) use crate::math::exp;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Storage, Tensor};
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 /// Fewer values than this are not worth waking other threads for.
@@ -26,11 +26,6 @@ pub(super) fn read<R>(t: &Tensor, f: impl FnOnce(&[f32], &[usize]) -> Result<R>)
         Storage::Cpu(CpuStorage::F32(values)) => f(&values[layout.start_offset()..], layout.stride()),
         _ => Err(Error::invalid("a tensor that should be plain is not f32 on the CPU")),
     }
-}
-
-/// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
 }
 
 /// Calls `f` with each `len` values of `x` and their index, on several threads where there are many; stops early
@@ -57,72 +52,6 @@ pub(super) fn map(x: &mut [f32], ctx: &Ctx, f: impl Fn(f32) -> f32 + Sync + Copy
     each(x, PARALLEL / 4, ctx, |_, part| vectorised(|| part.iter_mut().for_each(|x| *x = f(*x))));
 }
 
-/// A matrix inside a slice: element (i, j) stands at `i · row + j · col`.
-#[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    pub values: &'a [f32],
-    pub row: usize,
-    pub col: usize,
-}
-
-impl Matrix<'_> {
-    fn holds(&self, rows: usize, cols: usize) -> bool {
-        holds(self.values.len(), rows, cols, self.row, self.col)
-    }
-}
-
-fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
-    let last = (rows - 1).checked_mul(row).zip((cols - 1).checked_mul(col)).and_then(|(a, b)| a.checked_add(b));
-    last.is_some_and(|last| last < len)
-}
-
-/// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
-/// `stride` apart, on one thread or on all.
-pub(super) fn gemm(
-    [m, k, n]: [usize; 3],
-    (dst, stride): (&mut [f32], usize),
-    add: bool,
-    a: Matrix,
-    b: Matrix,
-    threads: bool,
-) {
-    if m == 0 || n == 0 || k == 0 {
-        if !add {
-            dst.chunks_mut(stride.max(1)).take(m).for_each(|row| row[..n].fill(0.0));
-        }
-        return;
-    }
-    assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
-    assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
-    let threads = if threads { Parallelism::Rayon(0) } else { Parallelism::None };
-    let keep = if add { 1.0 } else { 0.0 };
-    #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
-    // SAFETY: the largest index of each operand was found inside its slice, and `dst` is borrowed alone.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            stride as isize,
-            add,
-            a.values.as_ptr(),
-            a.col as isize,
-            a.row as isize,
-            b.values.as_ptr(),
-            b.col as isize,
-            b.row as isize,
-            keep,
-            1f32,
-            false,
-            false,
-            false,
-            threads,
-        );
-    }
-}
-
 /// `tanh x`; near 0, where the quotient would cancel, by its series.
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
@@ -131,10 +60,22 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.25 { series } else { 1.0 - 2.0 / (exp(2.0 * x) + 1.0) }
 }
 
-/// `x Φ(x)`, the exact GELU, within 1e-7 of the larger of 1 and |x|. The polynomial is a least-squares fit of
-/// `exp(t²) erfc(t)` in `1 / (1 + 0.3 t)`.
+/// `x Φ(x)`, the exact GELU, within 1e-7 of the larger of 1 and |x|.
 #[inline(always)]
 pub(super) fn gelu(x: f32) -> f32 {
+    x * below(x)
+}
+
+/// The slope of [`gelu`].
+#[inline(always)]
+pub(super) fn gelu_slope(x: f32) -> f32 {
+    const HEIGHT: f32 = 0.398_942_3;
+    below(x) + x * HEIGHT * exp(-0.5 * x * x)
+}
+
+/// `Φ(x)`, the normal distribution. The polynomial is a least-squares fit of `exp(t²) erfc(t)` in `1 / (1 + 0.3 t)`.
+#[inline(always)]
+fn below(x: f32) -> f32 {
     let t = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let y = 1.0 / (1.0 + 0.3 * t);
     let p = -0.317_430_26;
@@ -146,14 +87,32 @@ pub(super) fn gelu(x: f32) -> f32 {
     let p = p * y + 0.006_917_46;
     let p = p * y + 0.184_765_23;
     let tail = 0.5 * p * y * exp(-t * t);
-    x * if x > 0.0 { 1.0 - tail } else { tail }
+    if x > 0.0 { 1.0 - tail } else { tail }
 }
+
+/// `2 √(2/π)` and the weight of the cube in GELU by tanh.
+const GELU_TANH: (f32, f32) = (1.595_769, 0.044_715);
 
 /// GELU by tanh: `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`, which is the same.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
-    const TWO_ROOT: f32 = 1.595_769;
-    x / (1.0 + exp(-TWO_ROOT * (x + 0.044_715 * x * x * x)))
+    let (root, cube) = GELU_TANH;
+    x / (1.0 + exp(-root * (x + cube * x * x * x)))
+}
+
+/// The slope of [`gelu_tanh`].
+#[inline(always)]
+pub(super) fn gelu_tanh_slope(x: f32) -> f32 {
+    let (root, cube) = GELU_TANH;
+    let s = 1.0 / (1.0 + exp(-root * (x + cube * x * x * x)));
+    s + x * s * (1.0 - s) * root * (1.0 + 3.0 * cube * x * x)
+}
+
+/// The slope of [`swish`].
+#[inline(always)]
+pub(super) fn swish_slope(x: f32, k: f32) -> f32 {
+    let s = 1.0 / (1.0 + exp(-k * x));
+    s + k * x * s * (1.0 - s)
 }
 
 /// `x / (1 + exp(−k x))`.
@@ -211,31 +170,6 @@ mod tests {
         let one = |x: f64| candle_core::Tensor::new(&[x], &candle_core::Device::Cpu).unwrap();
         near(gelu, |x| wide(&one(x).gelu_erf().unwrap()), (-9.0, 9.0), 3e-7, 4e-7);
         near(gelu_tanh, |x| wide(&one(x).gelu().unwrap()), (-9.0, 9.0), 3e-7, 4e-7);
-    }
-
-    #[test]
-    fn products_with_strides_are_those_of_three_loops() {
-        let (m, k, n) = (5, 7, 9);
-        let a: Vec<f32> = (0..m * k).map(|i| (i * 37 % 11) as f32 - 5.0).collect();
-        // b is stored transposed, and the product goes to rows 12 apart on top of what is there.
-        let b: Vec<f32> = (0..n * k).map(|i| (i * 29 % 13) as f32 - 6.0).collect();
-        let mut dst = vec![1f32; 5 * 12];
-        let (a_of, b_of) = (Matrix { values: &a, row: k, col: 1 }, Matrix { values: &b, row: 1, col: k });
-        gemm([m, k, n], (&mut dst, 12), true, a_of, b_of, false);
-        for i in 0..m {
-            for j in 0..12 {
-                let dot: f32 = (0..k).map(|l| if j < n { a[i * k + l] * b[j * k + l] } else { 0.0 }).sum();
-                assert_eq!(dst[i * 12 + j], 1.0 + dot);
-            }
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "the factors hold what is read")]
-    fn a_factor_that_is_too_short_is_not_read() {
-        let (short, whole) = ([0f32; 3], [0f32; 4]);
-        let m = |values| Matrix { values, row: 2, col: 1 };
-        gemm([2, 2, 2], (&mut [0f32; 4], 2), false, m(&short[..]), m(&whole[..]), false);
     }
 
     #[test]

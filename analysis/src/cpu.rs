@@ -1,0 +1,104 @@
+//! How slices are computed on: loops compiled for the widest vectors that the processor has, and matrix products.
+
+use gemm::Parallelism;
+
+/// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// A matrix inside a slice: element (i, j) stands at `i · row + j · col`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub values: &'a [f32],
+    pub row: usize,
+    pub col: usize,
+}
+
+impl Matrix<'_> {
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        holds(self.values.len(), rows, cols, self.row, self.col)
+    }
+}
+
+fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
+    let last = (rows - 1).checked_mul(row).zip((cols - 1).checked_mul(col)).and_then(|(a, b)| a.checked_add(b));
+    last.is_some_and(|last| last < len)
+}
+
+/// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
+/// `stride` apart, on one thread or on all.
+pub(crate) fn gemm(
+    [m, k, n]: [usize; 3],
+    (dst, stride): (&mut [f32], usize),
+    add: bool,
+    a: Matrix,
+    b: Matrix,
+    threads: bool,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        if !add {
+            dst.chunks_mut(stride.max(1)).take(m).for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
+    assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
+    let threads = if threads { Parallelism::Rayon(0) } else { Parallelism::None };
+    let keep = if add { 1.0 } else { 0.0 };
+    #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
+    // SAFETY: the largest index of each operand was found inside its slice, and `dst` is borrowed alone.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            stride as isize,
+            add,
+            a.values.as_ptr(),
+            a.col as isize,
+            a.row as isize,
+            b.values.as_ptr(),
+            b.col as isize,
+            b.row as isize,
+            keep,
+            1f32,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_with_strides_are_those_of_three_loops() {
+        let (m, k, n) = (5, 7, 9);
+        let a: Vec<f32> = (0..m * k).map(|i| (i * 37 % 11) as f32 - 5.0).collect();
+        // b is stored transposed, and the product goes to rows 12 apart on top of what is there.
+        let b: Vec<f32> = (0..n * k).map(|i| (i * 29 % 13) as f32 - 6.0).collect();
+        let mut dst = vec![1f32; 5 * 12];
+        let (a_of, b_of) = (Matrix { values: &a, row: k, col: 1 }, Matrix { values: &b, row: 1, col: k });
+        gemm([m, k, n], (&mut dst, 12), true, a_of, b_of, false);
+        for i in 0..m {
+            for j in 0..12 {
+                let dot: f32 = (0..k).map(|l| if j < n { a[i * k + l] * b[j * k + l] } else { 0.0 }).sum();
+                assert_eq!(dst[i * 12 + j], 1.0 + dot);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the factors hold what is read")]
+    fn a_factor_that_is_too_short_is_not_read() {
+        let (short, whole) = ([0f32; 3], [0f32; 4]);
+        let m = |values| Matrix { values, row: 2, col: 1 };
+        gemm([2, 2, 2], (&mut [0f32; 4], 2), false, m(&short[..]), m(&whole[..]), false);
+    }
+}
