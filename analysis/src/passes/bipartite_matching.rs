@@ -3,7 +3,7 @@
 //! Source: Bolya et al. 2023, "Token Merging: Your ViT But Faster", arXiv 2210.09461. The choice of the best pairs
 //! and their merging are the method's; this pass is the O(n² · d) search.
 
-use super::single::{Blocks, dot, unit_rows};
+use super::single::{BLOCK, Blocks, dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::Result;
 use crate::array::Array;
@@ -49,6 +49,17 @@ pub struct Match {
 
 impl Match {
     const NONE: Self = Self { cosine: f32::NEG_INFINITY, partner: 0 };
+
+    /// Takes the first of the cosines from `from` on that is better than all so far; they are those of the odd rows
+    /// from the one numbered `first` on.
+    #[inline]
+    fn better(&mut self, cosines: &[f32], from: usize, first: usize) {
+        for (k, &cosine) in cosines.iter().enumerate().skip(from) {
+            if cosine > self.cosine {
+                *self = Self { cosine, partner: first + k };
+            }
+        }
+    }
 }
 
 /// The best of an even row's cosines with the odd rows, which come with their numbers.
@@ -74,17 +85,26 @@ pub fn cpu(rows: &Array, leading: usize) -> Result<Vec<Match>> {
     Ok((0..n).step_by(2).map(|i| best(cosines(i), i, leading)).collect())
 }
 
-/// The same, odd rows in blocks and even ones in parallel; results are the same to the bit.
+/// The same, rows in blocks and in parallel; results are the same to the bit.
 pub fn fast(rows: &Array, leading: usize) -> Result<Vec<Match>> {
     let [n, _] = rows.dims("rows to match")?;
     let unit = unit_rows(rows);
-    let odd: Vec<Vec<f32>> = unit.iter().skip(1).step_by(2).cloned().collect();
-    let blocks = Blocks::new(&odd);
-    let one = |i: usize| {
-        let dots = (0..blocks.len()).flat_map(|b| blocks.dots(b, &unit[i])).take(odd.len());
-        best(dots.enumerate().map(|(k, dot)| (2 * k + 1, dot)), i, leading)
-    };
-    Ok((0..n).into_par_iter().step_by(2).map(one).collect())
+    let every_other =
+        |from: usize| Blocks::new(&unit.iter().skip(from).step_by(2).map(Vec::as_slice).collect::<Vec<_>>());
+    let (even, odd) = (every_other(0), every_other(1));
+    let mut found = vec![Match::NONE; n.div_ceil(2)];
+    found.par_chunks_mut(BLOCK).enumerate().for_each(|(b, found)| {
+        for other in 0..odd.len() {
+            let cosines = even.square(b, &odd, other);
+            let seen = (leading / 2).saturating_sub(other * BLOCK)..(odd.points() - other * BLOCK).min(BLOCK);
+            for (i, (found, cosines)) in found.iter_mut().zip(&cosines).enumerate() {
+                if 2 * (b * BLOCK + i) >= leading {
+                    found.better(&cosines[..seen.end], seen.start, other * BLOCK);
+                }
+            }
+        }
+    });
+    Ok(found)
 }
 
 /// The shader, in f32: a partner may differ where two cosines are equal to seven digits.

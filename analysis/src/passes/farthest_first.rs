@@ -3,7 +3,7 @@
 //! From a given point it is the traversal of Gonzalez 1985; from the loneliest one (largest distance to its nearest
 //! neighbour) it is the max–min order of DivPrune (Alvar et al. 2025, arXiv 2503.02175). Ties go to the lower index.
 
-use super::single::{BLOCK, Blocks, dot, unit_rows};
+use super::single::{BLOCK, Blocks, Pairs, dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
 use crate::ctx::Ctx;
@@ -86,11 +86,6 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     1.0 - dot(a, b)
 }
 
-/// Distances of a block's points to `point`.
-fn distances(blocks: &Blocks, block: usize, point: &[f32]) -> [f32; BLOCK] {
-    blocks.dots(block, point).map(|dot| 1.0 - dot)
-}
-
 /// Distance of a point to its nearest neighbour, from its distances to all: the second smallest, its own included.
 fn loneliness(distances: impl Iterator<Item = f32>) -> f32 {
     let (mut smallest, mut second) = (f32::INFINITY, f32::INFINITY);
@@ -141,18 +136,27 @@ pub fn cpu(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     })
 }
 
-/// The same, points in blocks and in parallel; results are the same to the bit.
+/// Blocks that a thread takes at once.
+const TOGETHER: usize = 8;
+
+/// The same, points in blocks and in parallel, pairs once where all are asked for; results are the same to the bit.
 pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let [n, _] = x.dims("points")?;
     let unit = points(x, what)?;
-    let blocks = Blocks::new(&unit);
-    let lonely = || {
-        let all = |p: &Vec<f32>| loneliness((0..blocks.len()).flat_map(|b| distances(&blocks, b, p)).take(n));
-        unit.par_iter().map(all).collect()
+    let blocks = Blocks::new(&unit.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let pairs = match what.start {
+        Start::Loneliest if what.k > 0 => Some(Pairs::new(&blocks, ctx)?),
+        _ => None,
     };
+    let lonely = || pairs.as_ref().map(|p| p.lonely.clone()).unwrap_or_default();
     select(n, what, ctx, lonely, |last, nearest| {
-        nearest.par_chunks_mut(BLOCK).enumerate().with_min_len(4).for_each(|(b, near)| {
-            near.iter_mut().zip(distances(&blocks, b, &unit[last])).for_each(|(d, new)| *d = d.min(new));
+        if pairs.as_ref().is_some_and(|p| p.approach(last, nearest)) {
+            return;
+        }
+        nearest.par_chunks_mut(BLOCK * TOGETHER).enumerate().for_each(|(i, near)| {
+            let mut dots = [[0f32; BLOCK]; TOGETHER];
+            blocks.dots(i * TOGETHER, &unit[last], &mut dots[..near.len().div_ceil(BLOCK)]);
+            near.iter_mut().zip(dots.as_flattened()).for_each(|(d, dot)| *d = d.min(1.0 - dot));
         });
     })
 }
