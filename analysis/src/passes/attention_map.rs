@@ -15,6 +15,18 @@ pub fn of_trace(trace: &Trace, tower: Tower, tile: usize, layer: usize, head: us
     attention_tile::run(&head, None, &Window::whole(&head, usize::MAX, Reduce::Max), ctx)
 }
 
+/// The maps of all heads of a layer, `[heads, n, n]`, each as [`of_trace`] gives it.
+pub fn of_layer(trace: &Trace, tower: Tower, tile: usize, layer: usize, ctx: &Ctx) -> Result<Array> {
+    let heads = heads(trace, tower, tile, layer)?;
+    let (n, m) = heads.first().map_or((0, 0), |h| (h.n_queries(), h.n_keys()));
+    let mut data = Vec::with_capacity(heads.len() * n * m);
+    for (i, head) in heads.iter().enumerate() {
+        let ctx = ctx.part(i, heads.len());
+        data.extend(attention_tile::run(head, None, &Window::whole(head, usize::MAX, Reduce::Max), &ctx)?.into_data());
+    }
+    Array::new([heads.len(), n, m], data)
+}
+
 /// One row of [`of_trace`], without the others.
 pub fn row_of_trace(
     trace: &Trace,

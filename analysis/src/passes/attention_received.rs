@@ -1,10 +1,11 @@
 //! What each key of one head receives: column sums of the map by groups of queries.
 
 use super::attention::device::{Uploaded, submissions};
-use super::attention::{Blocks, Head, in_parallel};
+use super::attention::{Blocks, Head, QUERIES, in_parallel};
 use super::attention_row_stats;
 use super::{Pass, Sample, samples};
 use crate::array::Array;
+use crate::cpu::vectorised;
 use crate::ctx::Ctx;
 use crate::gpu::{Gpu, Kernel, Layout, Record, Side, Work, gpu_struct, grid, pieces};
 use crate::{Error, Result};
@@ -107,25 +108,40 @@ pub fn cpu(head: &Head, groups: &Groups) -> Result<Array> {
     Array::new([groups.n, m], sums.into_iter().map(|s| s as f32).collect())
 }
 
+/// Values of rows that a thread holds at most, 4 MB, as long as they are of several queries.
+const HELD: usize = 1 << 20;
+
 /// Blocks in f32, in parallel, sums in f64: `[groups, keys]`.
 pub fn fast(head: &Head, groups: &Groups, ctx: &Ctx) -> Result<Array> {
     check(head, groups)?;
     let (n, m) = (head.n_queries(), head.n_keys());
-    let blocks = Blocks::new(head)?;
+    let blocks = Blocks::new(head);
     // Few long units, because each has sums of its own; their number does not depend on the machine, so neither do
     // the rounding errors.
     let long = n.div_ceil(8).max(1);
     let units: Vec<Range<usize>> = (0..n).step_by(long).map(|a| a..(a + long).min(n)).collect();
-    let parts = in_parallel(&units, ctx, |unit| {
+    let parts = in_parallel(units, ctx, |unit| {
         let mut sums = vec![0f64; groups.n * m];
-        for (queries, g) in groups.segments(unit, 64) {
+        // Rows are held until their sums are known.
+        let mut rows = Vec::new();
+        for (queries, g) in groups.segments(&unit, (HELD / m.max(1)).clamp(16, QUERIES)) {
             ctx.step(queries.start - unit.start, unit.len())?;
-            let own = &mut sums[g * m..(g + 1) * m];
-            blocks.probabilities(queries, &(0..m), None, |keys, p| {
-                for row in p.chunks_exact(keys.len()) {
-                    own[keys.clone()].iter_mut().zip(row).for_each(|(s, p)| *s += f64::from(*p));
+            rows.resize(queries.len() * m, 0.0);
+            let running = blocks.weights(queries.clone(), &(0..m), |part| {
+                let row = &mut rows[part.query * m..][..m];
+                if part.factor != 1.0 {
+                    row[..part.keys.start].iter_mut().for_each(|w| *w *= part.factor);
                 }
-            })?;
+                row[part.keys].copy_from_slice(part.values);
+            });
+            let own = &mut sums[g * m..(g + 1) * m];
+            for ((q, row), run) in queries.zip(rows.chunks_exact(m.max(1))).zip(running) {
+                let share = if run.sum > 0.0 { 1.0 / run.sum } else { 0.0 };
+                for &(first, end) in blocks.spans.of(q) {
+                    let sums = own[first..end].iter_mut().zip(&row[first..end]);
+                    vectorised(|| sums.for_each(|(s, w)| *s += f64::from(*w) * share));
+                }
+            }
         }
         Ok(sums)
     })?;

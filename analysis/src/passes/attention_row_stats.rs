@@ -101,9 +101,9 @@ pub fn cpu(head: &Head) -> RowStats {
 
 /// Blocks in f32, in parallel.
 pub fn fast(head: &Head, ctx: &Ctx) -> Result<RowStats> {
-    let blocks = Blocks::new(head)?;
+    let blocks = Blocks::new(head);
     let units = query_units(head.n_queries());
-    let rows = in_parallel(&units, ctx, |unit| blocks.statistics(unit.clone()))?;
+    let rows = in_parallel(units, ctx, |unit| Ok(blocks.statistics(unit)))?;
     Ok(RowStats::of_running(rows.into_iter().flatten()))
 }
 

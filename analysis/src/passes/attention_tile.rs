@@ -5,7 +5,7 @@
 //! buffer for a painter: see [`DeviceHead`].
 
 use super::attention::device::{Uploaded, submissions};
-use super::attention::{Blocks, Head, Running, edges, in_parallel};
+use super::attention::{Head, Norm, Running, edges, sweep};
 use super::attention_row_stats::{self, RowStats};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
@@ -162,11 +162,11 @@ pub fn cpu(head: &Head, window: &Window) -> Result<Array> {
             }
         }
     }
-    finish(window, &cells)
+    finish(window, cells)
 }
 
 /// Sums become means.
-fn finish(window: &Window, cells: &[f64]) -> Result<Array> {
+fn finish(window: &Window, cells: impl IntoIterator<Item = f64>) -> Result<Array> {
     let (query_edges, key_edges) = (edges(&window.queries, window.rows), edges(&window.keys, window.cols));
     let pairs = |i: usize| match window.reduce {
         Reduce::Max => 1.0,
@@ -175,88 +175,26 @@ fn finish(window: &Window, cells: &[f64]) -> Result<Array> {
             ((query_edges[r + 1] - query_edges[r]) * (key_edges[c + 1] - key_edges[c])) as f64
         }
     };
-    let values = cells.iter().enumerate().map(|(i, v)| (v / pairs(i)) as f32).collect();
+    let values = cells.into_iter().enumerate().map(|(i, v)| (v / pairs(i)) as f32).collect();
     Array::new([window.rows, window.cols], values)
-}
-
-/// Queries of some rows of cells that one thread takes.
-struct Unit {
-    rows: Range<usize>,
-    queries: Range<usize>,
-}
-
-/// Cuts the rows of cells into units of about [`UNIT`] queries; a row of many queries becomes several units.
-fn units(query_edges: &[usize]) -> Vec<Unit> {
-    /// Queries per unit; many more would leave threads idle at the end.
-    const UNIT: usize = 64;
-    let mut out: Vec<Unit> = Vec::new();
-    for r in 0..query_edges.len().saturating_sub(1) {
-        let (first, end) = (query_edges[r], query_edges[r + 1]);
-        if let Some(last) = out.last_mut().filter(|u| end - u.queries.start <= UNIT) {
-            last.rows.end = r + 1;
-            last.queries.end = end;
-            continue;
-        }
-        for from in (first..end).step_by(UNIT) {
-            out.push(Unit { rows: r..r + 1, queries: from..(from + UNIT).min(end) });
-        }
-    }
-    out
 }
 
 /// Blocks in f32, in parallel: `[rows, cols]`. Without `stats` they are found on the way.
 pub fn fast(head: &Head, stats: Option<&RowStats>, window: &Window, ctx: &Ctx) -> Result<Array> {
-    Ok(sweep(head, stats, window, ctx)?.0)
+    Ok(swept(head, stats, window, ctx)?.0)
 }
 
-type Sweep = (Array, Option<Vec<Running>>);
-
-fn sweep(head: &Head, stats: Option<&RowStats>, window: &Window, ctx: &Ctx) -> Result<Sweep> {
+fn swept(head: &Head, stats: Option<&RowStats>, window: &Window, ctx: &Ctx) -> Result<(Array, Vec<Running>)> {
     window.check(head.n_queries(), head.n_keys())?;
     check_stats(head, stats)?;
-    let blocks = Blocks::new(head)?;
-    let (query_edges, key_edges) = (edges(&window.queries, window.rows), edges(&window.keys, window.cols));
-    let cols = window.cols;
-    let units = units(&query_edges);
-    let parts = in_parallel(&units, ctx, |unit| {
-        let norm = stats.map(|s| move |q: usize| s.norm(q));
-        let known = norm.as_ref().map(|n| n as &dyn Fn(usize) -> (f32, f32));
-        let mut cells = vec![0f64; unit.rows.len() * cols];
-        let found = blocks.probabilities(unit.queries.clone(), &window.keys, known, |keys, p| {
-            let mut r = unit.rows.start;
-            for (q, row) in unit.queries.clone().zip(p.chunks_exact(keys.len())) {
-                while query_edges[r + 1] <= q {
-                    r += 1;
-                }
-                let line = &mut cells[(r - unit.rows.start) * cols..][..cols];
-                add_row(line, &key_edges, &keys, row, window.reduce);
-            }
-        })?;
-        Ok((cells, found))
-    })?;
-    let mut cells = vec![0f64; window.rows * cols];
-    let mut running = Vec::new();
-    for (unit, (part, found)) in units.iter().zip(parts) {
-        let own = &mut cells[unit.rows.start * cols..unit.rows.end * cols];
-        own.iter_mut().zip(part).for_each(|(c, v)| *c = window.reduce.join(*c, v));
-        running.extend(found.into_iter().flatten());
-    }
-    Ok((finish(window, &cells)?, stats.is_none().then_some(running)))
-}
-
-/// Adds the probabilities `row` of `keys` to the cells that cover them.
-fn add_row(cells: &mut [f64], key_edges: &[usize], keys: &Range<usize>, row: &[f32], reduce: Reduce) {
-    let mut c = key_edges.partition_point(|e| *e <= keys.start).saturating_sub(1);
-    while c < cells.len() && key_edges[c] < keys.end {
-        let (first, end) = (key_edges[c].max(keys.start), key_edges[c + 1].min(keys.end));
-        let part = &row[first - keys.start..end.max(first) - keys.start];
-        let value = match reduce {
-            Reduce::Mean => part.iter().sum(),
-            Reduce::Max => part.iter().copied().fold(0.0, f32::max),
-        };
-        cells[c] = reduce.join(cells[c], f64::from(value));
-        c += 1;
-    }
+    let norm = stats.map(|s| move |q: usize| s.norm(q));
+    let (cells, running) = sweep(head, norm.as_ref().map(|n| n as Norm), window, ctx)?;
+    // The mean of one pair, and the largest, are as they came.
+    let cells = match window.reduce {
+        Reduce::Mean if !window.is_exact() => finish(window, cells.into_iter().map(f64::from))?,
+        _ => Array::new([window.rows, window.cols], cells)?,
+    };
+    Ok((cells, running))
 }
 
 fn check_stats(head: &Head, stats: Option<&RowStats>) -> Result<()> {
@@ -293,8 +231,8 @@ pub fn overview(head: &Head, side: usize, reduce: Reduce, ctx: &Ctx) -> Result<(
     let window = Window::whole(head, side, reduce);
     ctx.compute(
         || {
-            let (cells, running) = sweep(head, None, &window, ctx)?;
-            Ok((cells, RowStats::of_running(running.into_iter().flatten())))
+            let (cells, running) = swept(head, None, &window, ctx)?;
+            Ok((cells, RowStats::of_running(running)))
         },
         |device| {
             device.run(|work| {

@@ -1,20 +1,21 @@
-//! The fast CPU path of the attention passes: f32 scores of blocks of queries and keys by candle's matmul, softmax
-//! sums in f64, blocks in parallel. Nothing of the size queries × keys is held.
+//! The fast CPU path of the attention passes: f32 scores of blocks of queries and keys by matrix products, sums of
+//! rows in f64, blocks in parallel. Nothing of the size queries × keys is held, and each score is computed once
+//! where what is made of it can wait for its row's sum.
 
 use super::Head;
 use crate::Result;
+use crate::cpu::{Matrix, gemm, vectorised};
 use crate::ctx::Ctx;
 use crate::math::exp;
 use crate::trace::Spans;
-use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Queries of a block.
-const QUERIES: usize = 64;
+/// Queries of a block: with many, packing the keys for a product costs little beside it.
+pub(in crate::passes) const QUERIES: usize = 128;
 /// Keys of a block; with [`QUERIES`] its scores stay within a core's cache.
-const KEYS: usize = 4096;
+const KEYS: usize = 1024;
 
 /// Statistics of a row while it is walked over.
 #[derive(Debug, Clone, Copy)]
@@ -32,22 +33,35 @@ pub(in crate::passes) struct Running {
 impl Running {
     const NOTHING: Self = Self { max: f32::NEG_INFINITY, sum: 0.0, shifted: 0.0, distance: 0.0 };
 
-    fn merge(self, other: Self) -> Self {
-        if other.max == f32::NEG_INFINITY {
-            return self;
+    /// Measures scores from `max` on, which is no less than the own one; gives the factor that weights change by.
+    fn raise(&mut self, max: f32) -> f32 {
+        if max == self.max || self.max == f32::NEG_INFINITY {
+            self.max = max;
+            return 1.0;
         }
-        if self.max == f32::NEG_INFINITY {
-            return other;
+        let by = f64::from(self.max - max);
+        let factor = by.exp();
+        self.shifted = factor * (self.shifted + by * self.sum);
+        self.sum *= factor;
+        self.distance *= factor;
+        self.max = max;
+        factor as f32
+    }
+
+    /// Scores of keys at `places` become weights `exp(s − max)`, which are added up; gives the factor that earlier
+    /// weights of the row change by.
+    fn weigh(&mut self, scores: &mut [f32], places: &[f32], place: f32) -> f32 {
+        let max = vectorised(|| largest(scores)).max(self.max);
+        if max == f32::NEG_INFINITY {
+            scores.fill(0.0);
+            return 1.0;
         }
-        let max = self.max.max(other.max);
-        let (a, b) = (f64::from(self.max - max), f64::from(other.max - max));
-        let (fa, fb) = (a.exp(), b.exp());
-        Self {
-            max,
-            sum: fa * self.sum + fb * other.sum,
-            shifted: fa * (self.shifted + a * self.sum) + fb * (other.shifted + b * other.sum),
-            distance: fa * self.distance + fb * other.distance,
-        }
+        let factor = self.raise(max);
+        let [sum, shifted, distance] = vectorised(|| weights(scores, places, place, max));
+        self.sum += sum;
+        self.shifted += shifted;
+        self.distance += distance;
+        factor
     }
 
     /// ln Σ exp(s − max).
@@ -57,154 +71,155 @@ impl Running {
 }
 
 /// Sums are kept in this many lanes, which the compiler can do at once and which round less than one.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
-/// One head, ready to be computed block by block.
-pub(in crate::passes) struct Blocks<'h> {
-    head: &'h Head<'h>,
-    pub spans: Spans,
-    q: Tensor,
-    k: Tensor,
-    /// Key positions, to measure distances with.
-    places: Vec<f32>,
-}
-
-impl<'h> Blocks<'h> {
-    pub fn new(head: &'h Head<'h>) -> Result<Self> {
-        let tensor = |x: &[f32], n: usize| Tensor::from_slice(x, (n, head.width), &Device::Cpu);
-        Ok(Self {
-            head,
-            spans: head.spans(),
-            q: tensor(head.q, head.n_queries())?,
-            k: tensor(head.k, head.n_keys())?,
-            places: head.k_positions.iter().map(|&p| p as f32).collect(),
-        })
-    }
-
-    /// Scaled and capped scores `[queries, keys]`; those that the mask hides are there, too.
-    fn scores(&self, queries: &Range<usize>, keys: &Range<usize>) -> Result<Vec<f32>> {
-        if self.head.width == 0 {
-            return Ok(vec![0.0; queries.len() * keys.len()]);
-        }
-        let q = self.q.narrow(0, queries.start, queries.len())?;
-        let k = self.k.narrow(0, keys.start, keys.len())?;
-        let mut s = q.matmul(&k.t()?)?.flatten_all()?.to_vec1::<f32>()?;
-        let scale = self.head.scale;
-        match self.head.soft_cap {
-            Some(cap) => s.iter_mut().for_each(|x| *x = cap * (*x * scale / cap).tanh()),
-            None => s.iter_mut().for_each(|x| *x *= scale),
-        }
-        Ok(s)
-    }
-
-    /// The parts of `keys` that `query` sees, counted from the first of `keys`.
-    fn seen(&self, query: usize, keys: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let (first, end) = (keys.start, keys.end);
-        let clip = move |&(a, b): &(usize, usize)| (a.max(first), b.min(end));
-        self.spans.of(query).iter().map(clip).filter(|(a, b)| a < b).map(move |(a, b)| a - first..b - first)
-    }
-
-    fn add(&self, running: &mut [Running], queries: &Range<usize>, keys: &Range<usize>, scores: &[f32]) {
-        for ((q, run), row) in queries.clone().zip(running).zip(scores.chunks_exact(keys.len().max(1))) {
-            for part in self.seen(q, keys) {
-                let places = &self.places[keys.start + part.start..keys.start + part.end];
-                *run = run.merge(part_of(&row[part], places, self.head.q_positions[q] as f32));
-            }
-        }
-    }
-
-    /// Statistics of the rows `queries`.
-    pub fn statistics(&self, queries: Range<usize>) -> Result<Vec<Running>> {
-        let mut out = vec![Running::NOTHING; queries.len()];
-        for keys in chunks(self.spans.hull(queries.clone())) {
-            let scores = self.scores(&queries, &keys)?;
-            self.add(&mut out, &queries, &keys, &scores);
-        }
-        Ok(out)
-    }
-
-    /// Calls `each` with runs of keys that together cover what `window` has of the seen ones, and with their
-    /// probabilities `[queries, keys]`; what is not seen is 0, and a run may reach beyond the window. Rows are normalised over all keys and not the window:
-    /// by `known` statistics (max and log-sum), or by those found on the way, which come back.
-    pub fn probabilities(
-        &self,
-        queries: Range<usize>,
-        window: &Range<usize>,
-        known: Option<&dyn Fn(usize) -> (f32, f32)>,
-        mut each: impl FnMut(Range<usize>, &[f32]),
-    ) -> Result<Option<Vec<Running>>> {
-        let hull = self.spans.hull(queries.clone());
-        let mut found = None;
-        let mut at_hand = None;
-        if known.is_none() {
-            if hull.len() <= KEYS {
-                // All that any of them sees is one block: its scores serve both for the sums and for the shares.
-                let scores = self.scores(&queries, &hull)?;
-                let mut running = vec![Running::NOTHING; queries.len()];
-                self.add(&mut running, &queries, &hull, &scores);
-                found = Some(running);
-                at_hand = Some(scores);
-            } else {
-                found = Some(self.statistics(queries.clone())?);
-            }
-        }
-        let norm = |i: usize| match (&found, known) {
-            (Some(running), _) => (running[i].max, running[i].log_sum()),
-            (None, Some(known)) => known(queries.start + i),
-            (None, None) => (0.0, 0.0),
-        };
-        let asked = hull.start.max(window.start)..hull.end.min(window.end);
-        let parts = if at_hand.is_some() { vec![hull] } else { chunks(asked) };
-        for keys in parts.into_iter().filter(|k| !k.is_empty()) {
-            let mut p = match at_hand.take() {
-                Some(scores) => scores,
-                None => self.scores(&queries, &keys)?,
-            };
-            for (i, row) in p.chunks_exact_mut(keys.len()).enumerate() {
-                let (max, log_sum) = norm(i);
-                let mut done = 0;
-                for part in self.seen(queries.start + i, &keys) {
-                    row[done..part.start].fill(0.0);
-                    done = part.end;
-                    row[part].iter_mut().for_each(|x| *x = exp(*x - max - log_sum));
-                }
-                row[done..].fill(0.0);
-            }
-            each(keys, &p);
-        }
-        Ok(found)
-    }
-}
-
-/// Statistics of a run of scores.
-fn part_of(scores: &[f32], places: &[f32], place: f32) -> Running {
+/// The largest value; −∞ of none.
+#[inline(always)]
+pub(super) fn largest(scores: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut tops = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = scores.as_chunks::<LANES>();
     for s in whole {
-        tops.iter_mut().zip(s).for_each(|(t, x)| *t = t.max(*x));
+        tops.iter_mut().zip(s).for_each(|(t, x)| *t = larger(*t, *x));
     }
-    let max = tops.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    tops.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+}
+
+/// Scores become weights; their sums alone, times what they were lower than `max`, and times distances.
+#[inline(always)]
+fn weights(scores: &mut [f32], places: &[f32], place: f32, max: f32) -> [f64; 3] {
     let (mut sum, mut shifted, mut distance) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let (whole, rest) = scores.as_chunks_mut::<LANES>();
     let (places_whole, places_rest) = places.as_chunks::<LANES>();
-    for (s, there) in whole.iter().zip(places_whole) {
+    for (s, there) in whole.iter_mut().zip(places_whole) {
         for i in 0..LANES {
             let shift = s[i] - max;
             let w = exp(shift);
+            s[i] = w;
             sum[i] += w;
             shifted[i] += w * shift;
             distance[i] += w * (there[i] - place).abs();
         }
     }
-    for (i, (s, there)) in rest.iter().zip(places_rest).enumerate() {
-        let w = exp(s - max);
+    for (i, (s, there)) in rest.iter_mut().zip(places_rest).enumerate() {
+        let shift = *s - max;
+        let w = exp(shift);
+        *s = w;
         sum[i] += w;
-        shifted[i] += w * (s - max);
+        shifted[i] += w * shift;
         distance[i] += w * (there - place).abs();
     }
     let total = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum();
-    Running { max, sum: total(sum), shifted: total(shifted), distance: total(distance) }
+    [total(sum), total(shifted), total(distance)]
 }
 
+/// Some weights of a row: `exp(s − reference)` of keys side by side.
+pub(in crate::passes) struct Weights<'a> {
+    /// Which of the queries asked for, from 0.
+    pub query: usize,
+    /// Factor on the weights of the row that came before.
+    pub factor: f32,
+    /// The keys; seen by the query and in the window.
+    pub keys: Range<usize>,
+    /// Their weights.
+    pub values: &'a [f32],
+}
+
+/// One head, ready to be computed block by block.
+pub(in crate::passes) struct Blocks<'h> {
+    head: &'h Head<'h>,
+    pub spans: Spans,
+    /// Queries times the factor on scores, where no cap follows.
+    q: Vec<f32>,
+    /// Key positions, to measure distances with.
+    places: Vec<f32>,
+}
+
+impl<'h> Blocks<'h> {
+    pub fn new(head: &'h Head<'h>) -> Self {
+        let scale = if head.soft_cap.is_some() { 1.0 } else { head.scale };
+        Self {
+            head,
+            spans: head.spans(),
+            q: head.q.iter().map(|q| q * scale).collect(),
+            places: head.k_positions.iter().map(|&p| p as f32).collect(),
+        }
+    }
+
+    /// Scaled and capped scores `[queries, keys]`; those that the mask hides are there, too.
+    fn scores(&self, queries: &Range<usize>, keys: &Range<usize>, out: &mut Vec<f32>) {
+        let (n, m, e) = (queries.len(), keys.len(), self.head.width);
+        out.resize(n * m, 0.0);
+        let q = Matrix { values: &self.q[queries.start * e..], row: e, col: 1 };
+        let k = Matrix { values: &self.head.k[keys.start * e..], row: 1, col: e };
+        gemm([n, e, m], (out, m), false, q, k, false);
+        if let Some(cap) = self.head.soft_cap {
+            let scale = self.head.scale / cap;
+            out.iter_mut().for_each(|x| *x = cap * (*x * scale).tanh());
+        }
+    }
+
+    /// The parts of `keys` that `query` sees.
+    fn seen(&self, query: usize, keys: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let (first, end) = (keys.start, keys.end);
+        self.spans.of(query).iter().map(move |&(a, b)| a.max(first)..b.min(end)).filter(|r| r.start < r.end)
+    }
+
+    /// Statistics of the rows `queries`.
+    pub fn statistics(&self, queries: Range<usize>) -> Vec<Running> {
+        self.weights(queries, &(0..0), |_| ())
+    }
+
+    /// Calls `each` with what every one of `queries` weighs in `window`, keys in ascending order; gives the rows'
+    /// statistics, by which weights become shares: these are measured from `max`, and sum to `sum`.
+    pub fn weights(&self, queries: Range<usize>, window: &Range<usize>, mut each: impl FnMut(Weights)) -> Vec<Running> {
+        let mut out = vec![Running::NOTHING; queries.len()];
+        let mut scores = Vec::new();
+        for keys in chunks(self.spans.hull(queries.clone())) {
+            self.scores(&queries, &keys, &mut scores);
+            for ((i, run), row) in out.iter_mut().enumerate().zip(scores.chunks_exact_mut(keys.len())) {
+                for part in self.seen(queries.start + i, &keys) {
+                    let place = self.head.q_positions[queries.start + i] as f32;
+                    let row = &mut row[part.start - keys.start..part.end - keys.start];
+                    let factor = run.weigh(row, &self.places[part.clone()], place);
+                    let keys = part.start.max(window.start)..part.end.min(window.end);
+                    let values =
+                        if keys.start < keys.end { &row[keys.start - part.start..keys.end - part.start] } else { &[] };
+                    if factor != 1.0 || !values.is_empty() {
+                        each(Weights { query: i, factor, keys, values });
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Calls `each` with the shares of every one of `queries` in `window`, by known statistics of the rows: max and
+    /// log-sum.
+    pub fn shares(
+        &self,
+        queries: Range<usize>,
+        window: &Range<usize>,
+        known: &dyn Fn(usize) -> (f32, f32),
+        mut each: impl FnMut(Weights),
+    ) {
+        let hull = self.spans.hull(queries.clone());
+        let mut scores = Vec::new();
+        for keys in chunks(hull.start.max(window.start)..hull.end.min(window.end)) {
+            self.scores(&queries, &keys, &mut scores);
+            for (i, row) in scores.chunks_exact_mut(keys.len()).enumerate() {
+                let (max, log_sum) = known(queries.start + i);
+                for part in self.seen(queries.start + i, &keys) {
+                    let row = &mut row[part.start - keys.start..part.end - keys.start];
+                    vectorised(|| row.iter_mut().for_each(|x| *x = exp(*x - max - log_sum)));
+                    each(Weights { query: i, factor: 1.0, keys: part, values: row });
+                }
+            }
+        }
+    }
+}
+
+/// Keys in blocks; none of an empty or inverted range.
 fn chunks(keys: Range<usize>) -> Vec<Range<usize>> {
     let end = keys.end;
     keys.step_by(KEYS).map(|first| first..(first + KEYS).min(end)).collect()
@@ -222,16 +237,17 @@ pub(in crate::passes) fn query_units(n: usize) -> Vec<Range<usize>> {
 
 /// Does `each` for every unit in parallel and gives the results in order. Stops between units when the job is
 /// cancelled.
-pub(in crate::passes) fn in_parallel<U: Sync, T: Send>(
-    units: &[U],
+pub(in crate::passes) fn in_parallel<U: Send, T: Send>(
+    units: Vec<U>,
     ctx: &Ctx,
-    each: impl Fn(&U) -> Result<T> + Sync,
+    each: impl Fn(U) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let done = AtomicUsize::new(0);
+    let (done, all) = (AtomicUsize::new(0), units.len());
     units
-        .par_iter()
+        .into_par_iter()
+        .with_max_len(1)
         .map(|unit| {
-            ctx.step(done.fetch_add(1, Ordering::Relaxed), units.len())?;
+            ctx.step(done.fetch_add(1, Ordering::Relaxed), all)?;
             each(unit)
         })
         .collect()

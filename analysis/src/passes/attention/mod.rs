@@ -2,8 +2,10 @@
 
 mod blocks;
 pub(super) mod device;
+mod sweep;
 
-pub(super) use blocks::{Blocks, Running, edges, in_parallel, query_units};
+pub(super) use blocks::{Blocks, QUERIES, Running, edges, in_parallel, query_units};
+pub(super) use sweep::{Norm, sweep};
 
 use crate::array::Array;
 use crate::trace::{AttentionRule, Key, MaskRule, Site, Spans, Tower, Trace};
