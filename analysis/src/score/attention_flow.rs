@@ -2,9 +2,10 @@
 //!
 //! Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
 //! Takes: maps of every layer. Gives: a share per token. Departs: none known.
-//! Cost: one max-flow per input token, each O(layers · n²) per augmenting path.
+//! Cost: one max-flow per input token, each a few times O(layers · n²).
 
 use super::maps::{self, PAPER, augment};
+use super::max_flow::Network;
 use super::{Method, Scores};
 use crate::Subject;
 use crate::ctx::Ctx;
@@ -12,8 +13,9 @@ use crate::method::{Basis, Info, Kind, Need, Params};
 use crate::passes::rollout_product;
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
+use rayon::prelude::*;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 static INFO: Info = Info {
     id: "attention_flow",
@@ -30,77 +32,34 @@ static INFO: Info = Info {
 
 pub(super) struct AttentionFlow;
 
-/// Flows below this are rounding.
-const EPS: f64 = 1e-12;
-
-/// The largest flow from node `from` above layer `maps.len() - 1` down to input `to`. `maps[l]` is `[n, n]`:
-/// capacity from (l, i) to (l − 1, j). Shortest augmenting paths (Edmonds–Karp).
-pub fn max_flow(maps: &[Vec<f64>], n: usize, from: usize, to: usize) -> f64 {
-    let levels = maps.len() + 1;
-    let source = maps.len() * n + from;
-    // Residual capacities between neighbouring levels: down[l][i][j] from (l+1, i) to (l, j), and back up.
-    let mut down = maps.to_vec();
-    let mut up = vec![vec![0.0; n * n]; maps.len()];
-    let mut total = 0.0;
-    loop {
-        let mut before = vec![usize::MAX; levels * n];
-        before[source] = source;
-        let mut queue = VecDeque::from([source]);
-        while let Some(node) = queue.pop_front() {
-            if node == to {
-                break;
+/// Flows from node `from` above the highest map down to every input. Every thread takes the next input and has a
+/// network of its own.
+fn flows(maps: &[Vec<f64>], n: usize, from: usize, ctx: &Ctx) -> Result<Vec<f64>> {
+    let threads = rayon::current_num_threads().min(n);
+    ctx.fits((2 * size_of::<f64>() * threads * maps.len() * n * n) as u64, "shorten the prompt")?;
+    let next = AtomicUsize::new(0);
+    let some = |_| {
+        let (mut network, mut found) = (Network::new(maps, n), Vec::new());
+        loop {
+            let to = next.fetch_add(1, Ordering::Relaxed);
+            if to >= n {
+                return Ok(found);
             }
-            let (level, i) = (node / n, node % n);
-            for j in 0..n {
-                if level > 0 && down[level - 1][i * n + j] > EPS {
-                    let next = (level - 1) * n + j;
-                    if before[next] == usize::MAX {
-                        before[next] = node;
-                        queue.push_back(next);
-                    }
-                }
-                if level + 1 < levels && up[level][j * n + i] > EPS {
-                    let next = (level + 1) * n + j;
-                    if before[next] == usize::MAX {
-                        before[next] = node;
-                        queue.push_back(next);
-                    }
-                }
-            }
+            ctx.step(to, n)?;
+            found.push((to, network.flow(from, to)));
         }
-        if before[to] == usize::MAX {
-            return total;
-        }
-        let mut path = vec![to];
-        while *path.last().expect("the path starts at the sink") != source {
-            path.push(before[path[path.len() - 1]]);
-        }
-        path.reverse();
-        let capacity = |down: &[Vec<f64>], up: &[Vec<f64>], a: usize, b: usize| {
-            let (la, lb) = (a / n, b / n);
-            if lb < la { down[lb][(a % n) * n + b % n] } else { up[la][(b % n) * n + a % n] }
-        };
-        let push = path.windows(2).map(|w| capacity(&down, &up, w[0], w[1])).fold(f64::INFINITY, f64::min);
-        for w in path.windows(2) {
-            let (a, b) = (w[0], w[1]);
-            let (la, lb) = (a / n, b / n);
-            if lb < la {
-                down[lb][(a % n) * n + b % n] -= push;
-                up[lb][(a % n) * n + b % n] += push;
-            } else {
-                up[la][(b % n) * n + a % n] -= push;
-                down[la][(b % n) * n + a % n] += push;
-            }
-        }
-        total += push;
+    };
+    let mut out = vec![0.0; n];
+    for (to, flow) in (0..threads).into_par_iter().map(some).collect::<Result<Vec<_>>>()?.concat() {
+        out[to] = flow;
     }
+    Ok(out)
 }
 
-/// Flows from one node to every input, divided by their sum.
-fn flow_row(maps: &[Vec<f64>], n: usize, from: usize) -> Vec<f64> {
-    let row: Vec<f64> = (0..n).map(|to| max_flow(maps, n, from, to)).collect();
-    let sum: f64 = row.iter().sum();
-    row.into_iter().map(|f| if sum > 0.0 { f / sum } else { 0.0 }).collect()
+/// Values divided by their sum.
+fn shares(flows: Vec<f64>) -> Vec<f64> {
+    let sum: f64 = flows.iter().sum();
+    flows.into_iter().map(|f| if sum > 0.0 { f / sum } else { 0.0 }).collect()
 }
 
 impl Method for AttentionFlow {
@@ -114,13 +73,7 @@ impl Method for AttentionFlow {
         let n = means.first().map_or(0, |m| m.shape()[0]);
         let target = maps::explained_row(input)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, true)).collect();
-        let mut flows = Vec::new();
-        for to in 0..n {
-            ctx.step(to, n)?;
-            flows.push(max_flow(&augmented, n, target, to));
-        }
-        let sum: f64 = flows.iter().sum();
-        let shares: Vec<f32> = flows.iter().map(|f| (f / sum.max(f64::MIN_POSITIVE)) as f32).collect();
+        let shares: Vec<f32> = shares(flows(&augmented, n, target, ctx)?).into_iter().map(|s| s as f32).collect();
         Ok(Scores::new(maps::by_token(input, &shares)?, "share of the flow"))
     }
 }
@@ -144,7 +97,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let mut flow = Vec::new();
     for l in 0..n_layers {
         ctx.step(l, n_layers)?;
-        flow.push((0..n).map(|i| flow_row(&augmented[..=l], n, i)).collect::<Vec<_>>());
+        let mut network = Network::new(&augmented[..=l], n);
+        let row = |from| shares((0..n).map(|to| network.flow(from, to)).collect());
+        flow.push((0..n).map(row).collect::<Vec<_>>());
     }
     Ok(json!({
         "rollout": nested(rollout_product::run(&augmented, n, ctx)?),
@@ -158,10 +113,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_narrowest_layer_limits_the_flow() {
-        // From node 1 two paths lead to input 0: through 0 (0.5 · min with 1) and through 1 (0.5, then 0.25).
-        let top = vec![1.0, 0.0, 0.5, 0.5];
-        let bottom = vec![1.0, 0.0, 0.25, 0.75];
-        assert!((max_flow(&[bottom, top], 2, 1, 0) - 0.75).abs() < 1e-12);
+    fn every_input_gets_its_flow_on_whichever_thread() {
+        let n = 9;
+        let map = |l: usize| (0..n * n).map(|e| ((e * 7919 + l * 104_729) % 97) as f64 / 97.0).collect::<Vec<_>>();
+        let maps: Vec<Vec<f64>> = (0..3).map(map).collect();
+        let want: Vec<f64> = (0..n).map(|to| Network::new(&maps, n).flow(4, to)).collect();
+        assert_eq!(flows(&maps, n, 4, &Ctx::default()).unwrap(), want);
+        assert!((shares(want).iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!(shares(vec![0.0; 2]), [0.0; 2]);
+        let stop = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
+        assert!(flows(&maps, n, 4, &stop).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod gradient_input;
 mod lemo_informativeness;
 mod logit_lens_surprise;
 mod maps;
+mod max_flow;
 mod random_score;
 mod received_attention;
 mod uniform_score;
