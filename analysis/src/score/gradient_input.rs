@@ -54,15 +54,18 @@ impl Method for GradientInput {
         }
         let target = input.explained(ids.len())?;
         if let Some(t) = model.info().towers.get(&input.tower) {
-            // What the way back needs of attention: scores, the same scaled, masked and as shares.
-            let kept = 4 * size_of::<f32>() * t.n_layers * t.n_heads * ids.len() * ids.len();
-            ctx.fits(kept as u64, "shorten the prompt, or choose a score without gradients")?;
+            // What the way back needs of each layer: what goes into its parts, and of capped scores all that is made
+            // of them.
+            let capped = input.trace.tower(input.tower)?.attention.iter().any(|a| a.soft_cap.is_some());
+            let scores = if capped { 4 * t.n_heads * ids.len() } else { 0 };
+            let kept = t.n_layers * ids.len() * (12 * t.width + 3 * t.mlp_width + scores);
+            ctx.fits((size_of::<f32>() * kept) as u64, "shorten the prompt, or choose a score without gradients")?;
         }
         let embeds = Var::from_tensor(&model.embed(&ids)?)?;
-        let (given, logits) = (Some(embeds.as_tensor().clone()), Some(LogitRows::All));
+        let (given, logits) = (Some(embeds.as_tensor().clone()), Some(LogitRows::These(vec![target])));
         let mut request = Input { embeds: given, logits, ..input.again() };
         let out = model.forward(&mut request, &mut NoTap, ctx)?;
-        let logits = out.logits.ok_or_else(|| need("logits of a language model"))?.narrow(0, target, 1)?;
+        let logits = out.logits.ok_or_else(|| need("logits of a language model"))?;
         let best = argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?)
             .ok_or_else(|| Error::invalid("the logits are not finite"))?;
         let mut value = logits.narrow(1, best, 1)?;

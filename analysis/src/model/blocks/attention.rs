@@ -2,6 +2,7 @@
 
 use super::cpu;
 use super::heads::{Places, attend};
+use super::heads_back::attend_with_gradients;
 use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
@@ -126,14 +127,16 @@ impl Attention {
         for (i, kept) in held.iter().enumerate() {
             let first = i * heads;
             let q = if held.len() == 1 { q.clone() } else { q.narrow(0, first, heads)? };
-            parts.push(if [&q, &kept.k, &kept.v].into_iter().all(cpu::is_plain) {
-                let sizes = pass.sizes(kept.positions.len());
-                let queries = &pass.rows.positions;
-                let places = Places { queries, keys: &kept.positions, sizes: sizes.as_deref() };
-                let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
+            let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
+            let inputs = [&q, &kept.k, &kept.v];
+            let sizes = pass.sizes(kept.positions.len());
+            let queries = &pass.rows.positions;
+            let places = Places { queries, keys: &kept.positions, sizes: sizes.as_deref() };
+            parts.push(if inputs.into_iter().all(cpu::is_plain) {
                 attend((&q, &kept.k, &kept.v), rule, &mask, &places, pass.ctx)?
+            } else if rule.soft_cap.is_none() && inputs.iter().all(|t| cpu::is_plain(&t.detach())) {
+                attend_with_gradients(inputs, rule, &mask, &places, pass.ctx)?
             } else {
-                let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
                 let mask = pass.mask(&mask, &kept.positions, q.device())?;
                 self.attend_by_tensors(&q, &kept.k, &kept.v, &mask)?
             });

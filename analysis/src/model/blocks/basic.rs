@@ -1,6 +1,8 @@
 //! Linear maps, norms, activations, MLPs, and the scope that finds their weights.
 
+use super::activation::Activation;
 use super::cpu::{self, Matrix};
+use super::frozen;
 use crate::ctx::Ctx;
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -55,6 +57,9 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// Weights fewer than this are multiplied with one row sooner than another thread wakes.
+const ALONE: usize = 1 << 17;
+
 /// `y = x W + b`, with `W` kept as `[in, out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -97,6 +102,11 @@ impl Linear {
             return Ok(Tensor::from_vec(self.values(x, ctx)?, shape, x.device())?);
         }
         ctx.check()?;
+        if frozen::asks(x) && self.is_plain(&x.detach()) {
+            let back = Self { weight: self.weight.t()?, bias: None };
+            let y = self.apply_in(&x.detach(), ctx)?;
+            return frozen::of_one("linear", x, &y, move |_, grad| back.apply(grad));
+        }
         let y = x.matmul(&self.weight)?;
         Ok(match &self.bias {
             Some(b) => y.broadcast_add(b)?,
@@ -124,7 +134,7 @@ impl Linear {
             let x = Matrix { values: x, row: at[0], col: at[1] };
             cpu::read(&self.weight, |w, at| {
                 let columns = |j: usize| Matrix { values: &w[(j * at[1]).min(w.len())..], row: at[0], col: at[1] };
-                if n == 1 {
+                if n == 1 && d * out >= ALONE {
                     // One row is bound by reading the weights, which every thread does for its own columns.
                     let len = out.div_ceil(4 * rayon::current_num_threads()).max(64);
                     y.par_chunks_mut(len).enumerate().for_each(|(i, y)| {
@@ -195,6 +205,10 @@ impl Norm {
         if cpu::is_plain(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain) {
             return self.apply_plain(x);
         }
+        if frozen::asks(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain) {
+            let own = self.clone();
+            return frozen::of_one("norm", x, &self.apply_plain(&x.detach())?, move |x, grad| own.back(x, grad));
+        }
         let x = if self.center { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x.clone() };
         let inv = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
         let y = x.broadcast_mul(&inv)?.broadcast_mul(&self.weight)?;
@@ -238,103 +252,35 @@ impl Norm {
     }
 }
 
-/// A non-linearity, by the names of `transformers`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Exact GELU.
-    Gelu,
-    /// Exact GELU within −10 and 10.
-    Gelu10,
-    /// GELU by tanh.
-    GeluTanh,
-    /// `x · sigmoid(1.702 x)`.
-    QuickGelu,
-    /// `x · sigmoid(x)`.
-    Silu,
-    /// `max(x, 0)`.
-    Relu,
-    /// `max(x, 0)²`.
-    Relu2,
-    /// `min(max(x, 0), 6)`.
-    Relu6,
-    /// `x`, or a hundredth of it below zero.
-    LeakyRelu,
-    /// `tanh(x)`.
-    Tanh,
-    /// `1 / (1 + exp(-x))`.
-    Sigmoid,
-    /// `x · tanh(ln(1 + exp(x)))`.
-    Mish,
-    /// `x`.
-    Linear,
-}
-
-impl Activation {
-    /// Errors on a name that is not known, rather than computing something else.
-    pub fn parse(name: &str) -> Result<Self> {
-        Ok(match name {
-            "gelu" | "gelu_python" => Self::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => Self::GeluTanh,
-            "gelu_10" => Self::Gelu10,
-            "quick_gelu" => Self::QuickGelu,
-            "silu" | "swish" => Self::Silu,
-            "relu" => Self::Relu,
-            "relu2" => Self::Relu2,
-            "relu6" => Self::Relu6,
-            "leaky_relu" => Self::LeakyRelu,
-            "tanh" => Self::Tanh,
-            "sigmoid" => Self::Sigmoid,
-            "mish" => Self::Mish,
-            "linear" => Self::Linear,
-            other => return Err(Error::invalid(format!("config.json: activation {other} is not supported"))),
-        })
-    }
-
-    /// Element by element.
-    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if cpu::is_plain(x) {
-            let mut y = x.flatten_all()?.to_vec1::<f32>()?;
-            self.apply_plain(&mut y, &Ctx::default());
-            return Ok(Tensor::from_vec(y, x.dims(), x.device())?);
-        }
-        Ok(match self {
-            Self::Gelu => x.gelu_erf()?,
-            Self::Gelu10 => x.gelu_erf()?.clamp(-10f32, 10f32)?,
-            Self::GeluTanh => x.gelu()?,
-            Self::QuickGelu => (x / ((x * -1.702)?.exp()? + 1.0)?)?,
-            Self::Silu => x.silu()?,
-            Self::Relu => x.relu()?,
-            Self::Relu2 => x.relu()?.sqr()?,
-            Self::Relu6 => x.clamp(0f32, 6f32)?,
-            Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
-            Self::Tanh => x.tanh()?,
-            Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip()?,
-            // ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow.
-            Self::Mish => {
-                let softplus = (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-                (x * softplus.tanh()?)?
+impl Norm {
+    /// The gradient of plain `x` from that of the result.
+    fn back(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let d = self.weight.dim(0)?;
+        let row = |x: &[f32], y: &mut [f32], w: &[f32]| {
+            let per = 1.0 / d as f32;
+            let mean = if self.center { cpu::sum(x, |x| x) * per } else { 0.0 };
+            let square = cpu::sum(x, |x| (x - mean) * (x - mean)) * per;
+            let inv = (1.0 / (f64::from(square) + self.eps).sqrt()) as f32;
+            // `y` holds the gradient of the result and gets that of `x`.
+            let (mut all, mut along) = (0f32, 0f32);
+            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                *y *= w;
+                all += *y;
+                along += *y * (x - mean) * inv;
             }
-            Self::Linear => x.clone(),
-        })
-    }
-
-    /// In place.
-    fn apply_plain(self, x: &mut [f32], ctx: &Ctx) {
-        match self {
-            Self::Gelu => cpu::map(x, ctx, cpu::gelu),
-            Self::Gelu10 => cpu::map(x, ctx, |x| cpu::gelu(x).clamp(-10.0, 10.0)),
-            Self::GeluTanh => cpu::map(x, ctx, cpu::gelu_tanh),
-            Self::QuickGelu => cpu::map(x, ctx, |x| cpu::swish(x, 1.702)),
-            Self::Silu => cpu::map(x, ctx, |x| cpu::swish(x, 1.0)),
-            Self::Relu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.0 }),
-            Self::Relu2 => cpu::map(x, ctx, |x| if x > 0.0 { x * x } else { 0.0 }),
-            Self::Relu6 => cpu::map(x, ctx, |x| x.clamp(0.0, 6.0)),
-            Self::LeakyRelu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.01 * x }),
-            Self::Tanh => cpu::map(x, ctx, cpu::tanh),
-            Self::Sigmoid => cpu::map(x, ctx, |x| 1.0 / (1.0 + cpu::exp(-x))),
-            Self::Mish => cpu::map(x, ctx, |x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()),
-            Self::Linear => {}
-        }
+            let (all, along) = (if self.center { all * per } else { 0.0 }, along * per);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = inv * (*y - all - (x - mean) * inv * along));
+        };
+        let (x_of, w) = (x.contiguous()?, self.weight.contiguous()?);
+        let mut y = grad.flatten_all()?.to_vec1::<f32>()?;
+        cpu::read(&x_of, |x, _| {
+            cpu::read(&w, |w, _| {
+                let one = |i: usize, y: &mut [f32]| cpu::vectorised(|| row(&x[i * d..][..d], y, &w[..d]));
+                cpu::each(&mut y, d, &Ctx::default(), one);
+                Ok(())
+            })
+        })?;
+        Ok(Tensor::from_vec(y, x.dims(), x.device())?)
     }
 }
 
@@ -420,25 +366,46 @@ pub fn embedding(table: &Tensor, ids: &[u32], what: &str) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Var;
+
+    /// Gradients of `x` through `f` of fixed and of learned weights.
+    fn both(x: &Var, f: impl Fn(bool) -> Tensor) -> [Vec<f32>; 2] {
+        [false, true].map(|learned| {
+            let y = f(learned);
+            let weight = Tensor::arange(0f32, y.elem_count() as f32, &Device::Cpu).unwrap();
+            let weight = ((weight * 0.37).unwrap().sin().unwrap()).reshape(y.dims()).unwrap();
+            let grads = (y * weight).unwrap().sum_all().unwrap().backward().unwrap();
+            grads.get(x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        })
+    }
+
+    fn some(shape: &[usize], salt: usize) -> Tensor {
+        let n = shape.iter().product::<usize>();
+        let x: Vec<f32> = (0..n).map(|i| ((i * 7919 + salt * 104_729) % 997) as f32 / 400.0 - 1.2).collect();
+        Tensor::from_vec(x, shape, &Device::Cpu).unwrap()
+    }
 
     #[test]
-    fn activations_by_hand() {
-        let x = Tensor::new(&[-2f32, 0.5, 7.0], &Device::Cpu).unwrap();
-        let large = Tensor::new(&[12f32, 3.0], &Device::Cpu).unwrap();
-        let y = Activation::parse("gelu_10").unwrap().apply(&large).unwrap().to_vec1::<f32>().unwrap();
-        assert!(y[0] == 10.0 && (y[1] - 2.995_95).abs() < 1e-5, "{y:?}");
-        let mish = |x: f64| (x * x.exp().ln_1p().tanh()) as f32;
-        for (name, want) in [
-            ("relu2", [0.0, 0.25, 49.0]),
-            ("relu6", [0.0, 0.5, 6.0]),
-            ("leaky_relu", [-0.02, 0.5, 7.0]),
-            ("linear", [-2.0, 0.5, 7.0]),
-            ("sigmoid", [0.119_203, 0.622_459, 0.999_089]),
-            ("mish", [mish(-2.0), mish(0.5), mish(7.0)]),
-        ] {
-            let y = Activation::parse(name).unwrap().apply(&x).unwrap().to_vec1::<f32>().unwrap();
-            assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {y:?}");
+    fn gradients_past_fixed_weights_are_those_past_learned_ones() {
+        let x = Var::from_tensor(&some(&[5, 24], 1)).unwrap();
+        let kind = |t: Tensor, learned: bool| match learned {
+            true => Var::from_tensor(&t).unwrap().into_inner(),
+            false => t,
+        };
+        let close = |[a, b]: [Vec<f32>; 2]| {
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b.abs())), "{a:?} and {b:?}");
+        };
+        for center in [true, false] {
+            close(both(&x, |learned| {
+                let (weight, bias) = (kind(some(&[24], 2), learned), center.then(|| some(&[24], 3)));
+                Norm { weight, bias, eps: 1e-3, center }.apply(&x).unwrap()
+            }));
         }
-        assert!(Activation::parse("quantum_gelu").is_err());
+        for bias in [Some(some(&[7], 5)), None] {
+            close(both(&x, |learned| {
+                let weight = kind(some(&[7, 24], 4), learned).t().unwrap();
+                Linear { weight, bias: bias.clone() }.apply(&x.t().unwrap().t().unwrap()).unwrap()
+            }));
+        }
     }
 }

@@ -9,9 +9,12 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// Queries of a block at most, where keys are few; the product is fastest with many.
-const QUERIES: usize = 128;
+pub(super) const QUERIES: usize = 128;
 /// Scores that one block holds at most, so that memory does not grow with the text and a block takes milliseconds.
-const SCORES: usize = 1 << 21;
+pub(super) const SCORES: usize = 1 << 21;
+
+/// Products of components fewer than this are not worth waking other threads for.
+const ALONE: usize = 1 << 17;
 
 /// Positions of queries and keys, and how many tokens each key row stands for where that counts.
 pub(super) struct Places<'a> {
@@ -60,7 +63,10 @@ pub(super) fn attend(
                     let block = Block { rule, bias: bias.as_deref(), spans, rows, e };
                     block.attend(q, k, v, (z, h * e), scores);
                 };
-                if n == 1 {
+                if h * n * m * e < ALONE {
+                    let mut scores = Vec::new();
+                    (0..h).for_each(|head| one(0..n, head, &mut z[head * e..], &mut scores));
+                } else if n == 1 {
                     z.par_chunks_mut(e).enumerate().for_each_init(Vec::new, |s, (head, z)| one(0..1, head, z, s));
                 } else {
                     let share = n.div_ceil(4 * rayon::current_num_threads());
@@ -80,12 +86,12 @@ pub(super) fn attend(
 }
 
 /// Some queries of one head.
-struct Block<'a> {
-    rule: &'a AttentionRule,
-    bias: Option<&'a [f32]>,
-    spans: &'a Spans,
-    rows: std::ops::Range<usize>,
-    e: usize,
+pub(super) struct Block<'a> {
+    pub rule: &'a AttentionRule,
+    pub bias: Option<&'a [f32]>,
+    pub spans: &'a Spans,
+    pub rows: std::ops::Range<usize>,
+    pub e: usize,
 }
 
 impl Block<'_> {
@@ -101,7 +107,7 @@ impl Block<'_> {
         scores.resize(b * m, 0.0);
         let p = &mut scores[..b * m];
         cpu::gemm([b, e, m], (p, m), false, q, k, false);
-        let mut sums = [0f32; QUERIES];
+        let mut sums = vec![0f32; b];
         for ((query, p), sum) in self.rows.clone().zip(p.chunks_exact_mut(m)).zip(&mut sums) {
             *sum = self.weigh(self.spans.of(query), hull.start, p);
         }
@@ -114,7 +120,7 @@ impl Block<'_> {
 
     /// Scores of a query over keys from `first` on to weights that are not yet divided by their sum, which is
     /// returned; 0 outside of what it sees.
-    fn weigh(&self, runs: &[(usize, usize)], first: usize, p: &mut [f32]) -> f32 {
+    pub fn weigh(&self, runs: &[(usize, usize)], first: usize, p: &mut [f32]) -> f32 {
         let scale = self.rule.scale;
         let mut max = f32::NEG_INFINITY;
         for &(a, b) in runs {

@@ -1,15 +1,19 @@
 //! The parts that every family is put together from; each taps its own sites.
 
+mod activation;
 mod attention;
 mod basic;
 mod config;
 mod cpu;
+mod frozen;
 mod heads;
+mod heads_back;
 mod rope;
 mod stack;
 
+pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
-pub use basic::{Activation, Linear, Mlp, Norm, Scope, embedding};
+pub use basic::{Linear, Mlp, Norm, Scope, embedding};
 pub use config::{Config, Defaults};
 pub use rope::Rope;
 pub use stack::{Block, Order, Pass, Stack, apply_regroup};

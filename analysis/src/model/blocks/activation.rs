@@ -1,0 +1,171 @@
+//! Non-linearities.
+
+use super::{cpu, frozen};
+use crate::ctx::Ctx;
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+/// A non-linearity, by the names of `transformers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Exact GELU.
+    Gelu,
+    /// Exact GELU within −10 and 10.
+    Gelu10,
+    /// GELU by tanh.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)²`.
+    Relu2,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x`, or a hundredth of it below zero.
+    LeakyRelu,
+    /// `tanh(x)`.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x · tanh(ln(1 + exp(x)))`.
+    Mish,
+    /// `x`.
+    Linear,
+}
+
+impl Activation {
+    /// Errors on a name that is not known, rather than computing something else.
+    pub fn parse(name: &str) -> Result<Self> {
+        Ok(match name {
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => Self::GeluTanh,
+            "gelu_10" => Self::Gelu10,
+            "quick_gelu" => Self::QuickGelu,
+            "silu" | "swish" => Self::Silu,
+            "relu" => Self::Relu,
+            "relu2" => Self::Relu2,
+            "relu6" => Self::Relu6,
+            "leaky_relu" => Self::LeakyRelu,
+            "tanh" => Self::Tanh,
+            "sigmoid" => Self::Sigmoid,
+            "mish" => Self::Mish,
+            "linear" => Self::Linear,
+            other => return Err(Error::invalid(format!("config.json: activation {other} is not supported"))),
+        })
+    }
+
+    /// Element by element.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if cpu::is_plain(x) {
+            let mut y = x.flatten_all()?.to_vec1::<f32>()?;
+            self.apply_plain(&mut y, &Ctx::default());
+            return Ok(Tensor::from_vec(y, x.dims(), x.device())?);
+        }
+        if frozen::asks(x) && self.has_way_back() {
+            return frozen::of_one("activation", x, &self.apply(&x.detach())?, move |x, grad| self.back(x, grad));
+        }
+        Ok(match self {
+            Self::Gelu => x.gelu_erf()?,
+            Self::Gelu10 => x.gelu_erf()?.clamp(-10f32, 10f32)?,
+            Self::GeluTanh => x.gelu()?,
+            Self::QuickGelu => (x / ((x * -1.702)?.exp()? + 1.0)?)?,
+            Self::Silu => x.silu()?,
+            Self::Relu => x.relu()?,
+            Self::Relu2 => x.relu()?.sqr()?,
+            Self::Relu6 => x.clamp(0f32, 6f32)?,
+            Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
+            Self::Tanh => x.tanh()?,
+            Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip()?,
+            // ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow.
+            Self::Mish => {
+                let softplus = (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
+                (x * softplus.tanh()?)?
+            }
+            Self::Linear => x.clone(),
+        })
+    }
+
+    /// In place.
+    pub(super) fn apply_plain(self, x: &mut [f32], ctx: &Ctx) {
+        match self {
+            Self::Gelu => cpu::map(x, ctx, cpu::gelu),
+            Self::Gelu10 => cpu::map(x, ctx, |x| cpu::gelu(x).clamp(-10.0, 10.0)),
+            Self::GeluTanh => cpu::map(x, ctx, cpu::gelu_tanh),
+            Self::QuickGelu => cpu::map(x, ctx, |x| cpu::swish(x, 1.702)),
+            Self::Silu => cpu::map(x, ctx, |x| cpu::swish(x, 1.0)),
+            Self::Relu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.0 }),
+            Self::Relu2 => cpu::map(x, ctx, |x| if x > 0.0 { x * x } else { 0.0 }),
+            Self::Relu6 => cpu::map(x, ctx, |x| x.clamp(0.0, 6.0)),
+            Self::LeakyRelu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.01 * x }),
+            Self::Tanh => cpu::map(x, ctx, cpu::tanh),
+            Self::Sigmoid => cpu::map(x, ctx, |x| 1.0 / (1.0 + cpu::exp(-x))),
+            Self::Mish => cpu::map(x, ctx, |x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()),
+            Self::Linear => {}
+        }
+    }
+
+    /// Whether [`Activation::back`] knows it.
+    fn has_way_back(self) -> bool {
+        matches!(self, Self::Gelu | Self::GeluTanh | Self::QuickGelu | Self::Silu | Self::Relu)
+    }
+
+    /// The gradient of plain `x` from that of the result.
+    fn back(self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gelu => frozen::zip(x, grad, |x, g| g * cpu::gelu_slope(x)),
+            Self::GeluTanh => frozen::zip(x, grad, |x, g| g * cpu::gelu_tanh_slope(x)),
+            Self::QuickGelu => frozen::zip(x, grad, |x, g| g * cpu::swish_slope(x, 1.702)),
+            Self::Silu => frozen::zip(x, grad, |x, g| g * cpu::swish_slope(x, 1.0)),
+            Self::Relu => frozen::zip(x, grad, |x, g| if x > 0.0 { g } else { 0.0 }),
+            other => Err(Error::invalid(format!("{other:?} has no way back by hand"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn slopes_are_what_small_steps_say() {
+        for act in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Silu, Activation::Relu] {
+            let xs: Vec<f32> = (-60..=60).map(|i| i as f32 / 8.0 + 0.03).collect();
+            let x = Var::new(xs.as_slice(), &Device::Cpu).unwrap();
+            let grads = (act.apply(&x).unwrap() * 2.0).unwrap().sum_all().unwrap().backward().unwrap();
+            let got = grads.get(&x).unwrap().to_vec1::<f32>().unwrap();
+            let at = |by: f64| {
+                let x: Vec<f64> = xs.iter().map(|&x| f64::from(x) + by).collect();
+                act.apply(&Tensor::new(x, &Device::Cpu).unwrap()).unwrap().to_vec1::<f64>().unwrap()
+            };
+            for ((got, high), low) in got.iter().zip(at(1e-4)).zip(at(-1e-4)) {
+                let want = 2.0 * (high - low) / 2e-4;
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{act:?}: {got}, not {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn activations_by_hand() {
+        let x = Tensor::new(&[-2f32, 0.5, 7.0], &Device::Cpu).unwrap();
+        let large = Tensor::new(&[12f32, 3.0], &Device::Cpu).unwrap();
+        let y = Activation::parse("gelu_10").unwrap().apply(&large).unwrap().to_vec1::<f32>().unwrap();
+        assert!(y[0] == 10.0 && (y[1] - 2.995_95).abs() < 1e-5, "{y:?}");
+        let mish = |x: f64| (x * x.exp().ln_1p().tanh()) as f32;
+        for (name, want) in [
+            ("relu2", [0.0, 0.25, 49.0]),
+            ("relu6", [0.0, 0.5, 6.0]),
+            ("leaky_relu", [-0.02, 0.5, 7.0]),
+            ("linear", [-2.0, 0.5, 7.0]),
+            ("sigmoid", [0.119_203, 0.622_459, 0.999_089]),
+            ("mish", [mish(-2.0), mish(0.5), mish(7.0)]),
+        ] {
+            let y = Activation::parse(name).unwrap().apply(&x).unwrap().to_vec1::<f32>().unwrap();
+            assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {y:?}");
+        }
+        assert!(Activation::parse("quantum_gelu").is_err());
+    }
+}
