@@ -5,12 +5,13 @@ use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::passes::attention_map;
 use crate::trace::{Site, Tower, TowerTrace, Trace};
+use std::sync::Arc;
 
 /// A named tensor for a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Named {
     /// f32 values.
-    Float(Array),
+    Float(Arc<Array>),
     /// i64 values in one axis.
     Int(Vec<i64>),
 }
@@ -25,10 +26,10 @@ pub fn to_transformers(trace: &Trace) -> Result<Vec<(String, Named)>> {
         put_tower(trace, tower, run, &mut out)?;
     }
     if let Ok(e) = trace.get(Tower::Text, 0, Site::Features) {
-        out.push(("image_features".into(), Named::Float(e.array.as_ref().clone())));
+        out.push(("image_features".into(), Named::Float(e.array.clone())));
     }
     for (name, array) in &trace.extras {
-        out.push((name.clone(), Named::Float(array.clone())));
+        out.push((name.clone(), Named::Float(Arc::new(array.clone()))));
     }
     if !trace.continuation.is_empty() {
         out.push(("greedy_ids".into(), Named::Int(trace.continuation.iter().map(|&i| i64::from(i)).collect())));
@@ -52,8 +53,8 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
     let tiled = tower == Tower::Vision && (run.n_tiles > 1 || idefics);
     let n = run.n_layers;
     let mut put = |name: String, site: Site, layer: usize| -> Result<()> {
-        let tiles: Vec<Array> = (0..if tiled { run.n_tiles } else { 1 })
-            .map_while(|t| trace.get_tile(tower, t, layer, site).ok().map(|e| e.array.as_ref().clone()))
+        let tiles: Vec<Arc<Array>> = (0..if tiled { run.n_tiles } else { 1 })
+            .map_while(|t| trace.get_tile(tower, t, layer, site).ok().map(|e| e.array.clone()))
             .collect();
         if let Some(a) = stack(tiles, tiled)? {
             out.push((format!("{prefix}{name}"), Named::Float(a)));
@@ -84,7 +85,8 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
         }
     } else if let Ok(e) = trace.get(tower, n, Site::Logits) {
         // A classifier has one row of logits, and transformers has no axis for it.
-        out.push(("logits".into(), Named::Float(Array::new([e.array.data().len()], e.array.data().to_vec())?)));
+        let values = e.array.data().to_vec();
+        out.push(("logits".into(), Named::Float(Arc::new(Array::new([values.len()], values)?))));
     }
     for i in 0..n {
         let mut maps = Vec::new();
@@ -92,9 +94,7 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
             if trace.get_tile(tower, tile, i, Site::Q).is_err() || trace.get_tile(tower, tile, i, Site::K).is_err() {
                 break;
             }
-            let heads = run.attention.get(i).map_or(0, |a| a.n_heads);
-            let heads = (0..heads).map(|h| attention_map::of_trace(trace, tower, tile, i, h, &Ctx::default()));
-            maps.extend(stack(heads.collect::<Result<_>>()?, true)?);
+            maps.push(Arc::new(attention_map::of_layer(trace, tower, tile, i, &Ctx::default())?));
         }
         if let Some(a) = stack(maps, tiled)? {
             out.push((format!("{prefix}attentions_{i}"), Named::Float(a)));
@@ -108,7 +108,7 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
 }
 
 /// Arrays of one shape along a new first axis, or the only one as it is; `None` if there are none or they differ.
-fn stack(arrays: Vec<Array>, axis: bool) -> Result<Option<Array>> {
+fn stack(arrays: Vec<Arc<Array>>, axis: bool) -> Result<Option<Arc<Array>>> {
     let Some(first) = arrays.first() else { return Ok(None) };
     if !axis {
         return Ok(arrays.into_iter().next());
@@ -117,5 +117,7 @@ fn stack(arrays: Vec<Array>, axis: bool) -> Result<Option<Array>> {
     if arrays.iter().any(|a| a.shape() != &shape[1..]) {
         return Ok(None);
     }
-    Ok(Some(Array::new(shape, arrays.into_iter().flat_map(Array::into_data).collect())?))
+    let mut data = Vec::with_capacity(shape.iter().product());
+    arrays.iter().for_each(|a| data.extend_from_slice(a.data()));
+    Ok(Some(Arc::new(Array::new(shape, data)?)))
 }

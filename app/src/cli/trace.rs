@@ -102,7 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let (Some(image), Some(processor)) = (&request.image, &open.processor) {
         let pixels = candle_core::Tensor::stack(&image.tiles, 0)?;
         let pixels = if processor.has_tiles() { pixels } else { pixels.squeeze(0)? };
-        named.push(("pixel_values".into(), Named::Float(Array::from_tensor(&pixels)?)));
+        named.push(("pixel_values".into(), Named::Float(Array::from_tensor(&pixels)?.into())));
     }
     let tensors: Vec<_> = named
         .iter()
