@@ -4,6 +4,7 @@ use super::Encoding;
 use super::bpe::{Step, byte_merge_history};
 use crate::ctx::Ctx;
 use crate::{Error, Result};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 use tiktoken_rs::CoreBPE;
@@ -36,19 +37,35 @@ impl Tiktoken {
         Ok(Self { bpe, vocab_size, ranks })
     }
 
-    /// Special-token text is ordinary text: what a user types never becomes a control token.
+    /// Special-token text is ordinary text: what a user types never becomes a control token. Parts of a long text are
+    /// cut on several threads.
     pub(super) fn encode(&self, text: &str, ctx: &Ctx) -> Result<Encoding> {
+        let cut = |part: &str| -> Result<(Vec<u32>, Vec<String>, Vec<usize>)> {
+            ctx.check()?;
+            let ids = self.bpe.encode_ordinary(part);
+            let (mut tokens, mut lengths) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+            for &id in &ids {
+                let bytes = self.bpe.decode_bytes(&[id]).unwrap_or_default();
+                lengths.push(bytes.len());
+                tokens.push(spelled(bytes));
+            }
+            Ok((ids, tokens, lengths))
+        };
+        let parts: Vec<&str> = parts(text).collect();
+        // One part is not worth waking other threads for.
+        let done = match parts.as_slice() {
+            [only] => vec![cut(only)?],
+            parts => parts.par_iter().map(|part| cut(part)).collect::<Result<_>>()?,
+        };
         let mut out = Encoding::default();
         let mut at = 0;
-        for part in parts(text) {
-            ctx.check()?;
-            for id in self.bpe.encode_ordinary(part) {
-                let bytes = self.bpe.decode_bytes(&[id]).unwrap_or_default();
-                out.ids.push(id);
-                out.offsets_byte.push((at, at + bytes.len()));
-                at += bytes.len();
-                out.tokens.push(spelled(bytes));
-            }
+        for (ids, tokens, lengths) in done {
+            out.ids.extend(ids);
+            out.tokens.extend(tokens);
+            out.offsets_byte.extend(lengths.into_iter().map(|n| {
+                at += n;
+                (at - n, at)
+            }));
         }
         out.special_mask = vec![false; out.ids.len()];
         out.type_ids = vec![0; out.ids.len()];
