@@ -1,0 +1,226 @@
+//! How far the slowest work is from what the machine could do: each row's time as a multiple of a limit that is
+//! measured in the same run, in turns with it. The limit is the time that a large matrix product takes for as many
+//! multiplications as the row cannot do without, or the bare library where the work is a library's.
+
+use candle_core::{Device, Tensor};
+use criterion::Criterion;
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokenscope_analysis::array::Array;
+use tokenscope_analysis::method::Params;
+use tokenscope_analysis::model::{LogitRows, Model, load};
+use tokenscope_analysis::names::to_transformers;
+use tokenscope_analysis::passes::attention_tile::{self, Reduce};
+use tokenscope_analysis::passes::farthest_first::{self, Selection, Start};
+use tokenscope_analysis::passes::samples::{OwnedHead, values};
+use tokenscope_analysis::passes::{attention_map, bipartite_matching};
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
+use tokenscope_analysis::{Ctx, Subject, score};
+
+/// What a row is measured by.
+enum Limit<'a> {
+    /// Multiplications, each with an addition, by a matrix product.
+    Products(f64),
+    /// The bare work of a library.
+    Bare(&'a dyn Fn()),
+}
+
+struct Bench {
+    criterion: Criterion,
+    factor: Tensor,
+    lines: Vec<String>,
+}
+
+/// Side of the product that the machine is measured by.
+const SIDE: usize = 1024;
+
+impl Bench {
+    fn row<T>(&mut self, name: &str, limit: Limit, mut f: impl FnMut() -> T) {
+        let (mut own, mut other) = (Vec::new(), Vec::new());
+        let factor = &self.factor;
+        self.criterion.bench_function(name, |b| {
+            b.iter_custom(|iters| {
+                let mut total = Duration::ZERO;
+                for _ in 0..iters {
+                    let start = Instant::now();
+                    black_box(f());
+                    let took = start.elapsed();
+                    let start = Instant::now();
+                    match limit {
+                        Limit::Products(_) => drop(black_box(factor.matmul(factor).expect("a square product"))),
+                        Limit::Bare(bare) => bare(),
+                    }
+                    own.push(took.as_secs_f64());
+                    other.push(start.elapsed().as_secs_f64());
+                    total += took;
+                }
+                total
+            });
+        });
+        if own.is_empty() {
+            return;
+        }
+        let (own, other) = (median(own), median(other));
+        let limit = match limit {
+            Limit::Products(n) => other * n / (SIDE * SIDE * SIDE) as f64,
+            Limit::Bare(_) => other,
+        };
+        self.lines.push(format!("{:10.2} ms  {:10.2} ms  {:6.2} ×  {name}", own * 1e3, limit * 1e3, own / limit));
+    }
+}
+
+fn median(mut x: Vec<f64>) -> f64 {
+    x.sort_unstable_by(f64::total_cmp);
+    x[x.len() / 2]
+}
+
+fn selections(bench: &mut Bench, ctx: &Ctx) {
+    const WIDTH: usize = 1024;
+    for n in [2880, 576] {
+        let x = Array::new([n, WIDTH], values(n * WIDTH, 3)).expect("as many values");
+        let what = Selection { k: n / 10, start: Start::Loneliest, repeats: true };
+        let pairs = (n * (n + 1) / 2 * WIDTH) as f64;
+        bench.row(&format!("farthest of {n} × {WIDTH}"), Limit::Products(pairs), || {
+            farthest_first::fast(&x, &what, ctx)
+        });
+        let pairs = (n / 2 * (n / 2) * WIDTH) as f64;
+        bench.row(&format!("matching of {n} × {WIDTH}"), Limit::Products(pairs), || bipartite_matching::fast(&x, 0));
+    }
+}
+
+fn maps(bench: &mut Bench, ctx: &Ctx) {
+    let n = 16_384;
+    let owned = OwnedHead::new(1, 1, 64, n, 1);
+    let head = owned.head().expect("the head is well formed");
+    let limit = Limit::Products((n * n / 2 * 64) as f64);
+    bench.row("a map of 16,384 tokens in 2,048 × 2,048", limit, || {
+        attention_tile::overview(&head, 2048, Reduce::Max, ctx)
+    });
+}
+
+/// A model of random weights in GPT-2's shape.
+fn model(layers: usize, heads: usize, vocab: usize) -> (tempfile::TempDir, Box<dyn Model>) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write_model(dir.path(), layers, heads, vocab);
+    let model = load(dir.path(), &Device::Cpu).expect("the model loads");
+    (dir, model)
+}
+
+fn write_model(dir: &Path, layers: usize, heads: usize, vocab: usize) {
+    let width = 64 * heads;
+    let config = format!(
+        r#"{{"model_type":"gpt2","n_embd":{width},"n_head":{heads},"n_layer":{layers},"n_positions":1024,"vocab_size":{vocab}}}"#
+    );
+    std::fs::write(dir.join("config.json"), config).expect("the temporary folder is writable");
+    let mut t: HashMap<String, Tensor> = HashMap::new();
+    let mut add = |name: String, shape: &[usize]| {
+        let x = Tensor::randn(0f32, 0.02, shape, &Device::Cpu).expect("a random tensor");
+        t.insert(name, x);
+    };
+    add("wte.weight".into(), &[vocab, width]);
+    add("wpe.weight".into(), &[1024, width]);
+    let mut norms = vec!["ln_f".to_string()];
+    for i in 0..layers {
+        for (name, input, output) in [
+            ("attn.c_attn", width, 3 * width),
+            ("attn.c_proj", width, width),
+            ("mlp.c_fc", width, 4 * width),
+            ("mlp.c_proj", 4 * width, width),
+        ] {
+            add(format!("h.{i}.{name}.weight"), &[input, output]);
+            add(format!("h.{i}.{name}.bias"), &[output]);
+        }
+        norms.extend([format!("h.{i}.ln_1"), format!("h.{i}.ln_2")]);
+    }
+    for name in norms {
+        add(format!("{name}.weight"), &[width]);
+        add(format!("{name}.bias"), &[width]);
+    }
+    candle_core::safetensors::save(&t, dir.join("model.safetensors")).expect("the temporary folder is writable");
+}
+
+fn traced(model: &dyn Model, n: usize, spec: &CaptureSpec, logits: LogitRows) -> Trace {
+    let ids = Some((0..n as u32).map(|i| i * 37 % 1000).collect());
+    let request = RunRequest { ids, logits: Some(logits), ..RunRequest::default() };
+    run(model, None, &request, spec, &Ctx::default()).expect("the run works")
+}
+
+/// Multiplications of one pass over `n` tokens: maps of every layer, and attention over what is seen.
+fn pass(layers: usize, heads: usize, n: usize) -> f64 {
+    let width = 64 * heads;
+    (layers * (12 * n * width * width + n * n * width)) as f64
+}
+
+fn models(bench: &mut Bench, ctx: &Ctx) {
+    let (layers, heads) = (12, 12);
+    let (_dir, own) = model(layers, heads, 50_257);
+    for n in [256, 1024] {
+        let work = pass(layers, heads, n);
+        let quiet = CaptureSpec::sites(&[Site::Logits]);
+        bench.row(&format!("a pass over {n} tokens"), Limit::Products(work), || {
+            traced(own.as_ref(), n, &quiet, LogitRows::Last)
+        });
+        bench.row(&format!("a traced pass over {n} tokens"), Limit::Products(work), || {
+            traced(own.as_ref(), n, &CaptureSpec::views(), LogitRows::Last)
+        });
+    }
+    let trace = traced(own.as_ref(), 1024, &CaptureSpec::views(), LogitRows::Last);
+    let scores = (layers * heads * 1024 * 1024 / 2 * 64) as f64;
+    bench.row("all maps of 1,024 tokens", Limit::Products(scores), || {
+        (0..layers).map(|l| attention_map::of_layer(&trace, Tower::Text, 0, l, ctx)).collect::<Vec<_>>()
+    });
+    bench.row("a trace of 1,024 tokens under other names", Limit::Products(scores), || to_transformers(&trace));
+    // A way back that leaves the weights alone costs as much as the way there.
+    let n = 256;
+    let trace = traced(own.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
+    for method in score::ALL.iter().filter(|m| m.info().family == "gradient" && m.info().first) {
+        let name = format!("{}, {n} tokens", method.info().title);
+        bench.row(&name, Limit::Products(2.0 * pass(layers, heads, n)), || {
+            method.score(&Subject::new(&trace).with_model(own.as_ref()), &Params::new(), ctx).expect("a score")
+        });
+    }
+    let (_dir, small) = model(layers, 2, 1000);
+    let n = 128;
+    let trace = traced(small.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
+    for method in score::ALL.iter().filter(|m| m.info().slow) {
+        // Each input's flow sees each capacity once at least.
+        let name = format!("{}, {n} tokens, {layers} layers", method.info().title);
+        bench.row(&name, Limit::Products((n * layers * n * n / 2) as f64), || {
+            method.score(&Subject::new(&trace).with_model(small.as_ref()), &Params::new(), ctx).expect("a score")
+        });
+    }
+}
+
+fn tokenizers(bench: &mut Bench) {
+    let line = "The naïve fox (aged 12) didn't jump; 漢字 and many more words go on and on.\n";
+    let text = line.repeat(4_000_000 / line.len());
+    for (name, bare) in
+        [("cl100k_base", tiktoken_rs::cl100k_base_singleton()), ("o200k_base", tiktoken_rs::o200k_base_singleton())]
+    {
+        let own = Tokenizer::named(name).expect("a built-in vocabulary");
+        let bare = || drop(black_box(bare.encode_ordinary(&text)));
+        bench.row(&format!("{name} with offsets, 4 MB"), Limit::Bare(&bare), || own.encode(&text, None, true));
+    }
+}
+
+fn main() {
+    let criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    let factor = Tensor::rand(-1f32, 1f32, (SIDE, SIDE), &Device::Cpu).expect("a random matrix");
+    let mut bench = Bench { criterion, factor, lines: Vec::new() };
+    let ctx = Ctx::default();
+    selections(&mut bench, &ctx);
+    maps(&mut bench, &ctx);
+    models(&mut bench, &ctx);
+    tokenizers(&mut bench);
+    println!("\n      time         limit      ratio   row");
+    bench.lines.iter().for_each(|l| println!("{l}"));
+    bench.criterion.final_summary();
+}
