@@ -7,6 +7,7 @@ use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::trace::{Tower, Trace};
 use crate::{Error, Result};
+use rayon::prelude::*;
 
 /// The map `[n, n]` of one head: rows are queries and sum to 1, columns are keys. A query that sees no key gives a
 /// row of zeros. Errors if queries and keys of the layer were not captured.
@@ -19,11 +20,24 @@ pub fn of_trace(trace: &Trace, tower: Tower, tile: usize, layer: usize, head: us
 pub fn of_layer(trace: &Trace, tower: Tower, tile: usize, layer: usize, ctx: &Ctx) -> Result<Array> {
     let heads = heads(trace, tower, tile, layer)?;
     let (n, m) = heads.first().map_or((0, 0), |h| (h.n_queries(), h.n_keys()));
-    let mut data = Vec::with_capacity(heads.len() * n * m);
-    for (i, head) in heads.iter().enumerate() {
-        let ctx = ctx.part(i, heads.len());
-        data.extend(attention_tile::run(head, None, &Window::whole(head, usize::MAX, Reduce::Max), &ctx)?.into_data());
-    }
+    let data = ctx.compute(
+        || {
+            // Every head is written where it stays; of several at once, none leaves a thread idle.
+            let mut data = vec![0f32; heads.len() * n * m];
+            let places = heads.par_iter().zip(data.par_chunks_mut((n * m).max(1)));
+            places.try_for_each(|(head, place)| attention_tile::fast_whole(head, place, &ctx.quiet()))?;
+            Ok(data)
+        },
+        |device| {
+            let mut data = Vec::with_capacity(heads.len() * n * m);
+            for (i, head) in heads.iter().enumerate() {
+                let window = Window::whole(head, usize::MAX, Reduce::Max);
+                let ctx = ctx.part(i, heads.len());
+                data.extend(attention_tile::gpu(head, None, &window, device, &ctx)?.into_data());
+            }
+            Ok(data)
+        },
+    )?;
     Array::new([heads.len(), n, m], data)
 }
 

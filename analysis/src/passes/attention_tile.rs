@@ -188,13 +188,19 @@ fn swept(head: &Head, stats: Option<&RowStats>, window: &Window, ctx: &Ctx) -> R
     window.check(head.n_queries(), head.n_keys())?;
     check_stats(head, stats)?;
     let norm = stats.map(|s| move |q: usize| s.norm(q));
-    let (cells, running) = sweep(head, norm.as_ref().map(|n| n as Norm), window, ctx)?;
+    let mut cells = vec![0f32; window.rows * window.cols];
+    let running = sweep(head, norm.as_ref().map(|n| n as Norm), window, &mut cells, ctx)?;
     // The mean of one pair, and the largest, are as they came.
     let cells = match window.reduce {
         Reduce::Mean if !window.is_exact() => finish(window, cells.into_iter().map(f64::from))?,
         _ => Array::new([window.rows, window.cols], cells)?,
     };
     Ok((cells, running))
+}
+
+/// The whole map of `head`, pair by pair, written to `place` `[queries, keys]`, which holds zeros.
+pub(super) fn fast_whole(head: &Head, place: &mut [f32], ctx: &Ctx) -> Result<()> {
+    sweep(head, None, &Window::whole(head, usize::MAX, Reduce::Max), place, ctx).map(drop)
 }
 
 fn check_stats(head: &Head, stats: Option<&RowStats>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A stack of blocks and the state of one pass through it: tap, row map, cache, masks.
 
+use super::basic::add;
 use super::{Attention, AttentionMask, Mlp, Norm};
 use crate::ctx::Ctx;
 use crate::model::{KvCache, TowerInfo};
@@ -284,7 +285,7 @@ impl Stack {
             a = norm.apply(&a)?;
         }
         let a = pass.tap(Site::AttnOut, i, a)?;
-        x = (x + a)?;
+        x = add(&x, &a)?;
         if post_norm {
             x = b.norm1.apply(&x)?;
         }
@@ -309,7 +310,7 @@ impl Stack {
             m = norm.apply(&m)?;
         }
         let m = pass.tap(Site::MlpOut, i, m)?;
-        x = (x + m)?;
+        x = add(&x, &m)?;
         if post_norm {
             x = b.norm2.apply(&x)?;
         }

@@ -11,14 +11,15 @@ use std::ops::Range;
 /// Max and log-sum of a row of the map.
 pub(in crate::passes) type Norm<'a> = &'a (dyn Fn(usize) -> (f32, f32) + Sync);
 
-/// Sums or largest values of the shares that each cell covers, `[rows, cols]`, and the statistics of the window's rows
-/// where they are not `known`.
+/// Adds to `cells` `[rows, cols]`, all 0 before, the sums or largest values of the shares that each covers; gives the
+/// statistics of the window's rows where they are not `known`.
 pub(in crate::passes) fn sweep(
     head: &Head,
     known: Option<Norm>,
     window: &Window,
+    cells: &mut [f32],
     ctx: &Ctx,
-) -> Result<(Vec<f32>, Vec<Running>)> {
+) -> Result<Vec<Running>> {
     let sweep = Sweep {
         blocks: Blocks::new(head),
         window,
@@ -26,8 +27,7 @@ pub(in crate::passes) fn sweep(
         key_edges: window.key_edges(),
         known,
     };
-    let mut cells = vec![0f32; window.rows * window.cols];
-    let mut rest = cells.as_mut_slice();
+    let mut rest = &mut *cells;
     let mut units = Vec::new();
     for unit in sweep.units() {
         // The first unit of a row of cells writes to their place, others of the same row beside it.
@@ -49,7 +49,7 @@ pub(in crate::passes) fn sweep(
         running.extend(found);
         join(&mut cells[row * window.cols..][..beside.len()], &beside, window.reduce);
     }
-    Ok((cells, running))
+    Ok(running)
 }
 
 /// Queries of some rows of cells that one thread takes.
@@ -196,7 +196,8 @@ mod tests {
                 };
                 let want = cpu(&head, &window).unwrap();
                 for known in [None, Some(&norm as Norm)] {
-                    let (got, running) = sweep(&head, known, &window, &Ctx::default()).unwrap();
+                    let mut got = vec![0f32; rows * cols];
+                    let running = sweep(&head, known, &window, &mut got, &Ctx::default()).unwrap();
                     for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
                         let got = if reduce == Reduce::Mean { got / pairs(i) } else { *got };
                         assert!((got - want).abs() < 1e-5 * (want + 1e-3), "{window:?} {i}: {got}, not {want}");
