@@ -14,12 +14,12 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// A file could not be opened or read.
-    #[error("cannot read the file: {source}; {}: {path}", remedy(source))]
+    #[error("cannot read the file: {why}; {}: {path}", remedy(why))]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: Arc<std::io::Error>,
+        /// What the system said; part of the message, and so no source to be told once more.
+        why: Arc<std::io::Error>,
     },
     /// A file was read, but its content is damaged, unsafe or of the wrong form.
     #[error("{what}; {remedy}: {path}")]
@@ -32,8 +32,10 @@ pub enum Error {
         remedy: String,
     },
     /// The model's architecture has no implementation here.
-    #[error("unsupported architecture {name}; supported: {supported}")]
+    #[error("unsupported architecture {name}; supported: {supported}: {path}")]
     Architecture {
+        /// The file that says so.
+        path: PathBuf,
         /// What `config.json` or the GGUF header calls it.
         name: String,
         /// The architectures that load.
@@ -93,7 +95,7 @@ pub enum Error {
     Gpu(String),
     /// Tensor arithmetic failed; the message comes from candle.
     #[error("tensor: {0}")]
-    Tensor(#[source] Arc<candle_core::Error>),
+    Tensor(Arc<candle_core::Error>),
 }
 
 impl From<candle_core::Error> for Error {
@@ -119,7 +121,7 @@ impl Error {
 
     /// A file that could not be read at all.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_path_buf(), source: Arc::new(source) }
+        Self::Io { path: path.as_ref().to_path_buf(), why: Arc::new(source) }
     }
 
     /// A value that cannot be used.

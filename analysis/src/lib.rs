@@ -8,8 +8,8 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What everything is made of: [`error`], [`foreign`], [`save`], [`gpu`], [`ctx`], [`math`], [`cpu`], [`topk`],
-//!   [`array`](mod@array), [`kmeans`], [`token`].
+//! - What everything is made of: [`error`], [`foreign`], [`utf`], [`save`], [`gpu`], [`ctx`], [`math`], [`cpu`],
+//!   [`topk`], [`array`](mod@array), [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
 //! - Who runs: [`model`], [`run`].
@@ -53,6 +53,7 @@ pub mod tokenize;
 pub mod topk;
 pub mod trace;
 pub mod truth;
+pub mod utf;
 pub mod weights;
 
 pub use ctx::Ctx;

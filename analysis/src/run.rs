@@ -114,8 +114,15 @@ pub fn run_with(
     first: &mut dyn Tap,
     ctx: &Ctx,
 ) -> Result<Trace> {
-    let (tokens, ids, types) = tokens_of(tokenizer, request)?;
     let info = model.info();
+    let reads = |tower| info.towers.contains_key(&tower);
+    if !reads(Tower::Text) && request.image.is_none() {
+        return Err(Error::invalid(format!("{} reads pictures and no text; give a picture", info.name)));
+    }
+    if !reads(Tower::Vision) && request.image.is_some() {
+        return Err(Error::invalid(format!("{} reads no pictures; leave the picture out", info.name)));
+    }
+    let (tokens, ids, types) = tokens_of(tokenizer, request)?;
     let mut capture = Capture::new(spec.clone());
     let mut cache = KvCache::default();
     let generate = request.greedy > 0;
@@ -179,6 +186,9 @@ pub fn run_with(
         trace.continuation = continuation;
         trace.extras.insert("greedy_logits".into(), Array::from_tensor(&rows)?);
     }
+    if let Some(what) = trace.not_finite() {
+        ctx.note(what);
+    }
     trace.notes = ctx.notes();
     Ok(trace)
 }
@@ -227,7 +237,7 @@ pub fn continue_greedily(
     for i in 0..n {
         ctx.step(i, n)?;
         let row = logits.squeeze(0)?.to_vec1::<f32>()?;
-        let best = argmax(&row).ok_or_else(|| Error::invalid("the model gave no logits"))?;
+        let best = argmax(&row).ok_or_else(|| not_finite(&model.info().name))?;
         ids.push(best as u32);
         rows.push(logits.clone());
         if i + 1 == n {
@@ -242,6 +252,18 @@ pub fn continue_greedily(
     }
     Ok((ids, Tensor::cat(&rows, 0)?))
 }
+
+/// The error for a model whose numbers are not finite.
+pub(crate) fn not_finite(model: &str) -> Error {
+    Error::invalid(format!(
+        "the logits of {model} are not finite (NaN or infinity); nothing can be said of such a run. Its weights may \
+         hold such numbers, or overflow on this input: get them again, or try another input"
+    ))
+}
+
+/// What is wrong with a model that should read a text and has no tokenizer.
+pub const NO_TOKENIZER: &str = "this model has no tokenizer beside it, so it cannot read text; put its tokenizer.json \
+    (or vocab.json with merges.txt, vocab.txt, tokenizer.model) into its folder";
 
 type Tokens = (Vec<Token>, Vec<u32>, Option<Vec<u32>>);
 
@@ -261,7 +283,7 @@ fn tokens_of(tokenizer: Option<&Tokenizer>, request: &RunRequest) -> Result<Toke
         return Err(Error::invalid("there is no input; give a prompt or token ids"));
     };
     let Some(t) = tokenizer else {
-        return Err(Error::invalid("this model has no tokenizer.json, so it cannot read text; give token ids instead"));
+        return Err(Error::invalid(NO_TOKENIZER));
     };
     let read = request.expansion.as_ref().map_or(prompt, |e| &e.text);
     let e = t.encode(read, request.pair.as_deref(), true)?;

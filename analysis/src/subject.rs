@@ -2,7 +2,7 @@
 
 use crate::method::{Info, Need};
 use crate::model::{Input, Model, ModelInfo, Writes};
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Shared, Tokenizer};
 use crate::trace::{Tower, TowerTrace, Trace};
 use crate::{Error, Result};
 
@@ -21,6 +21,8 @@ pub struct Subject<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// A second, smaller model that drafts.
     pub partner: Option<&'a dyn Model>,
+    /// The partner's tokenizer, where it has one.
+    pub partner_tokenizer: Option<&'a Tokenizer>,
     /// What the partner reads where that is not the run's own tokens: one that sees no image gets the text alone.
     pub partner_ids: Option<&'a [u32]>,
 }
@@ -35,6 +37,7 @@ impl<'a> Subject<'a> {
             model: None,
             tokenizer: None,
             partner: None,
+            partner_tokenizer: None,
             partner_ids: None,
         }
     }
@@ -123,7 +126,8 @@ impl<'a> Subject<'a> {
             Need::Writes => model.is_none_or(|m| m.writes != Writes::Causal),
             Need::DraftModel => match (model, self.partner) {
                 (Some(target), Some(partner)) => {
-                    let why = cannot_draft(target, partner.info())?;
+                    let named = self.tokenizer.is_some() && self.partner_tokenizer.is_some();
+                    let why = cannot_draft(target, partner.info(), named)?;
                     return Some(format!("needs {}; {why}", need.words()));
                 }
                 _ => true,
@@ -133,14 +137,39 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Why `small` cannot draft for `large`, in words; `None` if it can.
-pub fn cannot_draft(large: &ModelInfo, small: &ModelInfo) -> Option<String> {
+/// Why `small` cannot draft for `large`, in words; `None` if it can as far as can be seen at once. Where both have
+/// tokenizers (`named`), tables of different sizes are no reason: what counts is what their ids spell, and that is
+/// compared where a decode begins.
+pub fn cannot_draft(large: &ModelInfo, small: &ModelInfo, named: bool) -> Option<String> {
     if large.writes != Writes::Causal {
         return Some("this model does not generate text".into());
     }
     if small.writes != Writes::Causal {
         return Some(format!("{} does not generate text", small.name));
     }
-    (small.vocab != large.vocab)
+    (!named && small.vocab != large.vocab)
         .then(|| format!("{} has {} vocabulary entries and this model {}", small.name, small.vocab, large.vocab))
+}
+
+/// The ids, counted from 0, that mean the same to both models, by their tokenizers where both have one.
+///
+/// Errors: why `small` cannot draft for `large`, in words.
+pub fn common_ids(
+    large: &ModelInfo,
+    small: &ModelInfo,
+    tokenizers: Option<(&Tokenizer, &Tokenizer)>,
+) -> std::result::Result<usize, String> {
+    if let Some(why) = cannot_draft(large, small, tokenizers.is_some()) {
+        return Err(why);
+    }
+    let n = large.vocab.min(small.vocab);
+    match tokenizers.map(|(a, b)| a.shared(b)) {
+        Some(Shared::Differs { id, one, other }) => Err(format!(
+            "the tokenizers spell ids differently: {id} is {one:?} to {} and {other:?} to {}",
+            large.name, small.name
+        )),
+        // Rows behind the vocabulary are padding.
+        Some(Shared::First(ids)) if large.vocab != small.vocab => Ok(n.min(ids)),
+        _ => Ok(n),
+    }
 }

@@ -324,6 +324,7 @@ impl Cx<'_> {
             model: open.as_ref().map(|m| m.model.as_ref()),
             tokenizer: open.as_ref().and_then(|m| m.tokenizer.as_ref()),
             partner: partner.as_ref().map(|m| m.model.as_ref()),
+            partner_tokenizer: partner.as_ref().and_then(|m| m.tokenizer.as_ref()),
             ..Subject::new(&trace)
         };
         subject.lacks(info)
@@ -344,7 +345,8 @@ impl Cx<'_> {
     /// Why the model at `source` cannot draft for the shown one, in words; `None` if it can, or if nobody knows yet.
     pub fn cannot_draft(&self, source: &ModelSource) -> Option<String> {
         let (target, drafter) = (self.ready_model()?, self.drafter(source)?);
-        cannot_draft(target.model.info(), drafter.model.info())
+        let named = target.tokenizer.is_some() && drafter.tokenizer.is_some();
+        cannot_draft(target.model.info(), drafter.model.info(), named)
     }
 
     /// The stack of layers that is shown.

@@ -7,6 +7,7 @@ use crate::text::Text;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Params};
@@ -48,8 +49,9 @@ impl<'de> Deserialize<'de> for ModelSource {
 
 impl ModelSource {
     /// The source that `text` names: a sample, a trace file of ours, or a model's path.
-    pub fn parse(text: &str) -> Self {
-        if let Some(name) = samples::find(text) {
+    pub fn parse(text: impl AsRef<OsStr>) -> Self {
+        let text = text.as_ref();
+        if let Some(name) = text.to_str().and_then(samples::find) {
             return ModelSource::Sample(name);
         }
         Self::of_path(text.into())

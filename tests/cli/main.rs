@@ -1,5 +1,6 @@
 //! The built binary as a script uses it: exit codes, files, messages.
 
+mod field;
 mod saving;
 
 use std::collections::BTreeSet;

@@ -24,7 +24,7 @@ use tokenscope_tests::{golden, json, tensors};
 
 /// Every parser, alphabetical.
 pub const ALL: &[Parser] =
-    &[CONFIG, GGUF, PICTURE, PROCESSOR, RAW, SERIES, SETTINGS, SHARDS, TOKENIZER, TRACE, WEIGHTS];
+    &[CONFIG, GGUF, PICTURE, PIECES, PROCESSOR, RAW, SERIES, SETTINGS, SHARDS, SIDECAR, TOKENIZER, TRACE, WEIGHTS];
 
 fn words_of(e: impl std::fmt::Display) -> String {
     e.to_string()
@@ -32,6 +32,10 @@ fn words_of(e: impl std::fmt::Display) -> String {
 
 fn models(name: &str) -> PathBuf {
     golden().join("models").join(name)
+}
+
+fn field(name: &str) -> PathBuf {
+    golden().join("../field").join(name)
 }
 
 fn bytes(path: PathBuf) -> Vec<u8> {
@@ -317,6 +321,50 @@ const TOKENIZER: Parser = Parser {
             let merges = t.merges(300).is_some();
             let _ = (t.token_text(3), t.decode(&[1, 2, 900], true));
             Ok(format!("{} ids, merges {merges}", e.ids.len().min(9)))
+        })
+    },
+};
+
+/// SentencePiece models.
+const PIECES: Parser = Parser {
+    name: "pieces",
+    form: Form::Bytes,
+    words: &["<unk>", "<s>", "<0x0A>"],
+    seeds: || ["bpe", "unigram"].map(|k| bytes(field("sentencepiece-only").join(k).join("tokenizer.model"))).to_vec(),
+    open: |folder| {
+        let file = folder.join("tokenizer.model");
+        Box::new(move |bytes| {
+            std::fs::write(&file, bytes).map_err(words_of)?;
+            let e = Tokenizer::load(&file).map_err(words_of)?.encode("A  train ü.", None, true).map_err(words_of)?;
+            Ok(format!("{} ids", e.ids.len().min(9)))
+        })
+    },
+};
+
+/// `tokenizer_config.json` beside a `tokenizer.json`.
+const SIDECAR: Parser = Parser {
+    name: "sidecar",
+    form: Form::Json,
+    words: &[
+        "add_bos_token",
+        "do_lower_case",
+        "added_tokens_decoder",
+        "content",
+        "add_prefix_space",
+        "split_special_tokens",
+    ],
+    seeds: || {
+        let cases = ["added-tokens-decoder/model", "lowercase-config/model", "bos-config/no-bos"];
+        cases.map(|c| bytes(field(c).join("tokenizer_config.json"))).to_vec()
+    },
+    open: |folder| {
+        let whole = std::fs::copy(field("added-tokens-decoder/model/tokenizer.json"), folder.join("tokenizer.json"));
+        let (file, folder) = (folder.join("tokenizer_config.json"), folder.to_path_buf());
+        Box::new(move |bytes| {
+            whole.as_ref().map_err(words_of)?;
+            std::fs::write(&file, bytes).map_err(words_of)?;
+            let e = Tokenizer::load(&folder).map_err(words_of)?.encode("a <s>[MASK]", None, true).map_err(words_of)?;
+            Ok(format!("{} ids", e.ids.len().min(9)))
         })
     },
 };

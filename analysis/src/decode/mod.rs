@@ -22,7 +22,7 @@ pub use metrics::{DraftNode, DraftRun, Ended, NodeState, Round};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::method::{Info, Need, Param, Params};
-use crate::subject::{Subject, cannot_draft};
+use crate::subject::{Subject, common_ids};
 use engine::Draft;
 use oracle::Reader;
 use verify::Verify;
@@ -45,10 +45,15 @@ impl<'a> With<'a> {
     /// Errors: no draft model, or one of another vocabulary than the target's.
     pub fn partner(&self, ctx: &Ctx) -> Result<Reader<'a>> {
         let draft = self.on.partner.ok_or_else(|| self.info.needs(Need::DraftModel.words()))?;
-        if let Some(why) = cannot_draft(self.on.weights(self.info)?.info(), draft.info()) {
-            return Err(self.info.needs(format!("{}; {why}", Need::DraftModel.words())));
-        }
+        let target = self.on.weights(self.info)?.info();
+        let tokenizers = self.on.tokenizer.zip(self.on.partner_tokenizer);
+        let common = common_ids(target, draft.info(), tokenizers)
+            .map_err(|why| self.info.needs(format!("{}; {why}", Need::DraftModel.words())))?;
         let mut reader = Reader::new(draft);
+        if common < target.vocab || draft.info().vocab != target.vocab {
+            ctx.note(format!("{} drafts over the {common} ids that both models have", draft.info().name));
+            reader = reader.over(common, target.vocab);
+        }
         let again = self.on.again();
         if let [before @ .., _] = self.on.partner_ids.unwrap_or(&again.ids) {
             reader.begin(before, None, ctx)?;

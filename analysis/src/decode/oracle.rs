@@ -4,6 +4,7 @@ use super::row::Row;
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::model::{Input, KvCache, LogitRows, Model};
+use crate::run::not_finite;
 use crate::tokenize::Tokenizer;
 use crate::trace::{NoTap, Tower};
 use crate::{Error, Result};
@@ -50,21 +51,48 @@ pub struct Reader<'a> {
     cache: KvCache,
     /// The shortest sliding window of any layer, known after the first pass.
     window: Option<usize>,
+    /// For a model with another table than the one it guesses for: ids that both have, and the size of that table.
+    over: Option<(usize, usize)>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader that has read nothing.
     pub fn new(model: &'a dyn Model) -> Self {
-        Self { model, cache: KvCache::default(), window: None }
+        Self { model, cache: KvCache::default(), window: None, over: None }
+    }
+
+    /// The same, with rows `[vocab]` of which only the first `common` entries can be anything. An id that the model has
+    /// no row for is read as id 0: what it guesses from there is worse, and no less checked.
+    pub fn over(self, common: usize, vocab: usize) -> Self {
+        Self { over: Some((common, vocab)), ..self }
     }
 
     /// Reads the beginning of a text, with its picture; nothing where there are no ids.
     pub fn begin(&mut self, ids: &[u32], image: Option<ImageInput>, ctx: &Ctx) -> Result<()> {
         if !ids.is_empty() {
-            let input = Input { ids: ids.to_vec(), image, logits: Some(LogitRows::None), ..Input::default() };
+            let (ids, logits) = (self.readable(ids), Some(LogitRows::None));
+            let input = Input { ids, image, logits, ..Input::default() };
             self.forward(input, ctx)?;
         }
         Ok(())
+    }
+
+    fn readable(&self, ids: &[u32]) -> Vec<u32> {
+        let n = self.over.map_or(usize::MAX, |_| self.model.info().vocab);
+        ids.iter().map(|&id| if (id as usize) < n { id } else { 0 }).collect()
+    }
+
+    fn rows(&self, logits: Option<Tensor>) -> Result<Vec<Row>> {
+        let mut rows = rows(logits, self.model)?;
+        if let Some((common, vocab)) = self.over {
+            for row in &mut rows {
+                if let Row::Logits(x) = row {
+                    x.truncate(common);
+                    x.resize(vocab, f32::NEG_INFINITY);
+                }
+            }
+        }
+        Ok(rows)
     }
 
     fn forward(&mut self, input: Input, ctx: &Ctx) -> Result<Option<Tensor>> {
@@ -79,9 +107,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn rows(logits: Option<Tensor>) -> Result<Vec<Row>> {
+/// Errors: no logits, or some that are not finite. Minus infinity is what a model says of ids that it never gives.
+fn rows(logits: Option<Tensor>, model: &dyn Model) -> Result<Vec<Row>> {
     let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
-    Ok(logits.to_vec2::<f32>()?.into_iter().map(Row::Logits).collect())
+    let rows = logits.to_vec2::<f32>()?;
+    if rows.iter().flatten().any(|x| x.is_nan() || *x == f32::INFINITY) {
+        return Err(not_finite(&model.info().name));
+    }
+    Ok(rows.into_iter().map(Row::Logits).collect())
 }
 
 impl Oracle for Reader<'_> {
@@ -94,7 +127,8 @@ impl Oracle for Reader<'_> {
     }
 
     fn read(&mut self, ids: &[u32], ctx: &Ctx) -> Result<Vec<Row>> {
-        rows(self.forward(Input { ids: ids.to_vec(), ..Input::default() }, ctx)?)
+        let logits = self.forward(Input { ids: self.readable(ids), ..Input::default() }, ctx)?;
+        self.rows(logits)
     }
 
     /// Errors: a text longer than the sliding window of the model, which no mask of a tree takes into account.
@@ -116,7 +150,8 @@ impl Oracle for Reader<'_> {
         }
         let mask = above.into_iter().map(|a| (0..n).chain(a).collect()).collect();
         let (positions, mask) = (Some(positions), Some(Arc::new(mask)));
-        rows(self.forward(Input { ids: ids.to_vec(), positions, mask, ..Input::default() }, ctx)?)
+        let logits = self.forward(Input { ids: self.readable(ids), positions, mask, ..Input::default() }, ctx)?;
+        self.rows(logits)
     }
 
     fn keep(&mut self, tokens: &[usize]) -> Result<()> {
@@ -161,6 +196,6 @@ impl Fill for Filler<'_> {
     fn fill(&mut self, ids: &[u32], positions: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
         let logits = Some(LogitRows::These(positions.to_vec()));
         let mut input = Input { ids: ids.to_vec(), logits, ..Input::default() };
-        rows(self.model.forward(&mut input, &mut NoTap, ctx)?.logits)
+        rows(self.model.forward(&mut input, &mut NoTap, ctx)?.logits, self.model)
     }
 }

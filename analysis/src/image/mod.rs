@@ -5,13 +5,15 @@ mod process;
 mod prompt;
 mod resize;
 mod size;
+mod whole;
 
 pub use input::ImageInput;
 pub use process::Processor;
 pub use prompt::Expansion;
 pub use resize::{Filter, Window, resize};
 
-use crate::weights::read_bounded;
+use crate::foreign::foreign;
+use crate::weights::{read_bounded, recognise};
 use crate::{Error, Result};
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
@@ -54,12 +56,18 @@ impl Picture {
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_FILE)?;
         Self::decode(&bytes).map_err(|what| {
-            Error::file(path, what, "save it again as PNG, JPEG, WebP, BMP or GIF with an image program")
+            recognise::strange(path).unwrap_or_else(|| {
+                Error::file(path, what, "save it again as PNG, JPEG, WebP, BMP or GIF with an image program")
+            })
         })
     }
 
     /// Decodes the bytes of an image file. The error says what is wrong, without a file name.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Self, String> {
+        foreign("image", || Self::decoded(bytes)).unwrap_or_else(Err)
+    }
+
+    fn decoded(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.is_empty() {
             return Err("the file is empty".into());
         }
@@ -82,6 +90,8 @@ impl Picture {
         }
         let orientation = decoder.orientation().map_err(|e| e.to_string())?;
         let mut decoded = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+        // What decoders fill in where a file lacks it is nobody's picture.
+        whole::check(format, bytes)?;
         decoded.apply_orientation(orientation);
         let (w, h) = (decoded.width() as usize, decoded.height() as usize);
         Self::new(w, h, rgb8(decoded)).map_err(|e| e.to_string())

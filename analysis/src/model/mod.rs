@@ -346,7 +346,8 @@ pub fn from_weights(weights: &Weights, device: &Device) -> Result<Box<dyn Model>
     let kind = config.word(&["model_type"], "")?;
     let Some((_, load)) = FAMILIES.iter().find(|(name, _)| *name == kind) else {
         let name = if kind.is_empty() { "(config.json names none)".to_string() } else { kind.to_string() };
-        return Err(Error::Architecture { name, supported: architectures().join(", ") });
+        let path = weights.gguf_file().map_or_else(|| weights.dir().join("config.json"), Path::to_path_buf);
+        return Err(Error::Architecture { path, name, supported: architectures().join(", ") });
     };
     load(weights, device).map_err(|e| about(weights, e))
 }
@@ -357,7 +358,11 @@ fn about(weights: &Weights, e: Error) -> Error {
         Error::Invalid(what) if what.starts_with("config.json") => {
             let what = what.trim_start_matches("config.json").trim_start_matches([':', ' ']);
             match weights.gguf_file() {
-                Some(file) => Error::file(file, format!("metadata: {what}"), "convert the model again"),
+                Some(file) => Error::file(
+                    file,
+                    format!("metadata: {what}"),
+                    "open the model's original folder, or another conversion",
+                ),
                 None => {
                     let file = weights.dir().join("config.json");
                     Error::file(file, what, "check that it is this model's own, or download it again")

@@ -19,9 +19,12 @@ struct Sheet {
 
 impl Sheet {
     fn read(bytes: &[u8]) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(bytes).ok().filter(|t| !t.contains('\0'));
-        let text = text.ok_or_else(|| Fault::new("this is neither a WAV file nor a table in UTF-8", CHOOSE))?;
-        let text = text.trim_start_matches('\u{feff}');
+        let neither = |why: String| Fault::new(format!("this is neither a WAV file nor a table: {why}"), CHOOSE);
+        let text = crate::utf::text(bytes).map_err(neither)?;
+        if text.contains('\0') {
+            return Err(neither("it holds zeros".into()));
+        }
+        let text = text.as_str();
         let Some(first) = text.lines().find(|l| !l.trim().is_empty()) else {
             return Err(Fault::new("the file is empty", CHOOSE));
         };

@@ -3,7 +3,8 @@
 mod csv;
 mod wav;
 
-use crate::weights::read_bounded;
+use crate::foreign::foreign;
+use crate::weights::{read_bounded, recognise};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -63,9 +64,9 @@ impl Series {
     /// Errors name the file: damaged, too large, no such column, a cell that is not a finite number, uneven times.
     pub fn open(path: &Path, column: Option<&str>, rate: Option<f64>) -> Result<Self> {
         let bytes = read_bounded(path, MAX_FILE)?;
-        let fail = |f: Fault| Error::file(path, f.what, f.remedy);
+        let fail = |f: Fault| recognise::strange(path).unwrap_or_else(|| Error::file(path, f.what, f.remedy));
         let (name, found, samples) = if wav::is_wav(&bytes) {
-            wav::channel(&bytes, column).map_err(fail)?
+            foreign("hound", || wav::channel(&bytes, column)).unwrap_or_else(crashed).map_err(fail)?
         } else {
             csv::column(&bytes, column, rate.is_none()).map_err(fail)?
         };
@@ -76,7 +77,10 @@ impl Series {
     /// Names of the channels of such a file, in order. Errors as [`Series::open`].
     pub fn columns(path: &Path) -> Result<Vec<String>> {
         let bytes = read_bounded(path, MAX_FILE)?;
-        let names = if wav::is_wav(&bytes) { wav::names(&bytes) } else { csv::names(&bytes) };
+        let names = match wav::is_wav(&bytes) {
+            true => foreign("hound", || wav::names(&bytes)).unwrap_or_else(crashed),
+            false => csv::names(&bytes),
+        };
         names.map_err(|f| Error::file(path, f.what, f.remedy))
     }
 
@@ -84,6 +88,11 @@ impl Series {
     pub fn seconds(&self) -> f64 {
         self.samples.len() as f64 / self.rate
     }
+}
+
+/// A sound on which the crate that reads it failed.
+fn crashed<T>(why: String) -> Result<T, Fault> {
+    Err(Fault::new(format!("damaged sound: {why}"), "save it again as WAV with a sound program"))
 }
 
 /// The place in `names` that `wanted` names, by name, else by number from 1.

@@ -3,6 +3,7 @@
 //! What the crate does before (added tokens) and after (special tokens, trimmed offsets) stays the crate's.
 
 use super::bpe::byte_alphabet;
+use super::recipe::GPT2;
 use crate::ctx::Ctx;
 use crate::{Error, Result};
 use serde_json::Value;
@@ -13,8 +14,6 @@ use tokenizers::{
     Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, Tokenizer,
 };
 
-/// How GPT-2 finds words: contractions, letters, numbers, the rest, spaces.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Different words whose cut is remembered.
 const REMEMBERED: usize = 1 << 16;
 /// Longer words are not remembered, in bytes.

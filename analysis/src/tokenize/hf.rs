@@ -5,11 +5,15 @@ use super::bpe::{Step, merge_history};
 use super::byte_level::ByteLevel;
 use crate::ctx::Ctx;
 use crate::foreign::foreign;
+use crate::weights::{read_bounded, recognise};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
-use tokenizers::{Model as _, OffsetType, PreTokenizedString, PreTokenizer as _, Tokenizer};
+use tokenizers::utils::SysRegex;
+use tokenizers::{
+    Model as _, ModelWrapper, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer as _, Tokenizer,
+};
 
 /// The crate that cuts, for messages.
 const CRATE: &str = "tokenizers";
@@ -23,18 +27,33 @@ pub(super) struct Hf {
     fast: Option<ByteLevel>,
     /// Whether a text without special tokens around it is left as it was cut.
     bare: bool,
+    /// Whether spaces are taken off the bytes of tokens, and whether one is put before a text.
+    trim: Option<bool>,
 }
 
 impl Hf {
-    pub fn new(inner: Tokenizer) -> Self {
+    pub fn new(mut inner: Tokenizer) -> Self {
+        // The crate takes characters off where it counts bytes; it is done here instead.
+        let mut post = serde_json::to_value(inner.get_post_processor()).unwrap_or(Value::Null);
+        let trim = no_trimming(&mut post);
+        let untrimmed = trim.and_then(|_| serde_json::from_value::<PostProcessorWrapper>(post).ok());
+        let trim = trim.filter(|_| untrimmed.is_some());
+        if untrimmed.is_some() {
+            inner.with_post_processor(untrimmed);
+        }
         let fast = ByteLevel::of(&inner);
         let bare = leaves_bare(&inner);
-        Self { inner, fast, bare }
+        Self { inner, fast, bare, trim }
     }
 
     pub fn encode(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
-        foreign(CRATE, || self.cut(text, pair, special, ctx))
-            .unwrap_or_else(|why| Err(Error::invalid(format!("cannot cut the text: {why}"))))
+        foreign(CRATE, || self.cut(text, pair, special, ctx)).unwrap_or_else(|why| {
+            let why = match empty_pattern(&self.inner) {
+                Some(p) => format!("the pattern {p:?} of the tokenizer finds empty text, on which {CRATE} fails"),
+                None => why,
+            };
+            Err(Error::invalid(format!("cannot cut the text: {why}")))
+        })
     }
 
     /// The text of `ids`.
@@ -44,9 +63,12 @@ impl Hf {
 
     fn cut(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
         if let (Some(fast), true, None, false) = (&self.fast, self.bare, pair, special)
-            && let Some(lists) = fast.encode(&self.inner, text, ctx)?
+            && let Some(mut lists) = fast.encode(&self.inner, text, ctx)?
         {
             let n = lists.ids.len();
+            if let Some(prefix) = self.trim {
+                trim(text, &lists.tokens, &mut lists.offsets, prefix);
+            }
             return Ok(Encoding {
                 ids: lists.ids,
                 tokens: lists.tokens,
@@ -55,12 +77,13 @@ impl Hf {
                 type_ids: vec![0; n],
             });
         }
-        let one = |text: &str, segment: u32| match &self.fast {
-            Some(fast) => match fast.encode(&self.inner, text, ctx)? {
-                Some(lists) => Ok(lists.encoding(segment)),
-                None => cut(&self.inner, text, segment, ctx),
-            },
-            None => cut(&self.inner, text, segment, ctx),
+        let one = |text: &str, segment: u32| {
+            let fast = self.fast.as_ref().map(|f| f.encode(&self.inner, text, ctx)).transpose()?.flatten();
+            let e = match fast {
+                Some(lists) => lists.encoding(segment),
+                None => cut(&self.inner, text, segment, ctx)?,
+            };
+            Ok::<_, Error>(self.trim.map_or_else(|| e.clone(), |prefix| trimmed(text, &e, prefix)))
         };
         let first = one(text, 0)?;
         let second = pair.map(|pair| one(pair, 1)).transpose()?;
@@ -75,10 +98,107 @@ impl Hf {
     }
 }
 
+/// Switches trimming off in a post-processor. Gives whether a space is put before a text, if it was on.
+fn no_trimming(post: &mut Value) -> Option<bool> {
+    if let Some(list) = post.get_mut("processors").and_then(Value::as_array_mut) {
+        return list.iter_mut().fold(None, |found, p| no_trimming(p).or(found));
+    }
+    let trims =
+        matches!(post["type"].as_str(), Some("ByteLevel" | "RobertaProcessing")) && post["trim_offsets"] == true;
+    trims.then(|| {
+        post["trim_offsets"] = Value::Bool(false);
+        post["add_prefix_space"] == true
+    })
+}
+
+/// Takes leading and trailing spaces of tokens off their bytes. A space that the tokenizer put before the text has no
+/// bytes; with `prefix`, one space before the first word is left, as the crate does.
+fn trim(text: &str, tokens: &[String], offsets: &mut [(usize, usize)], prefix: bool) {
+    let space = |c: &char| *c == 'Ġ' || c.is_whitespace();
+    for (i, (token, at)) in tokens.iter().zip(offsets).enumerate() {
+        let before = token.chars().take_while(space).count();
+        let behind = token.chars().rev().take_while(space).count();
+        if before == 0 && behind == 0 {
+            continue;
+        }
+        let only = before == token.chars().count();
+        let own = |at: (usize, usize)| text.get(at.0..at.1).unwrap_or_default();
+        if !(prefix && before == 1 && (i == 0 || at.0 == 0)) {
+            let spaces = own(*at).chars().take(before).take_while(|c| c.is_whitespace());
+            at.0 += spaces.map(char::len_utf8).sum::<usize>();
+        }
+        if only {
+            at.1 = at.0;
+        } else {
+            let spaces = own(*at).chars().rev().take(behind).take_while(|c| c.is_whitespace());
+            at.1 -= spaces.map(char::len_utf8).sum::<usize>();
+        }
+    }
+}
+
+/// An encoding with [`trim`]med bytes.
+fn trimmed(text: &str, e: &tokenizers::Encoding, prefix: bool) -> tokenizers::Encoding {
+    let mut offsets = e.get_offsets().to_vec();
+    trim(text, e.get_tokens(), &mut offsets, prefix);
+    tokenizers::Encoding::new(
+        e.get_ids().to_vec(),
+        e.get_type_ids().to_vec(),
+        e.get_tokens().to_vec(),
+        e.get_word_ids().to_vec(),
+        offsets,
+        e.get_special_tokens_mask().to_vec(),
+        e.get_attention_mask().to_vec(),
+        Vec::new(),
+        Default::default(),
+    )
+}
+
+/// Every pattern in a part of a tokenizer, and whether it is a regular expression.
+fn patterns(part: &Value, out: &mut Vec<(String, bool)>) {
+    match part {
+        Value::Object(o) => {
+            for (key, v) in o {
+                match (key.as_str(), v["Regex"].as_str(), v["String"].as_str()) {
+                    ("pattern", Some(r), _) => out.push((r.into(), true)),
+                    ("pattern", _, Some(s)) => out.push((s.into(), false)),
+                    _ => patterns(v, out),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|v| patterns(v, out)),
+        _ => {}
+    }
+}
+
+/// A pattern that finds empty text.
+fn empty_pattern(t: &Tokenizer) -> Option<String> {
+    let mut all = Vec::new();
+    patterns(&serde_json::to_value(t.get_normalizer()).ok()?, &mut all);
+    patterns(&serde_json::to_value(t.get_pre_tokenizer()).ok()?, &mut all);
+    let empty = |(pattern, regex): &(String, bool)| match regex {
+        true => SysRegex::new(pattern).is_ok_and(|r| ["", "a b"].iter().any(|t| r.find_iter(t).any(|m| m.0 == m.1))),
+        false => pattern.is_empty(),
+    };
+    foreign(CRATE, || all.into_iter().find(empty)).ok().flatten().map(|p| p.0)
+}
+
+/// The first regular expression of a `tokenizer.json` that cannot be read, and why.
+fn unread_pattern(json: &Value) -> Option<(String, String)> {
+    let mut all = Vec::new();
+    ["normalizer", "pre_tokenizer", "decoder"].iter().for_each(|k| patterns(&json[*k], &mut all));
+    all.into_iter().filter(|p| p.1).find_map(|(p, _)| {
+        let why = SysRegex::new(&p).err()?.to_string();
+        Some((p, why))
+    })
+}
+
 /// Whether post-processing only puts tokens around a text, and counts one text as the first.
 fn leaves_bare(t: &Tokenizer) -> bool {
     let Some(p) = t.get_post_processor() else { return true };
     let Ok(p) = serde_json::to_value(p) else { return false };
+    if p["type"] == "ByteLevel" {
+        return p["trim_offsets"] == false;
+    }
     let texts = p["single"].as_array().into_iter().flatten().filter_map(|part| part.get("Sequence"));
     p["type"] == "TemplateProcessing" && texts.map(|t| (&t["id"], &t["type_id"])).eq([(&"A".into(), &0.into())])
 }
@@ -104,46 +224,75 @@ fn cut(t: &Tokenizer, text: &str, segment: u32, ctx: &Ctx) -> Result<tokenizers:
     pieces.into_encoding(None, segment, OffsetType::Byte).map_err(fail)
 }
 
-pub(super) fn load(path: &Path) -> Result<Tokenizer> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(Error::file(
-            path,
-            "not a tokenizer.json of sensible size",
-            "choose the tokenizer.json of the model",
-        ));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let bad = |what: String| Error::file(path, what, "download tokenizer.json again");
-    from_bytes(&bytes).map_err(bad)
+/// Bytes of a file that should be a `tokenizer.json`.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+    read_bounded(path, MAX_BYTES)
 }
+
+/// The error for a file that makes no tokenizer.
+pub(super) fn refused(path: &Path, what: String) -> Error {
+    let remedy = match what.starts_with(DAMAGED) {
+        true => "download tokenizer.json again",
+        false => "choose a file that the tokenizers library reads",
+    };
+    recognise::strange(path).unwrap_or_else(|| Error::file(path, what, remedy))
+}
+
+#[cfg(test)]
+pub(super) fn load(path: &Path) -> Result<Tokenizer> {
+    from_bytes(&bytes(path)?).map_err(|what| refused(path, what))
+}
+
+/// How the error of a file begins that is not even JSON.
+const DAMAGED: &str = "damaged tokenizer";
 
 /// A tokenizer from the bytes of a `tokenizer.json`. The error says what is wrong, without a file name.
 pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
-    foreign(CRATE, || checked(bytes)).unwrap_or_else(|why| Err(format!("damaged tokenizer: {why}")))
+    foreign(CRATE, || checked(bytes)).unwrap_or_else(|why| Err(format!("{DAMAGED}: {why}")))
 }
 
 fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
     // The crate panics where a decoder is cut off in its middle, with words that help nobody.
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
-    let mut t = Tokenizer::from_bytes(bytes).map_err(|e| format!("damaged tokenizer: {e}"))?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("{DAMAGED}: {e}"))?;
+    let mut t = Tokenizer::from_bytes(bytes).map_err(|e| unread(bytes, &e.to_string()))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
     t.with_padding(None);
-    t.with_truncation(None).map_err(|e| format!("damaged tokenizer: {e}"))?;
+    t.with_truncation(None).map_err(|e| format!("{DAMAGED}: {e}"))?;
+    // So is dropout, which would cut one text in many ways.
+    if let ModelWrapper::BPE(bpe) = t.get_model()
+        && bpe.dropout.is_some()
+    {
+        let mut whole = bpe.clone();
+        whole.dropout = None;
+        t.with_model(whole);
+    }
     if t.get_vocab_size(true) == 0 {
         return Err("the vocabulary is empty".into());
     }
     // The crate writes a vocabulary by counting up to its largest id.
     if let Some((token, id)) = t.get_vocab(true).into_iter().find(|(_, id)| *id > MAX_ID) {
-        return Err(format!("damaged tokenizer: the token {token:?} has the id {id}, more than {MAX_ID}"));
+        return Err(format!("{DAMAGED}: the token {token:?} has the id {id}, more than {MAX_ID}"));
     }
-    let part = |v: serde_json::Result<Value>| v.map_err(|e| format!("damaged tokenizer: {e}"));
+    let part = |v: serde_json::Result<Value>| v.map_err(|e| format!("{DAMAGED}: {e}"));
     let longer = growth(&part(serde_json::to_value(t.get_normalizer()))?);
     if longer > MAX_GROWTH {
         return Err(format!("the normalizer can make a text {longer:.0} times longer, more than {MAX_GROWTH}"));
     }
     check_templates(&part(serde_json::to_value(t.get_post_processor()))?)?;
     Ok(t)
+}
+
+/// What is wrong with a file that is JSON, but not a tokenizer to the crate.
+fn unread(bytes: &[u8], why: &str) -> String {
+    let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    if let Some((pattern, why)) = unread_pattern(&json) {
+        return format!("the regular expression {pattern:?} is not read by Oniguruma ({why})");
+    }
+    if !json["model"].is_object() {
+        return "this is JSON, but no tokenizer.json: it has no model".into();
+    }
+    format!("a part of this tokenizer.json is not read ({why})")
 }
 
 /// The largest id of a token; published vocabularies end below 300,000.
@@ -225,6 +374,41 @@ mod tests {
         assert!(load("normalizer", some(4)).unwrap_err().contains("10000 times longer"));
         assert!(load("normalizer", replace(json!({ "String": " " }), "▁")).is_ok());
         assert!(load("normalizer", replace(json!({ "String": "" }), &"x".repeat(1000))).is_err());
+    }
+
+    #[test]
+    fn spaces_are_taken_off_by_bytes_and_put_ones_have_none() {
+        let of = |text: &str, tokens: &[&str], at: &[(usize, usize)], prefix: bool| {
+            let mut out = at.to_vec();
+            trim(text, &tokens.iter().map(ToString::to_string).collect::<Vec<_>>(), &mut out, prefix);
+            out
+        };
+        assert_eq!(of("漢 字", &["Ġ", "漢", "Ġ字"], &[(0, 3), (0, 3), (3, 7)], true), [(0, 0), (0, 3), (4, 7)]);
+        // A word after an added token has a space put before it that is not in the text.
+        assert_eq!(of("<m>fox", &["<m>", "Ġfox"], &[(0, 3), (3, 6)], true), [(0, 3), (3, 6)]);
+        assert_eq!(of("\u{3000}a  ", &["Ġa", "ĠĠ"], &[(0, 4), (4, 6)], false), [(3, 4), (6, 6)]);
+        assert_eq!(of(" dog", &["Ġdog"], &[(0, 4)], true), [(0, 4)]);
+        assert_eq!(of(" dog", &["Ġdog"], &[(0, 4)], false), [(1, 4)]);
+    }
+
+    #[test]
+    fn patterns_that_are_not_read_or_find_nothing_are_named() {
+        let split =
+            |p: &str| json!({ "type": "Split", "pattern": { "Regex": p }, "behavior": "Isolated", "invert": false });
+        let why = load("pre_tokenizer", split("(a")).unwrap_err();
+        assert!(why.contains("regular expression \"(a\"") && !why.contains("damaged"), "{why}");
+        let t = load("normalizer", json!({ "type": "Replace", "pattern": { "Regex": "" }, "content": "z" })).unwrap();
+        assert_eq!(empty_pattern(&t).as_deref(), Some(""));
+        assert_eq!(empty_pattern(&load("pre_tokenizer", split("b*")).unwrap()).as_deref(), Some("b*"));
+        assert_eq!(empty_pattern(&load("pre_tokenizer", split("b+")).unwrap()), None);
+    }
+
+    #[test]
+    fn dropout_is_off() {
+        let dropout =
+            json!({ "type": "BPE", "dropout": 0.5, "vocab": { "a": 0, "b": 1, "ab": 2 }, "merges": [["a", "b"]] });
+        let t = load("model", dropout).unwrap();
+        assert!((0..64).all(|_| t.encode("ab", false).unwrap().get_ids() == [2]));
     }
 
     #[test]
@@ -316,6 +500,7 @@ mod tests {
                 for special in [false, true] {
                     let own = t.encode(&text, None, special, &Ctx::default()).unwrap();
                     let cut = cut(&t.inner, &text, 0, &Ctx::default()).unwrap();
+                    let cut = t.trim.map_or_else(|| cut.clone(), |prefix| trimmed(&text, &cut, prefix));
                     let want = t.inner.post_process(cut, None, special).unwrap();
                     let at = format!("{} {text:?} {special}", file.display());
                     assert_eq!(own.ids, want.get_ids(), "{at}");

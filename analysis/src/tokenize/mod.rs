@@ -1,21 +1,31 @@
-//! Tokenizers of models: `tokenizer.json`, vocabularies in GGUF files and those of tiktoken, with exact byte offsets.
+//! Tokenizers of models: `tokenizer.json`, the files that stand beside or instead of it, vocabularies in GGUF files and
+//! those of tiktoken, with exact byte offsets.
 
+mod apply;
 pub mod bpe;
 mod byte_level;
 mod encodings;
+mod folder;
 mod gguf;
+mod gguf_words;
 mod hf;
+mod recipe;
+mod same;
+mod sentence_piece;
 mod spelling;
 mod tiktoken;
 
 pub(crate) use encodings::ADAPTER as ENCODINGS;
 pub use encodings::{Encodings, Lattice};
+pub use same::Shared;
 pub use spelling::MAX_SPELLING;
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
 use crate::ctx::Ctx;
+use crate::foreign::foreign;
 use crate::{Error, Result};
 use bpe::Step;
+use folder::{Beside, Source};
 use std::path::Path;
 
 /// A text as tokens; all lists are equally long.
@@ -42,32 +52,87 @@ enum Backend {
 pub struct Tokenizer {
     name: String,
     backend: Backend,
+    notes: Vec<String>,
 }
 
 impl Tokenizer {
-    /// Loads a `tokenizer.json`, the one in a model folder, or the vocabulary in a GGUF file. Errors name the
-    /// file and what is wrong.
+    /// Loads the tokenizer at `path`: a model folder or an entry of the Hugging Face cache, with what lies there
+    /// (`tokenizer.json`, `vocab.json` with `merges.txt`, `vocab.txt`, a SentencePiece model) and what
+    /// `tokenizer_config.json` says of it; one of these files itself, a `tokenizer.json` then as it stands; or the
+    /// vocabulary in a GGUF file.
+    ///
+    /// Errors name the file and what is wrong.
     pub fn load(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && !path.is_dir() {
-            let (name, header) = crate::weights::read_gguf(path)?;
-            return Ok(Self { name, backend: Backend::Hf(Box::new(hf::Hf::new(gguf::load(path, &header)?))) });
+        let (source, dir) = folder::find(path)?;
+        Self::read(path, &source, dir.as_deref())
+    }
+
+    /// The tokenizer in a model's folder; `None` where there is none.
+    pub fn beside(dir: &Path) -> Result<Option<Self>> {
+        folder::inside(dir).map(|source| Self::read(dir, &source, Some(dir))).transpose()
+    }
+
+    fn read(path: &Path, source: &Source, dir: Option<&Path>) -> Result<Self> {
+        let mut notes = Vec::new();
+        let of = |t, notes| Self { name: title(path), backend: Backend::Hf(Box::new(hf::Hf::new(t))), notes };
+        if let Source::Gguf(file) = source {
+            let (name, header) = crate::weights::read_gguf(file)?;
+            let t = gguf::load(file, &header, &mut notes)?;
+            return Ok(Self { name, ..of(t, notes) });
         }
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
-        let stem = file.parent().and_then(Path::file_name).unwrap_or(file.as_os_str());
-        Ok(Self {
-            name: stem.to_string_lossy().into_owned(),
-            backend: Backend::Hf(Box::new(hf::Hf::new(hf::load(&file)?))),
-        })
+        let beside = dir.map(Beside::read).transpose()?.unwrap_or_default();
+        let (file, mut t, built) = match source {
+            Source::Json(file) => {
+                let t = hf::from_bytes(&hf::bytes(file)?).map_err(|what| hf::refused(file, what))?;
+                (file, t, false)
+            }
+            Source::Merges(file, _) | Source::Words(file) | Source::Pieces(file) | Source::Gguf(file) => {
+                let json = folder::build(source, &beside)?.to_string();
+                let failed = |what| Error::file(file, what, "get the model's tokenizer.json");
+                (file, hf::from_bytes(json.as_bytes()).map_err(failed)?, true)
+            }
+        };
+        if let Some(changes) = apply::changes(&t, &beside).filter(|_| !built) {
+            // Words that are found in normalised texts hang on the normalizer, so all is read again.
+            let mut json = serde_json::from_slice::<serde_json::Value>(&hf::bytes(file)?).unwrap_or_default();
+            for (part, value) in changes {
+                json[part] = value;
+            }
+            t = hf::from_bytes(json.to_string().as_bytes()).map_err(|what| hf::refused(file, what))?;
+        }
+        if built {
+            apply::silence(source, &beside, &mut notes);
+        }
+        apply::add_tokens(&mut t, &beside, &mut notes)
+            .map_err(|why| Error::file(file, format!("cannot add tokens: {why}"), "check tokenizer_config.json"))?;
+        if beside.flag("split_special_tokens") == Some(true) {
+            t.set_encode_special_tokens(true);
+        }
+        if !built {
+            apply::contradictions(&t, &beside, &mut notes);
+        }
+        Ok(of(t, notes))
     }
 
     /// A tokenizer that is part of the program: one of [`TIKTOKEN_NAMES`].
     pub fn named(name: &str) -> Result<Self> {
-        Ok(Self { name: name.to_string(), backend: Backend::Tiktoken(Box::new(tiktoken::Tiktoken::named(name)?)) })
+        let backend = Backend::Tiktoken(Box::new(tiktoken::Tiktoken::named(name)?));
+        Ok(Self { name: name.to_string(), backend, notes: Vec::new() })
+    }
+
+    /// What was decided where the files of the tokenizer disagree or are silent, in whole phrases.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Folder name or name of the vocabulary, for titles.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same under another name.
+    pub fn called(self, name: &str) -> Self {
+        Self { name: name.to_string(), ..self }
     }
 
     /// Cuts `text` (and `pair`, for tokenizers that join two texts). With `special`, adds what the tokenizer
@@ -80,8 +145,19 @@ impl Tokenizer {
     pub fn encode_in(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
         match &self.backend {
             Backend::Hf(t) => t.encode(text, pair, special, ctx),
-            Backend::Tiktoken(t) if pair.is_none() => t.encode(text, ctx),
+            Backend::Tiktoken(t) if pair.is_none() => foreign("tiktoken-rs", || t.encode(text, ctx))
+                .unwrap_or_else(|why| Err(Error::invalid(format!("cannot cut the text: {why}")))),
             Backend::Tiktoken(_) => Err(Error::invalid(format!("{} cannot join two texts", self.name))),
+        }
+    }
+
+    /// The text that `ids` add behind `before`. A decoder may treat the first token of a text otherwise than the same
+    /// token in its middle.
+    pub fn decode_after(&self, before: &[u32], ids: &[u32]) -> Result<String> {
+        let (all, start) = (self.decode(&[before, ids].concat(), false)?, self.decode(before, false)?);
+        match all.strip_prefix(&start) {
+            Some(rest) if !before.is_empty() => Ok(rest.to_string()),
+            _ => self.decode(ids, false),
         }
     }
 
@@ -143,4 +219,10 @@ impl Tokenizer {
             Backend::Tiktoken(t) => t.vocab_size(),
         }
     }
+}
+
+/// Name of the folder that a tokenizer lies in, or of the file.
+fn title(path: &Path) -> String {
+    let dir = if path.is_dir() { Some(path) } else { path.parent() };
+    dir.and_then(Path::file_name).unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -22,6 +22,7 @@ pub use tap::{Both, NoTap, Tap};
 use crate::array::Array;
 use crate::token::{Grid, Token, TokenKind};
 use crate::{Error, Result};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -229,6 +230,35 @@ impl Trace {
     /// The tower that views show first: the language model if there is one.
     pub fn main_tower(&self) -> Tower {
         if self.towers.contains_key(&Tower::Text) { Tower::Text } else { Tower::Vision }
+    }
+
+    /// The error for a run whose numbers are not finite: no method may make shares or ranks of them.
+    pub fn check_finite(&self) -> Result<()> {
+        self.not_finite().map_or(Ok(()), |what| Err(Error::invalid(what)))
+    }
+
+    /// Where this run stops being finite, and what helps, in words; `None` for a run that is.
+    pub fn not_finite(&self) -> Option<String> {
+        let every = self.arrays.iter().chain(self.steps.iter().flatten());
+        let (key, _) = every.into_iter().find(|(key, e)| {
+            // Minus infinity is what a model says of ids that it never gives.
+            let bad = if key.site == Site::Logits {
+                |x: f32| x.is_nan() || x == f32::INFINITY
+            } else {
+                |x: f32| !x.is_finite()
+            };
+            e.array.data().par_chunks(1 << 16).any(|part| part.iter().fold(false, |any, x| any | bad(*x)))
+        })?;
+        let at = match key.site.per() {
+            Per::Layer => format!(" of layer {}", key.layer),
+            Per::Tower | Per::Run => String::new(),
+        };
+        Some(format!(
+            "the run is not finite: {}{at} holds NaN or infinity, so nothing is computed from it. The weights of {} may \
+             hold such numbers, or overflow on this input: get them again, or try another input",
+            key.site.name(),
+            self.model
+        ))
     }
 
     /// Bytes held by the captured arrays. What leaves one block and enters the next is held once.

@@ -1,5 +1,7 @@
 //! Stored numbers to f32, straight from the file into the array that the model keeps, on several threads.
 
+use super::ggml::{Ggml, eighth_table};
+use super::shard::Shard;
 use crate::ctx::Ctx;
 use crate::{Error, Result};
 use candle_core::Device;
@@ -12,40 +14,20 @@ use safetensors::Dtype;
 /// Values that one thread converts between two looks at the cancel flag.
 const CHUNK: usize = 1 << 16;
 
-/// Where the bytes of a tensor are read.
+/// The bytes of a tensor: `len` of a file from `start` on.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
-    /// In memory, or in a mapped file, whose pages then count as the program's memory beside the copy.
-    Bytes(&'a [u8]),
-    /// `len` bytes of a file from `start` on.
-    #[cfg(unix)]
-    File { file: &'a std::fs::File, path: &'a std::path::Path, start: u64, len: usize },
+pub(super) struct Source<'a> {
+    pub shard: &'a Shard,
+    pub start: u64,
+    pub len: usize,
 }
 
-impl<'a> Source<'a> {
-    fn len(self) -> usize {
-        match self {
-            Source::Bytes(bytes) => bytes.len(),
-            #[cfg(unix)]
-            Source::File { len, .. } => len,
-        }
-    }
-
-    /// The `len` bytes from `from` on, in `held` if they have to be read.
-    fn read<'h>(self, from: usize, len: usize, held: &'h mut Vec<u8>) -> Result<&'h [u8]>
-    where
-        'a: 'h,
-    {
-        match self {
-            Source::Bytes(bytes) => Ok(&bytes[from..from + len]),
-            #[cfg(unix)]
-            Source::File { file, path, start, .. } => {
-                use std::os::unix::fs::FileExt;
-                held.resize(len, 0);
-                file.read_exact_at(held, start + from as u64).map_err(|e| Error::io(path, e))?;
-                Ok(held)
-            }
-        }
+impl Source<'_> {
+    /// The `len` bytes from `from` on, in `held`.
+    fn read(self, from: usize, len: usize, held: &mut Vec<u8>) -> Result<&[u8]> {
+        held.resize(len, 0);
+        self.shard.read(self.start + from as u64, held)?;
+        Ok(held)
     }
 }
 
@@ -56,12 +38,19 @@ pub(super) fn plain(dtype: Dtype, bytes: Source, ctx: &Ctx) -> Option<Result<Vec
         Dtype::F64 => numbers(bytes, |b| f64::from_le_bytes(b) as f32, ctx),
         Dtype::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f32(), ctx),
         Dtype::BF16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f32(), ctx),
+        Dtype::F8_E4M3 => numbers(bytes, of_eight(3, true), ctx),
+        Dtype::F8_E5M2 => numbers(bytes, of_eight(2, false), ctx),
         _ => return None,
     })
 }
 
+fn of_eight(mantissa: u32, finite: bool) -> impl Fn([u8; 1]) -> f32 + Sync {
+    let table = eighth_table(mantissa, finite);
+    move |b| table[usize::from(b[0])]
+}
+
 fn numbers<const N: usize>(bytes: Source, read: impl Fn([u8; N]) -> f32 + Sync, ctx: &Ctx) -> Result<Vec<f32>> {
-    let mut out = vec![0f32; bytes.len() / N];
+    let mut out = vec![0f32; bytes.len / N];
     ctx.check()?;
     out.par_chunks_mut(CHUNK).enumerate().try_for_each_init(Vec::new, |held, (i, out)| {
         ctx.check()?;
@@ -72,25 +61,39 @@ fn numbers<const N: usize>(bytes: Source, read: impl Fn([u8; N]) -> f32 + Sync, 
     Ok(out)
 }
 
-/// Blocks of llama.cpp as f32.
-pub(super) fn ggml(dtype: GgmlDType, bytes: &[u8], ctx: &Ctx) -> Result<Vec<f32>> {
-    let as_plain = match dtype {
-        GgmlDType::F32 => plain(Dtype::F32, Source::Bytes(bytes), ctx),
-        GgmlDType::F16 => plain(Dtype::F16, Source::Bytes(bytes), ctx),
-        GgmlDType::BF16 => plain(Dtype::BF16, Source::Bytes(bytes), ctx),
-        _ => None,
-    };
-    if let Some(done) = as_plain {
-        return done;
+/// Blocks of llama.cpp as f32; `None` if the type is not read.
+pub(super) fn ggml(dtype: Ggml, bytes: Source, ctx: &Ctx) -> Option<Result<Vec<f32>>> {
+    match dtype {
+        Ggml::Candle(GgmlDType::F32) => plain(Dtype::F32, bytes, ctx),
+        Ggml::Candle(GgmlDType::F16) => plain(Dtype::F16, bytes, ctx),
+        Ggml::Candle(GgmlDType::BF16) => plain(Dtype::BF16, bytes, ctx),
+        Ggml::Candle(d) => Some(blocks(d.block_size(), d.type_size(), bytes, ctx, &|stored, out| {
+            let t = qtensor_from_ggml(d, stored, vec![out.len()], &Device::Cpu)?.dequantize(&Device::Cpu)?;
+            out.copy_from_slice(&t.to_vec1::<f32>()?);
+            Ok(())
+        })),
+        Ggml::Own(own) => {
+            let (block, size) = own.block();
+            Some(blocks(block, size, bytes, ctx, &|stored, out| {
+                own.read(stored, out);
+                Ok(())
+            }))
+        }
+        Ggml::Named(..) | Ggml::Unknown(_) => None,
     }
-    let (block, size) = (dtype.block_size(), dtype.type_size());
-    let blocks = (CHUNK / block).max(1);
-    let mut out = vec![0f32; bytes.len() / size * block];
-    out.par_chunks_mut(blocks * block).zip(bytes.par_chunks(blocks * size)).try_for_each(|(out, bytes)| {
+}
+
+/// Fills values from whole blocks.
+type ReadBlocks<'a> = dyn Fn(&[u8], &mut [f32]) -> Result<()> + Sync + 'a;
+
+/// Reads whole blocks, some thousand values at a time.
+fn blocks(block: usize, size: usize, bytes: Source, ctx: &Ctx, read: &ReadBlocks) -> Result<Vec<f32>> {
+    let some = (CHUNK / block).max(1);
+    let mut out = vec![0f32; bytes.len / size * block];
+    ctx.check()?;
+    out.par_chunks_mut(some * block).enumerate().try_for_each_init(Vec::new, |held, (i, out)| {
         ctx.check()?;
-        let t = qtensor_from_ggml(dtype, bytes, vec![out.len()], &Device::Cpu)?.dequantize(&Device::Cpu)?;
-        out.copy_from_slice(&t.to_vec1::<f32>()?);
-        Ok::<_, Error>(())
+        read(bytes.read(i * some * size, out.len() / block * size, held)?, out)
     })?;
     Ok(out)
 }
@@ -101,24 +104,25 @@ mod tests {
     use candle_core::Tensor;
     use candle_core::quantized::QTensor;
 
+    /// `bytes` in a file, behind seven bytes of something else.
+    fn stored(bytes: &[u8]) -> Shard {
+        let f = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(f.path(), [&[1; 7], bytes].concat()).unwrap();
+        Shard::open(f.path()).unwrap()
+    }
+
+    fn source(shard: &Shard, len: usize) -> Source<'_> {
+        Source { shard, start: 7, len }
+    }
+
     #[test]
     fn every_plain_type_reads_back() {
         let x: Vec<f32> = (0..3 * CHUNK + 5).map(|i| (i % 1000) as f32 - 500.0).collect();
         let ctx = Ctx::default();
-        let dir = tempfile::tempdir().unwrap();
         let read = |dtype, bytes: Vec<u8>| {
-            let mapped = plain(dtype, Source::Bytes(&bytes), &ctx).unwrap().unwrap();
-            #[cfg(unix)]
-            {
-                // The same from a file, behind seven bytes of something else.
-                let path = dir.path().join("weights");
-                std::fs::write(&path, [&[1; 7], bytes.as_slice()].concat()).unwrap();
-                let file = std::fs::File::open(&path).unwrap();
-                let source = |len| Source::File { file: &file, path: &path, start: 7, len };
-                assert_eq!(plain(dtype, source(bytes.len()), &ctx).unwrap().unwrap(), mapped);
-                assert!(plain(dtype, source(bytes.len() + 8), &ctx).unwrap().is_err(), "the file ends before");
-            }
-            mapped
+            let shard = stored(&bytes);
+            assert!(plain(dtype, source(&shard, bytes.len() + 8), &ctx).unwrap().is_err(), "the file ends before");
+            plain(dtype, source(&shard, bytes.len()), &ctx).unwrap().unwrap()
         };
         assert_eq!(read(Dtype::F32, x.iter().flat_map(|v| v.to_le_bytes()).collect()), x);
         assert_eq!(read(Dtype::F64, x.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect()), x);
@@ -126,7 +130,8 @@ mod tests {
         // bf16 holds whole numbers up to 256.
         let small: Vec<f32> = x.iter().map(|v| v % 100.0).collect();
         assert_eq!(read(Dtype::BF16, small.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()), small);
-        assert!(plain(Dtype::I64, Source::Bytes(&[0; 8]), &ctx).is_none());
+        assert_eq!(read(Dtype::F8_E4M3, vec![0x38, 0xc0]), [1.0, -2.0]);
+        assert!(plain(Dtype::I64, source(&stored(&[0; 8]), 8), &ctx).is_none());
     }
 
     #[test]
@@ -137,14 +142,19 @@ mod tests {
         for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K] {
             let q = QTensor::quantize(&x, dtype).unwrap();
             let whole = q.dequantize(&Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
-            assert_eq!(ggml(dtype, &q.data().unwrap(), &Ctx::default()).unwrap(), whole);
+            let bytes = q.data().unwrap();
+            let shard = stored(&bytes);
+            let read = ggml(Ggml::Candle(dtype), source(&shard, bytes.len()), &Ctx::default());
+            assert_eq!(read.unwrap().unwrap(), whole);
         }
     }
 
     #[test]
     fn a_cancelled_read_says_so() {
         let ctx = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
-        assert!(matches!(plain(Dtype::F32, Source::Bytes(&[0; 8]), &ctx), Some(Err(Error::Cancelled))));
-        assert!(matches!(ggml(GgmlDType::Q8_0, &[0; 34], &ctx), Err(Error::Cancelled)));
+        let shard = stored(&[0; 34]);
+        assert!(matches!(plain(Dtype::F32, source(&shard, 8), &ctx), Some(Err(Error::Cancelled))));
+        let q8 = Ggml::Candle(GgmlDType::Q8_0);
+        assert!(matches!(ggml(q8, source(&shard, 34), &ctx), Some(Err(Error::Cancelled))));
     }
 }

@@ -3,11 +3,13 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
+use super::ggml::Ggml;
+use super::shard::Shard;
+use super::{parts, recognise};
 use crate::{Error, Result};
-use candle_core::quantized::GgmlDType;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A value of the metadata.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,10 +59,10 @@ pub(crate) struct Entry {
     pub name: String,
     /// Outermost axis first, as everywhere else here; the file has it the other way round.
     pub shape: Vec<usize>,
-    pub dtype: GgmlDType,
-    /// Bytes `start..end` of the file.
-    pub start: usize,
-    pub end: usize,
+    pub dtype: Ggml,
+    /// Bytes `start..end` of the file; empty for types of unknown size.
+    pub start: u64,
+    pub end: u64,
 }
 
 /// What stands before the data.
@@ -73,23 +75,52 @@ pub(crate) struct Header {
 /// Lists in lists deeper than this are not read.
 const MAX_DEPTH: usize = 4;
 
+/// The largest header that is read, in bytes.
+const MAX_HEADER: u64 = 1 << 30;
+
+/// Why a header is not read.
+#[derive(Debug, PartialEq)]
+enum Fault {
+    /// More bytes are needed than were read so far.
+    Short,
+    /// The file contradicts itself.
+    Damaged(String),
+    /// The file is of a form that is not read, with what helps.
+    Unread(String, &'static str),
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(what: &str) -> Self {
+        Self::Damaged(what.into())
+    }
+}
+
+/// Reads the start of a file that is `len` bytes long.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    len: u64,
 }
 
-type Parsed<T> = std::result::Result<T, String>;
+type Parsed<T> = std::result::Result<T, Fault>;
 
 impl<'a> Reader<'a> {
-    fn left(&self) -> usize {
-        self.bytes.len() - self.at
+    /// Bytes that are left in the file.
+    fn left(&self) -> u64 {
+        self.len - self.at as u64
     }
 
     fn take(&mut self, n: usize) -> Parsed<&'a [u8]> {
-        if n > self.left() {
-            return Err(format!("the file ends at byte {}, in the middle of its header", self.bytes.len()));
+        if n as u64 > self.left() {
+            return Err(format!("the file ends at byte {}, in the middle of its header", self.len).into());
         }
-        let out = &self.bytes[self.at..self.at + n];
+        let out = self.bytes.get(self.at..self.at + n).ok_or(Fault::Short)?;
         self.at += n;
         Ok(out)
     }
@@ -109,12 +140,17 @@ impl<'a> Reader<'a> {
     }
 
     /// A count of things that take at least `size` bytes each, so that no claim outgrows the file.
-    fn count(&mut self, size: usize, what: &str) -> Parsed<usize> {
+    fn count(&mut self, size: u64, what: &str) -> Parsed<usize> {
         let n = self.u64()?;
         match usize::try_from(n) {
-            Ok(n) if n <= self.left() / size => Ok(n),
-            _ => Err(format!("the header claims {n} {what}, more than the file has room for")),
+            Ok(own) if n <= self.left() / size => Ok(own),
+            _ => Err(format!("the header claims {n} {what}, more than the file has room for").into()),
         }
+    }
+
+    /// Room for `n` things, but not for more than what was read can hold.
+    fn room<T>(&self, n: usize) -> Vec<T> {
+        Vec::with_capacity(n.min(self.bytes.len() - self.at))
     }
 
     fn text(&mut self) -> Parsed<String> {
@@ -136,7 +172,7 @@ impl<'a> Reader<'a> {
             7 => match self.array::<1>()?[0] {
                 0 => Meta::Bool(false),
                 1 => Meta::Bool(true),
-                other => return Err(format!("a truth value is {other}")),
+                other => return Err(format!("a truth value is {other}").into()),
             },
             8 => Meta::Text(self.text()?),
             9 if depth < MAX_DEPTH => {
@@ -147,10 +183,10 @@ impl<'a> Reader<'a> {
                     4..=6 => 4,
                     8 | 10..=12 => 8,
                     9 => 12,
-                    other => return Err(format!("value type {other} is unknown")),
+                    other => return Err(format!("value type {other} is unknown").into()),
                 };
                 let n = self.count(size, "list items")?;
-                let mut list = Vec::with_capacity(n);
+                let mut list = self.room(n);
                 for _ in 0..n {
                     list.push(self.value(kind, depth + 1)?);
                 }
@@ -160,47 +196,45 @@ impl<'a> Reader<'a> {
             10 => Meta::Unsigned(self.u64()?),
             11 => Meta::Signed(i64::from_le_bytes(self.array()?)),
             12 => Meta::Float(f64::from_le_bytes(self.array()?)),
-            other => return Err(format!("value type {other} is unknown")),
+            other => return Err(format!("value type {other} is unknown").into()),
         })
     }
 }
 
-fn dtype(code: u32) -> Option<GgmlDType> {
-    use GgmlDType as G;
-    Some(match code {
-        0 => G::F32,
-        1 => G::F16,
-        2 => G::Q4_0,
-        3 => G::Q4_1,
-        6 => G::Q5_0,
-        7 => G::Q5_1,
-        8 => G::Q8_0,
-        10 => G::Q2K,
-        11 => G::Q3K,
-        12 => G::Q4K,
-        13 => G::Q5K,
-        14 => G::Q6K,
-        30 => G::BF16,
-        _ => return None,
-    })
+/// The header of a GGUF file. Errors name the file and what is wrong with it.
+pub(crate) fn header(shard: &Shard) -> Result<Header> {
+    let mut some = 1 << 20;
+    loop {
+        let bytes = shard.start(some)?;
+        let damaged = |what: String| Error::file(&shard.path, format!("damaged GGUF: {what}"), "download it again");
+        return match read(&bytes, shard.len) {
+            Err(Fault::Short) if some < MAX_HEADER => {
+                some *= 8;
+                continue;
+            }
+            Err(Fault::Short) => Err(damaged("the header is over 1 GB".into())),
+            Err(Fault::Damaged(what)) => Err(recognise::strange(&shard.path).unwrap_or_else(|| damaged(what))),
+            Err(Fault::Unread(what, remedy)) => Err(Error::file(&shard.path, what, remedy)),
+            Ok(header) => Ok(header),
+        };
+    }
 }
 
-/// The header of the GGUF file `bytes`, mapped from `path`. Errors name the file and what is wrong with it.
-pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Header> {
-    read(bytes).map_err(|what| Error::file(path, format!("damaged GGUF: {what}"), "download or convert it again"))
-}
-
-fn read(bytes: &[u8]) -> Parsed<Header> {
-    let mut r = Reader { bytes, at: 0 };
+fn read(bytes: &[u8], len: u64) -> Parsed<Header> {
+    let mut r = Reader { bytes, at: 0, len };
     if r.take(4).is_ok_and(|m| m != b"GGUF") || bytes.len() < 4 {
         return Err("it does not begin with GGUF".into());
     }
     match r.u32()? {
         2 | 3 => {}
         v if matches!(v.swap_bytes(), 1..=3) => {
-            return Err("it is big-endian; only little-endian files are read".into());
+            let what = "this GGUF file is big-endian; only little-endian files are read";
+            return Err(Fault::Unread(what.into(), "convert it with gguf_convert_endian.py of llama.cpp"));
         }
-        v => return Err(format!("version {v} is not supported (2 and 3 are)")),
+        v => {
+            let what = format!("this is version {v} of GGUF; versions 2 and 3 are read");
+            return Err(Fault::Unread(what, "convert the model with a present llama.cpp"));
+        }
     }
     let n_tensors = r.count(24, "tensors")?;
     let n_meta = r.count(13, "entries of metadata")?;
@@ -208,67 +242,110 @@ fn read(bytes: &[u8]) -> Parsed<Header> {
     for _ in 0..n_meta {
         let key = r.text()?;
         let kind = r.u32()?;
-        let value = r.value(kind, 0).map_err(|e| format!("{key}: {e}"))?;
+        let value = r.value(kind, 0).map_err(|e| match e {
+            Fault::Damaged(what) => Fault::Damaged(format!("{key}: {what}")),
+            other => other,
+        })?;
         if meta.insert(key.clone(), value).is_some() {
-            return Err(format!("{key} stands in the metadata twice"));
+            return Err(format!("{key} stands in the metadata twice").into());
         }
     }
     let alignment = match meta.get("general.alignment") {
         None => 32,
         Some(v) => v
             .whole()
-            .and_then(|a| usize::try_from(a).ok())
             .filter(|a| a.is_multiple_of(8) && (8..=1 << 20).contains(a))
             .ok_or("general.alignment is not a multiple of 8")?,
     };
-    let mut tensors = Vec::with_capacity(n_tensors);
+    let mut tensors = r.room(n_tensors);
     let mut names = HashSet::new();
     for _ in 0..n_tensors {
         let name = r.text()?;
         let n_axes = r.u32()?;
         if n_axes == 0 || n_axes > 4 {
-            return Err(format!("tensor {name} has {n_axes} axes"));
+            return Err(format!("tensor {name} has {n_axes} axes").into());
         }
         let mut shape = Vec::new();
         for _ in 0..n_axes {
             shape.push(usize::try_from(r.u64()?).map_err(|_| format!("tensor {name} is too large"))?);
         }
         shape.reverse();
-        let code = r.u32()?;
-        let dtype = dtype(code).ok_or_else(|| format!("tensor {name} is of type {code}, which cannot be read"))?;
-        let offset = usize::try_from(r.u64()?).map_err(|_| format!("tensor {name} lies outside the file"))?;
+        let dtype = Ggml::of(r.u32()?);
+        let offset = r.u64()?;
         if !names.insert(name.clone()) {
-            return Err(format!("tensor {name} stands in the table twice"));
+            return Err(format!("tensor {name} stands in the table twice").into());
         }
         tensors.push((name, shape, dtype, offset));
     }
-    let data = r.at.next_multiple_of(alignment);
+    let data = (r.at as u64).next_multiple_of(alignment);
     let mut out = Vec::with_capacity(tensors.len());
     for (name, shape, dtype, offset) in tensors {
         let row = shape.last().copied().unwrap_or(0);
         let values = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).filter(|n| *n > 0);
         let values = values.ok_or_else(|| format!("tensor {name} has the shape {shape:?}"))?;
-        if !row.is_multiple_of(dtype.block_size()) || !offset.is_multiple_of(alignment) {
-            return Err(format!("tensor {name} does not fill whole blocks or is not aligned"));
+        let (mut block, mut size) = dtype.block().unwrap_or((1, 0));
+        if !dtype.is_read() && !row.is_multiple_of(block) {
+            // What is not read may be cut in ways that are not known here.
+            (block, size) = (1, 0);
         }
-        let span = (values / dtype.block_size()).checked_mul(dtype.type_size()).and_then(|size| {
+        if !row.is_multiple_of(block) || !offset.is_multiple_of(alignment) {
+            return Err(format!("tensor {name} does not fill whole blocks or is not aligned").into());
+        }
+        let span = ((values / block) as u64).checked_mul(size as u64).and_then(|size| {
             let start = data.checked_add(offset)?;
             Some((start, start.checked_add(size)?))
         });
-        let (start, end) = span
-            .filter(|s| s.1 <= bytes.len())
-            .ok_or_else(|| format!("the data of tensor {name} lies beyond the end of the file"))?;
+        let (start, end) = span.ok_or_else(|| format!("tensor {name} is too large"))?;
         out.push(Entry { name, shape, dtype, start, end });
-    }
-    let mut spans: Vec<(usize, usize)> = out.iter().map(|t| (t.start, t.end)).collect();
-    spans.sort_unstable();
-    if spans.windows(2).any(|w| w[0].1 > w[1].0) {
-        return Err("the data of two tensors overlap".into());
     }
     Ok(Header { meta, tensors: out })
 }
 
+/// The files of the set that `path` is a part of: by their names, or else by what their headers say.
+///
+/// Errors: parts that are not there.
+pub(super) fn set(path: &Path) -> Result<Vec<PathBuf>> {
+    if parts::Part::of(path).is_some() {
+        return parts::set(path);
+    }
+    let number = |p: &Path| Some(header(&Shard::open(p).ok()?).ok()?.part()).flatten();
+    let Some((own, of)) = number(path).filter(|p| p.1 > 1) else { return Ok(vec![path.to_path_buf()]) };
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found: BTreeMap<usize, PathBuf> = BTreeMap::from([(own, path.to_path_buf())]);
+    for file in recognise::with_end(dir, ".gguf")? {
+        if let Some((i, _)) = number(&file).filter(|p| p.1 == of && parts::Part::of(&file).is_none()) {
+            found.entry(i).or_insert(file);
+        }
+    }
+    if found.len() == of && found.keys().eq(&(0..of).collect::<Vec<_>>()) {
+        return Ok(found.into_values().collect());
+    }
+    let missing: Vec<String> = (0..of).filter(|i| !found.contains_key(i)).map(|i| format!("part {}", i + 1)).collect();
+    Err(parts::lacking(path, own + 1, of, &missing))
+}
+
 impl Header {
+    /// Number from 0 and how many there are, if this is a file of a set.
+    pub fn part(&self) -> Option<(usize, usize)> {
+        let whole = |key: &str| usize::try_from(self.meta.get(key)?.whole()?).ok();
+        let (number, of) = (whole("split.no")?, whole("split.count")?);
+        (number < of && of <= 100_000).then_some((number, of))
+    }
+
+    /// Errors unless the data of all tensors lie in a file of `len` bytes, and apart from each other.
+    pub fn check_extents(&self, path: &Path, len: u64) -> Result<()> {
+        let damaged = |what: String| Error::file(path, format!("damaged GGUF: {what}"), "download it again");
+        if let Some(t) = self.tensors.iter().find(|t| t.end > len) {
+            return Err(damaged(format!("the data of tensor {} lies beyond the end of the file", t.name)));
+        }
+        let mut spans: Vec<(u64, u64)> = self.tensors.iter().map(|t| (t.start, t.end)).collect();
+        spans.sort_unstable();
+        if spans.windows(2).any(|w| w[0].1 > w[1].0) {
+            return Err(damaged("the data of two tensors overlap".into()));
+        }
+        Ok(())
+    }
+
     /// The architecture, e.g. `llama`.
     pub fn architecture(&self) -> Option<&str> {
         self.meta.get("general.architecture").and_then(Meta::text)
@@ -290,10 +367,11 @@ impl Header {
             "qwen2" | "qwen3" => arch,
             _ => {
                 let supported = "llama, mistral, qwen2, qwen3 (as GGUF)".to_string();
-                return Err(Error::Architecture { name: arch.into(), supported });
+                return Err(Error::Architecture { path: path.to_path_buf(), name: arch.into(), supported });
             }
         };
-        let bad = |what: String| Error::file(path, what, "convert the model again");
+        let bad =
+            |what: String| Error::file(path, what, "open the model's original folder, or another conversion of it");
         let size = |key: &str| -> Result<u64> {
             let v = self.own(key).ok_or_else(|| bad(format!("the metadata has no {arch}.{key}")))?;
             // Some sizes may be lists with one number per layer; only equal ones are one model here.
@@ -445,7 +523,14 @@ mod tests {
         bytes.extend(3u32.to_le_bytes());
         bytes.extend(u64::MAX.to_le_bytes());
         bytes.extend(0u64.to_le_bytes());
-        assert!(read(&bytes).unwrap_err().contains("more than the file has room for"));
-        assert!(read(b"GGU").is_err() && read(b"").is_err());
+        let claims = |e: Fault| matches!(e, Fault::Damaged(what) if what.contains("more than the file has room for"));
+        assert!(claims(read(&bytes, bytes.len() as u64).unwrap_err()));
+        assert!(read(b"GGU", 3).is_err() && read(b"", 0).is_err());
+        // A claim that the file has room for, of which nothing was read yet.
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend((1u64 << 40).to_le_bytes());
+        assert_eq!(read(&bytes, 1 << 50).unwrap_err(), Fault::Short);
     }
 }

@@ -1,6 +1,7 @@
-//! Finds the files of a checkpoint: plain folder, Hugging Face cache entry, single file.
+//! Finds the files of a checkpoint: plain folder, entry of the Hugging Face cache, single file. What indexes and names
+//! say is compared with what lies there.
 
-use super::read_json;
+use super::{hub, parts, read_json, recognise};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -16,86 +17,130 @@ pub(super) struct Found {
 
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The GGUF file that `path` is, or that stands alone in a folder without `config.json`.
-pub(super) fn gguf(path: &Path) -> Option<PathBuf> {
-    let is = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-    if is(path) && !path.is_dir() {
-        return Some(path.to_path_buf());
+/// Safetensors files that stand beside models and are none: adapters, and Mistral's own names for the same weights.
+const OTHERS: [&str; 4] = ["adapter_model", "consolidated", "adapter", "training_args"];
+
+/// The GGUF files, one after the other, that `path` is a part of, or that lie in a folder with nothing else to open.
+///
+/// Errors: several models in the folder, parts that are not there.
+pub(crate) fn gguf(path: &Path) -> Result<Option<Vec<PathBuf>>> {
+    if recognise::is_gguf(path) {
+        return super::gguf::set(path).map(Some);
     }
-    let dir = snapshot(path).unwrap_or_else(|| path.to_path_buf());
-    if dir.join("config.json").exists() {
-        return None;
+    if !path.is_dir() {
+        return Ok(None);
     }
-    let mut found = std::fs::read_dir(dir).ok()?.flatten().map(|e| e.path()).filter(|p| is(p));
-    match (found.next(), found.next()) {
-        (Some(file), None) => Some(file),
-        _ => None,
+    let dir = folder(path);
+    let weights = recognise::with_end(&dir, ".safetensors")?;
+    if dir.join("config.json").exists() && (!weights.is_empty() || dir.join(INDEX).exists()) {
+        return Ok(None);
     }
+    let all = recognise::with_end(&dir, ".gguf")?;
+    // What sees pictures for the model is no model of its own.
+    let is_projector = |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().contains("mmproj"));
+    let models: Vec<&PathBuf> = match all.iter().filter(|p| !is_projector(p)).collect::<Vec<_>>() {
+        models if models.is_empty() => all.iter().collect(),
+        models => models,
+    };
+    let Some(first) = models.first() else { return Ok(None) };
+    let set = super::gguf::set(first)?;
+    if models.iter().all(|m| set.contains(m)) {
+        return Ok(Some(set));
+    }
+    let names: Vec<_> = models.iter().take(8).map(|m| m.file_name().unwrap_or_default().to_string_lossy()).collect();
+    let what = format!("the folder holds {} GGUF files ({})", models.len(), names.join(", "));
+    Err(Error::file(dir, what, "choose one of them"))
+}
+
+/// `path`, or the snapshot of the cache entry that it is.
+fn folder(path: &Path) -> PathBuf {
+    let whole = |dir: &Path| dir.join("config.json").exists() && holds_weights(dir);
+    if path.join("config.json").exists() {
+        return path.to_path_buf();
+    }
+    hub::snapshot(path, &whole).unwrap_or_else(|| path.to_path_buf())
+}
+
+fn holds_weights(dir: &Path) -> bool {
+    [".safetensors", ".safetensors.index.json", ".gguf", ".bin"]
+        .iter()
+        .any(|end| recognise::with_end(dir, end).is_ok_and(|l| !l.is_empty()))
 }
 
 pub(super) fn find(path: &Path) -> Result<Found> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.is_file() {
-        return match path.extension().and_then(|e| e.to_str()) {
-            Some("safetensors") => {
-                let dir = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-                let config = need_config(&dir)?;
-                Ok(Found { dir, config, shards: vec![path.to_path_buf()], index: None })
-            }
-            Some("bin" | "pt" | "pth" | "ckpt" | "pkl") => Err(pickle(path)),
-            _ => Err(Error::file(path, "not a model file", "choose a model folder, a .safetensors or a .gguf file")),
-        };
+        return one(path);
     }
     if !meta.is_dir() {
         return Err(Error::file(path, "neither a file nor a folder", "choose a model folder"));
     }
-    let dir = snapshot(path).unwrap_or_else(|| path.to_path_buf());
-    let config = need_config(&dir)?;
-    if dir.join(INDEX).exists() {
-        let index = dir.join(INDEX);
-        let shards = shard_files(&index)?.iter().map(|f| dir.join(f)).collect();
-        return Ok(Found { dir, config, shards, index: Some(index) });
+    let dir = folder(path);
+    let config = dir.join("config.json");
+    if !config.exists() {
+        return Err(recognise::folder(&dir));
     }
     let single = dir.join("model.safetensors");
-    if single.exists() || single.is_symlink() {
-        return Ok(Found { dir, config, shards: vec![single], index: None });
-    }
-    for name in ["pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "pytorch_model.bin.index.json"] {
-        if dir.join(name).exists() {
-            return Err(pickle(&dir.join(name)));
+    let is_there = |p: &Path| p.exists() || p.is_symlink();
+    let indexes = recognise::with_end(&dir, ".safetensors.index.json")?;
+    let index = indexes.iter().find(|i| i.file_name().is_some_and(|n| n == INDEX)).or(indexes.first());
+    if let Some(index) = index {
+        let shards: Vec<PathBuf> = shard_files(index)?.iter().map(|f| dir.join(f)).collect();
+        let missing: Vec<&PathBuf> = shards.iter().filter(|s| !is_there(s)).collect();
+        if missing.is_empty() {
+            return Ok(Found { dir, config, shards, index: Some(index.clone()) });
+        }
+        // An index may have been left over from before the shards were joined.
+        if !is_there(&single) {
+            let names: Vec<_> =
+                missing.iter().take(4).map(|m| m.file_name().unwrap_or_default().to_string_lossy()).collect();
+            let more = if missing.len() > 4 { format!(" and {} more", missing.len() - 4) } else { String::new() };
+            let what = format!("of the {} shards of the index {} are not there", shards.len(), missing.len());
+            return Err(Error::file(index, what, format!("put {}{more} beside it", names.join(", "))));
         }
     }
-    Err(Error::file(&dir, "the folder has no model.safetensors", "choose the folder that holds the weights"))
-}
-
-/// The newest snapshot of a Hugging Face cache entry, if `path` is one.
-fn snapshot(path: &Path) -> Option<PathBuf> {
-    let snapshots = path.join("snapshots");
-    if path.join("config.json").exists() || !snapshots.is_dir() {
-        return None;
+    if is_there(&single) {
+        return Ok(Found { dir, config, shards: vec![single], index: None });
     }
-    let main = std::fs::read_to_string(path.join("refs/main")).ok().map(|r| snapshots.join(r.trim()));
-    main.filter(|p| p.starts_with(&snapshots) && p.is_dir()).or_else(|| {
-        let mut all: Vec<_> = std::fs::read_dir(&snapshots).ok()?.flatten().map(|e| e.path()).collect();
-        all.sort();
-        all.pop()
-    })
-}
-
-fn need_config(dir: &Path) -> Result<PathBuf> {
-    let config = dir.join("config.json");
-    if config.exists() {
-        return Ok(config);
+    let mut own: Vec<PathBuf> = recognise::with_end(&dir, ".safetensors")?;
+    own.retain(|p| p.file_stem().is_some_and(|s| !OTHERS.iter().any(|o| s.to_string_lossy().starts_with(o))));
+    let Some(first) = own.first() else { return Err(recognise::folder(&dir)) };
+    let set = parts::set(first)?;
+    if own.iter().all(|p| set.contains(p)) {
+        return Ok(Found { dir, config, shards: set, index: None });
     }
-    Err(Error::file(dir, "the folder has no config.json", "choose the folder that holds config.json and the weights"))
+    let names: Vec<_> = own.iter().take(8).map(|p| p.file_name().unwrap_or_default().to_string_lossy()).collect();
+    let what = format!("the folder holds several safetensors files ({})", names.join(", "));
+    Err(Error::file(dir, what, "choose one of them, or name it model.safetensors"))
 }
 
-fn pickle(path: &Path) -> Error {
-    Error::file(
-        path,
-        "this is a Python pickle, which can run code when opened, so it is never read",
-        "convert it once: python -c \"from transformers import AutoModel as M; M.from_pretrained('DIR').save_pretrained('OUT')\"",
-    )
+/// A single file, with the set that it is a part of.
+fn one(path: &Path) -> Result<Found> {
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    // What a file is its content says before its name.
+    let holds = || super::shard::Shard::open(path).is_ok_and(|s| s.safetensors().is_ok());
+    match path.extension().and_then(|e| e.to_str()) {
+        end if end == Some("safetensors") || holds() => {
+            let config = dir.join("config.json");
+            if !config.exists() {
+                super::shard::Shard::open(path)?.safetensors()?;
+                return Err(recognise::adapter(&dir).unwrap_or_else(|| {
+                    let what = "beside the weights there is no config.json that says what model they are";
+                    Error::file(path, what, "put the model's config.json beside them")
+                }));
+            }
+            let shards = parts::set(path)?;
+            Ok(Found { dir, config, shards, index: None })
+        }
+        Some("bin" | "pt" | "pth" | "ckpt" | "pkl") => Err(recognise::pickle(path)),
+        Some("onnx") => {
+            let remedy = "get the model's original weights as safetensors";
+            Err(Error::file(path, "this is an ONNX model, which is not read", remedy))
+        }
+        _ => Err(recognise::strange(path).unwrap_or_else(|| {
+            Error::file(path, "not a model file", "choose a model folder, a .safetensors or a .gguf file")
+        })),
+    }
 }
 
 /// Names of the shards in an index; each must be a plain file name, so that none points out of the folder.
@@ -122,15 +167,7 @@ fn shard_files(index: &Path) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
-/// Errors unless every tensor of the index stands in the shard that the index names.
-pub(super) fn check_index(index: &Path, shards: &[PathBuf], holds: impl Fn(&str, &str) -> bool) -> Result<()> {
-    debug_assert!(!shards.is_empty());
-    let json = read_json(index)?;
-    for (tensor, file) in json.get("weight_map").and_then(Value::as_object).into_iter().flatten() {
-        let file = file.as_str().unwrap_or_default();
-        if !holds(tensor, file) {
-            return Err(Error::file(index, format!("tensor {tensor} is not in {file}"), "download the model again"));
-        }
-    }
-    Ok(())
+/// The shard in which the index says that `tensor` stands.
+pub(super) fn promised(index: &Path, tensor: &str) -> Option<String> {
+    Some(read_json(index).ok()?["weight_map"][tensor].as_str()?.to_string())
 }

@@ -1,22 +1,29 @@
 //! Checkpoints: a name → tensor look-up over Hugging Face folders, their cache layout, and GGUF files.
 //!
-//! Files are memory-mapped and hostile until parsed: lengths are checked before anything is allocated, shard
-//! paths stay inside the folder, and pickles are never opened.
+//! Files are hostile until parsed: lengths are checked before anything is allocated, shard paths stay inside the
+//! folder, and pickles are never opened. What is intact, but no checkpoint that is read here, is called by its name.
 
 mod convert;
+mod ggml;
 pub(crate) mod gguf;
-mod hf_dir;
+pub(crate) mod hf_dir;
+pub(crate) mod hub;
+mod json;
+mod parts;
+pub(crate) mod recognise;
+mod shard;
+mod wrapped;
 
 use crate::ctx::Ctx;
 use crate::{Error, Result};
-use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use convert::Source;
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use ggml::Ggml;
+use json::parse as json;
+use safetensors::Dtype;
 use serde_json::{Map, Value};
+use shard::Shard;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,8 +34,8 @@ struct Slot {
     shard: usize,
     dtype: Stored,
     shape: Vec<usize>,
-    start: usize,
-    end: usize,
+    start: u64,
+    end: u64,
 }
 
 /// How a tensor is stored.
@@ -37,7 +44,7 @@ enum Stored {
     Plain(Dtype),
     /// Blocks of llama.cpp; `heads` where the rows of each head are interleaved.
     Ggml {
-        dtype: GgmlDType,
+        dtype: Ggml,
         heads: Option<usize>,
     },
     /// A tensor of [`Weights::from_tensors`], by its place in the list.
@@ -50,22 +57,9 @@ impl Stored {
         match self {
             Stored::Plain(d) => format!("{d:?}").to_lowercase(),
             Stored::Memory(_) => "f32".into(),
-            Stored::Ggml { dtype, .. } => {
-                let name = format!("{dtype:?}").to_lowercase();
-                // candle writes q4k where everybody says q4_k.
-                if name.ends_with('k') { format!("{}_k", name.trim_end_matches('k')) } else { name }
-            }
+            Stored::Ggml { dtype, .. } => dtype.name().to_lowercase(),
         }
     }
-}
-
-/// A file of the checkpoint. What is converted in blocks is read from the map; plain numbers are read from the file,
-/// because pages of a map that was copied would count twice.
-struct Shard {
-    path: PathBuf,
-    map: Mmap,
-    #[cfg(unix)]
-    file: File,
 }
 
 /// An open checkpoint.
@@ -74,6 +68,7 @@ pub struct Weights {
     name: String,
     gguf: Option<PathBuf>,
     config: Map<String, Value>,
+    index: Option<PathBuf>,
     shards: Vec<Shard>,
     slots: BTreeMap<String, Slot>,
     tensors: Vec<Tensor>,
@@ -86,69 +81,83 @@ pub struct Weights {
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
 impl Weights {
-    /// Opens a model folder, a Hugging Face cache entry (`models--org--name`), a `.safetensors` file with
-    /// its `config.json` beside it, or a `.gguf` file (or a folder with one and nothing else to open).
+    /// Opens a model folder, a Hugging Face cache entry (`models--org--name`), a `.safetensors` file with its
+    /// `config.json` beside it, or a `.gguf` file (or a folder with one and nothing else to open). Of sets of numbered
+    /// files any one stands for all.
     ///
     /// Errors name the file, what is wrong with it and what to do.
     pub fn open(path: &Path) -> Result<Self> {
-        if let Some(file) = hf_dir::gguf(path) {
-            return Self::open_gguf(&file);
+        if let Some(files) = hf_dir::gguf(path)? {
+            return Self::open_gguf(&files);
         }
         let found = hf_dir::find(path)?;
         let config = read_json(&found.config)?;
         let Value::Object(config) = config else {
-            return Err(Error::file(&found.config, "config.json is not a JSON object", "download the model again"));
+            return Err(Error::file(&found.config, "config.json is not a JSON object", "take the model's own one"));
         };
         let name = found.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut out = Self {
-            dir: found.dir,
+        let mut out = Self::empty(name, config);
+        out.dir = found.dir;
+        for shard in &found.shards {
+            out.add_shard(shard)?;
+        }
+        wrapped::unwrap(&mut out.slots);
+        out.index = found.index;
+        Ok(out)
+    }
+
+    fn empty(name: String, config: Map<String, Value>) -> Self {
+        Self {
+            dir: PathBuf::new(),
             name,
             gguf: None,
             config,
+            index: None,
             shards: Vec::new(),
             slots: BTreeMap::new(),
             tensors: Vec::new(),
             ctx: Ctx::default(),
             read: AtomicUsize::new(0),
-        };
-        for shard in &found.shards {
-            out.add_shard(shard)?;
         }
-        if let Some(index) = &found.index {
-            hf_dir::check_index(index, &found.shards, |name, file| {
-                out.slots.get(name).is_some_and(|s| out.shards[s.shard].path.file_name() == Some(file.as_ref()))
-            })?;
-        }
-        Ok(out)
     }
 
-    fn open_gguf(path: &Path) -> Result<Self> {
-        let shard = Shard::open(path)?;
-        let map = &shard.map;
-        let header = gguf::parse(path, map)?;
-        let mut slots = BTreeMap::new();
+    /// Opens the files of one GGUF model; the first holds the metadata.
+    fn open_gguf(files: &[PathBuf]) -> Result<Self> {
+        let first = &files[0];
+        let name = first.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut out = Self::empty(name, Map::new());
+        out.dir = first.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        out.gguf = Some(first.clone());
+        let mut whole: Option<gguf::Header> = None;
         let mut factors = None;
-        for t in &header.tensors {
-            let stored = Stored::Ggml { dtype: t.dtype, heads: header.interleaved_heads(&t.name) };
-            let slot = Slot { shard: 0, dtype: stored, shape: t.shape.clone(), start: t.start, end: t.end };
-            if t.name == "rope_freqs.weight" {
-                factors = Some(convert::ggml(t.dtype, &map[t.start..t.end], &Ctx::default())?);
-                continue;
+        for (i, path) in files.iter().enumerate() {
+            let shard = Shard::open(path)?;
+            let header = gguf::header(&shard)?;
+            header.check_extents(path, shard.len)?;
+            let about = whole.as_ref().unwrap_or(&header);
+            for t in &header.tensors {
+                let stored = Stored::Ggml { dtype: t.dtype, heads: about.interleaved_heads(&t.name) };
+                if t.name == "rope_freqs.weight" {
+                    let len = usize::try_from(t.end - t.start).unwrap_or(0);
+                    let source = Source { shard: &shard, start: t.start, len };
+                    factors = convert::ggml(t.dtype, source, &Ctx::default()).transpose()?;
+                    continue;
+                }
+                let slot = Slot { shard: i, dtype: stored, shape: t.shape.clone(), start: t.start, end: t.end };
+                if out.slots.insert(gguf::hf_name(&t.name), slot).is_some() {
+                    return Err(damaged(path, format!("tensor {} stands in two files of the set", t.name)));
+                }
             }
-            slots.insert(gguf::hf_name(&t.name), slot);
+            match &mut whole {
+                None => whole = Some(header),
+                Some(whole) => whole.tensors.extend(header.tensors),
+            }
+            out.shards.push(shard);
         }
-        let config = header.config(path, factors.as_deref())?;
-        Ok(Self {
-            dir: path.parent().unwrap_or(Path::new(".")).to_path_buf(),
-            name: path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            gguf: Some(path.to_path_buf()),
-            config,
-            shards: vec![shard],
-            slots,
-            tensors: Vec::new(),
-            ctx: Ctx::default(),
-            read: AtomicUsize::new(0),
-        })
+        if let Some(header) = whole {
+            out.config = header.config(first, factors.as_deref())?;
+        }
+        Ok(out)
     }
 
     /// A checkpoint of f32 tensors in memory, e.g. the variables of a training run: [`Weights::get`] hands out the
@@ -160,54 +169,28 @@ impl Weights {
         config: Map<String, Value>,
         tensors: impl IntoIterator<Item = (String, Tensor)>,
     ) -> Result<Self> {
-        let (mut slots, mut list) = (BTreeMap::new(), Vec::new());
+        let mut out = Self::empty(name.to_string(), config);
         for (key, t) in tensors {
             if t.dtype() != DType::F32 {
                 return Err(Error::Weight { name: key, what: format!("{:?} in memory; only f32 is taken", t.dtype()) });
             }
-            let (shape, end) = (t.dims().to_vec(), 4 * t.elem_count());
-            slots.insert(key, Slot { shard: 0, dtype: Stored::Memory(list.len()), shape, start: 0, end });
-            list.push(t);
+            let (shape, end) = (t.dims().to_vec(), 4 * t.elem_count() as u64);
+            let dtype = Stored::Memory(out.tensors.len());
+            out.slots.insert(key, Slot { shard: 0, dtype, shape, start: 0, end });
+            out.tensors.push(t);
         }
-        let name = name.to_string();
-        Ok(Self {
-            dir: PathBuf::new(),
-            name,
-            gguf: None,
-            config,
-            shards: Vec::new(),
-            slots,
-            tensors: list,
-            ctx: Ctx::default(),
-            read: AtomicUsize::new(0),
-        })
+        Ok(out)
     }
 
     fn add_shard(&mut self, path: &Path) -> Result<()> {
         let file = Shard::open(path)?;
-        let map = &file.map;
-        if map.len() < 8 {
-            let size = map.len();
-            return Err(damaged(path, format!("the file has {size} bytes and cannot hold a safetensors header")));
-        }
         let shard = self.shards.len();
-        // The crate checks header length, JSON, offsets, overlaps and coverage before any tensor is touched.
-        let parsed = SafeTensors::deserialize(map).map_err(|e| damaged(path, format!("damaged safetensors: {e}")))?;
-        let base = map.as_ptr() as usize;
-        for (name, view) in parsed.tensors() {
-            let start = view.data().as_ptr() as usize - base;
-            let slot = Slot {
-                shard,
-                dtype: Stored::Plain(view.dtype()),
-                shape: view.shape().to_vec(),
-                start,
-                end: start + view.data().len(),
-            };
+        for (name, t) in file.safetensors()? {
+            let slot = Slot { shard, dtype: Stored::Plain(t.dtype), shape: t.shape, start: t.start, end: t.end };
             if self.slots.insert(name.clone(), slot).is_some() {
                 return Err(damaged(path, format!("tensor {name} stands in two shards")));
             }
         }
-        drop(parsed);
         self.shards.push(file);
         Ok(())
     }
@@ -260,12 +243,12 @@ impl Weights {
 
     /// Bytes of all tensors as stored.
     pub fn size_bytes(&self) -> usize {
-        self.slots.values().map(|s| s.end - s.start).sum()
+        self.slots.values().map(|s| (s.end - s.start) as usize).sum()
     }
 
     /// The type most values are stored in, e.g. `bf16`.
     pub fn dtype(&self) -> String {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for s in self.slots.values() {
             *counts.entry(s.dtype.name()).or_default() += s.end - s.start;
         }
@@ -283,7 +266,7 @@ impl Weights {
             };
             let stride = ((s.end - s.start) / 64).max(1);
             (name, &s.shape, s.dtype.name()).hash(&mut h);
-            (s.start..s.end).step_by(stride).for_each(|at| shard.byte(at).hash(&mut h));
+            (s.start..s.end).step_by(stride as usize).for_each(|at| shard.byte(at).hash(&mut h));
         }
         format!("{:016x}", h.finish())
     }
@@ -292,9 +275,12 @@ impl Weights {
     /// cancelled.
     pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
         let weight = |what: String| Error::Weight { name: name.to_string(), what };
-        let slot = self.slots.get(name).ok_or_else(|| {
-            weight(format!("missing; the checkpoint is incomplete, download it again: {}", self.dir.display()))
-        })?;
+        let slot = self.slots.get(name).ok_or_else(|| self.missing(name))?;
+        if slot.shape != shape
+            && let Some(quantized) = self.quantization()
+        {
+            return Err(self.quantized(&quantized, name));
+        }
         if slot.shape != shape {
             let got = &slot.shape;
             let place = self.shards.get(slot.shard).map_or(self.name.clone(), |s| s.path.display().to_string());
@@ -304,13 +290,16 @@ impl Weights {
         }
         let values = match slot.dtype {
             Stored::Memory(i) => return Ok(self.tensors[i].to_device(device)?),
-            Stored::Plain(d) => convert::plain(d, self.source(slot)?, &self.ctx).ok_or_else(|| {
-                weight(format!(
-                    "stored as {d:?}; only f64, f32, f16 and bf16 can be read, convert it: {}",
-                    self.shards[slot.shard].path.display()
-                ))
-            })??,
-            Stored::Ggml { dtype, .. } => convert::ggml(dtype, self.bytes(slot)?, &self.ctx)?,
+            Stored::Plain(d) => {
+                let mut values = convert::plain(d, self.source(slot)?, &self.ctx)
+                    .ok_or_else(|| self.unread(name, slot, &format!("{d:?}")))??;
+                if matches!(d, Dtype::F8_E4M3 | Dtype::F8_E5M2) {
+                    self.scale(name, shape, &mut values)?;
+                }
+                values
+            }
+            Stored::Ggml { dtype, .. } => convert::ggml(dtype, self.source(slot)?, &self.ctx)
+                .ok_or_else(|| self.unread(name, slot, &dtype.name()))??,
         };
         let mut t = Tensor::from_vec(values, shape, &Device::Cpu)?;
         if let Stored::Ggml { heads: Some(h), .. } = slot.dtype {
@@ -319,78 +308,115 @@ impl Weights {
         Ok(t.to_device(device)?)
     }
 
-    /// Counts a tensor in a file as a step of whoever loads.
-    fn step(&self, slot: &Slot) -> Result<()> {
-        let len = slot.end - slot.start;
+    /// Multiplies 8-bit floats by the scales that stand beside them: one for all, one a row, or one a block of rows and
+    /// columns.
+    fn scale(&self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
+        let Some(own) = ["_scale", "_scale_inv"].iter().map(|e| format!("{name}{e}")).find(|n| self.has(n)) else {
+            return Ok(());
+        };
+        let dims = self.shape(&own).unwrap_or_default().to_vec();
+        let scales = self.get(&own, &dims, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let (rows, columns) = match *shape {
+            [rows, columns] => (rows, columns),
+            _ => (1, values.len()),
+        };
+        let said = &self.config.get("quantization_config").unwrap_or(&Value::Null)["weight_block_size"];
+        let said = |i: usize| said[i].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        let (high, wide) = match *dims.as_slice() {
+            [] | [1] | [1, 1] => (rows, columns),
+            [n] if n == rows => (1, columns),
+            [n, 1] if n == rows => (1, columns),
+            [a, b] if a > 0 && b > 0 => {
+                let (high, wide) = (said(0).unwrap_or(rows.div_ceil(a)), said(1).unwrap_or(columns.div_ceil(b)));
+                if rows.div_ceil(high) != a || columns.div_ceil(wide) != b {
+                    return Err(Error::Weight { name: own, what: format!("{dims:?} scales do not fit {shape:?}") });
+                }
+                (high, wide)
+            }
+            _ => return Err(Error::Weight { name: own, what: format!("{dims:?} scales do not fit {shape:?}") }),
+        };
+        let across = columns.div_ceil(wide.max(1));
+        for (i, x) in values.iter_mut().enumerate() {
+            *x *= scales[i / columns / high * across + i % columns / wide];
+        }
+        Ok(())
+    }
+
+    /// The error for a tensor that is not there: what the checkpoint is instead.
+    fn missing(&self, name: &str) -> Error {
+        let place = self.place();
+        if let Some(how) = self.quantization() {
+            return self.quantized(&how, name);
+        }
+        if self.slots.keys().any(|n| n.contains(".lora_A.") || n.contains(".lora_B.")) {
+            return recognise::adapter(&self.dir).unwrap_or_else(|| {
+                Error::file(place, "these are the weights of an adapter (LoRA)", "open the model that it is for")
+            });
+        }
+        let near = |n: &&String| n.ends_with(&format!(".{name}")) || name.ends_with(&format!(".{n}"));
+        if let Some(other) = self.slots.keys().find(near) {
+            let what = format!("the weight {name} is called {other} here");
+            let remedy = "rename the tensors, or check that config.json belongs to these weights";
+            return Error::file(place, what, remedy);
+        }
+        if let Some((index, shard)) = self.index.as_ref().and_then(|i| Some((i, hf_dir::promised(i, name)?))) {
+            let what = format!("the weight {name} is not in {shard}, where the index says that it is");
+            return Error::file(index, what, "get that shard and the index from the same version of the model");
+        }
+        let some = self.slots.keys().take(3).cloned().collect::<Vec<_>>().join(", ");
+        let what = format!("there is no weight {name} among the {} that are there ({some}, …)", self.slots.len());
+        Error::file(place, what, "check that config.json belongs to these weights, and that all of them are there")
+    }
+
+    /// The first file of the checkpoint, for messages about all of it.
+    fn place(&self) -> &Path {
+        self.shards.first().map_or(self.dir.as_path(), |s| s.path.as_path())
+    }
+
+    /// How the checkpoint is quantized, if it is.
+    fn quantization(&self) -> Option<String> {
+        recognise::quantization(&self.config, &self.dir, self.slots.keys().map(String::as_str))
+    }
+
+    /// The error for a quantized checkpoint in which `name` is no plain array.
+    fn quantized(&self, how: &str, name: &str) -> Error {
+        let what =
+            format!("the checkpoint is quantized ({how}), which is not read; {name} does not stand there as numbers");
+        Error::file(self.place(), what, "open a version of the model that is not quantized, or a GGUF file of it")
+    }
+
+    /// The error for a tensor of a type that is not read.
+    fn unread(&self, name: &str, slot: &Slot, dtype: &str) -> Error {
+        let of = self.quantization().map(|q| format!(" (quantized: {q})")).unwrap_or_default();
+        let what = format!("tensor {name} is stored as {dtype}{of}, which is not read");
+        let remedy = match self.gguf {
+            Some(_) => "open another quantization of the model, such as Q8_0 or Q4_K_M",
+            None => "open a version of the model in f32, f16 or bf16, or a GGUF file of it",
+        };
+        Error::file(&self.shards[slot.shard].path, what, remedy)
+    }
+
+    /// Where the bytes of a tensor are read; counts as a step of whoever loads.
+    fn source(&self, slot: &Slot) -> Result<Source<'_>> {
+        let len = usize::try_from(slot.end - slot.start).unwrap_or(usize::MAX);
         let read = self.read.fetch_add(len, Ordering::Relaxed);
         let all = self.size_bytes();
-        self.ctx.step(read.min(all), all)
-    }
-
-    /// The bytes of a tensor in the mapped file.
-    fn bytes(&self, slot: &Slot) -> Result<&[u8]> {
-        self.step(slot)?;
-        Ok(&self.shards[slot.shard].map[slot.start..slot.end])
-    }
-
-    /// Where the bytes of a tensor of plain numbers are read.
-    #[cfg(unix)]
-    fn source(&self, slot: &Slot) -> Result<Source<'_>> {
-        self.step(slot)?;
-        let Shard { file, path, .. } = &self.shards[slot.shard];
-        Ok(Source::File { file, path, start: slot.start as u64, len: slot.end - slot.start })
-    }
-
-    #[cfg(not(unix))]
-    fn source(&self, slot: &Slot) -> Result<Source<'_>> {
-        self.bytes(slot).map(Source::Bytes)
+        self.ctx.step(read.min(all), all)?;
+        Ok(Source { shard: &self.shards[slot.shard], start: slot.start, len })
     }
 }
 
-impl Shard {
-    fn open(path: &Path) -> Result<Self> {
-        let (file, map) = map(path)?;
-        #[cfg(not(unix))]
-        drop(file);
-        Ok(Self {
-            path: path.to_path_buf(),
-            map,
-            #[cfg(unix)]
-            file,
-        })
-    }
-
-    /// One byte, without its neighbours in the map becoming the program's memory. 0 where the file has shrunk.
-    fn byte(&self, at: usize) -> u8 {
-        let mut byte = [0];
-        #[cfg(unix)]
-        let _ = std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut byte, at as u64);
-        #[cfg(not(unix))]
-        byte.copy_from_slice(&self.map[at..=at]);
-        byte[0]
-    }
-}
-
-/// Name and header of a GGUF file, for its vocabulary.
+/// Name and header of a GGUF file, for its vocabulary; of a set, those of its first file.
 pub(crate) fn read_gguf(path: &Path) -> Result<(String, gguf::Header)> {
-    let (_, map) = map(path)?;
-    let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok((name, gguf::parse(path, &map)?))
-}
-
-/// Maps a regular file for reading.
-fn map(path: &Path) -> Result<(File, Mmap)> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if !meta.is_file() {
-        return Err(Error::file(path, "not a regular file", "choose a file"));
+    let shard = Shard::open(path)?;
+    let mut header = gguf::header(&shard)?;
+    let mut first = path.to_path_buf();
+    if header.part().is_some_and(|p| p.0 > 0) {
+        first = gguf::set(path)?.swap_remove(0);
+        header = gguf::header(&Shard::open(&first)?)?;
     }
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    if meta.len() == 0 {
-        return Err(damaged(path, "the file is empty".into()));
-    }
-    #[expect(unsafe_code, reason = "mapping is the only way not to copy gigabytes; the file is opened read-only")]
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    Ok((file, map))
+    let name = first.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((name, header))
 }
 
 /// Rows of each head from interleaved (first half and second half in turn) to halves one after another.
@@ -411,7 +437,8 @@ fn damaged(path: &Path, what: String) -> Error {
 
 /// Reads a regular file of at most `max` bytes. Errors name the file; nothing is allocated for a larger one.
 pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let path = &hub::real(path);
+    let meta = std::fs::metadata(path).map_err(|e| recognise::dangling(path).unwrap_or(Error::io(path, e)))?;
     if !meta.is_file() {
         return Err(Error::file(path, "not a regular file", "choose a file"));
     }
@@ -425,8 +452,71 @@ pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::io(path, e))
 }
 
-/// Reads a JSON side file of bounded size.
+/// Reads a JSON side file of bounded size, as Python writes it: NaN and Infinity become words, and a byte order mark is
+/// passed over.
 pub fn read_json(path: &Path) -> Result<Value> {
     let bytes = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not valid JSON: {e}"), "download it again"))
+    json(&bytes).map_err(|e| {
+        recognise::strange(path)
+            .unwrap_or_else(|| Error::file(path, format!("not valid JSON: {e}"), "download it again"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+
+    /// A folder with these tensors and this configuration.
+    fn folder(config: &str, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        let views = tensors.iter().map(|(n, d, s, b)| (n.to_string(), TensorView::new(*d, s.to_vec(), b).unwrap()));
+        let bytes = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+        dir
+    }
+
+    fn floats(x: &[f32]) -> Vec<u8> {
+        x.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn eight_bit_floats_are_multiplied_by_their_scales() {
+        let ones = vec![0x38; 9];
+        let of = |config: &str, scale: (&str, &[usize], &[f32])| {
+            let tensors = [
+                ("w", Dtype::F8_E4M3, [3, 3].as_slice(), ones.clone()),
+                (scale.0, Dtype::F32, scale.1, floats(scale.2)),
+            ];
+            let dir = folder(config, &tensors);
+            let w = Weights::open(dir.path()).unwrap().get("w", &[3, 3], &Device::Cpu);
+            w.map(|w| w.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        let blocks = r#"{"quantization_config": {"quant_method": "fp8", "weight_block_size": [2, 2]}}"#;
+        let want = [1., 1., 2., 1., 1., 2., 3., 3., 4.];
+        assert_eq!(of(blocks, ("w_scale_inv", &[2, 2], &[1., 2., 3., 4.])).unwrap(), want);
+        assert_eq!(of("{}", ("w_scale", &[3, 1], &[1., 2., 3.])).unwrap(), [1., 1., 1., 2., 2., 2., 3., 3., 3.]);
+        assert_eq!(of("{}", ("w_scale", &[], &[5.])).unwrap(), [5.; 9]);
+        assert!(of(blocks, ("w_scale_inv", &[3, 2], &[1.; 6])).unwrap_err().to_string().contains("do not fit"));
+    }
+
+    #[test]
+    fn what_is_missing_is_explained_by_what_is_there() {
+        let of = |config: &str, name: &str| {
+            let dir = folder(config, &[(name, Dtype::F32, &[2], floats(&[0.; 2]))]);
+            let w = Weights::open(dir.path()).unwrap();
+            w.get("model.layers.0.q_proj.weight", &[2], &Device::Cpu).unwrap_err().to_string()
+        };
+        let awq = r#"{"quantization_config": {"quant_method": "awq", "bits": 4}}"#;
+        for (config, name, words) in [
+            (awq, "model.layers.0.q_proj.qweight", "quantized (awq, 4 bits)"),
+            ("{}", "layers.0.q_proj.weight", "is called layers.0.q_proj.weight here"),
+            ("{}", "model.layers.0.q_proj.lora_A.weight", "adapter"),
+            ("{}", "other", "there is no weight model.layers.0.q_proj.weight among the 1"),
+        ] {
+            let said = of(config, name);
+            assert!(said.contains(words) && !said.contains("download"), "{said}");
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
-use super::terminal::{Progress, data};
+use super::terminal::{Progress, data, remark};
 use crate::jobs::Jobs;
+use crate::keys::ModelSource;
 use crate::memory;
 use crate::picture_source::PictureSource;
+use crate::samples;
 use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
+use std::ffi::OsStr;
+use std::io::Read as _;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::save::save_bytes;
-use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::tokenize::{TIKTOKEN_NAMES, Tokenizer};
 use tokenscope_analysis::{Ctx, catalog};
 
 /// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
@@ -54,9 +58,15 @@ pub fn jobs() -> anyhow::Result<Working> {
     Ok(Working { _progress: Progress::of(&jobs), jobs })
 }
 
-/// Opens the model at `path` on the CPU, with its tokenizer and image processor, where there are such.
-pub fn open(path: &Path) -> anyhow::Result<OpenModel> {
-    Ok(crate::work::open_path(path, &Ctx::default().with_room(memory::available))?)
+/// Opens a model on the CPU, with its tokenizer and image processor, where there are such: the name of a sample, or a
+/// path.
+pub fn open(model: &OsStr) -> anyhow::Result<OpenModel> {
+    open_source(&ModelSource::parse(model))
+}
+
+/// As [`open`], for a source that is known.
+pub fn open_source(source: &ModelSource) -> anyhow::Result<OpenModel> {
+    Ok(crate::work::open(source, &Ctx::default().with_room(memory::available))?)
 }
 
 /// Adds the picture of `source` to `request`. Errors if the model reads no images.
@@ -67,17 +77,51 @@ pub fn add_picture(open: &OpenModel, request: &mut RunRequest, source: &PictureS
     Ok(request.add_picture(processor, &source.open()?)?)
 }
 
-/// A tokenizer by name of a built-in vocabulary, by file or by folder.
-pub fn tokenizer(name: &str) -> anyhow::Result<Tokenizer> {
-    if tokenscope_analysis::tokenize::TIKTOKEN_NAMES.contains(&name) {
+/// A tokenizer by name of a built-in vocabulary or of a sample model, by file or by folder. What was decided where its
+/// files disagree is said on standard error.
+pub fn tokenizer(name: &OsStr) -> anyhow::Result<Tokenizer> {
+    let known = name.to_str().filter(|n| TIKTOKEN_NAMES.contains(n));
+    if let Some(name) = known {
         return Ok(Tokenizer::named(name)?);
     }
-    if !Path::new(name).exists() {
-        let known = tokenscope_analysis::tokenize::TIKTOKEN_NAMES.join(", ");
-        bail!("no tokenizer file or folder {name}; built in are {known}");
+    if let Some(sample) = name.to_str().and_then(samples::find) {
+        return Ok(Tokenizer::load(samples::unpack(sample)?.path())?.called(sample));
     }
-    Ok(Tokenizer::load(Path::new(name))?)
+    let path = Path::new(name);
+    if !path.exists() {
+        let known = TIKTOKEN_NAMES.join(", ");
+        bail!("no tokenizer file or folder {}; built in are {known}", path.display());
+    }
+    let t = Tokenizer::load(path)?;
+    t.notes().iter().for_each(|n| remark(format_args!("note: {n}: {}", path.display())));
+    Ok(t)
 }
+
+/// Says notes on standard error.
+pub fn notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
+    notes.into_iter().for_each(|n| remark(format_args!("note: {n}")));
+}
+
+/// The text of a file, or of standard input for `-`; a byte order mark says how it is read.
+pub fn text(path: &Path) -> anyhow::Result<String> {
+    let name = if path.as_os_str() == "-" { "standard input".into() } else { path.display().to_string() };
+    let read = |from: &mut dyn std::io::Read| {
+        let mut out = Vec::new();
+        from.take(MAX_TEXT + 1).read_to_end(&mut out).map(|_| out)
+    };
+    let bytes = match path.as_os_str() == "-" {
+        true => read(&mut std::io::stdin().lock()),
+        false => std::fs::File::open(path).and_then(|mut f| read(&mut f)),
+    };
+    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        bail!("the text is longer than {} MB; cut it: {name}", MAX_TEXT >> 20);
+    }
+    tokenscope_analysis::utf::text(&bytes).map_err(|what| anyhow::anyhow!("{what}; save it as UTF-8: {name}"))
+}
+
+/// The longest text that is read, in bytes.
+const MAX_TEXT: u64 = 1 << 30;
 
 /// Writes text to `path`, or to standard output without one.
 pub fn write(path: Option<&Path>, text: &str) -> anyhow::Result<()> {

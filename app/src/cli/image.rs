@@ -18,9 +18,9 @@ use tokenscope_analysis::trace::CaptureSpec;
 pub struct Args {
     /// Picture: PNG, JPEG, WebP, BMP or GIF (first frame), by content; or a drawn scene as scene:SEED
     file: OsString,
-    /// Draw the image tokens of this model
+    /// Draw the image tokens of this model: a folder, or the name of a sample model
     #[arg(long)]
-    model: Option<PathBuf>,
+    model: Option<OsString>,
     /// PNG file to write
     #[arg(long)]
     out: PathBuf,
@@ -31,7 +31,11 @@ const GRID_SIDE: usize = 768;
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let inputs = [Some(Path::new(&args.file)), args.model.as_deref()];
+    let ending = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
+    if ending.as_deref() != Some("png") {
+        bail!("pictures are written as PNG: end the name in .png: {}", args.out.display());
+    }
+    let inputs = [Some(Path::new(&args.file)), args.model.as_ref().map(Path::new)];
     spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
     let picture = PictureSource::parse(args.file)?.open()?;
     let out = match &args.model {

@@ -1,16 +1,21 @@
 //! The verb `info`: what a model folder holds and what a run would cost.
 
-use super::terminal::{data, say};
-use std::path::PathBuf;
+use super::common;
+use super::terminal::{data, json, say};
+use crate::keys::ModelSource;
+use std::ffi::OsString;
+use std::path::Path;
+use tokenscope_analysis::Ctx;
 use tokenscope_analysis::run::estimate;
-use tokenscope_analysis::trace::CaptureSpec;
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::trace::{CaptureSpec, read_trace};
 
 /// Arguments of `info`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, GGUF file, recorded trace, or the name of a sample model
     #[arg(long)]
-    model: PathBuf,
+    model: OsString,
     /// Tokens to estimate a run for
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     tokens: u32,
@@ -21,13 +26,19 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let crate::work::OpenModel { model, tokenizer, .. } = super::common::open(&args.model)?;
+    let source = ModelSource::parse(&args.model);
+    if let ModelSource::Recorded(path) = &source {
+        return recorded(path, args.json);
+    }
+    let crate::work::OpenModel { model, tokenizer, unread, .. } = common::open_source(&source)?;
     let info = model.info();
+    let name = source.title();
+    tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| esay!("note: {n}"));
     let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
     let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);
     if args.json {
         let json = serde_json::json!({
-            "name": info.name, "architecture": info.architecture, "n_params": info.n_params, "dtype": info.dtype,
+            "name": name, "architecture": info.architecture, "n_params": info.n_params, "dtype": info.dtype,
             "fingerprint": info.fingerprint, "vocab": info.vocab, "writes": info.writes.name(),
             "max_tokens": info.max_tokens, "tokenizer_vocab": tokenizer,
             "towers": info.towers.iter().map(|(name, t)| serde_json::json!({
@@ -38,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         });
         return data(&json.to_string());
     }
-    say!("{} ({}), {} parameters in {}", info.name, info.architecture, info.n_params, info.dtype);
+    say!("{name} ({}), {} parameters in {}", info.architecture, info.n_params, info.dtype);
     for (name, t) in &info.towers {
         say!(
             "{name:?}: {} layers, width {}, {} heads ({} key-value), head width {}, MLP width {}",
@@ -52,7 +63,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     match tokenizer {
         Some(n) => say!("tokenizer: {n} ids"),
-        None => say!("tokenizer: none; give token ids instead of text"),
+        None => match unread {
+            Some(why) => say!("tokenizer: none, because {why}; token ids can be given instead of text"),
+            None => say!("tokenizer: none; token ids can be given instead of text"),
+        },
     }
     say!(
         "a run of {tokens} tokens keeps {:.1} MB, needs {:.1} MB on top at its worst and takes {:.2} GFLOP",
@@ -60,5 +74,36 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         cost.peak_bytes as f64 / 1e6,
         cost.flops as f64 / 1e9
     );
+    Ok(())
+}
+
+/// What a trace file holds.
+fn recorded(path: &Path, as_json: bool) -> anyhow::Result<()> {
+    let t = read_trace(path, &Ctx::default())?;
+    if as_json {
+        let value = serde_json::json!({
+            "recorded": true, "name": t.model, "architecture": t.architecture, "fingerprint": t.fingerprint,
+            "text": t.text, "continuation": t.continuation_text, "notes": t.notes,
+            "towers": t.towers.iter().map(|(name, tower)| serde_json::json!({
+                "tower": name, "n_layers": tower.n_layers, "width": tower.width, "tokens": tower.tokens.len(),
+            })).collect::<Vec<_>>(),
+            "arrays": t.arrays.len(), "bytes": t.size_bytes(),
+        });
+        return json(&value);
+    }
+    say!("a recorded run of {} ({})", t.model, t.architecture);
+    for (name, tower) in &t.towers {
+        say!("{name:?}: {} layers, width {}, {} tokens", tower.n_layers, tower.width, tower.tokens.len());
+    }
+    say!("{} arrays, {:.1} MB", t.arrays.len(), t.size_bytes() as f64 / 1e6);
+    if !t.text.is_empty() {
+        say!("text: {:?}", t.text);
+    }
+    if !t.continuation_text.is_empty() {
+        say!("continued: {:?}", t.continuation_text);
+    }
+    for n in &t.notes {
+        say!("note: {n}");
+    }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub struct Input {
     pub(super) example: Option<String>,
     /// Model folder, GGUF file, recorded trace, or the name of a sample model [default: sample-lm]
     #[arg(long)]
-    pub(super) model: Option<String>,
+    pub(super) model: Option<OsString>,
     /// Text for the model; the default is the window's first example
     #[arg(long)]
     prompt: Option<String>,

@@ -7,6 +7,7 @@ use crate::keys::{Call, ModelSource};
 use crate::samples;
 use crate::trial::{Figure, Judged, Trial, Verdict};
 use anyhow::{Context as _, bail};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::catalog;
@@ -21,7 +22,7 @@ pub struct Args {
     /// Model folder or name of a sample; judged on stories if it reads text only, else on questions about drawn
     /// scenes [default: sample-lm]
     #[arg(long)]
-    model: Option<String>,
+    model: Option<OsString>,
     /// Methods, comma-separated; random and uniform are always there [default: all but those that take minutes]
     #[arg(long, value_delimiter = ',')]
     methods: Vec<String>,
@@ -69,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let left_out = catalog::of(kind).filter(|i| i.slow && args.methods.is_empty()).map(|i| i.id).collect::<Vec<_>>();
     let trial = Trial {
-        model: ModelSource::parse(args.model.as_deref().unwrap_or(samples::NAMES[0])),
+        model: args.model.as_ref().map_or(ModelSource::Sample(samples::NAMES[0]), ModelSource::parse),
         judged,
         calls: calls(&chosen, &args.set)?,
         samples: args.samples as usize,

@@ -51,7 +51,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             input.params.entry(key).or_insert(value);
         }
     }
-    let value = common::working(|ctx| (adapter.run)(&input, ctx))??;
+    let value = common::working(|ctx| (adapter.run)(&input, ctx))?.map_err(|e| {
+        let files: Vec<String> = args.input.iter().chain(&args.params).map(|p| p.display().to_string()).collect();
+        let how = format!("`tokenscope methods` says what {} reads", args.name);
+        anyhow::anyhow!("{e}; {how}: {}", files.join(", "))
+    })?;
     common::write(args.out.as_deref(), &value.to_string())
 }
 

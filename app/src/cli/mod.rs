@@ -20,7 +20,8 @@ mod tokenize;
 mod trace;
 
 use crate::picture_source::PictureSource;
-use clap::{Parser, Subcommand};
+use clap::builder::ValueParser;
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 const ENVIRONMENT: &str = "Environment:
@@ -78,7 +79,10 @@ enum Verb {
 
 /// Reads the arguments, runs the verb or opens the window, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
+    if cli.verb.is_some() {
+        quiet_drivers();
+    }
     terminal::guarded(|| carry_out(cli))
 }
 
@@ -102,5 +106,31 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Info(a)) => info::run(a),
+    }
+}
+
+/// Reads the arguments. A text or a number that begins with a dash is the value of the option before it.
+fn parse() -> Cli {
+    let dashes = |arg: Arg| {
+        let own = |p: ValueParser| p.type_id() == arg.get_value_parser().type_id();
+        let words = own(clap::value_parser!(String))
+            || own(clap::value_parser!(f32).into())
+            || own(clap::value_parser!(f64).into());
+        let option = arg.get_long().is_some() && arg.get_action().takes_values();
+        if option && words { arg.allow_hyphen_values(true) } else { arg }
+    };
+    let command = Cli::command().mut_subcommands(|verb| verb.mut_args(dashes));
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|e| e.exit())
+}
+
+/// Keeps Mesa's layer that chooses between graphics cards from asking for a desktop where there is none, which it would
+/// complain about on standard error. Verbs ask for the fastest card themselves.
+fn quiet_drivers() {
+    let desktop = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|d| std::path::Path::new(&d).is_dir());
+    if !desktop {
+        #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
+        unsafe {
+            std::env::set_var("NODEVICE_SELECT", "1");
+        }
     }
 }

@@ -5,17 +5,22 @@ use super::input::Input;
 use crate::app::draw_window;
 use crate::export::{self, Page};
 use crate::heatmap::Curve;
+use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::pane::{Cuts, Pane};
 use crate::state::{Command, Look};
 use crate::theme::ColorMap;
 use crate::views;
+use crate::work::{DraftOf, ModelOf, TimelineOf, TraceOf};
 use anyhow::{Context as _, bail};
+use std::ffi::OsString;
 use std::path::PathBuf;
-use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::save::save_bytes;
 use tokenscope_analysis::segment::{self, Reads};
+use tokenscope_analysis::trace::Site;
+use tokenscope_analysis::{Ctx, catalog};
 
 /// Ways to cut what is no text.
 fn wholes() -> Vec<&'static str> {
@@ -37,7 +42,7 @@ pub struct Args {
     shown: Shown,
     /// Model that drafts
     #[arg(long, default_value = "sample-draft")]
-    draft_model: String,
+    draft_model: OsString,
     /// Layer and head of the attention map [default: 1 0, or those of the example]
     #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2)]
     head: Option<Vec<usize>>,
@@ -84,7 +89,8 @@ pub struct Args {
     /// Pixels per point of a PNG; default 2, for paper 3.125, which is 300 dots an inch
     #[arg(long)]
     pixels: Option<f32>,
-    /// File to write; .png, .svg, .csv or .json
+    /// File to write; .png, .svg, .csv or .json. In CSV, words that a spreadsheet would run as a formula get an
+    /// apostrophe in front
     #[arg(long)]
     out: PathBuf,
 }
@@ -153,6 +159,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     doc.look = Look { dark: args.dark, map: ColorMap::find(&args.colors).unwrap_or_default() };
     let pane = doc.pane_mut();
     pane.partner = ModelSource::parse(&args.draft_model);
+    if let Some(share) = args.threshold.filter(|t| !(0.0..=1.0).contains(t)) {
+        bail!("--threshold {share}: a share from 0 to 1");
+    }
     if let Some(head) = &args.head {
         pane.cursor.head = (head[0], head[1]);
     }
@@ -187,6 +196,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => Page::screen(egui::vec2(w, h), pixels),
     };
     let size = egui::vec2(w, h);
+    let jobs = common::jobs()?;
+    let round = (args.round > 1 && view.is_none_or(|v| v.id == "drafts")).then_some(args.round as usize);
+    check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;
     let Some(view) = view else {
         let figure = draw_window(doc, size, pixels)?;
         let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
@@ -197,6 +209,35 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         };
         return Ok(save_bytes(&args.out, &bytes)?);
     };
-    let jobs = common::jobs()?;
     export::save_page(view, &doc, &jobs, &page, &args.out)
+}
+
+/// Errors if the head or the round that is to be shown is not there.
+fn check_cursor(pane: &Pane, head: Option<&[usize]>, round: Option<usize>, jobs: &Jobs) -> anyhow::Result<()> {
+    let ctx = Ctx::default();
+    if let Some(&[layer, head]) = head {
+        let t = jobs.get(&TraceOf(pane.run.clone()), &ctx)?;
+        let tower = pane.tower.filter(|t2| t.towers.contains_key(t2)).unwrap_or(t.main_tower());
+        let layers = t.tower(tower)?.n_layers;
+        if layer >= layers {
+            bail!("--head {layer} {head}: there are {layers} layers, counted from 0");
+        }
+        let heads = t.get(tower, layer, Site::Q).map_or(usize::MAX, |q| q.array.shape()[0]);
+        if head >= heads {
+            bail!("--head {layer} {head}: a layer has {heads} heads, counted from 0");
+        }
+    }
+    let Some(round) = round else { return Ok(()) };
+    let writes = jobs.get(&ModelOf(pane.run.model.clone()), &ctx)?.model.info().writes;
+    let n = if writes == Writes::Fills {
+        let asked = TimelineOf { run: pane.run.clone(), call: pane.call(Kind::Reveal) };
+        jobs.get(&asked, &ctx)?.timeline.steps.len()
+    } else {
+        let (run, call) = (pane.run.clone(), pane.call(Kind::Draft));
+        jobs.get(&DraftOf { run, partner: pane.partner.clone(), call }, &ctx)?.run.rounds.len()
+    };
+    if round > n {
+        bail!("--round {round}: there are {n}");
+    }
+    Ok(())
 }

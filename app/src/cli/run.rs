@@ -5,6 +5,8 @@
 use super::common;
 use super::input::Input;
 use crate::keys::ModelSource;
+use anyhow::bail;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::Kind;
@@ -18,7 +20,7 @@ pub struct RunArgs {
     input: Input,
     /// Model that drafts, for draft methods that need one
     #[arg(long, default_value = "sample-draft")]
-    draft_model: String,
+    draft_model: OsString,
     /// JSON file to write; standard output without it
     #[arg(long)]
     out: Option<PathBuf>,
@@ -43,7 +45,7 @@ pub struct DraftArgs {
     input: Input,
     /// Model that drafts
     #[arg(long, default_value = "sample-draft")]
-    draft_model: String,
+    draft_model: OsString,
     /// JSON file to write; standard output without it
     #[arg(long)]
     out: Option<PathBuf>,
@@ -73,6 +75,9 @@ pub struct FlowArgs {
 
 /// Runs the verb `flow`.
 pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
+    if !(0.0..=1.0).contains(&args.threshold) {
+        bail!("--threshold {}: a share from 0 to 1", args.threshold);
+    }
     args.input.spares(args.out.as_deref())?;
     let info = common::named_or_first(Kind::Flow, args.method.as_deref())?;
     let mut doc = args.input.start()?;

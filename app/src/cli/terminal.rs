@@ -40,6 +40,13 @@ pub fn data(text: &str) -> anyhow::Result<()> {
     Ok(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(OutFailed)?)
 }
 
+/// A value as one line of JSON on standard output, piece by piece: a long text has much of it.
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
+    Ok(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).map_err(OutFailed)?)
+}
+
 /// A line on standard error. That nobody can read it changes nothing.
 pub fn remark(words: Arguments) {
     let _ = writeln!(io::stderr(), "{}", harmless(&words.to_string()));

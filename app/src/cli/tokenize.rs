@@ -1,8 +1,9 @@
 //! The verb `tokenize`: cut a text with one tokenizer, or compare several by what their cuts cost.
 
 use super::common;
-use super::terminal::{data, say};
-use anyhow::{Context as _, bail};
+use super::terminal::{data, json as print_json, say};
+use anyhow::bail;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::segment::text::{Metrics, by_tokenizer, word_of};
@@ -11,14 +12,17 @@ use tokenscope_analysis::tokenize::Tokenizer;
 /// Arguments of `tokenize`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Built-in name (gpt2, r50k_base, p50k_base, cl100k_base, o200k_base), tokenizer.json, GGUF file or model folder;
-    /// several are compared
+    /// Built-in name (gpt2, r50k_base, p50k_base, cl100k_base, o200k_base), sample model, model folder, GGUF file, or a
+    /// file: tokenizer.json, vocab.json beside merges.txt, vocab.txt, a SentencePiece .model; several are compared. In a
+    /// folder, tokenizer_config.json is followed for added tokens, letter case and accents, as AutoTokenizer does; its
+    /// add_bos_token and add_eos_token only where tokenizer.json does not say itself what stands around a text. A
+    /// tokenizer.json that is given itself is read as it stands
     #[arg(long, required = true)]
-    tokenizer: Vec<String>,
+    tokenizer: Vec<OsString>,
     /// The text
     #[arg(long)]
     text: Option<String>,
-    /// File with the text (UTF-8)
+    /// File with the text, - for standard input: UTF-8, or what a byte order mark says
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
     /// Print what the cuts cost, relative to the first tokenizer, instead of the tokens
@@ -36,10 +40,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let text = match (args.text, &args.file) {
         (Some(t), _) => t,
-        (None, Some(f)) => {
-            let bytes = std::fs::read(f).with_context(|| format!("cannot read {}", f.display()))?;
-            String::from_utf8(bytes).with_context(|| format!("the file is not UTF-8 text: {}", f.display()))?
-        }
+        (None, Some(f)) => common::text(f)?,
         (None, None) => bail!("give --text or --file"),
     };
     if args.encodings.is_some() && args.tokenizer.len() > 1 {
@@ -54,10 +55,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let e = tokenizer.encode(&text, None, true)?;
     if args.json {
-        let json = serde_json::json!({
-            "ids": e.ids, "tokens": e.tokens, "offsets_byte": e.offsets_byte, "special_mask": e.special_mask,
+        return print_json(&Cut {
+            ids: &e.ids,
+            tokens: &e.tokens,
+            offsets_byte: &e.offsets_byte,
+            special_mask: &e.special_mask,
         });
-        return data(&json.to_string());
     }
     say!("{} tokens for {} bytes ({})", e.ids.len(), text.len(), tokenizer.name());
     for (i, id) in e.ids.iter().enumerate() {
@@ -65,6 +68,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         say!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens[i].escape_debug());
     }
     Ok(())
+}
+
+/// A cut as JSON, written as it is.
+#[derive(serde::Serialize)]
+struct Cut<'a> {
+    ids: &'a [u32],
+    tokens: &'a [String],
+    offsets_byte: &'a [(usize, usize)],
+    special_mask: &'a [bool],
 }
 
 /// Prints the other encodings of each word.
@@ -99,17 +111,18 @@ fn encodings(t: &Tokenizer, text: &str, keep: usize, json: bool) -> anyhow::Resu
 }
 
 /// Prints the numbers of each tokenizer's cut.
-fn compare(names: &[String], text: &str, json: bool) -> anyhow::Result<()> {
-    let row = |name: &String| {
-        let cut = by_tokenizer(name, &common::tokenizer(name)?, text, &Ctx::default())?;
+fn compare(given: &[OsString], text: &str, json: bool) -> anyhow::Result<()> {
+    let names: Vec<String> = given.iter().map(|n| n.to_string_lossy().into_owned()).collect();
+    let row = |(given, name): (&OsString, &String)| {
+        let cut = by_tokenizer(name, &common::tokenizer(given)?, text, &Ctx::default())?;
         Ok((cut.vocab, Metrics::of(&cut, text)))
     };
-    let rows: Vec<_> = names.iter().map(row).collect::<anyhow::Result<_>>()?;
+    let rows: Vec<_> = given.iter().zip(&names).map(row).collect::<anyhow::Result<_>>()?;
     let reference = rows[0].1;
     if json {
         let rows: Vec<_> = rows
             .iter()
-            .zip(names)
+            .zip(&names)
             .map(|((vocab, m), name)| {
                 serde_json::json!({
                     "tokenizer": name, "vocabulary": vocab, "tokens": m.tokens, "distinct": m.distinct,
@@ -125,7 +138,7 @@ fn compare(names: &[String], text: &str, json: bool) -> anyhow::Result<()> {
     let number = |v: Option<f64>| v.map_or_else(|| "-".to_string(), |v| format!("{v:.3}"));
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
     say!("{:width$}  tokens  bytes/token  tokens/word  entropy/bits  renyi-eff.  premium", "");
-    for ((_, m), name) in rows.iter().zip(names) {
+    for ((_, m), name) in rows.iter().zip(&names) {
         say!(
             "{name:width$}  {:>6}  {:>11}  {:>11}  {:>12}  {:>10}  {:>7}",
             m.tokens,

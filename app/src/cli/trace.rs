@@ -10,23 +10,25 @@ use tokenscope_analysis::array::Array;
 use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::names::{Named, to_transformers};
-use tokenscope_analysis::run::{RunRequest, run as run_model};
+use tokenscope_analysis::run::{NO_TOKENIZER, RunRequest, run as run_model};
 use tokenscope_analysis::save::spares;
-use tokenscope_analysis::trace::{CaptureSpec, Site, write_tensors, write_trace};
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, write_tensors, write_trace};
 
 /// Arguments of `trace`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, GGUF file, or the name of a sample model
     #[arg(long)]
-    model: PathBuf,
+    model: OsString,
     /// Text for the model
     #[arg(long)]
     prompt: Option<String>,
     /// Second text, for models that read pairs
     #[arg(long, requires = "prompt")]
     pair: Option<String>,
-    /// JSON file {"input_ids": [...], "token_type_ids": [...]} instead of a text
+    /// JSON file {"input_ids": [...], "token_type_ids": [...]} or [...] instead of a text, - for standard input; a batch
+    /// of one is taken, too
     #[arg(long, conflicts_with = "prompt")]
     ids: Option<PathBuf>,
     /// Picture (PNG, JPEG, WebP, BMP, GIF, or a drawn scene as scene:SEED) for models that read images
@@ -61,20 +63,30 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let open = common::open(&args.model)?;
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
     if let Some(path) = &args.ids {
-        let json = tokenscope_analysis::weights::read_json(path)?;
-        let list = |key: &str| -> anyhow::Result<Option<Vec<u32>>> {
-            let Some(v) = json.get(key) else { return Ok(None) };
-            let ids = serde_json::from_value(v.clone())
-                .with_context(|| format!("{key} is not a list of ids: {}", path.display()))?;
-            Ok(Some(ids))
+        if args.image.is_some() || args.pixel_values.is_some() {
+            bail!("--ids beside a picture: give the text as --prompt, in which the picture gets its place");
+        }
+        let json: serde_json::Value = match path.as_os_str() == "-" {
+            true => serde_json::from_str(&common::text(path)?).context("standard input is no JSON")?,
+            false => tokenscope_analysis::weights::read_json(path)?,
         };
-        request.ids = list("input_ids")?;
-        request.token_types = list("token_type_ids")?;
+        request.ids = list_of(json.get("input_ids").or_else(|| json.is_array().then_some(&json)), "input_ids", path)?;
+        request.token_types = list_of(json.get("token_type_ids"), "token_type_ids", path)?;
         if request.ids.is_none() {
             bail!("the file has no input_ids: {}", path.display());
         }
     }
+    let info = open.model.info();
+    if request.prompt.is_some() && info.towers.contains_key(&Tower::Text) && open.tokenizer.is_none() {
+        match open.unread {
+            Some(why) => return Err(why.into()),
+            None => bail!("{NO_TOKENIZER}, or give token ids with --ids: {}", args.model.display()),
+        }
+    }
     if let Some(path) = &args.pixel_values {
+        if !info.towers.contains_key(&Tower::Vision) {
+            bail!("--pixel-values: {} reads no images; choose another --model", info.architecture);
+        }
         request.image = Some(ImageInput::from_pixel_values(path)?);
     }
     if let Some(source) = PictureSource::parse_some(args.image)? {
@@ -93,8 +105,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None if args.names.is_some() => LogitRows::All,
         None => LogitRows::Last,
     });
-    let run = |ctx: &Ctx| run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx);
+    let run = |ctx: &Ctx| {
+        open.tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| ctx.note(n.clone()));
+        run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
+    };
     let trace = common::working(run)??;
+    common::notes(&trace.notes);
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
     }
@@ -115,6 +131,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         })
         .collect();
     Ok(write_tensors(&args.out, &tensors, None)?)
+}
+
+/// A list of ids, or a batch of one such list, as transformers writes it.
+fn list_of(v: Option<&serde_json::Value>, key: &str, path: &Path) -> anyhow::Result<Option<Vec<u32>>> {
+    let Some(v) = v else { return Ok(None) };
+    let batch = v.as_array().filter(|l| l.first().is_some_and(serde_json::Value::is_array));
+    let one = match batch {
+        Some(many) if many.len() > 1 => {
+            bail!("{key} is a batch of {}; a run reads one text: {}", many.len(), path.display())
+        }
+        Some(one) => &one[0],
+        None => v,
+    };
+    let ids = serde_json::from_value(one.clone());
+    ids.map(Some).with_context(|| format!("{key} is not a list of ids: {}", path.display()))
 }
 
 fn spec(sites: &[String]) -> anyhow::Result<CaptureSpec> {

@@ -2,6 +2,7 @@
 
 use crate::cx::{Cx, Standing};
 use egui::{Color32, Sense, Stroke, Ui};
+use tokenscope_analysis::segment::text::seen;
 use tokenscope_analysis::token::Token;
 
 /// Tells a screen reader what a control without words of its own is for.
@@ -9,9 +10,9 @@ pub fn named(response: &egui::Response, name: &str) {
     response.ctx.accesskit_node_builder(response.id, |node| node.set_label(name));
 }
 
-/// White space made visible.
+/// White space, and whatever else cannot be seen, made visible.
 pub fn visible(text: &str) -> String {
-    text.replace(' ', "·").replace('\n', "⏎").replace('\t', "→")
+    seen(text)
 }
 
 /// What a chip stands for, so that other views can follow.

@@ -16,7 +16,7 @@ use tokenscope_analysis::model::Model;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
-use tokenscope_analysis::{Ctx, Error, Result, Subject};
+use tokenscope_analysis::{Ctx, Result, Subject};
 
 /// A whole decode. While it goes on, the rounds so far are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,8 +33,12 @@ pub struct DraftOf {
 pub struct Drafted {
     /// The rounds.
     pub run: DraftRun,
-    /// Text of every id that occurs.
+    /// Text of every id that occurs, standing alone.
     pub text: BTreeMap<u32, String>,
+    /// The text that each round adds. A character may be cut between two.
+    pub rounds: Vec<String>,
+    /// All of the new text.
+    pub whole: String,
     /// Number of tokens of the prompt.
     pub n_prompt: usize,
     /// How long it took; `None` while it goes on.
@@ -61,13 +65,14 @@ impl Ask for DraftOf {
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Drafted> {
         let prompt = Prompt::new(self, store, ctx)?;
-        let text = |run: &DraftRun| words(run, prompt.open.tokenizer.as_ref());
         let n_prompt = prompt.on().ids().len();
         let mut so_far = |run: &DraftRun| {
-            store.show::<Self>(Drafted { run: run.clone(), text: text(run), n_prompt, times: None });
+            if let Ok(d) = prompt.drafted(run.clone(), n_prompt, None) {
+                store.show::<Self>(d);
+            }
         };
         let (run, times) = decoded(&prompt, &self.call, &mut so_far, store, ctx)?;
-        Ok(Drafted { text: text(&run), run, n_prompt, times: Some(times) })
+        prompt.drafted(run, n_prompt, Some(times))
     }
 
     fn run(&self) -> Option<&RunKey> {
@@ -84,7 +89,7 @@ impl Serves for DraftOf {
         let word = |id: u32| d.text.get(&id).cloned().unwrap_or_default();
         let fields = json!({
             "draft_model": self.partner.title(), "tokens_per_round": d.run.tokens_per_round(),
-            "text": d.run.output().iter().map(|id| word(*id)).collect::<String>(), "run": d.run,
+            "text": d.whole, "run": d.run,
         });
         Ok(Told { found: Cow::Owned(d.run.finding(&word)), fields })
     }
@@ -121,7 +126,7 @@ impl Prompt {
         let open = model_of(&ask.run, store, ctx)?;
         let drafts = draft::find(ask.call.method)?.info().needs.contains(&Need::DraftModel);
         let small = if drafts { Some(store.get(&ModelOf(ask.partner.clone()), ctx)?) } else { None };
-        let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
+        let tokenizer = open.text()?;
         let trace = trace_of(&ask.run, store, ctx)?;
         let text = match trace.image {
             Some(_) => Some(tokenizer.encode(&ask.run.prompt, None, true)?.ids),
@@ -130,10 +135,24 @@ impl Prompt {
         Ok(Self { open, small, trace, text })
     }
 
+    /// A decode with its texts.
+    fn drafted(&self, run: DraftRun, n_prompt: usize, times: Option<Times>) -> Result<Drafted> {
+        let tokenizer = self.open.tokenizer.as_ref();
+        let text = words(&run, tokenizer);
+        let (mut rounds, mut before) = (Vec::new(), run.prompt.clone());
+        for r in &run.rounds {
+            rounds.push(tokenizer.map_or(Ok(String::new()), |t| t.decode_after(&before, &r.emitted))?);
+            before.extend(&r.emitted);
+        }
+        let whole = tokenizer.map_or(Ok(String::new()), |t| t.decode(&run.output(), true))?;
+        Ok(Drafted { run, text, rounds, whole, n_prompt, times })
+    }
+
     fn on(&self) -> Subject<'_> {
         Subject {
             tokenizer: self.open.tokenizer.as_ref(),
             partner: self.small.as_ref().map(|s| s.model.as_ref()),
+            partner_tokenizer: self.small.as_ref().and_then(|s| s.tokenizer.as_ref()),
             partner_ids: self.text.as_deref(),
             ..Subject::new(&self.trace).with_model(self.open.model.as_ref()).of(Tower::Text)
         }
@@ -167,7 +186,12 @@ fn decoded(
     let plain = greedy_secs(prompt.open.model.as_ref(), &ids, prompt.trace.image.as_ref(), n, ctx)?;
     alone &= store.others() == 0;
     let draft = match on.partner {
-        Some(small) => per_token(greedy_secs(small, on.partner_ids.unwrap_or(&ids), None, n, ctx)?),
+        Some(small) => {
+            // A smaller table may lack ids of the prompt; which ids they are makes no difference to the time.
+            let known = |id: &u32| if (*id as usize) < small.info().vocab { *id } else { 0 };
+            let ids: Vec<u32> = on.partner_ids.unwrap_or(&ids).iter().map(known).collect();
+            per_token(greedy_secs(small, &ids, None, n, ctx)?)
+        }
         None => 0.0,
     };
     alone &= store.others() == 0;

@@ -44,7 +44,7 @@ impl Case {
 
     /// The full run up to the answer, and the ids of the right answer.
     fn run(&self, open: &OpenModel, ctx: &Ctx) -> Result<(Trace, Vec<u32>)> {
-        let tokenizer = open.tokenizer.as_ref().ok_or_else(|| Error::invalid("this model has no tokenizer.json"))?;
+        let tokenizer = open.text()?;
         let prompt = &self.truth.prompt;
         let mut request = RunRequest { prompt: Some(prompt.clone()), ..RunRequest::default() };
         if let (Some(source), Some(processor)) = (&self.picture, &open.processor) {
@@ -61,6 +61,7 @@ impl Case {
         };
         request.greedy = answer.len();
         let trace = run(open.model.as_ref(), Some(tokenizer), &request, &CaptureSpec::views(), ctx)?;
+        trace.check_finite()?;
         Ok((trace, answer))
     }
 }

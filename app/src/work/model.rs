@@ -6,6 +6,7 @@ use crate::samples;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, Model};
+use tokenscope_analysis::run::NO_TOKENIZER;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::weights::Weights;
 use tokenscope_analysis::{Ctx, Error, Result};
@@ -20,8 +21,17 @@ pub struct OpenModel {
     pub model: Box<dyn Model>,
     /// Its tokenizer.
     pub tokenizer: Option<Tokenizer>,
+    /// Why it has none, where there is one that cannot be read.
+    pub unread: Option<Error>,
     /// What it does to pictures, if it reads them.
     pub processor: Option<Processor>,
+}
+
+impl OpenModel {
+    /// The tokenizer. Errors: there is none, or why it cannot be read.
+    pub fn text(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| self.unread.clone().unwrap_or_else(|| Error::invalid(NO_TOKENIZER)))
+    }
 }
 
 impl Ask for ModelOf {
@@ -59,14 +69,19 @@ pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
     // Weights are computed with as f32, whatever they are stored as.
     ctx.fits(4 * weights.n_params() as u64, "close other programs or choose a smaller model")?;
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
-    let file = weights.dir().join("tokenizer.json");
     let tokenizer = match weights.gguf_file() {
-        Some(gguf) => Some(Tokenizer::load(gguf)?),
-        None if file.exists() => Some(Tokenizer::load(&file)?),
-        None => None,
+        Some(gguf) => Tokenizer::load(gguf).map(Some),
+        None => Tokenizer::beside(weights.dir()),
     };
+    // What needs no text works without one.
+    let (tokenizer, unread) = match tokenizer {
+        Ok(t) => (t, None),
+        Err(Error::Cancelled) => return Err(Error::Cancelled),
+        Err(why) => (None, Some(why)),
+    };
+    tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| ctx.note(n.clone()));
     let processor = Processor::load(&weights)?;
-    Ok(OpenModel { model, tokenizer, processor })
+    Ok(OpenModel { model, tokenizer, unread, processor })
 }
 
 /// Load a tokenizer file.

@@ -18,7 +18,9 @@ impl Ask for TraceOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Trace> {
         let key = &self.0;
         if let ModelSource::Recorded(path) = &key.model {
-            return read_trace(path, ctx);
+            let trace = read_trace(path, ctx)?;
+            trace.check_finite()?;
+            return Ok(trace);
         }
         let open = model_of(key, store, ctx)?;
         let spec = CaptureSpec::views();
@@ -28,16 +30,22 @@ impl Ask for TraceOf {
         if let (Some(source), Some(processor)) = (&key.image, &open.processor) {
             request.add_picture(processor, &*store.get(&PictureOf(source.clone()), ctx)?)?;
         }
+        let reads_text = open.model.info().towers.contains_key(&Tower::Text);
+        if reads_text {
+            open.text()?;
+        }
         if let Some(t) = &open.tokenizer {
             let text = request.expansion.as_ref().map_or(&*key.prompt, |e| &e.text);
             let n = t.encode(text, None, true)?.ids.len();
             let cost = estimate(open.model.as_ref(), n, &spec);
             ctx.fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt")?;
         }
-        if !open.model.info().towers.contains_key(&Tower::Text) {
+        if !reads_text {
             request.prompt = None;
         }
-        run(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
+        let trace = run(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)?;
+        trace.check_finite()?;
+        Ok(trace)
     }
 
     fn run(&self) -> Option<&RunKey> {

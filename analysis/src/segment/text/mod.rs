@@ -5,11 +5,13 @@ mod cells;
 mod metrics;
 mod raw;
 mod rules;
+mod seen;
 mod strip;
 mod vocabularies;
 
 pub use cells::{Cell, CellKind, hex, label_columns};
 pub use metrics::{ALPHA, Metrics};
+pub use seen::{seen, sign};
 pub use strip::{Chip, Line, Strip};
 
 use super::{Input, Method};

@@ -361,7 +361,7 @@ fn table(cx: &Cx) -> Option<Table> {
         ["round", "node", "parent", "depth", "id", "text", "p_draft", "p_target", "p_accept", "state", "emitted"];
     let mut table = Table::new(&columns);
     for (r, round) in d.run.rounds.iter().enumerate() {
-        let emitted: String = round.emitted.iter().map(|id| d.text.get(id).map_or("", String::as_str)).collect();
+        let emitted = d.rounds.get(r).cloned().unwrap_or_default();
         for (i, n) in round.nodes.iter().enumerate() {
             table.rows.push(vec![
                 json!(r),

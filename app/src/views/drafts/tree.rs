@@ -88,7 +88,8 @@ mod tests {
         };
         let run = DraftRun { rounds: vec![round.clone()], ..DraftRun::new(&[7]) };
         let text = [(9, "own".to_string())].into_iter().collect();
-        let tree = of(&Drafted { run, text, n_prompt: 1, times: None }, &round, 4);
+        let (rounds, whole) = (Vec::new(), String::new());
+        let tree = of(&Drafted { run, text, rounds, whole, n_prompt: 1, times: None }, &round, 4);
         assert!(tree.check().is_ok());
         let parents: Vec<Option<usize>> = tree.nodes.iter().map(|n| n.parent).collect();
         assert_eq!(parents, [None, Some(0), Some(0), Some(1), Some(1)]);

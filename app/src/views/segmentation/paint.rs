@@ -1,7 +1,7 @@
 //! Letters on chips: on the grid of columns where a monospaced font puts them there, else fitted into their columns.
 
 use egui::{Color32, FontId, Rect, Ui, pos2, vec2};
-use tokenscope_analysis::segment::text::{Cell, CellKind, hex};
+use tokenscope_analysis::segment::text::{Cell, CellKind, hex, sign};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Cells of a chip, from left to right.
@@ -62,7 +62,8 @@ impl Cells<'_> {
                     run.width += c.width;
                 }
                 _ => {
-                    let own = inside.and_then(|w| self.text.get(w.0..w.1)).map(str::to_string);
+                    let own = inside.and_then(|w| self.text.get(w.0..w.1));
+                    let own = own.map(|own| sign(own).map_or_else(|| own.to_string(), Into::into));
                     let words = own.unwrap_or_else(|| self.shown(c));
                     out.push(Run { words, kind, rtl: c.rtl, column, width: c.width, bytes });
                 }
@@ -88,12 +89,7 @@ impl Cells<'_> {
         let bytes = || hex(self.text.as_bytes().get(c.start..c.end).unwrap_or_default());
         match (c.kind, self.text.get(c.start..c.end)) {
             (CellKind::Bytes, _) | (_, None) => bytes(),
-            (_, Some(" ")) => "·".into(),
-            (_, Some("\n")) => "⏎".into(),
-            (_, Some("\t")) => "→".into(),
-            (_, Some("\r")) => "←".into(),
-            (_, Some("\r\n")) => "←⏎".into(),
-            (_, Some(own)) => own.into(),
+            (_, Some(own)) => sign(own).map_or_else(|| own.to_string(), Into::into),
         }
     }
 }

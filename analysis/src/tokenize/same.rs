@@ -1,0 +1,73 @@
+//! Whether two vocabularies are one: by what their ids spell, not by how many they are.
+
+use super::Tokenizer;
+
+/// What two vocabularies have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shared {
+    /// The first ids, as many as this, are spelled the same in both; one may have more.
+    First(usize),
+    /// This id is spelled in two ways.
+    Differs {
+        /// The first such id.
+        id: u32,
+        /// Its spelling in the one.
+        one: String,
+        /// Its spelling in the other.
+        other: String,
+    },
+}
+
+impl Tokenizer {
+    /// What this vocabulary has in common with `other`.
+    pub fn shared(&self, other: &Self) -> Shared {
+        let (a, b) = (self.ids_to(), other.ids_to());
+        let n = a.min(b);
+        let spelled = |t: &Self, id: usize| t.token(id as u32);
+        for id in 0..n {
+            let (one, other) = (spelled(self, id), spelled(other, id));
+            // Gaps are no spellings.
+            if let (Some(one), Some(other)) = (one, other)
+                && one != other
+            {
+                return Shared::Differs { id: id as u32, one, other };
+            }
+        }
+        Shared::First(n)
+    }
+
+    /// One past the largest id.
+    fn ids_to(&self) -> usize {
+        let n = self.vocab_size();
+        match &self.backend {
+            super::Backend::Tiktoken(_) => n,
+            super::Backend::Hf(t) => {
+                let largest = t.inner.get_added_tokens_decoder().into_keys().max().map_or(0, |id| id as usize + 1);
+                n.max(largest)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenize::{Backend, hf};
+    use serde_json::json;
+
+    fn of(words: &[&str]) -> Tokenizer {
+        let vocab: serde_json::Map<_, _> = words.iter().enumerate().map(|(i, w)| (w.to_string(), json!(i))).collect();
+        let model = json!({ "type": "WordLevel", "vocab": vocab, "unk_token": words[0] });
+        let json = json!({ "version": "1.0", "added_tokens": [], "model": model }).to_string();
+        let inner = hf::from_bytes(json.as_bytes()).unwrap();
+        Tokenizer { name: String::new(), backend: Backend::Hf(Box::new(hf::Hf::new(inner))), notes: Vec::new() }
+    }
+
+    #[test]
+    fn more_ids_behind_are_no_difference_and_other_spellings_are() {
+        let (a, longer, other) = (of(&["a", "b", "c"]), of(&["a", "b", "c", "d"]), of(&["a", "c", "b"]));
+        assert_eq!(a.shared(&longer), Shared::First(3));
+        assert_eq!(longer.shared(&a), Shared::First(3));
+        assert_eq!(a.shared(&other), Shared::Differs { id: 1, one: "b".into(), other: "c".into() });
+    }
+}
