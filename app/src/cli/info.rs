@@ -33,7 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let crate::work::OpenModel { model, tokenizer, unread, .. } = common::open_source(&source)?;
     let info = model.info();
     let name = source.title();
-    tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| esay!("note: {n}"));
+    common::notes(tokenizer.iter().flat_map(Tokenizer::notes));
     let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
     let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);
     if args.json {

@@ -58,7 +58,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let pictures = args.image.as_ref().map(Path::new);
-    let inputs = [Some(args.model.as_path()), args.ids.as_deref(), args.pixel_values.as_deref(), pictures];
+    let inputs = [Some(Path::new(&args.model)), args.ids.as_deref(), args.pixel_values.as_deref(), pictures];
     spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
     let open = common::open(&args.model)?;
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
