@@ -126,8 +126,7 @@ impl<'a> Subject<'a> {
             Need::Writes => model.is_none_or(|m| m.writes != Writes::Causal),
             Need::DraftModel => match (model, self.partner) {
                 (Some(target), Some(partner)) => {
-                    let named = self.tokenizer.is_some() && self.partner_tokenizer.is_some();
-                    let why = cannot_draft(target, partner.info(), named)?;
+                    let why = cannot_draft(target, partner.info(), self.tokenizer.zip(self.partner_tokenizer))?;
                     return Some(format!("needs {}; {why}", need.words()));
                 }
                 _ => true,
@@ -137,18 +136,13 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Why `small` cannot draft for `large`, in words; `None` if it can as far as can be seen at once. Where both have
-/// tokenizers (`named`), tables of different sizes are no reason: what counts is what their ids spell, and that is
-/// compared where a decode begins.
-pub fn cannot_draft(large: &ModelInfo, small: &ModelInfo, named: bool) -> Option<String> {
-    if large.writes != Writes::Causal {
-        return Some("this model does not generate text".into());
-    }
-    if small.writes != Writes::Causal {
-        return Some(format!("{} does not generate text", small.name));
-    }
-    (!named && small.vocab != large.vocab)
-        .then(|| format!("{} has {} vocabulary entries and this model {}", small.name, small.vocab, large.vocab))
+/// Why `small` cannot draft for `large`, in words; `None` if it can.
+pub fn cannot_draft(
+    large: &ModelInfo,
+    small: &ModelInfo,
+    tokenizers: Option<(&Tokenizer, &Tokenizer)>,
+) -> Option<String> {
+    common_ids(large, small, tokenizers).err()
 }
 
 /// The ids, counted from 0, that mean the same to both models, by their tokenizers where both have one.
@@ -159,8 +153,11 @@ pub fn common_ids(
     small: &ModelInfo,
     tokenizers: Option<(&Tokenizer, &Tokenizer)>,
 ) -> std::result::Result<usize, String> {
-    if let Some(why) = cannot_draft(large, small, tokenizers.is_some()) {
-        return Err(why);
+    if large.writes != Writes::Causal {
+        return Err("this model does not generate text".into());
+    }
+    if small.writes != Writes::Causal {
+        return Err(format!("{} does not generate text", small.name));
     }
     let n = large.vocab.min(small.vocab);
     match tokenizers.map(|(a, b)| a.shared(b)) {
@@ -170,6 +167,9 @@ pub fn common_ids(
         )),
         // Rows behind the vocabulary are padding.
         Some(Shared::First(ids)) if large.vocab != small.vocab => Ok(n.min(ids)),
+        None if large.vocab != small.vocab => {
+            Err(format!("{} has {} vocabulary entries and this model {}", small.name, small.vocab, large.vocab))
+        }
         _ => Ok(n),
     }
 }

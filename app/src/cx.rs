@@ -345,8 +345,8 @@ impl Cx<'_> {
     /// Why the model at `source` cannot draft for the shown one, in words; `None` if it can, or if nobody knows yet.
     pub fn cannot_draft(&self, source: &ModelSource) -> Option<String> {
         let (target, drafter) = (self.ready_model()?, self.drafter(source)?);
-        let named = target.tokenizer.is_some() && drafter.tokenizer.is_some();
-        cannot_draft(target.model.info(), drafter.model.info(), named)
+        let tokenizers = target.tokenizer.as_ref().zip(drafter.tokenizer.as_ref());
+        cannot_draft(target.model.info(), drafter.model.info(), tokenizers)
     }
 
     /// The stack of layers that is shown.

@@ -27,6 +27,7 @@ use crate::{Error, Result};
 use bpe::Step;
 use folder::{Beside, Source};
 use std::path::Path;
+use std::sync::{Mutex, OnceLock};
 
 /// A text as tokens; all lists are equally long.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,9 +54,16 @@ pub struct Tokenizer {
     name: String,
     backend: Backend,
     notes: Vec<String>,
+    /// What tells this vocabulary from others, and what it had in common with some of them.
+    print: OnceLock<u64>,
+    compared: Mutex<Vec<(u64, Shared)>>,
 }
 
 impl Tokenizer {
+    fn new(name: String, backend: Backend, notes: Vec<String>) -> Self {
+        Self { name, backend, notes, print: OnceLock::new(), compared: Mutex::default() }
+    }
+
     /// Loads the tokenizer at `path`: a model folder or an entry of the Hugging Face cache, with what lies there
     /// (`tokenizer.json`, `vocab.json` with `merges.txt`, `vocab.txt`, a SentencePiece model) and what
     /// `tokenizer_config.json` says of it; one of these files itself, a `tokenizer.json` then as it stands; or the
@@ -74,7 +82,7 @@ impl Tokenizer {
 
     fn read(path: &Path, source: &Source, dir: Option<&Path>) -> Result<Self> {
         let mut notes = Vec::new();
-        let of = |t, notes| Self { name: title(path), backend: Backend::Hf(Box::new(hf::Hf::new(t))), notes };
+        let of = |t, notes| Self::new(title(path), Backend::Hf(Box::new(hf::Hf::new(t))), notes);
         if let Source::Gguf(file) = source {
             let (name, header) = crate::weights::read_gguf(file)?;
             let t = gguf::load(file, &header, &mut notes)?;
@@ -117,7 +125,7 @@ impl Tokenizer {
     /// A tokenizer that is part of the program: one of [`TIKTOKEN_NAMES`].
     pub fn named(name: &str) -> Result<Self> {
         let backend = Backend::Tiktoken(Box::new(tiktoken::Tiktoken::named(name)?));
-        Ok(Self { name: name.to_string(), backend, notes: Vec::new() })
+        Ok(Self::new(name.to_string(), backend, Vec::new()))
     }
 
     /// What was decided where the files of the tokenizer disagree or are silent, in whole phrases.

@@ -1,6 +1,11 @@
 //! Whether two vocabularies are one: by what their ids spell, not by how many they are.
 
 use super::Tokenizer;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::PoisonError;
+
+/// Comparisons that are kept.
+const KEPT: usize = 8;
 
 /// What two vocabularies have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +24,31 @@ pub enum Shared {
 }
 
 impl Tokenizer {
-    /// What this vocabulary has in common with `other`.
+    /// What this vocabulary has in common with `other`. Views ask in every frame, so the last answers are kept.
     pub fn shared(&self, other: &Self) -> Shared {
+        let asked = other.print();
+        let known = |all: &Vec<(u64, Shared)>| all.iter().find(|k| k.0 == asked).map(|k| k.1.clone());
+        let lock = || self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known(&lock()) {
+            return known;
+        }
+        let found = self.compare(other);
+        let mut all = lock();
+        all.truncate(KEPT - 1);
+        all.insert(0, (asked, found.clone()));
+        found
+    }
+
+    /// A number that equal vocabularies have in common.
+    fn print(&self) -> u64 {
+        *self.print.get_or_init(|| {
+            let mut h = DefaultHasher::new();
+            (0..self.ids_to() as u32).for_each(|id| self.token(id).hash(&mut h));
+            h.finish()
+        })
+    }
+
+    fn compare(&self, other: &Self) -> Shared {
         let (a, b) = (self.ids_to(), other.ids_to());
         let n = a.min(b);
         let spelled = |t: &Self, id: usize| t.token(id as u32);
@@ -60,7 +88,7 @@ mod tests {
         let model = json!({ "type": "WordLevel", "vocab": vocab, "unk_token": words[0] });
         let json = json!({ "version": "1.0", "added_tokens": [], "model": model }).to_string();
         let inner = hf::from_bytes(json.as_bytes()).unwrap();
-        Tokenizer { name: String::new(), backend: Backend::Hf(Box::new(hf::Hf::new(inner))), notes: Vec::new() }
+        Tokenizer::new(String::new(), Backend::Hf(Box::new(hf::Hf::new(inner))), Vec::new())
     }
 
     #[test]
@@ -68,6 +96,7 @@ mod tests {
         let (a, longer, other) = (of(&["a", "b", "c"]), of(&["a", "b", "c", "d"]), of(&["a", "c", "b"]));
         assert_eq!(a.shared(&longer), Shared::First(3));
         assert_eq!(longer.shared(&a), Shared::First(3));
+        assert_eq!(longer.shared(&of(&["a", "b", "c"])), Shared::First(3));
         assert_eq!(a.shared(&other), Shared::Differs { id: 1, one: "b".into(), other: "c".into() });
     }
 }
