@@ -355,3 +355,28 @@ fn a_view_is_drawn_with_a_method_of_any_kind_it_shows() {
     assert!(head(&reduced).contains("uniform") && head(&reduced) == head(&once));
     fails_with(&["render", "--view", "flow", "--flow", "magic", "--out", "f.csv"], &["no flow method named magic"]);
 }
+
+/// Python hands over what its processor made: ids with the image's places in them, and pixels.
+#[test]
+fn ids_and_pixel_values_are_one_input() {
+    let model = models().join("llava");
+    let expected = model.join("expected.safetensors");
+    let bytes = std::fs::read(&expected).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let ids = all.tensor("input_ids").unwrap();
+    let ids: Vec<i64> = ids.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("ids.json"), dir.path().join("t.safetensors"));
+    std::fs::write(&file, serde_json::json!({ "input_ids": ids }).to_string()).unwrap();
+    let text = |p: &Path| p.to_str().unwrap().to_string();
+    let common =
+        ["trace".into(), "--model".into(), text(&model), "--ids".into(), text(&file), "--out".into(), text(&out)];
+    let with = |more: [String; 2]| tokenscope(&common.iter().chain(&more).map(String::as_str).collect::<Vec<_>>());
+    let run = with(["--pixel-values".into(), text(&expected)]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let trace = tokenscope_analysis::trace::read_trace(&out, &tokenscope_analysis::Ctx::default()).unwrap();
+    assert_eq!(trace.towers[&trace.main_tower()].tokens.len(), ids.len());
+    // Where the image's places are is the processor's to say, so a picture wants a text.
+    let run = with(["--image".into(), "scene:1".into()]);
+    assert!(!run.status.success() && String::from_utf8_lossy(&run.stderr).contains("--pixel-values"));
+}

@@ -63,8 +63,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let open = common::open(&args.model)?;
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
     if let Some(path) = &args.ids {
-        if args.image.is_some() || args.pixel_values.is_some() {
-            bail!("--ids beside a picture: give the text as --prompt, in which the picture gets its place");
+        if args.image.is_some() {
+            bail!(
+                "--ids beside --image: give the text as --prompt, in which the picture gets its place, or the picture as --pixel-values"
+            );
         }
         let json: serde_json::Value = match path.as_os_str() == "-" {
             true => serde_json::from_str(&common::text(path)?).context("standard input is no JSON")?,
