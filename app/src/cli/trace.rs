@@ -111,7 +111,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         open.tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| ctx.note(n.clone()));
         run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
     };
-    let trace = common::working(run)??;
+    let trace = common::on_processor(run)?;
     common::notes(&trace.notes);
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
