@@ -42,7 +42,7 @@ pub enum Error {
         supported: String,
     },
     /// A weight is missing from the checkpoint or has another shape than the configuration says.
-    #[error("weight {name}: {what}")]
+    #[error("weight {name}: {what}; the configuration and the weights are of different models, or one is damaged")]
     Weight {
         /// Name of the tensor in the checkpoint.
         name: String,
@@ -63,7 +63,7 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// The method needs something that this run does not have.
-    #[error("{method} needs {need}, which this run does not have")]
+    #[error("{method} needs {need}, which this run does not have; choose another model, input or method")]
     Need {
         /// Method id.
         method: String,
@@ -91,10 +91,10 @@ pub enum Error {
         remedy: String,
     },
     /// The graphics device failed, was lost, or refused the work.
-    #[error("GPU: {0}")]
+    #[error("GPU: {0}; TOKENSCOPE_COMPUTE=cpu computes without it")]
     Gpu(String),
     /// Tensor arithmetic failed; the message comes from candle.
-    #[error("tensor: {0}")]
+    #[error("tensor: {0}; check that the model and what it is given belong together")]
     Tensor(Arc<candle_core::Error>),
 }
 
@@ -138,6 +138,25 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_of_failure_says_what_and_what_to_do() {
+        let words = |e: Error, parts: &[&str]| {
+            let said = e.to_string();
+            parts.iter().for_each(|p| assert!(said.contains(p), "{p:?} is not in {said:?}"));
+        };
+        let unknown = Error::Unknown { kind: "score", name: "x".into(), known: "a, b".into() };
+        words(unknown, &["no score named x", "known: a, b"]);
+        let weight = Error::Weight { name: "wte".into(), what: "is missing".into() };
+        words(weight, &["wte", "is missing", "of different models"]);
+        words(Error::shape("q", "[2, any]", &[3]), &["q", "expected shape [2, any]", "got [3]"]);
+        words(Error::Gpu("lost".into()), &["lost", "TOKENSCOPE_COMPUTE=cpu"]);
+        words(candle_core::Error::Msg("no".into()).into(), &["no", "check that"]);
+        words(Error::Need { method: "m".into(), need: "an image".into() }, &["m needs an image", "choose another"]);
+        let memory = Error::Memory { need_mb: 9, limit_mb: 8, remedy: "shorten it".into() };
+        words(memory, &["9 MB", "8 MB", "shorten it"]);
+        words(Error::file("a.json", "no JSON", "write JSON"), &["no JSON; write JSON: a.json"]);
+    }
 
     #[test]
     fn a_file_that_cannot_be_read_is_named_with_what_helps() {

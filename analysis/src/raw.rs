@@ -6,6 +6,7 @@ use crate::ctx::Ctx;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Arrays and JSON given to a raw entry.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +17,26 @@ pub struct RawInput {
     pub json: Map<String, Value>,
     /// `params` of `params.json` merged over its `scalar_inputs`, merged over its other top-level fields.
     pub params: Map<String, Value>,
+    /// What was asked for so far, in order: whoever tells the user of a refusal names it.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl RawInput {
+    /// Names of the arrays and fields that the entry asked for so far, each once.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, name: &str) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asked.iter().any(|n| n == name) {
+            asked.push(name.into());
+        }
+    }
+
     /// The array `name`, or an error that names it.
     pub fn array(&self, name: &str) -> Result<&Array> {
+        self.note(name);
         self.arrays.get(name).ok_or_else(|| {
             let known = self.arrays.keys().cloned().collect::<Vec<_>>().join(", ");
             Error::Unknown { kind: "input array", name: name.into(), known }
@@ -28,6 +44,7 @@ impl RawInput {
     }
     /// A field of the JSON input or, failing that, of the parameters.
     pub fn field(&self, name: &str) -> Result<&Value> {
+        self.note(name);
         self.json.get(name).or_else(|| self.params.get(name)).ok_or_else(|| {
             let known = self.json.keys().chain(self.params.keys()).cloned().collect::<Vec<_>>().join(", ");
             Error::Unknown { kind: "input field", name: name.into(), known }

@@ -129,6 +129,9 @@ pub fn run_with(
     if generate && info.writes != Writes::Causal {
         return Err(Error::invalid(format!("{} cannot continue a text", info.architecture)));
     }
+    // The logits of every continued token are kept.
+    let kept = (request.greedy as u64).saturating_mul(4 * info.vocab as u64);
+    ctx.fits(kept, "continue with fewer tokens")?;
     let mut tap = Both { first, then: &mut capture };
     let logits = logit_rows(request, spec, ids.len());
     let mut input = Input {

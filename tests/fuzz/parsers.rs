@@ -150,7 +150,8 @@ const RAW: Parser = Parser {
         Box::new(|bytes| {
             let v = parsed(bytes)?;
             let map = |key: &str| v[key].as_object().cloned().unwrap_or_default();
-            let mut input = RawInput { json: map("json"), params: map("params"), ..RawInput::default() };
+            let mut input = RawInput::default();
+            (input.json, input.params) = (map("json"), map("params"));
             for (name, about) in map("arrays") {
                 input.arrays.insert(name, array(&about)?);
             }

@@ -146,7 +146,12 @@ fn roll_up(layers: &[(Array, Array)], row: usize) -> Result<Vec<f64>> {
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (first, n): (usize, usize) = (input.read("n_system")?, input.read("n_visual")?);
     let (steps, share): (usize, f64) = (input.read("steps")?, input.read("keep_ratio")?);
-    let (mut sum, columns) = (vec![0f64; n], first..first.saturating_add(n));
+    if steps == 0 {
+        return Err(Error::invalid("steps must be at least 1"));
+    }
+    let columns = first..first.saturating_add(n);
+    // Made once the first step has shown that there are so many.
+    let mut sum = Vec::new();
     for step in 0..steps {
         ctx.step(step, steps)?;
         let (a, g) = (input.array(&format!("attn_{step}"))?, input.array(&format!("grad_{step}"))?);
@@ -156,6 +161,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         if g.shape() != a.shape() || rows < columns.end {
             return Err(Error::shape("grad", format!("{:?}, at least {} rows", a.shape(), columns.end), g.shape()));
         }
+        sum.resize(n, 0f64);
         let layer = |x: &Array, l: usize| Array::new([heads, rows, x.shape()[3]], x.row(l).to_vec());
         let layers = (0..n_layers).map(|l| Ok((layer(a, l)?, layer(g, l)?))).collect::<Result<Vec<_>>>()?;
         let last = roll_up(&layers, rows.saturating_sub(1))?;

@@ -81,9 +81,15 @@ impl Encodings {
     }
 }
 
+/// Bytes of the word of the raw entry at most: work grows with their cube.
+const MAX_WORD: usize = 1000;
+
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (word, vocab): (String, Vec<String>) = (input.read("word")?, input.read("vocab")?);
     ctx.check()?;
+    if word.len() > MAX_WORD {
+        return Err(Error::invalid(format!("the word has {} bytes; at most {MAX_WORD} are read", word.len())));
+    }
     let mut ids: HashMap<&[u8], Vec<u32>> = HashMap::new();
     for (id, token) in vocab.iter().enumerate() {
         ids.entry(token.as_bytes()).or_default().push(id as u32);

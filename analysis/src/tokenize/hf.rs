@@ -275,9 +275,12 @@ fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
         return Err(format!("{DAMAGED}: the token {token:?} has the id {id}, more than {MAX_ID}"));
     }
     let part = |v: serde_json::Result<Value>| v.map_err(|e| format!("{DAMAGED}: {e}"));
-    let longer = growth(&part(serde_json::to_value(t.get_normalizer()))?);
+    let (longer, more) = growth(&part(serde_json::to_value(t.get_normalizer()))?);
     if longer > MAX_GROWTH {
         return Err(format!("the normalizer can make a text {longer:.0} times longer, more than {MAX_GROWTH}"));
+    }
+    if more > MAX_MORE {
+        return Err(format!("the normalizer can put {more:.0} bytes before a text, more than {MAX_MORE}"));
     }
     check_templates(&part(serde_json::to_value(t.get_post_processor()))?)?;
     Ok(t)
@@ -301,20 +304,28 @@ const MAX_ID: u32 = 1 << 24;
 /// A text may become this many times longer before it is cut; published tokenizers stay below 10.
 const MAX_GROWTH: f64 = 1000.0;
 
-/// How many times longer a normalizer can make a text, by its replacements.
-fn growth(normalizer: &Value) -> f64 {
+/// Bytes that may be put before a text; published tokenizers put a space.
+const MAX_MORE: f64 = 10_000.0;
+
+/// How many times longer a normalizer can make a text, and how many bytes it puts before it, by its replacements.
+fn growth(normalizer: &Value) -> (f64, f64) {
     let words = |v: &Value| v.as_str().map_or(0, str::len) as f64;
     match normalizer["type"].as_str() {
-        Some("Sequence") => normalizer["normalizers"].as_array().into_iter().flatten().map(growth).product(),
+        Some("Sequence") => {
+            let parts = normalizer["normalizers"].as_array().into_iter().flatten().map(growth);
+            // What was put before a text grows with it.
+            parts.fold((1.0, 0.0), |(times, more), (t, m)| (times * t, more * t + m))
+        }
+        Some("Prepend") => (1.0, words(&normalizer["prepend"])),
         Some("Replace") => {
             let content = words(&normalizer["content"]);
             match words(&normalizer["pattern"]["String"]) {
                 // A regular expression, or no text at all, is found anywhere.
-                0.0 => 1.0 + content,
-                pattern => (content / pattern).max(1.0),
+                0.0 => (1.0 + content, content),
+                pattern => ((content / pattern).max(1.0), 0.0),
             }
         }
-        _ => 1.0,
+        _ => (1.0, 0.0),
     }
 }
 
@@ -374,6 +385,13 @@ mod tests {
         assert!(load("normalizer", some(4)).unwrap_err().contains("10000 times longer"));
         assert!(load("normalizer", replace(json!({ "String": " " }), "▁")).is_ok());
         assert!(load("normalizer", replace(json!({ "String": "" }), &"x".repeat(1000))).is_err());
+        // 200 times 60 bytes; 10 bytes that two replacements make 10,000.
+        let prepend = |bytes: usize| json!({ "type": "Prepend", "prepend": "y".repeat(bytes) });
+        let sequence = |list: Vec<Value>| load("normalizer", json!({ "type": "Sequence", "normalizers": list }));
+        assert!(sequence(vec![prepend(60); 166]).is_ok());
+        assert!(sequence(vec![prepend(60); 200]).unwrap_err().contains("12000 bytes before a text"));
+        let longer = replace(json!({ "String": "y" }), &"z".repeat(100));
+        assert!(sequence(vec![prepend(101), longer]).unwrap_err().contains("10100 bytes before a text"));
     }
 
     #[test]

@@ -76,10 +76,19 @@ struct Recycler {
     successors: HashMap<u32, Vec<usize>>,
 }
 
+/// Nodes of a tree at most; the authors' has 80.
+const MAX_TREE: usize = 2000;
+
 impl Recycler {
     /// A tree of paths such as `[0]`, `[0, 2]`. Errors if a path comes before its parent, or asks for a rank that is
     /// not kept.
     fn new(paths: &[Vec<usize>], k: usize) -> Result<Self> {
+        if paths.len() > MAX_TREE {
+            return Err(Error::invalid(format!(
+                "tree_template has {} paths; at most {MAX_TREE} are read",
+                paths.len()
+            )));
+        }
         let mut index: HashMap<&[usize], usize> = HashMap::from([(&[][..], 0)]);
         let mut nodes = Vec::new();
         for path in paths {

@@ -124,6 +124,9 @@ fn decide(seen: &dyn Seen, r: usize, ctx: &Ctx) -> Result<Decision> {
 /// are the metric.
 const ADAPTER: Adapter = Adapter { name: "tome", run: raw };
 
+/// Steps of the raw entry at most: more than any encoder has layers.
+const MAX_STEPS: usize = 1000;
+
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (x, metric) = (input.array("x")?, input.array("metric")?);
     x.check_finite("x")?;
@@ -140,6 +143,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         (class, distill) => usize::from(class) + usize::from(distill),
     };
     let n_steps: usize = input.read_or("steps", 1)?;
+    if n_steps > MAX_STEPS {
+        return Err(Error::invalid(format!("steps is {n_steps}; at most {MAX_STEPS} are done")));
+    }
     let nested = |a: &Array| -> Vec<Vec<f32>> { a.data().chunks(d.max(1)).map(<[f32]>::to_vec).collect() };
     let mut seen = Table::new(Place::Encoder(0, Half::Mid), t, leading.min(t)..t).with_values(x).with_keys(metric);
     let (mut steps, mut first) = (Vec::new(), Value::Null);

@@ -103,10 +103,19 @@ fn wordpiece(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     Ok(json!({ "encodings": encodings }))
 }
 
+/// Bytes of a piece at most: the crate takes its tree apart by recursion, a level a byte.
+const MAX_PIECE: usize = 1000;
+
 fn unigram(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let vocab: Vec<(String, f64)> = input.read("vocab")?;
     let texts: Vec<String> = input.read("texts")?;
     let unk: Option<u32> = input.read_or("unk_id", Some(0))?;
+    if let Some((piece, _)) = vocab.iter().find(|(piece, _)| piece.len() > MAX_PIECE) {
+        return Err(Error::invalid(format!(
+            "a piece of vocab has {} bytes; at most {MAX_PIECE} are read",
+            piece.len()
+        )));
+    }
     let pre = json!({ "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true });
     let t = build(json!({ "type": "Unigram", "unk_id": unk, "vocab": vocab, "byte_fallback": false }), pre)?;
     let mut encodings = Vec::new();
