@@ -23,7 +23,7 @@
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
 //! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`selection`],
-//!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`].
+//!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
 //! - What is chosen: [`pane`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
@@ -54,6 +54,7 @@ pub mod history;
 pub mod inspector;
 pub mod jobs;
 pub mod keys;
+pub mod licences;
 pub mod memory;
 pub mod notices;
 pub mod opening;

@@ -1,6 +1,7 @@
 //! The built binary as a script uses it: exit codes, files, messages.
 
 mod field;
+mod raw;
 mod saving;
 
 use std::collections::BTreeSet;
@@ -73,6 +74,33 @@ fn several_tokenizers_are_compared_by_what_their_cuts_cost() {
     assert_eq!(row["bytes_per_token"].as_f64(), Some(17.0 / 3.0));
     assert_eq!(json["rows"][1]["premium"].as_f64(), Some(1.0));
     fails_with(&["tokenize", "--tokenizer", "nonsense", "--metrics", "--text", "a"], &["nonsense", "cl100k_base"]);
+}
+
+#[test]
+fn the_notices_name_every_crate_that_is_linked() {
+    let run = tokenscope(&["licences", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let named: BTreeSet<String> = json["crates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| format!("{} v{}", c["name"].as_str().unwrap(), c["version"].as_str().unwrap()))
+        .collect();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = ["tree", "--offline", "-p", "tokenscope", "-e", "normal", "--prefix", "none", "-f", "{p}"];
+    let out = Command::new(cargo).args(tree).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let linked = String::from_utf8(out.stdout).unwrap();
+    let linked: BTreeSet<String> = linked
+        .lines()
+        .filter(|l| !l.starts_with("tokenscope") && !l.trim().is_empty())
+        .map(|l| l.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert!(linked.len() > 300, "cargo lists {} crates", linked.len());
+    let missing: Vec<_> = linked.difference(&named).collect();
+    assert!(missing.is_empty(), "run .ci/licences; it lacks {missing:?}");
+    let text = String::from_utf8(tokenscope(&["licences"]).stdout).unwrap();
+    assert!(text.contains("Mozilla Public License") && text.contains("The JetBrains Mono Project Authors"));
 }
 
 #[test]

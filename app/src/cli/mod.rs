@@ -11,6 +11,7 @@ mod image;
 mod info;
 mod input;
 mod judge;
+mod licences;
 mod method;
 mod methods;
 mod render;
@@ -75,6 +76,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Say what a model folder or file holds and what a run would cost
     Info(info::Args),
+    /// Say whose work is in the program, and on what terms
+    Licences(licences::Args),
 }
 
 /// Reads the arguments, runs the verb or opens the window, and says how it went.
@@ -106,6 +109,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Info(a)) => info::run(a),
+        Some(Verb::Licences(a)) => licences::run(a),
     }
 }
 

@@ -54,7 +54,10 @@ pub fn write(
 
 /// Writes the card.
 pub fn card(dir: &Path, card: &Card, n_params: usize, figures: &[Line]) -> anyhow::Result<()> {
-    let mut text = format!("# {}\n\n{}\n\n{} parameters, stored as f16.\n\n", card.name, card.about, n_params);
+    let mut text = format!(
+        "# {}\n\n{}\n\n{} parameters, stored as f16. Under the MIT licence, as the program; so is its data.\n\n",
+        card.name, card.about, n_params
+    );
     write!(text, "Data: {}\n\n## Training\n\n", card.data)?;
     text += "AdamW, rate rising over 3% of the steps and falling as a cosine; seed 1.\n\n";
     text += "| stage | steps | samples | last loss | seconds |\n|---|---|---|---|---|\n";
