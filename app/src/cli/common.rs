@@ -31,7 +31,7 @@ pub fn device() -> anyhow::Result<(Option<Arc<Gpu>>, Compute)> {
 /// What `work` gives in the context of a computation of the command line, which says on a terminal how far it is.
 pub fn working<T>(work: impl FnOnce(&Ctx) -> T) -> anyhow::Result<T> {
     let (gpu, compute) = device()?;
-    Ok(on_processor(|ctx| work(&ctx.clone().with_gpu(gpu, compute).with_room(memory::available))))
+    Ok(on_processor(|ctx| work(&ctx.clone().with_gpu(gpu, compute))))
 }
 
 /// As [`working`], for what has no pass to compute: no driver is loaded.
@@ -39,7 +39,7 @@ pub fn on_processor<T>(work: impl FnOnce(&Ctx) -> T) -> T {
     let done = Arc::new(AtomicU32::new(0));
     let (seen, put) = (done.clone(), move |share: f32| done.store(share.to_bits(), Ordering::Relaxed));
     let _progress = Progress::from(move || f32::from_bits(seen.load(Ordering::Relaxed)));
-    work(&Ctx::new(Arc::default(), Arc::new(put)))
+    work(&Ctx::new(Arc::default(), Arc::new(put)).with_room(memory::available))
 }
 
 /// Jobs without a window, and who says on a terminal how far they are.
