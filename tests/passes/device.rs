@@ -44,6 +44,17 @@ fn every_dispatch_has_its_own_parameters() {
     assert_eq!(scaled(&gpu, &GOOD).unwrap(), [10, 20, 6]);
 }
 
+/// The thread that waits first calls back for all, so that a result may come after the wait of its own thread.
+#[test]
+fn each_of_many_threads_gets_its_result() {
+    let Some(gpu) = gpu("each_of_many_threads_gets_its_result") else { return };
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| (0..300).for_each(|i| assert_eq!(scaled(&gpu, &GOOD).unwrap(), [10, 20, 6], "{i}")));
+        }
+    });
+}
+
 #[test]
 fn a_bad_shader_is_an_error_and_the_device_stays_usable() {
     let Some(gpu) = gpu("a_bad_shader_is_an_error_and_the_device_stays_usable") else { return };

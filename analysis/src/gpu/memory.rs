@@ -4,6 +4,10 @@ use super::kernel::Work;
 use super::layout::Word;
 use crate::{Error, Result};
 use std::ops::Range;
+use std::time::Duration;
+
+/// How long a result may stay away once the device is through with its work.
+const LATEST: Duration = Duration::from_secs(10);
 
 /// Memory of a device: four-byte words that a kernel reads and writes.
 #[derive(Clone)]
@@ -131,7 +135,8 @@ impl Work<'_> {
         });
         self.wait()?;
         let unmapped = |_| Error::Gpu("the device gave no result back".into());
-        match receive.try_recv() {
+        // Whichever thread waits for the device first is the one that calls this back, perhaps a little later.
+        match receive.recv_timeout(LATEST) {
             Ok(Ok(())) => {}
             _ => return Err(self.refused("the device gave no result back")),
         }
