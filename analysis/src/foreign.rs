@@ -3,6 +3,8 @@
 //! Crates that read files panic on some damaged ones. What the user should see then is which file it was, not a line
 //! of somebody's source.
 
+use crate::Error;
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -28,11 +30,20 @@ pub fn foreign<T>(name: &str, call: impl FnOnce() -> T) -> Result<T, String> {
     let outer = CAUGHT.replace(true);
     let end = catch_unwind(AssertUnwindSafe(call));
     CAUGHT.set(outer);
-    end.map_err(|panic| {
-        let words = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        format!("the {name} crate failed on it ({words})")
-    })
+    end.map_err(|panic| format!("the {name} crate failed on it ({})", words_of(panic.as_ref())))
+}
+
+/// What a caught panic said; nothing for one that carried no text.
+pub fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let words = panic.downcast_ref::<&str>().copied();
+    words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
+}
+
+/// The error for a panic of the program itself; `place` is where, or empty.
+pub fn fault(panic: &(dyn Any + Send), place: &str) -> Error {
+    let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+    let words = words_of(panic);
+    Error::invalid(format!("this failed by a fault of Tokenscope, not of yours; please report it: {words}{place}"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::catalog::{self, Entry};
 use tokenscope_analysis::decode;
+use tokenscope_analysis::foreign::words_of;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::{Basis, Domain, FAMILIES, Info, Kind, LayerPick, Param, Params, Setting};
 use tokenscope_analysis::segment::{self, Input, Reads, Segmentation};
@@ -191,10 +192,8 @@ fn cut(m: &dyn segment::Method, input: Input, params: &Params, ctx: &Ctx) -> Res
 
 /// [`run`], where a panic is a problem like any other.
 fn attempt(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> std::result::Result<Result<String>, String> {
-    catch_unwind(AssertUnwindSafe(|| run(entry, case, params, ctx))).map_err(|e| {
-        let words = e.downcast_ref::<String>().cloned().or_else(|| e.downcast_ref::<&str>().map(|s| s.to_string()));
-        format!("panicked: {}", words.unwrap_or_default())
-    })
+    catch_unwind(AssertUnwindSafe(|| run(entry, case, params, ctx)))
+        .map_err(|e| format!("panicked: {}", words_of(e.as_ref())))
 }
 
 /// Parameters that say how long a text is.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokenscope_analysis::foreign::words_of;
 use tokenscope_tests::root;
 
 /// Reads one input and says in words what came of it.
@@ -135,7 +136,7 @@ pub fn search(p: &Parser, pool: &mut Vec<Vec<u8>>, budget: Budget, keep: &Path) 
         let took = began.elapsed();
         watch.end();
         match end {
-            Err(e) => faults.push((format!("panicked: {}", panic_words(e.as_ref())), input)),
+            Err(e) => faults.push((format!("panicked: {}", words_of(e.as_ref())), input)),
             Ok(_) if took > SLOW => faults.push((format!("took {took:?}"), input)),
             Ok(outcome) => {
                 if seen.insert(kind_of(&outcome)) && n >= first {
@@ -178,10 +179,6 @@ fn kind_of(outcome: &Result<String, String>) -> String {
         }
     }
     out
-}
-
-fn panic_words(e: &(dyn std::any::Any + Send)) -> String {
-    e.downcast_ref::<String>().cloned().or_else(|| e.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default()
 }
 
 /// Keeps the present input on disk, where it is found if the process is ended, and ends the process if it is stuck.

@@ -7,6 +7,7 @@ use serde_json::{Value, json as value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::foreign::words_of;
 use tokenscope_analysis::image::{Picture, Processor};
 use tokenscope_analysis::model::from_weights;
 use tokenscope_analysis::run::{RunRequest, run};
@@ -121,8 +122,7 @@ impl Problems {
     fn watch(&mut self, what: &str, f: impl FnOnce()) {
         self.tried += 1;
         if let Err(e) = catch_unwind(AssertUnwindSafe(f)) {
-            let words = e.downcast_ref::<String>().cloned().or_else(|| e.downcast_ref::<&str>().map(|s| s.to_string()));
-            self.list.push(format!("{what}: {}", words.unwrap_or_default()));
+            self.list.push(format!("{what}: {}", words_of(e.as_ref())));
         }
     }
 

@@ -9,20 +9,7 @@ use tokenscope_app::app::App;
 use tokenscope_app::keys::ModelSource;
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::work::TraceOf;
-use tokenscope_tests::golden;
-
-#[derive(Debug)]
-struct Dropped(PathBuf);
-
-impl egui::DroppedFile for Dropped {
-    fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn bytes(&self) -> Result<Vec<u8>, String> {
-        std::fs::read(&self.0).map_err(|e| e.to_string())
-    }
-}
+use tokenscope_tests::{Dropped, golden};
 
 fn drop_files(h: &mut Harness<'static, App>, files: &[PathBuf]) {
     for f in files {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokenscope_app::app::App;
-use tokenscope_tests::golden;
+use tokenscope_tests::{Dropped, golden};
 
 /// One thing done.
 #[derive(Debug, Clone)]
@@ -129,19 +129,6 @@ impl Hands {
                 Deed::Resize(self.size.0, self.size.1)
             }
         }
-    }
-}
-
-#[derive(Debug)]
-struct Dropped(PathBuf);
-
-impl egui::DroppedFile for Dropped {
-    fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn bytes(&self) -> Result<Vec<u8>, String> {
-        std::fs::read(&self.0).map_err(|e| e.to_string())
     }
 }
 

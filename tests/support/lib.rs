@@ -12,6 +12,20 @@ use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Trace};
 
+/// A file as the system hands it to a window that it is dropped on.
+#[derive(Debug)]
+pub struct Dropped(pub PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        std::fs::read(&self.0).map_err(|e| e.to_string())
+    }
+}
+
 /// The folder of the golden data.
 pub fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")

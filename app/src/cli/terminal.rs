@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokenscope_analysis::foreign::fault;
 
 /// A check that ran and did not hold: exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +81,7 @@ pub fn guarded(verb: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
         }));
     }
     let end = catch_unwind(AssertUnwindSafe(verb)).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let place = PLACE.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(anyhow::anyhow!("this failed by a fault of Tokenscope, not of yours; please report it: {words} ({place})"))
+        Err(fault(panic.as_ref(), &PLACE.lock().unwrap_or_else(PoisonError::into_inner)).into())
     });
     let Err(e) = end else { return ExitCode::SUCCESS };
     match e.downcast_ref::<OutFailed>() {

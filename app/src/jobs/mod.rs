@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokenscope_analysis::foreign::fault;
 use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::{Ctx, Error, Result};
 
@@ -181,13 +182,8 @@ impl Jobs {
         let ctx =
             Ctx::new(running.cancel.clone(), report).with_gpu(self.gpu.clone(), self.compute).with_room(self.room);
         let store = Store { jobs: self, by: key, cancel: &running.cancel };
-        catch_unwind(AssertUnwindSafe(|| key.product(&store, &ctx))).unwrap_or_else(|panic| {
-            let words = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(Error::invalid(format!(
-                "this failed by a fault of Tokenscope, not of yours; please report it: {words}"
-            )))
-        })
+        catch_unwind(AssertUnwindSafe(|| key.product(&store, &ctx)))
+            .unwrap_or_else(|panic| Err(fault(panic.as_ref(), "")))
     }
 
     /// The product of `ask`, computed now if it is not there, for callers that can wait. What the user should know
