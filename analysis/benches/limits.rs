@@ -173,26 +173,23 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     bench.row("all maps of 1,024 tokens", Limit::Products(scores), || {
         (0..layers).map(|l| attention_map::of_layer(&trace, Tower::Text, 0, l, ctx)).collect::<Vec<_>>()
     });
-    bench.row("a trace of 1,024 tokens under other names", Limit::Products(scores), || to_transformers(&trace));
+    bench.row("a trace of 1,024 tokens under other names", Limit::Products(scores), || to_transformers(&trace, ctx));
     // A way back that leaves the weights alone costs as much as the way there.
     let n = 256;
     let trace = traced(own.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
-    for method in score::ALL.iter().filter(|m| m.info().family == "gradient" && m.info().first) {
-        let name = format!("{}, {n} tokens", method.info().title);
-        bench.row(&name, Limit::Products(2.0 * pass(layers, heads, n)), || {
-            method.score(&Subject::new(&trace).with_model(own.as_ref()), &Params::new(), ctx).expect("a score")
-        });
-    }
+    let gradient = score::find("gradient_input").expect("a score of the library");
+    bench.row(&format!("gradient x input, {n} tokens"), Limit::Products(2.0 * pass(layers, heads, n)), || {
+        gradient.score(&Subject::new(&trace).with_model(own.as_ref()), &Params::new(), ctx).expect("a score")
+    });
     let (_dir, small) = model(layers, 2, 1000);
     let n = 128;
     let trace = traced(small.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
-    for method in score::ALL.iter().filter(|m| m.info().slow) {
-        // Each input's flow sees each capacity once at least.
-        let name = format!("{}, {n} tokens, {layers} layers", method.info().title);
-        bench.row(&name, Limit::Products((n * layers * n * n / 2) as f64), || {
-            method.score(&Subject::new(&trace).with_model(small.as_ref()), &Params::new(), ctx).expect("a score")
-        });
-    }
+    // Each input's flow sees each capacity once at least.
+    let flow = score::find("attention_flow").expect("a score of the library");
+    let name = format!("attention flow, {n} tokens, {layers} layers");
+    bench.row(&name, Limit::Products((n * layers * n * n / 2) as f64), || {
+        flow.score(&Subject::new(&trace).with_model(small.as_ref()), &Params::new(), ctx).expect("a score")
+    });
 }
 
 fn tokenizers(bench: &mut Bench) {

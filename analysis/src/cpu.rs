@@ -7,6 +7,36 @@ pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// Sums and the like are kept in this many lanes, which the compiler can do at once and which round less than one.
+pub(crate) const LANES: usize = 16;
+
+/// Sum of `f` over the values, in lanes.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for c in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(c) {
+            *lane += f(x);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
+}
+
+/// The largest value; −∞ of none.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for c in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(c) {
+            *lane = larger(*lane, x);
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+}
+
 /// A matrix inside a slice: element (i, j) stands at `i · row + j · col`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {

@@ -19,11 +19,11 @@ pub enum Named {
 /// `hidden_states_i`, `attentions_i` `[h, n, n]`, `q_i`, `k_i`, `v_i`, `last_layer_output`, `logits`,
 /// `input_ids`, `greedy_ids`, `greedy_logits` and the run's extras, without a batch axis.
 ///
-/// What was not captured is left out.
-pub fn to_transformers(trace: &Trace) -> Result<Vec<(String, Named)>> {
+/// What was not captured is left out. Errors: a map of a layer that does not fit the memory, cancelled.
+pub fn to_transformers(trace: &Trace, ctx: &Ctx) -> Result<Vec<(String, Named)>> {
     let mut out = Vec::new();
     for (&tower, run) in &trace.towers {
-        put_tower(trace, tower, run, &mut out)?;
+        put_tower(trace, tower, run, &mut out, ctx)?;
     }
     if let Ok(e) = trace.get(Tower::Text, 0, Site::Features) {
         out.push(("image_features".into(), Named::Float(e.array.clone())));
@@ -41,7 +41,7 @@ pub fn to_transformers(trace: &Trace) -> Result<Vec<(String, Named)>> {
 ///
 /// Prefixes: none where a tower stands alone, and for the language model of a vision-language model. Models
 /// that cut an image into tiles have the tile axis first.
-fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(String, Named)>) -> Result<()> {
+fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(String, Named)>, ctx: &Ctx) -> Result<()> {
     let dual = trace.architecture.starts_with("CLIP");
     let prefix = match (trace.towers.len(), tower) {
         (1, _) => "",
@@ -94,7 +94,7 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
             if trace.get_tile(tower, tile, i, Site::Q).is_err() || trace.get_tile(tower, tile, i, Site::K).is_err() {
                 break;
             }
-            maps.push(Arc::new(attention_map::of_layer(trace, tower, tile, i, &Ctx::default())?));
+            maps.push(Arc::new(attention_map::of_layer(trace, tower, tile, i, &ctx.part(i, n))?));
         }
         if let Some(a) = stack(maps, tiled)? {
             out.push((format!("{prefix}attentions_{i}"), Named::Float(a)));

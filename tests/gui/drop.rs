@@ -3,7 +3,7 @@
 use super::{settle, window};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokenscope_app::app::App;
 use tokenscope_app::keys::ModelSource;

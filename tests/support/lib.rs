@@ -158,7 +158,7 @@ pub fn check_forward(model: &Path, expected: &Path, tolerances: &serde_json::Val
     let open = load(model, &candle_core::Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     let request = recorded_request(expected);
     let trace = run(open.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
-    let got: BTreeMap<String, Named> = to_transformers(&trace).unwrap().into_iter().collect();
+    let got: BTreeMap<String, Named> = to_transformers(&trace, &Ctx::default()).unwrap().into_iter().collect();
     let mut problems = Vec::new();
     for (name, w) in want.iter().filter(|(n, _)| !INPUTS.contains(&n.as_str())) {
         let (shape, values) = match got.get(name) {

@@ -4,7 +4,7 @@ use super::{CacheSeen, Evict, Moment};
 use crate::ctx::Ctx;
 use crate::math::argmax;
 use crate::model::{Input, KvCache, LogitRows, Model, Writes};
-use crate::run::continue_greedily;
+use crate::run::{continue_greedily, not_finite};
 use crate::trace::{At, Attending, KeySet, NoTap, PerHead, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -86,7 +86,7 @@ pub fn decode(
     let (mut logits, mut reduced, mut steps) = (first.clone(), Vec::new(), Vec::new());
     for step in 1..=new {
         parts.step(step, new + 1)?;
-        reduced.push(best(&logits)?);
+        reduced.push(best(model, &logits)?);
         if step == new {
             break;
         }
@@ -117,17 +117,17 @@ pub fn decode(
         let logits = read(model, next, &mut full_cache, &mut look, &part)?;
         let lost = look.lost;
         step.layers.iter_mut().zip(lost).for_each(|(layer, lost)| layer.lost = lost);
-        step.full_next = best(&logits)?;
+        step.full_next = best(model, &logits)?;
     }
     let (nobody, parts) = (&mut NoTap, parts.part(1, 2));
     let (full, _) = continue_greedily(model, &mut own, first, new, nobody, &mut |_, _| Ok(()), &parts)?;
     Ok(CacheRun { n_prompt, steps, full, reduced, renumbered, n_heads: tower.n_heads })
 }
 
-/// The most probable token of logits `[1, vocab]`.
-fn best(logits: &Tensor) -> Result<u32> {
+/// The most probable token of the model's logits `[1, vocab]`.
+fn best(model: &dyn Model, logits: &Tensor) -> Result<u32> {
     let best = argmax(&logits.squeeze(0)?.to_vec1::<f32>()?);
-    Ok(best.ok_or_else(|| Error::invalid("the model gave no logits"))? as u32)
+    Ok(best.ok_or_else(|| not_finite(&model.info().name))? as u32)
 }
 
 /// Logits `[1, vocab]` after the last token of `input`.

@@ -69,8 +69,9 @@ impl Evict for Hitters {
             self.read_prompt(seen.positions.len());
         }
         self.add(at.layer, seen)?;
-        let stay = |got: &Vec<f64>| self.stay(got).unwrap_or_else(|| (0..got.len()).collect());
-        let sets: Vec<Vec<usize>> = self.got[at.layer].iter().map(stay).collect();
+        // All heads hold equally many rows: there is room for each or for none.
+        let sets = self.got[at.layer].iter().map(|got| self.stay(got)).collect::<Option<Vec<_>>>();
+        let Some(sets) = sets else { return Ok(None) };
         for (got, set) in self.got[at.layer].iter_mut().zip(&sets) {
             *got = set.iter().map(|&r| got[r]).collect();
         }

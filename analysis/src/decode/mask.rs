@@ -62,6 +62,14 @@ pub struct Masked<'a> {
     pub n_blocks: usize,
 }
 
+impl Masked<'_> {
+    /// The first of the surest guesses.
+    pub fn surest(&self) -> usize {
+        let g = self.guesses;
+        (0..g.len()).fold(0, |b, i| if g[i].confidence > g[b].confidence { i } else { b })
+    }
+}
+
 /// A guess that stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {

@@ -32,6 +32,7 @@ use crate::trace::{AttentionRule, Rows, Sizes, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use blocks::{Config, Stack};
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -329,6 +330,12 @@ const FAMILIES: &[(&str, Loader)] = &[
 /// Names of the architectures that [`load`] knows.
 pub fn architectures() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
+}
+
+/// The gradients of one number. Errors: those of the way back, cancelled.
+pub fn backward(x: &Tensor, ctx: &Ctx) -> Result<GradStore> {
+    // A part that was cancelled on its way comes back as an error of the tensor library.
+    x.backward().map_err(|e| ctx.check().err().unwrap_or_else(|| e.into()))
 }
 
 /// Loads a Hugging Face folder, an entry of its cache, or a GGUF file onto `device`.

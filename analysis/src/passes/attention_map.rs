@@ -20,6 +20,7 @@ pub fn of_trace(trace: &Trace, tower: Tower, tile: usize, layer: usize, head: us
 pub fn of_layer(trace: &Trace, tower: Tower, tile: usize, layer: usize, ctx: &Ctx) -> Result<Array> {
     let heads = heads(trace, tower, tile, layer)?;
     let (n, m) = heads.first().map_or((0, 0), |h| (h.n_queries(), h.n_keys()));
+    ctx.fits((size_of::<f32>() * heads.len() * n * m) as u64, "shorten the prompt")?;
     let data = ctx.compute(
         || {
             // Every head is written where it stays; of several at once, none leaves a thread idle.

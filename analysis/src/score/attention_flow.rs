@@ -35,8 +35,11 @@ pub(super) struct AttentionFlow;
 /// Flows from node `from` above the highest map down to every input. Every thread takes the next input and has a
 /// network of its own.
 fn flows(maps: &[Vec<f64>], n: usize, from: usize, ctx: &Ctx) -> Result<Vec<f64>> {
-    let threads = rayon::current_num_threads().min(n);
-    ctx.fits((2 * size_of::<f64>() * threads * maps.len() * n * n) as u64, "shorten the prompt")?;
+    let one = (2 * size_of::<f64>() * maps.len() * n * n) as u64;
+    ctx.fits(one, "shorten the prompt")?;
+    // Where not all threads find room, fewer work.
+    let threads = (1..=rayon::current_num_threads().min(n)).rev().find(|&t| ctx.fits(one * t as u64, "").is_ok());
+    let threads = threads.unwrap_or(0);
     let next = AtomicUsize::new(0);
     let some = |_| {
         let (mut network, mut found) = (Network::new(maps, n), Vec::new());

@@ -12,8 +12,9 @@ use crate::ctx::Ctx;
 use crate::math::argmax;
 use crate::math::largest;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::model::{Input, LogitRows, Model, Writes};
+use crate::model::{Input, LogitRows, Model, Writes, backward};
 use crate::raw::{Adapter, RawInput};
+use crate::run::not_finite;
 use crate::trace::{At, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Tensor, Var};
@@ -105,8 +106,8 @@ fn patterns(model: &dyn Model, mut input: Input, ctx: &Ctx) -> Result<(u32, Vec<
     let mut tap = Variables(Vec::new());
     let logits = model.forward(&mut input, &mut tap, ctx)?.logits;
     let logits = logits.ok_or_else(|| INFO.needs(Need::Logits.words()))?.squeeze(0)?;
-    let best = argmax(&logits.detach().to_vec1::<f32>()?).ok_or_else(|| Error::invalid("the logits are not finite"))?;
-    let grads = logits.get(best)?.backward()?;
+    let best = argmax(&logits.detach().to_vec1::<f32>()?).ok_or_else(|| not_finite(&model.info().name))?;
+    let grads = backward(&logits.get(best)?, ctx)?;
     let pair = |(p, zeros): &(Tensor, Var)| {
         // The last layer's other rows lead nowhere, and a layer may have no gradient at all.
         let grad = grads.get(zeros).map_or_else(|| Ok(Array::zeros(p.dims())), Array::from_tensor)?;

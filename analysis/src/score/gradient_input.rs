@@ -4,14 +4,15 @@
 //! Takes: the model. Gives: nats per token. Departs: none known. Cost: one pass and its backward pass.
 
 use super::{Method, Scores};
+use crate::Result;
 use crate::Subject;
 use crate::ctx::Ctx;
 use crate::math::argmax;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::model::{Input, LogitRows};
+use crate::model::{Input, LogitRows, backward};
+use crate::run::not_finite;
 use crate::token::TokenKind;
 use crate::trace::NoTap;
-use crate::{Error, Result};
 use candle_core::{D, Var};
 
 const KIND: Param = Param::choice("kind", "What is read from the gradient", &["gradient_x_input", "gradient_norm"]);
@@ -66,15 +67,15 @@ impl Method for GradientInput {
         let mut request = Input { embeds: given, logits, ..input.again() };
         let out = model.forward(&mut request, &mut NoTap, ctx)?;
         let logits = out.logits.ok_or_else(|| need("logits of a language model"))?;
-        let best = argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?)
-            .ok_or_else(|| Error::invalid("the logits are not finite"))?;
+        let best =
+            argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?).ok_or_else(|| not_finite(&model.info().name))?;
         let mut value = logits.narrow(1, best, 1)?;
         if params.choice(&OUTPUT) == "log_probability" {
             let max = logits.detach().max_keepdim(D::Minus1)?;
             let lse = (logits.broadcast_sub(&max)?.exp()?.sum_keepdim(D::Minus1)?.log()? + max)?;
             value = (value - lse)?;
         }
-        let grads = value.sum_all()?.backward()?;
+        let grads = backward(&value.sum_all()?, ctx)?;
         let grad = grads.get(&embeds).ok_or_else(|| need("gradients"))?;
         let norm = params.choice(&KIND) == "gradient_norm";
         let per_token = if norm { grad.sqr()?.sum(1)?.sqrt()? } else { (grad * embeds.as_tensor())?.sum(1)? };

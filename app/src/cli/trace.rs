@@ -116,7 +116,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
     }
-    let mut named = to_transformers(&trace)?;
+    let mut named = common::on_processor(|ctx| to_transformers(&trace, ctx))?;
     if let (Some(image), Some(processor)) = (&request.image, &open.processor) {
         let pixels = candle_core::Tensor::stack(&image.tiles, 0)?;
         let pixels = if processor.has_tiles() { pixels } else { pixels.squeeze(0)? };

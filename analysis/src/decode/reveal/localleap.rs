@@ -61,7 +61,7 @@ impl Reveal for Leap {
     fn reveal(&mut self, now: &Masked) -> Vec<Commit> {
         let g = now.guesses;
         let anchors: Vec<usize> = g.iter().filter(|g| g.confidence >= self.sure).map(|g| g.position).collect();
-        let surest = (0..g.len()).fold(0, |b, i| if g[i].confidence > g[b].confidence { i } else { b });
+        let surest = now.surest();
         let why = |(i, g): (usize, &crate::decode::mask::Guess)| {
             let near = anchors.iter().any(|a| a.abs_diff(g.position) <= self.radius);
             let why = match g.confidence {

@@ -54,7 +54,7 @@ struct Sure {
 impl Reveal for Sure {
     fn reveal(&mut self, now: &Masked) -> Vec<Commit> {
         let g = now.guesses;
-        let surest = (0..g.len()).fold(0, |b, i| if g[i].confidence > g[b].confidence { i } else { b });
+        let surest = now.surest();
         let why = |i: usize| match g[i].confidence >= self.threshold {
             true => Some(Commit { guess: i, why: "sure enough" }),
             false => (i == surest).then_some(Commit { guess: i, why: "the surest" }),

@@ -115,11 +115,11 @@ impl Activation {
     /// The gradient of plain `x` from that of the result.
     fn back(self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Gelu => frozen::zip(x, grad, |x, g| g * cpu::gelu_slope(x)),
-            Self::GeluTanh => frozen::zip(x, grad, |x, g| g * cpu::gelu_tanh_slope(x)),
-            Self::QuickGelu => frozen::zip(x, grad, |x, g| g * cpu::swish_slope(x, 1.702)),
-            Self::Silu => frozen::zip(x, grad, |x, g| g * cpu::swish_slope(x, 1.0)),
-            Self::Relu => frozen::zip(x, grad, |x, g| if x > 0.0 { g } else { 0.0 }),
+            Self::Gelu => cpu::zip(x, grad, |x, g| g * cpu::gelu_slope(x)),
+            Self::GeluTanh => cpu::zip(x, grad, |x, g| g * cpu::gelu_tanh_slope(x)),
+            Self::QuickGelu => cpu::zip(x, grad, |x, g| g * cpu::swish_slope(x, 1.702)),
+            Self::Silu => cpu::zip(x, grad, |x, g| g * cpu::swish_slope(x, 1.0)),
+            Self::Relu => cpu::zip(x, grad, |x, g| if x > 0.0 { g } else { 0.0 }),
             other => Err(Error::invalid(format!("{other:?} has no way back by hand"))),
         }
     }

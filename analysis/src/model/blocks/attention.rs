@@ -164,8 +164,8 @@ impl Attention {
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
     }
 
-    /// `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`, by whole tensors, for gradients and other
-    /// devices.
+    /// `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`, by whole tensors, for gradients of capped
+    /// scores and for what is not f32 on the CPU.
     fn attend_by_tensors(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
         let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
         // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.

@@ -1,4 +1,4 @@
-//! Linear maps, norms, activations, MLPs, and the scope that finds their weights.
+//! Linear maps, norms, MLPs, and the scope that finds their weights.
 
 use super::activation::Activation;
 use super::cpu::{self, Matrix};
@@ -104,8 +104,8 @@ impl Linear {
         ctx.check()?;
         if frozen::asks(x) && self.is_plain(&x.detach()) {
             let back = Self { weight: self.weight.t()?, bias: None };
-            let y = self.apply_in(&x.detach(), ctx)?;
-            return frozen::of_one("linear", x, &y, move |_, grad| back.apply(grad));
+            let (y, ctx) = (self.apply_in(&x.detach(), ctx)?, ctx.clone());
+            return frozen::of_one("linear", x, &y, move |_, grad| back.apply_in(grad, &ctx));
         }
         let y = x.matmul(&self.weight)?;
         Ok(match &self.bias {
@@ -174,16 +174,7 @@ pub(super) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() || !cpu::is_plain(x) || !cpu::is_plain(y) {
         return Ok((x + y)?);
     }
-    let mut sum = x.flatten_all()?.to_vec1::<f32>()?;
-    cpu::read(&y.contiguous()?, |y, _| {
-        const PART: usize = 1 << 14;
-        cpu::each(&mut sum, PART, &Ctx::default(), |i, part| {
-            let y = &y[i * PART..][..part.len()];
-            cpu::vectorised(|| part.iter_mut().zip(y).for_each(|(x, y)| *x += y));
-        });
-        Ok(())
-    })?;
-    Ok(Tensor::from_vec(sum, x.dims(), x.device())?)
+    cpu::zip(x, y, |x, y| x + y)
 }
 
 /// Layer norm or RMS norm over the last axis.
@@ -220,10 +211,11 @@ impl Norm {
 
     /// Normalises the last axis.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        if cpu::is_plain(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain) {
+        let fixed = cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain);
+        if fixed && cpu::is_plain(x) {
             return self.apply_plain(x);
         }
-        if frozen::asks(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain) {
+        if fixed && frozen::asks(x) {
             let own = self.clone();
             return frozen::of_one("norm", x, &self.apply_plain(&x.detach())?, move |x, grad| own.back(x, grad));
         }
@@ -268,9 +260,7 @@ impl Norm {
         })?;
         Ok(Tensor::from_vec(y, x.dims(), x.device())?)
     }
-}
 
-impl Norm {
     /// The gradient of plain `x` from that of the result.
     fn back(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let d = self.weight.dim(0)?;
@@ -347,9 +337,9 @@ impl Mlp {
             return self.hidden_plain(x, ctx);
         }
         ctx.check()?;
-        let up = self.up.apply(x)?;
+        let up = self.up.apply_in(x, ctx)?;
         Ok(match &self.gate {
-            Some(gate) => (self.act.apply(&gate.apply(x)?)? * up)?,
+            Some(gate) => (self.act.apply(&gate.apply_in(x, ctx)?)? * up)?,
             None => self.act.apply(&up)?,
         })
     }
@@ -433,5 +423,17 @@ mod tests {
                 Linear { weight, bias: bias.clone() }.apply(&x.t().unwrap().t().unwrap()).unwrap()
             }));
         }
+    }
+
+    #[test]
+    fn the_way_back_can_be_cancelled_and_says_so() {
+        let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let ctx = Ctx::new(flag.clone(), std::sync::Arc::new(|_| ()));
+        let x = Var::from_tensor(&some(&[5, 24], 1)).unwrap();
+        let map = Linear { weight: some(&[24, 7], 2), bias: None };
+        let y = map.apply_in(&x, &ctx).unwrap().sum_all().unwrap();
+        assert!(crate::model::backward(&y, &ctx).unwrap().get(&x).is_some());
+        flag.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(crate::model::backward(&y, &ctx), Err(Error::Cancelled)));
     }
 }

@@ -1,7 +1,7 @@
 //! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
-pub(super) use crate::cpu::{Matrix, gemm, vectorised};
+pub(super) use crate::cpu::{Matrix, gemm, max, sum, vectorised};
 use crate::ctx::Ctx;
 pub(super) use crate::math::exp;
 use crate::{Error, Result};
@@ -27,6 +27,23 @@ pub(super) fn read<R>(t: &Tensor, f: impl FnOnce(&[f32], &[usize]) -> Result<R>)
         _ => Err(Error::invalid("a tensor that should be plain is not f32 on the CPU")),
     }
 }
+
+/// `f` of each value of `x` and of `y` at its place; both plain and of one shape.
+pub(super) fn zip(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<Tensor> {
+    let y = y.contiguous()?;
+    let mut out = x.flatten_all()?.to_vec1::<f32>()?;
+    read(&y, |y, _| {
+        each(&mut out, PART, &Ctx::default(), |i, part| {
+            let y = &y[i * PART..][..part.len()];
+            vectorised(|| part.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, *y)));
+        });
+        Ok(())
+    })?;
+    Ok(Tensor::from_vec(out, x.dims(), x.device())?)
+}
+
+/// Values that a thread takes at a time.
+const PART: usize = 1 << 13;
 
 /// Calls `f` with each `len` values of `x` and their index, on several threads where there are many; stops early
 /// if the job was cancelled, so ask `ctx` before using the result.
@@ -119,35 +136,6 @@ pub(super) fn swish_slope(x: f32, k: f32) -> f32 {
 #[inline(always)]
 pub(super) fn swish(x: f32, k: f32) -> f32 {
     x / (1.0 + exp(-k * x))
-}
-
-const LANES: usize = 16;
-
-/// Sum of `f` over the values, in lanes.
-#[inline(always)]
-pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    let mut lanes = [0f32; LANES];
-    for c in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(c) {
-            *lane += f(x);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
-}
-
-/// The largest value; −∞ of none.
-#[inline(always)]
-pub(super) fn max(x: &[f32]) -> f32 {
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for c in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(c) {
-            *lane = larger(*lane, x);
-        }
-    }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
 #[cfg(test)]

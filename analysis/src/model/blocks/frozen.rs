@@ -98,21 +98,3 @@ pub(super) fn of_three(
 pub(super) fn asks(x: &Tensor) -> bool {
     x.track_op() && cpu::is_plain(&x.detach())
 }
-
-/// `f` of each value of `x` and of `grad` at its place.
-pub(super) fn zip(x: &Tensor, grad: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<Tensor> {
-    let (x, grad_of) = (x.contiguous()?, grad.contiguous()?);
-    let mut out = x.flatten_all()?.to_vec1::<f32>()?;
-    cpu::read(&grad_of, |grad, _| {
-        let part = |i: usize, part: &mut [f32]| {
-            let grad = &grad[i * PART..][..part.len()];
-            cpu::vectorised(|| part.iter_mut().zip(grad).for_each(|(x, g)| *x = f(*x, *g)));
-        };
-        cpu::each(&mut out, PART, &crate::Ctx::default(), part);
-        Ok(())
-    })?;
-    Ok(Tensor::from_vec(out, x.dims(), x.device())?)
-}
-
-/// Values that a thread takes at a time.
-const PART: usize = 1 << 13;

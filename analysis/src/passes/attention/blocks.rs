@@ -4,7 +4,7 @@
 
 use super::Head;
 use crate::Result;
-use crate::cpu::{Matrix, gemm, vectorised};
+use crate::cpu::{self, LANES, Matrix, gemm, vectorised};
 use crate::ctx::Ctx;
 use crate::math::exp;
 use crate::trace::Spans;
@@ -51,7 +51,7 @@ impl Running {
     /// Scores of keys at `places` become weights `exp(s − max)`, which are added up; gives the factor that earlier
     /// weights of the row change by.
     fn weigh(&mut self, scores: &mut [f32], places: &[f32], place: f32) -> f32 {
-        let max = vectorised(|| largest(scores)).max(self.max);
+        let max = vectorised(|| cpu::max(scores)).max(self.max);
         if max == f32::NEG_INFINITY {
             scores.fill(0.0);
             return 1.0;
@@ -68,21 +68,6 @@ impl Running {
     pub fn log_sum(&self) -> f32 {
         self.sum.ln() as f32
     }
-}
-
-/// Sums are kept in this many lanes, which the compiler can do at once and which round less than one.
-const LANES: usize = 16;
-
-/// The largest value; −∞ of none.
-#[inline(always)]
-pub(super) fn largest(scores: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut tops = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = scores.as_chunks::<LANES>();
-    for s in whole {
-        tops.iter_mut().zip(s).for_each(|(t, x)| *t = larger(*t, *x));
-    }
-    tops.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
 /// Scores become weights; their sums alone, times what they were lower than `max`, and times distances.

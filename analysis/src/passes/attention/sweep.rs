@@ -1,10 +1,10 @@
 //! The cells of a window in one go over its pairs, with the statistics of the rows where they are not known yet.
 
 use super::super::attention_tile::{Reduce, Window};
-use super::blocks::{Weights, largest};
+use super::blocks::Weights;
 use super::{Blocks, Head, QUERIES, Running, in_parallel};
 use crate::Result;
-use crate::cpu::vectorised;
+use crate::cpu::{self, vectorised};
 use crate::ctx::Ctx;
 use std::ops::Range;
 
@@ -128,7 +128,7 @@ impl Sweep<'_> {
         }
         let (edges, reduce) = (&self.key_edges, self.window.reduce);
         if line.len() == self.window.keys.len() {
-            let first = keys.start.max(self.window.keys.start) - self.window.keys.start;
+            let first = keys.start - self.window.keys.start;
             return join(&mut line[first..][..values.len()], values, reduce);
         }
         let mut c = edges.partition_point(|e| *e <= keys.start).saturating_sub(1);
@@ -137,8 +137,8 @@ impl Sweep<'_> {
             while !values.is_empty() && c < line.len() {
                 let (own, after) = values.split_at((edges[c + 1] - from).min(values.len()));
                 line[c] = match reduce {
-                    Reduce::Mean => line[c] + sum(own),
-                    Reduce::Max => largest(own).max(line[c]),
+                    Reduce::Mean => line[c] + cpu::sum(own, |x| x),
+                    Reduce::Max => cpu::max(own).max(line[c]),
                 };
                 from += own.len();
                 values = after;
@@ -146,17 +146,6 @@ impl Sweep<'_> {
             }
         });
     }
-}
-
-/// Lanes in which a sum is formed.
-const LANES: usize = 16;
-
-#[inline(always)]
-fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (whole, rest) = values.as_chunks::<LANES>();
-    whole.iter().for_each(|v| lanes.iter_mut().zip(v).for_each(|(l, v)| *l += v));
-    rest.iter().sum::<f32>() + if whole.is_empty() { 0.0 } else { lanes.iter().sum() }
 }
 
 /// Adds cells to those of the same place.

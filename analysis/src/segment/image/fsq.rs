@@ -176,9 +176,7 @@ impl Method for Fsq {
         let grid = Grid::new(picture, patch, patch, Rest::LeftOut);
         fits(&grid, 2 * counts.len() + most, ctx)?;
         let transform = Transform::new(patch, patch, counts.len());
-        let watched = |i: usize| ctx.check().map(|()| transform.forward(picture, &grid, i));
-        let all: Vec<Vec<f64>> =
-            (0..grid.len()).into_par_iter().with_min_len(64).map(watched).collect::<Result<_>>()?;
+        let all = transform.forward_all(picture, &grid, ctx)?;
         ctx.step(1, 2)?;
         let scales = scales(&all, &quantizer.0);
         let id = |c: &Vec<f64>| {
@@ -189,9 +187,9 @@ impl Method for Fsq {
         let ids: Vec<u32> = all.par_iter().map(id).collect();
         let back = |id: &u32| {
             let numbers = quantizer.levels(*id).into_iter().zip(&quantizer.0).map(|(q, l)| l.middle(q));
-            transform.backward(&numbers.zip(&scales).map(|(z, (m, s))| m + s * z).collect::<Vec<_>>())
+            numbers.zip(&scales).map(|(z, (m, s))| m + s * z).collect::<Vec<_>>()
         };
-        let patches: Vec<Vec<u8>> = ids.par_iter().with_min_len(64).map(back).collect();
+        let patches = transform.backward_all(&ids.iter().flat_map(back).collect::<Vec<_>>(), ctx)?;
         let bits = (quantizer.size() as f64).log2();
         let figures = vec![
             Figure::new(

@@ -106,13 +106,12 @@ impl Method for RvqCodes {
         })?;
         let grid = Grid::new(picture, patch, patch, Rest::LeftOut);
         fits(&grid, (2 + levels) * d + 3 * patch * patch, ctx)?;
-        ctx.check()?;
         let transform = Transform::new(patch, patch, d);
-        let rows: Vec<f64> = (0..grid.len()).flat_map(|i| transform.forward(picture, &grid, i)).collect();
+        let rows = transform.forward_all(picture, &grid, ctx)?.concat();
         let (mut coded, mut pictures) = (Coded::new(&rows, d), Vec::new());
-        let given = |coded: &Coded| -> Vec<Vec<u8>> {
+        let given = |coded: &Coded| {
             let back: Vec<f64> = rows.iter().zip(&coded.rest).map(|(x, left)| x - left).collect();
-            back.chunks(d).map(|c| transform.backward(c)).collect()
+            transform.backward_all(&back, ctx)
         };
         for level in 0..if grid.is_empty() { 0 } else { levels } {
             ctx.step(level, levels)?;
@@ -122,7 +121,7 @@ impl Method for RvqCodes {
             if level + 1 < levels {
                 let title =
                     if level == 0 { "the first level".into() } else { format!("the first {} levels", level + 1) };
-                let back = grid.laid_out(&given(&coded))?;
+                let back = grid.laid_out(&given(&coded)?)?;
                 pictures.push(Image::new(title, [back.width, back.height], Raster::Rgb(back.rgb.into())).into());
             }
         }
@@ -135,15 +134,16 @@ impl Method for RvqCodes {
             Figure::new("bits per pixel", Datum::Number(bits), meaning),
             Figure::new("codes used", Datum::Text(used.join(", ")), format!("Of {codes}, level by level")),
         ];
-        let points: Vec<[f64; 2]> = (1..coded.left.len()).map(|l| [l as f64, coded.snr(l)]).collect();
+        // Nothing is left of a picture of few patches: no level after that has a ratio.
+        let points = (1..coded.left.len()).map(|l| [l as f64, coded.snr(l)]).filter(|p| p[1].is_finite());
+        let points: Vec<[f64; 2]> = points.collect();
         if !points.is_empty() {
-            let series =
-                Series::new("coefficients", Style::Line, points.into_iter().filter(|p| p[1].is_finite()).collect());
+            let series = Series::new("coefficients", Style::Line, points);
             let (x, y) = (Axis::Number(Measure::new("levels", "")), Measure::new("signal to noise", "dB"));
             pictures.push(Plot::new("what each level adds", x, y, vec![series]).into());
         }
         let tiles = Tiles { figures, pictures, ..Tiles::of(INFO.id, &grid, Some(vocab), |i| Some(id(i))) };
-        Ok(Segmentation::Image(tiles.giving_back(picture, &grid, &given(&coded))?))
+        Ok(Segmentation::Image(tiles.giving_back(picture, &grid, &given(&coded)?)?))
     }
 }
 

@@ -1,8 +1,14 @@
 //! Patches as coefficients: a cosine transform in three opponent colours, orthonormal, so that distances stay.
 
 use super::Grid;
+use crate::Result;
+use crate::ctx::Ctx;
 use crate::image::Picture;
+use rayon::prelude::*;
 use std::f64::consts::PI;
+
+/// Patches that a thread takes at a time.
+const TASK: usize = 64;
 
 /// Luminance, red against blue, green against both: orthonormal in red, green, blue.
 fn opponents() -> [[f64; 3]; 3] {
@@ -64,6 +70,18 @@ impl Transform {
             }
         }
         out
+    }
+
+    /// [`Transform::forward`] of every patch. Errors: cancelled.
+    pub fn forward_all(&self, picture: &Picture, grid: &Grid, ctx: &Ctx) -> Result<Vec<Vec<f64>>> {
+        let one = |i: usize| ctx.check().map(|()| self.forward(picture, grid, i));
+        (0..grid.len()).into_par_iter().with_min_len(TASK).map(one).collect()
+    }
+
+    /// [`Transform::backward`] of patches whose coefficients stand one after the other. Errors: cancelled.
+    pub fn backward_all(&self, coefficients: &[f64], ctx: &Ctx) -> Result<Vec<Vec<u8>>> {
+        let one = |c: &[f64]| ctx.check().map(|()| self.backward(c));
+        coefficients.par_chunks(self.len().max(1)).with_min_len(TASK).map(one).collect()
     }
 
     /// Values of a patch from its coefficients, row by row, red, green, blue, rounded into 0..=255.
