@@ -45,9 +45,13 @@ enum Place {
 /// Symbolic links in a row that are followed at most.
 const MAX_LINKS: usize = 40;
 
+/// Whether a path is a name of one of the process's own open files, whatever that is.
+fn is_open_file(path: &Path) -> bool {
+    ["/proc", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"].iter().any(|d| path.starts_with(d))
+}
+
 fn place(path: &Path) -> io::Result<Place> {
-    // The process's own open files have names here, whatever they are.
-    if ["/dev", "/proc"].iter().any(|d| path.starts_with(d)) {
+    if is_open_file(path) {
         return Ok(Place::Stream);
     }
     let mut target = path.to_path_buf();
@@ -59,7 +63,7 @@ fn place(path: &Path) -> io::Result<Place> {
                 let to = fs::read_link(&target)?;
                 // A link is read from the folder that it lies in.
                 target = target.parent().unwrap_or(Path::new("")).join(to);
-                if target.starts_with("/dev") || target.starts_with("/proc") {
+                if is_open_file(&target) {
                     return Ok(Place::Stream);
                 }
             }
@@ -170,6 +174,16 @@ mod tests {
         symlink("/dev/null", at("nothing")).unwrap();
         save_bytes(&at("nothing"), b"4").unwrap();
         assert!(fs::symlink_metadata(at("nothing")).unwrap().is_symlink());
+        // A folder of files there is one like any other.
+        if Path::new("/dev/shm").is_dir() {
+            let shared = tempfile::tempdir_in("/dev/shm").unwrap().path().join("none yet");
+            assert!(save_bytes(&shared, b"").is_err(), "its folder is gone");
+            let shared = tempfile::tempdir_in("/dev/shm").unwrap();
+            let file = shared.path().join("x");
+            save_bytes(&file, b"long before").unwrap();
+            save_bytes(&file, b"short").unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"short");
+        }
         symlink("b", at("a")).unwrap();
         symlink("a", at("b")).unwrap();
         assert!(save_bytes(&at("a"), b"").unwrap_err().to_string().contains("circle"));

@@ -2,7 +2,7 @@
 
 use ::image::ImageFormat;
 
-/// Errors if the file was cut. Decoders of the other formats say so themselves.
+/// Errors if the file was cut.
 pub(super) fn check(format: ImageFormat, bytes: &[u8]) -> Result<(), String> {
     match format {
         ImageFormat::Jpeg => jpeg(bytes),

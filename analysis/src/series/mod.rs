@@ -64,30 +64,34 @@ impl Series {
     /// Errors name the file: damaged, too large, no such column, a cell that is not a finite number, uneven times.
     pub fn open(path: &Path, column: Option<&str>, rate: Option<f64>) -> Result<Self> {
         let bytes = read_bounded(path, MAX_FILE)?;
-        let fail = |f: Fault| recognise::strange(path).unwrap_or_else(|| Error::file(path, f.what, f.remedy));
         let (name, found, samples) = if wav::is_wav(&bytes) {
-            foreign("hound", || wav::channel(&bytes, column)).unwrap_or_else(crashed).map_err(fail)?
+            foreign("hound", || wav::channel(&bytes, column)).unwrap_or_else(crashed).map_err(|f| refused(path, f))?
         } else {
-            csv::column(&bytes, column, rate.is_none()).map_err(fail)?
+            csv::column(&bytes, column, rate.is_none()).map_err(|f| refused(path, f))?
         };
         Self::new(name, rate.unwrap_or(found), samples)
             .map_err(|e| Error::file(path, e.to_string(), "check the file or choose another column"))
     }
 
-    /// Names of the channels of such a file, in order. Errors as [`Series::open`].
+    /// Names of the channels of such a file, in order. Errors name the file: damaged, too large.
     pub fn columns(path: &Path) -> Result<Vec<String>> {
         let bytes = read_bounded(path, MAX_FILE)?;
         let names = match wav::is_wav(&bytes) {
             true => foreign("hound", || wav::names(&bytes)).unwrap_or_else(crashed),
             false => csv::names(&bytes),
         };
-        names.map_err(|f| Error::file(path, f.what, f.remedy))
+        names.map_err(|f| refused(path, f))
     }
 
     /// Its length in seconds.
     pub fn seconds(&self) -> f64 {
         self.samples.len() as f64 / self.rate
     }
+}
+
+/// The error for a file that is read as no series.
+fn refused(path: &Path, f: Fault) -> Error {
+    recognise::strange(path).unwrap_or_else(|| Error::file(path, f.what, f.remedy))
 }
 
 /// A sound on which the crate that reads it failed.

@@ -5,7 +5,12 @@ use super::folder::{Beside, Source, spelled};
 use super::recipe;
 use crate::foreign::foreign;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use tokenizers::{AddedToken, Tokenizer};
+
+/// Classes whose SentencePiece models take letters as they come and begin a text with a token.
+pub(super) const LLAMA: &[&str] =
+    &["llama", "codellama", "mistral", "phi3", "mixtral", "gemma", "gemma2", "gemma3text"];
 
 /// Classes whose tokenizers take letter case and accents from the configuration.
 const BERT: [&str; 12] = [
@@ -82,7 +87,8 @@ fn berts(n: &mut Value, each: &mut dyn FnMut(&mut Value)) {
 ///
 /// Errors: the crate failed on a token.
 pub(super) fn add_tokens(t: &mut Tokenizer, beside: &Beside, notes: &mut Vec<String>) -> Result<(), String> {
-    let there = t.get_added_tokens_decoder();
+    let there: HashMap<String, AddedToken> =
+        t.get_added_tokens_decoder().into_values().map(|own| (own.content.clone(), own)).collect();
     let mut new = Vec::new();
     let mut said = Vec::new();
     for (id, token) in beside.added() {
@@ -97,9 +103,9 @@ pub(super) fn add_tokens(t: &mut Tokenizer, beside: &Beside, notes: &mut Vec<Str
             normalized: flag("normalized", !special),
             special,
         };
-        let known = there.values().find(|k| k.content == own.content);
+        let known = there.get(&own.content);
         // A token that is only named keeps the flags that it has.
-        if known.is_some_and(|k| id.is_none() || k == &own && k.special == own.special) {
+        if known.is_some_and(|k| id.is_none() || *k == own) {
             continue;
         }
         said.push((own.content.clone(), id));
@@ -121,7 +127,7 @@ pub(super) fn add_tokens(t: &mut Tokenizer, beside: &Beside, notes: &mut Vec<Str
 
 /// Notes what is assumed where a vocabulary without a `tokenizer.json` is not said to begin a text with a token.
 pub(super) fn silence(source: &Source, beside: &Beside, notes: &mut Vec<String>) {
-    let starts = beside.is(&["llama", "codellama", "mistral", "mixtral", "gemma", "gemma2", "phi3"]);
+    let starts = beside.is(LLAMA);
     if matches!(source, Source::Pieces(_)) && starts && beside.flag("add_bos_token").is_none() {
         let what = "tokenizer_config.json does not say add_bos_token, so no start token is put before a text";
         notes.push(what.into());

@@ -41,7 +41,7 @@ impl ByteLevel {
         let ModelWrapper::BPE(bpe) = t.get_model() else { return None };
         let empty = |s: &Option<String>| s.as_ref().is_none_or(String::is_empty);
         let plain = empty(&bpe.continuing_subword_prefix) && empty(&bpe.end_of_word_suffix);
-        if !plain || bpe.dropout.is_some_and(|p| p > 0.0) || bpe.fuse_unk && bpe.unk_token.is_some() {
+        if !plain || bpe.fuse_unk && bpe.unk_token.is_some() {
             return None;
         }
         let ascii = match t.get_normalizer() {

@@ -83,7 +83,10 @@ impl Hf {
                 Some(lists) => lists.encoding(segment),
                 None => cut(&self.inner, text, segment, ctx)?,
             };
-            Ok::<_, Error>(self.trim.map_or_else(|| e.clone(), |prefix| trimmed(text, &e, prefix)))
+            Ok::<_, Error>(match self.trim {
+                Some(prefix) => trimmed(text, &e, prefix),
+                None => e,
+            })
         };
         let first = one(text, 0)?;
         let second = pair.map(|pair| one(pair, 1)).transpose()?;
@@ -224,9 +227,13 @@ fn cut(t: &Tokenizer, text: &str, segment: u32, ctx: &Ctx) -> Result<tokenizers:
     pieces.into_encoding(None, segment, OffsetType::Byte).map_err(fail)
 }
 
-/// Bytes of a file that should be a `tokenizer.json`.
+/// Bytes of a file that should be a `tokenizer.json`, without a byte order mark.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
-    read_bounded(path, MAX_BYTES)
+    let mut bytes = read_bounded(path, MAX_BYTES)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    Ok(bytes)
 }
 
 /// The error for a file that makes no tokenizer.
@@ -253,7 +260,6 @@ pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String>
 
 fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
     // The crate panics where a decoder is cut off in its middle, with words that help nobody.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("{DAMAGED}: {e}"))?;
     let mut t = Tokenizer::from_bytes(bytes).map_err(|e| unread(bytes, &e.to_string()))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.

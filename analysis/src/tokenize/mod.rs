@@ -100,9 +100,10 @@ impl Tokenizer {
                 (file, hf::from_bytes(json.as_bytes()).map_err(failed)?, true)
             }
         };
-        if let Some(changes) = apply::changes(&t, &beside).filter(|_| !built) {
+        if !built && let Some(changes) = apply::changes(&t, &beside) {
             // Words that are found in normalised texts hang on the normalizer, so all is read again.
-            let mut json = serde_json::from_slice::<serde_json::Value>(&hf::bytes(file)?).unwrap_or_default();
+            let mut json: serde_json::Value =
+                serde_json::from_slice(&hf::bytes(file)?).map_err(|e| hf::refused(file, e.to_string()))?;
             for (part, value) in changes {
                 json[part] = value;
             }

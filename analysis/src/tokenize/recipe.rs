@@ -100,28 +100,9 @@ pub(super) fn merges_by_score(tokens: &[&str], scores: &[f64], joins: &dyn Fn(us
     merges.iter().map(|&(_, a, b)| json!([tokens[a], tokens[b]])).collect()
 }
 
-/// Bytes in base 64, as a `tokenizer.json` holds them.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let n = (0..3).fold(0u32, |n, i| n << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
-        let letter = |i: u32| char::from(LETTERS[(n >> (18 - 6 * i) & 63) as usize]);
-        (0..4).for_each(|i| out.push(if i as usize <= three.len() { letter(i) } else { '=' }));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_by_hand() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn the_best_piece_joins_first() {

@@ -66,13 +66,10 @@ impl Tokenizer {
 
     /// One past the largest id.
     fn ids_to(&self) -> usize {
-        let n = self.vocab_size();
         match &self.backend {
-            super::Backend::Tiktoken(_) => n,
-            super::Backend::Hf(t) => {
-                let largest = t.inner.get_added_tokens_decoder().into_keys().max().map_or(0, |id| id as usize + 1);
-                n.max(largest)
-            }
+            super::Backend::Tiktoken(_) => self.vocab_size(),
+            // There may be gaps, so that the number of ids does not say it.
+            super::Backend::Hf(t) => t.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1),
         }
     }
 }
@@ -84,8 +81,12 @@ mod tests {
     use serde_json::json;
 
     fn of(words: &[&str]) -> Tokenizer {
-        let vocab: serde_json::Map<_, _> = words.iter().enumerate().map(|(i, w)| (w.to_string(), json!(i))).collect();
-        let model = json!({ "type": "WordLevel", "vocab": vocab, "unk_token": words[0] });
+        of_ids(&words.iter().enumerate().map(|(i, w)| (*w, i)).collect::<Vec<_>>())
+    }
+
+    fn of_ids(ids: &[(&str, usize)]) -> Tokenizer {
+        let vocab: serde_json::Map<_, _> = ids.iter().map(|(w, i)| (w.to_string(), json!(i))).collect();
+        let model = json!({ "type": "WordLevel", "vocab": vocab, "unk_token": ids[0].0 });
         let json = json!({ "version": "1.0", "added_tokens": [], "model": model }).to_string();
         let inner = hf::from_bytes(json.as_bytes()).unwrap();
         Tokenizer::new(String::new(), Backend::Hf(Box::new(hf::Hf::new(inner))), Vec::new())
@@ -97,6 +98,9 @@ mod tests {
         assert_eq!(a.shared(&longer), Shared::First(3));
         assert_eq!(longer.shared(&a), Shared::First(3));
         assert_eq!(longer.shared(&of(&["a", "b", "c"])), Shared::First(3));
+        // Behind a gap, where there are fewer ids than the largest says.
+        let gap = |last: &str| of_ids(&[("a", 0), ("b", 1), (last, 9)]);
+        assert_eq!(gap("x").shared(&gap("y")), Shared::Differs { id: 9, one: "x".into(), other: "y".into() });
         assert_eq!(a.shared(&other), Shared::Differs { id: 1, one: "b".into(), other: "c".into() });
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A model is a message of protocol buffers (`sentencepiece_model.proto`); only the fields that matter are read.
 
+use super::apply::LLAMA;
 use super::folder::{Beside, assemble};
 use super::recipe::{self, Special};
+use crate::utf::base64;
 use crate::weights::{read_bounded, recognise};
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -244,7 +246,7 @@ fn json_of(mut m: Model, beside: &Beside) -> Value {
         let unknown = m.unknown;
         m.renumber(&[], 0, &last, unknown);
     }
-    let llama = beside.is(&["llama", "codellama", "mistral", "phi3", "mixtral", "gemma", "gemma2", "gemma3text"]);
+    let llama = beside.is(LLAMA);
     let gemma = beside.is(&["gemma", "gemma2", "gemma3text"]);
     // Words of these classes are found by spaces alone, whatever the model says of them.
     let by_words = fairseq || camembert || t5 || albert;
@@ -268,7 +270,7 @@ fn json_of(mut m: Model, beside: &Beside) -> Value {
     }
     // These classes take letters as they come, whatever the model says of them.
     if !m.charsmap.is_empty() && !llama {
-        steps.push(json!({ "type": "Precompiled", "precompiled_charsmap": recipe::base64(&m.charsmap) }));
+        steps.push(json!({ "type": "Precompiled", "precompiled_charsmap": base64(&m.charsmap) }));
     }
     let metaspace =
         |split: bool| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split });

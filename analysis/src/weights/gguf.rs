@@ -78,6 +78,9 @@ const MAX_DEPTH: usize = 4;
 /// The largest header that is read, in bytes.
 const MAX_HEADER: u64 = 1 << 30;
 
+/// Values of all lists of a header: published ones stay below two million, and each takes tens of bytes here.
+const MAX_ITEMS: usize = 1 << 24;
+
 /// Why a header is not read.
 #[derive(Debug, PartialEq)]
 enum Fault {
@@ -106,6 +109,8 @@ struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     len: u64,
+    /// Values of lists that may still come.
+    items: usize,
 }
 
 type Parsed<T> = std::result::Result<T, Fault>;
@@ -186,6 +191,8 @@ impl<'a> Reader<'a> {
                     other => return Err(format!("value type {other} is unknown").into()),
                 };
                 let n = self.count(size, "list items")?;
+                let claims = format!("the header claims more than {MAX_ITEMS} list items");
+                self.items = self.items.checked_sub(n).ok_or(claims)?;
                 let mut list = self.room(n);
                 for _ in 0..n {
                     list.push(self.value(kind, depth + 1)?);
@@ -209,7 +216,7 @@ pub(crate) fn header(shard: &Shard) -> Result<Header> {
         let damaged = |what: String| Error::file(&shard.path, format!("damaged GGUF: {what}"), "download it again");
         return match read(&bytes, shard.len) {
             Err(Fault::Short) if some < MAX_HEADER => {
-                some *= 8;
+                some = (some * 8).min(MAX_HEADER);
                 continue;
             }
             Err(Fault::Short) => Err(damaged("the header is over 1 GB".into())),
@@ -221,7 +228,7 @@ pub(crate) fn header(shard: &Shard) -> Result<Header> {
 }
 
 fn read(bytes: &[u8], len: u64) -> Parsed<Header> {
-    let mut r = Reader { bytes, at: 0, len };
+    let mut r = Reader { bytes, at: 0, len, items: MAX_ITEMS };
     if r.take(4).is_ok_and(|m| m != b"GGUF") || bytes.len() < 4 {
         return Err("it does not begin with GGUF".into());
     }

@@ -20,6 +20,7 @@ use candle_core::{DType, Device, Tensor};
 use convert::Source;
 use ggml::Ggml;
 use json::parse as json;
+use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 use shard::Shard;
@@ -172,7 +173,7 @@ impl Weights {
         let mut out = Self::empty(name.to_string(), config);
         for (key, t) in tensors {
             if t.dtype() != DType::F32 {
-                return Err(Error::Weight { name: key, what: format!("{:?} in memory; only f32 is taken", t.dtype()) });
+                return Err(Error::invalid(format!("weight {key}: {:?} in memory; only f32 is taken", t.dtype())));
             }
             let (shape, end) = (t.dims().to_vec(), 4 * t.elem_count() as u64);
             let dtype = Stored::Memory(out.tensors.len());
@@ -284,9 +285,7 @@ impl Weights {
         if slot.shape != shape {
             let got = &slot.shape;
             let place = self.shards.get(slot.shard).map_or(self.name.clone(), |s| s.path.display().to_string());
-            return Err(weight(format!(
-                "config.json asks for shape {shape:?}, the file has {got:?}; they do not belong together: {place}"
-            )));
+            return Err(weight(format!("{place} has shape {got:?}, config.json asks for {shape:?}")));
         }
         let values = match slot.dtype {
             Stored::Memory(i) => return Ok(self.tensors[i].to_device(device)?),
@@ -336,10 +335,13 @@ impl Weights {
             _ => return Err(Error::Weight { name: own, what: format!("{dims:?} scales do not fit {shape:?}") }),
         };
         let across = columns.div_ceil(wide.max(1));
-        for (i, x) in values.iter_mut().enumerate() {
-            *x *= scales[i / columns / high * across + i % columns / wide];
-        }
-        Ok(())
+        values.par_chunks_mut(columns.max(1)).enumerate().for_each(|(r, row)| {
+            let own = &scales[r / high.max(1) * across..];
+            for (part, scale) in row.chunks_mut(wide.max(1)).zip(own) {
+                part.iter_mut().for_each(|x| *x *= scale);
+            }
+        });
+        self.ctx.check()
     }
 
     /// The error for a tensor that is not there: what the checkpoint is instead.

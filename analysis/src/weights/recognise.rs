@@ -274,7 +274,6 @@ pub(super) fn quantization<'a>(
             (".SCB", "bitsandbytes"),
             (".codebooks", "AQLM"),
             (".q_invperm", "EXL2"),
-            (".weight_blocks", "MXFP4"),
             ("_blocks", "MXFP4"),
         ];
         found.iter().find(|(end, _)| has(end)).map(|f| f.1.to_string())
@@ -290,7 +289,7 @@ pub(super) fn quantization<'a>(
     Some(format!("{method}{bits}{format}"))
 }
 
-/// The only file of several in a folder whose name ends with `end`, whatever it is called.
+/// The files of a folder whose names end with `end`, in lower case, sorted.
 pub(super) fn with_end(dir: &Path, end: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))?;
     let mut out: Vec<PathBuf> = entries

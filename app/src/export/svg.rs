@@ -8,6 +8,7 @@ use egui::epaint::{ColorMode, PathShape, PathStroke, RectShape, TextShape};
 use egui::{Color32, Pos2, Rect, Shape, Stroke, StrokeKind, TextureId};
 use std::collections::HashMap;
 use std::fmt::Write;
+use tokenscope_analysis::utf::base64;
 
 /// Writes `shapes` as a standalone SVG of `size` points, its outer size in millimetres for `print`.
 pub fn to_svg(
@@ -407,30 +408,9 @@ fn png_of(image: &egui::ColorImage, [x0, y0, x1, y1]: [usize; 4]) -> Option<Vec<
     Some(out.into_inner())
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for c in bytes.chunks(3) {
-        let v =
-            (u32::from(c[0]) << 16) | (u32::from(*c.get(1).unwrap_or(&0)) << 8) | u32::from(*c.get(2).unwrap_or(&0));
-        for i in 0..4 {
-            let digit = DIGITS[(v >> (18 - 6 * i)) as usize & 63] as char;
-            out.push(if i > c.len() { '=' } else { digit });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_pads_like_rfc_4648() {
-        assert_eq!(base64(b"f"), "Zg==");
-        assert_eq!(base64(b"fo"), "Zm8=");
-        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
-    }
 
     #[test]
     fn markup_in_user_text_is_escaped() {

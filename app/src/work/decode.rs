@@ -66,13 +66,14 @@ impl Ask for DraftOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Drafted> {
         let prompt = Prompt::new(self, store, ctx)?;
         let n_prompt = prompt.on().ids().len();
+        let mut rounds = Vec::new();
         let mut so_far = |run: &DraftRun| {
-            if let Ok(d) = prompt.drafted(run.clone(), n_prompt, None) {
+            if let Ok(d) = prompt.drafted(run.clone(), &mut rounds, n_prompt, None) {
                 store.show::<Self>(d);
             }
         };
         let (run, times) = decoded(&prompt, &self.call, &mut so_far, store, ctx)?;
-        prompt.drafted(run, n_prompt, Some(times))
+        prompt.drafted(run, &mut rounds, n_prompt, Some(times))
     }
 
     fn run(&self) -> Option<&RunKey> {
@@ -135,17 +136,24 @@ impl Prompt {
         Ok(Self { open, small, trace, text })
     }
 
-    /// A decode with its texts.
-    fn drafted(&self, run: DraftRun, n_prompt: usize, times: Option<Times>) -> Result<Drafted> {
+    /// A decode with its texts. `rounds` holds those of the rounds that were there before, and gets the others.
+    fn drafted(
+        &self,
+        run: DraftRun,
+        rounds: &mut Vec<String>,
+        n_prompt: usize,
+        times: Option<Times>,
+    ) -> Result<Drafted> {
         let tokenizer = self.open.tokenizer.as_ref();
         let text = words(&run, tokenizer);
-        let (mut rounds, mut before) = (Vec::new(), run.prompt.clone());
-        for r in &run.rounds {
+        let known = run.rounds.iter().take(rounds.len()).flat_map(|r| &r.emitted);
+        let mut before: Vec<u32> = run.prompt.iter().chain(known).copied().collect();
+        for r in run.rounds.iter().skip(rounds.len()) {
             rounds.push(tokenizer.map_or(Ok(String::new()), |t| t.decode_after(&before, &r.emitted))?);
             before.extend(&r.emitted);
         }
         let whole = tokenizer.map_or(Ok(String::new()), |t| t.decode(&run.output(), true))?;
-        Ok(Drafted { run, text, rounds, whole, n_prompt, times })
+        Ok(Drafted { run, text, rounds: rounds.clone(), whole, n_prompt, times })
     }
 
     fn on(&self) -> Subject<'_> {

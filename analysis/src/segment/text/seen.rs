@@ -23,7 +23,7 @@ pub fn sign(character: &str) -> Option<Cow<'static, str>> {
 
 /// `text` with signs for what cannot be seen.
 pub fn seen(text: &str) -> String {
-    text.graphemes(true).map(|g| sign(g).unwrap_or(Cow::Owned(g.into()))).collect()
+    text.graphemes(true).map(|g| sign(g).unwrap_or(Cow::Borrowed(g))).collect()
 }
 
 /// Characters without a shape of their own; most of them Unicode calls ignorable by default.
