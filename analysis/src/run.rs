@@ -216,7 +216,7 @@ fn with_image_tokens(tokens: &[Token], own: Vec<Token>) -> Vec<Token> {
         return tokens.to_vec();
     }
     let merge = |(i, o): (usize, Token)| match tokens.get(i) {
-        Some(t) if o.kind != TokenKind::Image => t.clone(),
+        Some(t) if o.kind == TokenKind::Text => t.clone(),
         _ => o,
     };
     own.into_iter().enumerate().map(merge).collect()

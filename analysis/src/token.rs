@@ -67,6 +67,17 @@ pub struct Grid {
     pub first: usize,
     /// Which tile of a tiled image; 0 when there is one.
     pub tile: usize,
+    /// Tokens behind each row that are no part of it (marks of a row's end).
+    #[serde(default)]
+    pub gap: usize,
+}
+
+impl Grid {
+    /// Indices of its tokens, row by row.
+    pub fn tokens(&self) -> impl Iterator<Item = usize> + use<> {
+        let Self { rows, cols, first, gap, .. } = *self;
+        (0..rows).flat_map(move |r| (0..cols).map(move |c| first + r * (cols + gap) + c))
+    }
 }
 
 impl Token {

@@ -11,7 +11,8 @@ use tokenscope_analysis::trace::CaptureSpec;
 use tokenscope_analysis::weights::Weights;
 use tokenscope_tests::{close, golden, json, tensors};
 
-const MODELS: [&str; 7] = ["clip", "dinov2", "dinov2_registers", "llava", "siglip_vision", "smolvlm", "vit"];
+const MODELS: [&str; 8] =
+    ["clip", "dinov2", "dinov2_registers", "llava", "llava_next", "siglip_vision", "smolvlm", "vit"];
 
 fn pixels(processor: &Processor, image: &Path) -> Vec<f64> {
     let input = processor.process(&Picture::open(image).unwrap()).unwrap();
@@ -49,7 +50,7 @@ fn settings_as_older_libraries_wrote_them_give_the_same_pixels() {
 
 #[test]
 fn a_prompt_with_a_picture_becomes_the_ids_of_the_processor() {
-    for name in ["clip", "llava", "smolvlm"] {
+    for name in ["clip", "llava", "llava_next", "smolvlm"] {
         let dir = golden().join("models").join(name);
         let meta = json(&dir.join("meta.json"));
         let want = tensors(&dir.join("expected.safetensors"));

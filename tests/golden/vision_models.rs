@@ -49,6 +49,11 @@ fn llava() {
 }
 
 #[test]
+fn llava_next() {
+    check("llava_next");
+}
+
+#[test]
 fn smolvlm() {
     check("smolvlm");
 }
@@ -108,6 +113,7 @@ fn rectangles_are_in_pixels_of_the_original() -> Result<()> {
         rects: vec![[0.0, 0.0, 100.0, 50.0]],
         layout: (1, 1),
         original: (100, 50),
+        grid: None,
     };
     let mut input = Input { image: Some(image), ..Input::default() };
     let out = Model::forward(model.as_ref(), &mut input, &mut NoTap, &Ctx::default())?;

@@ -114,6 +114,9 @@ const INPUTS: &[&str] = &[
     "pixel_values",
     "pixel_values_torchvision",
     "pixel_attention_mask",
+    "image_grid_thw",
+    "image_sizes",
+    "mm_token_type_ids",
 ];
 
 /// What a fixture gave the model: ids, token types, prepared pixels, length of the greedy continuation.

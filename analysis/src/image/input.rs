@@ -8,7 +8,8 @@ use std::path::Path;
 /// An image as the processor hands it to the encoder.
 #[derive(Debug, Clone)]
 pub struct ImageInput {
-    /// Pixels per tile, `[3, height, width]`, normalised.
+    /// Pixels per tile, `[3, height, width]`, normalised; or, where there is a `grid`, one list of flattened patches
+    /// `[patches, 3 · frames · height · width]`.
     pub tiles: Vec<Tensor>,
     /// Per tile: the rectangle (x, y, w, h) of the original image, in pixels, that the tile shows.
     pub rects: Vec<[f32; 4]>,
@@ -16,6 +17,8 @@ pub struct ImageInput {
     pub layout: (usize, usize),
     /// Size of the original image, width and height; (0, 0) if only pixel values are known.
     pub original: (u32, u32),
+    /// Frames, rows and columns of flattened patches (Qwen2-VL).
+    pub grid: Option<[usize; 3]>,
 }
 
 /// The largest file of pixel values that is read, in bytes.
@@ -23,7 +26,9 @@ const MAX_PIXEL_BYTES: u64 = 1 << 30;
 
 impl ImageInput {
     /// An image that was processed elsewhere: the f32 tensor `pixel_values` of a safetensors file,
-    /// `[channels, height, width]` or `[tiles, channels, height, width]`. Rectangles are in its own pixels.
+    /// `[channels, height, width]` or `[tiles, channels, height, width]`, or `[patches, values]` with `image_grid_thw`
+    /// beside it. Rectangles are in its own pixels, or in those of the original where `image_sizes` (height and width)
+    /// stands there.
     pub fn from_pixel_values(path: &Path) -> Result<Self> {
         let bad = |what: String| Error::file(path, what, "give a safetensors file with f32 pixel_values");
         let bytes = read_bounded(path, MAX_PIXEL_BYTES)?;
@@ -31,14 +36,33 @@ impl ImageInput {
             safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("damaged safetensors: {e}")))?;
         let t = file.tensor("pixel_values").map_err(|_| bad("the file has no pixel_values".into()))?;
         let shape = t.shape().to_vec();
-        if t.dtype() != safetensors::Dtype::F32 || !matches!(shape.len(), 3 | 4) || shape.contains(&0) {
+        if t.dtype() != safetensors::Dtype::F32 || !matches!(shape.len(), 2..=4) || shape.contains(&0) {
             return Err(bad(format!("pixel_values is {:?} {shape:?}", t.dtype())));
         }
         let x = Tensor::from_raw_buffer(t.data(), candle_core::DType::F32, &shape, &Device::Cpu)?;
+        let whole = |name: &str, n: usize| -> Result<Option<Vec<usize>>> {
+            let Ok(t) = file.tensor(name) else { return Ok(None) };
+            let all = t.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default()));
+            let all: Option<Vec<usize>> = all.map(|v| usize::try_from(v).ok().filter(|v| *v < 1 << 24)).collect();
+            all.filter(|l| t.dtype() == safetensors::Dtype::I64 && l.len() == n)
+                .map(Some)
+                .ok_or_else(|| bad(format!("{name} is not {n} whole numbers of one picture")))
+        };
+        let original = whole("image_sizes", 2)?.map_or((0, 0), |s| (s[1] as u32, s[0] as u32));
+        if shape.len() == 2 {
+            let Some(grid) = whole("image_grid_thw", 3)? else {
+                return Err(bad("pixel_values are flattened patches and no image_grid_thw stands beside them".into()));
+            };
+            if grid.iter().product::<usize>() != shape[0] {
+                return Err(bad(format!("image_grid_thw {grid:?} does not count {} patches", shape[0])));
+            }
+            let grid = Some([grid[0], grid[1], grid[2]]);
+            return Ok(Self { tiles: vec![x], rects: Vec::new(), layout: (1, 1), original, grid });
+        }
         let tiles =
             if shape.len() == 3 { vec![x] } else { (0..shape[0]).map(|i| x.get(i)).collect::<Result<_, _>>()? };
         let (h, w) = (shape[shape.len() - 2], shape[shape.len() - 1]);
         let rects = vec![[0.0, 0.0, w as f32, h as f32]; tiles.len()];
-        Ok(Self { tiles, rects, layout: (1, 1), original: (0, 0) })
+        Ok(Self { tiles, rects, layout: (1, 1), original, grid: None })
     }
 }

@@ -1,13 +1,17 @@
 //! Pictures: from a file to RGB pixels as Pillow gives them, and on to what a model's processor makes of them.
 
+mod anyres;
 mod input;
+mod place;
 mod process;
 mod prompt;
 mod resize;
 mod size;
 mod whole;
 
+pub use anyres::{AnyRes, pinpoints};
 pub use input::ImageInput;
+pub use place::most_tiles;
 pub use process::Processor;
 pub use prompt::Expansion;
 pub use resize::{Filter, Window, resize};

@@ -1,10 +1,11 @@
 //! Image processors: what `preprocessor_config.json` says, done as the Pillow back end of `transformers` does.
 
-use super::ImageInput;
+use super::anyres::{AnyRes, pinpoints};
+use super::place::Place;
 use super::prompt::Expansion;
 use super::resize::{Filter, Window, resize};
-use super::size::{Size, idefics_size, length, whole_tiles};
-use super::{Picture, prompt};
+use super::size::{Size, idefics_size, length, nearest_tiles, qwen_size, whole_tiles};
+use super::{ImageInput, Picture};
 use crate::weights::{Weights, read_json};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 
 /// What becomes of the picture beyond its size.
 #[derive(Debug, Clone, PartialEq)]
-enum Layout {
+pub(super) enum Layout {
     /// One picture.
     Plain {
         size: Option<Size>,
@@ -32,26 +33,45 @@ enum Layout {
         /// Whether there are tiles, or only the whole picture.
         split: bool,
     },
+    /// LLaVA-NeXT: the whole squeezed into one tile, then tiles of the best of several sizes, with bars around.
+    AnyRes {
+        /// Heights and widths.
+        sizes: Vec<(usize, usize)>,
+        /// Side of a tile as cut.
+        tile: usize,
+        /// Width and height that the whole is squeezed into.
+        whole: (usize, usize),
+        /// What every tile is brought to.
+        size: Option<Size>,
+        crop: Option<(usize, usize)>,
+    },
+    /// Qwen2-VL: one picture in multiples of merged patches, as a list of flattened patches.
+    Patches {
+        /// Side of a patch.
+        patch: usize,
+        /// Patches of a side that become one token; those of a token come one after the other.
+        merge: usize,
+        /// Frames that a patch spans; a picture is repeated.
+        frames: usize,
+        /// Bounds of the area in pixels; `None` leaves the picture as it is.
+        area: Option<(usize, usize)>,
+    },
+    /// InternVL: as many tiles as fit the picture's shape best, then the whole.
+    Nearest {
+        /// Width and height of a tile.
+        tile: (usize, usize),
+        /// Least and most tiles; `None` does not cut.
+        tiles: Option<(usize, usize)>,
+    },
 }
 
 /// Idefics3's size before tiling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
+pub(super) enum First {
     /// The longer side.
     Longest(usize),
     /// Width and height.
     Exact(usize, usize),
-}
-
-/// How image tokens are written into the prompt.
-#[derive(Debug, Clone, PartialEq)]
-enum Place {
-    /// No text, or a text apart from the image.
-    None,
-    /// `<image>` once per feature.
-    Llava { token: String, patch: usize, extra: usize, skip: usize },
-    /// Rows and columns of tiles named, then the whole picture.
-    Idefics { per_tile: usize },
 }
 
 /// A model's image processor.
@@ -70,6 +90,22 @@ pub struct Processor {
 const CLIP: ([f64; 3], [f64; 3]) = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]);
 /// Means of ImageNet.
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+/// Image processors by the names of their classes.
+const KNOWN: &[&str] = &[
+    "ViT",
+    "DeiT",
+    "CLIP",
+    "Siglip",
+    "Bit",
+    "Llava",
+    "Idefics3",
+    "SmolVLM",
+    "LlavaNext",
+    "LlavaOnevision",
+    "Qwen2VL",
+    "GotOcr2",
+    "Gemma3",
+];
 /// To -1..=1.
 const HALF: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
 
@@ -84,7 +120,12 @@ impl Processor {
         let family = match kind.as_str() {
             "vit" | "deit" => "ViT",
             "clip" | "clip_vision_model" | "llava" => "CLIP",
-            "siglip" | "siglip_vision_model" => "Siglip",
+            "siglip" | "siglip_vision_model" | "paligemma" => "Siglip",
+            "llava_next" => "LlavaNext",
+            "llava_onevision" => "LlavaOnevision",
+            "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" | "qwen3_vl_moe" => "Qwen2VL",
+            "internvl" => "GotOcr2",
+            "gemma3" => "Gemma3",
             "dinov2" | "dinov2_with_registers" => "Bit",
             "idefics3" | "smolvlm" => "Idefics3",
             _ => return Ok(None),
@@ -100,6 +141,7 @@ impl Processor {
             }
         };
         let whole = side_file("processor_config.json")?.unwrap_or_default();
+        let words = side_file("tokenizer_config.json")?.unwrap_or_default();
         let own = match side_file("preprocessor_config.json")? {
             Some(map) => map,
             None => whole.get("image_processor").and_then(Value::as_object).cloned().unwrap_or_default(),
@@ -108,14 +150,14 @@ impl Processor {
             let file = weights.dir().join("preprocessor_config.json");
             Error::file(&file, e.to_string(), "download the model again")
         };
-        Self::parse(family, &own, &whole, config).map(Some).map_err(wrong)
+        Self::parse(family, &own, (&whole, &words), config).map(Some).map_err(wrong)
     }
 
     /// Reads the settings; `own` may be empty, then the family's defaults at the model's image size hold.
     fn parse(
         family: &str,
         own: &Map<String, Value>,
-        whole: &Map<String, Value>,
+        (whole, words): (&Map<String, Value>, &Map<String, Value>),
         config: &Map<String, Value>,
     ) -> Result<Self> {
         let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|k| own.get(*k)?.as_str());
@@ -124,8 +166,15 @@ impl Processor {
             Some(name) => {
                 let short = name.trim_end_matches("Fast").trim_end_matches("Pil");
                 let short = short.trim_end_matches("ImageProcessor").trim_end_matches("FeatureExtractor");
-                ["ViT", "DeiT", "CLIP", "Siglip", "Bit", "Llava", "Idefics3", "SmolVLM"]
-                    .into_iter()
+                // Families whose own class does what another one does.
+                let short = match short {
+                    "InternVL" => "GotOcr2",
+                    "Qwen2_5_VL" | "Qwen3VL" => "Qwen2VL",
+                    other => other,
+                };
+                KNOWN
+                    .iter()
+                    .copied()
                     .find(|k| *k == short)
                     .ok_or_else(|| Error::invalid(format!("the image processor {name} is not supported")))?
             }
@@ -145,6 +194,8 @@ impl Processor {
             "DeiT" | "Bit" if own.is_empty() => (Filter::Bicubic, IMAGENET),
             "DeiT" | "Siglip" => (Filter::Bicubic, HALF),
             "Idefics3" | "SmolVLM" => (Filter::Lanczos, HALF),
+            "Gemma3" => (Filter::Bilinear, HALF),
+            "GotOcr2" if own.is_empty() => (Filter::Bicubic, IMAGENET),
             _ => (Filter::Bicubic, CLIP),
         };
         let filter = match own.get("resample") {
@@ -198,8 +249,69 @@ impl Processor {
                 _ => Some(First::Longest(longest("size", 4 * default)?)),
             };
             Layout::Tiles { first, tile, split: flag("do_image_splitting", true)? }
+        } else if family == "Qwen2VL" {
+            let number = |key: &str, default: u64| length(given(key).unwrap_or(&Value::from(default)), key);
+            let size = given("size");
+            let bound = |old: &str, new: &str, default: u64| -> Result<usize> {
+                let v = given(old).or(size.and_then(|s| s.get(new)).filter(|v| !v.is_null()));
+                let n = v.map_or(Some(default), Value::as_u64).filter(|n| (1..=1 << 28).contains(n));
+                n.map(|n| n as usize).ok_or_else(|| Error::invalid(format!("{new} is no number of pixels")))
+            };
+            let area = match flag("do_resize", true)? {
+                true => Some((
+                    bound("min_pixels", "shortest_edge", 56 * 56)?,
+                    bound("max_pixels", "longest_edge", 28 * 28 * 1280)?,
+                )),
+                false => None,
+            };
+            let side = |key: &str, default: u64| vision.get(key).and_then(Value::as_u64).unwrap_or(default);
+            Layout::Patches {
+                patch: number("patch_size", side("patch_size", 14))?,
+                merge: number("merge_size", side("spatial_merge_size", 2))?,
+                frames: number("temporal_patch_size", side("temporal_patch_size", 2))?,
+                area,
+            }
+        } else if family == "GotOcr2" {
+            let side = vision.get("image_size").cloned().unwrap_or(Value::from(448));
+            let tile = match Size::read(given("size").unwrap_or(&side), false)? {
+                Size::Exact { width, height } => (width, height),
+                _ => return Err(Error::invalid("size has no height and width")),
+            };
+            let number = |key: &str, default: u64| length(given(key).unwrap_or(&Value::from(default)), key);
+            // InternVL's processor cuts whatever the setting says.
+            let internvl = config.get("model_type").and_then(Value::as_str) == Some("internvl");
+            let cut = flag("crop_to_patches", false)? || internvl;
+            let bounds = (number("min_patches", 1)?, number("max_patches", 12)?.min(1024));
+            Layout::Nearest { tile, tiles: cut.then_some(bounds) }
+        } else if matches!(family, "LlavaNext" | "LlavaOnevision") {
+            let next = family == "LlavaNext";
+            let default = if next { Value::from(side.max(1)) } else { Value::from(384) };
+            let size = Size::read(given("size").unwrap_or(&default), next)?;
+            let crop = match flag("do_center_crop", next)? {
+                true => match Size::read(given("crop_size").unwrap_or(&default), false)? {
+                    Size::Exact { width, height } => Some((width, height)),
+                    _ => return Err(Error::invalid("crop_size has no height and width")),
+                },
+                false => None,
+            };
+            let whole = match size {
+                Size::Exact { width, height } => (width, height),
+                Size::Shortest(n) | Size::Between { shortest: n, .. } => (n, n),
+                Size::Within { .. } => return Err(Error::invalid("size is in no form that tiles have")),
+            };
+            let tile = match (given("crop_size"), size) {
+                (Some(v), _) => match Size::read(v, false)? {
+                    Size::Exact { height, .. } => height,
+                    _ => whole.1,
+                },
+                _ => whole.1,
+            };
+            let list = given("image_grid_pinpoints").or(config.get("image_grid_pinpoints"));
+            let list = list.ok_or_else(|| Error::invalid("there are no image_grid_pinpoints"))?;
+            let size = flag("do_resize", true)?.then_some(size);
+            Layout::AnyRes { sizes: pinpoints(list)?, tile, whole, size, crop }
         } else {
-            let by_shortest = matches!(family, "CLIP" | "Bit" | "Llava" | "Siglip");
+            let by_shortest = matches!(family, "CLIP" | "Bit" | "Llava" | "Siglip" | "Gemma3");
             let default = if own.is_empty() { side } else { 224 };
             // DeiT enlarges before it crops, and so do DINOv2's published settings.
             let larger = match family {
@@ -210,7 +322,7 @@ impl Processor {
             let size = match given("size") {
                 _ if !flag("do_resize", true)? => None,
                 Some(v) => Some(Size::read(v, by_shortest)?),
-                None => Some(Size::read(&Value::from(larger), by_shortest && family != "Siglip")?),
+                None => Some(Size::read(&Value::from(larger), by_shortest && !matches!(family, "Siglip" | "Gemma3"))?),
             };
             let crop = match flag("do_center_crop", matches!(family, "CLIP" | "Bit" | "DeiT" | "Llava"))? {
                 true => match Size::read(given("crop_size").unwrap_or(&Value::from(default)), false)? {
@@ -230,49 +342,8 @@ impl Processor {
             let square = (pads && family == "Llava").then(|| mean.map(|m| (m * 255.0) as u8));
             Layout::Plain { size, crop, pad, square }
         };
-        let place = Self::place(&layout, whole, vision, config)?;
+        let place = Place::read(&layout, whole, words, vision, config)?;
         Ok(Self { layout, filter, rescale, normalise, place })
-    }
-
-    fn place(
-        layout: &Layout,
-        whole: &Map<String, Value>,
-        vision: &Map<String, Value>,
-        config: &Map<String, Value>,
-    ) -> Result<Place> {
-        let number = |m: &Map<String, Value>, key: &str| m.get(key).and_then(Value::as_u64);
-        let patch = |default: u64| {
-            let p = number(whole, "patch_size").or(number(vision, "patch_size")).unwrap_or(default);
-            usize::try_from(p).ok().filter(|p| *p > 0).ok_or_else(|| Error::invalid("patch_size is 0"))
-        };
-        match config.get("model_type").and_then(Value::as_str) {
-            Some("llava") => {
-                let word = |m: &Map<String, Value>, k: &str| m.get(k).and_then(Value::as_str).map(str::to_string);
-                let strategy = word(whole, "vision_feature_select_strategy")
-                    .or_else(|| word(config, "vision_feature_select_strategy"))
-                    .unwrap_or_else(|| "default".into());
-                let class = vision.get("model_type").and_then(Value::as_str) != Some("siglip_vision_model");
-                let extra = number(whole, "num_additional_image_tokens").unwrap_or(u64::from(class)) as usize;
-                check_tokens(extra)?;
-                Ok(Place::Llava {
-                    token: word(whole, "image_token").unwrap_or_else(|| "<image>".into()),
-                    patch: patch(14)?,
-                    extra,
-                    skip: usize::from(strategy == "default"),
-                })
-            }
-            Some("idefics3" | "smolvlm") => {
-                let Layout::Tiles { tile, .. } = layout else {
-                    return Err(Error::invalid("this model needs a processor that cuts tiles"));
-                };
-                let factor = number(config, "scale_factor").unwrap_or(2).max(1) as usize;
-                let per_side = tile / patch(14)? / factor;
-                let per_tile = number(whole, "image_seq_len").map_or(per_side * per_side, |n| n as usize);
-                check_tokens(per_tile)?;
-                Ok(Place::Idefics { per_tile })
-            }
-            _ => Ok(Place::None),
-        }
     }
 
     /// Whether image and text form one sequence, so that the prompt needs a place for the image.
@@ -282,14 +353,67 @@ impl Processor {
 
     /// Whether a picture may become several tiles, so that its pixel values have a tile axis.
     pub fn has_tiles(&self) -> bool {
-        matches!(self.layout, Layout::Tiles { .. })
+        matches!(self.layout, Layout::Tiles { .. } | Layout::AnyRes { .. } | Layout::Nearest { .. })
     }
 
     /// The model's input from a picture, with the rectangle of the original that each tile shows.
     pub fn process(&self, picture: &Picture) -> Result<ImageInput> {
         let (w, h) = (picture.width as f32, picture.height as f32);
-        let mut input = ImageInput { tiles: vec![], rects: vec![], layout: (1, 1), original: (w as u32, h as u32) };
+        let original = (w as u32, h as u32);
+        let mut input = ImageInput { tiles: vec![], rects: vec![], layout: (1, 1), original, grid: None };
         match self.layout {
+            Layout::AnyRes { ref sizes, tile, whole, size, crop } => {
+                // Patches count for the model only; here a tile may be one.
+                let cut = AnyRes::new((picture.width, picture.height), sizes, tile, tile, None)?;
+                let mut tiles = vec![resize(picture, whole.0, whole.1, self.filter, None)?];
+                let inner = resize(picture, cut.inner.0, cut.inner.1, self.filter, None)?;
+                let (left, top) = ((cut.target.0 - cut.inner.0) / 2, (cut.target.1 - cut.inner.1) / 2);
+                let framed = paste(&inner, cut.target.0, cut.target.1, (left as i64, top as i64), [0; 3])?;
+                let (rows, cols) = cut.layout;
+                for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+                    tiles.push(self::cut(&framed, Window { x: c * tile, y: r * tile, width: tile, height: tile })?);
+                }
+                for tile in &tiles {
+                    let (tile, _) = self.plain(tile, size, crop, None)?;
+                    input.tiles.push(self.tensor(&tile)?);
+                }
+                (input.layout, input.rects) = (cut.layout, cut.rects);
+            }
+            Layout::Patches { patch, merge, frames, area } => {
+                let unit = patch * merge;
+                let (width, height) = match area {
+                    Some(area) => qwen_size((picture.width, picture.height), unit, area)?,
+                    None => (picture.width, picture.height),
+                };
+                if width % unit != 0 || height % unit != 0 {
+                    return Err(Error::invalid(format!("a picture of {width} x {height} does not divide by {unit}")));
+                }
+                let x = self.tensor(&resize(picture, width, height, self.filter, None)?)?;
+                let (rows, cols) = (height / patch, width / patch);
+                let x = x.reshape(&[3, rows / merge, merge, patch, cols / merge, merge, patch][..])?;
+                let x = x.permute([1, 4, 2, 5, 0, 3, 6])?.contiguous()?.reshape((rows * cols, 3, patch * patch))?;
+                let x =
+                    x.unsqueeze(2)?.repeat((1, 1, frames, 1))?.reshape((rows * cols, 3 * frames * patch * patch))?;
+                input.tiles.push(x);
+                input.rects.push([0.0, 0.0, w, h]);
+                input.grid = Some([1, rows, cols]);
+            }
+            Layout::Nearest { tile: (tw, th), tiles } => {
+                let (cols, rows) =
+                    tiles.map_or((1, 1), |n| nearest_tiles((picture.width, picture.height), (tw, th), n));
+                if rows * cols > 1 {
+                    let large = resize(picture, tw * cols, th * rows, self.filter, None)?;
+                    let (sx, sy) = (w / cols as f32, h / rows as f32);
+                    for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+                        let part = Window { x: c * tw, y: r * th, width: tw, height: th };
+                        input.tiles.push(self.tensor(&cut(&large, part)?)?);
+                        input.rects.push([c as f32 * sx, r as f32 * sy, sx, sy]);
+                    }
+                    input.layout = (rows, cols);
+                }
+                input.tiles.push(self.tensor(&resize(picture, tw, th, self.filter, None)?)?);
+                input.rects.push([0.0, 0.0, w, h]);
+            }
             Layout::Plain { size, crop, pad, square } => {
                 let (tile, rect) = self.plain(picture, size, crop, square)?;
                 let (x, rect) = padded(self.tensor(&tile)?, rect, pad)?;
@@ -380,42 +504,13 @@ impl Processor {
         Ok(Tensor::from_vec(out, (3, p.height, p.width), &Device::Cpu)?)
     }
 
-    /// The prompt with its placeholder `<image>` written out for this image; added in front if it has none.
-    /// `None` for models whose text knows nothing of the image.
+    /// The prompt with its placeholder written out for this image; added in front if it has none. `None` for models
+    /// whose text knows nothing of the image.
     ///
     /// Errors: several placeholders.
-    pub fn expand(&self, prompt: &str, image: &ImageInput) -> Result<Option<prompt::Expansion>> {
-        match &self.place {
-            Place::None => Ok(None),
-            Place::Llava { token, patch, extra, skip } => {
-                let patches: usize = image.tiles.iter().map(|t| (t.dims()[1] / patch) * (t.dims()[2] / patch)).sum();
-                let n = (patches + extra).saturating_sub(*skip);
-                Expansion::new(prompt, token, &token.repeat(n), "\n").map(Some)
-            }
-            Place::Idefics { per_tile } => {
-                let (edge, whole) = ("<fake_token_around_image>", "<global-img>");
-                let pixels = "<image>".repeat(*per_tile);
-                let mut text = String::new();
-                let (rows, cols) = image.layout;
-                if image.tiles.len() > 1 {
-                    for r in 1..=rows {
-                        for c in 1..=cols {
-                            text += &format!("{edge}<row_{r}_col_{c}>{pixels}");
-                        }
-                        text.push('\n');
-                    }
-                    text.push('\n');
-                }
-                text += &format!("{edge}{whole}{pixels}{edge}");
-                Expansion::new(prompt, "<image>", &text, "").map(Some)
-            }
-        }
+    pub fn expand(&self, prompt: &str, image: &ImageInput) -> Result<Option<Expansion>> {
+        self.place.expand(prompt, image, &self.layout)
     }
-}
-
-/// Errors where settings ask for more tokens per tile than any model has.
-fn check_tokens(n: usize) -> Result<()> {
-    if n > 1 << 16 { Err(Error::invalid(format!("{n} tokens per tile cannot be right"))) } else { Ok(()) }
 }
 
 /// `[3, h, w]` with zeros right and below up to `size` (width, height), and the rectangle that it shows then.
@@ -456,7 +551,7 @@ mod tests {
 
     fn parse(family: &str, own: Value, config: Value) -> Result<Processor> {
         let map = |v: Value| v.as_object().cloned().unwrap_or_default();
-        Processor::parse(family, &map(own), &Map::new(), &map(config))
+        Processor::parse(family, &map(own), (&Map::new(), &Map::new()), &map(config))
     }
 
     fn ramp(width: usize, height: usize) -> Picture {

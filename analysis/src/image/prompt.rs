@@ -17,10 +17,11 @@ pub struct Expansion {
 }
 
 impl Expansion {
-    /// Writes `image` in the place of `placeholder`, or with `glue` before the prompt if it has none.
+    /// Writes `image` in the place of `placeholder`, or before the prompt if it has none, then with `around` before and
+    /// behind it.
     ///
     /// Errors if the prompt has several placeholders: there is one image.
-    pub fn new(prompt: &str, placeholder: &str, image: &str, glue: &str) -> Result<Self> {
+    pub fn new(prompt: &str, placeholder: &str, image: &str, around: [&str; 2]) -> Result<Self> {
         let mut found = prompt.match_indices(placeholder);
         let (at, replaced, added) = match (found.next(), found.next()) {
             (Some(_), Some(_)) => {
@@ -28,7 +29,7 @@ impl Expansion {
                 return Err(Error::invalid(format!("the prompt has {n} places {placeholder}, but there is one image")));
             }
             (Some((at, _)), None) => (at, placeholder.len(), image.to_string()),
-            (None, _) => (0, 0, format!("{image}{glue}")),
+            (None, _) => (0, 0, format!("{}{image}{}", around[0], around[1])),
         };
         let text = format!("{}{added}{}", &prompt[..at], &prompt[at + replaced..]);
         Ok(Self { text, at, replaced, added: added.len() })
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn bytes_behind_the_image_point_into_the_users_text() {
-        let e = Expansion::new("a<i>bc", "<i>", "<i><i><i>", "\n").unwrap();
+        let e = Expansion::new("a<i>bc", "<i>", "<i><i><i>", ["", "\n"]).unwrap();
         assert_eq!(e.text, "a<i><i><i>bc");
         assert_eq!(e.source(0, 1), Source::Bytes { start: 0, end: 1 });
         assert_eq!(e.source(4, 7), Source::None);
@@ -62,9 +63,9 @@ mod tests {
 
     #[test]
     fn a_prompt_without_a_place_gets_one_in_front_and_two_are_too_many() {
-        let e = Expansion::new("bc", "<i>", "<i><i>", "\n").unwrap();
-        assert_eq!(e.text, "<i><i>\nbc");
-        assert_eq!(e.source(7, 9), Source::Bytes { start: 0, end: 2 });
-        assert!(Expansion::new("<i><i>", "<i>", "x", "").is_err());
+        let e = Expansion::new("bc", "<i>", "<i><i>", ["[", "\n"]).unwrap();
+        assert_eq!(e.text, "[<i><i>\nbc");
+        assert_eq!(e.source(8, 10), Source::Bytes { start: 0, end: 2 });
+        assert!(Expansion::new("<i><i>", "<i>", "x", ["", ""]).is_err());
     }
 }

@@ -19,12 +19,14 @@ pub(super) enum Size {
 /// A processor that asks for more than this per side is damaged.
 const MAX_SIDE: u64 = 16_384;
 
+/// A length in pixels, if it is a usable one.
+pub(super) fn pixels(v: &Value) -> Option<usize> {
+    v.as_u64().filter(|n| (1..=MAX_SIDE).contains(n)).map(|n| n as usize)
+}
+
 /// A length in pixels from a settings file.
 pub(super) fn length(v: &Value, name: &str) -> Result<usize> {
-    v.as_u64()
-        .filter(|n| (1..=MAX_SIDE).contains(n))
-        .map(|n| n as usize)
-        .ok_or_else(|| Error::invalid(format!("{name} {v} is not a length in pixels from 1 to {MAX_SIDE}")))
+    pixels(v).ok_or_else(|| Error::invalid(format!("{name} {v} is not a length in pixels from 1 to {MAX_SIDE}")))
 }
 
 impl Size {
@@ -119,10 +121,83 @@ pub(super) fn whole_tiles(width: usize, height: usize, tile: usize) -> (usize, u
     }
 }
 
+/// Sides that more than this lies between are refused, as by Qwen's own code.
+const MAX_SHAPE: usize = 200;
+
+/// Qwen2-VL's size: width and height in multiples of `unit`, the area between two bounds, the shape about the same.
+///
+/// Errors: a shape that is too extreme.
+pub(super) fn qwen_size(
+    (width, height): (usize, usize),
+    unit: usize,
+    (least, most): (usize, usize),
+) -> Result<(usize, usize)> {
+    if width.max(height) > MAX_SHAPE * width.min(height) {
+        let e = format!("a picture of {width} x {height} is too narrow; this model takes up to {MAX_SHAPE} : 1");
+        return Err(Error::invalid(e));
+    }
+    let (w, h, u) = (width as f64, height as f64, unit as f64);
+    let near = |n: f64| (n / u).round_ties_even() * u;
+    let (mut to_w, mut to_h) = (near(w), near(h));
+    if to_w * to_h > most as f64 {
+        let by = (h * w / most as f64).sqrt();
+        let down = |n: f64| ((n / by / u).floor() * u).max(u);
+        (to_w, to_h) = (down(w), down(h));
+    } else if to_w * to_h < least as f64 {
+        let by = (least as f64 / (h * w)).sqrt();
+        let up = |n: f64| (n * by / u).ceil() * u;
+        (to_w, to_h) = (up(w), up(h));
+    }
+    Ok((to_w.max(u) as usize, to_h.max(u) as usize))
+}
+
+/// Columns and rows of tiles whose shape is nearest that of the picture, of `least` to `most` tiles together (InternVL);
+/// of equal ones the last that the picture has pixels for.
+pub(super) fn nearest_tiles(
+    (width, height): (usize, usize),
+    (tile_w, tile_h): (usize, usize),
+    (least, most): (usize, usize),
+) -> (usize, usize) {
+    let shapes = (1..=most).flat_map(|c| (1..=most / c).map(move |r| (c, r)));
+    let mut shapes: Vec<(usize, usize)> = shapes.filter(|(c, r)| c * r >= least).collect();
+    shapes.sort_by_key(|(c, r)| c * r);
+    let shape = width as f64 / height as f64;
+    let (mut found, mut best) = ((1, 1), f64::INFINITY);
+    for (c, r) in shapes {
+        let off = (shape - c as f64 / r as f64).abs();
+        let room = (width * height) as f64 > 0.5 * (tile_w * tile_h * c * r) as f64;
+        if off < best || (off == best && room) {
+            (found, best) = ((c, r), off);
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn qwens_sizes_are_multiples_within_bounds() {
+        // 50 / 14 = 3.57 and 36 / 14 = 2.57: 56 x 42, more than 1372: by 1.145 less, cut down.
+        assert_eq!(qwen_size((50, 36), 14, (784, 1372)).unwrap(), (42, 28));
+        assert_eq!(qwen_size((50, 36), 14, (784, 5000)).unwrap(), (56, 42));
+        // 14 x 14 is too little: 10 · 2.8 = 28.
+        assert_eq!(qwen_size((10, 10), 14, (784, 5000)).unwrap(), (28, 28));
+        // Half of a unit goes to the even multiple.
+        assert_eq!(qwen_size((35, 21), 14, (1, 5000)).unwrap(), (28, 28));
+        assert!(qwen_size((2001, 10), 14, (1, 5000)).is_err());
+    }
+
+    #[test]
+    fn tiles_follow_the_shape_of_the_picture() {
+        assert_eq!(nearest_tiles((31, 64), (20, 20), (1, 3)), (1, 2));
+        // 1 : 1 comes as 1 and as 2 x 2; the larger needs more than half of its pixels.
+        assert_eq!(nearest_tiles((30, 30), (20, 20), (1, 4)), (2, 2));
+        assert_eq!(nearest_tiles((28, 28), (20, 20), (1, 4)), (1, 1));
+        assert_eq!(nearest_tiles((300, 100), (20, 20), (2, 12)), (3, 1));
+    }
 
     #[test]
     fn sizes_by_hand() {

@@ -44,6 +44,9 @@ pub struct KvCache {
     pub layers: Vec<LayerCache>,
     /// Position id of the next token.
     pub next_position: usize,
+    /// By how much what a new token is turned by is ahead of its position: a picture in the text takes as many
+    /// positions as it has tokens, and turns by its rows and columns only. `None` where both are the same.
+    pub turn_ahead: Option<isize>,
 }
 
 /// Rows of `held`, copied, so that what is left out is freed.

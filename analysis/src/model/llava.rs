@@ -1,10 +1,11 @@
 //! LLaVA: CLIP (or SigLIP) patches of an early layer, a two-layer projector, a Llama.
 //! Liu et al. 2023, arXiv 2304.08485; 2310.03744.
 
-use super::blocks::{Activation, Config, Linear, Scope};
+use super::blocks::{Activation, Config, Linear, Scope, Stack};
+use super::decoder::Decoder;
 use super::patches::Fit;
 use super::vision::{BASE, VisionTower};
-use super::vlm::{Connect, Features, Vlm};
+use super::vlm::{self, Connect, Features, Vlm};
 use super::{Model, TowerRun, clip, llama, siglip};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
@@ -14,23 +15,39 @@ use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
-struct Projector {
+pub(super) struct Projector {
+    pub tower: VisionTower,
+    /// Whether the tower has a class token.
+    pub class: bool,
     first: Linear,
     act: Activation,
     second: Linear,
     /// Hidden states of the tower that are read, side by side.
-    layers: Vec<usize>,
+    pub layers: Vec<usize>,
     /// Leading tokens that are left out (1 for the strategy `default`, 0 for `full`).
-    skip: usize,
+    pub skip: usize,
 }
 
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
-    let missing = |what: &str| Error::invalid(format!("config.json has no {what}"));
-    let vc = c.sub("vision_config").ok_or_else(|| missing("vision_config"))?;
-    let tc = c.sub("text_config").ok_or_else(|| missing("text_config"))?;
     let root = Scope::root(w, device);
+    let (connector, text) = parts(w, &c, &root, (-2, "default"))?;
+    let image_token = vlm::image_token(&c, &["image_token_index", "image_token_id"], 32000)?;
+    let mut info = text.info().clone();
+    info.towers.insert(Tower::Vision, connector.tower.stack.info(connector.class));
+    Ok(Box::new(Vlm { info, connector, text, image_token }))
+}
+
+/// Image tower with projector, and language model, as LLaVA and its followers store them; `defaults` are the hidden
+/// state that is read and the strategy where the file does not say.
+pub(super) fn parts(
+    w: &Weights,
+    c: &Config,
+    root: &Scope,
+    defaults: (i64, &'static str),
+) -> Result<(Projector, Decoder)> {
+    let (vc, tc) = (vlm::part(c, "vision_config")?, vlm::part(c, "text_config")?);
     let names = ["vision_tower.vision_model", "vision_tower", "model.vision_tower.vision_model", "model.vision_tower"];
     let s = root.first(&names, "embeddings.patch_embedding.weight");
     let (tower, class) = match vc.word(&["model_type"], "clip_vision_model")? {
@@ -41,7 +58,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let newer = root.has("model.language_model.embed_tokens.weight");
     let names =
         if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
-    let text = llama::decoder(w, &tc, &root, names, c.flag(&["tie_word_embeddings"], false)?)?;
+    let text = llama::decoder(w, &tc, root, names, c.flag(&["tie_word_embeddings"], false)?)?;
 
     let n = tower.stack.blocks.len() as i64;
     let layer = |v: &serde_json::Value| -> Result<usize> {
@@ -51,11 +68,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             .ok_or_else(|| Error::invalid(format!("config.json: vision_feature_layer {v} is not a layer of the tower")))
     };
     let layers = match c.value(&["vision_feature_layer"]) {
-        None => vec![layer(&serde_json::Value::from(-2))?],
+        None => vec![layer(&serde_json::Value::from(defaults.0))?],
         Some(serde_json::Value::Array(a)) if !a.is_empty() => a.iter().map(layer).collect::<Result<_>>()?,
         Some(v) => vec![layer(v)?],
     };
-    let skip = match c.word(&["vision_feature_select_strategy"], "default")? {
+    let skip = match c.word(&["vision_feature_select_strategy"], defaults.1)? {
         "default" => 1,
         "full" => 0,
         other => {
@@ -66,32 +83,22 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let p = root.first(&["multi_modal_projector", "model.multi_modal_projector"], "linear_1.weight");
     let bias = c.flag(&["multimodal_projector_bias"], true)?;
     let (dv, dt) = (tower.stack.width * layers.len(), text.width());
-    let connector = Projector {
+    let projector = Projector {
+        class,
         first: Linear::load(&p.sub("linear_1"), dv, dt, bias)?,
         act: Activation::parse(c.word(&["projector_hidden_act"], "gelu")?)?,
         second: Linear::load(&p.sub("linear_2"), dt, dt, bias)?,
+        tower,
         layers,
         skip,
     };
-    let image_token = c
-        .value(&["image_token_index", "image_token_id"])
-        .map_or(Some(32000), serde_json::Value::as_u64)
-        .and_then(|v| u32::try_from(v).ok())
-        .ok_or_else(|| Error::invalid("config.json: image_token_index is not a token id"))?;
-    let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, tower.stack.info(class));
-    Ok(Box::new(Vlm { info, tower, connector, text, image_token }))
+    Ok((projector, text))
 }
 
-impl Connect for Projector {
-    fn features(
-        &self,
-        tower: &VisionTower,
-        image: &ImageInput,
-        run: &mut TowerRun,
-        tap: &mut dyn Tap,
-        ctx: &Ctx,
-    ) -> Result<Features> {
+impl Projector {
+    /// Features of every tile on its own, one after the other.
+    pub fn of_tiles(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
+        let tower = &self.tower;
         let (mut parts, mut of, mut tokens, mut grids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for tile in 0..image.tiles.len() {
             let first = run.tokens.len();
@@ -118,10 +125,20 @@ impl Connect for Projector {
             let lead = tower.n_leading()?;
             if lead >= self.skip {
                 let (rows, cols) = t.grid;
-                grids.push(Grid { rows, cols, first: base + lead - self.skip, tile });
+                grids.push(Grid { rows, cols, first: base + lead - self.skip, tile, gap: 0 });
             }
         }
         let x = self.second.apply(&self.act.apply(&self.first.apply(&Tensor::cat(&parts, 0)?)?)?)?;
-        Ok(Features { x, of, tokens, grids })
+        Ok(Features { x, of, tokens, grids, ..Features::default() })
+    }
+}
+
+impl Connect for Projector {
+    fn stack(&self) -> &Stack {
+        &self.tower.stack
+    }
+
+    fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
+        self.of_tiles(image, run, tap, ctx)
     }
 }

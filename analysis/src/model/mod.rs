@@ -12,6 +12,7 @@ mod gpt_neox;
 mod llada;
 mod llama;
 mod llava;
+mod llava_next;
 mod opt;
 mod patches;
 mod phi;
@@ -31,7 +32,7 @@ use crate::token::{Grid, Token};
 use crate::trace::{AttentionRule, Rows, Sizes, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
-use blocks::{Config, Stack};
+use blocks::{Config, Places, Stack};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
@@ -187,6 +188,9 @@ impl Input<'_> {
             }
             rows.positions.clone_from(p);
         }
+        if let Some(by) = self.cache.as_ref().and_then(|c| c.turn_ahead) {
+            rows.turns = rows.positions.iter().map(|p| [p.saturating_add_signed(by) as u32; 3]).collect();
+        }
         Ok(rows)
     }
 }
@@ -265,16 +269,10 @@ pub trait Model: Send + Sync {
         self.stack(tower)?.output_projection(layer)
     }
 
-    /// Queries `[h, n, e]` and keys `[g, n, e]`, turned to these positions, that a layer would make of a residual
+    /// Queries `[h, n, e]` and keys `[g, n, e]`, turned to these places, that a layer would make of a residual
     /// stream `[n, d]`: what the next layer would look at, before it does.
-    fn queries_keys(
-        &self,
-        tower: Tower,
-        layer: usize,
-        resid: &Tensor,
-        positions: &[usize],
-    ) -> Result<(Tensor, Tensor)> {
-        self.stack(tower)?.queries_keys(layer, resid, positions)
+    fn queries_keys(&self, tower: Tower, layer: usize, resid: &Tensor, places: Places) -> Result<(Tensor, Tensor)> {
+        self.stack(tower)?.queries_keys(layer, resid, places)
     }
 
     /// Id of the placeholder that image features replace, for vision-language models.
@@ -313,6 +311,8 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("llada", llada::load),
     ("llama", llama::load),
     ("llava", llava::load),
+    ("llava_next", llava_next::load),
+    ("llava_onevision", llava_next::load),
     ("mistral", llama::load),
     ("opt", opt::load),
     ("phi", phi::load),

@@ -1,10 +1,10 @@
 //! Idefics3 and SmolVLM: every tile through a SigLIP-like tower, pixel shuffle, one linear map, a Llama.
 //! Laurençon et al. 2024, arXiv 2408.12637; Marafioti et al. 2025, arXiv 2504.05299.
 
-use super::blocks::{Config, Linear, Scope};
+use super::blocks::{Config, Linear, Scope, Stack};
 use super::patches::Fit;
 use super::vision::VisionTower;
-use super::vlm::{Connect, Features, Vlm};
+use super::vlm::{self, Connect, Features, Vlm};
 use super::{Model, TowerRun, llama, siglip};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
@@ -15,6 +15,7 @@ use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
 struct Shuffle {
+    tower: VisionTower,
     proj: Linear,
     /// Patches per side that become one token.
     factor: usize,
@@ -23,9 +24,7 @@ struct Shuffle {
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
-    let missing = |what: &str| Error::invalid(format!("config.json has no {what}"));
-    let vc = c.sub("vision_config").ok_or_else(|| missing("vision_config"))?.with(siglip::IDEFICS);
-    let tc = c.sub("text_config").ok_or_else(|| missing("text_config"))?;
+    let (vc, tc) = (vlm::part(&c, "vision_config")?.with(siglip::IDEFICS), vlm::part(&c, "text_config")?);
     let factor = c.size_opt(&["scale_factor"])?.unwrap_or(2);
     let root = Scope::root(w, device);
     let s = root.first(&["model.vision_model", "vision_model"], "embeddings.patch_embedding.weight");
@@ -39,26 +38,19 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         .checked_mul(factor * factor)
         .ok_or_else(|| Error::invalid("config.json: scale_factor is too large"))?;
     let proj = Linear::load(&p.sub("modality_projection.proj"), wide, text.width(), false)?;
-    let image_token = c
-        .value(&["image_token_id", "image_token_index"])
-        .map_or(Some(128_257), serde_json::Value::as_u64)
-        .and_then(|v| u32::try_from(v).ok())
-        .ok_or_else(|| Error::invalid("config.json: image_token_id is not a token id"))?;
+    let image_token = vlm::image_token(&c, &["image_token_id", "image_token_index"], 128_257)?;
     let mut info = text.info().clone();
     info.towers.insert(Tower::Vision, tower.stack.info(false));
-    Ok(Box::new(Vlm { info, tower, connector: Shuffle { proj, factor }, text, image_token }))
+    Ok(Box::new(Vlm { info, connector: Shuffle { tower, proj, factor }, text, image_token }))
 }
 
 impl Connect for Shuffle {
-    fn features(
-        &self,
-        tower: &VisionTower,
-        image: &ImageInput,
-        run: &mut TowerRun,
-        tap: &mut dyn Tap,
-        ctx: &Ctx,
-    ) -> Result<Features> {
-        let f = self.factor;
+    fn stack(&self) -> &Stack {
+        &self.tower.stack
+    }
+
+    fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
+        let (tower, f) = (&self.tower, self.factor);
         let (mut parts, mut of, mut tokens, mut grids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for tile in 0..image.tiles.len() {
             let first = run.tokens.len();
@@ -80,7 +72,7 @@ impl Connect for Shuffle {
             let (r, c) = (rows / f, cols / f);
             let x = x.reshape((r, f, c, f, d))?.permute([0, 2, 1, 3, 4])?.contiguous()?;
             parts.push(self.proj.apply(&x.reshape((r * c, f * f * d))?)?);
-            grids.push(Grid { rows: r, cols: c, first: tokens.len(), tile });
+            grids.push(Grid { rows: r, cols: c, first: tokens.len(), tile, gap: 0 });
             for (i, j) in (0..r).flat_map(|i| (0..c).map(move |j| (i, j))) {
                 of.push(vec![tokens.len()]);
                 let source = match run.tokens[first + i * f * cols + j * f].source {
@@ -90,6 +82,6 @@ impl Connect for Shuffle {
                 tokens.push((format!("tile {tile} {i},{j}"), source));
             }
         }
-        Ok(Features { x: Tensor::cat(&parts, 0)?, of, tokens, grids })
+        Ok(Features { x: Tensor::cat(&parts, 0)?, of, tokens, grids, ..Features::default() })
     }
 }

@@ -218,6 +218,11 @@ fn what_parts_read_and_the_middle_of_the_mlp_are_sites() {
     assert_eq!(get(Site::ResidPost), get(Site::ResidMid));
 }
 
+/// Places of rows that are turned by their positions.
+fn at(positions: &[usize]) -> blocks::Places<'_> {
+    blocks::Places { positions, turns: &[] }
+}
+
 #[test]
 fn queries_and_keys_of_the_next_layer_are_known_before_it_runs() {
     let model = tiny();
@@ -226,7 +231,7 @@ fn queries_and_keys_of_the_next_layer_are_known_before_it_runs() {
     let resid = Tensor::from_slice(resid.data(), resid.shape(), &Device::Cpu).unwrap();
     // Rows 5 and 2, in that order, at the positions that they have.
     let rows = resid.index_select(&Tensor::new(&[5u32, 2], &Device::Cpu).unwrap(), 0).unwrap();
-    let (q, k) = model.queries_keys(Tower::Text, 1, &rows, &[5, 2]).unwrap();
+    let (q, k) = model.queries_keys(Tower::Text, 1, &rows, at(&[5, 2])).unwrap();
     for (got, site, heads) in [(q, Site::Q, HEADS), (k, Site::K, GROUPS)] {
         let want = &trace.get(Tower::Text, 1, site).unwrap().array;
         let e = WIDTH / HEADS;
@@ -237,8 +242,8 @@ fn queries_and_keys_of_the_next_layer_are_known_before_it_runs() {
             }
         }
     }
-    assert!(model.queries_keys(Tower::Text, 1, &rows, &[5]).is_err());
-    assert!(model.queries_keys(Tower::Vision, 1, &rows, &[5, 2]).is_err());
+    assert!(model.queries_keys(Tower::Text, 1, &rows, at(&[5])).is_err());
+    assert!(model.queries_keys(Tower::Vision, 1, &rows, at(&[5, 2])).is_err());
 }
 
 /// Regroups at some places, and notes how many rows each layer began with.

@@ -209,7 +209,7 @@ impl VisionTower {
         for i in 0..self.n_leading()? - n_lead {
             run.tokens.push(special(format!("register {i}")));
         }
-        run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile });
+        run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile, gap: 0 });
         let (ph, pw) = self.patch.sides;
         let (pw, ph) = (pw as f32 * w / width, ph as f32 * h / height);
         for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {

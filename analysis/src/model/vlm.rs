@@ -1,8 +1,7 @@
 //! What vision-language models share: image features take the place of their placeholders in the text.
 
-use super::blocks::{Pass, Stack};
+use super::blocks::{Config, Pass, Stack};
 use super::decoder::Decoder;
-use super::vision::VisionTower;
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
@@ -21,25 +20,34 @@ pub(super) struct Features {
     pub tokens: Vec<(String, Source)>,
     /// Grids over the placeholders, `first` counted in placeholders.
     pub grids: Vec<Grid>,
+    /// Time, row and column of each placeholder, counted from the image's own first one, for language models that are
+    /// turned by them; empty for others.
+    pub turns: Vec<[u32; 3]>,
+    /// Placeholders that mark the end of a row of patches, not patches.
+    pub ends: Vec<usize>,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        let (of, tokens, grids, turns, ends) = Default::default();
+        // A tensor without values takes no memory and cannot fail on the CPU.
+        let x = Tensor::from_slice::<_, f32>(&[], (0, 0), &Device::Cpu).expect("an empty tensor");
+        Self { x, of, tokens, grids, turns, ends }
+    }
 }
 
 /// How a family gets from the image tower's rows to features.
 pub(super) trait Connect: Send + Sync {
+    /// The blocks of the image tower.
+    fn stack(&self) -> &Stack;
+
     /// Runs tower and projector over all tiles.
-    fn features(
-        &self,
-        tower: &VisionTower,
-        image: &ImageInput,
-        run: &mut TowerRun,
-        tap: &mut dyn Tap,
-        ctx: &Ctx,
-    ) -> Result<Features>;
+    fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features>;
 }
 
 /// An image tower, a connector and a language model.
 pub(super) struct Vlm<C> {
     pub info: ModelInfo,
-    pub tower: VisionTower,
     pub connector: C,
     pub text: Decoder,
     pub image_token: u32,
@@ -60,7 +68,7 @@ impl<C: Connect> Model for Vlm<C> {
             return self.text.forward(input, tap, ctx);
         };
         let mut vision = TowerRun::default();
-        let features = self.connector.features(&self.tower, &image, &mut vision, tap, ctx)?;
+        let features = self.connector.features(&image, &mut vision, tap, ctx)?;
         let places: Vec<usize> = (0..input.ids.len()).filter(|&i| input.ids[i] == self.image_token).collect();
         if places.len() != features.tokens.len() {
             return Err(Error::invalid(format!(
@@ -73,12 +81,20 @@ impl<C: Connect> Model for Vlm<C> {
             Some(x) => x.clone(),
             None => self.text.embed(&input.ids)?,
         };
-        let base = self.text.rows(input.ids.len(), input)?;
+        let mut base = self.text.rows(input.ids.len(), input)?;
+        if !features.turns.is_empty() {
+            base.turns = turns(&base, &places, &features.turns);
+        }
+        let next_turn = base.turns.iter().flatten().max().map(|t| *t as usize + 1);
         // Rows of the features are tokens of the text, so that a cut here reads like one inside the language model.
         let tokens: Vec<Vec<usize>> =
             features.of.iter().map(|of| of.iter().map(|&k| base.tokens[places[k]][0]).collect()).collect();
         let positions = features.of.iter().map(|of| base.positions[places[of[0]]]).collect();
-        let mut pass = Pass::new(Tower::Text, 0, Rows { tokens, positions }, tap, ctx);
+        let turns = match base.turns.is_empty() {
+            true => Vec::new(),
+            false => features.of.iter().map(|of| base.turns[places[of[0]]]).collect(),
+        };
+        let mut pass = Pass::new(Tower::Text, 0, Rows { tokens, positions, turns }, tap, ctx);
         let x = pass.tap(Site::Features, 0, features.x)?;
         let x = pass.regroup(Site::Features, 0, x, &mut None)?;
         if pass.any_aside() {
@@ -89,15 +105,19 @@ impl<C: Connect> Model for Vlm<C> {
         let renumber = pass.renumbered.unwrap_or(pass.rows.len() != places.len());
         let (x, rows) = join(&embeds, &x, &base, &pass.rows, &places, renumber, input)?;
         let mut out = self.text.run(x, rows, input, tap, ctx)?;
+        if let (Some(next), Some(cache)) = (next_turn, input.cache.as_deref_mut()) {
+            cache.turn_ahead = Some(next as isize - cache.next_position as isize);
+        }
         let own = out.towers.entry(Tower::Text).or_default();
         own.tokens = input
             .ids
             .iter()
             .map(|&id| Token { id: Some(id), text: String::new(), kind: TokenKind::Text, source: Source::None })
             .collect();
-        for (&place, (name, source)) in places.iter().zip(&features.tokens) {
+        for (k, (&place, (name, source))) in places.iter().zip(&features.tokens).enumerate() {
             let t = &mut own.tokens[place];
-            (t.text, t.kind, t.source) = (name.clone(), TokenKind::Image, *source);
+            let kind = if features.ends.contains(&k) { TokenKind::Special } else { TokenKind::Image };
+            (t.text, t.kind, t.source) = (name.clone(), kind, *source);
         }
         own.grids = features.grids.into_iter().map(|g| Grid { first: places[g.first], ..g }).collect();
         out.towers.insert(Tower::Vision, vision);
@@ -110,7 +130,7 @@ impl<C: Connect> Model for Vlm<C> {
 
     fn stack(&self, tower: Tower) -> Result<&Stack> {
         match tower {
-            Tower::Vision => Ok(&self.tower.stack),
+            Tower::Vision => Ok(self.connector.stack()),
             Tower::Text => self.text.stack(tower),
         }
     }
@@ -128,6 +148,42 @@ impl<C: Connect> Model for Vlm<C> {
     }
 }
 
+/// Time, row and column of every token: those of a text are the same, and count on behind the largest of the image.
+fn turns(base: &Rows, places: &[usize], own: &[[u32; 3]]) -> Vec<[u32; 3]> {
+    let first = base.turns.first().map(|t| t[0]);
+    let mut next = first.or(base.positions.first().map(|p| *p as u32)).unwrap_or(0);
+    let (mut out, mut seen) = (Vec::with_capacity(base.len()), 0);
+    while out.len() < base.len() {
+        let first = places.get(seen).copied().unwrap_or(base.len());
+        while out.len() < first {
+            out.push([next; 3]);
+            next += 1;
+        }
+        // Placeholders side by side are one image.
+        let start = next;
+        while places.get(seen) == Some(&out.len()) {
+            let at = own[seen].map(|t| start + t);
+            next = next.max(at.into_iter().max().unwrap_or(0) + 1);
+            out.push(at);
+            seen += 1;
+        }
+    }
+    out
+}
+
+/// The id that stands for an image, by the first of `keys` that `config.json` has.
+pub(super) fn image_token(c: &Config, keys: &[&str], default: u64) -> Result<u32> {
+    c.value(keys)
+        .map_or(Some(default), serde_json::Value::as_u64)
+        .and_then(|v| u32::try_from(v).ok())
+        .ok_or_else(|| Error::invalid(format!("config.json: {} is not a token id", keys[0])))
+}
+
+/// A part of `config.json` that a vision-language model cannot do without.
+pub(super) fn part<'a>(c: &Config<'a>, name: &str) -> Result<Config<'a>> {
+    c.sub(name).ok_or_else(|| Error::invalid(format!("config.json has no {name}")))
+}
+
 /// Text rows and feature rows in the order of their tokens, with positions counted anew where `renumber` says so.
 fn join(
     embeds: &Tensor,
@@ -142,20 +198,24 @@ fn join(
     if of.len() != places.len() && input.mask.is_some() {
         return Err(Error::invalid("image features cannot be pruned under a mask that lists rows"));
     }
-    // (first token, row of embeds stacked on features, tokens, position)
-    let mut all: Vec<(usize, u32, Vec<usize>, usize)> = (0..n)
-        .filter(|i| places.binary_search(i).is_err())
-        .map(|i| (base.tokens[i][0], i as u32, base.tokens[i].clone(), base.positions[i]))
-        .collect();
+    // First token, row of embeds stacked on features, and which row of either map it is.
+    let mut all: Vec<(usize, u32, &Rows, usize)> =
+        (0..n).filter(|i| places.binary_search(i).is_err()).map(|i| (base.tokens[i][0], i as u32, base, i)).collect();
     for (i, tokens) in of.tokens.iter().enumerate() {
-        let first = tokens.iter().min().copied().unwrap_or(0);
-        all.push((first, (n + i) as u32, tokens.clone(), of.positions[i]));
+        all.push((tokens.iter().min().copied().unwrap_or(0), (n + i) as u32, of, i));
     }
     all.sort_by_key(|r| r.0);
     let ids: Vec<u32> = all.iter().map(|r| r.1).collect();
     let stacked = Tensor::cat(&[embeds, features], 0)?;
     let x = stacked.index_select(&Tensor::new(ids, stacked.device())?, 0)?;
     let start = base.positions.first().copied().unwrap_or(0);
-    let positions = all.iter().enumerate().map(|(i, r)| if renumber { start + i } else { r.3 }).collect();
-    Ok((x, Rows { tokens: all.into_iter().map(|r| r.2).collect(), positions }))
+    let position = |(i, r): (usize, &(usize, u32, &Rows, usize))| if renumber { start + i } else { r.2.positions[r.3] };
+    Ok((
+        x,
+        Rows {
+            tokens: all.iter().map(|r| r.2.tokens[r.3].clone()).collect(),
+            positions: all.iter().enumerate().map(position).collect(),
+            turns: all.iter().filter_map(|r| r.2.turns.get(r.3).copied()).collect(),
+        },
+    ))
 }

@@ -166,7 +166,7 @@ impl Seen for Live<'_> {
         let rule = rule.ok_or_else(|| Error::invalid(format!("there is no layer {next} to look ahead to")))?.clone();
         let model = self.on.model.ok_or_else(|| Error::invalid("looking ahead needs the model's weights"))?;
         let positions = self.rows.positions.clone();
-        let (q, k) = model.queries_keys(tower, next, self.x, &positions)?;
+        let (q, k) = model.queries_keys(tower, next, self.x, self.rows.into())?;
         let held = vec![Held { v: k.clone(), k, positions: positions.clone() }];
         Read { q, held, rule, positions, sizes: None }.rows(queries)
     }

@@ -176,7 +176,7 @@ impl Plan {
 
 /// A row for each of these tokens.
 fn alone(tokens: Vec<usize>) -> Rows {
-    Rows { positions: vec![0; tokens.len()], tokens: tokens.into_iter().map(|t| vec![t]).collect() }
+    Rows { positions: vec![0; tokens.len()], tokens: tokens.into_iter().map(|t| vec![t]).collect(), turns: Vec::new() }
 }
 
 /// A plan as a decider: at every place what the plan says of the tokens that are there.
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(both.rows_by_layer(Tower::Text, 3).iter().map(|r| r.0).collect::<Vec<_>>(), [4, 4, 3]);
         assert_eq!(both.left(Tower::Text, &[1, 2, 3, 4]), 1);
         // Doing it again on what it left changes nothing.
-        let rows = Rows { tokens: vec![vec![1, 2], vec![4]], positions: vec![1, 2] };
+        let rows = Rows { tokens: vec![vec![1, 2], vec![4]], positions: vec![1, 2], turns: Vec::new() };
         assert_eq!(both.steps[0].on(&rows, &Rows::default()), None);
         let other = Plan { tokens: [(Tower::Text, 7)].into(), ..Plan::default() };
         assert!(first.then(other).is_err());

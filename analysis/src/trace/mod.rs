@@ -38,6 +38,18 @@ pub enum MaskRule {
     Bidirectional,
     /// Causal, and at most this many positions back, the query's own included.
     SlidingWindow(usize),
+    /// Keys between the same two of these ascending edges as the query (windows of an image encoder).
+    Windows(Vec<usize>),
+    /// As `of`, and positions within one of these runs, each from its first to one past its last, see each other
+    /// (the block of an image, a prefix).
+    Blocks {
+        /// Ascending runs of positions.
+        runs: Vec<(usize, usize)>,
+        /// What else is seen.
+        of: Box<MaskRule>,
+    },
+    /// Not more than this many positions away on either side (encoders with local attention).
+    Near(usize),
     /// Listed per query row: the key rows it may look at (tree attention, prefix masks).
     Table(Vec<Vec<usize>>),
     /// As `of`, but only these key rows are read.
@@ -59,6 +71,11 @@ impl MaskRule {
             MaskRule::Causal => k <= q,
             MaskRule::Bidirectional => true,
             MaskRule::SlidingWindow(w) => k <= q && q - k < *w,
+            MaskRule::Windows(edges) => window_of(edges, q) == window_of(edges, k),
+            MaskRule::Blocks { runs, of } => {
+                of.allows(qi, q, ki, k) || runs.iter().any(|&(a, b)| (a..b).contains(&q) && (a..b).contains(&k))
+            }
+            MaskRule::Near(w) => q.abs_diff(k) <= *w,
             MaskRule::Table(t) => t.get(qi).is_some_and(|row| row.contains(&ki)),
             MaskRule::Only { keys, of } => keys.contains(&ki) && of.allows(qi, q, ki, k),
             MaskRule::PerHead(all) => all.iter().any(|m| m.allows(qi, q, ki, k)),
@@ -92,7 +109,30 @@ impl MaskRule {
             }
             MaskRule::Only { keys, of: m } => Cow::Owned(MaskRule::Only { keys: keys.clone(), of: Box::new(of(m)) }),
             MaskRule::PerHead(all) => Cow::Owned(MaskRule::PerHead(all.iter().map(of).collect())),
+            MaskRule::Blocks { runs, of: m } => {
+                Cow::Owned(MaskRule::Blocks { runs: runs.clone(), of: Box::new(of(m)) })
+            }
             rule => Cow::Borrowed(rule),
+        }
+    }
+
+    /// The rule for rows that stood at the positions `old` and stand at `new` now.
+    pub(crate) fn moved(&self, old: &[usize], new: &[usize]) -> Self {
+        let rows = || old.iter().zip(new);
+        // Positions that an edge had before it lie before it now.
+        let edge = |e: usize| rows().filter(|(o, _)| **o < e).map(|(_, n)| n + 1).max().unwrap_or(0);
+        match self {
+            MaskRule::Windows(edges) => MaskRule::Windows(edges.iter().map(|&e| edge(e)).collect()),
+            MaskRule::Blocks { runs, of } => {
+                let run = |&(a, b): &(usize, usize)| {
+                    let within = || rows().filter(|(o, _)| (a..b).contains(*o)).map(|(_, n)| *n);
+                    Some((within().min()?, within().max()? + 1))
+                };
+                MaskRule::Blocks { runs: runs.iter().filter_map(run).collect(), of: Box::new(of.moved(old, new)) }
+            }
+            MaskRule::Only { keys, of } => MaskRule::Only { keys: keys.clone(), of: Box::new(of.moved(old, new)) },
+            MaskRule::PerHead(all) => MaskRule::PerHead(all.iter().map(|m| m.moved(old, new)).collect()),
+            rule => rule.clone(),
         }
     }
 
@@ -100,11 +140,17 @@ impl MaskRule {
     pub fn window(&self) -> Option<usize> {
         match self {
             MaskRule::SlidingWindow(w) => Some(*w),
-            MaskRule::Only { of, .. } => of.window(),
+            MaskRule::Only { of, .. } | MaskRule::Blocks { of, .. } => of.window(),
             MaskRule::PerHead(all) => all.iter().filter_map(Self::window).min(),
-            MaskRule::Causal | MaskRule::Bidirectional | MaskRule::Table(_) => None,
+            MaskRule::Near(w) => Some(w + 1),
+            MaskRule::Causal | MaskRule::Bidirectional | MaskRule::Table(_) | MaskRule::Windows(_) => None,
         }
     }
+}
+
+/// Which of the windows between ascending `edges` a position lies in.
+fn window_of(edges: &[usize], position: usize) -> usize {
+    edges.partition_point(|&e| e <= position)
 }
 
 /// How the attention of a tower turns Q and K into probabilities.

@@ -10,6 +10,10 @@ pub struct Rows {
     pub tokens: Vec<Vec<usize>>,
     /// Position id of each row.
     pub positions: Vec<usize>,
+    /// Time, row and column that each row is turned by, where the model's rotary embedding asks for more than a
+    /// position; empty elsewhere. A row that goes on keeps its own, however positions are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<[u32; 3]>,
 }
 
 /// Position ids of the rows that go on after a regrouping.
@@ -68,6 +72,7 @@ impl Regroup {
         };
         let mut out = Rows::default();
         let mut goes_on = vec![false; n + waiting.len()];
+        let turn = |row: usize| row.checked_sub(n).map_or_else(|| rows.turns.get(row), |i| waiting.turns.get(i));
         for g in &self.groups {
             let Some(&(first, _)) = g.first() else {
                 return Err(Error::invalid("a new row must be made of at least one old row"));
@@ -80,6 +85,7 @@ impl Regroup {
             tokens.sort_unstable();
             out.tokens.push(tokens);
             out.positions.push(old(first)?.1);
+            out.turns.extend(turn(first));
         }
         let mut wait = Rows::default();
         for i in (0..waiting.len()).map(|i| n + i).filter(|&i| !goes_on[i]).chain(self.aside.iter().copied()) {
@@ -89,6 +95,7 @@ impl Regroup {
             }
             wait.tokens.push(tokens.clone());
             wait.positions.push(position);
+            wait.turns.extend(turn(i));
         }
         let first = match self.positions {
             Positions::Keep => None,
@@ -125,12 +132,16 @@ impl Regroup {
 impl Rows {
     /// Row i is token i at position i.
     pub fn identity(n: usize) -> Self {
-        Self { tokens: (0..n).map(|i| vec![i]).collect(), positions: (0..n).collect() }
+        Self::span(0, n)
     }
 
     /// Row i is token `first + i` at position `first + i`.
     pub fn span(first: usize, n: usize) -> Self {
-        Self { tokens: (first..first + n).map(|i| vec![i]).collect(), positions: (first..first + n).collect() }
+        Self {
+            tokens: (first..first + n).map(|i| vec![i]).collect(),
+            positions: (first..first + n).collect(),
+            turns: Vec::new(),
+        }
     }
 
     /// Number of rows.

@@ -35,6 +35,11 @@ impl Spans {
                     let first = k_positions.partition_point(|&k| k.saturating_add(*w) <= q);
                     out.push(first, k_positions.partition_point(|&k| k <= q));
                 }
+                MaskRule::Windows(edges) if ascending => {
+                    let w = edges.partition_point(|&e| e <= q);
+                    let first = w.checked_sub(1).map_or(0, |w| k_positions.partition_point(|&k| k < edges[w]));
+                    out.push(first, edges.get(w).map_or(m, |&e| k_positions.partition_point(|&k| k < e)));
+                }
                 MaskRule::Table(table) => {
                     let mut keys: Vec<usize> = table.get(i).into_iter().flatten().copied().filter(|&k| k < m).collect();
                     keys.sort_unstable();
@@ -139,6 +144,10 @@ mod tests {
             MaskRule::SlidingWindow(0),
             MaskRule::SlidingWindow(2),
             MaskRule::SlidingWindow(usize::MAX),
+            MaskRule::Windows(vec![0, 2, 4]),
+            MaskRule::Windows(vec![3]),
+            MaskRule::Near(1),
+            MaskRule::Blocks { runs: vec![(0, 3), (4, 8)], of: Box::new(MaskRule::SlidingWindow(2)) },
             MaskRule::Table(table.clone()),
             MaskRule::Only { keys: vec![3, 0, 9], of: Box::new(MaskRule::Causal) },
             MaskRule::Only { keys: vec![1, 2], of: Box::new(MaskRule::Table(table)) },

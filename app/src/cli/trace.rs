@@ -119,7 +119,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut named = common::on_processor(|ctx| to_transformers(&trace, ctx))?;
     if let (Some(image), Some(processor)) = (&request.image, &open.processor) {
         let pixels = candle_core::Tensor::stack(&image.tiles, 0)?;
-        let pixels = if processor.has_tiles() { pixels } else { pixels.squeeze(0)? };
+        let pixels = if processor.has_tiles() && image.grid.is_none() { pixels } else { pixels.squeeze(0)? };
         named.push(("pixel_values".into(), Named::Float(Array::from_tensor(&pixels)?.into())));
     }
     let tensors: Vec<_> = named

@@ -32,18 +32,27 @@ const MAX_SIDE: usize = 2048;
 /// Where the tokens of a tower lie on the picture, once for each time that it is drawn: for a tiled run the tiles at the
 /// left and the whole at the right. Empty where none has a place there.
 pub fn of_tokens(tower: &TowerTrace) -> Vec<Vec<Placed>> {
-    let n = tower.grids.len();
-    // Several grids are tiles, and the last one is the whole picture at a glance.
-    let glance = if n > 1 { n - 1 } else { n };
-    let of = |part: std::ops::Range<usize>| -> Vec<Placed> {
-        let tokens = tower.grids[part].iter().flat_map(|g| g.first..g.first + g.rows * g.cols);
-        let rect = |i: usize| match tower.tokens.get(i)?.source {
-            Source::Rect { x, y, w, h } => Some((i, [x, y, w, h])),
-            _ => None,
-        };
-        tokens.filter_map(rect).collect()
+    let rect = |i: usize| match tower.tokens.get(i)?.source {
+        Source::Rect { x, y, w, h } => Some((i, [x, y, w, h])),
+        _ => None,
     };
-    [0..glance, glance..n].into_iter().filter(|p| !p.is_empty()).map(of).filter(|p| !p.is_empty()).collect()
+    let grids: Vec<Vec<Placed>> = tower.grids.iter().map(|g| g.tokens().filter_map(rect).collect()).collect();
+    // Several grids are tiles, and one that reaches as far as all others is the whole picture at a glance; some models
+    // read it first and some last.
+    let reach: Vec<Rect> = grids.iter().map(|g| around(g)).collect();
+    let all = reach.iter().fold(Rect::NOTHING, |a, b| a.union(*b));
+    let whole = (0..grids.len()).rev().filter(|_| grids.len() > 1).find(|&i| reach[i].expand(1.0).contains_rect(all));
+    let (mut parts, mut glance) = (Vec::new(), Vec::new());
+    for (i, grid) in grids.into_iter().enumerate() {
+        if whole == Some(i) { &mut glance } else { &mut parts }.extend(grid);
+    }
+    [parts, glance].into_iter().filter(|p| !p.is_empty()).collect()
+}
+
+/// The rectangle around all of these.
+fn around(placed: &[Placed]) -> Rect {
+    let one = |[x, y, w, h]: [f32; 4]| Rect::from_min_size(pos2(x, y), vec2(w, h));
+    placed.iter().fold(Rect::NOTHING, |all, (_, r)| all.union(one(*r)))
 }
 
 /// Where the cells of a grid lie on a picture of this size.

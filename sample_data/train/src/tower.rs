@@ -55,6 +55,7 @@ pub fn pixels(scene: &Scene) -> anyhow::Result<ImageInput> {
         rects: vec![[0.0, 0.0, side, side]],
         layout: (1, 1),
         original: (SIDE as u32, SIDE as u32),
+        grid: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use super::cpu;
 use super::heads::{Places, attend};
 use super::heads_back::attend_with_gradients;
+use super::rope::Places as Turned;
 use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
@@ -76,7 +77,7 @@ const MAX_SCORES: usize = 1 << 24;
 impl Attention {
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
-        let (q, k, v) = self.project(x, &pass.rows.positions, pass.ctx)?;
+        let (q, k, v) = self.project(x, (&pass.rows).into(), pass.ctx)?;
         let q = pass.tap(Site::Q, layer, q)?;
         let k = pass.tap(Site::K, layer, k)?;
         let v = pass.tap(Site::V, layer, v)?;
@@ -89,8 +90,8 @@ impl Attention {
         self.o.apply_in(&z.transpose(0, 1)?.reshape((n, h * e))?, pass.ctx)
     }
 
-    /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]` at these positions, as attention reads them.
-    pub fn project(&self, x: &Tensor, positions: &[usize], ctx: &Ctx) -> Result<(Tensor, Tensor, Tensor)> {
+    /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]` at these places, as attention reads them.
+    pub fn project(&self, x: &Tensor, places: Turned, ctx: &Ctx) -> Result<(Tensor, Tensor, Tensor)> {
         let n = x.dim(0)?;
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
         let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
@@ -104,7 +105,7 @@ impl Attention {
             k = norm.apply(&k)?;
         }
         if let Some(rope) = &self.rope {
-            let tables = rope.tables(positions, x.device())?;
+            let tables = rope.tables(places, x.device())?;
             q = rope.turn(&q, &tables)?;
             k = rope.turn(&k, &tables)?;
         }

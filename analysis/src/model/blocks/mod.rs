@@ -15,5 +15,5 @@ pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
 pub use basic::{Linear, Mlp, Norm, Scope, embedding};
 pub use config::{Config, Defaults};
-pub use rope::Rope;
+pub use rope::{Places, Rope};
 pub use stack::{Block, Order, Pass, Stack, apply_regroup};

@@ -2,6 +2,7 @@
 //! Su et al. 2021, arXiv 2104.09864; YaRN: Peng et al. 2023, 2309.00071; LongRoPE: Ding et al. 2024, 2402.13753.
 
 use super::Config;
+use crate::trace::Rows;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::borrow::Cow;
@@ -14,8 +15,25 @@ pub struct Rope {
     /// Factor on cosines and sines, by which YaRN and LongRoPE sharpen attention.
     scale: f64,
     longer: Longer,
+    /// Which of time, row and column each pair is turned by; empty where all are turned by the position.
+    axes: Vec<u8>,
     /// Width of a head.
     head_width: usize,
+}
+
+/// Where rows stand, for a rotary embedding.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// Position ids.
+    pub positions: &'a [usize],
+    /// Time, row and column of each; where empty, all three are the position.
+    pub turns: &'a [[u32; 3]],
+}
+
+impl<'a> From<&'a Rows> for Places<'a> {
+    fn from(rows: &'a Rows) -> Self {
+        Self { positions: &rows.positions, turns: &rows.turns }
+    }
 }
 
 /// What changes once a text is longer than the model was trained for.
@@ -56,8 +74,12 @@ impl Rope {
         if !width.is_multiple_of(2) || width == 0 {
             return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {width}")));
         }
-        let mut out = Self { inv_freq: powers(base, width), scale: 1.0, longer: Longer::Same, head_width };
+        let mut out =
+            Self { inv_freq: powers(base, width), scale: 1.0, longer: Longer::Same, axes: Vec::new(), head_width };
         let Some(s) = given else { return Ok(out) };
+        if let Some(sections) = s.numbers("mrope_section")? {
+            out.axes = sections_of(&sections, width / 2, s.flag(&["mrope_interleaved"], false)?)?;
+        }
         let max = || config.size(&["max_position_embeddings"]).map(|n| n as f64);
         // The length in training; a value beside the dictionary counts before one inside.
         let old = || match config.size_opt(&["original_max_position_embeddings"])? {
@@ -68,7 +90,7 @@ impl Rope {
             },
         };
         match s.word(&["rope_type", "type"], "default")? {
-            "default" => {}
+            "default" | "mrope" => {}
             "linear" => {
                 let factor = factor(&s)?;
                 out.inv_freq.iter_mut().for_each(|f| *f /= factor);
@@ -100,7 +122,27 @@ impl Rope {
         if !head_width.is_multiple_of(2) || head_width == 0 {
             return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {head_width}")));
         }
-        Ok(Self { inv_freq: powers(base, head_width), scale: 1.0, longer: Longer::Same, head_width })
+        Ok(Self { inv_freq: powers(base, head_width), scale: 1.0, longer: Longer::Same, axes: Vec::new(), head_width })
+    }
+
+    /// The embedding of an image encoder: the first half of the pairs is turned by a patch's row, the second one by its
+    /// column, both with the same frequencies.
+    ///
+    /// Errors: a width that does not divide by 4 or a base that is not positive.
+    pub fn of_grid(base: f64, head_width: usize) -> Result<Self> {
+        positive(base, "base")?;
+        if !head_width.is_multiple_of(4) || head_width == 0 {
+            let e = format!("config.json: a rotary embedding of rows and columns needs heads of 4n, not {head_width}");
+            return Err(Error::invalid(e));
+        }
+        let inv_freq = powers(base, head_width / 2).repeat(2);
+        let axes = [vec![1; head_width / 4], vec![2; head_width / 4]].concat();
+        Ok(Self { inv_freq, scale: 1.0, longer: Longer::Same, axes, head_width })
+    }
+
+    /// Whether rows are turned by time, row and column.
+    pub fn has_axes(&self) -> bool {
+        !self.axes.is_empty()
     }
 
     /// Angle per position of each turned pair, in a text of `length` tokens.
@@ -116,10 +158,17 @@ impl Rope {
         }
     }
 
-    /// Cosines and sines `[n, width]` at these positions, of the turned part of a head.
-    pub fn tables(&self, positions: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
+    /// Cosines and sines `[n, width]` at these places, of the turned part of a head.
+    pub fn tables(&self, places: Places, device: &Device) -> Result<(Tensor, Tensor)> {
+        let Places { positions, turns } = places;
+        if self.has_axes() && !turns.is_empty() {
+            let length = turns.iter().flatten().max().map_or(0, |p| *p as usize + 1);
+            let at = |row: usize, pair: usize| turns[row][usize::from(self.axes[pair])] as f32;
+            return self.angles((turns.len(), &at), &self.frequencies(length), self.scale, device);
+        }
         let length = positions.iter().max().map_or(0, |p| p + 1);
-        self.angles(positions.iter().map(|&p| p as f32), &self.frequencies(length), self.scale, device)
+        let at = |row: usize, _: usize| positions[row] as f32;
+        self.angles((positions.len(), &at), &self.frequencies(length), self.scale, device)
     }
 
     /// Tables that turn what was turned to the positions `from` on to the positions `to`.
@@ -127,30 +176,37 @@ impl Rope {
     /// Errors: the frequencies differ between the two lengths, or as many positions are not given.
     pub fn between(&self, from: &[usize], to: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
         let [a, b] = [from, to].map(|p| self.frequencies(p.iter().max().map_or(0, |p| p + 1)));
+        if self.has_axes() {
+            return Err(Error::invalid(
+                "keys cannot be renumbered: this model turns them by the rows and columns of the picture",
+            ));
+        }
         if a != b || from.len() != to.len() {
             return Err(Error::invalid(
                 "keys cannot be renumbered: this model's rotary embedding depends on the length of the text",
             ));
         }
         // The factor on cosines and sines is in them already.
-        self.angles(from.iter().zip(to).map(|(&a, &b)| b as f32 - a as f32), &a, 1.0, device)
+        let by = |row: usize, _: usize| to[row] as f32 - from[row] as f32;
+        self.angles((from.len(), &by), &a, 1.0, device)
     }
 
     fn angles(
         &self,
-        positions: impl ExactSizeIterator<Item = f32>,
+        // Rows, and by what each pair of a row is turned.
+        (n, at): (usize, &dyn Fn(usize, usize) -> f32),
         inv_freq: &[f64],
         scale: f64,
         device: &Device,
     ) -> Result<(Tensor, Tensor)> {
-        let (half, n) = (inv_freq.len(), positions.len());
+        let half = inv_freq.len();
         let mut cos = Vec::with_capacity(n * half * 2);
         let mut sin = Vec::with_capacity(n * half * 2);
-        for p in positions {
+        for row in 0..n {
             for _ in 0..2 {
-                for f in inv_freq {
+                for (pair, f) in inv_freq.iter().enumerate() {
                     // transformers forms the angle in f32, and far positions feel it.
-                    let angle = p * *f as f32;
+                    let angle = at(row, pair) * *f as f32;
                     cos.push(angle.cos() * scale as f32);
                     sin.push(angle.sin() * scale as f32);
                 }
@@ -176,6 +232,25 @@ impl Rope {
 
 fn powers(base: f64, width: usize) -> Vec<f64> {
     (0..width / 2).map(|i| base.powf(-2.0 * i as f64 / width as f64)).collect()
+}
+
+/// The axis of each of `pairs` pairs from the lengths of the sections of time, rows and columns: one section after the
+/// other, or (Qwen3-VL) rows and columns at every third pair within three times their length, and time elsewhere.
+fn sections_of(sections: &[f64], pairs: usize, interleaved: bool) -> Result<Vec<u8>> {
+    let wrong = || Error::invalid(format!("config.json: mrope_section {sections:?} does not fill {pairs} pairs"));
+    let lengths: Vec<usize> = sections.iter().map(|&s| if s >= 0.0 { s as usize } else { usize::MAX }).collect();
+    let total = lengths.iter().try_fold(0usize, |a, &b| a.checked_add(b));
+    if lengths.len() != 3 || total != Some(pairs) {
+        return Err(wrong());
+    }
+    if !interleaved {
+        return Ok((0..3u8).flat_map(|axis| std::iter::repeat_n(axis, lengths[usize::from(axis)])).collect());
+    }
+    let axis = |pair: usize| match pair % 3 {
+        a @ (1 | 2) if pair < 3 * lengths[a] => a as u8,
+        _ => 0,
+    };
+    Ok((0..pairs).map(axis).collect())
 }
 
 fn positive(v: f64, what: &str) -> Result<f64> {
@@ -270,6 +345,10 @@ fn long(rope: &mut Rope, s: &Config, old: f64, max: impl Fn() -> Result<f64>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(positions: &[usize]) -> Places<'_> {
+        Places { positions, turns: &[] }
+    }
     use serde_json::{Map, Value, json};
 
     fn load(v: Value, width: usize) -> Result<Rope> {
@@ -281,7 +360,7 @@ mod tests {
     fn turns_a_unit_vector_by_its_position() {
         let rope = load(json!({}), 2).unwrap();
         let x = Tensor::new(&[[[1f32, 0.0]]], &Device::Cpu).unwrap();
-        let t = rope.tables(&[1], &Device::Cpu).unwrap();
+        let t = rope.tables(at(&[1]), &Device::Cpu).unwrap();
         let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!((y[0] - 1f32.cos()).abs() < 1e-6 && (y[1] - 1f32.sin()).abs() < 1e-6);
     }
@@ -290,10 +369,10 @@ mod tests {
     fn a_key_that_is_moved_is_as_if_it_had_stood_there() {
         let rope = load(json!({ "partial_rotary_factor": 0.5 }), 8).unwrap();
         let x = Tensor::new(&[[[1f32, 0.3, -0.5, 2.0, 7.0, 8.0, 9.0, 1.0]]], &Device::Cpu).unwrap();
-        let at = |p: usize| rope.turn(&x, &rope.tables(&[p], &Device::Cpu).unwrap()).unwrap();
-        let moved = rope.turn(&at(40), &rope.between(&[40], &[3], &Device::Cpu).unwrap()).unwrap();
+        let turned = |p: usize| rope.turn(&x, &rope.tables(at(&[p]), &Device::Cpu).unwrap()).unwrap();
+        let moved = rope.turn(&turned(40), &rope.between(&[40], &[3], &Device::Cpu).unwrap()).unwrap();
         let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert!(flat(moved).iter().zip(flat(at(3))).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!(flat(moved).iter().zip(flat(turned(3))).all(|(a, b)| (a - b).abs() < 1e-5));
         // Where the base grows with the length, what was turned in a long text cannot be turned back.
         let scaling = json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0 });
         let rope = load(json!({ "max_position_embeddings": 8, "rope_parameters": scaling }), 4).unwrap();
@@ -304,7 +383,7 @@ mod tests {
     fn a_part_of_the_head_is_turned_and_the_rest_stays() {
         let rope = load(json!({ "partial_rotary_factor": 0.5 }), 4).unwrap();
         let x = Tensor::new(&[[[1f32, 0.0, 7.0, 8.0]]], &Device::Cpu).unwrap();
-        let t = rope.tables(&[1], &Device::Cpu).unwrap();
+        let t = rope.tables(at(&[1]), &Device::Cpu).unwrap();
         let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!((y[0] - 1f32.cos()).abs() < 1e-6 && y[2..] == [7.0, 8.0], "{y:?}");
     }
@@ -315,7 +394,7 @@ mod tests {
         let scaling = json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0 });
         let rope = load(json!({ "max_position_embeddings": 8, "rope_parameters": scaling }), 4).unwrap();
         let angle = |length: usize| {
-            let (_, sin) = rope.tables(&[1, length - 1], &Device::Cpu).unwrap();
+            let (_, sin) = rope.tables(at(&[1, length - 1]), &Device::Cpu).unwrap();
             sin.get(0).unwrap().get(1).unwrap().to_scalar::<f32>().unwrap().asin()
         };
         assert!((angle(8) - 0.1).abs() < 1e-6 && (angle(16) - 900f32.powf(-0.5)).abs() < 1e-6);

@@ -1,7 +1,7 @@
 //! A stack of blocks and the state of one pass through it: tap, row map, cache, masks.
 
 use super::basic::add;
-use super::{Attention, AttentionMask, Mlp, Norm};
+use super::{Attention, AttentionMask, Mlp, Norm, Places};
 use crate::ctx::Ctx;
 use crate::model::{KvCache, TowerInfo};
 use crate::trace::{At, Attending, AttentionRule, Held, MaskRule, Positions, Regroup, Rows, Site, Tap, Tower};
@@ -69,6 +69,8 @@ pub struct Pass<'a> {
     pub rows: Rows,
     /// Keys and values of earlier tokens.
     pub cache: Option<&'a mut KvCache>,
+    /// Masks that hang on the input, by layer, before the model's own; empty where none does.
+    pub masks: Vec<Option<MaskRule>>,
     /// Another mask than the model's: per query row, key rows (cached first).
     pub table: Option<Vec<Vec<usize>>>,
     /// The rule that each layer really used.
@@ -91,6 +93,7 @@ impl<'a> Pass<'a> {
             ctx,
             rows,
             cache: None,
+            masks: Vec::new(),
             table: None,
             rules: Vec::new(),
             renumbered: None,
@@ -147,6 +150,12 @@ impl<'a> Pass<'a> {
             false => Some(all.index_select(&Tensor::new(waits, all.device())?, 0)?),
         };
         self.renumbered = Some(r.positions != Positions::Keep);
+        if r.positions != Positions::Keep && !self.masks.is_empty() {
+            // Where old rows stand now; those that are gone count for nothing.
+            let old = r.groups.iter().map(|g| g[0].0).filter(|&i| i < n).map(|i| self.rows.positions[i]);
+            let old: Vec<usize> = old.collect();
+            self.masks.iter_mut().flatten().for_each(|m| *m = m.moved(&old, &rows.positions));
+        }
         self.aside = (aside, kept);
         self.rows = rows;
         self.mask = None;
@@ -161,13 +170,15 @@ impl<'a> Pass<'a> {
     /// The rows that went through every layer, and those that left early, in the order of their tokens.
     fn with_those_aside(&mut self, x: Tensor) -> Result<Tensor> {
         let (aside, Some(values)) = std::mem::take(&mut self.aside) else { return Ok(x) };
-        let mut all: Vec<(Vec<usize>, usize)> = Vec::new();
-        for rows in [std::mem::take(&mut self.rows), aside] {
-            all.extend(rows.tokens.into_iter().zip(rows.positions));
-        }
+        let mut all = std::mem::take(&mut self.rows);
+        all.tokens.extend(aside.tokens);
+        all.positions.extend(aside.positions);
+        all.turns.extend(aside.turns);
         let mut order: Vec<usize> = (0..all.len()).collect();
-        order.sort_by_key(|&i| all[i].0.first().copied());
-        (self.rows.tokens, self.rows.positions) = order.iter().map(|&i| all[i].clone()).unzip();
+        order.sort_by_key(|&i| all.tokens[i].first().copied());
+        self.rows.tokens = order.iter().map(|&i| all.tokens[i].clone()).collect();
+        self.rows.positions = order.iter().map(|&i| all.positions[i]).collect();
+        self.rows.turns = order.iter().filter_map(|&i| all.turns.get(i).copied()).collect();
         let order: Vec<u32> = order.into_iter().map(|i| i as u32).collect();
         let all = Tensor::cat(&[x, values], 0)?;
         Ok(all.index_select(&Tensor::new(order, all.device())?, 0)?)
@@ -194,7 +205,10 @@ impl<'a> Pass<'a> {
                 return Err(Error::invalid("a mask that lists rows needs heads that hold the same ones"));
             }
             Some(t) => AttentionRule { mask: MaskRule::Table(t.clone()), ..own.clone() },
-            None => own.clone(),
+            None => match self.masks.get(layer) {
+                Some(Some(mask)) => AttentionRule { mask: mask.clone(), ..own.clone() },
+                _ => own.clone(),
+            },
         };
         let sizes = self.sizes(held.first().map_or(0, |h| h.positions.len()));
         let (tap, at) = self.ask(Site::Pattern, layer);
@@ -329,10 +343,11 @@ impl Stack {
     }
 
     /// Queries `[h, n, e]` and keys `[g, n, e]` that a layer would make of a residual stream `[n, d]` at these
-    /// positions.
+    /// places.
     ///
     /// Errors: no such layer, as many positions as rows are not given.
-    pub fn queries_keys(&self, layer: usize, resid: &Tensor, positions: &[usize]) -> Result<(Tensor, Tensor)> {
+    pub fn queries_keys(&self, layer: usize, resid: &Tensor, places: Places) -> Result<(Tensor, Tensor)> {
+        let positions = places.positions;
         if resid.dim(0)? != positions.len() {
             return Err(Error::shape(
                 "residual stream",
@@ -341,7 +356,7 @@ impl Stack {
             ));
         }
         let b = self.layer(layer)?;
-        let (q, k, _) = b.attention.project(&self.attention_input(b, resid)?, positions, &Ctx::default())?;
+        let (q, k, _) = b.attention.project(&self.attention_input(b, resid)?, places, &Ctx::default())?;
         Ok((q, k))
     }
 
