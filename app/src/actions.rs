@@ -17,6 +17,7 @@ pub enum Act {
     Sample,
     Save,
     SaveView(usize),
+    Alone(usize),
     Undo,
     Redo,
     Stop,
@@ -46,8 +47,8 @@ pub enum Act {
 pub struct Action {
     /// What it does.
     pub act: Act,
-    /// Menu it stands in.
-    pub menu: &'static str,
+    /// Menu it stands in, and after a colon the group of that menu.
+    place: &'static str,
     /// Words in menu and palette.
     pub text: &'static str,
     /// One sentence more.
@@ -70,13 +71,37 @@ const fn alt_shift(key: Key) -> Option<KeyboardShortcut> {
 
 const fn action(
     act: Act,
-    menu: &'static str,
+    place: &'static str,
     text: &'static str,
     tip: &'static str,
     key: Option<KeyboardShortcut>,
 ) -> Action {
-    Action { act, menu, text, tip, key }
+    Action { act, place, text, tip, key }
 }
+
+impl Action {
+    /// Menu it stands in.
+    pub fn menu(&self) -> &'static str {
+        self.place.split_once(": ").map_or(self.place, |p| p.0)
+    }
+
+    /// Group of the menu that it stands in, if any: a menu of its own to one side.
+    pub fn group(&self) -> Option<&'static str> {
+        self.place.split_once(": ").map(|p| p.1)
+    }
+
+    /// Its words where its group is said already.
+    pub fn short(&self) -> &'static str {
+        match self.group() {
+            Some(group) => self.text.strip_prefix(group).map_or(self.text, |t| t.trim_start_matches([':', ' '])),
+            None => self.text,
+        }
+    }
+}
+
+/// Actions above which a menu has a line: what follows is of another sort.
+pub const PARTED: [Act; 7] =
+    [Act::OpenImage, Act::Sample, Act::Save, Act::Stop, Act::GrowRight, Act::Alone(0), Act::Help];
 
 /// The menus in their order.
 pub const MENUS: [&str; 5] = ["File", "Edit", "Select", "View", "Help"];
@@ -91,11 +116,11 @@ pub static ALL: &[Action] = &[
     action(Act::CloseSeries, "File", "Remove series", "Cut the text again", None),
     action(Act::Sample, "File", "Back to the sample", "The model that is part of the program", None),
     action(Act::Save, "File", "Save view…", "PNG or SVG of a view, or its numbers as CSV or JSON", command(Key::S)),
-    action(Act::SaveView(0), "File", "Save Segmentation…", "Its picture or its numbers", command(Key::Num1)),
-    action(Act::SaveView(1), "File", "Save Importance…", "Its picture or its numbers", command(Key::Num2)),
-    action(Act::SaveView(2), "File", "Save Flow…", "Its picture or its numbers", command(Key::Num3)),
-    action(Act::SaveView(3), "File", "Save Drafts…", "Its picture or its numbers", command(Key::Num4)),
-    action(Act::SaveView(4), "File", "Save Findings…", "Its picture or its numbers", command(Key::Num5)),
+    action(Act::SaveView(0), "File: Save", "Save Segmentation…", "Its picture or its numbers", command(Key::Num1)),
+    action(Act::SaveView(1), "File: Save", "Save Importance…", "Its picture or its numbers", command(Key::Num2)),
+    action(Act::SaveView(2), "File: Save", "Save Flow…", "Its picture or its numbers", command(Key::Num3)),
+    action(Act::SaveView(3), "File: Save", "Save Drafts…", "Its picture or its numbers", command(Key::Num4)),
+    action(Act::SaveView(4), "File: Save", "Save Findings…", "Its picture or its numbers", command(Key::Num5)),
     action(Act::Undo, "Edit", "Undo", "Takes back the last change", command(Key::Z)),
     action(
         Act::Redo,
@@ -107,26 +132,85 @@ pub static ALL: &[Action] = &[
     action(Act::Stop, "Edit", "Stop work", "Cancels everything under way; Esc does it, too", None),
     action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
     action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
-    action(Act::Colors(ColorMap::Cividis), "View", "Colours: cividis", "Blue to yellow, for every eye", None),
-    action(Act::Colors(ColorMap::Viridis), "View", "Colours: viridis", "Violet over green to yellow", None),
-    action(Act::Colors(ColorMap::Magma), "View", "Colours: magma", "Black over red to pale yellow", None),
-    action(Act::Colors(ColorMap::Grey), "View", "Colours: grey", "From page to ink, for print without colour", None),
-    action(Act::ResetLayout, "View", "Reset layout", "Four views side by side", None),
+    action(Act::Colors(ColorMap::Cividis), "View: Colours", "Colours: cividis", "Blue to yellow, for every eye", None),
+    action(Act::Colors(ColorMap::Viridis), "View: Colours", "Colours: viridis", "Violet over green to yellow", None),
+    action(Act::Colors(ColorMap::Magma), "View: Colours", "Colours: magma", "Black over red to pale yellow", None),
+    action(
+        Act::Colors(ColorMap::Grey),
+        "View: Colours",
+        "Colours: grey",
+        "From page to ink, for print without colour",
+        None,
+    ),
     action(Act::Sources, "View", "Sources", "Shows or hides the panel of model and prompt", command(Key::B)),
+    action(Act::ResetLayout, "View", "Reset layout", "Four views side by side", None),
+    action(
+        Act::Alone(0),
+        "View: One view",
+        "Only Segmentation",
+        "Gives it the window, or shows all views again",
+        alt(Key::Num1),
+    ),
+    action(
+        Act::Alone(1),
+        "View: One view",
+        "Only Importance",
+        "Gives it the window, or shows all views again",
+        alt(Key::Num2),
+    ),
+    action(
+        Act::Alone(2),
+        "View: One view",
+        "Only Flow",
+        "Gives it the window, or shows all views again",
+        alt(Key::Num3),
+    ),
+    action(
+        Act::Alone(3),
+        "View: One view",
+        "Only Drafts",
+        "Gives it the window, or shows all views again",
+        alt(Key::Num4),
+    ),
+    action(
+        Act::Alone(4),
+        "View: One view",
+        "Only Findings",
+        "Gives it the window, or shows all views again",
+        alt(Key::Num5),
+    ),
     action(Act::NextToken, "Select", "Next token", "Selects the token after", alt(Key::Period)),
     action(Act::PreviousToken, "Select", "Previous token", "Selects the token before", alt(Key::Comma)),
     action(Act::GrowRight, "Select", "Extend forwards", "One token more to the selection", alt_shift(Key::Period)),
     action(Act::GrowLeft, "Select", "Extend backwards", "One token more at the other side", alt_shift(Key::Comma)),
-    action(Act::SplitPane, "View", "Another pane", "A second run beside this one, to go to and fro", command(Key::T)),
-    action(Act::NextPane, "View", "Next pane", "Goes to the next run", alt(Key::P)),
-    action(Act::ClosePane, "View", "Close pane", "Closes this run", command(Key::W)),
-    action(Act::NextHead, "View", "Next head", "Attention map of the next head", alt(Key::ArrowRight)),
-    action(Act::PreviousHead, "View", "Previous head", "Attention map of the head before", alt(Key::ArrowLeft)),
-    action(Act::NextLayer, "View", "Next layer", "Attention map one layer up", alt(Key::ArrowUp)),
-    action(Act::PreviousLayer, "View", "Previous layer", "Attention map one layer down", alt(Key::ArrowDown)),
-    action(Act::WholeMap, "View", "Whole attention map", "Zooms out", alt(Key::Num0)),
-    action(Act::NextRound, "View", "Next round", "One round of the decode on", alt(Key::PageDown)),
-    action(Act::PreviousRound, "View", "Previous round", "One round of the decode back", alt(Key::PageUp)),
+    action(
+        Act::SplitPane,
+        "View: Panes",
+        "Another pane",
+        "A second run beside this one, to go to and fro",
+        command(Key::T),
+    ),
+    action(Act::NextPane, "View: Panes", "Next pane", "Goes to the next run", alt(Key::P)),
+    action(Act::ClosePane, "View: Panes", "Close pane", "Closes this run", command(Key::W)),
+    action(Act::NextHead, "View: Attention map", "Next head", "Attention map of the next head", alt(Key::ArrowRight)),
+    action(
+        Act::PreviousHead,
+        "View: Attention map",
+        "Previous head",
+        "Attention map of the head before",
+        alt(Key::ArrowLeft),
+    ),
+    action(Act::NextLayer, "View: Attention map", "Next layer", "Attention map one layer up", alt(Key::ArrowUp)),
+    action(
+        Act::PreviousLayer,
+        "View: Attention map",
+        "Previous layer",
+        "Attention map one layer down",
+        alt(Key::ArrowDown),
+    ),
+    action(Act::WholeMap, "View: Attention map", "Whole attention map", "Zooms out", alt(Key::Num0)),
+    action(Act::NextRound, "View: Rounds", "Next round", "One round of the decode on", alt(Key::PageDown)),
+    action(Act::PreviousRound, "View: Rounds", "Previous round", "One round of the decode back", alt(Key::PageUp)),
     action(
         Act::Atlas,
         "Help",
@@ -137,8 +221,8 @@ pub static ALL: &[Action] = &[
     action(
         Act::Help,
         "Help",
-        "What the views show",
-        "And every shortcut",
+        "Keys and views…",
+        "Every shortcut, and a page for each view",
         Some(KeyboardShortcut::new(Modifiers::NONE, Key::F1)),
     ),
 ];
@@ -151,6 +235,10 @@ mod tests {
     fn every_view_can_be_saved_by_its_name() {
         for (i, view) in crate::views::ALL.iter().enumerate() {
             let own = ALL.iter().find(|a| a.act == Act::SaveView(i)).expect(view.title);
+            assert!(own.text.contains(view.title) && own.key.is_some(), "{}", own.text);
+        }
+        for (i, view) in crate::views::ALL.iter().enumerate() {
+            let own = ALL.iter().find(|a| a.act == Act::Alone(i)).expect(view.title);
             assert!(own.text.contains(view.title) && own.key.is_some(), "{}", own.text);
         }
         let saves = ALL.iter().filter(|a| matches!(a.act, Act::SaveView(_))).count();
@@ -168,7 +256,7 @@ mod tests {
     #[test]
     fn no_key_does_two_things_and_every_action_has_a_menu() {
         for (i, a) in ALL.iter().enumerate() {
-            assert!(MENUS.contains(&a.menu), "{}", a.text);
+            assert!(MENUS.contains(&a.menu()) && !a.short().is_empty(), "{}", a.text);
             for b in &ALL[i + 1..] {
                 assert!(a.key.is_none() || a.key != b.key, "{} and {}", a.text, b.text);
                 assert_ne!(a.act, b.act);

@@ -1,9 +1,12 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
+mod caret;
 mod chrome;
 mod drop;
 mod still;
+mod tiles;
 
+pub use caret::Caret;
 pub use chrome::HINTS;
 pub use still::draw_window;
 
@@ -11,7 +14,6 @@ use crate::actions::{self, Act};
 use crate::atlas::Atlas;
 use crate::cx::Cx;
 use crate::examples::{self, Example};
-use crate::export;
 use crate::fonts::SystemFonts;
 use crate::heatmap::Painter;
 use crate::history::History;
@@ -23,7 +25,6 @@ use crate::palette::{self, Choice, Palette};
 use crate::pane::WHOLE;
 use crate::panels;
 use crate::picture_source::PictureSource;
-use crate::pictures::widgets::named;
 use crate::recents::Recents;
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
@@ -32,13 +33,14 @@ use crate::settings::{Layout, Settings};
 use crate::state::{Command, Doc};
 use crate::theme::{ColorMap, Theme};
 use crate::views;
-use crate::work::TraceOf;
+use crate::work::{ModelOf, TraceOf};
 use egui::{Key, Modifiers};
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+use tiles::{Asked, Tiles, layout};
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::gpu::{Compute, Gpu};
 
@@ -51,7 +53,7 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
     let (settings, broken) = Settings::load();
     let viewport = egui::ViewportBuilder::default()
         .with_title("Tokenscope")
-        .with_inner_size(size.or(settings.size).unwrap_or([1280.0, 800.0]))
+        .with_inner_size(size.or(settings.size).unwrap_or(FIRST))
         .with_min_inner_size([720.0, 480.0]);
     let options = eframe::NativeOptions { viewport, ..Default::default() };
     let model = model.map(Path::to_path_buf);
@@ -68,6 +70,7 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
                 .as_ref()
                 .and_then(|s| Gpu::from_parts(&s.adapter, s.device.clone(), s.queue.clone()))
                 .map(Arc::new);
+            app.caret.drawn_by(gpu.as_deref());
             app.painter = cc.wgpu_render_state.as_ref().and_then(|s| Painter::new(s, gpu.as_deref()));
             app.jobs = app.jobs.clone().on(gpu, compute);
             app.recents = Recents::load();
@@ -87,6 +90,9 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
     )
     .map_err(|e| anyhow::anyhow!("the window cannot open: {e}; is there a display, and a Vulkan or GL driver?"))
 }
+
+/// Size of the first window in points: with its frame and a bar of the desktop it fits on 1280 × 800.
+const FIRST: [f32; 2] = [1232.0, 712.0];
 
 /// Typing is followed by a run after this pause.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -116,6 +122,8 @@ pub struct App {
     tiles: egui_tiles::Tree<usize>,
     /// The views one at a time, for windows too small for four.
     tabs: egui_tiles::Tree<usize>,
+    /// The view that has the window to itself.
+    alone: Option<usize>,
     /// Draws heatmaps on the window's device; `None` where the CPU draws them.
     pub painter: Option<Painter>,
     theme: Theme,
@@ -140,7 +148,11 @@ pub struct App {
     /// Frames in a row that were drawn twice for the pointer's sake.
     redrawn: u32,
     help: bool,
+    /// The page of help: that of a view, or the keys.
+    page: Option<usize>,
     atlas: Atlas,
+    /// The caret in text boxes.
+    pub caret: Caret,
     picked: (Sender<Picked>, Receiver<Picked>),
 }
 
@@ -160,7 +172,8 @@ impl App {
             jobs: Jobs::new(move || waker.request_repaint()),
             pause: PAUSE,
             tiles: layout(),
-            tabs: egui_tiles::Tree::new_tabs(egui::Id::unique("tabs"), (0..views::ALL.len()).collect()),
+            tabs: tiles::tabs(),
+            alone: None,
             painter: None,
             theme,
             panels,
@@ -176,7 +189,9 @@ impl App {
             hovered: Hover::default(),
             redrawn: 0,
             help: false,
+            page: None,
             atlas: Atlas::default(),
+            caret: Caret::default(),
             picked: channel(),
         }
     }
@@ -195,7 +210,8 @@ impl App {
                     tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(v) if shows(v)));
                 }
             }
-            if before != self.doc {
+            // How everything looks is no step: undo is for work.
+            if before.panes() != self.doc.panes() || before.active() != self.doc.active() {
                 self.history.record(before, &command, self.presses, held, Instant::now());
             }
         }
@@ -287,9 +303,25 @@ impl App {
         self.apply(ctx, vec![Command::whole(what, change)]);
     }
 
+    /// Gives a view the window, or shows all of them again.
+    fn show_alone(&mut self, view: usize) {
+        self.alone = if self.alone == Some(view) { None } else { Some(view) };
+    }
+
+    /// Undoes or redoes a step. Runs that are known to fail are passed over: nobody wants back to an error.
     fn step(&mut self, ctx: &egui::Context, back: bool) {
         self.take_typed(ctx);
-        self.history.step(&mut self.doc, back);
+        let look = self.doc.look;
+        let fails = |doc: &Doc| {
+            let run = &doc.pane().run;
+            self.jobs.has_failed(&ModelOf(run.model.clone())) || self.jobs.has_failed(&TraceOf(run.clone()))
+        };
+        while self.history.step(&mut self.doc, back).is_some()
+            && fails(&self.doc)
+            && self.history.names(back).next().is_some()
+        {}
+        // Colours are a matter of taste and no step.
+        self.doc.look = look;
         self.follow(ctx);
     }
 
@@ -322,15 +354,20 @@ impl App {
                 self.act(ctx, action.act, commands);
             }
         }
-        if !self.palette.open && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape)) {
+        // A list that hangs open closes first, by itself.
+        let free = !self.palette.open && !egui::Popup::is_any_open(ctx);
+        if free && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape)) {
             if self.saving.open {
                 self.saving.open = false;
             } else if self.atlas.open {
                 self.atlas.open = false;
             } else if self.help {
                 self.help = false;
+            } else if views::close_detail(ctx) {
             } else if let Some(drill) = self.doc.pane().cursor.drill {
                 commands.push(Command::drill(drill.back()));
+            } else if self.alone.is_some() && self.doc.pane().aim.is_empty() {
+                self.alone = None;
             } else {
                 commands.push(Command::Select(Selection::default()));
             }
@@ -358,13 +395,14 @@ impl App {
             Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(|e| self.shown(e))),
             Act::Save => self.saving.show(),
             Act::SaveView(view) => self.saving.show_for(view, None),
+            Act::Alone(view) => self.show_alone(view),
             Act::Sources => self.sources = !self.sources,
             Act::Undo => self.step(ctx, true),
             Act::Redo => self.step(ctx, false),
             Act::Stop => self.jobs.cancel_all(),
             Act::Dark => commands.push(self.turned()),
             Act::Colors(map) => commands.push(Command::whole("colour map", move |d| d.look.map = map)),
-            Act::ResetLayout => self.tiles = layout(),
+            Act::ResetLayout => (self.tiles, self.alone) = (layout(), None),
             // Views hold these to what the model has.
             Act::NextHead => commands.push(Command::head(layer, head + 1)),
             Act::PreviousHead => commands.push(Command::head(layer, head.saturating_sub(1))),
@@ -402,67 +440,6 @@ impl App {
     }
 }
 
-/// Four views at once; those after the fourth stand behind it.
-fn layout() -> egui_tiles::Tree<usize> {
-    let mut tiles = egui_tiles::Tiles::default();
-    let panes: Vec<egui_tiles::TileId> = (0..views::ALL.len()).map(|v| tiles.insert_pane(v)).collect();
-    let (first, rest) = panes.split_at(panes.len().min(3));
-    let mut cells = first.to_vec();
-    cells.push(tiles.insert_tab_tile(rest.to_vec()));
-    let root = tiles.insert_grid_tile(cells);
-    egui_tiles::Tree::new(egui::Id::unique("views"), root, tiles)
-}
-
-struct Tiles<'a> {
-    cx: Cx<'a>,
-    /// View and format that a button in a view's header asks to save.
-    save: &'a mut Option<(usize, usize)>,
-}
-
-impl egui_tiles::Behavior<usize> for Tiles<'_> {
-    fn pane_ui(&mut self, ui: &mut egui::Ui, _tile: egui_tiles::TileId, pane: &mut usize) -> egui_tiles::UiResponse {
-        let frame = egui::Frame::new().fill(self.cx.theme.background).inner_margin(8.0);
-        frame.show(ui, |ui| {
-            ui.set_min_size(ui.available_size());
-            self.cx.excused.set(false);
-            (views::ALL[*pane].ui)(&self.cx, ui);
-        });
-        egui_tiles::UiResponse::None
-    }
-
-    fn tab_title_for_pane(&mut self, pane: &usize) -> egui::WidgetText {
-        views::ALL[*pane].title.into()
-    }
-
-    fn top_bar_right_ui(
-        &mut self,
-        tiles: &egui_tiles::Tiles<usize>,
-        ui: &mut egui::Ui,
-        _: egui_tiles::TileId,
-        tabs: &egui_tiles::Tabs,
-        _: &mut f32,
-    ) {
-        let active = tabs.active.and_then(|id| tiles.get(id));
-        let Some(egui_tiles::Tile::Pane(view)) = active else { return };
-        ui.spacing_mut().button_padding.y = 0.0;
-        let menu = ui.menu_button("Save", |ui| {
-            for (i, format) in export::FORMATS.iter().enumerate() {
-                let what = if i < 2 { "picture" } else { "numbers" };
-                if ui.button(format!("{} ({what})…", format.to_uppercase())).clicked() {
-                    *self.save = Some((*view, i));
-                    ui.close();
-                }
-            }
-        });
-        named(&menu.response, &format!("save {}", views::ALL[*view].title));
-    }
-
-    fn simplification_options(&self) -> egui_tiles::SimplificationOptions {
-        // Every pane keeps its tab, so that every view has its title.
-        egui_tiles::SimplificationOptions { all_panes_must_have_tabs: true, ..Default::default() }
-    }
-}
-
 impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
         self.frame(ui);
@@ -494,6 +471,7 @@ impl App {
             painter.begin_frame();
         }
         self.presses += u64::from(ctx.input(|i| i.pointer.any_pressed()));
+        self.caret.begin_frame(&ctx);
         let mut commands = Vec::new();
         while let Ok(picked) = self.picked.1.try_recv() {
             match picked {
@@ -541,11 +519,12 @@ impl App {
             hover: &hover,
             failed: &failed,
             excused: Cell::new(false),
+            waits: Cell::new(false),
             figure: false,
             painter: self.painter.as_ref(),
         };
         let wide = ui.available_width() >= 1500.0;
-        let mut save = None;
+        let mut asked = Asked::default();
         if self.sources {
             let most = (ui.available_width() * 0.4).max(120.0);
             egui::Panel::left("sources").default_size(284.0f32.min(most)).max_size(most).show(ui, |ui| {
@@ -569,13 +548,21 @@ impl App {
             });
         }
         egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| {
+            let mut tiles = Tiles { cx, asked: &mut asked, alone: self.alone };
+            if let Some(view) = self.alone {
+                tiles.alone_ui(ui, view);
+                return;
+            }
             // Large print or a small screen: four views would be four slits.
             let small = ui.available_width() < 560.0 || ui.available_height() < 400.0;
             let tree = if small { &mut self.tabs } else { &mut self.tiles };
-            tree.ui(&mut Tiles { cx, save: &mut save }, ui);
+            tree.ui(&mut tiles, ui);
         });
-        if let Some((view, format)) = save {
+        if let Some((view, format)) = asked.save {
             self.saving.show_for(view, Some(format));
+        }
+        if let Some(view) = asked.alone {
+            self.show_alone(view);
         }
         if self.panels.wants_folder.take().is_some() {
             self.act(&ctx, Act::OpenFolder, &mut sent.borrow_mut());
@@ -589,6 +576,7 @@ impl App {
         self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.bad, &mut self.notices);
         self.help_ui(&ctx);
         drop::hovering_ui(&ctx, &self.theme);
+        self.caret.ring_ui(&ctx, &self.theme);
         let (hover, sent) = (hover.into_inner(), sent.into_inner());
         if self.hovered != hover {
             self.hovered = hover;

@@ -5,6 +5,7 @@ use crate::heatmap::Painter;
 use crate::jobs::{Ask, Jobs, Spot, Status};
 use crate::keys::{Call, ModelSource, RunKey};
 use crate::pane::Pane;
+use crate::picture_source::PictureSource;
 use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
@@ -35,6 +36,17 @@ pub enum Standing {
 /// The number of the pane of a figure: what it shows is not what the window showed before, nor the other way round.
 pub const FIGURE: usize = usize::MAX;
 
+/// A part whose ids hang on nothing but `name`: what comes and goes above it must not take the keyboard from it, nor the
+/// pointer that drags in it.
+pub fn fixed<R>(
+    ui: &mut egui::Ui,
+    name: impl egui::AsIdSalt,
+    content: impl FnOnce(&mut egui::Ui) -> R,
+) -> egui::InnerResponse<R> {
+    let id = ui.scope_id().with(name);
+    ui.scope_builder(egui::UiBuilder::new().scope_id(id), content)
+}
+
 /// Everything that is drawn may look at.
 pub struct Cx<'a> {
     /// What is chosen.
@@ -57,8 +69,10 @@ pub struct Cx<'a> {
     pub hover: &'a RefCell<Hover>,
     /// The first failure of this frame.
     pub failed: &'a RefCell<Option<String>>,
-    /// Whether the view being drawn has said that the model did not open; once is enough.
+    /// Whether the view being drawn has said that a failure keeps it from showing more; once is enough.
     pub excused: Cell<bool>,
+    /// Whether something that is drawn has nothing to show yet.
+    pub waits: Cell<bool>,
     /// Whether this becomes a figure: then there are captions instead of controls.
     pub figure: bool,
     /// Draws heatmaps on the window's device; without it they are drawn on the CPU.
@@ -115,13 +129,14 @@ impl Cx<'_> {
         self.send(Command::Select(self.pane.aim.picked(first, last, pick)));
     }
 
-    /// The tokens to explain: the hovered one, else the selected ones, else the last of `n`.
+    /// The tokens to explain: the hovered one, else the selected ones, else the class token, else the last of `n`.
     pub fn explained(&self, n: usize) -> Vec<usize> {
         let hovered = self.hovered.token().filter(|t| *t < n).map(|t| vec![t]);
         let selected = || self.pane.targets().into_iter().filter(|t| *t < n).collect::<Vec<_>>();
         let mut out = hovered.unwrap_or_else(selected);
         if out.is_empty() {
-            out.extend(n.checked_sub(1));
+            let class = self.ready_trace().and_then(|t| self.tower(&t)?.1.class_token).filter(|c| *c < n);
+            out.extend(class.or(n.checked_sub(1)));
         }
         out
     }
@@ -159,10 +174,18 @@ impl Cx<'_> {
                 ui.small("computing");
             });
         };
+        // What hangs on a run is drawn on that run's own tokens and picture or not at all.
+        let early = ask.run().is_some() && self.jobs.is_running(&TraceOf(self.pane.run.clone()));
         match status {
-            Status::Ready(out) => Some(out),
+            Status::Ready(out) if !early || !self.outrun(spot) => Some(out),
+            Status::Ready(_) => {
+                self.waits.set(true);
+                None
+            }
             Status::Running(done, previous) => {
+                let previous = previous.filter(|_| !self.outrun(spot));
                 if previous.is_none() {
+                    self.waits.set(true);
                     progress(ui, done);
                 }
                 previous
@@ -172,29 +195,90 @@ impl Cx<'_> {
                 Some(so_far)
             }
             Status::Failed(why) => {
-                let why = why.to_string();
-                self.failed.borrow_mut().get_or_insert_with(|| why.clone());
-                let before = self.jobs.previous(spot);
-                // What keeps the model from opening stands once, beside the model's name.
-                if !self.figure && self.model_failure().is_some_and(|m| why.contains(&m.to_string())) {
-                    if !self.excused.replace(true) {
-                        ui.weak(match before {
-                            Some(_) => "The model did not open; this is the picture from before.",
-                            None => "The model did not open; the reason stands beside its name.",
-                        });
-                    }
-                } else {
-                    ui.horizontal_wrapped(|ui| {
-                        ui.colored_label(self.theme.bad, &why);
-                        if ui.small_button("Retry").clicked() {
-                            self.jobs.retry();
-                        }
-                    });
-                }
-                // What was on screen stays, below the message, unless everything around it is of another run by now.
-                before.filter(|_| !self.outrun(spot))
+                let before = self.jobs.previous(spot).filter(|_| !self.outrun(spot));
+                self.failed_ui(ui, &why.to_string(), before.is_some());
+                // What was on screen stays, below the message.
+                before
             }
         }
+    }
+
+    /// Says what failed: in full where it has not been said in this frame, else that it is for the same reason. `old`
+    /// says that what was there before stays on screen.
+    fn failed_ui(&self, ui: &mut egui::Ui, why: &str, old: bool) {
+        if self.figure || !self.has_told(why) {
+            self.failure_ui(ui, why);
+        } else if !self.excused.replace(true) {
+            let model = self.model_failure().is_some_and(|m| why.contains(&m.to_string()));
+            let what = if model { "The model did not open" } else { "This failed" };
+            ui.weak(match (old, model) {
+                (true, _) => format!("{what}; this is the picture from before."),
+                (false, true) => format!("{what}; the reason stands beside its name."),
+                (false, false) => format!("{what}; the reason was said already."),
+            });
+        }
+    }
+
+    /// Whether this frame has said already what failed.
+    fn has_told(&self, why: &str) -> bool {
+        self.failed.borrow().as_ref().is_some_and(|told| why.contains(told.as_str()) || told.contains(why))
+    }
+
+    /// Says what failed, unless this frame has said it already, with what one can do about it: try again, or go back
+    /// to the run that is still on screen.
+    pub fn failure_ui(&self, ui: &mut egui::Ui, why: &str) {
+        let told = self.has_told(why);
+        self.failed.borrow_mut().get_or_insert_with(|| why.into());
+        if told && !self.figure {
+            return;
+        }
+        ui.colored_label(self.theme.bad, why);
+        if self.figure {
+            return;
+        }
+        ui.horizontal_wrapped(|ui| {
+            if ui.small_button("Retry").on_hover_text("Tries it again").clicked() {
+                self.jobs.retry();
+            }
+            let Some(before) = self.shown_run().filter(|r| *r != self.pane.run) else { return };
+            let what = match (&before.image, before.model != self.pane.run.model) {
+                (_, true) => before.model.title(),
+                (Some(picture), _) if before.image != self.pane.run.image => picture.title(),
+                (None, _) if self.pane.run.image.is_some() => "no picture".into(),
+                _ => "the prompt before".into(),
+            };
+            let back = ui.small_button(format!("Back to {what}"));
+            if back.on_hover_text("What is still on screen").clicked() {
+                self.set("way back", move |p| p.run = before.clone());
+            }
+        });
+    }
+
+    /// The run whose tokens are on screen; another than the pane's while that is under way or has failed.
+    pub fn shown_run(&self) -> Option<RunKey> {
+        self.jobs.run_of(Spot::from("trace").of_pane(self.at)).flatten()
+    }
+
+    /// The picture of the run whose tokens are on screen.
+    pub fn shown_image(&self) -> Option<PictureSource> {
+        self.shown_run().map_or_else(|| self.pane.run.image.clone(), |r| r.image)
+    }
+
+    /// Draws a part whose ids do not hang on what stands above it, and which stays as high as it was while something
+    /// of it is under way, so that what stands below does not jump.
+    pub fn steady<R>(&self, ui: &mut egui::Ui, name: &str, content: impl FnOnce(&mut egui::Ui) -> R) -> R {
+        let slot = ui.scope_id().with(("height of", name));
+        let around = self.waits.replace(false);
+        let inner = fixed(ui, name, content);
+        let (height, waits) = (inner.response.rect.height(), self.waits.get());
+        let before: f32 = ui.data(|d| d.get_temp(slot)).unwrap_or(0.0);
+        if !waits {
+            ui.data_mut(|d| d.insert_temp(slot, height));
+        } else if before > height && !self.figure {
+            ui.add_space(before - height);
+        }
+        self.waits.set(around || waits);
+        inner.inner
     }
 
     /// What the user should know about what a spot shows, in small print.
@@ -218,6 +302,11 @@ impl Cx<'_> {
         // Most runs are there sooner than anybody would see it.
         let share = ((now - since - 0.4) / 0.6).clamp(0.0, 1.0) as f32;
         ui.set_opacity(ui.opacity().min(1.0 - 0.6 * share));
+    }
+
+    /// Whether what a spot of this pane shows is of another run than the one that views show.
+    pub fn outrun_at(&self, spot: impl Into<Spot>) -> bool {
+        self.outrun(spot.into().of_pane(self.at))
     }
 
     /// Whether what a spot shows is of another run than the one that views show.

@@ -34,7 +34,7 @@ const SCRIPTS: [(&str, &[u8]); 7] = [
 pub fn bundled() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     for ((name, bytes), family) in [(WORDS, FontFamily::Proportional), (TOKENS, FontFamily::Monospace)] {
-        fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
+        fonts.font_data.insert(name.into(), Arc::new(FontData::from_owned(plain(bytes))));
         fonts.families.entry(family).or_default().insert(0, name.into());
     }
     for (name, bytes) in SCRIPTS {
@@ -42,6 +42,31 @@ pub fn bundled() -> FontDefinitions {
         fonts.families.values_mut().for_each(|list| list.push(name.into()));
     }
     fonts
+}
+
+/// Features of a font that draw other characters than those that are there, such as ≠ for `!=`.
+const LIGATURES: [&[u8; 4]; 6] = [b"calt", b"clig", b"dlig", b"hlig", b"liga", b"rclt"];
+
+/// The font without its ligatures: their features get a name that no program asks for. Only for fonts of scripts that
+/// can be read without; Arabic and Devanagari cannot.
+fn plain(font: &[u8]) -> Vec<u8> {
+    let mut out = font.to_vec();
+    let word = |at: usize| font.get(at..at + 2).map(|b| usize::from(b[0]) << 8 | usize::from(b[1]));
+    let long = |at: usize| Some(word(at)? << 16 | word(at + 2)?);
+    let tables = 0..word(4).unwrap_or(0);
+    let record = tables.map(|i| 12 + 16 * i).find(|r| font.get(*r..r + 4) == Some(b"GSUB"));
+    // A table's head: version, list of scripts, list of features.
+    let features = record.and_then(|r| long(r + 8)).and_then(|gsub| Some(gsub + word(gsub + 6)?));
+    let Some(list) = features else { return out };
+    for i in 0..word(list).unwrap_or(0) {
+        let tag = list + 2 + 6 * i;
+        if let Some(name) = out.get_mut(tag..tag + 4)
+            && LIGATURES.iter().any(|l| *l == name)
+        {
+            name.copy_from_slice(b"none");
+        }
+    }
+    out
 }
 
 /// Beginnings of file names of fonts for further scripts, lower case, the best first.

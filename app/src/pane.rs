@@ -14,6 +14,8 @@ use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::Tower;
 use tokenscope_analysis::{Error, Result, catalog};
 
+/// Width of a column of the flow lattice that has room for a token's name, in points.
+pub const COLUMN: f32 = 44.0;
 /// The whole map.
 pub const WHOLE: [f32; 4] = [0.0, 0.0, 1.0, 1.0];
 
@@ -160,6 +162,8 @@ pub struct Shows {
     pub column: f32,
     /// Edges below this are not drawn.
     pub threshold: f32,
+    /// How much colours hide of the picture they lie on, 0 to 1.
+    pub cover: f32,
     /// Marks the ground truth on text and picture, where it is known.
     pub truth: bool,
     /// The kind of methods whose findings are shown where no view is their own.
@@ -176,8 +180,9 @@ impl Default for Shows {
             cuts: Cuts::default(),
             curves: catalog::of(Kind::Reduce).filter(|i| i.role == Role::Floor).map(|i| i.id).collect(),
             measure: Measure::Kl,
-            column: 26.0,
+            column: COLUMN,
             threshold: 0.08,
+            cover: 0.6,
             truth: true,
             found: Kind::FOUND[0],
         }

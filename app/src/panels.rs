@@ -1,6 +1,6 @@
 //! The panels beside the views: where model and input come from, and what the selected token is.
 
-use crate::cx::Cx;
+use crate::cx::{Cx, fixed};
 use crate::examples;
 use crate::jobs::Status;
 use crate::keys::ModelSource;
@@ -12,7 +12,7 @@ use crate::samples;
 use crate::series_source::SeriesSource;
 use crate::state::Command;
 use crate::text::Text;
-use crate::work::{EstimateOf, ModelOf, PictureOf};
+use crate::work::{EstimateOf, ModelOf, PictureOf, TraceOf};
 use egui::{Key, Ui};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -53,14 +53,18 @@ impl State {
 
     /// Model, prompt, picture, examples.
     pub fn sources_ui(&mut self, cx: &Cx, ui: &mut Ui, pause: Duration) {
-        self.model_ui(cx, ui);
+        fixed(ui, "model", |ui| self.model_ui(cx, ui));
         ui.separator();
-        self.prompt_ui(cx, ui, pause);
+        fixed(ui, "prompt", |ui| self.prompt_ui(cx, ui, pause));
         let recording = cx.ready_trace().filter(|_| cx.recorded());
         if recording.is_none_or(|t| t.image_size.is_some()) {
-            self.picture_ui(cx, ui);
+            fixed(ui, "picture", |ui| self.picture_ui(cx, ui));
         }
-        self.series_ui(cx, ui);
+        fixed(ui, "series", |ui| self.series_ui(cx, ui));
+        let lacks = cx.sees_only() && cx.pane.run.image.is_none();
+        if let (false, Status::Failed(why)) = (lacks, cx.status("run of the sources", &TraceOf(cx.pane.run.clone()))) {
+            cx.failure_ui(ui, &why.to_string());
+        }
         ui.separator();
         ui.heading("Examples");
         let here = |e: &&examples::Example| cx.pane.run.image == e.picture() && *cx.pane.run.prompt == *e.prompt();
@@ -120,27 +124,23 @@ impl State {
             };
         });
         if let Some(why) = cx.model_failure() {
-            cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
-            ui.colored_label(cx.theme.bad, why.to_string());
-            if ui.small_button("Retry").on_hover_text("Opens it again").clicked() {
-                cx.jobs.retry();
-            }
+            cx.failure_ui(ui, &why.to_string());
         } else if let ModelSource::Recorded(_) = cx.pane.run.model {
             ui.small("Prompt and picture are those of the recording.");
         } else if let Status::Ready(m) = cx.status("model", &ModelOf(cx.pane.run.model.clone())) {
             let info = m.model.info();
             ui.small(format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype));
-            if let Status::Ready(e) = cx.status("estimate", &EstimateOf(cx.pane.run.clone())) {
-                // Two cores reach about 30 GFLOP/s in f32 matrix products.
-                let seconds = e.flops as f64 / 3e10;
-                ui.small(format!(
-                    "this run: about {} kept, {} at its worst, {}",
-                    bytes(e.capture_bytes),
-                    bytes(e.capture_bytes + e.peak_bytes),
-                    if seconds < 0.1 { "well under a second".into() } else { format!("{seconds:.1} s") }
-                ));
-            }
+            estimate_ui(cx, ui);
+        } else {
+            // As high as what will stand here.
+            ui.small("opening…");
+            ui.small("");
         }
+        fixed(ui, "path", |ui| self.path_ui(cx, ui));
+        ui.horizontal(|ui| self.menus_ui(cx, ui));
+    }
+
+    fn path_ui(&mut self, cx: &Cx, ui: &mut Ui) {
         ui.horizontal(|ui| {
             // Both buttons stand beside it in a narrow panel, too.
             let room = (ui.available_width() - 138.0).clamp(48.0, 240.0);
@@ -155,35 +155,37 @@ impl State {
                 self.wants_folder = Some(());
             }
         });
-        ui.horizontal(|ui| {
-            ui.menu_button("Hugging Face cache", |ui| {
-                let models = self.cache.get_or_insert_with(hub);
-                if models.is_empty() {
-                    ui.weak("No models in the cache of this machine.");
-                }
-                egui::ScrollArea::vertical().max_height(320.0).show(ui, |ui| {
-                    for (name, path) in models.iter() {
-                        if ui.button(name).clicked() {
-                            cx.send(Command::Model(ModelSource::Path(path.clone())));
-                            ui.close();
-                        }
-                    }
-                });
-            });
-            if !ui.ctx().any_popup_open() {
-                self.cache = None;
+    }
+
+    fn menus_ui(&mut self, cx: &Cx, ui: &mut Ui) {
+        ui.menu_button("Hugging Face cache", |ui| {
+            let models = self.cache.get_or_insert_with(hub);
+            if models.is_empty() {
+                ui.weak("No models in the cache of this machine.");
             }
-            let menu = ui.menu_button("Samples", |ui| {
-                for name in samples::NAMES {
-                    let source = ModelSource::Sample(name);
-                    if ui.selectable_label(cx.pane.run.model == source, *name).clicked() {
-                        cx.send(Command::Model(source));
+            egui::ScrollArea::vertical().max_height(320.0).show(ui, |ui| {
+                for (name, path) in models.iter() {
+                    if ui.button(name).clicked() {
+                        cx.send(Command::Model(ModelSource::Path(path.clone())));
                         ui.close();
                     }
                 }
             });
-            menu.response.on_hover_text("Models that are part of the program");
         });
+        if !ui.ctx().any_popup_open() {
+            self.cache = None;
+        }
+        let menu = ui.menu_button("Samples", |ui| {
+            for name in samples::NAMES {
+                let source = ModelSource::Sample(name);
+                let entry = egui::Button::selectable(cx.pane.run.model == source, *name);
+                if ui.add(entry.shortcut_text(samples::about(name))).clicked() {
+                    cx.send(Command::Model(source));
+                    ui.close();
+                }
+            }
+        });
+        menu.response.on_hover_text("Models that are part of the program");
     }
 
     fn picture_ui(&mut self, cx: &Cx, ui: &mut Ui) {
@@ -209,8 +211,7 @@ impl State {
         if let Some(source) = &cx.pane.run.image
             && let Status::Failed(why) = cx.status("picture to read", &PictureOf(source.clone()))
         {
-            cx.failed.borrow_mut().get_or_insert_with(|| why.to_string());
-            ui.colored_label(cx.theme.bad, why.to_string());
+            cx.failure_ui(ui, &why.to_string());
         } else if cx.pane.run.image.is_some() && blind {
             ui.small("This model reads text only; the picture waits for one that sees.");
         }
@@ -242,6 +243,23 @@ impl State {
             }
         });
     }
+}
+
+/// What the run costs, in one line that stays while it is estimated anew.
+fn estimate_ui(cx: &Cx, ui: &mut Ui) {
+    let asked = EstimateOf(cx.pane.run.clone());
+    let now = match cx.status("estimate", &asked) {
+        Status::Ready(e) => Some(e),
+        Status::Running(_, before) => before,
+        _ => None,
+    };
+    let Some(e) = now else { return drop(ui.small("")) };
+    // Two cores reach about 30 GFLOP/s in f32 matrix products.
+    let seconds = e.flops as f64 / 3e10;
+    let time = if seconds < 0.1 { "well under a second".into() } else { format!("about {seconds:.1} s") };
+    let words = format!("this run: {}, {time}", bytes(e.capture_bytes + e.peak_bytes));
+    let line = ui.add(egui::Label::new(egui::RichText::new(words).small()).truncate());
+    line.on_hover_text(format!("At its worst; {} of it are kept while it is shown", bytes(e.capture_bytes)));
 }
 
 /// The signal that a first try shows.

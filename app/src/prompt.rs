@@ -98,7 +98,8 @@ impl PromptBox {
     /// Draws box and, for a long text, what leads to its parts. True if the text has changed.
     pub fn ui(&mut self, ui: &mut Ui) -> bool {
         let held = self.part.as_mut().map_or(&mut self.text, |p| &mut p.text);
-        let edit = TextEdit::multiline(held).desired_rows(4).desired_width(f32::INFINITY);
+        let edit =
+            TextEdit::multiline(held).id(ui.scope_id().with("text")).desired_rows(4).desired_width(f32::INFINITY);
         // A text of many lines scrolls in its box and does not push the rest away.
         let area = egui::ScrollArea::vertical().id_salt("prompt").max_height(240.0);
         let edit = area.show(ui, |ui| ui.add(edit)).inner;
@@ -144,7 +145,7 @@ impl PromptBox {
             let drag = egui::DragValue::new(&mut to).range(1..=n).prefix("part ").suffix(format!(" of {n}")).speed(0.1);
             let drag = ui.add(drag).on_hover_text("A long text is edited part by part; all of it is cut and run");
             named(&drag, "part of the prompt");
-            empty = ui.small_button("Empty").on_hover_text("Takes out the whole text").clicked();
+            empty = ui.small_button("Clear").on_hover_text("Takes out the whole text").clicked();
         });
         if empty {
             self.set("");

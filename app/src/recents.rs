@@ -25,6 +25,27 @@ pub(crate) fn folder() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "tokenscope").map(|d| d.config_dir().to_path_buf())
 }
 
+/// Files of settings are a few kilobytes; longer ones are not ours, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// What a file of settings holds. `None` where there is none.
+///
+/// Errors: what is no file, as a pipe, which would keep the window waiting for ever; too long a file; not readable.
+pub(crate) fn read_small(file: &Path) -> std::io::Result<Option<String>> {
+    let meta = match std::fs::metadata(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        meta => meta?,
+    };
+    let refused = |why: String| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
+    if !meta.is_file() {
+        return refused("it is not a file".into());
+    }
+    if meta.len() > MOST {
+        return refused(format!("it has {} bytes; at most {MOST} are read", meta.len()));
+    }
+    std::fs::read_to_string(file).map(Some)
+}
+
 impl Recents {
     /// The stored list; empty if there is none or it cannot be read.
     pub fn load() -> Self {
@@ -33,7 +54,7 @@ impl Recents {
 
     /// As [`Recents::load`], from another folder.
     pub fn load_from(dir: &Path) -> Self {
-        let read = || serde_json::from_slice(&std::fs::read(dir.join("recent.json")).ok()?).ok();
+        let read = || serde_json::from_str(&read_small(&dir.join("recent.json")).ok()??).ok();
         read().unwrap_or_default()
     }
 

@@ -13,6 +13,17 @@ pub static DRAFTERS: [&str; 2] = ["sample-draft", "sample-lm"];
 /// The one that writes by filling in.
 pub const FILLER: &str = "sample-diffusion";
 
+/// What a sample is, in a few words.
+pub fn about(name: &str) -> &'static str {
+    match name {
+        "sample-lm" => "tells short stories, copies, counts",
+        "sample-draft" => "a smaller one that drafts for sample-lm",
+        "sample-vlm" => "answers questions about drawn scenes",
+        FILLER => "fills masked words in, any order",
+        _ => "",
+    }
+}
+
 /// The name as one of [`NAMES`], if it is one.
 pub fn find(name: &str) -> Option<&'static str> {
     NAMES.iter().copied().find(|n| *n == name)
@@ -38,6 +49,7 @@ mod tests {
     #[test]
     fn every_sample_opens_and_those_that_are_named_in_the_code_are_there() {
         assert_eq!(NAMES[0], "sample-lm");
+        assert!(NAMES.iter().all(|n| !about(n).is_empty()), "a sample without a word about it");
         assert!(DRAFTERS.iter().all(|n| find(n).is_some()) && find(FILLER).is_some());
         for name in NAMES {
             let open = crate::work::open(&ModelSource::Sample(name), &tokenscope_analysis::Ctx::default()).unwrap();

@@ -1,6 +1,6 @@
 //! What the window remembers between starts: layout, zoom, colours, size, and which hints were read.
 
-use crate::recents::folder;
+use crate::recents::{folder, read_small};
 use crate::theme::ColorMap;
 use crate::views;
 use serde::{Deserialize, Serialize};
@@ -98,9 +98,9 @@ impl Settings {
     /// As [`Settings::load`], from another folder.
     pub fn load_from(dir: &Path) -> (Self, Option<String>) {
         let file = dir.join(FILE);
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return (Self::default(), None),
+        let text = match read_small(&file) {
+            Ok(Some(text)) => text,
+            Ok(None) => return (Self::default(), None),
             Err(e) => {
                 return (
                     Self::default(),
@@ -178,6 +178,25 @@ mod tests {
             assert!(why.unwrap().contains(BROKEN), "{text}");
             assert_eq!(std::fs::read_to_string(dir.path().join(BROKEN)).unwrap(), text);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_small_file_gives_the_defaults_at_once_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        // Nobody writes into the pipe: whoever opens it waits for ever.
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let (settings, why) = Settings::load_from(dir.path());
+        assert_eq!(settings, Settings::default());
+        assert!(why.unwrap().contains("not a file"));
+        std::fs::remove_file(&file).unwrap();
+        // Three gigabytes that take no room on the disk.
+        std::fs::File::create(&file).unwrap().set_len(3 << 30).unwrap();
+        let (settings, why) = Settings::load_from(dir.path());
+        assert_eq!(settings, Settings::default());
+        assert!(why.unwrap().contains("3221225472 bytes"));
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 3 << 30);
     }
 
     #[test]

@@ -159,6 +159,9 @@ impl Theme {
             ]
             .into();
             style.spacing.item_spacing = egui::vec2(8.0, 4.0);
+            // What is cut must show that it is.
+            style.spacing.scroll = egui::style::ScrollStyle::thin();
+            style.spacing.scroll.dormant_handle_opacity = 0.5;
         });
     }
 

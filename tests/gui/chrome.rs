@@ -141,23 +141,26 @@ fn the_window_is_remembered_and_undo_does_not_reach_behind_the_start() {
     assert!(h.state().doc.look.dark, "undo took the remembered colours back");
     press(&mut h, Modifiers::COMMAND, Key::D);
     assert!(!h.state().settings(&ctx).dark);
+    // Colours are a matter of taste: undo leaves them.
     press(&mut h, Modifiers::COMMAND, Key::Z);
-    assert!(h.state().doc.look.dark);
+    assert!(!h.state().doc.look.dark);
     press(&mut h, Modifiers::COMMAND, Key::B);
     assert!(h.query_by_label("prompt").is_some());
 }
 
 #[test]
-fn another_colour_map_is_chosen_in_the_menu_and_taken_back() {
+fn another_colour_map_is_chosen_in_the_menu_and_undo_leaves_it() {
     let mut h = window();
     let ctx = h.ctx.clone();
     h.get_by_label("View").click();
     settle(&mut h);
-    h.get_by_label("Colours: viridis").click();
+    h.get_by_label_contains("Colours").click();
+    settle(&mut h);
+    h.get_by_label("viridis").click();
     settle(&mut h);
     assert_eq!(h.state().settings(&ctx).colors, "viridis");
     press(&mut h, Modifiers::COMMAND, Key::Z);
-    assert_eq!(h.state().settings(&ctx).colors, "cividis");
+    assert_eq!(h.state().settings(&ctx).colors, "viridis");
 }
 
 #[test]

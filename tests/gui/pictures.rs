@@ -146,7 +146,7 @@ fn every_shape_is_drawn_with_its_legend_in_light_and_dark_and_on_paper() {
             let page = if print { Page::paper(85.0, 60.0, 2.0) } else { Page::screen(egui::vec2(560.0, 400.0), 1.5) };
             let draw = |cx: &Cx, ui: &mut egui::Ui| pictures::ui(cx, ui, &On::default(), &picture, &held);
             let figure = draw_with(&draw, true, &doc, &jobs, &page).unwrap();
-            let svg = figure.svg();
+            let svg = figure.svg_text();
             assert!(svg.contains(&format!("{words}<")), "{} lacks {words}:\n{svg}", picture.name());
             let png = figure.png(1.5).unwrap();
             if let Some(dir) = &dir {
@@ -178,6 +178,7 @@ fn every_shape_is_told_to_a_screen_reader() {
                 hover: &hover,
                 failed: &failed,
                 excused: Cell::new(false),
+                waits: Cell::new(false),
                 figure: false,
                 painter: None,
             };

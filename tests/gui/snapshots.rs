@@ -263,6 +263,7 @@ fn drawn(view: &View, doc: &Doc, jobs: &Jobs, running: &dyn Fn() -> usize, befor
                 hover: &hover,
                 failed: &failed,
                 excused: Cell::new(false),
+                waits: Cell::new(false),
                 figure: true,
                 painter: None,
             };
@@ -275,7 +276,7 @@ fn drawn(view: &View, doc: &Doc, jobs: &Jobs, running: &dyn Fn() -> usize, befor
     if view.own_height {
         figure.size.y = used;
     }
-    figure.svg()
+    figure.svg_text()
 }
 
 /// The same when everything that is asked for is there.

@@ -1,11 +1,12 @@
 //! Around the views: menus, status line, hints of the first start, the window of help.
 
 use super::App;
-use crate::actions::{self, Act};
+use crate::actions::{self, Act, Action};
 use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
 use crate::state::Command;
 use crate::views;
+use egui::vec2;
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,32 +46,7 @@ impl App {
             ui.add_space(4.0);
             for menu in actions::MENUS {
                 ui.menu_button(menu, |ui| {
-                    for a in actions::ALL.iter().filter(|a| a.menu == menu) {
-                        let what = match a.act {
-                            Act::Undo => self.history.names(true).next(),
-                            Act::Redo => self.history.names(false).next(),
-                            _ => None,
-                        };
-                        let text = what.map_or(a.text.to_string(), |w| format!("{} {w}", a.text));
-                        let mut button = egui::Button::new(text);
-                        if let Some(key) = &a.key {
-                            button = button.shortcut_text(ctx.format_shortcut(key));
-                        }
-                        button = button.selected(a.act == Act::Colors(self.doc.look.map));
-                        let on = match a.act {
-                            Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
-                            Act::Redo => self.history.names(false).next().is_some(),
-                            Act::CloseImage => self.doc.pane().run.image.is_some(),
-                            Act::CloseSeries => self.doc.pane().series.is_some(),
-                            Act::NextPane | Act::ClosePane => self.doc.panes().len() > 1,
-                            Act::Stop => self.jobs.running().0 > 0,
-                            _ => true,
-                        };
-                        if ui.add_enabled(on, button).on_hover_text(a.tip).clicked() {
-                            self.act(&ctx, a.act, commands);
-                            ui.close();
-                        }
-                    }
+                    self.menu_ui(ui, menu, commands);
                     if menu == "File" {
                         self.recent_ui(ui, commands);
                     }
@@ -89,6 +65,61 @@ impl App {
                 }
             });
         });
+    }
+
+    /// The entries of a menu; those of a group stand in a menu of their own, where the first of them would.
+    fn menu_ui(&mut self, ui: &mut egui::Ui, menu: &str, commands: &mut Vec<Command>) {
+        let mut grouped: Vec<&str> = Vec::new();
+        for a in actions::ALL.iter().filter(|a| a.menu() == menu) {
+            if actions::PARTED.contains(&a.act) {
+                ui.separator();
+            }
+            let Some(group) = a.group() else {
+                self.entry_ui(ui, a, a.text, commands);
+                continue;
+            };
+            if grouped.contains(&group) {
+                continue;
+            }
+            grouped.push(group);
+            ui.menu_button(group, |ui| {
+                for own in actions::ALL.iter().filter(|o| o.menu() == menu && o.group() == Some(group)) {
+                    self.entry_ui(ui, own, own.short(), commands);
+                }
+            });
+        }
+    }
+
+    fn entry_ui(&mut self, ui: &mut egui::Ui, a: &Action, text: &str, commands: &mut Vec<Command>) {
+        let ctx = ui.ctx().clone();
+        let what = match a.act {
+            Act::Undo => self.history.names(true).next(),
+            Act::Redo => self.history.names(false).next(),
+            _ => None,
+        };
+        let mut button = egui::Button::new(what.map_or(text.to_string(), |w| format!("{text} {w}")));
+        if let Some(key) = &a.key {
+            button = button.shortcut_text(ctx.format_shortcut(key));
+        }
+        let chosen = match a.act {
+            Act::Colors(map) => map == self.doc.look.map,
+            Act::Alone(view) => self.alone == Some(view),
+            Act::Sources => self.sources,
+            _ => false,
+        };
+        let on = match a.act {
+            Act::Undo => self.history.names(true).next().is_some() || self.panels.typed_at.is_some(),
+            Act::Redo => self.history.names(false).next().is_some(),
+            Act::CloseImage => self.doc.pane().run.image.is_some(),
+            Act::CloseSeries => self.doc.pane().series.is_some(),
+            Act::NextPane | Act::ClosePane => self.doc.panes().len() > 1,
+            Act::Stop => self.jobs.running().0 > 0,
+            _ => true,
+        };
+        if ui.add_enabled(on, button.selected(chosen)).on_hover_text(a.tip).clicked() {
+            self.act(&ctx, a.act, commands);
+            ui.close();
+        }
     }
 
     /// The panes, where there are several, and which one is worked in.
@@ -171,34 +202,91 @@ impl App {
         });
     }
 
+    /// The pages of help: the keys, then one for each view.
     pub(super) fn help_ui(&mut self, ctx: &egui::Context) {
         let mut open = self.help;
-        egui::Window::new("What the views show").open(&mut open).collapsible(false).default_width(520.0).show(
-            ctx,
-            |ui| {
-                egui::ScrollArea::vertical().max_height(460.0).show(ui, |ui| {
-                    for view in views::ALL {
-                        ui.strong(view.title);
-                        ui.weak(view.hint);
-                        ui.label(view.help);
-                        ui.add_space(6.0);
-                    }
-                    ui.strong("Keys");
-                    egui::Grid::new("keys").num_columns(2).spacing([16.0, 2.0]).show(ui, |ui| {
-                        for a in actions::ALL {
-                            if let Some(key) = &a.key {
-                                ui.monospace(ctx.format_shortcut(key));
-                                ui.label(format!("{}: {}", a.text.trim_end_matches('…'), a.tip));
-                                ui.end_row();
-                            }
-                        }
-                        ui.monospace("Esc");
-                        ui.label("Close a window, release the token, stop work");
-                        ui.end_row();
-                    });
-                });
-            },
-        );
+        let size = vec2(560.0, 420.0).min(ctx.content_rect().size() - vec2(40.0, 90.0));
+        let middle = ctx.content_rect().center() - size / 2.0;
+        let window = egui::Window::new("Keys and views").open(&mut open).collapsible(false).default_pos(middle);
+        window.fixed_size(size).show(ctx, |ui| {
+            ui.horizontal(|ui| {
+                ui.selectable_value(&mut self.page, None, "Keys");
+                for (i, view) in views::ALL.iter().enumerate() {
+                    ui.selectable_value(&mut self.page, Some(i), view.title);
+                }
+            });
+            ui.separator();
+            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                match self.page.and_then(|i| views::ALL.get(i)) {
+                    Some(view) => page_ui(ui, view),
+                    None => keys_ui(ui),
+                }
+            });
+        });
         self.help = open;
+    }
+}
+
+/// What a view shows and how it is used, point by point.
+fn page_ui(ui: &mut egui::Ui, view: &views::View) {
+    ui.strong(view.hint);
+    ui.add_space(6.0);
+    for point in view.help.lines() {
+        ui.horizontal_top(|ui| {
+            ui.weak("•");
+            ui.add(egui::Label::new(point).wrap());
+        });
+    }
+}
+
+/// Every shortcut, menu by menu.
+fn keys_ui(ui: &mut egui::Ui) {
+    for menu in actions::MENUS {
+        let keyed: Vec<&Action> = actions::ALL.iter().filter(|a| a.menu() == menu && a.key.is_some()).collect();
+        if keyed.is_empty() {
+            continue;
+        }
+        ui.strong(menu);
+        grid_ui(
+            ui,
+            keyed
+                .iter()
+                .map(|a| {
+                    let keys = a.key.map(|k| ui.ctx().format_shortcut(&k)).unwrap_or_default();
+                    (keys, a.text.trim_end_matches('…'), a.tip)
+                })
+                .collect(),
+        );
+        ui.add_space(6.0);
+    }
+    ui.strong("Pointer, and keys where the pointer or the keyboard is");
+    let list = PLACES.iter().map(|(keys, what, tip)| (keys.to_string(), *what, *tip)).collect();
+    grid_ui(ui, list);
+}
+
+/// Keys and gestures that are no entries of a menu.
+const PLACES: [(&str, &str, &str); 9] = [
+    ("Esc", "Close", "a list, a window, a detail; then release the token; then show all views; stops work"),
+    ("Click, Shift+click, Ctrl+click", "Select", "a token, a range, one more"),
+    ("Right click", "Menu", "what can be done with a token, a picture, a view"),
+    ("Double click on a tab", "One view", "gives the view the window, or shows all again"),
+    ("Wheel", "Scroll", "the page, over pictures and maps as well"),
+    ("Ctrl+wheel", "Zoom", "the attention map, the columns of the flow"),
+    ("Arrow keys", "Walk", "in the lattice, the map, the heads and the tree that has the keyboard"),
+    ("+ and -", "Zoom", "in the map that has the keyboard"),
+    ("Space", "Play", "the steps of a text out of masks"),
+];
+
+fn grid_ui(ui: &mut egui::Ui, rows: Vec<(String, &str, &str)>) {
+    for (keys, what, tip) in rows {
+        ui.horizontal_top(|ui| {
+            for (words, width) in [(egui::RichText::new(keys).monospace(), 128.0), (what.into(), 142.0)] {
+                ui.allocate_ui(vec2(width, 0.0), |ui| {
+                    ui.set_width(width);
+                    ui.add(egui::Label::new(words).wrap());
+                });
+            }
+            ui.add(egui::Label::new(egui::RichText::new(tip).weak()).wrap());
+        });
     }
 }

@@ -27,6 +27,9 @@ fn wholes() -> Vec<&'static str> {
     segment::all().filter(|m| m.reads() != Reads::Text).map(|m| m.info().id).collect()
 }
 
+/// Size of a figure that is not asked for.
+const SIZE: &str = "900x640";
+
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -80,7 +83,7 @@ pub struct Args {
     #[arg(long, default_value = ColorMap::default().name(), value_parser = clap::builder::PossibleValuesParser::new(ColorMap::ALL.map(ColorMap::name)))]
     colors: String,
     /// Width and height in points (CSS pixels)
-    #[arg(long, default_value = "900x640", value_name = "WxH")]
+    #[arg(long, default_value = SIZE, value_name = "WxH")]
     size: String,
     /// A figure for paper of this width in millimetres, with text of 7 to 9 pt on white: 85 is one column, 178 two.
     /// The shape is that of --size, for views without a height of their own
@@ -192,6 +195,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let page = match args.width_mm {
         Some(mm) if !(30.0..=500.0).contains(&mm) => bail!("--width-mm {mm}: from 30 to 500"),
         Some(_) if whole => bail!("--width-mm is for single views; the window has a --size"),
+        // A column of a page needs more height for the same words.
+        Some(mm) if args.size == SIZE => Page::paper(mm, (mm * h / w).max(80.0), pixels),
         Some(mm) => Page::paper(mm, mm * h / w, pixels),
         None => Page::screen(egui::vec2(w, h), pixels),
     };

@@ -3,9 +3,12 @@
 //! A figure is drawn by the view itself, in an egui of its own without a window; its shapes then go to one of
 //! two back ends. So a saved figure and the screen cannot drift apart.
 
+mod about;
+mod outline;
 mod png;
 mod svg;
 
+pub use about::About;
 pub use svg::escape;
 
 use crate::cx::{Cx, FIGURE};
@@ -54,6 +57,8 @@ pub struct Figure {
     pub background: Color32,
     /// Whether it is for paper; then its size is told in millimetres.
     pub print: bool,
+    /// What it says about itself in its file.
+    pub about: About,
     ctx: egui::Context,
 }
 
@@ -99,7 +104,8 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
     if !FORMATS.contains(&format.as_str()) {
         bail!("cannot tell the format from the name; end it in {}: {}", FORMATS.join(", "), path.display());
     }
-    let figure = draw(view, doc, jobs, page)?;
+    let mut figure = draw(view, doc, jobs, page)?;
+    figure.about = about::of(view, doc, page, path);
     let bytes = match format.as_str() {
         "svg" => figure.svg().into_bytes(),
         "png" => figure.png(page.scale)?,
@@ -132,6 +138,7 @@ fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -
         hover: &hover,
         failed: &failed,
         excused: Cell::new(false),
+        waits: Cell::new(false),
         figure: true,
         painter: None,
     })
@@ -182,6 +189,7 @@ pub fn draw_with(
                 hover: &hover,
                 failed: &failed,
                 excused: Cell::new(false),
+                waits: Cell::new(false),
                 figure: true,
                 painter: None,
             };
@@ -246,7 +254,15 @@ pub fn settle(
         // egui measures before it places, so the first frames may differ.
         settled += 1;
         if settled >= 4 {
-            return Ok(Figure { shapes: output.shapes, textures, size: room, background, print: false, ctx });
+            return Ok(Figure {
+                shapes: output.shapes,
+                textures,
+                size: room,
+                background,
+                print: false,
+                about: About::new(),
+                ctx,
+            });
         }
     }
 }
@@ -260,14 +276,21 @@ fn patch(old: &mut ColorImage, new: &ColorImage, x: usize, y: usize) {
 }
 
 impl Figure {
-    /// The figure as standalone SVG with real text.
+    /// The figure as standalone SVG that looks the same in every program: letters are outlines, with the text itself
+    /// unseen above them, to be found, copied and read aloud.
     pub fn svg(&self) -> String {
-        svg::to_svg(&self.shapes, &self.textures, self.size, self.background, self.print)
+        svg::to_svg(self, Some(outline::Outliner::new(&self.ctx)))
+    }
+
+    /// The same with letters as text in named fonts.
+    pub fn svg_text(&self) -> String {
+        svg::to_svg(self, None)
     }
 
     /// The figure as PNG, `scale` pixels a point.
     pub fn png(&self, scale: f32) -> anyhow::Result<Vec<u8>> {
         let primitives = self.ctx.tessellate(self.shapes.clone(), scale);
-        png::to_png(&primitives, &self.textures, self.size, scale, self.background)
+        let png = png::to_png(&primitives, &self.textures, self.size, scale, self.background)?;
+        Ok(png::with_about(png, &self.about))
     }
 }

@@ -49,13 +49,33 @@ pub fn to_png(
 }
 
 /// Says in a PNG how many pixels a metre has, so that it is set in its true size.
-fn with_density(mut png: Vec<u8>, per_metre: u32) -> Vec<u8> {
-    let mut chunk = b"pHYs".to_vec();
-    chunk.extend(per_metre.to_be_bytes());
-    chunk.extend(per_metre.to_be_bytes());
-    chunk.push(1);
+fn with_density(png: Vec<u8>, per_metre: u32) -> Vec<u8> {
+    let metre = per_metre.to_be_bytes();
+    with_chunk(png, b"pHYs", &[&metre[..], &metre, &[1]].concat())
+}
+
+/// Says in a PNG what it shows: Latin letters in chunks that every program reads, others as Unicode.
+pub(super) fn with_about(mut png: Vec<u8>, about: &super::About) -> Vec<u8> {
+    // Each goes before the one written last.
+    for (name, words) in about.iter().rev() {
+        let mut key: Vec<char> = name.chars().collect();
+        key[..1].iter_mut().for_each(|c| *c = c.to_ascii_uppercase());
+        let key: String = key.into_iter().collect();
+        png = if words.is_ascii() {
+            with_chunk(png, b"tEXt", format!("{key}\0{words}").as_bytes())
+        } else {
+            // Neither compressed nor in a language, nor a translated keyword.
+            with_chunk(png, b"iTXt", format!("{key}\0\0\0\0\0{words}").as_bytes())
+        };
+    }
+    png
+}
+
+/// Puts a chunk behind the header of a PNG.
+fn with_chunk(mut png: Vec<u8>, name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let chunk = [&name[..], data].concat();
     let crc = crc32(&chunk);
-    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    let length = (data.len() as u32).to_be_bytes();
     let whole = length.into_iter().chain(chunk).chain(crc.to_be_bytes());
     // Behind the signature and the header, which is 25 bytes and always first.
     let at = (8 + 25).min(png.len());
@@ -229,6 +249,15 @@ mod tests {
         // 300 dots an inch.
         assert_eq!(u32::from_be_bytes(png[41..45].try_into().unwrap()), 11_811);
         assert_eq!(tokenscope_analysis::image::Picture::decode(&png).unwrap().width, 10);
+    }
+
+    #[test]
+    fn what_it_shows_stands_in_the_file() {
+        let png = to_png(&[], &HashMap::new(), vec2(3.0, 2.0), 1.0, Color32::BLACK).unwrap();
+        let png = with_about(png, &vec![("model", "a model".into()), ("prompt", "naïve 漢".into())]);
+        let holds = |words: &[u8]| png.windows(words.len()).any(|w| w == words);
+        assert!(holds(b"tEXtModel\0a model") && holds("iTXtPrompt\0\0\0\0\0naïve 漢".as_bytes()));
+        assert_eq!(tokenscope_analysis::image::Picture::decode(&png).unwrap().width, 3);
     }
 
     #[test]

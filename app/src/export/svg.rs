@@ -2,7 +2,8 @@
 //!
 //! Pixels are embedded only for textures (images, painted heatmaps). Everything a user typed is escaped.
 
-use super::Texture;
+use super::outline::Outliner;
+use super::{About, Figure, Texture};
 use egui::epaint::text::{Galley, Row};
 use egui::epaint::{ColorMode, PathShape, PathStroke, RectShape, TextShape};
 use egui::{Color32, Pos2, Rect, Shape, Stroke, StrokeKind, TextureId};
@@ -10,18 +11,14 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use tokenscope_analysis::utf::base64;
 
-/// Writes `shapes` as a standalone SVG of `size` points, its outer size in millimetres for `print`.
-pub fn to_svg(
-    shapes: &[egui::epaint::ClippedShape],
-    textures: &HashMap<TextureId, Texture>,
-    size: egui::Vec2,
-    background: Color32,
-    print: bool,
-) -> String {
+/// Writes `figure` as a standalone SVG, its outer size in millimetres if it is for paper, its letters as outlines of
+/// `fonts` where they are given.
+pub(super) fn to_svg(figure: &Figure, fonts: Option<Outliner>) -> String {
+    let Figure { size, background, print, .. } = *figure;
     let outer = |points: f32| if print { format!("{}mm", num(points / 96.0 * 25.4)) } else { num(points) };
-    let mut w = Writer { out: String::new(), defs: String::new(), textures, n_defs: 0 };
+    let mut w = Writer { out: String::new(), defs: String::new(), textures: &figure.textures, n_defs: 0, fonts };
     let page = Rect::from_min_size(Pos2::ZERO, size);
-    for clipped in shapes {
+    for clipped in &figure.shapes {
         let bounds = clipped.shape.visual_bounding_rect();
         let clip = clipped.clip_rect.intersect(page);
         if !clip.is_positive() || !clip.intersects(bounds) {
@@ -36,17 +33,37 @@ pub fn to_svg(
             w.out.push_str("</g>\n");
         }
     }
+    for (i, path) in w.fonts.iter().flat_map(|f| &f.paths).enumerate() {
+        let _ = writeln!(w.defs, r#"<path id="g{i}" d="{path}"/>"#);
+    }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {x} {y}\">\n\
-         <defs>\n{defs}</defs>\n<rect width=\"{x}\" height=\"{y}\" {bg}/>\n{body}</svg>\n",
+         {about}<defs>\n{defs}</defs>\n<rect width=\"{x}\" height=\"{y}\" {bg}/>\n{body}</svg>\n",
         w = outer(size.x),
         h = outer(size.y),
         x = num(size.x),
         y = num(size.y),
+        about = about(&figure.about),
         defs = w.defs,
         bg = fill(background),
         body = w.out
     )
+}
+
+/// What the figure says about itself; nothing where it says nothing.
+fn about(all: &About) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let said = |name: &str| all.iter().find(|a| a.0 == name).map_or("", |a| a.1.as_str());
+    let mut out = format!("<title>{}</title>\n", escape(&format!("{} of {}", said("view"), said("model"))));
+    let _ = writeln!(out, "<desc>{}</desc>", escape(said("command")));
+    out.push_str("<metadata>\n<figure xmlns=\"urn:tokenscope:figure\">\n");
+    for (name, words) in all {
+        let tag = name.replace(' ', "-");
+        let _ = writeln!(out, "<{tag}>{}</{tag}>", escape(words));
+    }
+    out + "</figure>\n</metadata>\n"
 }
 
 struct Writer<'a> {
@@ -54,6 +71,8 @@ struct Writer<'a> {
     defs: String,
     textures: &'a HashMap<TextureId, Texture>,
     n_defs: usize,
+    /// Draws letters as outlines.
+    fonts: Option<Outliner>,
 }
 
 /// A coordinate rounded to 0.01, without trailing zeros, so that files are small and the same everywhere.
@@ -335,6 +354,21 @@ impl Writer<'_> {
         }
     }
 
+    /// The letters of a run as outlines, `width` points wide; false where they have none.
+    fn letters(&mut self, font: &egui::FontId, text: &str, at: Pos2, width: f32, turn: &str, color: Color32) -> bool {
+        let Some((glyphs, own)) = self.fonts.as_mut().and_then(|f| f.run(&font.family, text)) else { return false };
+        let stretch = if own > 0.0 { width / (own * font.size) } else { 1.0 };
+        let _ = writeln!(self.out, "<g {}{turn}>", fill(color));
+        for g in glyphs {
+            let (x, y) = (at.x + g.at[0] * font.size * stretch, at.y - g.at[1] * font.size);
+            let scale = format!("{:.5}", g.scale * font.size);
+            let place = format!("translate({} {}) scale({scale} -{scale})", num(x), num(y));
+            let _ = writeln!(self.out, r##"<use xlink:href="#g{}" transform="{place}"/>"##, g.outline);
+        }
+        self.out.push_str("</g>\n");
+        true
+    }
+
     fn run(&mut self, t: &TextShape, turn: &str, at: Pos2, run: Option<Run>) {
         let Some(Run { section, x0, x1, baseline, middle, bottom, text }) = run else { return };
         let Some(format) = t.galley.job.sections.get(section).map(|s| &s.format) else { return };
@@ -362,10 +396,12 @@ impl Writer<'_> {
             egui::FontFamily::Monospace => "JetBrains Mono, monospace",
             _ => "Inter, sans-serif",
         };
+        let outlined = self.letters(&format.font_id, &text, at + egui::vec2(x0, baseline), x1 - x0, turn, color);
+        let color = if outlined { Color32::TRANSPARENT } else { color };
         let style = if format.italics { " font-style=\"italic\"" } else { "" };
         let _ = writeln!(
             self.out,
-            r#"<text x="{}" y="{}" font-family="{family}" font-size="{}"{style} textLength="{}" lengthAdjust="spacingAndGlyphs" xml:space="preserve" {}{turn}>{}</text>"#,
+            r#"<text x="{}" y="{}" font-family="{family}" font-size="{}"{style} textLength="{}" lengthAdjust="spacingAndGlyphs" font-variant-ligatures="none" xml:space="preserve" {}{turn}>{}</text>"#,
             num(at.x + x0),
             num(at.y + baseline),
             num(format.font_id.size),
@@ -412,6 +448,29 @@ fn png_of(image: &egui::ColorImage, [x0, y0, x1, y1]: [usize; 4]) -> Option<Vec<
 mod tests {
     use super::*;
 
+    fn figure(shapes: Vec<egui::epaint::ClippedShape>, size: egui::Vec2, ctx: egui::Context) -> Figure {
+        let (textures, background) = (HashMap::new(), Color32::WHITE);
+        Figure { shapes, textures, size, background, print: false, about: About::new(), ctx }
+    }
+
+    #[test]
+    fn letters_are_outlines_as_wide_as_the_window_sets_them() {
+        let ctx = egui::Context::default();
+        crate::theme::Theme::new(false, crate::theme::ColorMap::default()).install(&ctx);
+        let mut output = ctx.run_ui(Default::default(), |_| {});
+        output.textures_delta.clear();
+        let mut fonts = Outliner::new(&ctx);
+        // Two letters that are the same, a sign that a ligature would change, Arabic letters that join.
+        let (glyphs, width) = fonts.run(&egui::FontFamily::Monospace, "aa!=").unwrap();
+        assert_eq!((glyphs.len(), fonts.paths.len()), (4, 3));
+        assert_eq!(glyphs[0].outline, glyphs[1].outline);
+        let set =
+            ctx.fonts_mut(|f| f.layout_no_wrap("aa!=".into(), egui::FontId::monospace(20.0), Color32::BLACK)).size().x;
+        assert!((width * 20.0 - set).abs() < 1.0, "{} against {set}", width * 20.0);
+        assert!(fonts.run(&egui::FontFamily::Proportional, "العربية 漢字 🚂").is_some());
+        assert!(fonts.run(&egui::FontFamily::Proportional, "\u{10ffff}").is_none());
+    }
+
     #[test]
     fn markup_in_user_text_is_escaped() {
         assert_eq!(escape("<a href='x'>&\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;\u{fffd}");
@@ -434,7 +493,7 @@ mod tests {
             ui.painter().galley(Pos2::new(10.0, 20.0), galley, Color32::BLACK);
         });
         output.textures_delta.clear();
-        let svg = to_svg(&output.shapes, &HashMap::new(), egui::vec2(100.0, 40.0), Color32::WHITE, false);
+        let svg = to_svg(&figure(output.shapes, egui::vec2(100.0, 40.0), ctx), None);
         let line = svg.lines().find(|l| l.starts_with("<line")).expect("no line through the text");
         assert!(line.contains(r#"x1="10""#) && line.contains("#ff0000"), "{line}");
         let y: f32 = line.split("y1=\"").nth(1).and_then(|r| r.split('"').next()).unwrap().parse().unwrap();
@@ -446,7 +505,7 @@ mod tests {
     fn a_rectangle_and_its_color_survive() {
         let r = Shape::rect_filled(Rect::from_min_size(Pos2::new(1.0, 2.0), egui::vec2(3.0, 4.5)), 0.0, Color32::RED);
         let clipped = egui::epaint::ClippedShape::new(Rect::EVERYTHING, r);
-        let svg = to_svg(&[clipped], &HashMap::new(), egui::vec2(10.0, 10.0), Color32::WHITE, false);
+        let svg = to_svg(&figure(vec![clipped], egui::vec2(10.0, 10.0), egui::Context::default()), None);
         assert!(svg.contains(r##"<rect x="1" y="2" width="3" height="4.5" fill="#ff0000"/>"##), "{svg}");
     }
 }

@@ -298,6 +298,16 @@ impl Jobs {
         self.lock().slots.contains_key(ask as &dyn AnyAsk)
     }
 
+    /// Whether `ask` is under way, or waits in line.
+    pub fn is_running<A: Ask>(&self, ask: &A) -> bool {
+        matches!(self.lock().slots.get(ask as &dyn AnyAsk), Some(Known { slot: Slot::Running(_), .. }))
+    }
+
+    /// Whether `ask` was tried and failed.
+    pub fn has_failed<A: Ask>(&self, ask: &A) -> bool {
+        matches!(self.lock().slots.get(ask as &dyn AnyAsk), Some(Known { slot: Slot::Failed(_), .. }))
+    }
+
     /// The last product that a spot showed, if it is of this kind.
     pub fn previous<T: Send + Sync + 'static>(&self, spot: impl Into<Spot>) -> Option<Arc<T>> {
         previous(&self.lock(), spot.into())

@@ -66,7 +66,7 @@ pub fn with(cx: &Cx, ui: &mut Ui, on: &On, fates: &Fates, more: &mut dyn FnMut(&
         Fate::Kept => Over::default(),
         Fate::Merged(group) => {
             let color = cx.theme.group(group);
-            Over { fill: color.gamma_multiply(0.25), outline: Some(color), ..Over::default() }
+            Over { fill: color.gamma_multiply(0.4), outline: Some(color), ..Over::default() }
         }
         Fate::Dropped => Over { fill: cx.theme.veil, crossed: true, ..Over::default() },
         Fate::Masked | Fate::Away => {
@@ -127,7 +127,12 @@ pub fn keys_ui(cx: &Cx, ui: &mut Ui, fates: &[Fate]) {
         }
     }
     let dropped = count(|f| *f == Fate::Dropped);
-    widgets::key(cx, ui, cx.theme.background, cx.theme.weak, &format!("{dropped} dropped, crossed out"));
+    let words = format!("{dropped} dropped, crossed out");
+    marks::entry(cx.theme, ui, &words, "", 12.0, &|painter, rect| {
+        let square = egui::Rect::from_center_size(rect.center(), egui::vec2(11.0, 11.0));
+        painter.rect(square, 2.0, cx.theme.background, egui::Stroke::new(1.0, cx.theme.weak), egui::StrokeKind::Inside);
+        overlay::cross(cx, painter, square);
+    });
 }
 
 #[cfg(test)]

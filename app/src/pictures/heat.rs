@@ -42,8 +42,7 @@ pub fn with(
         }
         out + &note(i)
     };
-    let over =
-        |i: usize| Over { fill: color(i).map_or(Color32::TRANSPARENT, |c| c.gamma_multiply(0.65)), ..Over::default() };
+    let over = |i: usize| Over { fill: color(i).map_or(Color32::TRANSPARENT, |c| c), ..Over::default() };
     match (&heat.unit, on.picture) {
         (Unit::Tokens(_), _) if on.tokens(&heat.unit).is_some() => {
             let look =

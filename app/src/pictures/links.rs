@@ -22,6 +22,12 @@ const LETTER: f32 = 6.2;
 /// Narrowest column that has a name; where names are longer than columns are wide, they stand upright.
 const NAMED: f32 = 9.0;
 
+/// Height of a level that has room for words.
+const TALL: f32 = 26.0;
+/// Room for a word at a node, and for the name of a piece of a picture.
+const WORDED: f32 = 42.0;
+const PIECE: f32 = 34.0;
+
 /// What is said at a node, with a share that it is the paler for the less of it there is.
 pub type Guess<'a> = dyn Fn(LinkEnd) -> Option<(&'a str, f32)> + 'a;
 
@@ -71,10 +77,14 @@ pub fn ui(cx: &Cx, ui: &mut Ui, on: &On, links: &Links, held: &Held) {
     if cx.figure {
         ui.small(format!("edges from {} on", widgets::number(threshold)));
     } else {
-        let slider = egui::Slider::new(&mut threshold, 0.001 * most..=most).logarithmic(true).text("threshold");
-        if ui.add(slider).on_hover_text("Edges below this weight are hidden").changed() {
-            ui.data_mut(|d| d.insert_temp(slot, threshold));
-        }
+        ui.horizontal(|ui| {
+            let label = ui.label("threshold");
+            let slider = egui::Slider::new(&mut threshold, 0.001 * most..=most).logarithmic(true);
+            let slider = ui.add(slider).labelled_by(label.id);
+            if slider.on_hover_text("Edges below this weight are hidden").changed() {
+                ui.data_mut(|d| d.insert_temp(slot, threshold));
+            }
+        });
     }
     let height = (80.0 * links.levels.len() as f32).clamp(160.0, 420.0);
     let top = links.levels.last().map_or(0, |l| l.n);
@@ -98,7 +108,7 @@ pub fn with(cx: &Cx, ui: &mut Ui, on: &On, links: &Links, held: &Held, options: 
         let (rect, response) = ui.allocate_exact_size(vec2(width, options.height - 12.0), Sense::click());
         let left = rect.left() + GUTTER;
         let step = (rect.right() - left) / n as f32;
-        let upright = step >= NAMED && step < longest(on, links) as f32 * LETTER + 2.0;
+        let upright = step < longest(on, links) as f32 * LETTER + 2.0;
         let below = if upright { 62.0 } else { 30.0 };
         let frame = Frame {
             rect,
@@ -112,6 +122,11 @@ pub fn with(cx: &Cx, ui: &mut Ui, on: &On, links: &Links, held: &Held, options: 
         let shown = Shown::new(ui, links, held, options, frame.columns(clip.left(), clip.right()));
         shown.paint(cx, ui, &painter, links, held, &frame);
         nodes_ui(cx, &painter, on, links, &frame, clip, options);
+        if !cx.figure {
+            reach(cx, ui, &frame, options);
+            beyond_ui(cx, &painter, on, links, &frame, clip, options);
+        }
+        pieces_ui(cx, &painter, on, links, &frame, clip);
         gutter_ui(cx, &painter, links, &frame, clip);
         caption_ui(cx, &painter, links, options.threshold, shown.edges.len(), clip);
         match cx.figure {
@@ -268,6 +283,11 @@ impl Shown {
 
 fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip: Rect, options: &Options) {
     let letters = ((f.step.x - 2.0) / LETTER).floor().clamp(0.0, 40.0) as usize;
+    // Words need room: every second, third … column has them, that of the last target among these.
+    let looked = cx.hovered.token().or(options.targets.last().copied()).unwrap_or(0);
+    let every = |room: f32| (room / f.step.x.max(0.01)).ceil().max(1.0) as usize;
+    let worded = |column: usize, room: f32| column % every(room) == looked % every(room);
+    let guessed = ((f.step.x * every(WORDED) as f32 - 4.0) / LETTER).floor().clamp(0.0, 12.0) as usize;
     let small = FontId::monospace(10.0);
     if f.step.x < 3.0 {
         // Nodes closer than pixels are a line.
@@ -301,12 +321,15 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
                 painter.circle_stroke(p, 6.0, Stroke::new(2.0, cx.theme.accent));
             }
             // Words only where they have room.
-            if let Some((text, share)) = options.guess.filter(|_| letters >= 3).and_then(|g| g(end)) {
+            if let Some((text, share)) =
+                options.guess.filter(|_| f.step.y >= TALL && worded(column, WORDED)).and_then(|g| g(end))
+            {
                 let color = cx.theme.text.gamma_multiply(0.35 + 0.65 * share);
-                // Of three letters a mark for those that are missing would take one.
-                let words = widgets::visible(text);
-                let words = if letters < 5 { words.chars().take(letters).collect() } else { cut(&words, letters) };
-                painter.text(p + vec2(0.0, -5.0), Align2::CENTER_BOTTOM, words, small.clone(), color);
+                let galley = painter.layout_no_wrap(cut(&widgets::visible(text), guessed), small.clone(), color);
+                let at = Align2::CENTER_BOTTOM.anchor_size(p + vec2(0.0, -5.0), galley.size());
+                // Edges pass behind words, not through them.
+                painter.rect_filled(at.shrink2(vec2(0.0, 2.0)), 2.0, cx.theme.background.gamma_multiply(0.8));
+                painter.galley(at.min, galley, color);
             }
         }
         if f.step.x < 3.0 {
@@ -319,8 +342,13 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
         }
         let Some(l) = links.levels.get(lowest as usize).filter(|l| column < l.n) else { continue };
         let marked = target || first != Standing::Plain;
-        // Columns too narrow for any word name the ones that are looked at.
-        if f.step.x < NAMED && !marked {
+        // Columns too narrow for a word each name some, and the ones that are looked at.
+        let near = marked || !(looked.saturating_sub(every(NAMED))..=looked + every(NAMED)).contains(&column);
+        if f.step.x < NAMED && !marked && !(worded(column, NAMED) && near) {
+            continue;
+        }
+        // Pieces of a picture are many and say little one by one.
+        if on.is_piece(&l.unit, column) && f.step.x < PIECE && !marked {
             continue;
         }
         let color = match first {
@@ -337,6 +365,82 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
             painter.rect_stroke(drawn.expand(2.0), 2.0, stroke, egui::StrokeKind::Inside);
         }
     }
+}
+
+/// A line below each run of pieces of a picture with what they are.
+fn pieces_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip: Rect) {
+    let Some((level, l)) = named(links).next() else { return };
+    if f.step.x >= PIECE {
+        return;
+    }
+    let (seen, mut from) = (f.columns(clip.left(), clip.right()), None);
+    for column in 0..=l.n {
+        let piece = column < l.n && on.is_piece(&l.unit, column);
+        match (piece, from) {
+            (true, None) => from = Some(column),
+            (false, Some(first)) => {
+                from = None;
+                let (a, b) = (first.max(seen.start), column.min(seen.end));
+                if a + 1 < b {
+                    let x = |c: usize| f.at(links, LinkEnd { level, at: c as u32 }).x;
+                    let y = f.origin.y + 9.0;
+                    painter.hline(x(a)..=x(b - 1), y, Stroke::new(1.5, cx.theme.weak));
+                    let words = format!("image tokens {first}–{}", column - 1);
+                    let font = FontId::proportional(11.0);
+                    painter.text(
+                        pos2((x(a) + x(b - 1)) / 2.0, y + 3.0),
+                        Align2::CENTER_TOP,
+                        words,
+                        font,
+                        cx.theme.weak,
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Scrolls to what was selected elsewhere, once for each selection.
+fn reach(cx: &Cx, ui: &mut Ui, f: &Frame, options: &Options) {
+    let slot = ui.scope_id().with("reached");
+    let now = cx.pane.aim.tokens().to_vec();
+    let before = ui.data(|d| d.get_temp::<Vec<usize>>(slot));
+    if before.as_ref() == Some(&now) {
+        return;
+    }
+    ui.data_mut(|d| d.insert_temp(slot, now.clone()));
+    let Some(&last) = now.last().filter(|t| before.is_some() && **t < f.n && options.column > 0.0) else { return };
+    let left = f.origin.x + last as f32 * f.step.x;
+    if left < ui.clip_rect().left() + GUTTER || left + f.step.x > ui.clip_rect().right() {
+        let column = Rect::from_min_max(pos2(left, f.rect.top()), pos2(left + f.step.x, f.rect.bottom()));
+        ui.scroll_to_rect(column, Some(egui::Align::Center));
+    }
+}
+
+/// At the edges, an arrow with the name of what is looked at and lies beyond them.
+fn beyond_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip: Rect, options: &Options) {
+    let Some((_, l)) = named(links).next() else { return };
+    let looked = cx.hovered.token().or(options.targets.last().copied()).filter(|c| *c < l.n);
+    let Some(column) = looked else { return };
+    let x = f.origin.x + (column as f32 + 0.5) * f.step.x;
+    let (place, align, words) = match x {
+        x if x < clip.left() + GUTTER => (
+            pos2(clip.left() + GUTTER, f.origin.y - 12.0),
+            Align2::LEFT_CENTER,
+            format!("◀ {}", on.short(&l.unit, column)),
+        ),
+        x if x > clip.right() => (
+            pos2(clip.right() - 4.0, f.origin.y - 12.0),
+            Align2::RIGHT_CENTER,
+            format!("{} ▶", on.short(&l.unit, column)),
+        ),
+        _ => return,
+    };
+    let galley = painter.layout_no_wrap(words, FontId::monospace(11.0), cx.theme.text_on(cx.theme.accent));
+    let at = align.anchor_size(place, galley.size());
+    painter.rect_filled(at.expand2(vec2(5.0, 2.0)), 3.0, cx.theme.accent);
+    painter.galley(at.min, galley, cx.theme.text);
 }
 
 /// The first `n` letters, with a mark where some are missing.

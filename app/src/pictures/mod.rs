@@ -2,6 +2,7 @@
 //! pointer, and words for screen readers. Selection and hover go by unit, in every picture alike.
 
 pub mod classes;
+pub mod controls;
 pub mod cuts;
 pub mod fates;
 pub mod heat;

@@ -33,6 +33,11 @@ impl<'a> On<'a> {
         self.tokens(unit)?.tokens.get(i)
     }
 
+    /// Whether element `i` is a token of a picture.
+    pub fn is_piece(&self, unit: &Unit, i: usize) -> bool {
+        self.token(unit, i).is_some_and(|t| t.kind == TokenKind::Image)
+    }
+
     /// Element `i` in words: `token 5 ·fox`.
     pub fn name(&self, unit: &Unit, i: usize) -> String {
         match self.token(unit, i) {
@@ -74,6 +79,21 @@ impl<'a> On<'a> {
         self.hover(cx, unit, i);
         if response.clicked() && self.token(unit, i).is_some() {
             cx.pick(ui, i, i);
+        }
+    }
+
+    /// The menu of the token that was under the pointer when the right button went down.
+    pub fn menu_ui(&self, cx: &Cx, ui: &Ui, response: &Response, unit: &Unit, under: Option<usize>) {
+        let slot = response.id.with("token of the menu");
+        if response.secondary_clicked() {
+            match under {
+                Some(i) => drop(ui.data_mut(|d| d.insert_temp(slot, i))),
+                None => ui.data_mut(|d| d.remove::<usize>(slot)),
+            }
+        }
+        let Some(i) = ui.data(|d| d.get_temp::<usize>(slot)) else { return };
+        if let Some(token) = self.token(unit, i) {
+            response.context_menu(|ui| widgets::Link::Token(i, token).menu_ui(cx, ui));
         }
     }
 

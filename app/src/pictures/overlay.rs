@@ -94,9 +94,9 @@ pub fn ui(
                 |[x, y, w, h]: [f32; 4]| Rect::from_min_size(rect.min + vec2(x, y) * f, vec2(w, h) * f).intersect(rect);
             for &(i, at) in part {
                 let (r, o) = (place(at), over(i));
-                painter.rect_filled(r, 0.0, o.fill);
-                if o.crossed && r.width() > 5.0 {
-                    painter.line_segment([r.left_bottom(), r.right_top()], Stroke::new(1.0, cx.theme.line));
+                painter.rect_filled(r, 0.0, o.fill.gamma_multiply(cx.pane.shows.cover.clamp(0.0, 1.0)));
+                if o.crossed && r.width() > 2.0 {
+                    cross(cx, &painter, r);
                 }
                 if let Some(color) = o.outline {
                     painter.rect_stroke(r, 0.0, Stroke::new(1.5, color), StrokeKind::Inside);
@@ -123,13 +123,45 @@ pub fn ui(
                 None => format!("picture of {} {}", part.len(), unit.plural()),
             };
             response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &label));
+            on.menu_ui(cx, ui, &response, unit, under);
             if let Some(i) = under {
                 on.follow(cx, ui, &response, unit, i);
                 response.on_hover_text_at_pointer(say(i));
             }
         }
     });
+    cover_ui(cx, ui);
     drawn
+}
+
+/// A cross through a rectangle, dark on light so that it shows on every picture.
+pub fn cross(cx: &Cx, painter: &egui::Painter, r: Rect) {
+    let r = r.shrink((r.width() * 0.12).min(3.0));
+    let ends = [[r.left_bottom(), r.right_top()], [r.left_top(), r.right_bottom()]];
+    // Where two strokes would fill it one is enough.
+    let ends = if r.width() < 8.0 { &ends[..1] } else { &ends[..] };
+    for stroke in [Stroke::new(2.5, cx.theme.background), Stroke::new(1.0, cx.theme.text)] {
+        for line in ends {
+            painter.line_segment(*line, stroke);
+        }
+    }
+}
+
+/// How much the colours hide of the picture.
+pub fn cover_ui(cx: &Cx, ui: &mut Ui) {
+    if cx.figure {
+        return;
+    }
+    ui.horizontal(|ui| {
+        let label = ui.small("overlay");
+        let mut cover = cx.pane.shows.cover;
+        ui.spacing_mut().slider_width = 84.0;
+        let slider = egui::Slider::new(&mut cover, 0.0..=1.0).show_value(false);
+        let slider = ui.add(slider).labelled_by(label.id);
+        if slider.on_hover_text("How much the colours hide of the picture").changed() {
+            cx.set("overlay", move |p| p.shows.cover = cover);
+        }
+    });
 }
 
 /// The picture as a texture, kept while it is shown.

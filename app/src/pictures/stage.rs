@@ -36,8 +36,9 @@ pub fn ui(cx: &Cx, ui: &mut Ui, unit: &Unit, n: usize, whole: &str) -> Option<us
     let mut at = now.unwrap_or(n);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().slider_width = 120.0;
-        let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words);
-        if ui.add(slider).on_hover_text(format!("Which {} is shown", unit.name())).changed() {
+        let label = ui.label(words);
+        let slider = egui::Slider::new(&mut at, 0..=n).show_value(false);
+        if ui.add(slider).labelled_by(label.id).on_hover_text(format!("Which {} is shown", unit.name())).changed() {
             cx.send(Command::layer(Some(at).filter(|l| *l < n)));
         }
     });
@@ -81,13 +82,14 @@ fn steps_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
             cx.send(Command::round(shown + 1));
         }
         let mut step = shown;
-        if ui.add(egui::Slider::new(&mut step, 0..=n - 1).text("step")).changed() {
+        if super::controls::slider(ui, "step", &mut step, 0..=n - 1).changed() {
             player.on = false;
             cx.send(Command::round(step));
         }
         ui.spacing_mut().slider_width = 60.0;
-        let pace = egui::Slider::new(&mut player.pace, PACES).fixed_decimals(0).text("steps a second");
-        ui.add(pace).on_hover_text("How fast the steps are played");
+        let label = ui.label("steps a second");
+        let pace = egui::Slider::new(&mut player.pace, PACES).fixed_decimals(0);
+        ui.add(pace).labelled_by(label.id).on_hover_text("How fast the steps are played");
     });
     if player.on {
         let left = (player.since + 1.0 / player.pace - now).max(0.0);

@@ -60,6 +60,9 @@ pub fn places(parents: &[Option<usize>]) -> Vec<(f32, f32)> {
     at.split_off(1)
 }
 
+/// Room for the names of the numbers of a chain, in points.
+const NAMES: f32 = 46.0;
+
 /// What stands for a node in the other pictures.
 fn link(node: &TreeNode) -> Link<'static> {
     match (node.position, node.id) {
@@ -94,8 +97,24 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
     // Under a chain stand its numbers; a large tree has its words beside the nodes, so that lines can be closer.
     let close = !chain && lines > 8.0;
     let under = 14.0 + 13.0 * tree.measures.len() as f32;
+    // The numbers of a chain stand in rows whose names stand once, at the left.
+    let named = if chain { NAMES } else { 0.0 };
+    let left = 36.0f32.max(named + 14.0);
+    // In a figure a long chain goes on in the next line; in the window it scrolls.
+    let least = if chain {
+        46.0
+    } else if cx.figure {
+        24.0
+    } else {
+        64.0
+    };
+    let across = match chain && cx.figure {
+        true => (((room - left - 24.0) / least).floor().max(2.0)).min(depth),
+        false => depth,
+    };
+    let folds = (depth / across).ceil();
     let step = vec2(
-        ((room - 70.0) / depth).clamp(if cx.figure { 24.0 } else { 58.0 }, 130.0),
+        ((room - left - 34.0) / across).clamp(least, 130.0),
         match (chain, close) {
             (true, _) => 40.0 + under,
             (false, true) => 17.0,
@@ -106,16 +125,22 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
     // As high as the lowest node with what stands below it.
     let below = |i: usize| if chain { 12.0 + 13.0 * numbers(tree, &tree.nodes[i]).len() as f32 } else { 0.0 };
     let low = (0..tree.nodes.len()).map(|i| at[i].1 * step.y + below(i)).fold(0.0, f32::max);
-    let size = vec2((depth * step.x + 70.0).max(room), top + low + 12.0);
+    let fold = top + low + 12.0;
+    let wide = if cx.figure { room } else { (across * step.x + left + 34.0).max(room) };
+    let size = vec2(wide, fold * folds);
     egui::ScrollArea::horizontal().id_salt("tree").show(ui, |ui| {
         let (rect, response) = ui.allocate_exact_size(size, Sense::click());
         let painter = ui.painter_at(rect);
-        let place = |i: usize| pos2(rect.left() + 36.0 + at[i].0 * step.x, rect.top() + top + at[i].1 * step.y);
+        let line = |i: usize| (at[i].0 / across).floor();
+        let place = |i: usize| {
+            let column = at[i].0 - line(i) * across;
+            pos2(rect.left() + left + column * step.x, rect.top() + top + line(i) * fold + at[i].1 * step.y)
+        };
         // Above or beside the node, as long as the room to the next one.
         let letters = ((step.x - 16.0) / 7.4).max(3.0) as usize;
         let label = |p: Pos2, s: &str, color, standing: Standing| {
             let mut short: String = s.chars().take(letters).collect();
-            if short.len() < s.len() {
+            if short.len() < s.len() && letters > 3 {
                 short.pop();
                 short.push('…');
             }
@@ -123,7 +148,11 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
                 true => (p + vec2(9.0, 0.0), Align2::LEFT_CENTER),
                 false => (p + vec2(0.0, -9.0), Align2::CENTER_BOTTOM),
             };
-            let drawn = painter.text(place, align, short, FontId::monospace(12.0), color);
+            let galley = painter.layout_no_wrap(short, FontId::monospace(12.0), color);
+            let drawn = align.anchor_size(place, galley.size());
+            // No line goes through a name.
+            painter.rect_filled(drawn.shrink2(vec2(0.0, 2.0)), 2.0, cx.theme.background);
+            painter.galley(drawn.min, galley, color);
             if let Some(stroke) = widgets::outline(cx, standing) {
                 painter.rect_stroke(drawn.expand(2.0), 2.0, stroke, egui::StrokeKind::Outside);
             }
@@ -137,7 +166,14 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
                 Look::Quiet | Look::Plain => (cx.theme.line, 1.0),
             };
             let ends = [place(parent) + vec2(7.0, 0.0), place(i) - vec2(7.0, 0.0)];
-            painter.line_segment(ends, Stroke::new(width, color));
+            let stroke = Stroke::new(width, color);
+            if line(parent) == line(i) {
+                painter.line_segment(ends, stroke);
+            } else {
+                // Out at the right and in at the left.
+                painter.line_segment([ends[0], ends[0] + vec2(12.0, 0.0)], stroke);
+                painter.line_segment([ends[1] - vec2(12.0, 0.0), ends[1]], stroke);
+            }
         }
         for (i, node) in tree.nodes.iter().enumerate() {
             let (p, look) = (place(i), look(i));
@@ -146,11 +182,22 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
             let color = if look == Look::Quiet { cx.theme.weak } else { cx.theme.text };
             label(p, &widgets::visible(&node.label), color, link(i).standing(cx));
             if chain {
-                for (line, (name, v)) in numbers(tree, node).into_iter().enumerate() {
-                    let q = p + vec2(0.0, 10.0 + line as f32 * 13.0);
-                    let words = format!("{name} {v:.2}");
-                    painter.text(q, Align2::CENTER_TOP, words, FontId::proportional(11.0), cx.theme.weak);
+                for (row, (_, v)) in numbers(tree, node).into_iter().enumerate() {
+                    let q = p + vec2(0.0, 10.0 + row as f32 * 13.0);
+                    painter.text(q, Align2::CENTER_TOP, format!("{v:.2}"), FontId::proportional(11.0), cx.theme.weak);
                 }
+            }
+        }
+        // What the rows of numbers are, beside the first that has them on each line.
+        for l in 0..folds as usize {
+            let here =
+                (0..tree.nodes.len()).filter(|&i| line(i) == l as f32 && !numbers(tree, &tree.nodes[i]).is_empty());
+            let Some(first) = here.min_by(|a, b| place(*a).y.total_cmp(&place(*b).y)).filter(|_| chain) else {
+                continue;
+            };
+            for (row, (name, _)) in numbers(tree, &tree.nodes[first]).into_iter().enumerate() {
+                let q = pos2(rect.left(), place(first).y + 10.0 + row as f32 * 13.0);
+                painter.text(q, Align2::LEFT_TOP, name, FontId::proportional(11.0), cx.theme.weak);
             }
         }
         let cursor = response.has_focus().then(|| walk(ui, response.id, &parents, &at));

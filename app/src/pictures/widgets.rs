@@ -1,6 +1,8 @@
 //! Pieces that several views draw: token chips, legends, words for values.
 
 use crate::cx::{Cx, Standing};
+use crate::selection::{Pick, Selection};
+use crate::state::Command;
 use egui::{Color32, Sense, Stroke, Ui};
 use tokenscope_analysis::segment::text::seen;
 use tokenscope_analysis::token::Token;
@@ -43,8 +45,12 @@ impl Link<'_> {
         }
     }
 
-    /// Tells the other views that what stands for this is hovered or clicked.
+    /// Tells the other views that what stands for this is hovered or clicked; the right button has a menu.
     pub fn follow(&self, cx: &Cx, ui: &Ui, response: &egui::Response) {
+        // A closed menu costs a look, not a layout: there are thousands of chips.
+        if !matches!(self, Link::None) && (response.secondary_clicked() || response.context_menu_opened()) {
+            response.context_menu(|ui| self.menu_ui(cx, ui));
+        }
         match *self {
             Link::Token(i, t) => {
                 if response.hovered() {
@@ -68,6 +74,51 @@ impl Link<'_> {
                 (hover.decoded, hover.id) = (Some(at), Some(id));
             }
             _ => {}
+        }
+    }
+}
+
+impl Link<'_> {
+    /// What can be done with a token.
+    pub fn menu_ui(&self, cx: &Cx, ui: &mut Ui) {
+        let copy = |ui: &mut Ui, words: &str, text: &str| {
+            if ui.add_enabled(!text.is_empty(), egui::Button::new(words)).clicked() {
+                ui.ctx().copy_text(text.into());
+                ui.close();
+            }
+        };
+        let mut tokens: Option<(usize, usize)> = None;
+        match *self {
+            Link::None => {}
+            Link::Token(i, t) => {
+                copy(ui, "Copy text", &t.text);
+                if let Some(id) = t.id {
+                    copy(ui, &format!("Copy id {id}"), &id.to_string());
+                }
+                tokens = Some((i, i));
+            }
+            Link::Bytes(start, end, covered) => {
+                copy(ui, "Copy text", cx.text(ui).get(start..end).unwrap_or_default());
+                copy(ui, &format!("Copy place {start}..{end}"), &format!("{start}..{end}"));
+                tokens = covered;
+            }
+            Link::Decoded(_, id) => copy(ui, &format!("Copy id {id}"), &id.to_string()),
+        }
+        let Some((first, last)) = tokens else { return };
+        ui.separator();
+        let picked = |pick| cx.pane.aim.picked(first, last, pick);
+        let select = |ui: &mut Ui, words: &str, selection: Selection| {
+            if ui.button(words).clicked() {
+                cx.send(Command::Select(selection));
+                ui.close();
+            }
+        };
+        let only = Selection::default().picked(first, last, Pick::Only);
+        select(ui, "Explain the prediction here", only);
+        select(ui, "Extend the selection to here", picked(Pick::Extend));
+        select(ui, "Add to the selection, or take out", picked(Pick::Toggle));
+        if !cx.pane.aim.is_empty() {
+            select(ui, "Release the selection", Selection::default());
         }
     }
 }
@@ -132,7 +183,7 @@ pub fn chip_in(cx: &Cx, ui: &Ui, response: &egui::Response, words: String, fill:
 
 /// A bar of the colour map with its ends and unit.
 pub fn legend(cx: &Cx, ui: &mut Ui, low: f32, high: f32, unit: &str, signed: bool) {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         ui.small(number(low));
         let (rect, bar) = ui.allocate_exact_size(egui::vec2(96.0, 10.0), Sense::hover());
         if !signed {

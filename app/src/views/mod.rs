@@ -9,6 +9,8 @@ mod picker;
 mod segmentation;
 
 pub use importance::PARTS;
+/// Closes the detail that a view has open; false if there is none.
+pub use segmentation::merges::close as close_detail;
 
 use crate::cx::Cx;
 use tokenscope_analysis::finding::Table;

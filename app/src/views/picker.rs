@@ -1,10 +1,11 @@
 //! The picker of a method and its parameters, the same for every kind.
 
-use crate::cx::Cx;
+use crate::cx::{Cx, fixed};
 use crate::keys::Call;
+use crate::pictures::controls::Grid;
 use crate::pictures::widgets::{named, words_of};
 use crate::state::Command;
-use egui::{RichText, Ui};
+use egui::{Response, RichText, Ui};
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Domain, FAMILIES, Info, Kind, LayerPick, Param, Params, Setting};
 use tokenscope_analysis::trace::{Tower, Trace};
@@ -63,21 +64,32 @@ pub fn picker_of(cx: &Cx, ui: &mut Ui, all: &[&'static Info], call: &Call, name:
         ui.label(format!("{}{set}", chosen.title));
         return;
     }
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().slider_width = 72.0;
-        ui.spacing_mut().item_spacing.x = 4.0;
-        let combo = egui::ComboBox::from_id_salt(("method", name))
+    let trace = cx.ready_trace();
+    let shown = trace.as_ref().and_then(|t| cx.tower(t)).map_or(Tower::Text, |t| t.0);
+    let names: Vec<String> = chosen.params.iter().map(|p| words_of(p.key)).collect();
+    let methods = |ui: &mut Ui, send: &mut dyn FnMut(Change)| {
+        let combo = egui::ComboBox::from_id_salt("method")
             .selected_text(chosen.title)
             .height(420.0)
             .show_ui(ui, |ui| list_ui(cx, ui, all, chosen, send));
         let combo = combo.response.on_hover_ui(|ui| about_ui(ui, chosen));
         named(&combo, &format!("{name} method"));
-        let trace = cx.ready_trace();
-        let shown = trace.as_ref().and_then(|t| cx.tower(t)).map_or(Tower::Text, |t| t.0);
-        for p in chosen.params {
-            param_ui(ui, p, params, trace.as_deref(), shown, send);
-            // Its name stands nearer to a slider than the next slider to the name.
-            ui.add_space(6.0);
+    };
+    let params_ui = |ui: &mut Ui, send: &mut dyn FnMut(Change)| {
+        Grid::new(ui, names.iter().map(String::as_str)).show(ui, &names, |ui, i, label| {
+            param_ui(ui, &chosen.params[i], params, trace.as_deref(), shown, label, send);
+        });
+    };
+    fixed(ui, ("picker", name), |ui| {
+        // One parameter has room beside the method.
+        if names.len() == 1 && ui.available_width() > 460.0 {
+            ui.horizontal(|ui| {
+                methods(ui, send);
+                params_ui(ui, send);
+            });
+        } else {
+            methods(ui, send);
+            params_ui(ui, send);
         }
     });
 }
@@ -90,7 +102,12 @@ fn list_ui(cx: &Cx, ui: &mut Ui, all: &[&'static Info], chosen: &Info, send: &mu
     let slot = ui.scope_id().with("search");
     let mut words: String = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
     if all.len() >= SEARCHED {
-        let edit = ui.add(egui::TextEdit::singleline(&mut words).hint_text("search").desired_width(f32::INFINITY));
+        let edit = ui.add(
+            egui::TextEdit::singleline(&mut words)
+                .id(slot.with("box"))
+                .hint_text("search")
+                .desired_width(f32::INFINITY),
+        );
         named(&edit, "search methods");
         ui.data_mut(|d| d.insert_temp(slot, words.clone()));
     }
@@ -140,45 +157,46 @@ fn param_ui(
     params: &Params,
     trace: Option<&Trace>,
     shown: Tower,
+    label: &Response,
     send: &mut dyn FnMut(Change),
 ) {
-    let (value, name, doc) = (params.value(p), words_of(p.key), p.doc);
-    // A slider with its number and name does not wrap by itself.
-    let narrow = matches!(p.domain, Domain::Toggle { .. } | Domain::Choice { .. } | Domain::Seed);
-    if ui.available_size_before_wrap().x < if narrow { 110.0 } else { 220.0 } {
-        ui.end_row();
-    }
+    let (value, name) = (params.value(p), words_of(p.key));
     let layers = |tower: Option<Tower>| {
         let tower = trace.and_then(|t| t.towers.get(&tower.unwrap_or(shown)));
         tower.map_or(1, |t| t.n_layers.max(1)) as i64
     };
+    label.clone().on_hover_text(p.doc);
+    // What a control says about itself, the same for each kind.
+    let told = |r: Response| {
+        named(&r, &name);
+        r.labelled_by(label.id).on_hover_text(p.doc)
+    };
     let new: Option<Setting> = match p.domain {
-        Domain::Share { .. } => number_ui(ui, &value, (0.0, 1.0), &name, doc),
-        Domain::Number { min, max, .. } => number_ui(ui, &value, (min, max), &name, doc),
+        Domain::Share { .. } => number_ui(ui, &value, (0.0, 1.0), told),
+        Domain::Number { min, max, .. } => number_ui(ui, &value, (min, max), told),
         Domain::Count { min, max, .. } => {
             let mut v = params.count(p);
             if max.saturating_sub(min) > 10_000 {
-                drag_ui(ui, &mut v, (min, max), &name, doc)
+                drag_ui(ui, &mut v, (min, max), told)
             } else {
-                let slider = egui::Slider::new(&mut v, min..=max).text(&name);
-                ui.add(slider).on_hover_text(doc).changed().then(|| v.into())
+                told(ui.add(egui::Slider::new(&mut v, min..=max))).changed().then(|| v.into())
             }
         }
-        Domain::Seed => drag_ui(ui, &mut params.count(p), (0, i64::MAX), &name, doc),
-        Domain::Layer { tower, all, .. } => layer_ui(ui, p, params, (layers(tower), all), &name),
+        Domain::Seed => drag_ui(ui, &mut params.count(p), (0, i64::MAX), told),
+        Domain::Layer { tower, all, .. } => layer_ui(ui, p, params, (layers(tower), all), told),
         Domain::Toggle { .. } => {
             let mut v = params.toggle(p);
-            ui.checkbox(&mut v, &name).on_hover_text(doc).changed().then(|| v.into())
+            told(ui.checkbox(&mut v, "")).changed().then(|| v.into())
         }
         Domain::Choice { options } => {
             let mut v = params.choice(p);
-            let combo = egui::ComboBox::from_id_salt(p.key).selected_text(words_of(v)).show_ui(ui, |ui| {
+            let combo = egui::ComboBox::from_id_salt(p.key).width(112.0).truncate().selected_text(words_of(v));
+            let combo = combo.show_ui(ui, |ui| {
                 for o in options {
                     ui.selectable_value(&mut v, *o, words_of(o));
                 }
             });
-            named(&combo.response, &name);
-            combo.response.on_hover_text(format!("{name}: {doc}"));
+            told(combo.response);
             (params.choice(p) != v).then(|| v.into())
         }
         Domain::Schedule { .. } => schedule_ui(ui, p, params, &name),
@@ -195,31 +213,42 @@ fn param_ui(
     }
 }
 
-fn number_ui(ui: &mut Ui, value: &Setting, (min, max): (f64, f64), name: &str, doc: &str) -> Option<Setting> {
+fn number_ui(
+    ui: &mut Ui,
+    value: &Setting,
+    (min, max): (f64, f64),
+    told: impl Fn(Response) -> Response,
+) -> Option<Setting> {
     let mut v = value.number().unwrap_or(min);
-    let slider = egui::Slider::new(&mut v, min..=max).max_decimals(3).text(name);
-    ui.add(slider).on_hover_text(doc).changed().then(|| v.into())
+    told(ui.add(egui::Slider::new(&mut v, min..=max).max_decimals(3))).changed().then(|| v.into())
 }
 
-fn drag_ui(ui: &mut Ui, v: &mut i64, (min, max): (i64, i64), name: &str, doc: &str) -> Option<Setting> {
-    let drag = egui::DragValue::new(v).range(min..=max).speed(0.1).prefix(format!("{name} "));
-    ui.add(drag).on_hover_text(doc).changed().then(|| (*v).into())
+fn drag_ui(ui: &mut Ui, v: &mut i64, (min, max): (i64, i64), told: impl Fn(Response) -> Response) -> Option<Setting> {
+    told(ui.add(egui::DragValue::new(v).range(min..=max).speed(0.1))).changed().then(|| (*v).into())
 }
 
 /// A slider over the `n` layers, and a box for all of them where that is an answer.
-fn layer_ui(ui: &mut Ui, p: &Param, params: &Params, (n, all): (i64, bool), name: &str) -> Option<Setting> {
+fn layer_ui(
+    ui: &mut Ui,
+    p: &Param,
+    params: &Params,
+    (n, all): (i64, bool),
+    told: impl Fn(Response) -> Response,
+) -> Option<Setting> {
     let chosen = params.layer(p, n as usize).unwrap_or(Some(n as usize - 1));
     let mut new = None;
-    if all {
-        let mut on = chosen.is_none();
-        if ui.checkbox(&mut on, format!("all {name}s")).on_hover_text(p.doc).changed() {
-            new = Some(if on { LayerPick::All.into() } else { LayerPick::At(n - 1).into() });
-        }
-    }
     if let Some(layer) = chosen {
         let mut v = layer as i64;
-        if ui.add(egui::Slider::new(&mut v, 0..=n - 1).text(name)).on_hover_text(p.doc).changed() {
+        // The box beside it needs room, too.
+        ui.spacing_mut().slider_width -= if all { 30.0 } else { 0.0 };
+        if told(ui.add(egui::Slider::new(&mut v, 0..=n - 1))).changed() {
             new = Some(LayerPick::At(v).into());
+        }
+    }
+    if all {
+        let mut on = chosen.is_none();
+        if ui.checkbox(&mut on, "all").on_hover_text(format!("All layers. {}", p.doc)).changed() {
+            new = Some(if on { LayerPick::All.into() } else { LayerPick::At(n - 1).into() });
         }
     }
     new
@@ -231,8 +260,8 @@ fn schedule_ui(ui: &mut Ui, p: &Param, params: &Params, name: &str) -> Option<Se
     let slot = ui.scope_id().with(("schedule", p.key));
     let now = written(params.schedule(p));
     let mut text: String = ui.data(|d| d.get_temp(slot)).unwrap_or_else(|| now.clone());
-    ui.label(name).on_hover_text(p.doc);
-    let edit = ui.add(egui::TextEdit::singleline(&mut text).desired_width(96.0)).on_hover_text(p.doc);
+    let edit = egui::TextEdit::singleline(&mut text).id(slot.with("box")).desired_width(104.0);
+    let edit = ui.add(edit).on_hover_text(p.doc);
     named(&edit, name);
     if edit.has_focus() {
         ui.data_mut(|d| d.insert_temp(slot, text));

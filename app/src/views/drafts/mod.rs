@@ -6,11 +6,11 @@ mod tree;
 mod written;
 
 use super::{View, picker};
-use crate::cx::Cx;
+use crate::cx::{Cx, fixed};
 use crate::jobs::Status;
 use crate::keys::{Call, ModelSource};
-use crate::pictures;
 use crate::pictures::widgets::{self, Link};
+use crate::pictures::{self, controls};
 use crate::samples;
 use crate::state::Command;
 use crate::work::{DraftOf, Drafted, ModelOf, Serves as _, Times, TimesOf};
@@ -28,11 +28,12 @@ pub(super) const VIEW: View = View {
     id: "drafts",
     title: "Drafts",
     shows: &[Kind::Draft, Kind::Reveal],
-    help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass. Filled circles were accepted, \
-           crosses rejected, hollow ones never looked at; the square is the token the target adds itself. Step through the rounds with the \
-           slider, its buttons or Alt+PageDown. Hover a node for its probabilities. Compare puts a second method beside the first; hover the \
-           figures below for what they mean. A model that fills in masks shows which position was revealed in which step, and why: play the \
-           steps, or click a row.",
+    help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass.\n\
+           Filled circles were accepted, crosses rejected, hollow ones never looked at; the square is the token the target adds itself.\n\
+           Step through the rounds with the slider, its buttons or Alt+PageDown.\n\
+           Hover a node for its probabilities.\n\
+           Compare puts a second method beside the first; hover the figures below for what they mean.\n\
+           A model that fills in masks shows which position was revealed in which step, and why: play the steps, or click a row.",
     hint: "Step through the rounds; hover a node for its probabilities; Compare shows a second method.",
     ui,
     own_height: true,
@@ -77,7 +78,11 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         compare_ui(cx, ui, &own);
     });
     if let Some(rival) = &rival {
+        // The second row of controls says whose it is.
+        ui.separator();
+        ui.small("compared with");
         rival_ui(cx, ui, rival);
+        ui.separator();
     }
     let sees = cx.ready_model().is_some_and(|m| m.processor.is_some());
     if cx.pane.run.image.is_some() && sees && [Some(&own), rival.as_ref()].into_iter().flatten().any(needs_drafter) {
@@ -93,7 +98,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         return;
     }
     let shown = cx.pane.cursor.round.min(n - 1);
-    rounds_ui(cx, ui, shown, n);
+    fixed(ui, "rounds", |ui| rounds_ui(cx, ui, shown, n));
     cx.long(ui, |ui| {
         let runs: Vec<One> = [("draft", Some(&own), &first), ("rival", rival.as_ref(), &second)]
             .into_iter()
@@ -104,17 +109,13 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         }
         // Side by side where there is room, else one below the other.
         if runs.len() > 1 && ui.available_width() > 640.0 {
-            ui.columns(2, |columns| {
-                for (i, (column, one)) in columns.iter_mut().zip(&runs).enumerate() {
-                    column.push_id(i, |ui| run_ui(cx, ui, one, shown, true));
-                }
-            });
+            pictures::columns(ui, runs.len(), 300.0, |ui, i, _| run_ui(cx, ui, &runs[i], shown, true));
         } else {
             for (i, one) in runs.iter().enumerate() {
                 if i > 0 {
                     ui.separator();
                 }
-                ui.push_id(i, |ui| run_ui(cx, ui, one, shown, runs.len() > 1));
+                fixed(ui, ("decode", i), |ui| run_ui(cx, ui, one, shown, runs.len() > 1));
             }
         }
     });
@@ -197,9 +198,10 @@ fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
             cx.send(Command::round(shown - 1));
         }
         let mut round = shown + 1;
-        if ui.add(egui::Slider::new(&mut round, 1..=n).text(format!("round of {n}"))).changed() {
+        if controls::slider(ui, "round", &mut round, 1..=n).changed() {
             cx.send(Command::round(round - 1));
         }
+        ui.label(format!("of {n}"));
         let next = ui.add_enabled(shown + 1 < n, egui::Button::new("▶")).on_hover_text("Next round, Alt+PageDown");
         widgets::named(&next, "next round");
         if next.clicked() {
@@ -304,7 +306,7 @@ fn draft_model_ui(cx: &Cx, ui: &mut Ui) {
     });
     widgets::named(&combo.response, "draft model");
     let hint = "folder or GGUF with the same vocabulary";
-    let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(150.0));
+    let edit = ui.add(egui::TextEdit::singleline(&mut path).id(slot.with("box")).hint_text(hint).desired_width(150.0));
     widgets::named(&edit, "path of a draft model");
     if edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter)) && !path.trim().is_empty() {
         show_partner(cx, ModelSource::Path(path.trim().into()));

@@ -13,9 +13,10 @@ pub(super) const VIEW: View = View {
     id: "findings",
     title: "Findings",
     shows: &Kind::FOUND,
-    help: "What is found out about the run by methods that fit no other view, studies first of all: choose one, and its pictures, figures and notes stand below each other. Every picture \
-           has its legend; point at a token, a cell or a bar for its numbers, and what it stands for is marked in the other views. A click \
-           on a token selects it. Where a picture has a value for each layer, the slider chooses the layer, here and in the reduction.",
+    help: "What is found out about the run by methods that fit no other view, studies first of all: choose one, and its pictures, figures and notes stand below each other.\n\
+           Every picture has its legend; point at a token, a cell or a bar for its numbers, and what it stands for is marked in the other views.\n\
+           A click on a token selects it.\n\
+           Where a picture has a value for each layer, the slider chooses the layer, here and in the reduction.",
     hint: "Choose a study; point at what it draws for the numbers behind.",
     ui,
     own_height: true,
@@ -54,8 +55,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             return;
         }
         let Some(finding) = cx.need(ui, "finding", &asked) else { return };
-        let picture =
-            cx.pane.run.image.clone().and_then(|source| cx.need(ui, "picture of the finding", &PictureOf(source)));
+        let picture = cx.shown_image().and_then(|source| cx.need(ui, "picture of the finding", &PictureOf(source)));
         let on = On { tower: cx.tower(&trace), picture: picture.as_ref(), text: &trace.text };
         pictures::finding_ui(cx, ui, &on, &finding, &(finding.clone() as _));
         cx.notes_ui(ui, "finding");

@@ -3,8 +3,8 @@
 mod drill;
 
 use super::{View, picker};
-use crate::cx::Cx;
-use crate::pane::Drill;
+use crate::cx::{Cx, fixed};
+use crate::pane::{self, Drill};
 use crate::pictures::links::{self, Hit};
 use crate::pictures::{Held, On};
 use crate::state::Command;
@@ -22,16 +22,19 @@ pub(super) const VIEW: View = View {
     id: "flow",
     title: "Flow",
     shows: &[Kind::Flow],
-    help: "Information travels upwards, from the tokens at the bottom through the layers. An edge is as wide as its share of what arrives; \
-           those below the threshold are hidden. Routes to the hovered or selected tokens are drawn strong; click a token to select it. \
-           Each node names the token that the model would predict there (logit lens), the paler the less sure. Click a node or an edge to \
-           drill: the node's edges, the heads of an edge, that head's map and what it makes more and less probable. Ctrl+scroll makes the \
-           columns wider or narrower; with the lattice in focus, arrow keys walk the nodes, Enter goes down and Backspace back up.",
+    help: "Information travels upwards, from the tokens at the bottom through the layers.\n\
+           An edge is as wide as its share of what arrives; those below the threshold are hidden.\n\
+           Routes to the hovered or selected tokens are drawn strong; click a token to select it.\n\
+           Each node names the token that the model would predict there (logit lens), the paler the less sure.\n\
+           Click a node or an edge to drill: the node's edges, the heads of an edge, that head's map and what it makes more and less probable.\n\
+           Ctrl+wheel makes the columns wider or narrower; with the lattice in focus, arrow keys walk the nodes, Enter goes down and Backspace back up.",
     hint: "Click a node or an edge to see which heads carry it and what they change.",
     ui,
     own_height: false,
     table,
 };
+
+const THRESHOLD: &str = "Edges below this share are hidden";
 
 fn asked(cx: &Cx) -> FlowOf {
     FlowOf::of(cx.pane, cx.call(Kind::Flow))
@@ -64,21 +67,21 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     if cx.figure {
         ui.label(format!("edges from {} on", cx.pane.shows.threshold));
     } else {
-        ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().slider_width = 120.0;
-            let mut threshold = cx.pane.shows.threshold;
-            let slider = egui::Slider::new(&mut threshold, 0.001..=1.0).logarithmic(true).text("threshold");
-            if ui.add(slider).on_hover_text("Edges below this share are hidden").changed() {
-                cx.set("threshold", move |p| p.shows.threshold = threshold);
-            }
-            let fit = cx.pane.shows.column == 0.0;
-            if ui
-                .selectable_label(fit, "fit")
-                .on_hover_text("All tokens at once; Ctrl+scroll for other widths")
-                .clicked()
-            {
-                show_columns(cx, if fit { 26.0 } else { 0.0 });
-            }
+        fixed(ui, "threshold", |ui| {
+            ui.horizontal(|ui| {
+                let label = ui.label("threshold").on_hover_text(THRESHOLD);
+                ui.spacing_mut().slider_width = 120.0;
+                let mut threshold = cx.pane.shows.threshold;
+                let slider = egui::Slider::new(&mut threshold, 0.001..=1.0).logarithmic(true);
+                if ui.add(slider).labelled_by(label.id).on_hover_text(THRESHOLD).changed() {
+                    cx.set("threshold", move |p| p.shows.threshold = threshold);
+                }
+                let mut fit = cx.pane.shows.column == 0.0;
+                let tip = "All columns at once, names where they have room; Ctrl+wheel for other widths";
+                if ui.checkbox(&mut fit, "fit").on_hover_text(tip).changed() {
+                    show_columns(cx, if fit { 0.0 } else { pane::COLUMN });
+                }
+            });
         });
     }
     let Some(trace) = cx.trace(ui) else { return };

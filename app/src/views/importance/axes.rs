@@ -8,12 +8,17 @@ use tokenscope_analysis::token::Token;
 
 /// Room at the left for the names of queries, in points.
 pub(super) const LEFT: f32 = 56.0;
-/// Room above for the names of keys, in points.
-pub(super) const TOP: f32 = 16.0;
+/// Room above for the names of keys that lie, and for those that stand upright, in points.
+const TOP: [f32; 2] = [16.0, 58.0];
 /// Narrowest cell with a key's name above it, in points.
 const NAME: f32 = 24.0;
 /// Smallest cell with a number in it, in points.
 const NUMBER: Vec2 = vec2(34.0, 16.0);
+
+/// Room above a map whose cells are so wide.
+pub(super) fn top(cell: f32) -> f32 {
+    TOP[usize::from(cell < NAME)]
+}
 
 /// Where the cells of a map are on the screen.
 pub(super) struct Place {
@@ -85,34 +90,35 @@ pub(super) fn names_ui(cx: &Cx, ui: &egui::Ui, place: &Place, tokens: &[Token]) 
     let left = Rect::from_min_max(pos2(rect.left() - LEFT, rect.top() - 1.0), rect.left_bottom());
     let painter = ui.painter_at(left);
     let line = font.size + 1.0;
-    if cell.y >= line {
-        for q in place.queries() {
-            let y = held(place.y_of(q), cell.y, line, left.top(), left.bottom());
-            let at = pos2(rect.left() - 4.0, y);
-            name(&painter, cx, tokens, q, &font, at, LEFT - 6.0, Align2::RIGHT_CENTER);
-        }
-    } else {
-        let step = step(cell.y, 28.0);
-        for q in place.queries().filter(|q| q % step == 0) {
-            let at = pos2(rect.left() - 4.0, place.y_of(q) + cell.y / 2.0);
-            painter.text(at, Align2::RIGHT_CENTER, q, font.clone(), cx.theme.weak);
-        }
+    // Of cells lower than a line every second, fifth, tenth … is named, and those that are looked at.
+    let every = step(cell.y, line);
+    for q in place.queries().filter(|q| shown(cx, *q, every)) {
+        let y = held(place.y_of(q), cell.y, line, left.top(), left.bottom());
+        let y = if cell.y < line { place.y_of(q) + cell.y / 2.0 } else { y };
+        name(&painter, cx, tokens, q, &font, pos2(rect.left() - 4.0, y), LEFT - 6.0, Some(Align2::RIGHT_CENTER));
     }
-    let above = Rect::from_min_max(pos2(rect.left(), rect.top() - TOP), rect.right_top());
+    let above = Rect::from_min_max(pos2(rect.left() - 4.0, rect.top() - top(cell.x)), rect.right_top());
     let painter = ui.painter_at(above);
     let y = rect.top() - 2.0;
     if cell.x >= NAME {
         for k in place.keys() {
             let x = held(place.x_of(k), cell.x, NAME, above.left(), above.right());
-            name(&painter, cx, tokens, k, &font, pos2(x, y), cell.x - 4.0, Align2::CENTER_BOTTOM);
+            name(&painter, cx, tokens, k, &font, pos2(x, y), cell.x - 4.0, Some(Align2::CENTER_BOTTOM));
         }
-    } else {
-        let step = step(cell.x, 40.0);
-        for k in place.keys().filter(|k| k % step == 0) {
-            let at = pos2(place.x_of(k) + cell.x / 2.0, y);
-            painter.text(at, Align2::CENTER_BOTTOM, k, font.clone(), cx.theme.weak);
-        }
+        return;
     }
+    let every = step(cell.x, line);
+    for k in place.keys().filter(|k| shown(cx, *k, every)) {
+        name(&painter, cx, tokens, k, &font, pos2(place.x_of(k) + cell.x / 2.0, y), TOP[1] - 6.0, None);
+    }
+}
+
+/// Whether a token is named where only every so manieth has room. One that is looked at takes the place of those
+/// beside it.
+fn shown(cx: &Cx, i: usize, every: usize) -> bool {
+    let looked = |i: usize| cx.hovered.has(i) || cx.pane.aim.tokens().len() == 1 && cx.pane.aim.contains(i);
+    let near = (i.saturating_sub(every - 1)..i + every).any(looked);
+    looked(i) || (i.is_multiple_of(every) && !near) || (every == 1)
 }
 
 /// The middle of the part of a cell from `start` on that lies between `low` and `high`; where that part has no room
@@ -128,6 +134,7 @@ fn held(start: f32, size: f32, room: f32, low: f32, high: f32) -> f32 {
     }
 }
 
+/// A name at `at`, or standing upright on it.
 #[expect(clippy::too_many_arguments, reason = "what a name is and where it stands")]
 fn name(
     painter: &Painter,
@@ -137,7 +144,7 @@ fn name(
     font: &FontId,
     at: egui::Pos2,
     width: f32,
-    align: Align2,
+    align: Option<Align2>,
 ) {
     let Some(token) = tokens.get(i) else { return };
     let marked = cx.hovered.has(i) || cx.pane.aim.contains(i);
@@ -145,6 +152,13 @@ fn name(
     let mut job = egui::text::LayoutJob::simple_singleline(widgets::visible(&token.text), font.clone(), color);
     job.wrap = egui::text::TextWrapping::truncate_at_width(width);
     let galley = painter.layout_job(job);
+    let Some(align) = align else {
+        let corner = pos2(at.x - galley.size().y / 2.0, at.y);
+        let mut shape = egui::epaint::TextShape::new(corner, galley, color);
+        shape.angle = -std::f32::consts::FRAC_PI_2;
+        painter.add(shape);
+        return;
+    };
     let rect = align.anchor_size(at, galley.size());
     painter.galley(rect.min, galley, color);
 }

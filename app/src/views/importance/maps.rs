@@ -163,8 +163,9 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
         // All of it should be seen without scrolling, if that leaves anything to see.
         side = side.min((ui.clip_rect().height() - 90.0).max(160.0));
     }
-    let (_, space) = ui.allocate_space(vec2(axes::LEFT + side, axes::TOP + side));
-    let rect = egui::Rect::from_min_size(space.min + vec2(axes::LEFT, axes::TOP), vec2(side, side));
+    let top = axes::top(side / (cx.pane.cursor.window[2] * n as f32));
+    let (_, space) = ui.allocate_space(vec2(axes::LEFT + side, top + side));
+    let rect = egui::Rect::from_min_size(space.min + vec2(axes::LEFT, top), vec2(side, side));
     let response = ui.interact(rect, ui.scope_id().with("map"), Sense::click_and_drag());
     let [x, y, w, h] = cx.pane.cursor.window;
     let (down, across) = (&map.window.queries, &map.window.keys);
@@ -243,13 +244,8 @@ fn microscope(cx: &Cx, ui: &mut Ui, outer: f32, shown: &Shown, tower: &TowerTrac
     };
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &spoken));
     let Some((share, q, k)) = under else { return place };
-    let (zoom, scroll) = ui.input_mut(|i| {
-        let scroll = i.smooth_scroll_delta.y;
-        // The map takes the wheel; the page around it must not move.
-        i.smooth_scroll_delta.y = 0.0;
-        (i.zoom_delta(), scroll)
-    });
-    let factor = (zoom * (scroll * 0.01).exp()).clamp(0.2, 5.0);
+    // The wheel alone scrolls the page: who passes the map on the way down must not be caught by it.
+    let factor = ui.input(|i| i.zoom_delta()).clamp(0.2, 5.0);
     if (factor - 1.0).abs() > 1e-4 {
         cx.send(Command::part(zoomed(factor, share)));
     }

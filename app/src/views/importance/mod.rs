@@ -25,13 +25,14 @@ pub(super) const VIEW: View = View {
     id: "importance",
     title: "Importance",
     shows: &[Kind::Score, Kind::Reduce],
-    help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to \
-           the last. Where the input is an example whose answer is known, brackets and outlines mark what decides it, and below the legend stands \
-           how well the score finds it. Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the \
-           model says then. Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor. \
-           Attention maps: queries down, keys across. Scroll to zoom, drag to pan, double-click for the whole; with the map in focus the \
-           arrow keys pan, + and - zoom; close up, rows and columns carry their tokens and cells their numbers. Click a thumbnail to choose a head. Per row, each query's largest share has the last \
-           colour; masking the sink hatches the first token and leaves it out of the scale.",
+    help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to the last.\n\
+           Where the input is an example whose answer is known, brackets and outlines mark what decides it, and below the legend stands how well the score finds it.\n\
+           Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the model says then.\n\
+           Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor.\n\
+           Attention maps: queries down, keys across.\n\
+           Ctrl+wheel zooms, a drag pans, a double click shows the whole; with the map in focus the arrow keys pan, + and - zoom; close up, rows and columns carry their tokens and cells their numbers.\n\
+           Click a thumbnail to choose a head.\n\
+           Per row, each query's largest share has the last colour; masking the sink hatches the first token and leaves it out of the scale.",
     hint: "Click a token to explain the prediction there; Shift+click for a range.",
     ui,
     own_height: true,
@@ -52,7 +53,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             });
         }
         let Some((name, tower)) = cx.tower(&trace) else { return };
-        let picture = match cx.pane.run.image.clone().filter(|_| tower.has_image()) {
+        let picture = match cx.shown_image().filter(|_| tower.has_image()) {
             Some(source) => cx.need(ui, "picture", &PictureOf(source)),
             None => None,
         };
@@ -61,7 +62,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             if !part_ui(cx, ui, i, name, tower) {
                 continue;
             }
-            ui.push_id(name, |ui| match i {
+            cx.steady(ui, name, |ui| match i {
                 0 => scores::ui(cx, ui, tower, &on),
                 1 => reduction::ui(cx, ui, tower, &on),
                 2 => retention::ui(cx, ui),

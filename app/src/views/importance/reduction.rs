@@ -25,7 +25,7 @@ pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         return;
     }
     // While another reduction is under way, the one before is on screen.
-    if let Some(p) = cx.ready(&asked(cx)).or_else(|| cx.previous("reduction"))
+    if let Some(p) = cx.ready(&asked(cx)).or_else(|| cx.previous("reduction").filter(|_| !cx.outrun_at("reduction")))
         && p.fates.len() == tower.tokens.len()
     {
         fates::keys_ui(cx, ui, &fates::at(&shown(cx, ui, &p), cx.pane.cursor.at_layer));
@@ -52,6 +52,8 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     if cx.figure {
         ui.horizontal_wrapped(|ui| fates::keys_ui(cx, ui, &fates));
     }
+    // What comes of it first, then what it did.
+    answers_ui(cx, ui);
     fates::with(cx, ui, on, &picture, &mut |ui, more| truth::mark(cx, ui, known.as_ref(), &more));
     if let Some(k) = &known {
         let (left, all) = k.left(&fates);
@@ -63,7 +65,6 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     }
     outcome_ui(cx, ui, &p);
     cx.notes_ui(ui, "reduction");
-    answers_ui(cx, ui);
 }
 
 /// The reduction as a picture, made once for each.
@@ -117,8 +118,9 @@ fn layers_ui(cx: &Cx, ui: &mut Ui, p: &Reduced) {
     } else {
         ui.spacing_mut().slider_width = 96.0;
         let mut at = now;
-        let slider = egui::Slider::new(&mut at, 0..=n).show_value(false).text(words(now));
-        if ui.add(slider).on_hover_text("What is left at each layer").changed() {
+        let label = ui.small(words(now));
+        let slider = egui::Slider::new(&mut at, 0..=n).show_value(false);
+        if ui.add(slider).labelled_by(label.id).on_hover_text("What is left at each layer").changed() {
             cx.send(Command::layer(Some(at).filter(|l| *l < n)));
         }
     }

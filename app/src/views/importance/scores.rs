@@ -15,7 +15,6 @@ pub(super) fn asked(cx: &Cx) -> ScoreOf {
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     picker::method_ui(cx, ui, Kind::Score);
-    explained_ui(cx, ui, tower);
     let Some(scores) = cx.need(ui, "score", &asked(cx)) else { return };
     let known = truth::known(cx, tower);
     let heat = scores.heat(on.tower.map_or(Tower::Text, |t| t.0));
@@ -28,6 +27,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
         if let Some(scale) = scale {
             scale.legend_ui(cx, ui);
         }
+        explained_ui(cx, ui, tower);
         sink_ui(cx, ui);
     });
     if let Some(k) = &known {
@@ -56,6 +56,7 @@ fn sink_ui(cx: &Cx, ui: &mut Ui) {
 fn explained_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     let name = |i: usize| tower.tokens.get(i).map_or(String::new(), |t| widgets::visible(&t.text));
     let words = match cx.pane.aim.tokens() {
+        [] if tower.class_token.is_some() => "for the class token".into(),
         [] => "for the last token".into(),
         [i] => format!("for token {i} {}", name(*i)),
         all => format!("mean over {} selected tokens, {} to {}", all.len(), all[0], all[all.len() - 1]),

@@ -8,6 +8,10 @@ use crate::state::Command;
 use crate::work::{Thumbnail, ThumbnailsOf};
 use egui::{Key, Sense, Stroke, StrokeKind, Ui, vec2};
 
+/// Smallest thumbnail with its name below, and the room for that, in points.
+const NAMED: f32 = 26.0;
+const NAME: f32 = 11.0;
+
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
     let Some(all) = cx.need(ui, "thumbnails", &ThumbnailsOf(cx.pane.scope())) else { return };
     if !cx.figure {
@@ -89,8 +93,16 @@ fn keys(cx: &Cx, ui: &Ui, id: egui::Id, order: &[&Thumbnail], per_line: usize, c
 }
 
 fn thumbnail_ui(cx: &Cx, ui: &mut Ui, t: &Thumbnail, size: f32, chosen: (usize, usize), grid: egui::Id) {
-    let (rect, response) = ui.allocate_exact_size(vec2(size, size), Sense::click() - Sense::FOCUSABLE);
-    if ui.is_rect_visible(rect) {
+    let under = if size >= NAMED { NAME } else { 0.0 };
+    let (whole, response) = ui.allocate_exact_size(vec2(size, size + under), Sense::click() - Sense::FOCUSABLE);
+    let rect = egui::Rect::from_min_size(whole.min, vec2(size, size));
+    if ui.is_rect_visible(whole) {
+        if under > 0.0 {
+            let (font, chosen) = (egui::FontId::proportional(9.0), (t.layer, t.head) == chosen);
+            let color = if chosen { cx.theme.text } else { cx.theme.weak };
+            let words = format!("L{} H{}", t.layer, t.head);
+            ui.painter().text(whole.center_bottom(), egui::Align2::CENTER_BOTTOM, words, font, color);
+        }
         heat::thumbnail(cx, ui, rect, t);
         let (width, color) = if (t.layer, t.head) == chosen { (2.0, cx.theme.accent) } else { (1.0, cx.theme.line) };
         ui.painter().rect_stroke(rect, 0.0, Stroke::new(width, color), StrokeKind::Outside);

@@ -31,7 +31,8 @@ pub(super) fn known(cx: &Cx, tower: &TowerTrace) -> Option<Known> {
     if !explained.is_empty() && explained != [last] {
         return None;
     }
-    let Status::Ready(truth) = cx.status("truth", &TruthOf(cx.pane.run.clone())) else { return None };
+    let run = cx.shown_run().unwrap_or_else(|| cx.pane.run.clone());
+    let Status::Ready(truth) = cx.status("truth", &TruthOf(run)) else { return None };
     let truth = truth.as_ref().clone()?;
     let shares = truth.shares(tower)?;
     let tokens = true_tokens(&shares);
@@ -102,19 +103,11 @@ impl Known {
                 key(cx, ui);
             }
             ui.small(format!("right answer {}", widgets::visible(&self.truth.answer)));
+            match self.agreement(scores) {
+                None => drop(ui.small("This score says nothing about the tokens that could be true.")),
+                Some(a) => figures(&a).into_iter().for_each(|(words, tip)| drop(ui.small(words).on_hover_text(tip))),
+            }
         });
-        match self.agreement(scores) {
-            None => {
-                ui.small("This score says nothing about the tokens that could be true.");
-            }
-            Some(a) => {
-                ui.horizontal_wrapped(|ui| {
-                    for (words, tip) in figures(&a) {
-                        ui.small(words).on_hover_text(tip);
-                    }
-                });
-            }
-        }
     }
 }
 

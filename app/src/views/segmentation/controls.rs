@@ -46,7 +46,7 @@ fn files_ui(cx: &Cx, ui: &mut egui::Ui) {
     let id = ui.scope_id().with("tokenizer path");
     let mut path: String = ui.data(|d| d.get_temp(id)).unwrap_or_default();
     let hint = "tokenizer.json, GGUF or model folder";
-    let edit = ui.add(egui::TextEdit::singleline(&mut path).hint_text(hint).desired_width(150.0));
+    let edit = ui.add(egui::TextEdit::singleline(&mut path).id(id.with("box")).hint_text(hint).desired_width(150.0));
     widgets::named(&edit, "path of a tokenizer");
     let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
     if (ui.button("Add tokenizer").clicked() || entered) && !path.trim().is_empty() {

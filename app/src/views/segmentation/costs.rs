@@ -40,21 +40,40 @@ fn cells(m: &Metrics, reference: &Metrics) -> [Option<String>; 6] {
 
 pub(super) fn costs_ui(cx: &Cx, ui: &mut egui::Ui, rows: &Rows) {
     let against = reference(cx, rows);
-    egui::ScrollArea::horizontal().id_salt("costs").auto_shrink(true).show(ui, |ui| {
-        egui::Grid::new("costs").num_columns(7).spacing([8.0, 1.0]).min_row_height(14.0).show(ui, |ui| {
-            ui.small("");
-            for (heading, definition) in COLUMNS {
-                ui.add(egui::Label::new(egui::RichText::new(heading).small().weak())).on_hover_text(definition);
+    if !cx.figure {
+        egui::ScrollArea::horizontal()
+            .id_salt("costs")
+            .auto_shrink(true)
+            .show(ui, |ui| block_ui(cx, ui, rows, against, 0..6));
+        return;
+    }
+    // A narrow page has the columns below each other: all of them, and none cut.
+    let across = ((ui.available_width() - super::label_width(cx, ui)) / WIDTH).floor().clamp(2.0, 6.0) as usize;
+    for first in (0..6).step_by(across) {
+        ui.push_id(first, |ui| block_ui(cx, ui, rows, against, first..(first + across).min(6)));
+        ui.add_space(4.0);
+    }
+}
+
+/// Width of a column in a figure, in points.
+const WIDTH: f32 = 66.0;
+
+/// Some of the columns, a line for each row.
+fn block_ui(cx: &Cx, ui: &mut egui::Ui, rows: &Rows, against: usize, columns: std::ops::Range<usize>) {
+    let n = columns.len() + 1;
+    egui::Grid::new("costs").num_columns(n).spacing([8.0, 1.0]).min_row_height(14.0).show(ui, |ui| {
+        ui.small("");
+        for (heading, definition) in &COLUMNS[columns.clone()] {
+            ui.add(egui::Label::new(egui::RichText::new(*heading).small().weak())).on_hover_text(*definition);
+        }
+        ui.end_row();
+        for (i, (row, m)) in rows.rows.iter().zip(&rows.metrics).enumerate() {
+            name_ui(cx, ui, &row.name, i == against);
+            for cell in &cells(m, &rows.metrics[against])[columns.clone()] {
+                ui.small(cell.as_deref().unwrap_or("–"));
             }
             ui.end_row();
-            for (i, (row, m)) in rows.rows.iter().zip(&rows.metrics).enumerate() {
-                name_ui(cx, ui, &row.name, i == against);
-                for cell in cells(m, &rows.metrics[against]) {
-                    ui.small(cell.as_deref().unwrap_or("–"));
-                }
-                ui.end_row();
-            }
-        });
+        }
     });
 }
 

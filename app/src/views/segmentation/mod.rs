@@ -7,7 +7,7 @@ mod controls;
 mod costs;
 mod hover;
 mod links;
-mod merges;
+pub(super) mod merges;
 mod paint;
 mod raster;
 mod tiles;
@@ -29,14 +29,16 @@ pub(super) const VIEW: View = View {
     id: "segmentation",
     title: "Segmentation",
     shows: &[Kind::Segment],
-    help: "One row per tokenizer, in lines that all rows share: what stands below a chip are the same bytes, cut by another tokenizer. \
-           A dot is a space, an arrow a tab, ⏎ a line break. A character that some row cuts shows its bytes in hexadecimal. \
-           Neighbouring chips differ in colour. Hover a chip for its id, its bytes and, in the model's own row, how probable the model found it; \
-           click a chip for the merges that built it, and for the other sequences of tokens that spell its word. Rows chooses what is compared, words, sentences and lines among it; \
-           Surprisal colours the model's row by how unexpected each token was. The table says what each cut costs: point at a heading for its definition, \
-           click a row's name to measure the others against it. While you type, the rows follow every key; the model runs after a short pause. \
-           With a picture or a series there is a choice above the rows: the picture in tiles with what their codes give back and how far off it is, the series in windows, \
-           each piece in the colour of its code. Hover one and all with the same code are outlined; the figures say how well the codebook is used.",
+    help: "One row per tokenizer, in lines that all rows share: what stands below a chip are the same bytes, cut by another tokenizer.\n\
+           A dot is a space, an arrow a tab, ⏎ a line break.\n\
+           A character that some row cuts shows its bytes in hexadecimal.\n\
+           Neighbouring chips differ in colour.\n\
+           Hover a chip for its id, its bytes and, in the model's own row, how probable the model found it; click a chip for the merges that built it, and for the other sequences of tokens that spell its word.\n\
+           Rows chooses what is compared, words, sentences and lines among it; Surprisal colours the model's row by how unexpected each token was.\n\
+           The table says what each cut costs: point at a heading for its definition, click a row's name to measure the others against it.\n\
+           While you type, the rows follow every key; the model runs after a short pause.\n\
+           With a picture or a series there is a choice above the rows: the picture in tiles with what their codes give back and how far off it is, the series in windows, each piece in the colour of its code.\n\
+           Hover one and all with the same code are outlined; the figures say how well the codebook is used.",
     hint: "Same column, same bytes: compare where rows cut. Hover a chip for its id and bytes; click one for its merges and other encodings.",
     ui,
     own_height: true,
