@@ -67,6 +67,9 @@ fn the_prompt_stays_where_it_is_while_a_run_is_estimated() {
     }
 }
 
+/// The size of what is drawn for a character, and the character.
+type Glyph = ([f32; 2], char);
+
 #[test]
 fn characters_of_tokens_are_drawn_as_they_are() {
     let mut h = window();
@@ -74,7 +77,7 @@ fn characters_of_tokens_are_drawn_as_they_are() {
     h.ctx.fonts_mut(|fonts| {
         for family in [egui::FontFamily::Monospace, egui::FontFamily::Proportional] {
             let font = egui::FontId::new(13.0, family);
-            let mut boxes = |text: &str| -> Vec<([f32; 2], char)> {
+            let mut boxes = |text: &str| -> Vec<Glyph> {
                 let galley = fonts.layout_no_wrap(text.into(), font.clone(), egui::Color32::BLACK);
                 galley.rows[0].glyphs.iter().map(|g| (g.uv_rect.size.into(), g.chr)).collect()
             };
@@ -83,9 +86,8 @@ fn characters_of_tokens_are_drawn_as_they_are() {
                 let alone: Vec<_> = text.chars().flat_map(|c| boxes(&c.to_string())).collect();
                 let together = boxes(text);
                 // A pixel more or less is a matter of where the letter begins.
-                let same = |(a, b): (&([f32; 2], char), &([f32; 2], char))| {
-                    a.1 == b.1 && a.0.iter().zip(b.0).all(|(x, y)| (x - y).abs() < 1.5)
-                };
+                let same =
+                    |(a, b): (&Glyph, &Glyph)| a.1 == b.1 && a.0.iter().zip(b.0).all(|(x, y)| (x - y).abs() < 1.5);
                 let all = alone.len() == together.len() && alone.iter().zip(&together).all(same);
                 assert!(all, "{text} is drawn as something else in {:?}: {together:?}, {alone:?}", font.family);
             }
@@ -268,8 +270,8 @@ fn help_has_the_keys_on_one_page_and_a_page_for_each_view() {
     press(&mut h, Modifiers::NONE, Key::F1);
     assert!(h.query_all_by_label_contains("Extend forwards").next().is_some(), "no list of keys");
     for view in tokenscope_app::views::ALL {
-        let tab = h.query_all_by_label(view.title).map(|n| n.rect());
-        let inside = tab.filter(|r| r.top() > 150.0 && r.top() < 330.0).last().expect("a page of the view");
+        let tabs: Vec<egui::Rect> = h.query_all_by_label(view.title).map(|n| n.rect()).collect();
+        let inside = tabs.into_iter().rfind(|r| r.top() > 150.0 && r.top() < 330.0).expect("a page of the view");
         click(&mut h, inside.center(), PointerButton::Primary);
         settle(&mut h);
         assert!(h.query_all_by_label(view.hint).next().is_some(), "{}", view.title);
