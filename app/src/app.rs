@@ -339,7 +339,7 @@ impl App {
     /// Moves the selection by a token, or grows it.
     fn walk(&self, forward: bool, extend: bool) -> Option<Command> {
         let t = self.jobs.ready(&TraceOf(self.doc.pane().run.clone()))?;
-        let name = self.doc.pane().tower.filter(|n| t.towers.contains_key(n)).unwrap_or(t.main_tower());
+        let name = self.doc.pane().tower_of(&t);
         let n = t.towers.get(&name)?.tokens.len();
         Some(Command::Select(self.doc.pane().aim.stepped(n, forward, extend)))
     }

@@ -79,6 +79,38 @@ pub struct Cx<'a> {
     pub painter: Option<&'a Painter>,
 }
 
+/// What the views of a figure write into.
+#[derive(Default)]
+pub struct Sheet {
+    commands: RefCell<Vec<Command>>,
+    hovered: Hover,
+    hover: RefCell<Hover>,
+    /// The first failure.
+    pub failed: RefCell<Option<String>>,
+}
+
+impl Sheet {
+    /// What they draw with.
+    pub fn cx<'a>(&'a self, doc: &'a Doc, jobs: &'a Jobs, theme: &'a Theme) -> Cx<'a> {
+        Cx {
+            doc,
+            pane: doc.pane(),
+            at: FIGURE,
+            typed: None,
+            theme,
+            jobs,
+            commands: &self.commands,
+            hovered: &self.hovered,
+            hover: &self.hover,
+            failed: &self.failed,
+            excused: Cell::new(false),
+            waits: Cell::new(false),
+            figure: true,
+            painter: None,
+        }
+    }
+}
+
 impl Cx<'_> {
     /// Sends a command.
     pub fn send(&self, command: Command) {
@@ -440,7 +472,7 @@ impl Cx<'_> {
 
     /// The stack of layers that is shown.
     pub fn tower<'t>(&self, trace: &'t Trace) -> Option<(Tower, &'t TowerTrace)> {
-        let name = self.pane.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower());
+        let name = self.pane.tower_of(trace);
         trace.towers.get(&name).map(|t| (name, t))
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokenscope_analysis::method::{Kind, Params, Role};
 use tokenscope_analysis::segment::{self, Reads};
-use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::{Error, Result, catalog};
 
 /// Width of a column of the flow lattice that has room for a token's name, in points.
@@ -384,6 +384,11 @@ impl Pane {
     /// The stack of layers that the views show.
     pub fn scope(&self) -> Scope {
         Scope { run: self.run.clone(), tower: self.tower }
+    }
+
+    /// The stack of layers of `trace` that is shown: the chosen one where the run has it.
+    pub fn tower_of(&self, trace: &Trace) -> Tower {
+        self.tower.filter(|t| trace.towers.contains_key(t)).unwrap_or(trace.main_tower())
     }
 
     /// The chosen method of a kind with its parameters. Of ways to cut a text none is chosen, they stand side by side;

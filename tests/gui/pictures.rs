@@ -2,15 +2,13 @@
 
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::finding::*;
-use tokenscope_app::cx::Cx;
+use tokenscope_app::cx::{Cx, Sheet};
 use tokenscope_app::export::{Page, draw_with};
 use tokenscope_app::jobs::Jobs;
 use tokenscope_app::pictures::{self, Held, On};
-use tokenscope_app::selection::Hover;
 use tokenscope_app::state::Doc;
 use tokenscope_app::theme::{ColorMap, Theme};
 
@@ -164,24 +162,8 @@ fn every_shape_is_told_to_a_screen_reader() {
         let theme = Theme::new(false, ColorMap::default());
         let name = picture.name();
         let draw = move |ui: &mut egui::Ui| {
-            let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
-            let (failed, hovered) = (RefCell::new(None), Hover::default());
-            let cx = Cx {
-                doc: &doc,
-                pane: doc.pane(),
-                at: 0,
-                typed: None,
-                theme: &theme,
-                jobs: &jobs,
-                commands: &commands,
-                hovered: &hovered,
-                hover: &hover,
-                failed: &failed,
-                excused: Cell::new(false),
-                waits: Cell::new(false),
-                figure: false,
-                painter: None,
-            };
+            let sheet = Sheet::default();
+            let cx = Cx { at: 0, figure: false, ..sheet.cx(&doc, &jobs, &theme) };
             pictures::ui(&cx, ui, &On::default(), &picture, &held);
         };
         let setup = |ctx: &egui::Context| Theme::new(false, ColorMap::default()).install(ctx);

@@ -2,18 +2,16 @@
 //! `TOKENSCOPE_REWRITE=1 cargo test --workspace --test gui snapshots` writes them anew; look at them before they land.
 
 use egui::vec2;
-use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::{Ctx, Result};
-use tokenscope_app::cx::{Cx, FIGURE};
+use tokenscope_app::cx::Sheet;
 use tokenscope_app::export::settle;
 use tokenscope_app::jobs::{Ask, Jobs, Spot, Status, Store};
 use tokenscope_app::keys::ModelSource;
-use tokenscope_app::selection::Hover;
 use tokenscope_app::state::{Command, Doc};
 use tokenscope_app::theme::Theme;
 use tokenscope_app::views::{self, View};
@@ -242,32 +240,15 @@ fn hold_all(jobs: &Jobs) {
 /// A view as a figure draws it, whether or not something failed. Fonts of the system have no part in it.
 fn drawn(view: &View, doc: &Doc, jobs: &Jobs, running: &dyn Fn() -> usize, before: &dyn Fn(&Jobs)) -> String {
     let theme = Theme::new(doc.look.dark, doc.look.map);
-    let (ctx, hovered) = (egui::Context::default(), Hover::default());
+    let ctx = egui::Context::default();
     theme.install(&ctx);
     let mut used = 0.0f32;
     let size = vec2(520.0, if view.own_height { 4096.0 } else { 360.0 });
     let figure = settle(ctx, size, 1.0, theme.background, running, |ui| {
         jobs.begin_frame();
         before(jobs);
-        let (commands, hover, failed) = (RefCell::default(), RefCell::default(), RefCell::default());
         egui::CentralPanel::default().show(ui, |ui| {
-            let cx = Cx {
-                doc,
-                pane: doc.pane(),
-                at: FIGURE,
-                typed: None,
-                theme: &theme,
-                jobs,
-                commands: &commands,
-                hovered: &hovered,
-                hover: &hover,
-                failed: &failed,
-                excused: Cell::new(false),
-                waits: Cell::new(false),
-                figure: true,
-                painter: None,
-            };
-            (view.ui)(&cx, ui);
+            (view.ui)(&Sheet::default().cx(doc, jobs, &theme), ui);
             used = ui.cursor().top().ceil();
         });
     });

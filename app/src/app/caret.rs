@@ -1,5 +1,6 @@
-//! What shows where the keyboard is: a ring around what Tab has reached, and the caret of text boxes. It blinks while somebody types and then stands still: each blink draws the whole window
-//! anew, which a processor that draws without a graphics card would be busy with for as long as the box has the keys.
+//! What shows where the keyboard is: a ring around what Tab has reached, and the caret of text boxes. It blinks while
+//! somebody types and then stands still: each blink draws the whole window anew, which a processor that draws without a
+//! graphics card would be busy with for as long as the box has the keys.
 
 use crate::theme::Theme;
 use egui::Event;

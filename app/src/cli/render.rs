@@ -11,7 +11,7 @@ use crate::pane::{Cuts, Pane};
 use crate::state::{Command, Look};
 use crate::theme::ColorMap;
 use crate::views;
-use crate::work::{DraftOf, ModelOf, TimelineOf, TraceOf};
+use crate::work::{DraftOf, ModelOf, Serves as _, TimelineOf, TraceOf};
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -222,7 +222,7 @@ fn check_cursor(pane: &Pane, head: Option<&[usize]>, round: Option<usize>, jobs:
     let ctx = Ctx::default();
     if let Some(&[layer, head]) = head {
         let t = jobs.get(&TraceOf(pane.run.clone()), &ctx)?;
-        let tower = pane.tower.filter(|t2| t.towers.contains_key(t2)).unwrap_or(t.main_tower());
+        let tower = pane.tower_of(&t);
         let layers = t.tower(tower)?.n_layers;
         if layer >= layers {
             bail!("--head {layer} {head}: there are {layers} layers, counted from 0");
@@ -235,11 +235,9 @@ fn check_cursor(pane: &Pane, head: Option<&[usize]>, round: Option<usize>, jobs:
     let Some(round) = round else { return Ok(()) };
     let writes = jobs.get(&ModelOf(pane.run.model.clone()), &ctx)?.model.info().writes;
     let n = if writes == Writes::Fills {
-        let asked = TimelineOf { run: pane.run.clone(), call: pane.call(Kind::Reveal) };
-        jobs.get(&asked, &ctx)?.timeline.steps.len()
+        jobs.get(&TimelineOf::of(pane, pane.call(Kind::Reveal)), &ctx)?.timeline.steps.len()
     } else {
-        let (run, call) = (pane.run.clone(), pane.call(Kind::Draft));
-        jobs.get(&DraftOf { run, partner: pane.partner.clone(), call }, &ctx)?.run.rounds.len()
+        jobs.get(&DraftOf::of(pane, pane.call(Kind::Draft)), &ctx)?.run.rounds.len()
     };
     if round > n {
         bail!("--round {round}: there are {n}");

@@ -11,17 +11,15 @@ mod svg;
 pub use about::About;
 pub use svg::escape;
 
-use crate::cx::{Cx, FIGURE};
+use crate::cx::{Cx, Sheet};
 use crate::fonts::SystemFonts;
 use crate::jobs::Jobs;
-use crate::selection::Hover;
 use crate::state::Doc;
 use crate::theme::Theme;
 use crate::views::View;
 use anyhow::{Context as _, bail};
 use egui::epaint::ClippedShape;
 use egui::{Color32, ColorImage, TextureFilter, TextureId};
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -110,7 +108,8 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
         "svg" => figure.svg().into_bytes(),
         "png" => figure.png(page.scale)?,
         _ => {
-            let table = with_cx(doc, jobs, &Theme::new(doc.look.dark, doc.look.map), |cx| (view.table)(cx));
+            let theme = Theme::new(doc.look.dark, doc.look.map);
+            let table = (view.table)(&Sheet::default().cx(doc, jobs, &theme));
             let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
             if format == "csv" { table.csv().into_bytes() } else { json(&table).into_bytes() }
         }
@@ -121,27 +120,6 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
 /// The rows of a table as a JSON file.
 pub fn json(table: &Table) -> String {
     format!("{:#}\n", table.json())
-}
-
-fn with_cx<T>(doc: &Doc, jobs: &Jobs, theme: &Theme, f: impl FnOnce(&Cx) -> T) -> T {
-    let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
-    let (failed, hovered) = (RefCell::new(None), Hover::default());
-    f(&Cx {
-        doc,
-        pane: doc.pane(),
-        at: FIGURE,
-        typed: None,
-        theme,
-        jobs,
-        commands: &commands,
-        hovered: &hovered,
-        hover: &hover,
-        failed: &failed,
-        excused: Cell::new(false),
-        waits: Cell::new(false),
-        figure: true,
-        painter: None,
-    })
 }
 
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
@@ -165,41 +143,24 @@ pub fn draw_with(
     SystemFonts::at_once(&ctx);
     let room = if own_height { egui::vec2(size.x, MAX_HEIGHT) } else { size };
     let mut used = size;
-    let failed = RefCell::new(None);
+    let mut failed = None;
     let own = !jobs.has_window();
     let mut figure = settle(ctx, room, scale, theme.background, &|| jobs.running().0, |ui| {
         // Beside a window its frames are those that count.
         if own {
             jobs.begin_frame();
         }
-        let (commands, hover) = (RefCell::new(Vec::new()), RefCell::new(Hover::default()));
-        let hovered = Hover::default();
-        failed.borrow_mut().take();
+        let sheet = Sheet::default();
         let frame = egui::Frame::new().fill(theme.background).inner_margin(MARGIN);
         egui::CentralPanel::default().frame(frame).show(ui, |ui| {
-            let cx = Cx {
-                doc,
-                pane: doc.pane(),
-                at: FIGURE,
-                typed: None,
-                theme: &theme,
-                jobs,
-                commands: &commands,
-                hovered: &hovered,
-                hover: &hover,
-                failed: &failed,
-                excused: Cell::new(false),
-                waits: Cell::new(false),
-                figure: true,
-                painter: None,
-            };
-            content(&cx, ui);
+            content(&sheet.cx(doc, jobs, &theme), ui);
             if own_height {
                 used.y = (ui.cursor().top() + MARGIN).ceil().min(MAX_HEIGHT);
             }
         });
+        failed = sheet.failed.into_inner();
     })?;
-    if let Some(why) = failed.into_inner() {
+    if let Some(why) = failed {
         bail!("{why}");
     }
     (figure.size, figure.print) = (used, page.print);
