@@ -40,6 +40,7 @@ pub enum Act {
     NextRound,
     PreviousRound,
     Help,
+    Licences,
     Atlas,
 }
 
@@ -225,6 +226,7 @@ pub static ALL: &[Action] = &[
         "Every shortcut, and a page for each view",
         Some(KeyboardShortcut::new(Modifiers::NONE, Key::F1)),
     ),
+    action(Act::Licences, "Help", "Licences…", "Whose work is in the program, and on what terms", None),
 ];
 
 #[cfg(test)]

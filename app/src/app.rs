@@ -3,6 +3,7 @@
 mod caret;
 mod chrome;
 mod drop;
+mod help;
 mod still;
 mod tiles;
 
@@ -35,6 +36,7 @@ use crate::theme::{ColorMap, Theme};
 use crate::views;
 use crate::work::{ModelOf, TraceOf};
 use egui::{Key, Modifiers};
+use help::Help;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,9 +149,7 @@ pub struct App {
     hovered: Hover,
     /// Frames in a row that were drawn twice for the pointer's sake.
     redrawn: u32,
-    help: bool,
-    /// The page of help: that of a view, or the keys.
-    page: Option<usize>,
+    help: Help,
     atlas: Atlas,
     /// The caret in text boxes.
     pub caret: Caret,
@@ -188,8 +188,7 @@ impl App {
             sources: true,
             hovered: Hover::default(),
             redrawn: 0,
-            help: false,
-            page: None,
+            help: Help::default(),
             atlas: Atlas::default(),
             caret: Caret::default(),
             picked: channel(),
@@ -361,8 +360,8 @@ impl App {
                 self.saving.open = false;
             } else if self.atlas.open {
                 self.atlas.open = false;
-            } else if self.help {
-                self.help = false;
+            } else if self.help.open {
+                self.help.open = false;
             } else if views::close_detail(ctx) {
             } else if let Some(drill) = self.doc.pane().cursor.drill {
                 commands.push(Command::drill(drill.back()));
@@ -418,7 +417,8 @@ impl App {
             Act::PreviousToken => commands.extend(self.walk(false, false)),
             Act::GrowRight => commands.extend(self.walk(true, true)),
             Act::GrowLeft => commands.extend(self.walk(false, true)),
-            Act::Help => self.help = !self.help,
+            Act::Help => self.help.again(),
+            Act::Licences => self.help.toggle(help::Page::Licences),
             Act::Atlas => self.atlas.toggle(),
         }
     }
@@ -574,7 +574,7 @@ impl App {
             self.act(&ctx, Act::OpenSeries, &mut sent.borrow_mut());
         }
         self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.bad, &mut self.notices);
-        self.help_ui(&ctx);
+        self.help.ui(&ctx);
         drop::hovering_ui(&ctx, &self.theme);
         self.caret.ring_ui(&ctx, &self.theme);
         let (hover, sent) = (hover.into_inner(), sent.into_inner());

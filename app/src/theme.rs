@@ -57,6 +57,8 @@ pub struct Theme {
     pub weak: Color32,
     /// Lines and borders.
     pub line: Color32,
+    /// Behind what can be typed into.
+    pub field: Color32,
     /// What is selected or active.
     pub accent: Color32,
     /// What went well.
@@ -82,6 +84,7 @@ impl Theme {
                 text: rgb(226, 228, 232),
                 weak: rgb(150, 155, 165),
                 line: rgb(60, 64, 72),
+                field: rgb(12, 13, 16),
                 accent: rgb(86, 180, 233),
                 good: rgb(0, 158, 115),
                 bad: rgb(230, 120, 50),
@@ -106,6 +109,7 @@ impl Theme {
                 text: rgb(28, 30, 34),
                 weak: rgb(100, 105, 115),
                 line: rgb(208, 211, 217),
+                field: rgb(236, 239, 244),
                 accent: rgb(0, 114, 178),
                 good: rgb(0, 128, 96),
                 bad: rgb(190, 80, 0),
@@ -140,6 +144,7 @@ impl Theme {
     pub fn apply(&self, ctx: &egui::Context) {
         let mut visuals = if self.dark { Visuals::dark() } else { Visuals::light() };
         visuals.panel_fill = self.background;
+        visuals.text_edit_bg_color = Some(self.field);
         visuals.override_text_color = Some(self.text);
         visuals.selection.bg_fill = self.accent.gamma_multiply(0.4);
         visuals.hyperlink_color = self.accent;

@@ -277,3 +277,22 @@ fn help_has_the_keys_on_one_page_and_a_page_for_each_view() {
         assert!(h.query_all_by_label(view.hint).next().is_some(), "{}", view.title);
     }
 }
+
+#[test]
+fn whose_work_is_in_the_program_can_be_read_in_the_window() {
+    let mut h = window();
+    h.get_by_label("Help").click();
+    settle(&mut h);
+    h.get_by_label_contains("Licences").click();
+    settle(&mut h);
+    h.get_by_label("search licences").focus();
+    h.step();
+    type_text(&mut h, "option-ext");
+    settle(&mut h);
+    h.get_by_label_contains("option-ext").click();
+    settle(&mut h);
+    assert!(h.query_all_by_label_contains("Mozilla Public License").next().is_some(), "no text");
+    press(&mut h, Modifiers::NONE, Key::Escape);
+    press(&mut h, Modifiers::NONE, Key::Escape);
+    assert!(h.query_by_label("search licences").is_none(), "Esc does not close it");
+}

@@ -1,4 +1,4 @@
-//! Around the views: menus, status line, hints of the first start, the window of help.
+//! Around the views: menus, status line, hints of the first start.
 
 use super::App;
 use crate::actions::{self, Act, Action};
@@ -6,7 +6,6 @@ use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
 use crate::state::Command;
 use crate::views;
-use egui::vec2;
 use std::path::Path;
 use std::time::Duration;
 
@@ -199,94 +198,6 @@ impl App {
             }
             ui.separator();
             ui.small(self.jobs.device()).on_hover_text("Set TOKENSCOPE_COMPUTE=cpu or gpu before the start to choose");
-        });
-    }
-
-    /// The pages of help: the keys, then one for each view.
-    pub(super) fn help_ui(&mut self, ctx: &egui::Context) {
-        let mut open = self.help;
-        let size = vec2(560.0, 420.0).min(ctx.content_rect().size() - vec2(40.0, 90.0));
-        let middle = ctx.content_rect().center() - size / 2.0;
-        let window = egui::Window::new("Keys and views").open(&mut open).collapsible(false).default_pos(middle);
-        window.fixed_size(size).show(ctx, |ui| {
-            ui.horizontal(|ui| {
-                ui.selectable_value(&mut self.page, None, "Keys");
-                for (i, view) in views::ALL.iter().enumerate() {
-                    ui.selectable_value(&mut self.page, Some(i), view.title);
-                }
-            });
-            ui.separator();
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-                match self.page.and_then(|i| views::ALL.get(i)) {
-                    Some(view) => page_ui(ui, view),
-                    None => keys_ui(ui),
-                }
-            });
-        });
-        self.help = open;
-    }
-}
-
-/// What a view shows and how it is used, point by point.
-fn page_ui(ui: &mut egui::Ui, view: &views::View) {
-    ui.strong(view.hint);
-    ui.add_space(6.0);
-    for point in view.help.lines() {
-        ui.horizontal_top(|ui| {
-            ui.weak("•");
-            ui.add(egui::Label::new(point).wrap());
-        });
-    }
-}
-
-/// Every shortcut, menu by menu.
-fn keys_ui(ui: &mut egui::Ui) {
-    for menu in actions::MENUS {
-        let keyed: Vec<&Action> = actions::ALL.iter().filter(|a| a.menu() == menu && a.key.is_some()).collect();
-        if keyed.is_empty() {
-            continue;
-        }
-        ui.strong(menu);
-        grid_ui(
-            ui,
-            keyed
-                .iter()
-                .map(|a| {
-                    let keys = a.key.map(|k| ui.ctx().format_shortcut(&k)).unwrap_or_default();
-                    (keys, a.text.trim_end_matches('…'), a.tip)
-                })
-                .collect(),
-        );
-        ui.add_space(6.0);
-    }
-    ui.strong("Pointer, and keys where the pointer or the keyboard is");
-    let list = PLACES.iter().map(|(keys, what, tip)| (keys.to_string(), *what, *tip)).collect();
-    grid_ui(ui, list);
-}
-
-/// Keys and gestures that are no entries of a menu.
-const PLACES: [(&str, &str, &str); 9] = [
-    ("Esc", "Close", "a list, a window, a detail; then release the token; then show all views; stops work"),
-    ("Click, Shift+click, Ctrl+click", "Select", "a token, a range, one more"),
-    ("Right click", "Menu", "what can be done with a token, a picture, a view"),
-    ("Double click on a tab", "One view", "gives the view the window, or shows all again"),
-    ("Wheel", "Scroll", "the page, over pictures and maps as well"),
-    ("Ctrl+wheel", "Zoom", "the attention map, the columns of the flow"),
-    ("Arrow keys", "Walk", "in the lattice, the map, the heads and the tree that has the keyboard"),
-    ("+ and -", "Zoom", "in the map that has the keyboard"),
-    ("Space", "Play", "the steps of a text out of masks"),
-];
-
-fn grid_ui(ui: &mut egui::Ui, rows: Vec<(String, &str, &str)>) {
-    for (keys, what, tip) in rows {
-        ui.horizontal_top(|ui| {
-            for (words, width) in [(egui::RichText::new(keys).monospace(), 128.0), (what.into(), 142.0)] {
-                ui.allocate_ui(vec2(width, 0.0), |ui| {
-                    ui.set_width(width);
-                    ui.add(egui::Label::new(words).wrap());
-                });
-            }
-            ui.add(egui::Label::new(egui::RichText::new(tip).weak()).wrap());
         });
     }
 }

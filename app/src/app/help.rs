@@ -1,0 +1,203 @@
+//! The window of help: every key, a page for each view, and whose work is in the program.
+
+use crate::actions::{self, Action};
+use crate::licences::{self, Licences};
+use crate::views;
+use egui::{RichText, ScrollArea, TextEdit, Ui, vec2};
+
+/// A page of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Page {
+    /// Keys and gestures.
+    #[default]
+    Keys,
+    /// A view, by its number.
+    View(usize),
+    /// The work of others.
+    Licences,
+}
+
+/// State of the window.
+#[derive(Default)]
+pub struct Help {
+    /// Whether it is open.
+    pub open: bool,
+    page: Page,
+    /// The notices, once they were looked at, or why they cannot be.
+    notices: Option<Result<Notices, String>>,
+}
+
+struct Notices {
+    all: Licences,
+    /// Name, terms and texts of each crate and font.
+    lines: Vec<(String, String, Vec<usize>)>,
+    words: String,
+    /// The line whose texts are shown.
+    chosen: usize,
+}
+
+impl Help {
+    /// Opens it on `page`, or closes it where that is what it shows.
+    pub fn toggle(&mut self, page: Page) {
+        self.open = !(self.open && self.page == page);
+        self.page = page;
+    }
+
+    /// Opens it where it was last, or closes it.
+    pub fn again(&mut self) {
+        self.toggle(self.page);
+    }
+
+    /// Draws it, where it is open.
+    pub fn ui(&mut self, ctx: &egui::Context) {
+        let mut open = self.open;
+        let size = vec2(600.0, 440.0).min(ctx.content_rect().size() - vec2(40.0, 90.0));
+        let middle = ctx.content_rect().center() - size / 2.0;
+        let window = egui::Window::new("Keys and views").open(&mut open).collapsible(false).default_pos(middle);
+        window.fixed_size(size).show(ctx, |ui| {
+            ui.horizontal(|ui| {
+                ui.selectable_value(&mut self.page, Page::Keys, "Keys");
+                for (i, view) in views::ALL.iter().enumerate() {
+                    ui.selectable_value(&mut self.page, Page::View(i), view.title);
+                }
+                ui.selectable_value(&mut self.page, Page::Licences, "Licences");
+            });
+            ui.separator();
+            match self.page {
+                Page::Licences => self.licences_ui(ui),
+                page => {
+                    ScrollArea::vertical().auto_shrink(false).show(ui, |ui| match page {
+                        Page::View(i) => page_ui(ui, &views::ALL[i.min(views::ALL.len() - 1)]),
+                        _ => keys_ui(ui),
+                    });
+                }
+            }
+        });
+        self.open &= open;
+    }
+
+    fn licences_ui(&mut self, ui: &mut Ui) {
+        let notices =
+            self.notices.get_or_insert_with(|| licences::licences().map(Notices::new).map_err(|e| e.to_string()));
+        match notices {
+            Ok(n) => n.ui(ui),
+            Err(why) => {
+                ui.label(format!("The notices in the program cannot be read: {why}"));
+            }
+        }
+    }
+}
+
+impl Notices {
+    fn new(all: Licences) -> Self {
+        let crates =
+            all.crates.iter().map(|c| (format!("{} {}", c.name, c.version), c.licence.clone(), c.texts.clone()));
+        let fonts = all.fonts.iter().map(|f| (f.name.clone(), "font".to_string(), f.texts.clone()));
+        let lines = fonts.chain(crates).collect();
+        Self { all, lines, words: String::new(), chosen: 0 }
+    }
+
+    fn ui(&mut self, ui: &mut Ui) {
+        let words = self.words.to_lowercase();
+        let fits = |l: &(String, String, Vec<usize>)| format!("{} {}", l.0, l.1).to_lowercase().contains(&words);
+        let found: Vec<usize> = (0..self.lines.len()).filter(|i| fits(&self.lines[*i])).collect();
+        ui.horizontal(|ui| {
+            let edit = TextEdit::singleline(&mut self.words).id_salt("notices").hint_text("name or terms");
+            crate::pictures::widgets::named(&ui.add(edit.desired_width(180.0)), "search licences");
+            ui.weak(format!("{} of {} works of others; tokenscope licences prints all", found.len(), self.lines.len()));
+        });
+        ui.horizontal_top(|ui| {
+            let (height, row) = (ui.available_height(), ui.spacing().interact_size.y);
+            ui.allocate_ui(vec2(230.0, height), |ui| {
+                ui.set_width(230.0);
+                ScrollArea::vertical().id_salt("works").auto_shrink(false).show_rows(
+                    ui,
+                    row,
+                    found.len(),
+                    |ui, rows| {
+                        for &i in &found[rows] {
+                            let (name, terms, _) = &self.lines[i];
+                            let label = egui::Button::selectable(i == self.chosen, name.as_str()).truncate();
+                            if ui.add_sized([222.0, row], label).on_hover_text(format!("{name}: {terms}")).clicked() {
+                                self.chosen = i;
+                            }
+                        }
+                    },
+                );
+            });
+            let (name, terms, texts) = &self.lines[self.chosen];
+            ScrollArea::vertical().id_salt(("text", self.chosen)).auto_shrink(false).show(ui, |ui| {
+                ui.strong(name);
+                ui.weak(terms);
+                for text in texts.iter().filter_map(|&i| self.all.texts.get(i)) {
+                    ui.separator();
+                    ui.add(egui::Label::new(RichText::new(text).monospace().size(10.0)).wrap());
+                }
+            });
+        });
+    }
+}
+
+/// What a view shows and how it is used, point by point.
+fn page_ui(ui: &mut Ui, view: &views::View) {
+    ui.strong(view.hint);
+    ui.add_space(6.0);
+    for point in view.help.lines() {
+        ui.horizontal_top(|ui| {
+            ui.weak("•");
+            ui.add(egui::Label::new(point).wrap());
+        });
+    }
+}
+
+/// Every shortcut, menu by menu.
+fn keys_ui(ui: &mut Ui) {
+    for menu in actions::MENUS {
+        let keyed: Vec<&Action> = actions::ALL.iter().filter(|a| a.menu() == menu && a.key.is_some()).collect();
+        if keyed.is_empty() {
+            continue;
+        }
+        ui.strong(menu);
+        grid_ui(
+            ui,
+            keyed
+                .iter()
+                .map(|a| {
+                    let keys = a.key.map(|k| ui.ctx().format_shortcut(&k)).unwrap_or_default();
+                    (keys, a.text.trim_end_matches('…'), a.tip)
+                })
+                .collect(),
+        );
+        ui.add_space(6.0);
+    }
+    ui.strong("Pointer, and keys where the pointer or the keyboard is");
+    let list = PLACES.iter().map(|(keys, what, tip)| (keys.to_string(), *what, *tip)).collect();
+    grid_ui(ui, list);
+}
+
+/// Keys and gestures that are no entries of a menu.
+const PLACES: [(&str, &str, &str); 9] = [
+    ("Esc", "Close", "a list, a window, a detail; then release the token; then show all views; stops work"),
+    ("Click, Shift+click, Ctrl+click", "Select", "a token, a range, one more"),
+    ("Right click", "Menu", "what can be done with a token, a picture, a view"),
+    ("Double click on a tab", "One view", "gives the view the window, or shows all again"),
+    ("Wheel", "Scroll", "the page, over pictures and maps as well"),
+    ("Ctrl+wheel", "Zoom", "the attention map, the columns of the flow"),
+    ("Arrow keys", "Walk", "in the lattice, the map, the heads and the tree that has the keyboard"),
+    ("+ and -", "Zoom", "in the map that has the keyboard"),
+    ("Space", "Play", "the steps of a text out of masks"),
+];
+
+fn grid_ui(ui: &mut Ui, rows: Vec<(String, &str, &str)>) {
+    for (keys, what, tip) in rows {
+        ui.horizontal_top(|ui| {
+            for (words, width) in [(RichText::new(keys).monospace(), 128.0), (what.into(), 142.0)] {
+                ui.allocate_ui(vec2(width, 0.0), |ui| {
+                    ui.set_width(width);
+                    ui.add(egui::Label::new(words).wrap());
+                });
+            }
+            ui.add(egui::Label::new(RichText::new(tip).weak()).wrap());
+        });
+    }
+}
