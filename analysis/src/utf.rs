@@ -39,18 +39,6 @@ fn utf8(bytes: &[u8]) -> Result<String, String> {
     })
 }
 
-/// Bytes in base 64 with its padding (RFC 4648).
-pub fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let n = (0..3).fold(0u32, |n, i| n << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
-        let letter = |i: u32| char::from(LETTERS[(n >> (18 - 6 * i) & 63) as usize]);
-        (0..4).for_each(|i| out.push(if i as usize <= three.len() { letter(i) } else { '=' }));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,12 +65,5 @@ mod tests {
         let bare: Vec<u8> = words.encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert!(text(&bare).unwrap_err().contains("UTF-16 without"));
         assert_eq!(text(b"").unwrap(), "");
-    }
-
-    #[test]
-    fn base64_by_hand() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
     }
 }

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::foreign::foreign;
 use crate::weights::{read_bounded, recognise};
 use crate::{Error, Result};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -261,6 +262,11 @@ pub(super) fn from_bytes(bytes: &[u8]) -> std::result::Result<Tokenizer, String>
 fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
     // The crate panics where a decoder is cut off in its middle, with words that help nobody.
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("{DAMAGED}: {e}"))?;
+    if bytes.windows(CHARSMAP.len()).any(|w| w == CHARSMAP.as_bytes())
+        && let Ok(parts) = serde_json::from_slice::<Normalizers>(bytes)
+    {
+        check_charsmaps(&parts.normalizer)?;
+    }
     let mut t = Tokenizer::from_bytes(bytes).map_err(|e| unread(bytes, &e.to_string()))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
     t.with_padding(None);
@@ -290,6 +296,28 @@ fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
     }
     check_templates(&part(serde_json::to_value(t.get_post_processor()))?)?;
     Ok(t)
+}
+
+/// Where a SentencePiece normalizer keeps its tables.
+const CHARSMAP: &str = "precompiled_charsmap";
+
+/// The part of a file that can hold such tables.
+#[derive(serde::Deserialize)]
+struct Normalizers {
+    #[serde(default)]
+    normalizer: Value,
+}
+
+/// Errors if tables are said to be longer than they are; the crate would take memory for what is said.
+fn check_charsmaps(normalizer: &Value) -> std::result::Result<(), String> {
+    normalizer["normalizers"].as_array().into_iter().flatten().try_for_each(check_charsmaps)?;
+    let Some(map) = normalizer[CHARSMAP].as_str().and_then(|s| BASE64_STANDARD.decode(s).ok()) else { return Ok(()) };
+    let said = map.first_chunk().map_or(0, |n| u32::from_le_bytes(*n) as usize);
+    if said > map.len().saturating_sub(4) {
+        let there = map.len().saturating_sub(4);
+        return Err(format!("{DAMAGED}: its normalizer says that its table has {said} bytes; there are {there}"));
+    }
+    Ok(())
 }
 
 /// What is wrong with a file that is JSON, but not a tokenizer to the crate.
@@ -398,6 +426,17 @@ mod tests {
         assert!(sequence(vec![prepend(60); 200]).unwrap_err().contains("12000 bytes before a text"));
         let longer = replace(json!({ "String": "y" }), &"z".repeat(100));
         assert!(sequence(vec![prepend(101), longer]).unwrap_err().contains("10100 bytes before a text"));
+    }
+
+    #[test]
+    fn tables_longer_than_they_are_take_no_memory() {
+        let map = |said: u32| {
+            let bytes = [said.to_le_bytes().as_slice(), &[0; 8], b"a\0"].concat();
+            json!({ "type": "Precompiled", "precompiled_charsmap": BASE64_STANDARD.encode(bytes) })
+        };
+        assert!(load("normalizer", map(8)).is_ok());
+        let inside = json!({ "type": "Sequence", "normalizers": [map(8), map(4_000_000_000)] });
+        assert!(load("normalizer", inside).unwrap_err().contains("4000000000 bytes; there are 10"));
     }
 
     #[test]

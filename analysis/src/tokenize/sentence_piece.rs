@@ -5,9 +5,9 @@
 use super::apply::LLAMA;
 use super::folder::{Beside, assemble};
 use super::recipe::{self, Special};
-use crate::utf::base64;
 use crate::weights::{read_bounded, recognise};
 use crate::{Error, Result};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -270,7 +270,7 @@ fn json_of(mut m: Model, beside: &Beside) -> Value {
     }
     // These classes take letters as they come, whatever the model says of them.
     if !m.charsmap.is_empty() && !llama {
-        steps.push(json!({ "type": "Precompiled", "precompiled_charsmap": base64(&m.charsmap) }));
+        steps.push(json!({ "type": "Precompiled", "precompiled_charsmap": BASE64_STANDARD.encode(&m.charsmap) }));
     }
     let metaspace =
         |split: bool| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split });

@@ -4,12 +4,12 @@
 
 use super::outline::Outliner;
 use super::{About, Figure, Texture};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use egui::epaint::text::{Galley, Row};
 use egui::epaint::{ColorMode, PathShape, PathStroke, RectShape, TextShape};
 use egui::{Color32, Pos2, Rect, Shape, Stroke, StrokeKind, TextureId};
 use std::collections::HashMap;
 use std::fmt::Write;
-use tokenscope_analysis::utf::base64;
 
 /// Writes `figure` as a standalone SVG, its outer size in millimetres if it is for paper, its letters as outlines of
 /// `fonts` where they are given.
@@ -271,7 +271,7 @@ impl Writer<'_> {
             num(rect.width()),
             num(rect.height()),
             if texture.nearest { "style=\"image-rendering:pixelated\" " } else { "" },
-            base64(&png)
+            BASE64_STANDARD.encode(&png)
         );
     }
 

@@ -327,6 +327,9 @@ fn nodes_ui(cx: &Cx, painter: &Painter, on: &On, links: &Links, f: &Frame, clip:
                 let color = cx.theme.text.gamma_multiply(0.35 + 0.65 * share);
                 let galley = painter.layout_no_wrap(cut(&widgets::visible(text), guessed), small.clone(), color);
                 let at = Align2::CENTER_BOTTOM.anchor_size(p + vec2(0.0, -5.0), galley.size());
+                // The last ones have room to one side only.
+                let beyond = if column + 1 == l.n { at.right() - clip.right() } else { 0.0 };
+                let at = at.translate(vec2(-beyond.max(0.0), 0.0));
                 // Edges pass behind words, not through them.
                 painter.rect_filled(at.shrink2(vec2(0.0, 2.0)), 2.0, cx.theme.background.gamma_multiply(0.8));
                 painter.galley(at.min, galley, color);

@@ -58,34 +58,49 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             None => None,
         };
         let on = On { tower: Some((name, tower)), picture: picture.as_ref(), text: &trace.text };
-        for (i, name) in PARTS.into_iter().enumerate() {
-            if !part_ui(cx, ui, i, name, tower) {
-                continue;
+        let parts_ui = |ui: &mut Ui, parts: &[usize]| {
+            for &i in parts {
+                if i != parts[0] && !cx.figure {
+                    ui.separator();
+                }
+                if !part_ui(cx, ui, i, tower) {
+                    continue;
+                }
+                cx.steady(ui, PARTS[i], |ui| match i {
+                    0 => scores::ui(cx, ui, tower, &on),
+                    1 => reduction::ui(cx, ui, tower, &on),
+                    2 => retention::ui(cx, ui),
+                    _ => maps::ui(cx, ui, tower),
+                });
             }
-            cx.steady(ui, name, |ui| match i {
-                0 => scores::ui(cx, ui, tower, &on),
-                1 => reduction::ui(cx, ui, tower, &on),
-                2 => retention::ui(cx, ui),
-                _ => maps::ui(cx, ui, tower),
+        };
+        // Where there is room, what the model looks at stands beside what a reduction does.
+        if !cx.figure && ui.available_width() >= BESIDE {
+            ui.columns(2, |sides| {
+                for (ui, parts) in sides.iter_mut().zip([[0, 3], [1, 2]]) {
+                    ui.vertical(|ui| parts_ui(ui, &parts));
+                }
             });
+        } else {
+            parts_ui(ui, &[0, 1, 2, 3]);
         }
     });
 }
+
+/// Width from which the parts stand in two columns, in points.
+const BESIDE: f32 = 860.0;
 
 /// The parts of the view, top to bottom.
 pub const PARTS: [&str; 4] = ["scores", "reduction", "retention", "attention"];
 
 /// The heading of a part, which opens and closes it. Gives whether it is open.
-fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, name: &str, tower: &TowerTrace) -> bool {
-    let open = cx.pane.shows.parts[i];
+fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, tower: &TowerTrace) -> bool {
+    let (name, open) = (PARTS[i], cx.pane.shows.parts[i]);
     if cx.figure {
         if open && cx.pane.shows.parts[..i].contains(&true) {
             ui.separator();
         }
         return open;
-    }
-    if i > 0 {
-        ui.separator();
     }
     let title = ["Scores", "Reduction", "Retention curves", "Attention maps"][i];
     let text = format!("{} {title}", if open { "▼" } else { "▶" });

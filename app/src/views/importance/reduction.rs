@@ -97,7 +97,8 @@ fn stages_ui(ui: &mut Ui, p: &Reduced) {
             s.fates.len()
         )
     };
-    ui.collapsing(format!("{} steps", p.stages.len()), |ui| {
+    let steps = if p.stages.len() == 1 { "1 step".into() } else { format!("{} steps", p.stages.len()) };
+    egui::CollapsingHeader::new(steps).id_salt("steps").show(ui, |ui| {
         for s in &p.stages {
             ui.small(words(s));
         }
