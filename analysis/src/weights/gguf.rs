@@ -1,5 +1,5 @@
-//! GGUF: header, metadata and tensor table of llama.cpp's format, checked before anything is believed, and what
-//! they mean in Hugging Face's names.
+//! GGUF: header, metadata and tensor table of llama.cpp's format, checked before anything is believed. What they mean
+//! in Hugging Face's names says [`super::arch`].
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
@@ -7,7 +7,6 @@ use super::ggml::Ggml;
 use super::shard::Shard;
 use super::{parts, recognise};
 use crate::{Error, Result};
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -358,171 +357,20 @@ impl Header {
         self.meta.get("general.architecture").and_then(Meta::text)
     }
 
-    fn own(&self, key: &str) -> Option<&Meta> {
+    /// An entry of the architecture, e.g. `block_count`.
+    pub fn own(&self, key: &str) -> Option<&Meta> {
         self.meta.get(&format!("{}.{key}", self.architecture()?))
     }
 
-    /// The configuration as a `config.json` would say it. `factors` are the values of `rope_freqs.weight`.
-    ///
-    /// Errors: an architecture outside the Llama family, missing or contradictory sizes.
-    pub fn config(&self, path: &Path, factors: Option<&[f32]>) -> Result<Map<String, Value>> {
-        let arch = self.architecture().unwrap_or("(the file names none)");
-        let window = self.own("attention.sliding_window").and_then(Meta::whole).filter(|w| *w > 0);
-        let kind = match arch {
-            "llama" | "mistral" if window.is_some() => "mistral",
-            "llama" | "mistral" => "llama",
-            "qwen2" | "qwen3" => arch,
-            _ => {
-                let supported = "llama, mistral, qwen2, qwen3 (as GGUF)".to_string();
-                return Err(Error::Architecture { path: path.to_path_buf(), name: arch.into(), supported });
-            }
-        };
-        let bad =
-            |what: String| Error::file(path, what, "open the model's original folder, or another conversion of it");
-        let size = |key: &str| -> Result<u64> {
-            let v = self.own(key).ok_or_else(|| bad(format!("the metadata has no {arch}.{key}")))?;
-            // Some sizes may be lists with one number per layer; only equal ones are one model here.
-            let n = match v {
-                Meta::List(l) if l.windows(2).all(|w| w[0] == w[1]) => l.first().and_then(Meta::whole),
-                v => v.whole(),
-            };
-            n.filter(|n| (1..=1 << 24).contains(n)).ok_or_else(|| bad(format!("{arch}.{key} is not a usable size")))
-        };
-        let (d, heads) = (size("embedding_length")?, size("attention.head_count")?);
-        let groups =
-            if self.own("attention.head_count_kv").is_some() { size("attention.head_count_kv")? } else { heads };
-        let width = if self.own("attention.key_length").is_some() { size("attention.key_length")? } else { d / heads };
-        for key in ["attention.value_length", "rope.dimension_count"] {
-            if self.own(key).is_some() && size(key)? != width {
-                return Err(bad(format!("{arch}.{key} differs from the head width {width}, which is not supported")));
-            }
-        }
-        let shape = |name: &str| self.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
-        let vocab = shape("token_embd.weight").and_then(|s| s.first());
-        let vocab = vocab.ok_or_else(|| bad("the file has no token_embd.weight".into()))?;
-        let number = |key: &str| self.own(key).and_then(Meta::number);
-        let mut rope = json!({ "rope_type": "default", "rope_theta": number("rope.freq_base").unwrap_or(10_000.0) });
-        if let Some(factors) = factors {
-            rope["rope_type"] = json!("factors");
-            rope["factors"] = json!(factors);
-        } else if let Some(name) = self.own("rope.scaling.type").and_then(Meta::text).filter(|n| *n != "none") {
-            if !matches!(name, "linear" | "yarn") {
-                return Err(bad(format!("rope scaling {name} is not supported in GGUF files (linear and yarn are)")));
-            }
-            rope["rope_type"] = json!(name);
-            rope["factor"] = json!(number("rope.scaling.factor").unwrap_or(1.0));
-            for (theirs, ours) in [
-                ("original_context_length", "original_max_position_embeddings"),
-                ("yarn_beta_fast", "beta_fast"),
-                ("yarn_beta_slow", "beta_slow"),
-            ] {
-                if let Some(v) = self.own(&format!("rope.scaling.{theirs}")).filter(|_| name == "yarn") {
-                    rope[ours] = v.whole().map(|n| json!(n)).or(v.number().map(|n| json!(n))).unwrap_or(Value::Null);
-                }
-            }
-            if number("rope.scaling.attn_factor").is_some_and(|f| f != 1.0) {
-                return Err(bad("rope.scaling.attn_factor is not supported".into()));
-            }
-        } else if let Some(factor) = number("rope.scale_linear").filter(|f| *f != 1.0) {
-            rope["rope_type"] = json!("linear");
-            rope["factor"] = json!(factor);
-        }
-        if shape("rope_factors_long.weight").is_some() || shape("rope_factors_short.weight").is_some() {
-            return Err(bad("LongRoPE in GGUF files is not supported".into()));
-        }
-        let has = |part: &str| shape(&format!("blk.0.{part}.bias")).is_some();
-        if has("attn_q") != has("attn_k") || has("attn_q") != has("attn_v") || has("ffn_up") != has("ffn_down") {
-            return Err(bad("biases on some maps of a layer only are not supported".into()));
-        }
-        if kind == "mistral" && has("attn_q") {
-            return Err(bad("a sliding window beside attention biases is not supported".into()));
-        }
-        let class = match kind {
-            "llama" => "LlamaForCausalLM",
-            "mistral" => "MistralForCausalLM",
-            "qwen2" => "Qwen2ForCausalLM",
-            _ => "Qwen3ForCausalLM",
-        };
-        let config = json!({
-            "architectures": [class],
-            "model_type": kind,
-            "hidden_size": d,
-            "num_hidden_layers": size("block_count")?,
-            "num_attention_heads": heads,
-            "num_key_value_heads": groups,
-            "head_dim": width,
-            "intermediate_size": size("feed_forward_length")?,
-            "vocab_size": vocab,
-            "max_position_embeddings": size("context_length")?,
-            "rms_norm_eps": number("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
-            "rope_parameters": rope,
-            "attention_bias": has("attn_q"),
-            "attention_output_bias": has("attn_output"),
-            "mlp_bias": has("ffn_up"),
-            "sliding_window": window,
-            "tie_word_embeddings": shape("output.weight").is_none(),
-        });
-        Ok(config.as_object().cloned().unwrap_or_default())
+    /// The shape of a tensor, by its name in the file.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice())
     }
-
-    /// For Llama, whose rows of q and k are stored with the halves of each head interleaved: the number of heads
-    /// of that tensor. Qwen keeps Hugging Face's order.
-    pub fn interleaved_heads(&self, name: &str) -> Option<usize> {
-        if !matches!(self.architecture(), Some("llama" | "mistral")) {
-            return None;
-        }
-        let heads = |key: &str| {
-            let v = self.own(key)?;
-            v.whole().or_else(|| v.list()?.first()?.whole()).and_then(|n| usize::try_from(n).ok())
-        };
-        match name.split('.').nth(2)? {
-            "attn_q" => heads("attention.head_count"),
-            "attn_k" => heads("attention.head_count_kv").or_else(|| heads("attention.head_count")),
-            _ => None,
-        }
-    }
-}
-
-/// Hugging Face's name of a tensor of the Llama family; names it does not know stay.
-pub(crate) fn hf_name(name: &str) -> String {
-    match name {
-        "token_embd.weight" => return "model.embed_tokens.weight".into(),
-        "output_norm.weight" => return "model.norm.weight".into(),
-        "output.weight" => return "lm_head.weight".into(),
-        _ => {}
-    }
-    let mut parts = name.splitn(4, '.');
-    let (Some("blk"), Some(layer), Some(part), Some(end)) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return name.into();
-    };
-    let part = match part {
-        "attn_norm" => "input_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "attn_q_norm" => "self_attn.q_norm",
-        "attn_k_norm" => "self_attn.k_norm",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return name.into(),
-    };
-    format!("model.layers.{layer}.{part}.{end}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_become_those_of_hugging_face() {
-        assert_eq!(hf_name("blk.11.attn_q.weight"), "model.layers.11.self_attn.q_proj.weight");
-        assert_eq!(hf_name("token_embd.weight"), "model.embed_tokens.weight");
-        assert_eq!(hf_name("rope_freqs.weight"), "rope_freqs.weight");
-    }
 
     #[test]
     fn a_claim_larger_than_the_file_is_refused_before_anything_is_allocated() {

@@ -3,6 +3,7 @@
 //! Files are hostile until parsed: lengths are checked before anything is allocated, shard paths stay inside the
 //! folder, and pickles are never opened. What is intact, but no checkpoint that is read here, is called by its name.
 
+mod arch;
 mod convert;
 mod ggml;
 pub(crate) mod gguf;
@@ -16,6 +17,7 @@ mod wrapped;
 
 use crate::ctx::Ctx;
 use crate::{Error, Result};
+use arch::Change;
 use candle_core::{DType, Device, Tensor};
 use convert::Source;
 use ggml::Ggml;
@@ -43,10 +45,11 @@ struct Slot {
 #[derive(Debug, Clone, Copy)]
 enum Stored {
     Plain(Dtype),
-    /// Blocks of llama.cpp; `heads` where the rows of each head are interleaved.
+    /// Blocks of llama.cpp.
     Ggml {
         dtype: Ggml,
-        heads: Option<usize>,
+        /// What was done to the values on their way into the file.
+        change: Change,
     },
     /// A tensor of [`Weights::from_tensors`], by its place in the list.
     Memory(usize),
@@ -130,22 +133,29 @@ impl Weights {
         out.dir = first.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
         out.gguf = Some(first.clone());
         let mut whole: Option<gguf::Header> = None;
-        let mut factors = None;
+        let mut factors = arch::Factors::new();
         for (i, path) in files.iter().enumerate() {
             let shard = Shard::open(path)?;
             let header = gguf::header(&shard)?;
             header.check_extents(path, shard.len)?;
             let about = whole.as_ref().unwrap_or(&header);
             for t in &header.tensors {
-                let stored = Stored::Ggml { dtype: t.dtype, heads: about.interleaved_heads(&t.name) };
-                if t.name == "rope_freqs.weight" {
+                if arch::is_factor(&t.name) {
                     let len = usize::try_from(t.end - t.start).unwrap_or(0);
                     let source = Source { shard: &shard, start: t.start, len };
-                    factors = convert::ggml(t.dtype, source, &Ctx::default()).transpose()?;
+                    if let Some(values) = convert::ggml(t.dtype, source, &Ctx::default()).transpose()? {
+                        factors.insert(t.name.clone(), values.into());
+                    }
                     continue;
                 }
-                let slot = Slot { shard: i, dtype: stored, shape: t.shape.clone(), start: t.start, end: t.end };
-                if out.slots.insert(gguf::hf_name(&t.name), slot).is_some() {
+                let (own, change) = arch::tensor(about, &t.name);
+                let mut shape = t.shape.clone();
+                if change == Change::Turned {
+                    shape.reverse();
+                }
+                let stored = Stored::Ggml { dtype: t.dtype, change };
+                let slot = Slot { shard: i, dtype: stored, shape, start: t.start, end: t.end };
+                if out.slots.insert(own, slot).is_some() {
                     return Err(damaged(path, format!("tensor {} stands in two files of the set", t.name)));
                 }
             }
@@ -156,7 +166,7 @@ impl Weights {
             out.shards.push(shard);
         }
         if let Some(header) = whole {
-            out.config = header.config(first, factors.as_deref())?;
+            out.config = arch::config(&header, first, &factors)?;
         }
         Ok(out)
     }
@@ -300,10 +310,19 @@ impl Weights {
             Stored::Ggml { dtype, .. } => convert::ggml(dtype, self.source(slot)?, &self.ctx)
                 .ok_or_else(|| self.unread(name, slot, &dtype.name()))??,
         };
-        let mut t = Tensor::from_vec(values, shape, &Device::Cpu)?;
-        if let Stored::Ggml { heads: Some(h), .. } = slot.dtype {
-            t = deinterleave(&t, h).map_err(|e| weight(e.to_string()))?;
-        }
+        let change = if let Stored::Ggml { change, .. } = slot.dtype { change } else { Change::None };
+        let t = match change {
+            Change::None => Tensor::from_vec(values, shape, &Device::Cpu)?,
+            Change::PlusOne => (Tensor::from_vec(values, shape, &Device::Cpu)? - 1.0)?,
+            Change::Interleaved(heads) => {
+                let t = Tensor::from_vec(values, shape, &Device::Cpu)?;
+                deinterleave(&t, heads).map_err(|e| weight(e.to_string()))?
+            }
+            Change::Turned => {
+                let stored: Vec<usize> = shape.iter().rev().copied().collect();
+                Tensor::from_vec(values, stored, &Device::Cpu)?.t()?.contiguous()?
+            }
+        };
         Ok(t.to_device(device)?)
     }
 
