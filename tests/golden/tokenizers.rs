@@ -60,12 +60,12 @@ fn merges_lead_from_the_alphabet_to_the_token() {
     for t in [&named, &gpt2] {
         let e = t.encode("The harbour lights, again", None, false).unwrap();
         let mut merged = 0;
-        for (&id, token) in e.ids.iter().zip(&e.tokens) {
+        for (&id, token) in e.ids.iter().zip(e.tokens.iter()) {
             let steps = t.merges(id).unwrap();
             // n pieces need n - 1 merges to become one, and the last one makes the token.
             assert_eq!(steps.len() + 1, token.chars().count(), "{token}");
             if let Some(last) = steps.last() {
-                assert_eq!(&format!("{}{}", last.left, last.right), token);
+                assert_eq!(format!("{}{}", last.left, last.right), token);
                 merged += 1;
             }
         }

@@ -2,6 +2,7 @@
 //! crate does for normalised texts: words are found in the text as it stands and each different word is cut once.
 //! What the crate does before (added tokens) and after (special tokens, trimmed offsets) stays the crate's.
 
+use super::Spellings;
 use super::bpe::byte_alphabet;
 use super::recipe::GPT2;
 use crate::ctx::Ctx;
@@ -79,14 +80,14 @@ impl ByteLevel {
         let mut done = 0;
         for (piece, (start, end), tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::Byte) {
             if let Some(tokens) = tokens {
-                tokens.iter().for_each(|token| out.push(token.id, token.value.clone(), (start, end), done));
+                tokens.iter().for_each(|token| out.push(token.id, &token.value, (start, end), done));
                 done += 1;
                 continue;
             }
             let mut word = |a: usize, b: usize| {
                 self.word(t, &piece[a..b], &mut known, |(id, s, e)| {
                     let (s, e) = (piece.floor_char_boundary(a + s), piece.ceil_char_boundary(a + e));
-                    out.push(id, t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e), done);
+                    out.push(id, &t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e), done);
                 })?;
                 done += 1;
                 if (done as usize).is_multiple_of(POLL) { ctx.check() } else { Ok(()) }
@@ -152,13 +153,13 @@ fn parts(pattern: &SysRegex, text: &str, each: &mut dyn FnMut(usize, usize) -> R
 #[derive(Default)]
 pub(super) struct Lists {
     pub ids: Vec<u32>,
-    pub tokens: Vec<String>,
+    pub tokens: Spellings,
     pub offsets: Vec<(usize, usize)>,
     words: Vec<Option<u32>>,
 }
 
 impl Lists {
-    fn push(&mut self, id: u32, token: String, offsets: (usize, usize), word: u32) {
+    fn push(&mut self, id: u32, token: &str, offsets: (usize, usize), word: u32) {
         self.ids.push(id);
         self.tokens.push(token);
         self.offsets.push(offsets);
@@ -173,7 +174,7 @@ impl Lists {
         Encoding::new(
             self.ids,
             segments,
-            self.tokens,
+            self.tokens.iter().map(ToString::to_string).collect(),
             self.words,
             self.offsets,
             zeros,

@@ -4,6 +4,7 @@
 mod apply;
 pub mod bpe;
 mod byte_level;
+mod encoding;
 mod encodings;
 mod folder;
 mod gguf;
@@ -15,6 +16,7 @@ mod sentence_piece;
 mod spelling;
 mod tiktoken;
 
+pub use encoding::{Encoding, Spellings};
 pub(crate) use encodings::ADAPTER as ENCODINGS;
 pub use encodings::{Encodings, Lattice};
 pub use same::Shared;
@@ -22,27 +24,11 @@ pub use spelling::MAX_SPELLING;
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
 use crate::ctx::Ctx;
-use crate::foreign::foreign;
 use crate::{Error, Result};
 use bpe::Step;
 use folder::{Beside, Source};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
-
-/// A text as tokens; all lists are equally long.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Encoding {
-    /// Vocabulary ids.
-    pub ids: Vec<u32>,
-    /// The vocabulary's own spelling.
-    pub tokens: Vec<String>,
-    /// Bytes `start..end` of the text that the token covers; for the second text of a pair, of that text.
-    pub offsets_byte: Vec<(usize, usize)>,
-    /// True for tokens that the tokenizer added.
-    pub special_mask: Vec<bool>,
-    /// Segment ids (0, or 1 for the second text).
-    pub type_ids: Vec<u32>,
-}
 
 enum Backend {
     Hf(Box<hf::Hf>),
@@ -154,8 +140,7 @@ impl Tokenizer {
     pub fn encode_in(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
         match &self.backend {
             Backend::Hf(t) => t.encode(text, pair, special, ctx),
-            Backend::Tiktoken(t) if pair.is_none() => foreign("tiktoken-rs", || t.encode(text, ctx))
-                .unwrap_or_else(|why| Err(Error::invalid(format!("cannot cut the text: {why}")))),
+            Backend::Tiktoken(t) if pair.is_none() => t.encode(text, ctx),
             Backend::Tiktoken(_) => Err(Error::invalid(format!("{} cannot join two texts", self.name))),
         }
     }

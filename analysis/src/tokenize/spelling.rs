@@ -56,7 +56,7 @@ impl Tokenizer {
     pub fn encodings(&self, ids: &[u32], keep: usize) -> Option<Encodings> {
         match &self.backend {
             Backend::Tiktoken(t) => {
-                let word: Vec<u8> = ids.iter().map(|id| t.bytes(*id)).collect::<Option<Vec<_>>>()?.concat();
+                let word = ids.iter().map(|id| t.bytes(*id)).collect::<Option<Vec<_>>>()?.concat();
                 let fits = !word.is_empty() && word.len() <= MAX_SPELLING;
                 let find = |start: usize, end: usize, out: &mut Vec<u32>| out.extend(t.id(&word[start..end]));
                 fits.then(|| Encodings::of(&Lattice::new(word.len(), find), keep))

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::segment::text::{Metrics, by_tokenizer, word_of};
-use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::tokenize::{Spellings, Tokenizer};
 
 /// Arguments of `tokenize`.
 #[derive(Debug, clap::Args)]
@@ -65,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     say!("{} tokens for {} bytes ({})", e.ids.len(), text.len(), tokenizer.name());
     for (i, id) in e.ids.iter().enumerate() {
         let (a, b) = e.offsets_byte[i];
-        say!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens[i].escape_debug());
+        say!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens.get(i).unwrap_or_default().escape_debug());
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 #[derive(serde::Serialize)]
 struct Cut<'a> {
     ids: &'a [u32],
-    tokens: &'a [String],
+    tokens: &'a Spellings,
     offsets_byte: &'a [(usize, usize)],
     special_mask: &'a [bool],
 }

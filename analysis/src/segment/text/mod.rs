@@ -55,14 +55,14 @@ pub struct Row {
 /// get those bytes, where the tokenizer itself says only which character it was.
 pub fn by_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Row> {
     let e = tokenizer.encode_in(text, None, false, ctx)?;
-    let piece = |(i, token): (usize, String)| Piece {
+    let piece = |(i, token): (usize, &str)| Piece {
         id: Some(e.ids[i]),
-        token,
+        token: token.to_string(),
         start: e.offsets_byte[i].0,
         end: e.offsets_byte[i].1,
         special: e.special_mask[i],
     };
-    let mut pieces: Vec<Piece> = e.tokens.into_iter().enumerate().map(piece).collect();
+    let mut pieces: Vec<Piece> = e.tokens.iter().enumerate().map(piece).collect();
     bytes::share_out(&mut pieces, text);
     Ok(Row { name: name.to_string(), pieces, vocab: Some(tokenizer.vocab_size()), continuing: tokenizer.continuing() })
 }
