@@ -1,9 +1,10 @@
 //! Text out of bytes: of a file, by its byte order mark, and of any, in base 64.
 
 /// The text of `bytes`: UTF-8, or UTF-16 and UTF-32 where a byte order mark says so. The mark itself is no text.
+/// UTF-8 stays in the memory where it is.
 ///
 /// Errors: what the bytes are instead, and that they are not UTF-8, without a file name.
-pub fn text(bytes: &[u8]) -> Result<String, String> {
+pub fn text(mut bytes: Vec<u8>) -> Result<String, String> {
     let broken = |name: &str| format!("the byte order mark says {name}, but the bytes are not {name}");
     let wide = |rest: &[u8], read: fn([u8; 4]) -> u32, name: &str| {
         let (quads, left) = rest.as_chunks::<4>();
@@ -15,19 +16,22 @@ pub fn text(bytes: &[u8]) -> Result<String, String> {
         let units: Vec<u16> = pairs.iter().map(|p| read(*p)).collect();
         String::from_utf16(&units).ok().filter(|_| left.is_empty()).ok_or_else(|| broken(name))
     };
-    match bytes {
+    match bytes.as_slice() {
         [0xff, 0xfe, 0, 0, rest @ ..] => wide(rest, u32::from_le_bytes, "UTF-32"),
         [0, 0, 0xfe, 0xff, rest @ ..] => wide(rest, u32::from_be_bytes, "UTF-32"),
         [0xff, 0xfe, rest @ ..] => double(rest, u16::from_le_bytes, "UTF-16"),
         [0xfe, 0xff, rest @ ..] => double(rest, u16::from_be_bytes, "UTF-16"),
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
+        [0xef, 0xbb, 0xbf, ..] => {
+            bytes.drain(..3);
+            utf8(bytes)
+        }
         _ => utf8(bytes),
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, String> {
-    String::from_utf8(bytes.to_vec()).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
+fn utf8(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
         let start = &bytes[..bytes.len().min(4096)];
         let zeros = start.iter().filter(|b| **b == 0).count();
         let like = match () {
@@ -56,14 +60,12 @@ mod tests {
             sixteen(u16::to_be_bytes, [0xfe, 0xff]),
             [b"\xff\xfe\0\0".to_vec(), wide].concat(),
         ] {
-            assert_eq!(text(&bytes).unwrap(), words);
+            assert_eq!(text(bytes).unwrap(), words);
         }
-        assert!(text(b"\xff\xfea").unwrap_err().contains("UTF-16"));
-        assert!(
-            text("Zw\u{f6}lf".chars().map(|c| c as u8).collect::<Vec<_>>().as_slice()).unwrap_err().contains("Latin-1")
-        );
+        assert!(text(b"\xff\xfea".to_vec()).unwrap_err().contains("UTF-16"));
+        assert!(text("Zw\u{f6}lf".chars().map(|c| c as u8).collect()).unwrap_err().contains("Latin-1"));
         let bare: Vec<u8> = words.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        assert!(text(&bare).unwrap_err().contains("UTF-16 without"));
-        assert_eq!(text(b"").unwrap(), "");
+        assert!(text(bare).unwrap_err().contains("UTF-16 without"));
+        assert_eq!(text(Vec::new()).unwrap(), "");
     }
 }

@@ -20,7 +20,7 @@ struct Sheet {
 impl Sheet {
     fn read(bytes: &[u8]) -> Result<Self, Fault> {
         let neither = |why: String| Fault::new(format!("this is neither a WAV file nor a table: {why}"), CHOOSE);
-        let text = crate::utf::text(bytes).map_err(neither)?;
+        let text = crate::utf::text(bytes.to_vec()).map_err(neither)?;
         if text.contains('\0') {
             return Err(neither("it holds zeros".into()));
         }

@@ -2,7 +2,7 @@
 //! crate does for normalised texts: words are found in the text as it stands and each different word is cut once.
 //! What the crate does before (added tokens) and after (special tokens, trimmed offsets) stays the crate's.
 
-use super::Spellings;
+use super::Encoding;
 use super::bpe::byte_alphabet;
 use super::recipe::GPT2;
 use crate::ctx::Ctx;
@@ -12,18 +12,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenizers::utils::SysRegex;
 use tokenizers::{
-    Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, Tokenizer,
+    Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, Tokenizer,
 };
 
-/// Different words whose cut is remembered.
-const REMEMBERED: usize = 1 << 16;
+/// Different words whose cut each thread remembers.
+const REMEMBERED: usize = 1 << 15;
+/// Tokens that they may be together.
+const REMEMBERED_TOKENS: usize = 1 << 17;
 /// Longer words are not remembered, in bytes.
 const LONG: usize = 256;
 /// Words between two looks at the cancel flag.
 const POLL: usize = 1 << 12;
 
 /// Id, and bytes `start..end` of the word.
-type Part = (u32, usize, usize);
+type Part = (u32, u32, u32);
+
+/// Words and their cuts, and the tokens of all of them.
+#[derive(Default)]
+struct Known {
+    cuts: HashMap<Box<str>, Arc<[Part]>>,
+    tokens: usize,
+}
 
 /// The cut of words by one tokenizer.
 pub(super) struct ByteLevel {
@@ -33,7 +42,7 @@ pub(super) struct ByteLevel {
     /// Whether the normalizer leaves only ASCII as it is.
     ascii: bool,
     alphabet: [char; 256],
-    known: Mutex<HashMap<Box<str>, Arc<[Part]>>>,
+    known: Mutex<Vec<Known>>,
 }
 
 impl ByteLevel {
@@ -69,28 +78,27 @@ impl ByteLevel {
     }
 
     /// Tokens of `text`, as the crate gives them before post-processing; `None` if this text needs the crate.
-    pub fn encode(&self, t: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Option<Lists>> {
+    pub fn encode(&self, t: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Option<Encoding>> {
         if self.ascii && !text.is_ascii() {
             return Ok(None);
         }
         let pieces: PreTokenizedString = t.get_added_vocabulary().extract_and_normalize(t.get_normalizer(), text);
-        // Taken out and put back, so that two threads at worst cut some words twice.
-        let mut known = std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut out = Lists::default();
-        let mut done = 0;
+        // Taken out and put back: each thread of a long text has its own.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut out = Encoding::default();
+        let mut done = 0usize;
         for (piece, (start, end), tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::Byte) {
             if let Some(tokens) = tokens {
-                tokens.iter().for_each(|token| out.push(token.id, &token.value, (start, end), done));
-                done += 1;
+                tokens.iter().for_each(|token| push(&mut out, token.id, &token.value, (start, end)));
                 continue;
             }
             let mut word = |a: usize, b: usize| {
                 self.word(t, &piece[a..b], &mut known, |(id, s, e)| {
-                    let (s, e) = (piece.floor_char_boundary(a + s), piece.ceil_char_boundary(a + e));
-                    out.push(id, &t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e), done);
+                    let (s, e) = (piece.floor_char_boundary(a + s as usize), piece.ceil_char_boundary(a + e as usize));
+                    push(&mut out, id, &t.get_model().id_to_token(id).unwrap_or_default(), (start + s, start + e));
                 })?;
                 done += 1;
-                if (done as usize).is_multiple_of(POLL) { ctx.check() } else { Ok(()) }
+                if done.is_multiple_of(POLL) { ctx.check() } else { Ok(()) }
             };
             match &self.before {
                 None => parts(&self.words, piece, &mut word)?,
@@ -99,18 +107,13 @@ impl ByteLevel {
                 }
             }
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).push(known);
+        (out.special_mask, out.type_ids) = (vec![false; out.ids.len()], vec![0; out.ids.len()]);
         Ok(Some(out))
     }
 
-    fn word(
-        &self,
-        t: &Tokenizer,
-        word: &str,
-        known: &mut HashMap<Box<str>, Arc<[Part]>>,
-        push: impl FnMut(Part),
-    ) -> Result<()> {
-        let parts = match known.get(word) {
+    fn word(&self, t: &Tokenizer, word: &str, known: &mut Known, push: impl FnMut(Part)) -> Result<()> {
+        let parts = match known.cuts.get(word) {
             Some(parts) => parts.clone(),
             None => {
                 let spelled: String = word.bytes().map(|b| self.alphabet[b as usize]).collect();
@@ -122,9 +125,11 @@ impl ByteLevel {
                     at = (to, at.1 + spelled[at.0..to].chars().count());
                     at.1
                 };
-                let parts: Arc<[Part]> = cut.iter().map(|p| (p.id, byte(p.offsets.0), byte(p.offsets.1))).collect();
-                if word.len() <= LONG && known.len() < REMEMBERED {
-                    known.insert(word.into(), parts.clone());
+                let parts: Arc<[Part]> =
+                    cut.iter().map(|p| (p.id, byte(p.offsets.0) as u32, byte(p.offsets.1) as u32)).collect();
+                if word.len() <= LONG && known.cuts.len() < REMEMBERED && known.tokens < REMEMBERED_TOKENS {
+                    known.tokens += parts.len();
+                    known.cuts.insert(word.into(), parts.clone());
                 }
                 parts
             }
@@ -149,38 +154,8 @@ fn parts(pattern: &SysRegex, text: &str, each: &mut dyn FnMut(usize, usize) -> R
     Ok(())
 }
 
-/// The lists of an encoding.
-#[derive(Default)]
-pub(super) struct Lists {
-    pub ids: Vec<u32>,
-    pub tokens: Spellings,
-    pub offsets: Vec<(usize, usize)>,
-    words: Vec<Option<u32>>,
-}
-
-impl Lists {
-    fn push(&mut self, id: u32, token: &str, offsets: (usize, usize), word: u32) {
-        self.ids.push(id);
-        self.tokens.push(token);
-        self.offsets.push(offsets);
-        self.words.push(Some(word));
-    }
-
-    /// The same for the crate.
-    pub fn encoding(self, segment: u32) -> Encoding {
-        let n = self.ids.len();
-        let (zeros, ones) = (vec![0; n], vec![1; n]);
-        let segments = vec![segment; n];
-        Encoding::new(
-            self.ids,
-            segments,
-            self.tokens.iter().map(ToString::to_string).collect(),
-            self.words,
-            self.offsets,
-            zeros,
-            ones,
-            Vec::new(),
-            Default::default(),
-        )
-    }
+fn push(out: &mut Encoding, id: u32, token: &str, offsets: (usize, usize)) {
+    out.ids.push(id);
+    out.tokens.push(token);
+    out.offsets_byte.push(offsets);
 }

@@ -1,6 +1,8 @@
 //! A text as tokens.
 
+use crate::Result;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
+use std::ops::Range;
 
 /// A text as tokens; all lists are equally long.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,8 +20,29 @@ pub struct Encoding {
 }
 
 impl Encoding {
+    /// The tokens that `cut` hands over, together.
+    pub(super) fn of_parts(cut: impl FnOnce(&mut dyn FnMut(Self) -> Result<()>) -> Result<()>) -> Result<Self> {
+        let mut out = Self::default();
+        cut(&mut |part| {
+            out.append(part);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Some of its tokens.
+    pub(super) fn part(&self, range: Range<usize>) -> Self {
+        Self {
+            ids: self.ids[range.clone()].to_vec(),
+            tokens: range.clone().filter_map(|i| self.tokens.get(i)).collect(),
+            offsets_byte: self.offsets_byte[range.clone()].to_vec(),
+            special_mask: self.special_mask[range.clone()].to_vec(),
+            type_ids: self.type_ids[range].to_vec(),
+        }
+    }
+
     /// Adds the tokens of `other` behind its own.
-    pub fn append(&mut self, other: Self) {
+    pub(super) fn append(&mut self, other: Self) {
         if self.ids.is_empty() {
             *self = other;
             return;
@@ -53,7 +76,7 @@ impl Spellings {
     }
 
     /// Adds the strings of `other` behind its own.
-    pub fn append(&mut self, other: &Self) {
+    fn append(&mut self, other: &Self) {
         let start = self.text.len();
         self.text.push_str(&other.text);
         self.ends.extend(other.ends.iter().map(|end| start + end));

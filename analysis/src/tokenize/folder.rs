@@ -406,7 +406,7 @@ fn text(path: &Path) -> Result<String> {
     if let Some(e) = recognise::strange(path) {
         return Err(e);
     }
-    crate::utf::text(&bytes).map_err(|what| Error::file(path, what, "get the model's own file"))
+    crate::utf::text(bytes).map_err(|what| Error::file(path, what, "get the model's own file"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::Encoding;
 use super::bpe::{Step, merge_history};
 use super::byte_level::ByteLevel;
+use super::parts::{self, SMALL_PART, Seams};
 use crate::ctx::Ctx;
 use crate::foreign::foreign;
 use crate::weights::{read_bounded, recognise};
@@ -26,8 +27,8 @@ const MAX_BYTES: u64 = 256 << 20;
 pub(super) struct Hf {
     pub inner: Tokenizer,
     fast: Option<ByteLevel>,
-    /// Whether a text without special tokens around it is left as it was cut.
-    bare: bool,
+    /// Where a long text can be parted.
+    seams: Option<Seams>,
     /// Whether spaces are taken off the bytes of tokens, and whether one is put before a text.
     trim: Option<bool>,
 }
@@ -43,12 +44,54 @@ impl Hf {
             inner.with_post_processor(untrimmed);
         }
         let fast = ByteLevel::of(&inner);
-        let bare = leaves_bare(&inner);
-        Self { inner, fast, bare, trim }
+        let seams = Seams::of(&inner);
+        Self { inner, fast, seams, trim }
     }
 
-    pub fn encode(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
-        foreign(CRATE, || self.cut(text, pair, special, ctx)).unwrap_or_else(|why| {
+    /// Cuts one text and hands the tokens over in order, some at a time.
+    pub fn encode_each(
+        &self,
+        text: &str,
+        special: bool,
+        ctx: &Ctx,
+        each: &mut dyn FnMut(Encoding) -> Result<()>,
+    ) -> Result<()> {
+        self.in_parts(text, SMALL_PART, special, ctx, each)
+    }
+
+    /// [`Hf::encode_each`] by parts of `size` bytes and some, where the text can be parted.
+    fn in_parts(
+        &self,
+        text: &str,
+        size: usize,
+        special: bool,
+        ctx: &Ctx,
+        each: &mut dyn FnMut(Encoding) -> Result<()>,
+    ) -> Result<()> {
+        let Some(around) = self.guarded(|| self.around(special))? else {
+            return each(self.guarded(|| self.joined(text, None, special, ctx))?);
+        };
+        each(around.before)?;
+        let cut = |start: usize, part: &str| {
+            let mut out = self.guarded(|| self.cut(start, part, ctx))?;
+            out.type_ids = vec![around.type_id; out.ids.len()];
+            Ok(out)
+        };
+        match &self.seams {
+            Some(seams) => parts::each(seams.parts(&self.inner, text, size), cut, each)?,
+            None => each(cut(0, text)?)?,
+        }
+        each(around.behind)
+    }
+
+    /// Cuts two texts as one.
+    pub fn encode_pair(&self, text: &str, pair: &str, special: bool, ctx: &Ctx) -> Result<Encoding> {
+        self.guarded(|| self.joined(text, Some(pair), special, ctx))
+    }
+
+    /// What `call` into the crate gives.
+    fn guarded<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        foreign(CRATE, call).unwrap_or_else(|why| {
             let why = match empty_pattern(&self.inner) {
                 Some(p) => format!("the pattern {p:?} of the tokenizer finds empty text, on which {CRATE} fails"),
                 None => why,
@@ -62,44 +105,74 @@ impl Hf {
         foreign(CRATE, || self.inner.decode(ids, skip_special).map_err(|e| e.to_string())).and_then(|text| text)
     }
 
-    fn cut(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
-        if let (Some(fast), true, None, false) = (&self.fast, self.bare, pair, special)
-            && let Some(mut lists) = fast.encode(&self.inner, text, ctx)?
-        {
-            let n = lists.ids.len();
-            if let Some(prefix) = self.trim {
-                trim(text, lists.tokens.iter(), &mut lists.offsets, prefix);
-            }
-            return Ok(Encoding {
-                ids: lists.ids,
-                tokens: lists.tokens,
-                offsets_byte: lists.offsets,
-                special_mask: vec![false; n],
-                type_ids: vec![0; n],
-            });
-        }
-        let one = |text: &str, segment: u32| {
-            let fast = self.fast.as_ref().map(|f| f.encode(&self.inner, text, ctx)).transpose()?.flatten();
-            let e = match fast {
-                Some(lists) => lists.encoding(segment),
-                None => cut(&self.inner, text, segment, ctx)?,
-            };
-            Ok::<_, Error>(match self.trim {
-                Some(prefix) => trimmed(text, &e, prefix),
-                None => e,
-            })
+    /// The tokens of a part of a text that begins at byte `start` of it, before post-processing.
+    fn cut(&self, start: usize, text: &str, ctx: &Ctx) -> Result<Encoding> {
+        let fast = self.fast.as_ref().map(|f| f.encode(&self.inner, text, ctx)).transpose()?.flatten();
+        let mut out = match fast {
+            Some(out) => out,
+            None => own(&cut(&self.inner, text, 0, ctx)?),
         };
-        let first = one(text, 0)?;
-        let second = pair.map(|pair| one(pair, 1)).transpose()?;
-        let e = self.inner.post_process(first, second, special).map_err(fail)?;
-        Ok(Encoding {
-            ids: e.get_ids().to_vec(),
-            offsets_byte: e.get_offsets().to_vec(),
-            special_mask: e.get_special_tokens_mask().iter().map(|&m| m != 0).collect(),
-            type_ids: e.get_type_ids().to_vec(),
-            tokens: e.get_tokens().iter().collect(),
-        })
+        if let Some(prefix) = self.trim {
+            trim(text, out.tokens.iter(), &mut out.offsets_byte, prefix && start == 0);
+        }
+        out.offsets_byte.iter_mut().for_each(|at| *at = (at.0 + start, at.1 + start));
+        Ok(out)
     }
+
+    /// One text or two, with post-processing by the crate.
+    fn joined(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
+        let first = theirs(&self.cut(0, text, ctx)?, 0);
+        let second = pair.map(|pair| Ok::<_, Error>(theirs(&self.cut(0, pair, ctx)?, 1))).transpose()?;
+        Ok(own(&self.inner.post_process(first, second, special).map_err(fail)?))
+    }
+
+    /// What stands around a text; `None` where that is not all that post-processing does.
+    fn around(&self, special: bool) -> Result<Option<Around>> {
+        let one = Encoding { special_mask: vec![false], type_ids: vec![0], ids: vec![0], ..Encoding::default() };
+        let one = Encoding { tokens: ["a"].into_iter().collect(), offsets_byte: vec![(0, 1)], ..one };
+        let whole = own(&self.inner.post_process(theirs(&one, 0), None, special).map_err(fail)?);
+        let at: Vec<usize> = (0..whole.ids.len()).filter(|i| !whole.special_mask[*i]).collect();
+        let &[at] = at.as_slice() else { return Ok(None) };
+        if whole.ids[at] != 0 || whole.tokens.get(at) != Some("a") || whole.offsets_byte[at] != (0, 1) {
+            return Ok(None);
+        }
+        let (before, behind) = (whole.part(0..at), whole.part(at + 1..whole.ids.len()));
+        Ok(Some(Around { before, behind, type_id: whole.type_ids[at] }))
+    }
+}
+
+/// What post-processing puts around one text, and the segment that it counts the text as.
+struct Around {
+    before: Encoding,
+    behind: Encoding,
+    type_id: u32,
+}
+
+/// An encoding of the crate as one of ours.
+fn own(e: &tokenizers::Encoding) -> Encoding {
+    Encoding {
+        ids: e.get_ids().to_vec(),
+        offsets_byte: e.get_offsets().to_vec(),
+        special_mask: e.get_special_tokens_mask().iter().map(|&m| m != 0).collect(),
+        type_ids: e.get_type_ids().to_vec(),
+        tokens: e.get_tokens().iter().collect(),
+    }
+}
+
+/// One of ours as an encoding of the crate, which asks for words only to cut texts off.
+fn theirs(e: &Encoding, segment: u32) -> tokenizers::Encoding {
+    let n = e.ids.len();
+    tokenizers::Encoding::new(
+        e.ids.clone(),
+        vec![segment; n],
+        e.tokens.iter().map(ToString::to_string).collect(),
+        vec![None; n],
+        e.offsets_byte.clone(),
+        vec![0; n],
+        vec![1; n],
+        Vec::new(),
+        Default::default(),
+    )
 }
 
 /// Switches trimming off in a post-processor. Gives whether a space is put before a text, if it was on.
@@ -140,23 +213,6 @@ fn trim<'t>(text: &str, tokens: impl Iterator<Item = &'t str>, offsets: &mut [(u
     }
 }
 
-/// An encoding with [`trim`]med bytes.
-fn trimmed(text: &str, e: &tokenizers::Encoding, prefix: bool) -> tokenizers::Encoding {
-    let mut offsets = e.get_offsets().to_vec();
-    trim(text, e.get_tokens().iter().map(String::as_str), &mut offsets, prefix);
-    tokenizers::Encoding::new(
-        e.get_ids().to_vec(),
-        e.get_type_ids().to_vec(),
-        e.get_tokens().to_vec(),
-        e.get_word_ids().to_vec(),
-        offsets,
-        e.get_special_tokens_mask().to_vec(),
-        e.get_attention_mask().to_vec(),
-        Vec::new(),
-        Default::default(),
-    )
-}
-
 /// Every pattern in a part of a tokenizer, and whether it is a regular expression.
 fn patterns(part: &Value, out: &mut Vec<(String, bool)>) {
     match part {
@@ -194,17 +250,6 @@ fn unread_pattern(json: &Value) -> Option<(String, String)> {
         let why = SysRegex::new(&p).err()?.to_string();
         Some((p, why))
     })
-}
-
-/// Whether post-processing only puts tokens around a text, and counts one text as the first.
-fn leaves_bare(t: &Tokenizer) -> bool {
-    let Some(p) = t.get_post_processor() else { return true };
-    let Ok(p) = serde_json::to_value(p) else { return false };
-    if p["type"] == "ByteLevel" {
-        return p["trim_offsets"] == false;
-    }
-    let texts = p["single"].as_array().into_iter().flatten().filter_map(|part| part.get("Sequence"));
-    p["type"] == "TemplateProcessing" && texts.map(|t| (&t["id"], &t["type_id"])).eq([(&"A".into(), &0.into())])
 }
 
 fn fail(e: tokenizers::Error) -> Error {
@@ -399,6 +444,8 @@ pub(super) fn merges(t: &Tokenizer, token: &str) -> Option<Vec<Step>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gguf_words::PARTED;
+    use super::super::recipe::{by_patterns, byte_level};
     use super::*;
     use serde_json::json;
 
@@ -498,7 +545,7 @@ mod tests {
         for (pre, ids) in [(level, vec![2, 2, 0]), (both, vec![0, 1, 0, 1, 0])] {
             let t = Hf::new(load("pre_tokenizer", pre).unwrap());
             assert!(t.fast.is_some());
-            assert_eq!(t.encode("ababa", None, false, &Ctx::default()).unwrap().ids, ids);
+            assert_eq!(encode(&t, "ababa", WHOLE, false).ids, ids);
         }
     }
 
@@ -543,8 +590,8 @@ mod tests {
         (0..400).map(move |i| (0..i % 24).map(|_| pieces[next(pieces.len())]).collect())
     }
 
-    #[test]
-    fn the_fast_way_cuts_as_the_crate_does() {
+    /// The tokenizers of files of this project.
+    fn files() -> Vec<std::path::PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut files = vec![root.join("sample_data/models/sample-lm/tokenizer.json")];
         for folder in ["tests/golden/models", "tests/golden/models/tokenizers"] {
@@ -552,29 +599,108 @@ mod tests {
             files.extend(entries.map(|e| e.unwrap().path().join("tokenizer.json")).filter(|f| f.exists()));
         }
         files.sort();
-        let (mut fast, mut bare) = (0, 0);
-        for file in files {
+        files
+    }
+
+    /// A part that no text here is longer than.
+    const WHOLE: usize = 1 << 20;
+
+    fn encode(t: &Hf, text: &str, size: usize, special: bool) -> Encoding {
+        Encoding::of_parts(|each| t.in_parts(text, size, special, &Ctx::default(), each)).unwrap()
+    }
+
+    #[test]
+    fn a_text_is_cut_as_the_crate_does() {
+        let (mut fast, mut parted) = (0, 0);
+        for file in files() {
             let t = Hf::new(super::load(&file).unwrap());
-            if t.fast.is_none() {
-                continue;
-            }
-            (fast, bare) = (fast + 1, bare + usize::from(t.bare));
+            (fast, parted) = (fast + usize::from(t.fast.is_some()), parted + usize::from(t.seams.is_some()));
             for text in texts() {
                 for special in [false, true] {
-                    let own = t.encode(&text, None, special, &Ctx::default()).unwrap();
+                    let own = encode(&t, &text, WHOLE, special);
                     let cut = cut(&t.inner, &text, 0, &Ctx::default()).unwrap();
-                    let cut = t.trim.map_or_else(|| cut.clone(), |prefix| trimmed(&text, &cut, prefix));
+                    let mut offsets = cut.get_offsets().to_vec();
+                    let tokens = cut.get_tokens().to_vec();
+                    t.trim.iter().for_each(|p| trim(&text, tokens.iter().map(String::as_str), &mut offsets, *p));
                     let want = t.inner.post_process(cut, None, special).unwrap();
                     let at = format!("{} {text:?} {special}", file.display());
                     assert_eq!(own.ids, want.get_ids(), "{at}");
                     assert_eq!(own.tokens.iter().collect::<Vec<_>>(), want.get_tokens(), "{at}");
-                    assert_eq!(own.offsets_byte, want.get_offsets(), "{at}");
-                    assert_eq!(own.type_ids, want.get_type_ids(), "{at}");
                     let mask: Vec<u32> = own.special_mask.iter().map(|m| (*m).into()).collect();
+                    let of_text = |i: &usize| want.get_special_tokens_mask()[*i] == 0;
+                    let cut: Vec<_> = (0..mask.len()).filter(of_text).map(|i| own.offsets_byte[i]).collect();
+                    assert_eq!(cut, offsets, "{at}");
+                    assert_eq!(own.type_ids, want.get_type_ids(), "{at}");
                     assert_eq!(mask, want.get_special_tokens_mask(), "{at}");
                 }
             }
         }
-        assert!(fast > 3 && bare > 0, "{fast} fast, {bare} bare");
+        assert!(fast > 3 && parted > 5, "{fast} fast, {parted} in parts");
+    }
+
+    #[test]
+    fn parts_of_a_text_are_cut_as_the_whole() {
+        let mut seen = Vec::new();
+        for file in files() {
+            let t = Hf::new(super::load(&file).unwrap());
+            let Some(seams) = &t.seams else { continue };
+            let mut parted = 0;
+            for (i, text) in texts().enumerate() {
+                let (size, special) = (1 + i % 7, i % 2 == 0);
+                parted += seams.parts(&t.inner, &text, size).count();
+                let (parts, whole) = (encode(&t, &text, size, special), encode(&t, &text, WHOLE, special));
+                assert_eq!(parts, whole, "{} {text:?} {size}", file.display());
+            }
+            seen.push((file, parted));
+        }
+        assert!(seen.len() > 5 && seen.iter().all(|(_, n)| *n > 500), "{seen:?}");
+    }
+
+    #[test]
+    fn parts_by_every_step_that_ends_words_are_cut_as_the_whole() {
+        let mut vocab: serde_json::Map<String, Value> =
+            crate::tokenize::bpe::byte_alphabet().iter().enumerate().map(|(i, c)| (c.to_string(), i.into())).collect();
+        let pairs = [
+            ("Ġ", "Ġ"),
+            ("Ġ", "a"),
+            ("a", "Ġ"),
+            ("Ċ", "Ċ"),
+            ("1", "2"),
+            ("x", "Ġ"),
+            ("!", "?"),
+            ("!", "Ċ"),
+            ("Ċ", "Ġ"),
+        ];
+        for (a, b) in pairs {
+            vocab.insert(format!("{a}{b}"), vocab.len().into());
+        }
+        vocab.extend([("▁".to_string(), vocab.len().into()), ("<unk>".to_string(), (vocab.len() + 1).into())]);
+        let model = json!({ "type": "BPE", "vocab": vocab, "merges": pairs, "unk_token": "<unk>", "fuse_unk": false });
+        let meta =
+            |scheme: &str| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true });
+        let mut steps: Vec<Value> = PARTED.iter().map(|p| by_patterns(&[r"\p{N}{1,3}", p])).collect();
+        steps.extend([true, false].map(|prefix| byte_level(true, prefix)));
+        steps.extend(["first", "always", "never"].map(meta));
+        steps.extend(["BertPreTokenizer", "Whitespace", "WhitespaceSplit"].map(|t| json!({ "type": t })));
+        let normals =
+            [json!(null), json!({ "type": "NFC" }), json!({ "type": "NFKD" }), json!({ "type": "Lowercase" })];
+        let added = json!([
+            { "id": 400, "content": "<s>", "single_word": false, "lstrip": true, "rstrip": true, "normalized": false, "special": true },
+            { "id": 401, "content": "fox", "single_word": true, "lstrip": false, "rstrip": true, "normalized": true, "special": false },
+        ]);
+        for pre in &steps {
+            for normal in &normals {
+                let t = json!({ "version": "1.0", "added_tokens": added, "normalizer": normal, "pre_tokenizer": pre, "model": model });
+                let t = Hf::new(from_bytes(t.to_string().as_bytes()).unwrap());
+                let seams = t.seams.as_ref().unwrap_or_else(|| panic!("no seams for {pre}"));
+                let mut parted = 0;
+                for (i, text) in texts().enumerate() {
+                    parted += seams.parts(&t.inner, &text, 1 + i % 5).count();
+                    let (parts, whole) = (encode(&t, &text, 1 + i % 5, false), encode(&t, &text, WHOLE, false));
+                    assert_eq!(parts, whole, "{pre} {normal} {text:?}");
+                }
+                assert!(parted > 450, "{pre}: {parted}");
+            }
+        }
     }
 }

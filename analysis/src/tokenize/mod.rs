@@ -10,6 +10,7 @@ mod folder;
 mod gguf;
 mod gguf_words;
 mod hf;
+mod parts;
 mod recipe;
 mod same;
 mod sentence_piece;
@@ -138,10 +139,25 @@ impl Tokenizer {
 
     /// [`Tokenizer::encode`] that looks at the job's cancel flag on its way, for long texts.
     pub fn encode_in(&self, text: &str, pair: Option<&str>, special: bool, ctx: &Ctx) -> Result<Encoding> {
+        match (pair, &self.backend) {
+            (None, _) => Encoding::of_parts(|each| self.encode_each(text, special, ctx, each)),
+            (Some(pair), Backend::Hf(t)) => t.encode_pair(text, pair, special, ctx),
+            (Some(_), Backend::Tiktoken(_)) => Err(Error::invalid(format!("{} cannot join two texts", self.name))),
+        }
+    }
+
+    /// Cuts `text` as [`Tokenizer::encode_in`] does and hands its tokens over in order, some at a time: what holds none
+    /// of them for long needs memory for a part of the text only. A few tokenizers have to see all of it at once.
+    pub fn encode_each(
+        &self,
+        text: &str,
+        special: bool,
+        ctx: &Ctx,
+        each: &mut dyn FnMut(Encoding) -> Result<()>,
+    ) -> Result<()> {
         match &self.backend {
-            Backend::Hf(t) => t.encode(text, pair, special, ctx),
-            Backend::Tiktoken(t) if pair.is_none() => t.encode(text, ctx),
-            Backend::Tiktoken(_) => Err(Error::invalid(format!("{} cannot join two texts", self.name))),
+            Backend::Hf(t) => t.encode_each(text, special, ctx, each),
+            Backend::Tiktoken(t) => t.encode_each(text, ctx, each),
         }
     }
 

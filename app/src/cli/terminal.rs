@@ -41,11 +41,18 @@ pub fn data(text: &str) -> anyhow::Result<()> {
     Ok(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(OutFailed)?)
 }
 
-/// A value as one line of JSON on standard output, piece by piece: a long text has much of it.
+/// A value as one line of JSON on standard output, piece by piece: some have much of it.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    pieces(|out| {
+        serde_json::to_writer(&mut *out, value)?;
+        out.write_all(b"\n")
+    })
+}
+
+/// Data on standard output, byte for byte, as `write` gives it piece by piece.
+pub fn pieces(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> anyhow::Result<()> {
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
-    Ok(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).map_err(OutFailed)?)
+    Ok(write(&mut out).and_then(|()| out.flush()).map_err(OutFailed)?)
 }
 
 /// A line on standard error. That nobody can read it changes nothing.
@@ -54,7 +61,7 @@ pub fn remark(words: Arguments) {
 }
 
 /// The text with control characters spelled out; lines and tabs stay.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // Marks that turn the direction of writing can make one name look like another.

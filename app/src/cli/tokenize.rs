@@ -1,13 +1,15 @@
 //! The verb `tokenize`: cut a text with one tokenizer, or compare several by what their cuts cost.
 
 use super::common;
-use super::terminal::{data, json as print_json, say};
-use anyhow::bail;
+use super::terminal::{data, harmless, pieces, say};
+use anyhow::{Context as _, bail};
 use std::ffi::OsString;
+use std::io::{self, BufWriter, ErrorKind, Read as _, Seek as _, Write};
 use std::path::PathBuf;
-use tokenscope_analysis::Ctx;
+use tempfile::SpooledTempFile;
 use tokenscope_analysis::segment::text::{Metrics, by_tokenizer, word_of};
-use tokenscope_analysis::tokenize::{Spellings, Tokenizer};
+use tokenscope_analysis::tokenize::Tokenizer;
+use tokenscope_analysis::{Ctx, Error};
 
 /// Arguments of `tokenize`.
 #[derive(Debug, clap::Args)]
@@ -53,30 +55,103 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(keep) = args.encodings {
         return encodings(&tokenizer, &text, usize::from(keep), args.json);
     }
-    let e = tokenizer.encode(&text, None, true)?;
-    if args.json {
-        return print_json(&Cut {
-            ids: &e.ids,
-            tokens: &e.tokens,
-            offsets_byte: &e.offsets_byte,
-            special_mask: &e.special_mask,
-        });
+    match args.json {
+        true => columns(&tokenizer, &text),
+        false => lines(&tokenizer, &text),
     }
-    say!("{} tokens for {} bytes ({})", e.ids.len(), text.len(), tokenizer.name());
-    for (i, id) in e.ids.iter().enumerate() {
-        let (a, b) = e.offsets_byte[i];
-        say!("{id:>8}  {a:>6}..{b:<6}  {}", e.tokens.get(i).unwrap_or_default().escape_debug());
-    }
-    Ok(())
 }
 
-/// A cut as JSON, written as it is.
-#[derive(serde::Serialize)]
-struct Cut<'a> {
-    ids: &'a [u32],
-    tokens: &'a Spellings,
-    offsets_byte: &'a [(usize, usize)],
-    special_mask: &'a [bool],
+/// Bytes of a list that stay in memory; more of it waits in a file for its turn.
+const IN_MEMORY: usize = 1 << 20;
+
+/// What is written before its turn comes: a long text has many times its length of it.
+struct Waiting(BufWriter<SpooledTempFile>);
+
+impl Waiting {
+    fn new() -> Self {
+        Self(BufWriter::new(SpooledTempFile::new(IN_MEMORY)))
+    }
+
+    /// Writes something, and says what helps where that fails.
+    fn put(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        write(&mut self.0).context("cannot keep a part of the result in a temporary file; check the free space")
+    }
+
+    /// What was written, from its beginning.
+    fn read(self) -> anyhow::Result<SpooledTempFile> {
+        let mut file = self.0.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+/// Prints the cut as JSON, list by list, of which only pieces are in memory.
+fn columns(t: &Tokenizer, text: &str) -> anyhow::Result<()> {
+    const NAMES: [&str; 4] = ["ids", "tokens", "offsets_byte", "special_mask"];
+    let mut lists = NAMES.map(|_| Waiting::new());
+    let mut failed = Ok(());
+    t.encode_each(text, true, &Ctx::default(), &mut |e| {
+        let [ids, tokens, offsets, special] = &mut lists;
+        let mut put = || -> anyhow::Result<()> {
+            elements(ids, e.ids.iter())?;
+            elements(tokens, e.tokens.iter())?;
+            elements(offsets, e.offsets_byte.iter())?;
+            elements(special, e.special_mask.iter())
+        };
+        keep(put(), &mut failed)
+    })
+    .or_else(|e| failed.and(Err(e.into())))?;
+    let lists = lists.into_iter().map(Waiting::read).collect::<anyhow::Result<Vec<_>>>()?;
+    pieces(|out| {
+        for (i, (name, mut list)) in NAMES.iter().zip(lists).enumerate() {
+            write!(out, "{}\"{name}\":[", if i == 0 { '{' } else { ',' })?;
+            // The comma before the first element goes.
+            list.read_exact(&mut [0])
+                .or_else(|e| if e.kind() == ErrorKind::UnexpectedEof { Ok(()) } else { Err(e) })?;
+            io::copy(&mut list, out)?;
+            write!(out, "]")?;
+        }
+        writeln!(out, "}}")
+    })
+}
+
+/// Adds elements of a list in JSON, each behind a comma.
+fn elements<T: serde::Serialize>(list: &mut Waiting, values: impl Iterator<Item = T>) -> anyhow::Result<()> {
+    list.put(|out| {
+        for value in values {
+            out.write_all(b",")?;
+            serde_json::to_writer(&mut *out, &value)?;
+        }
+        Ok(())
+    })
+}
+
+/// Keeps the error of the program where the library has room for its own only, and stops it.
+fn keep(done: anyhow::Result<()>, failed: &mut anyhow::Result<()>) -> Result<(), Error> {
+    done.or_else(|e| {
+        *failed = Err(e);
+        Err(Error::Cancelled)
+    })
+}
+
+/// Prints a line for each token, behind one that says how many there are.
+fn lines(t: &Tokenizer, text: &str) -> anyhow::Result<()> {
+    let (mut rows, mut count, mut failed) = (Waiting::new(), 0, Ok(()));
+    t.encode_each(text, true, &Ctx::default(), &mut |e| {
+        count += e.ids.len();
+        let put = rows.put(|out| {
+            for ((id, (a, b)), token) in e.ids.iter().zip(&e.offsets_byte).zip(e.tokens.iter()) {
+                let row = format!("{id:>8}  {a:>6}..{b:<6}  {}", token.escape_debug());
+                writeln!(out, "{}", harmless(&row))?;
+            }
+            Ok(())
+        });
+        keep(put, &mut failed)
+    })
+    .or_else(|e| failed.and(Err(e.into())))?;
+    let mut rows = rows.read()?;
+    say!("{count} tokens for {} bytes ({})", text.len(), t.name());
+    pieces(|out| io::copy(&mut rows, out).map(drop))
 }
 
 /// Prints the other encodings of each word.

@@ -6,18 +6,17 @@ mod words;
 
 use super::Encoding;
 use super::bpe::{Step, byte_merge_history};
+use super::parts::{self, PART};
 use crate::ctx::Ctx;
 use crate::{Error, Result};
 use ranks::{Ranks, Room};
-use rayon::prelude::*;
 use std::sync::OnceLock;
 use words::Words;
 
+pub(super) use classes::{Classes, LETTER, NUMBER};
+
 /// Names that [`super::Tokenizer::named`] knows; `gpt2` is the published name of `r50k_base`.
 pub const NAMES: &[&str] = &["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"];
-
-/// Bytes of text that are cut between two looks at the cancel flag.
-const PART: usize = 1 << 16;
 
 pub(super) struct Tiktoken {
     words: Words,
@@ -46,41 +45,19 @@ impl Tiktoken {
         Ok(Self { words, ranks, vocab_size })
     }
 
-    /// Special-token text is ordinary text: what a user types never becomes a control token.
-    pub(super) fn encode(&self, text: &str, ctx: &Ctx) -> Result<Encoding> {
-        let mut out = Encoding::default();
-        self.encode_each(text, ctx, &mut |part| {
-            out.append(part);
-            Ok(())
-        })?;
-        Ok(out)
-    }
-
-    /// [`Tiktoken::encode`] with the tokens handed over in order, some at a time. Parts of a long text are cut on
-    /// several threads.
+    /// Cuts a text and hands the tokens over in order, some at a time. Special-token text is ordinary text: what a user
+    /// types never becomes a control token.
     pub(super) fn encode_each(
         &self,
         text: &str,
         ctx: &Ctx,
         each: &mut dyn FnMut(Encoding) -> Result<()>,
     ) -> Result<()> {
-        let mut parts = words::parts(text, PART);
-        loop {
-            let some: Vec<(usize, &str)> = parts.by_ref().take(4 * rayon::current_num_threads()).collect();
-            match some.as_slice() {
-                [] => return Ok(()),
-                // One part is not worth waking other threads for.
-                [only] => each(self.cut(*only, ctx)?)?,
-                some => {
-                    let done: Vec<Encoding> = some.par_iter().map(|p| self.cut(*p, ctx)).collect::<Result<_>>()?;
-                    done.into_iter().try_for_each(&mut *each)?;
-                }
-            }
-        }
+        parts::each(words::parts(text, PART), |start, part| self.cut(start, part, ctx), each)
     }
 
     /// The tokens of a part that begins at byte `start` of the text.
-    fn cut(&self, (start, text): (usize, &str), ctx: &Ctx) -> Result<Encoding> {
+    fn cut(&self, start: usize, text: &str, ctx: &Ctx) -> Result<Encoding> {
         let (mut at, mut room, mut ids, mut look) = (0, Room::default(), Vec::with_capacity(text.len() / 4), 0);
         while at < text.len() {
             // What has no place to be parted at is long, too.

@@ -2,6 +2,12 @@
 
 use super::*;
 
+impl Tiktoken {
+    fn encode(&self, text: &str, ctx: &Ctx) -> Result<Encoding> {
+        Encoding::of_parts(|each| self.encode_each(text, ctx, each))
+    }
+}
+
 /// Every vocabulary once, without its other name.
 const VOCABULARIES: &[&str] = NAMES.split_at(1).1;
 
@@ -146,11 +152,11 @@ fn parts_of_a_text_are_cut_as_the_whole() {
         let ctx = Ctx::default();
         let (mut parted, mut next) = (0, numbers(7));
         for text in texts(4_000) {
-            let whole = t.cut((0, &text), &ctx).unwrap();
+            let whole = t.cut(0, &text, &ctx).unwrap();
             let mut parts = Encoding::default();
             for part in words::parts(&text, next(9)) {
                 assert!(text[part.0..].starts_with(part.1));
-                parts.append(t.cut(part, &ctx).unwrap());
+                parts.append(t.cut(part.0, part.1, &ctx).unwrap());
                 parted += 1;
             }
             assert_eq!(parts, whole, "{name}: {text:?}");
