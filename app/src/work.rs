@@ -34,7 +34,7 @@ pub use picture::PictureOf;
 pub use reduction::{AnswerOf, Reduced, ReducedOf, RetentionOf, Stage};
 pub use score::ScoreOf;
 pub use segment::{CutsOf, EncodingsOf, MergesOf, OWN, OtherEncodings, Rows, StripOf, TextStrip, row_name};
-pub use serves::{Around, Serves, Told, tell};
+pub use serves::{Around, Serves, Telling, Told, tell};
 pub use thumbnails::{Thumbnail, ThumbnailsOf};
 pub use timeline::{TimelineOf, Written};
 pub use trace::TraceOf;

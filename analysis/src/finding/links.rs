@@ -67,6 +67,12 @@ impl Links {
         Self { title: title.into(), levels, links, measure, floor: 0.0 }
     }
 
+    /// The same graph without its edges.
+    pub fn bare(&self) -> Self {
+        let (title, levels, measure) = (self.title.clone(), self.levels.clone(), self.measure.clone());
+        Self { title, levels, links: Vec::new(), measure, floor: self.floor }
+    }
+
     /// Edges of at least `threshold`, the strongest first.
     pub fn above(&self, threshold: f32) -> &[Link] {
         &self.links[..self.links.partition_point(|l| l.weight.abs() >= threshold)]

@@ -1,6 +1,6 @@
 //! What several verbs share: opening a model with its tokenizer, writing results.
 
-use super::terminal::{Progress, data, remark};
+use super::terminal::{Progress, data, pieces, remark};
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
 use crate::memory;
@@ -9,7 +9,8 @@ use crate::samples;
 use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
 use std::ffi::OsStr;
-use std::io::Read as _;
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Read as _, Write};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
-use tokenscope_analysis::save::save_bytes;
+use tokenscope_analysis::save::{save, save_bytes};
 use tokenscope_analysis::tokenize::{TIKTOKEN_NAMES, Tokenizer};
 use tokenscope_analysis::{Ctx, catalog};
 
@@ -122,7 +123,7 @@ pub fn text(path: &Path) -> anyhow::Result<String> {
     if bytes.len() as u64 > MAX_TEXT {
         bail!("the text is longer than {} MB; cut it: {name}", MAX_TEXT >> 20);
     }
-    tokenscope_analysis::utf::text(&bytes).map_err(|what| anyhow::anyhow!("{what}; save it as UTF-8: {name}"))
+    tokenscope_analysis::utf::text(bytes).map_err(|what| anyhow::anyhow!("{what}; save it as UTF-8: {name}"))
 }
 
 /// The longest text that is read, in bytes.
@@ -134,6 +135,18 @@ pub fn write(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
         Some(p) => Ok(save_bytes(p, text.as_bytes())?),
         None => data(text),
     }
+}
+
+/// Writes what `write` gives piece by piece to `path`, or to standard output without one.
+pub fn write_by(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        return pieces(|out| write(out).and_then(|()| out.write_all(b"\n")));
+    };
+    Ok(save(path, |fresh| {
+        let mut out = BufWriter::with_capacity(1 << 16, OpenOptions::new().write(true).truncate(true).open(fresh)?);
+        write(&mut out)?;
+        out.flush()
+    })?)
 }
 
 /// What a kind of methods was called once; scripts may say so still.

@@ -43,7 +43,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
     args.input.spares(args.out.as_deref())?;
     let doc = args.input.start()?;
     if args.json {
-        return common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?);
+        return args.input.tell(doc.pane(), info, args.out.as_deref());
     }
     let asked = TimelineOf::of(doc.pane(), args.input.call(doc.pane(), info)?);
     let w = common::jobs()?.get(&asked, &Ctx::default())?;

@@ -1,6 +1,7 @@
 //! The input of a run and the parameters of a method, the same for every verb that runs one.
 
 use super::common;
+use super::terminal::remark;
 use crate::examples;
 use crate::keys::{Call, ModelSource};
 use crate::pane::Pane;
@@ -127,10 +128,17 @@ impl Input {
         Ok(call)
     }
 
-    /// The method on what `pane` shows, as JSON. Errors: an unknown parameter, a bad value, those of the method.
-    pub(super) fn told(&self, pane: &Pane, info: &'static Info) -> anyhow::Result<String> {
+    /// Writes the method on what `pane` shows as JSON, to a file or to standard output. Errors: an unknown parameter, a
+    /// bad value, those of the method.
+    pub(super) fn tell(&self, pane: &Pane, info: &'static Info, out: Option<&Path>) -> anyhow::Result<()> {
         let jobs = common::jobs()?;
-        let value = work::tell(pane, self.call(pane, info)?, &jobs, &Ctx::default())?;
-        Ok(serde_json::to_string_pretty(&value)?)
+        let many = |bytes: u64| {
+            remark(format_args!(
+                "this may write up to {} MB; --threshold of `tokenscope flow` leaves out weak edges",
+                bytes >> 20
+            ))
+        };
+        let telling = work::tell(pane, self.call(pane, info)?, &jobs, &Ctx::default(), &many)?;
+        common::write_by(out, |out| telling.write(out))
     }
 }

@@ -32,7 +32,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     let info = catalog::find(&args.method)?.info();
     let mut doc = args.input.start()?;
     doc.pane_mut().partner = ModelSource::parse(&args.draft_model);
-    common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?)
+    args.input.tell(doc.pane(), info, args.out.as_deref())
 }
 
 /// Arguments of `draft`.
@@ -82,5 +82,5 @@ pub fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let info = common::named_or_first(Kind::Flow, args.method.as_deref())?;
     let mut doc = args.input.start()?;
     doc.pane_mut().shows.threshold = args.threshold;
-    common::write(args.out.as_deref(), &args.input.told(doc.pane(), info)?)
+    args.input.tell(doc.pane(), info, args.out.as_deref())
 }

@@ -5,8 +5,10 @@ use super::{CutOf, DraftOf, FindingOf, FlowOf, ReducedOf, ScoreOf, TimelineOf, T
 use crate::jobs::{Ask, Jobs};
 use crate::keys::{Call, RunKey};
 use crate::pane::Pane;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::io::{self, Write};
 use std::sync::Arc;
 use tokenscope_analysis::catalog::{self, Entry};
 use tokenscope_analysis::finding::Finding;
@@ -23,6 +25,69 @@ pub trait Serves: Ask {
 
     /// What scripts are told of the product. Errors: those of what else is asked for around it.
     fn tell<'a>(&self, out: &'a Self::Out, around: &Around) -> Result<Told<'a>>;
+
+    /// Writes the rows of the field [`Serves::ROWS_IN`] as elements of a list of JSON, where they are too many to be
+    /// held as values; `None` where they stand in the fields.
+    fn rows(&self, _out: &Arc<Self::Out>, _around: &Around) -> Option<Rows> {
+        None
+    }
+
+    /// Bytes of the rows that the pane asks for, at most. Errors: those of what has to be known for it.
+    fn rows_bytes(&self, _around: &Around) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+/// Writes elements of a list, with what stands between them.
+pub type Rows = Box<dyn Fn(&mut dyn Write) -> io::Result<()>>;
+
+/// Writes values as elements of a list, each on a line of its own.
+pub fn write_rows<T: Serialize>(out: &mut dyn Write, values: impl Iterator<Item = T>) -> io::Result<()> {
+    for (i, value) in values.enumerate() {
+        out.write_all(if i == 0 { b"\n    " } else { b",\n    " })?;
+        serde_json::to_writer(&mut *out, &value)?;
+    }
+    Ok(())
+}
+
+/// What scripts are told of a method that was carried out, ready to be written.
+pub struct Telling {
+    before: Map<String, Value>,
+    rows: Option<(&'static str, Rows)>,
+    behind: Map<String, Value>,
+}
+
+impl Telling {
+    /// Writes all of it as an object of JSON; rows that are many go by without being held.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut first = true;
+        let mut key = |out: &mut dyn Write, key: &str| {
+            out.write_all(if std::mem::take(&mut first) { b"{\n  " } else { b",\n  " })?;
+            serde_json::to_writer(&mut *out, key)?;
+            out.write_all(b": ")
+        };
+        for (name, value) in &self.before {
+            key(out, name)?;
+            write_value(out, value)?;
+        }
+        if let Some((name, rows)) = &self.rows {
+            key(out, name)?;
+            out.write_all(b"[")?;
+            rows(out)?;
+            out.write_all(b"\n  ]")?;
+        }
+        for (name, value) in &self.behind {
+            key(out, name)?;
+            write_value(out, value)?;
+        }
+        out.write_all(b"\n}")
+    }
+}
+
+/// A value of a field, as it is indented there.
+fn write_value(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    // Line breaks in strings are escaped, so those that are left are between values.
+    out.write_all(serde_json::to_string_pretty(value)?.replace('\n', "\n  ").as_bytes())
 }
 
 /// What scripts are told of a product.
@@ -58,11 +123,15 @@ impl Around<'_> {
     }
 }
 
+/// Bytes of rows from which a user wants to know beforehand what is coming.
+const MANY: u64 = 100 << 20;
+
 /// A method of any kind, carried out on what a pane shows and told as JSON: method and parameters, the run if it is
-/// about one, the fields of its kind, what is found, notes.
+/// about one, the fields of its kind, what is found, notes. `many` hears before the work begins how many bytes of rows
+/// there may be, where they are hundreds of megabytes.
 ///
 /// Errors: no method of that id; those of the method.
-pub fn tell(pane: &Pane, call: Call, jobs: &Jobs, ctx: &Ctx) -> Result<Value> {
+pub fn tell(pane: &Pane, call: Call, jobs: &Jobs, ctx: &Ctx, many: &dyn Fn(u64)) -> Result<Telling> {
     let told = match catalog::find(call.method)? {
         Entry::Segment(_) => told::<CutOf>,
         Entry::Score(_) => told::<ScoreOf>,
@@ -72,25 +141,56 @@ pub fn tell(pane: &Pane, call: Call, jobs: &Jobs, ctx: &Ctx) -> Result<Value> {
         Entry::Reveal(_) => told::<TimelineOf>,
         Entry::Cache(_) | Entry::Study(_) => told::<FindingOf>,
     };
-    told(call, &Around { pane, jobs, ctx })
+    told(call, &Around { pane, jobs, ctx }, many)
 }
 
-fn told<A: Serves>(call: Call, around: &Around) -> Result<Value> {
-    let mut out = Map::new();
-    let mut put = |key: &str, v: Value| drop(out.insert(key.into(), v));
-    put("method", json!(call.method));
-    put("params", json!(call.params.to_json()));
+fn told<A: Serves>(call: Call, around: &Around, many: &dyn Fn(u64)) -> Result<Telling> {
+    let mut before = Map::new();
+    before.insert("method".into(), json!(call.method));
+    before.insert("params".into(), json!(call.params.to_json()));
     let ask = A::of(around.pane, call);
     if let Some(run) = ask.run() {
-        put("model", json!(run.model.title()));
-        put("prompt", json!(&*run.prompt));
+        before.insert("model".into(), json!(run.model.title()));
+        before.insert("prompt".into(), json!(&*run.prompt));
+    }
+    match ask.rows_bytes(around)? {
+        bytes if bytes > MANY => many(bytes),
+        _ => {}
     }
     let product = around.get(&ask)?;
     let Told { found, fields } = ask.tell(&product, around)?;
     if let Value::Object(fields) = fields {
-        fields.into_iter().for_each(|(key, v)| put(&key, v));
+        before.extend(fields);
     }
-    put("finding", found.json_beside(A::ROWS_IN));
-    put("notes", json!(around.ctx.notes()));
-    Ok(Value::Object(out))
+    let mut behind = Map::new();
+    behind.insert("finding".into(), found.json_beside(A::ROWS_IN));
+    behind.insert("notes".into(), json!(around.ctx.notes()));
+    Ok(Telling { before, rows: A::ROWS_IN.zip(ask.rows(&product, around)), behind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_the_object_with_its_rows_in_their_place() {
+        let fields = |v: Value| v.as_object().unwrap().clone();
+        let rows: Rows = Box::new(|out| write_rows(out, [json!({ "a": 1 }), json!("x\ny")].iter()));
+        let telling = Telling {
+            before: fields(json!({ "method": "m", "params": { "k": [1, 2] }, "none": {} })),
+            rows: Some(("edges", rows)),
+            behind: fields(json!({ "notes": ["two\nlines"] })),
+        };
+        let text = |t: &Telling| {
+            let mut out = Vec::new();
+            t.write(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let want = json!({ "method": "m", "params": { "k": [1, 2] }, "none": {}, "edges": [{ "a": 1 }, "x\ny"],
+            "notes": ["two\nlines"] });
+        assert_eq!(serde_json::from_str::<Value>(&text(&telling)).unwrap(), want);
+        let without = Telling { rows: None, ..telling };
+        let all: Map<String, Value> = without.before.clone().into_iter().chain(without.behind.clone()).collect();
+        assert_eq!(text(&without), serde_json::to_string_pretty(&all).unwrap());
+    }
 }
