@@ -2,15 +2,16 @@
 //! measured in the same run, in turns with it. The limit is the time that a large matrix product takes for as many
 //! multiplications as the row cannot do without, or the bare library where the work is a library's.
 
+mod shared;
+
 use candle_core::{Device, Tensor};
 use criterion::Criterion;
-use std::collections::HashMap;
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tokenscope_analysis::array::Array;
+use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::method::Params;
-use tokenscope_analysis::model::{LogitRows, Model, load};
+use tokenscope_analysis::model::{LogitRows, Model};
 use tokenscope_analysis::names::to_transformers;
 use tokenscope_analysis::passes::attention_tile::{self, Reduce};
 use tokenscope_analysis::passes::farthest_first::{self, Selection, Start};
@@ -19,7 +20,7 @@ use tokenscope_analysis::passes::{attention_map, bipartite_matching};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
-use tokenscope_analysis::{Ctx, Subject, score};
+use tokenscope_analysis::{Ctx, Subject, flow, score};
 
 /// What a row is measured by.
 enum Limit<'a> {
@@ -102,47 +103,6 @@ fn maps(bench: &mut Bench, ctx: &Ctx) {
     });
 }
 
-/// A model of random weights in GPT-2's shape.
-fn model(layers: usize, heads: usize, vocab: usize) -> (tempfile::TempDir, Box<dyn Model>) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    write_model(dir.path(), layers, heads, vocab);
-    let model = load(dir.path(), &Device::Cpu).expect("the model loads");
-    (dir, model)
-}
-
-fn write_model(dir: &Path, layers: usize, heads: usize, vocab: usize) {
-    let width = 64 * heads;
-    let config = format!(
-        r#"{{"model_type":"gpt2","n_embd":{width},"n_head":{heads},"n_layer":{layers},"n_positions":1024,"vocab_size":{vocab}}}"#
-    );
-    std::fs::write(dir.join("config.json"), config).expect("the temporary folder is writable");
-    let mut t: HashMap<String, Tensor> = HashMap::new();
-    let mut add = |name: String, shape: &[usize]| {
-        let x = Tensor::randn(0f32, 0.02, shape, &Device::Cpu).expect("a random tensor");
-        t.insert(name, x);
-    };
-    add("wte.weight".into(), &[vocab, width]);
-    add("wpe.weight".into(), &[1024, width]);
-    let mut norms = vec!["ln_f".to_string()];
-    for i in 0..layers {
-        for (name, input, output) in [
-            ("attn.c_attn", width, 3 * width),
-            ("attn.c_proj", width, width),
-            ("mlp.c_fc", width, 4 * width),
-            ("mlp.c_proj", 4 * width, width),
-        ] {
-            add(format!("h.{i}.{name}.weight"), &[input, output]);
-            add(format!("h.{i}.{name}.bias"), &[output]);
-        }
-        norms.extend([format!("h.{i}.ln_1"), format!("h.{i}.ln_2")]);
-    }
-    for name in norms {
-        add(format!("{name}.weight"), &[width]);
-        add(format!("{name}.bias"), &[width]);
-    }
-    candle_core::safetensors::save(&t, dir.join("model.safetensors")).expect("the temporary folder is writable");
-}
-
 fn traced(model: &dyn Model, n: usize, spec: &CaptureSpec, logits: LogitRows) -> Trace {
     let ids = Some((0..n as u32).map(|i| i * 37 % 1000).collect());
     let request = RunRequest { ids, logits: Some(logits), ..RunRequest::default() };
@@ -157,7 +117,7 @@ fn pass(layers: usize, heads: usize, n: usize) -> f64 {
 
 fn models(bench: &mut Bench, ctx: &Ctx) {
     let (layers, heads) = (12, 12);
-    let (_dir, own) = model(layers, heads, 50_257);
+    let (_dir, own) = shared::gpt2(layers, heads, 50_257);
     for n in [256, 1024] {
         let work = pass(layers, heads, n);
         let quiet = CaptureSpec::sites(&[Site::Logits]);
@@ -174,6 +134,12 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
         (0..layers).map(|l| attention_map::of_layer(&trace, Tower::Text, 0, l, ctx)).collect::<Vec<_>>()
     });
     bench.row("a trace of 1,024 tokens under other names", Limit::Products(scores), || to_transformers(&trace, ctx));
+    let rollout = score::find("attention_rollout").expect("a score of the library");
+    // As many multiplications as the products of all layers, which are not needed for one row.
+    let products = ((layers - 1) * 1024 * 1024 * 1024) as f64;
+    bench.row("attention rollout, 1,024 tokens", Limit::Products(products), || {
+        rollout.score(&Subject::new(&trace), &Params::new(), ctx).expect("a score")
+    });
     // A way back that leaves the weights alone costs as much as the way there.
     let n = 256;
     let trace = traced(own.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
@@ -181,7 +147,13 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     bench.row(&format!("gradient x input, {n} tokens"), Limit::Products(2.0 * pass(layers, heads, n)), || {
         gradient.score(&Subject::new(&trace).with_model(own.as_ref()), &Params::new(), ctx).expect("a score")
     });
-    let (_dir, small) = model(layers, 2, 1000);
+    let routes = flow::find("information_flow_routes").expect("a graph of the library");
+    // Each head's part of each pair of tokens is looked at as a whole.
+    let parts = (layers * heads * n * n / 2 * 64 * heads) as f64;
+    bench.row(&format!("contribution routes, {n} tokens"), Limit::Products(parts), || {
+        routes.graph(&Subject::new(&trace).with_model(own.as_ref()), &Params::new(), ctx).expect("a graph")
+    });
+    let (_dir, small) = shared::gpt2(layers, 2, 1000);
     let n = 128;
     let trace = traced(small.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
     // Each input's flow sees each capacity once at least.
@@ -190,6 +162,27 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     bench.row(&name, Limit::Products((n * layers * n * n / 2) as f64), || {
         flow.score(&Subject::new(&trace).with_model(small.as_ref()), &Params::new(), ctx).expect("a score")
     });
+}
+
+fn pictures(bench: &mut Bench, ctx: &Ctx) {
+    let (layers, heads, side) = (12, 12, 384);
+    let (_dir, own) = shared::vit(layers, heads, side);
+    let pixels = Tensor::rand(-1f32, 1f32, (3, side, side), &Device::Cpu).expect("random pixels");
+    let image = ImageInput {
+        tiles: vec![pixels],
+        rects: vec![[0.0, 0.0, side as f32, side as f32]],
+        layout: (1, 1),
+        original: (0, 0),
+    };
+    let request = RunRequest { image: Some(image), ..RunRequest::default() };
+    let n = (side / 16) * (side / 16) + 1;
+    // Every patch sees every other one.
+    let work = pass(layers, heads, n) + (layers * n * n * 64 * heads) as f64;
+    let traced = || run(own.as_ref(), None, &request, &CaptureSpec::views(), ctx).expect("the run works");
+    bench.row("a traced pass over a picture of 384 × 384", Limit::Products(work), traced);
+    let trace = traced();
+    let scores = (layers * heads * n * n * 64) as f64;
+    bench.row("a trace of a picture under other names", Limit::Products(scores), || to_transformers(&trace, ctx));
 }
 
 fn tokenizers(bench: &mut Bench) {
@@ -216,6 +209,7 @@ fn main() {
     selections(&mut bench, &ctx);
     maps(&mut bench, &ctx);
     models(&mut bench, &ctx);
+    pictures(&mut bench, &ctx);
     tokenizers(&mut bench);
     println!("\n      time         limit      ratio   row");
     bench.lines.iter().for_each(|l| println!("{l}"));

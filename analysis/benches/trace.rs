@@ -1,60 +1,17 @@
 //! A model of GPT-2 small's shape with random weights: one pass over 1,024 tokens with and without a trace, the ratio
 //! of the two, and decoding with a cache.
 
-use candle_core::{Device, Tensor};
+mod shared;
+
 use criterion::Criterion;
-use std::collections::HashMap;
-use std::path::Path;
 use std::time::Instant;
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::model::{Input, KvCache, LogitRows, Model, load};
+use tokenscope_analysis::model::{Input, KvCache, LogitRows, Model};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Trace};
 
-const WIDTH: usize = 768;
-const LAYERS: usize = 12;
 const TOKENS: usize = 1024;
 const VOCAB: usize = 50_257;
-
-/// Writes `config.json` and `model.safetensors` of that shape.
-fn write_model(dir: &Path) {
-    let config = format!(
-        r#"{{"model_type":"gpt2","n_embd":{WIDTH},"n_head":12,"n_layer":{LAYERS},"n_positions":{TOKENS},"vocab_size":{VOCAB}}}"#
-    );
-    std::fs::write(dir.join("config.json"), config).expect("the temporary folder is writable");
-    let mut t: HashMap<String, Tensor> = HashMap::new();
-    let mut add = |name: String, shape: &[usize]| {
-        let x = Tensor::randn(0f32, 0.02, shape, &Device::Cpu).expect("a random tensor");
-        t.insert(name, x);
-    };
-    add("wte.weight".into(), &[VOCAB, WIDTH]);
-    add("wpe.weight".into(), &[TOKENS, WIDTH]);
-    let mut norms = vec!["ln_f".to_string()];
-    for i in 0..LAYERS {
-        for (name, input, output) in [
-            ("attn.c_attn", WIDTH, 3 * WIDTH),
-            ("attn.c_proj", WIDTH, WIDTH),
-            ("mlp.c_fc", WIDTH, 4 * WIDTH),
-            ("mlp.c_proj", 4 * WIDTH, WIDTH),
-        ] {
-            add(format!("h.{i}.{name}.weight"), &[input, output]);
-            add(format!("h.{i}.{name}.bias"), &[output]);
-        }
-        norms.extend([format!("h.{i}.ln_1"), format!("h.{i}.ln_2")]);
-    }
-    for name in norms {
-        add(format!("{name}.weight"), &[WIDTH]);
-        add(format!("{name}.bias"), &[WIDTH]);
-    }
-    candle_core::safetensors::save(&t, dir.join("model.safetensors")).expect("the temporary folder is writable");
-}
-
-fn model() -> (tempfile::TempDir, Box<dyn Model>) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    write_model(dir.path());
-    let model = load(dir.path(), &Device::Cpu).expect("the model loads");
-    (dir, model)
-}
 
 fn ids() -> Vec<u32> {
     (0..TOKENS as u32).map(|i| i * 37 % VOCAB as u32).collect()
@@ -117,7 +74,7 @@ fn ratio(model: &dyn Model) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let (_dir, model) = model();
+    let (_dir, model) = shared::gpt2(12, 12, VOCAB);
     trace(&mut criterion, model.as_ref());
     decode(&mut criterion, model.as_ref());
     if std::env::args().any(|a| a == "--bench") {
