@@ -69,7 +69,7 @@ impl Links {
 
     /// The same graph without its edges.
     pub fn bare(&self) -> Self {
-        let (title, levels, measure) = (self.title.clone(), self.levels.clone(), self.measure.clone());
+        let (title, levels, measure) = (self.title.clone(), self.levels.clone(), self.measure);
         Self { title, levels, links: Vec::new(), measure, floor: self.floor }
     }
 
