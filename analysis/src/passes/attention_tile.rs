@@ -5,7 +5,7 @@
 //! buffer for a painter: see [`DeviceHead`].
 
 use super::attention::device::{Uploaded, submissions};
-use super::attention::{Head, Norm, Running, edges, sweep};
+use super::attention::{Head, Norm, Running, edges, sweep, sweep_rows};
 use super::attention_row_stats::{self, RowStats};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
@@ -250,6 +250,36 @@ pub fn overview(head: &Head, side: usize, reduce: Reduce, ctx: &Ctx) -> Result<(
             })
         },
     )
+}
+
+/// Strips that the overview of a long map is made in.
+const STRIPS: usize = 16;
+
+/// [`overview`] by the CPU, strip by strip from the top. `seen` gets the cells `[rows, cols]` so far, 0 where there are
+/// none yet, after each strip but the last.
+pub fn overview_in_strips(
+    head: &Head,
+    window: &Window,
+    ctx: &Ctx,
+    seen: &mut dyn FnMut(&Array),
+) -> Result<(Array, RowStats)> {
+    window.check(head.n_queries(), head.n_keys())?;
+    let mut cells = Array::new([window.rows, window.cols], vec![0f32; window.rows * window.cols])?;
+    let mut running = Vec::new();
+    for strip in 0..STRIPS {
+        ctx.step(strip, STRIPS)?;
+        let rows = strip * window.rows / STRIPS..(strip + 1) * window.rows / STRIPS;
+        let place = &mut cells.data_mut()[rows.start * window.cols..rows.end * window.cols];
+        running.extend(sweep_rows(head, None, window, rows, place, &ctx.part(strip, STRIPS))?);
+        if strip + 1 < STRIPS {
+            seen(&cells);
+        }
+    }
+    let cells = match window.reduce {
+        Reduce::Mean if !window.is_exact() => finish(window, cells.data().iter().map(|c| f64::from(*c)))?,
+        _ => cells,
+    };
+    Ok((cells, RowStats::of_running(running)))
 }
 
 /// The mean over `heads` of one window of each: `[rows, cols]`. The heads must have the same rows.
@@ -528,6 +558,27 @@ mod tests {
             mask: &MaskRule::Causal,
             q_positions: &[0, 1],
             k_positions: &[0, 1],
+        }
+    }
+
+    #[test]
+    fn strips_grow_into_the_overview() {
+        for (n, side, reduce) in
+            [(203, 50, Reduce::Max), (203, 50, Reduce::Mean), (70, 7, Reduce::Max), (5, 9, Reduce::Max)]
+        {
+            let owned = samples::OwnedHead::new(1, 1, 8, n, 3);
+            let head = owned.head().unwrap();
+            let (want, stats) = overview(&head, side, reduce, &Ctx::default()).unwrap();
+            let mut filled = Vec::new();
+            let mut seen = |a: &Array| filled.push(a.data().iter().filter(|v| **v > 0.0).count());
+            let window = Window::whole(&head, side, reduce);
+            let (got, of_rows) = overview_in_strips(&head, &window, &Ctx::default(), &mut seen).unwrap();
+            let far = got.data().iter().zip(want.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-6 && of_rows.max == stats.max, "{n} {side} {reduce:?}: {far}");
+            assert!(
+                filled.len() == STRIPS - 1 && filled.is_sorted() && filled[0] < filled[STRIPS - 2].max(1),
+                "{filled:?}"
+            );
         }
     }
 

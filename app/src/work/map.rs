@@ -52,6 +52,8 @@ pub struct AttentionMap {
     pub cells: Cells,
     /// What a colour scale is fitted to; empty for a part, which keeps the scale of the whole.
     pub summary: Arc<Summary>,
+    /// Statistics of the rows of a long map that was computed on the host, which parts of it build on.
+    stats: Option<Arc<RowStats>>,
 }
 
 /// Where the cells of a map are.
@@ -85,12 +87,33 @@ impl Ask for MapOf {
         let n = map.n_queries();
         let whole = part.is_none();
         let own = HeadOf { scope: scope.clone(), layer: *layer, head: *head };
+        let long = n > MAP_SIDE;
         let on_host = || {
-            // Of a long input the statistics cost as much as the whole map, and every part needs them.
-            let stats = if n > MAP_SIDE { Some(store.get(&RowStatsOf(own.clone()), ctx)?) } else { None };
+            if whole && long {
+                // Seconds of work: what is there of it is shown as it grows.
+                let seen = &mut |so_far: &Array| {
+                    if let Ok(counts) = value_counts::fast(so_far) {
+                        let cells = Cells::Host(Arc::new(so_far.clone()));
+                        let summary = Arc::new(Summary::new(&counts, 0));
+                        let window = window.clone();
+                        store.show::<Self>(AttentionMap { version: version(), n, window, cells, summary, stats: None });
+                    }
+                };
+                let (cells, stats) = attention_tile::overview_in_strips(&map, &window, ctx, seen)?;
+                let counts = value_counts::fast(&cells)?;
+                return Ok((Cells::Host(Arc::new(cells)), Some(counts), Some(Arc::new(stats))));
+            }
+            // Every part of a long map needs the statistics of its rows, which came with the whole.
+            let stats = match long {
+                true => match &store.get(&Self { part: None, ..self.clone() }, ctx)?.stats {
+                    Some(stats) => Some(stats.clone()),
+                    None => Some(Arc::new(attention_row_stats::run(&map, ctx)?)),
+                },
+                false => None,
+            };
             let cells = attention_tile::fast(&map, stats.as_deref(), &window, ctx)?;
             let counts = if whole { Some(value_counts::fast(&cells)?) } else { None };
-            Ok((Cells::Host(Arc::new(cells)), counts))
+            Ok((Cells::Host(Arc::new(cells)), counts, stats))
         };
         let on_device = |_: &Gpu| {
             let kept = store.get(&DeviceHeadOf(own.clone()), ctx)?;
@@ -100,11 +123,11 @@ impl Ask for MapOf {
                 (tile, _) => tile?,
             };
             let counts = if whole { Some(value_counts::of_tile(&tile)?) } else { None };
-            Ok((Cells::Device(Arc::new(tile)), counts))
+            Ok((Cells::Device(Arc::new(tile)), counts, None))
         };
-        let (cells, counts) = ctx.compute(on_host, on_device)?;
+        let (cells, counts, stats) = ctx.compute(on_host, on_device)?;
         let summary = Arc::new(counts.map(|c| Summary::new(&c, 0)).unwrap_or_default());
-        Ok(AttentionMap { version: version(), n, window, cells, summary })
+        Ok(AttentionMap { version: version(), n, window, cells, summary, stats })
     }
 
     fn run(&self) -> Option<&RunKey> {
@@ -112,7 +135,8 @@ impl Ask for MapOf {
     }
 
     fn bytes(a: &AttentionMap) -> u64 {
-        (4 * a.window.rows * a.window.cols + a.summary.bytes()) as u64
+        let stats = a.stats.as_ref().map_or(0, |s| 4 * size_of::<f32>() * s.max.len());
+        (4 * a.window.rows * a.window.cols + a.summary.bytes() + stats) as u64
     }
 }
 
@@ -168,24 +192,5 @@ impl Ask for DeviceHeadOf {
 
     fn bytes(h: &DeviceHead) -> u64 {
         h.bytes() as u64
-    }
-}
-
-/// Statistics of the rows of one head's map, which parts of it build on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct RowStatsOf(HeadOf);
-
-impl Ask for RowStatsOf {
-    type Out = RowStats;
-
-    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<RowStats> {
-        let HeadOf { scope, layer, head } = &self.0;
-        let t = trace_of(&scope.run, store, ctx)?;
-        let head = Head::of_trace(&t, tower(scope, &t), 0, *layer, *head)?;
-        attention_row_stats::run(&head, ctx)
-    }
-
-    fn run(&self) -> Option<&RunKey> {
-        Some(&self.0.scope.run)
     }
 }

@@ -1,5 +1,6 @@
 //! All heads' maps at a glance.
 
+use super::map::MAP_SIDE;
 use super::{tower, trace_of};
 use crate::heatmap::{Summary, version};
 use crate::jobs::{Ask, Store};
@@ -30,22 +31,51 @@ pub struct Thumbnail {
     pub summary: Arc<Summary>,
 }
 
-impl Ask for ThumbnailsOf {
-    type Out = Vec<Thumbnail>;
+/// One head at a glance. It stays when the list of all is given up for something more urgent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ThumbnailOf {
+    scope: Scope,
+    layer: usize,
+    head: usize,
+}
 
-    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Vec<Thumbnail>> {
+impl Ask for ThumbnailOf {
+    type Out = Thumbnail;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Thumbnail> {
+        let (layer, head) = (self.layer, self.head);
+        let t = trace_of(&self.scope.run, store, ctx)?;
+        let map = Head::of_trace(&t, tower(&self.scope, &t), 0, layer, head)?;
+        let glance = heads::glance(&map, SIDE, ctx)?;
+        let summary = Arc::new(Summary::new(&glance.counts, 0));
+        Ok(Thumbnail { version: version(), layer, head, glance, summary })
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        Some(&self.scope.run)
+    }
+
+    fn bytes(t: &Thumbnail) -> u64 {
+        (size_of_val(t.glance.cells.data()) + t.summary.bytes()) as u64
+    }
+}
+
+impl Ask for ThumbnailsOf {
+    type Out = Vec<Arc<Thumbnail>>;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Vec<Arc<Thumbnail>>> {
         let t = trace_of(&self.0.run, store, ctx)?;
-        let tower = tower(&self.0, &t);
-        let rules = &t.tower(tower)?.attention;
-        let all: usize = rules.iter().map(|r| r.n_heads).sum();
+        let tower = t.tower(tower(&self.0, &t))?;
+        let all: usize = tower.attention.iter().map(|r| r.n_heads).sum();
         let mut out = Vec::with_capacity(all);
-        for (layer, rule) in rules.iter().enumerate() {
+        // Of a short input all heads are quicker than one job for each.
+        let long = tower.tokens.len() > MAP_SIDE;
+        for (layer, rule) in tower.attention.iter().enumerate() {
             for head in 0..rule.n_heads {
                 ctx.step(out.len(), all)?;
-                let map = Head::of_trace(&t, tower, 0, layer, head)?;
-                let glance = heads::glance(&map, SIDE, &ctx.part(out.len(), all))?;
-                let summary = Arc::new(Summary::new(&glance.counts, 0));
-                out.push(Thumbnail { version: version(), layer, head, glance, summary });
+                let part = ctx.part(out.len(), all);
+                let own = ThumbnailOf { scope: self.0.clone(), layer, head };
+                out.push(if long { store.get(&own, &part)? } else { Arc::new(own.carry_out(store, &part)?) });
             }
         }
         Ok(out)
@@ -55,7 +85,7 @@ impl Ask for ThumbnailsOf {
         Some(&self.0.run)
     }
 
-    fn bytes(list: &Vec<Thumbnail>) -> u64 {
-        list.iter().map(|t| size_of_val(t.glance.cells.data()) + t.summary.bytes()).sum::<usize>() as u64
+    fn bytes(list: &Vec<Arc<Thumbnail>>) -> u64 {
+        list.iter().map(|t| ThumbnailOf::bytes(t)).sum()
     }
 }

@@ -5,7 +5,7 @@ pub(super) mod device;
 mod sweep;
 
 pub(super) use blocks::{Blocks, QUERIES, Running, edges, in_parallel, query_units};
-pub(super) use sweep::{Norm, sweep};
+pub(super) use sweep::{Norm, sweep, sweep_rows};
 
 use crate::array::Array;
 use crate::trace::{AttentionRule, Key, MaskRule, Site, Spans, Tower, Trace};

@@ -20,10 +20,22 @@ pub(in crate::passes) fn sweep(
     cells: &mut [f32],
     ctx: &Ctx,
 ) -> Result<Vec<Running>> {
+    sweep_rows(head, known, window, 0..window.rows, cells, ctx)
+}
+
+/// The same for some rows of the window's cells, which `cells` holds, and their queries.
+pub(in crate::passes) fn sweep_rows(
+    head: &Head,
+    known: Option<Norm>,
+    window: &Window,
+    rows: Range<usize>,
+    cells: &mut [f32],
+    ctx: &Ctx,
+) -> Result<Vec<Running>> {
     let sweep = Sweep {
         blocks: Blocks::new(head),
         window,
-        query_edges: window.query_edges(),
+        query_edges: window.query_edges()[rows.start..=rows.end].to_vec(),
         key_edges: window.key_edges(),
         known,
     };

@@ -72,16 +72,23 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
     };
     let width = ui.available_width();
     // A column of a page has no room for both beside each other.
+    // All heads of a long input take many times as long as the one that is asked for, so they come after it.
+    let heads_ui = |ui: &mut Ui| match map.n > MAP_SIDE && cx.jobs.is_running(&asked) {
+        true => {
+            ui.small("All heads follow when this map is there.");
+        }
+        false => thumbnails::ui(cx, ui, (layer, head)),
+    };
     if width < 340.0 {
         map_ui(ui, width);
-        thumbnails::ui(cx, ui, (layer, head));
+        heads_ui(ui);
         return;
     }
     ui.horizontal_top(|ui| {
         // A large window shows it large; a figure keeps the size of its text in mind.
         let most = if cx.figure { 440.0 } else { 720.0 };
         map_ui(ui, (width * 0.58).clamp(120.0, most));
-        ui.vertical(|ui| thumbnails::ui(cx, ui, (layer, head)));
+        ui.vertical(heads_ui);
     });
 }
 

@@ -42,7 +42,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
         Sort::Sink => -t.glance.sink,
         Sort::Distance => t.glance.distance,
     };
-    let mut order: Vec<&Thumbnail> = all.iter().collect();
+    let mut order: Vec<&Thumbnail> = all.iter().map(|t| &**t).collect();
     order.sort_by(|a, b| key(a).total_cmp(&key(b)).then((a.layer, a.head).cmp(&(b.layer, b.head))));
     let by_layer = cx.pane.shows.sort == Sort::Layer;
     let heads = all.iter().map(|t| t.head + 1).max().unwrap_or(1);
