@@ -128,9 +128,9 @@ fn elements<T: serde::Serialize>(list: &mut Waiting, values: impl Iterator<Item 
 
 /// Keeps the error of the program where the library has room for its own only, and stops it.
 fn keep(done: anyhow::Result<()>, failed: &mut anyhow::Result<()>) -> Result<(), Error> {
-    done.or_else(|e| {
+    done.map_err(|e| {
         *failed = Err(e);
-        Err(Error::Cancelled)
+        Error::Cancelled
     })
 }
 
