@@ -29,9 +29,18 @@ fn filter(c: &mut Criterion) {
     let graph = lattice();
     let target = Node::resid(LAYERS, TOKENS - 1).into();
     let mut group = c.benchmark_group(format!("{} edges between 16384 nodes", graph.links.links.len()));
+    let every: Vec<u32> = (0..graph.links.links.len() as u32).collect();
     for threshold in [0.0, 0.1] {
-        group.bench_function(format!("threshold {threshold}"), |b| {
-            b.iter(|| Incoming::new(&graph.links, black_box(threshold)).routes(&graph.links, &[target]))
+        let strongest = graph.links.above(threshold).len();
+        let grown = || {
+            let mut incoming = Incoming::new(&graph.links);
+            incoming.grow(&graph.links, black_box(strongest));
+            incoming
+        };
+        group.bench_function(format!("threshold {threshold}, first"), |b| b.iter(grown));
+        let incoming = grown();
+        group.bench_function(format!("threshold {threshold}, routes"), |b| {
+            b.iter(|| incoming.routes(&graph.links, black_box(strongest), &[target], &every[..strongest]))
         });
     }
     group.finish();

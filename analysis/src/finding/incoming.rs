@@ -1,80 +1,81 @@
-//! The edges of a graph above a threshold by where they end, so that walking backwards looks only at what it needs.
+//! The edges of a graph by where they end, so that walking backwards looks only at what it needs.
 
 use super::{LinkEnd, Links};
 
-/// Edges of one graph above one threshold, by the node they end in.
+/// Edges of one graph by the node they end in, as far down their weights as somebody asked: a threshold that falls adds
+/// the edges between it and the one before, and one that rises costs nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incoming {
     /// Number of the first node of each level, and of all nodes.
     firsts: Vec<usize>,
-    /// Edges into node `i` are `edges[starts[i]..starts[i + 1]]`.
-    starts: Vec<u32>,
-    /// Indices into the graph's edges, those of a node in their order there: by falling weight.
-    edges: Vec<u32>,
+    /// Into each node, by falling weight: index of the edge in the graph, and number of the node that it comes from.
+    into: Vec<Vec<(u32, u32)>>,
+    /// Edges that were sorted in.
+    sorted: usize,
 }
 
 impl Incoming {
-    /// Sorts the edges of `graph` at or above `threshold` by where they end.
-    pub fn new(graph: &Links, threshold: f32) -> Self {
-        let above = graph.above(threshold);
+    /// Nothing of `graph` yet.
+    pub fn new(graph: &Links) -> Self {
         let mut firsts = vec![0];
         for level in &graph.levels {
             firsts.push(firsts.last().copied().unwrap_or(0) + level.n);
         }
-        let n_nodes = firsts.last().copied().unwrap_or(0);
-        let mut out = Self { firsts, starts: vec![0; n_nodes + 1], edges: vec![0; above.len()] };
-        let slots: Vec<usize> = above.iter().map(|l| out.slot(l.to)).collect();
-        for slot in slots.iter().filter(|s| **s < n_nodes) {
-            out.starts[slot + 1] += 1;
+        let nodes = firsts.last().copied().unwrap_or(0);
+        Self { firsts, into: vec![Vec::new(); nodes], sorted: 0 }
+    }
+
+    /// Sorts in the `strongest` edges of `graph`, which this was made of, as far as they are not yet.
+    pub fn grow(&mut self, graph: &Links, strongest: usize) {
+        let strongest = strongest.min(graph.links.len());
+        for i in self.sorted..strongest {
+            let link = &graph.links[i];
+            let (from, to) = (self.slot(link.from), self.slot(link.to));
+            if let Some(into) = self.into.get_mut(to) {
+                into.push((i as u32, from as u32));
+            }
         }
-        for i in 1..out.starts.len() {
-            out.starts[i] += out.starts[i - 1];
-        }
-        let mut next = out.starts.clone();
-        for (i, slot) in slots.into_iter().enumerate().filter(|(_, s)| *s < n_nodes) {
-            let place = &mut next[slot];
-            out.edges[*place as usize] = i as u32;
-            *place += 1;
-        }
-        out
+        self.sorted = self.sorted.max(strongest);
     }
 
     /// Number of a node; one past the last for one that is not there.
     fn slot(&self, end: LinkEnd) -> usize {
         let level = self.firsts.get(end.level as usize).zip(self.firsts.get(end.level as usize + 1));
-        let nowhere = self.starts.len() - 1;
+        let nowhere = self.into.len();
         level.map(|(first, next)| (first + end.at as usize, next)).filter(|(i, next)| i < next).map_or(nowhere, |p| p.0)
     }
 
-    /// Edges into `node`, as indices into the graph's edges, by falling weight.
-    pub fn of(&self, node: LinkEnd) -> &[u32] {
-        let slot = self.slot(node);
-        let range = self.starts.get(slot).zip(self.starts.get(slot + 1));
-        range.map_or(&[], |(a, b)| &self.edges[*a as usize..*b as usize])
+    /// Those of the `strongest` edges that end in `node`, as indices into the graph's edges, by falling weight.
+    pub fn of(&self, node: LinkEnd, strongest: usize) -> impl Iterator<Item = u32> {
+        self.among(self.slot(node), strongest).map(|(edge, _)| edge)
     }
 
-    /// Edges on a path that ends in one of `targets`, as ascending indices into the edges of `graph`, which this was
-    /// made of.
-    pub fn routes(&self, graph: &Links, targets: &[LinkEnd]) -> Vec<u32> {
-        let mut seen = vec![false; self.starts.len()];
-        let mut stack: Vec<LinkEnd> = Vec::new();
-        let mut reach = |node: LinkEnd, stack: &mut Vec<LinkEnd>| {
-            if let Some(seen) = seen.get_mut(self.slot(node))
+    fn among(&self, slot: usize, strongest: usize) -> impl Iterator<Item = (u32, u32)> {
+        let all = self.into.get(slot).map_or(&[][..], Vec::as_slice);
+        all.iter().copied().take_while(move |(edge, _)| (*edge as usize) < strongest)
+    }
+
+    /// Which of `edges` lie on a path of the `strongest` edges of `graph` that ends in one of `targets`.
+    pub fn routes(&self, graph: &Links, strongest: usize, targets: &[LinkEnd], edges: &[u32]) -> Vec<u32> {
+        let mut seen = vec![false; self.into.len()];
+        let mut stack = Vec::new();
+        let mut reach = |slot: usize, stack: &mut Vec<usize>| {
+            if let Some(seen) = seen.get_mut(slot)
                 && !std::mem::replace(seen, true)
             {
-                stack.push(node);
+                stack.push(slot);
             }
         };
-        targets.iter().for_each(|&t| reach(t, &mut stack));
-        let mut out = Vec::new();
+        targets.iter().for_each(|&t| reach(self.slot(t), &mut stack));
         while let Some(node) = stack.pop() {
-            for &i in self.of(node) {
-                out.push(i);
-                reach(graph.links[i as usize].from, &mut stack);
-            }
+            self.among(node, strongest).for_each(|(_, from)| reach(from as usize, &mut stack));
         }
-        out.sort_unstable();
-        out
+        // An edge into a node that leads there leads there, too.
+        let leads = |i: &u32| {
+            let link = graph.links.get(*i as usize).filter(|_| (*i as usize) < strongest);
+            link.is_some_and(|l| seen.get(self.slot(l.to)) == Some(&true))
+        };
+        edges.iter().copied().filter(leads).collect()
     }
 }
 
@@ -99,15 +100,23 @@ mod tests {
             link(end(0, 0), b, 0.2),
         ];
         let graph = Links::new("l", vec![level; 3], Measure::new("flow", "share"), links);
-        let all = Incoming::new(&graph, 0.1);
-        assert_eq!(all.of(b), [3, 4]);
-        assert_eq!(all.of(end(0, 1)), [0u32; 0]);
-        assert_eq!(all.of(end(7, 1)), [0u32; 0]);
-        assert_eq!(all.of(end(1, 7)), [0u32; 0]);
-        assert_eq!(all.routes(&graph, &[y]), [1, 3, 4]);
-        assert_eq!(all.routes(&graph, &[x, y]), [0, 1, 2, 3, 4]);
-        let strong = Incoming::new(&graph, 0.5);
-        assert_eq!(strong.routes(&graph, &[y]), [1, 3]);
-        assert_eq!(strong.routes(&graph, &[]), [0u32; 0]);
+        let mut incoming = Incoming::new(&graph);
+        let every: Vec<u32> = (0..5).collect();
+        // From a high threshold to a low one and back: what was sorted in before stays.
+        incoming.grow(&graph, 4);
+        let strong = incoming.clone();
+        incoming.grow(&graph, 5);
+        incoming.grow(&graph, 2);
+        let of = |node, strongest| incoming.of(node, strongest).collect::<Vec<u32>>();
+        assert_eq!(of(b, 5), [3, 4]);
+        assert_eq!(of(b, 4), [3]);
+        assert!(of(end(0, 1), 5).is_empty() && of(end(7, 1), 5).is_empty() && of(end(1, 7), 5).is_empty());
+        let routes = |strongest, targets: &[LinkEnd]| incoming.routes(&graph, strongest, targets, &every);
+        assert_eq!(routes(5, &[y]), [1, 3, 4]);
+        assert_eq!(routes(5, &[x, y]), [0, 1, 2, 3, 4]);
+        assert_eq!(routes(4, &[y]), [1, 3]);
+        assert!(routes(4, &[]).is_empty());
+        assert_eq!(incoming.routes(&graph, 5, &[y], &[0, 4]), [4]);
+        assert_eq!(strong.routes(&graph, 4, &[y], &every), [1, 3]);
     }
 }

@@ -8,7 +8,7 @@ use super::{Held, On, kept, widgets};
 use crate::cx::{Cx, Standing};
 use egui::{Align2, Color32, FontId, Mesh, Painter, Pos2, Rect, Sense, Shape, Stroke, Ui, Vec2, pos2, vec2};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokenscope_analysis::finding::{Incoming, Link, LinkEnd, Links};
 
 /// Edges drawn at most, the strongest first; a caption says when some are left out.
@@ -184,26 +184,41 @@ fn own(links: &Links, end: LinkEnd) -> impl Iterator<Item = LinkEnd> {
 
 /// What is drawn of a graph.
 struct Shown {
-    incoming: Arc<Incoming>,
+    incoming: Arc<Mutex<Incoming>>,
+    /// Edges from the threshold on.
+    strongest: usize,
     /// Edges on screen, as ascending indices into the graph's.
     edges: Arc<Vec<u32>>,
     /// Those of them on a route to a target.
     routes: Arc<Vec<u32>>,
 }
 
-/// Edges above the threshold with an end in these columns, or across them.
-fn visible(links: &Links, threshold: f32, columns: &Range<usize>) -> Vec<u32> {
-    let touches = |l: &Link| {
-        let (a, b) = (l.from.at.min(l.to.at) as usize, l.from.at.max(l.to.at) as usize);
-        a < columns.end && b >= columns.start
-    };
-    let all = links.above(threshold).iter().enumerate().filter(|(_, l)| touches(l));
-    all.map(|(i, _)| i as u32).take(MAX_EDGES).collect()
+/// Edges with an end in some columns, or across them, the strongest first; found as far down as somebody asked.
+#[derive(Default)]
+struct Touching {
+    /// Edges that were looked at.
+    seen: usize,
+    found: Vec<u32>,
 }
 
-/// Numbers that are in both ascending lists.
-fn common(a: &[u32], b: &[u32]) -> Vec<u32> {
-    a.iter().copied().filter(|i| b.binary_search(i).is_ok()).collect()
+impl Touching {
+    /// Those of the `strongest` edges of `links` that touch `columns`, [`MAX_EDGES`] at most.
+    fn among(&mut self, links: &Links, strongest: usize, columns: &Range<usize>) -> Vec<u32> {
+        while self.seen < strongest.min(links.links.len()) && self.found.len() < MAX_EDGES {
+            let l = &links.links[self.seen];
+            let (a, b) = (l.from.at.min(l.to.at) as usize, l.from.at.max(l.to.at) as usize);
+            if a < columns.end && b >= columns.start {
+                self.found.push(self.seen as u32);
+            }
+            self.seen += 1;
+        }
+        self.found[..self.found.partition_point(|i| (*i as usize) < strongest)].to_vec()
+    }
+}
+
+/// What a lock holds; a panic of another frame left it whole.
+fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the lines on screen depend on besides the edges.
@@ -217,22 +232,29 @@ struct Look {
 
 impl Shown {
     fn new(ui: &Ui, links: &Links, held: &Held, options: &Options, columns: Range<usize>) -> Self {
-        let bits = options.threshold.to_bits();
-        let incoming = kept(ui, "incoming edges", held, bits, || Incoming::new(links, options.threshold));
-        let place = (bits, columns.start, columns.end);
-        let edges = kept(ui, "visible edges", held, place, || visible(links, options.threshold, &columns));
+        // A threshold that moves changes what lies between the two places; nothing is found twice.
+        let strongest = links.above(options.threshold).len();
+        let incoming = kept(ui, "incoming edges", held, (), || Mutex::new(Incoming::new(links)));
+        let touching = kept(ui, "touching edges", held, (columns.start, columns.end), Mutex::<Touching>::default);
+        let place = (strongest, columns.start, columns.end);
+        let edges = kept(ui, "visible edges", held, place, || locked(&touching).among(links, strongest, &columns));
         let routes = kept(ui, "routes", held, (place, options.targets.clone()), || {
             let top = links.levels.len().saturating_sub(1) as u32;
             let goals: Vec<LinkEnd> = options.targets.iter().map(|&t| LinkEnd { level: top, at: t as u32 }).collect();
-            common(&edges, &incoming.routes(links, &goals))
+            let mut incoming = locked(&incoming);
+            incoming.grow(links, strongest);
+            incoming.routes(links, strongest, &goals, &edges)
         });
-        Self { incoming, edges, routes }
+        Self { incoming, strongest, edges, routes }
     }
 
     /// Edges above the threshold that come into a node from elsewhere, the strongest first.
     fn into<'l>(&self, links: &'l Links, end: LinkEnd) -> impl Iterator<Item = &'l Link> {
         let own: Vec<LinkEnd> = own(links, end).collect();
-        let mut all: Vec<u32> = own.iter().flat_map(|&n| self.incoming.of(n)).copied().collect();
+        let mut incoming = locked(&self.incoming);
+        incoming.grow(links, self.strongest);
+        let mut all: Vec<u32> = own.iter().flat_map(|&n| incoming.of(n, self.strongest)).collect();
+        drop(incoming);
         all.sort_unstable();
         all.into_iter().map(|i| &links.links[i as usize]).filter(move |l| !own.contains(&l.from))
     }
