@@ -173,6 +173,7 @@ fn pictures(bench: &mut Bench, ctx: &Ctx) {
         rects: vec![[0.0, 0.0, side as f32, side as f32]],
         layout: (1, 1),
         original: (0, 0),
+        grid: None,
     };
     let request = RunRequest { image: Some(image), ..RunRequest::default() };
     let n = (side / 16) * (side / 16) + 1;
