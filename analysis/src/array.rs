@@ -1,7 +1,7 @@
 //! Plain host arrays: row-major `f32` with a shape that is checked wherever one comes in.
 
 use crate::{Error, Result};
-use candle_core::{CpuStorage, Storage, Tensor};
+use candle_core::{CpuStorage, Device, Storage, Tensor};
 use rayon::prelude::*;
 
 /// Values that one thread copies at a time.
@@ -55,6 +55,11 @@ impl Array {
         drop(storage);
         let data = t.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(Self { shape, data })
+    }
+
+    /// The same as a tensor on a device.
+    pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        Ok(Tensor::from_slice(&self.data, self.shape.as_slice(), device)?)
     }
 
     /// The sizes of the axes.
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_turned_and_cut_tensor_is_copied_as_it_reads() {
-        let t = Tensor::arange(0f32, 60.0, &candle_core::Device::Cpu).unwrap().reshape((3, 4, 5)).unwrap();
+        let t = Tensor::arange(0f32, 60.0, &Device::Cpu).unwrap().reshape((3, 4, 5)).unwrap();
         for t in [t.transpose(0, 1).unwrap().narrow(0, 1, 2).unwrap(), t.narrow(2, 1, 3).unwrap(), t.t().unwrap()] {
             let want = t.contiguous().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let a = Array::from_tensor(&t).unwrap();

@@ -212,6 +212,10 @@ impl Model for Decoder {
         }
     }
 
+    fn last_norm(&self, resid: &Tensor) -> Result<Tensor> {
+        self.parts.norm.as_ref().map_or(Ok(resid.clone()), |norm| norm.apply(resid))
+    }
+
     fn mask_token(&self) -> Option<u32> {
         self.mask
     }

@@ -96,6 +96,10 @@ pub(super) fn parts(
 }
 
 impl Projector {
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        self.second.apply(&self.act.apply(&self.first.apply(x)?)?)
+    }
+
     /// Features of every tile on its own, one after the other.
     pub fn of_tiles(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
         let tower = &self.tower;
@@ -128,7 +132,7 @@ impl Projector {
                 grids.push(Grid { rows, cols, first: base + lead - self.skip, tile, gap: 0 });
             }
         }
-        let x = self.second.apply(&self.act.apply(&self.first.apply(&Tensor::cat(&parts, 0)?)?)?)?;
+        let x = self.apply(&Tensor::cat(&parts, 0)?)?;
         Ok(Features { x, of, tokens, grids, ..Features::default() })
     }
 }
@@ -140,5 +144,19 @@ impl Connect for Projector {
 
     fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
         self.of_tiles(image, run, tap, ctx)
+    }
+
+    fn project(&self, patches: &Tensor) -> Result<Tensor> {
+        match self.layers.as_slice() {
+            [_] => self.apply(patches),
+            _ => Err(Error::invalid("this model's projector reads several layers at once")),
+        }
+    }
+
+    fn projected_layer(&self) -> Option<usize> {
+        match self.layers.as_slice() {
+            [state] => state.checked_sub(1),
+            _ => None,
+        }
     }
 }

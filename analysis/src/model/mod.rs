@@ -264,6 +264,22 @@ pub trait Model: Send + Sync {
     /// Final norm and head on a residual stream `[n, d]` → `[n, vocab]`, for the logit lens.
     fn lens(&self, resid: &Tensor) -> Result<Tensor>;
 
+    /// The last norm on a residual stream `[n, d]` of the text. Errors where the model has no text.
+    fn last_norm(&self, _resid: &Tensor) -> Result<Tensor> {
+        Err(Error::invalid("this model has no last norm of a text"))
+    }
+
+    /// What the projector makes of patches as the encoder gives them, `[n, encoder's width]` → `[n, d]`. Errors where
+    /// the model has none, or one that reads several patches at once.
+    fn project(&self, _patches: &Tensor) -> Result<Tensor> {
+        Err(Error::invalid("this model has no projector that reads patches one by one"))
+    }
+
+    /// The encoder layer whose output goes through [`Model::project`], if the model has such a projector.
+    fn projected_layer(&self) -> Option<usize> {
+        None
+    }
+
     /// Output projection of a layer's attention as `[heads, head_width, d]`, for per-head contributions.
     fn output_projection(&self, tower: Tower, layer: usize) -> Result<Tensor> {
         self.stack(tower)?.output_projection(layer)

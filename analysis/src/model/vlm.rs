@@ -43,6 +43,16 @@ pub(super) trait Connect: Send + Sync {
 
     /// Runs tower and projector over all tiles.
     fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features>;
+
+    /// As [`Model::project`].
+    fn project(&self, _patches: &Tensor) -> Result<Tensor> {
+        Err(Error::invalid("this model's projector reads several patches at once"))
+    }
+
+    /// As [`Model::projected_layer`].
+    fn projected_layer(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// An image tower, a connector and a language model.
@@ -137,6 +147,18 @@ impl<C: Connect> Model for Vlm<C> {
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {
         self.text.lens(resid)
+    }
+
+    fn last_norm(&self, resid: &Tensor) -> Result<Tensor> {
+        self.text.last_norm(resid)
+    }
+
+    fn project(&self, patches: &Tensor) -> Result<Tensor> {
+        self.connector.project(patches)
+    }
+
+    fn projected_layer(&self) -> Option<usize> {
+        self.connector.projected_layer()
     }
 
     fn image_token(&self) -> Option<u32> {

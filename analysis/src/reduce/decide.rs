@@ -20,6 +20,11 @@ pub trait Decide {
     fn proportional(&self) -> bool {
         false
     }
+
+    /// Whether it looks at the wide middle of MLPs, which is kept for it only then.
+    fn reads_hidden(&self) -> bool {
+        false
+    }
 }
 
 /// What is to become of the rows that are there.
@@ -44,6 +49,27 @@ impl Decision {
     /// Exactly these rows, each made of old ones with their weights, in this order.
     pub fn rows(groups: Vec<Vec<(usize, f32)>>) -> Self {
         Self { regroup: Some(Regroup::of(groups)), ..Self::default() }
+    }
+
+    /// New rows in place of those that may be touched, each made of some of these (by index among them, with weights),
+    /// in this order and before what stood behind them; `lent` of others, too, or empty. All other rows stay.
+    pub fn remade(seen: &dyn Seen, made: Vec<Vec<(usize, f64)>>, lent: Vec<Vec<(usize, f64)>>) -> Self {
+        let open = seen.open();
+        let old = |g: Vec<(usize, f64)>| g.into_iter().map(|(i, w)| (open[i], w as f32)).collect::<Vec<_>>();
+        let first = open.first().copied().unwrap_or(0);
+        let stays = (0..seen.rows().len()).filter(|r| open.binary_search(r).is_err());
+        let (before, behind): (Vec<usize>, Vec<usize>) = stays.partition(|&r| r < first);
+        let alone = |rows: Vec<usize>| rows.into_iter().map(|r| vec![(r, 1.0)]).collect::<Vec<_>>();
+        let mut all_lent: Vec<Vec<(usize, f32)>> = vec![Vec::new(); before.len()];
+        all_lent.extend(lent.into_iter().map(old));
+        let mut groups = alone(before);
+        groups.extend(made.into_iter().map(old));
+        groups.extend(alone(behind));
+        if !all_lent.is_empty() {
+            all_lent.resize(groups.len(), Vec::new());
+        }
+        let made = Self { regroup: Some(Regroup::of(groups).lending(all_lent)), ..Self::default() };
+        if seen.place() == Place::Features { made.renumbered() } else { made }
     }
 
     /// Of the rows that may be touched, those with these indices among them; all others stay.
@@ -85,13 +111,19 @@ impl Decision {
 pub struct Asked<F> {
     stops: Vec<Place>,
     proportional: bool,
+    hidden: bool,
     decide: F,
 }
 
 impl<F: FnMut(&dyn Seen, &Ctx) -> Result<Decision>> Asked<F> {
     /// Asks `decide` at `stops`.
     pub fn at(stops: impl Into<Vec<Place>>, decide: F) -> Self {
-        Self { stops: stops.into(), proportional: false, decide }
+        Self { stops: stops.into(), proportional: false, hidden: false, decide }
+    }
+
+    /// The same, with the wide middle of MLPs to look at.
+    pub fn reading_hidden(self) -> Self {
+        Self { hidden: true, ..self }
     }
 
     /// The same, with attention that counts merged rows by the tokens behind them.
@@ -111,5 +143,9 @@ impl<F: FnMut(&dyn Seen, &Ctx) -> Result<Decision>> Decide for Asked<F> {
 
     fn proportional(&self) -> bool {
         self.proportional
+    }
+
+    fn reads_hidden(&self) -> bool {
+        self.hidden
     }
 }

@@ -3,6 +3,7 @@
 use super::place::Place;
 use super::seen::{Part, Seen};
 use crate::array::Array;
+use crate::model::Model;
 use crate::passes::attention_map;
 use crate::token::TokenKind;
 use crate::trace::{Attending, AttentionRule, Held, Rows, Site, Tower};
@@ -15,7 +16,8 @@ pub(super) struct Tokens {
     /// Number of the token among those of the image, for image tokens.
     image: Vec<Option<usize>>,
     any_image: bool,
-    grid: Option<(usize, usize)>,
+    /// Rows and columns of each tile's grid.
+    grids: Vec<(usize, usize)>,
 }
 
 impl Tokens {
@@ -29,8 +31,8 @@ impl Tokens {
             })
         };
         let image: Vec<Option<usize>> = t.map_or(Vec::new(), |t| t.tokens.iter().map(|t| t.kind).map(number).collect());
-        let grid = t.and_then(|t| t.grids.first().filter(|_| t.grids.len() == 1)).map(|g| (g.rows, g.cols));
-        Self { any_image: n > 0, image, grid }
+        let grids = t.map_or(Vec::new(), |t| t.grids.iter().map(|g| (g.rows, g.cols)).collect());
+        Self { any_image: n > 0, image, grids }
     }
 
     /// Number of tokens.
@@ -96,6 +98,10 @@ impl Live<'_> {
         self.read.ok_or_else(|| self.stale("attention"))
     }
 
+    fn model(&self) -> Result<&dyn Model> {
+        self.on.model.ok_or_else(|| Error::invalid("looking ahead needs the model's weights"))
+    }
+
     /// The class row of a layer of the full run, of all tiles, `[heads, patches]`.
     fn recorded_class_row(&self, layer: usize) -> Result<Array> {
         let vision = self.on.trace.tower(Tower::Vision)?;
@@ -137,8 +143,10 @@ impl Seen for Live<'_> {
     }
 
     fn grid(&self) -> Option<(usize, usize)> {
-        let whole = |g: &(usize, usize)| g.0 * g.1 == self.open.len();
-        self.tokens.grid.filter(whole).filter(|_| self.open.iter().all(|&r| self.rows.size(r) == 1))
+        match self.tiles().as_slice() {
+            [(0, rows, cols)] => Some((*rows, *cols)),
+            _ => None,
+        }
     }
 
     fn patches(&self, row: usize) -> Vec<usize> {
@@ -155,6 +163,55 @@ impl Seen for Live<'_> {
         Ok(Some(Array::from_tensor(&held.k.mean(0)?)?))
     }
 
+    fn head_keys(&self) -> Result<Array> {
+        let read = self.read()?;
+        let all: Vec<&Tensor> = read.held.iter().map(|h| &h.k).collect();
+        if read.held.iter().any(|h| h.positions.len() != self.rows.len()) {
+            return Err(self.stale("keys"));
+        }
+        Array::from_tensor(&Tensor::cat(&all, 0)?)
+    }
+
+    fn head_queries(&self) -> Result<Array> {
+        Array::from_tensor(&self.read()?.q)
+    }
+
+    fn next_queries_keys(&self) -> Result<(Array, Array)> {
+        let next = self.place.layer().map_or(0, |l| l + 1);
+        let (q, k) = self.model()?.queries_keys(self.place.tower(), next, self.x, self.rows.into())?;
+        Ok((Array::from_tensor(&q)?, Array::from_tensor(&k)?))
+    }
+
+    fn normed(&self) -> Result<Array> {
+        Array::from_tensor(&self.model()?.last_norm(self.x)?)
+    }
+
+    fn project(&self, x: &Array) -> Result<Array> {
+        let model = self.model()?;
+        Array::from_tensor(&model.project(&x.to_tensor(model.device())?)?)
+    }
+
+    fn hidden(&self) -> Result<Array> {
+        let found = self.sites.and_then(|s| s.get(&Site::MlpHidden)).ok_or_else(|| self.stale("middle of the MLP"))?;
+        Array::from_tensor(found)
+    }
+
+    fn tiles(&self) -> Vec<(usize, usize, usize)> {
+        let own = match self.place {
+            // The encoder reads tiles one by one.
+            Place::Encoder(..) => self.tokens.grids.get(self.tile..self.tile + 1).unwrap_or_default(),
+            _ => &self.tokens.grids,
+        };
+        let mut first = 0;
+        let place = |&(rows, cols): &(usize, usize)| {
+            first += rows * cols;
+            (first - rows * cols, rows, cols)
+        };
+        let tiles = own.iter().map(place).collect();
+        let whole = first == self.open.len() && self.open.iter().all(|&r| self.rows.size(r) == 1);
+        if whole { tiles } else { Vec::new() }
+    }
+
     fn pattern(&self, queries: &[usize]) -> Result<Array> {
         self.read()?.rows(queries)
     }
@@ -164,9 +221,8 @@ impl Seen for Live<'_> {
         let tower = self.place.tower();
         let rule = self.on.trace.tower(tower)?.attention.get(next);
         let rule = rule.ok_or_else(|| Error::invalid(format!("there is no layer {next} to look ahead to")))?.clone();
-        let model = self.on.model.ok_or_else(|| Error::invalid("looking ahead needs the model's weights"))?;
         let positions = self.rows.positions.clone();
-        let (q, k) = model.queries_keys(tower, next, self.x, self.rows.into())?;
+        let (q, k) = self.model()?.queries_keys(tower, next, self.x, self.rows.into())?;
         let held = vec![Held { v: k.clone(), k, positions: positions.clone() }];
         Read { q, held, rule, positions, sizes: None }.rows(queries)
     }

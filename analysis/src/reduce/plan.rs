@@ -292,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_is_lent_is_added_there_and_stays_what_it_was() {
+        // Row 0 takes a quarter of token 2 on, which goes; then rows 0 and 1 are added, half and half.
+        let lends = Step { lent: vec![vec![(2, 0.25)], vec![]], ..Step::keep(Place::Features, &[0, 1], &[2]) };
+        let both = plan(3, vec![lends]).then(plan(3, vec![merged(Place::Features, &[&[0, 1]])])).unwrap();
+        assert_eq!(both.steps[0].rows, [vec![(0, 0.5), (1, 0.5)]]);
+        assert_eq!((both.steps[0].lent.as_slice(), both.steps[0].gone.as_slice()), (&[vec![(2, 0.125)]][..], &[2][..]));
+        assert_eq!(both.fates(Tower::Text)[0], [Fate::Merged(0), Fate::Merged(0), Fate::Dropped(0)]);
+        let regroup = both.steps[0].on(&Rows::identity(3), &Rows::default()).unwrap();
+        assert_eq!((regroup.groups.len(), regroup.lent_to(0)), (1, &[(2, 0.125)][..]));
+    }
+
+    #[test]
     fn thirty_two_cuts_of_2880_tokens_are_followed_at_once() {
         let n = 2880;
         let step = |l: usize| {

@@ -164,7 +164,11 @@ impl<'a> Runner<'a> {
 
 impl Tap for Runner<'_> {
     fn wants(&self, at: &At) -> bool {
-        let wanted = matches!(at.site, Site::AttnIn | Site::AttnOut | Site::MlpIn | Site::MlpOut);
+        let wanted = match at.site {
+            Site::AttnIn | Site::AttnOut | Site::MlpIn | Site::MlpOut => true,
+            Site::MlpHidden => self.deciders.iter().any(|d| d.reads_hidden()),
+            _ => false,
+        };
         wanted && self.stops_in(at)
     }
 
@@ -246,7 +250,10 @@ impl Tap for Runner<'_> {
 fn in_order(place: Place, (rows, waiting): (&Rows, &Rows), decision: &mut Decision) {
     let first = |r: usize| rows.tokens.iter().chain(&waiting.tokens).nth(r).and_then(|t| t.first().copied());
     if let (Tower::Text, Some(r)) = (place.tower(), &mut decision.regroup) {
-        r.groups.sort_by_cached_key(|g| g.iter().filter_map(|m| first(m.0)).min());
+        let keys: Vec<_> = r.groups.iter().map(|g| g.iter().filter_map(|m| first(m.0)).min()).collect();
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by_key(|&i| keys[i]);
+        r.in_order(&order);
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Step {
     /// New rows in order: the tokens behind each, with their weights in its value. A row that stays as it is has
     /// weights that sum to 1, like any mean. Rows of tokens that are named nowhere stay where they are.
     pub rows: Vec<Vec<(usize, f64)>>,
+    /// For each new row, tokens that are added to its value, too, with their weights, though they go on elsewhere or
+    /// go; empty where there are none at all.
+    pub lent: Vec<Vec<(usize, f64)>>,
     /// Tokens that are set aside here: no layer works on them until a later step names them again.
     pub aside: Vec<usize>,
     /// Tokens that go here.
@@ -41,6 +44,9 @@ enum To {
     Gone,
 }
 
+/// A new row: the old rows that it stands for, and those that it takes in besides.
+type Made = (Vec<(usize, f64)>, Vec<(usize, f32)>);
+
 /// A mean's weights sum to 1; what is off by less is rounding.
 const ROUNDING: f64 = 1e-6;
 
@@ -52,6 +58,7 @@ impl Step {
             place,
             tile: 0,
             rows,
+            lent: Vec::new(),
             aside: Vec::new(),
             gone: gone.to_vec(),
             positions: Positions::Keep,
@@ -113,25 +120,47 @@ impl Step {
             group.sort_by_key(|m| old(m.0).iter().filter_map(|t| place.get(t)).min());
             let sum = |g: &[(usize, f64)]| g.iter().map(|m| m.1).sum::<f64>();
             let (had, has) = (sum(row), sum(group));
-            if (had - 1.0).abs() < ROUNDING && (has - had).abs() > ROUNDING && has > 0.0 {
+            // Means only: what takes others in, too, is none.
+            if self.lent.is_empty() && (had - 1.0).abs() < ROUNDING && (has - had).abs() > ROUNDING && has > 0.0 {
                 group.iter_mut().for_each(|m| m.1 *= had / has);
             }
         }
-        groups.retain(|g| !g.is_empty());
+        let mut made: Vec<Made> = groups.into_iter().zip(self.lent_rows(rows, wait)).filter(|m| !m.0.is_empty()).collect();
         if !others.is_empty() {
-            groups.append(&mut others);
-            groups.sort_by_key(|g| g.iter().map(|m| m.0).min());
+            made.extend(others.into_iter().map(|g| (g, Vec::new())));
+            made.sort_by_key(|m| m.0.iter().map(|m| m.0).min());
         }
-        let stays = |(i, g): (usize, &Vec<(usize, f64)>)| g.len() == 1 && g[0].0 == i;
-        if groups.len() == rows.len() && groups.iter().enumerate().all(stays) {
+        let stays = |(i, m): (usize, &Made)| m.0.len() == 1 && m.0[0].0 == i && m.1.is_empty();
+        if made.len() == rows.len() && made.iter().enumerate().all(stays) {
             return None;
         }
+        let (groups, lent): (Vec<_>, Vec<_>) = made.into_iter().unzip();
         let small = |g: Vec<(usize, f64)>| match g.as_slice() {
             // A row by itself is the row, whatever rounding left of its weight.
             [(r, w)] if (w - 1.0).abs() < ROUNDING => vec![(*r, 1.0)],
             _ => g.into_iter().map(|(r, w)| (r, w as f32)).collect(),
         };
-        Some(Regroup { groups: groups.into_iter().map(small).collect(), aside, positions: self.positions })
+        let groups = groups.into_iter().map(small).collect();
+        Some(Regroup { groups, aside, positions: self.positions, lent: Vec::new() }.lending(lent))
+    }
+
+    /// The rows behind what is lent to each new row, as far as they are there.
+    fn lent_rows(&self, rows: &Rows, wait: &Rows) -> Vec<Vec<(usize, f32)>> {
+        if self.lent.is_empty() {
+            return vec![Vec::new(); self.rows.len()];
+        }
+        let all = rows.tokens.iter().chain(&wait.tokens).enumerate();
+        let row_of: BTreeMap<usize, usize> = all.flat_map(|(r, tokens)| tokens.iter().map(move |&t| (t, r))).collect();
+        let of = |lent: &Vec<(usize, f64)>| {
+            let mut sum: BTreeMap<usize, f64> = BTreeMap::new();
+            for (t, w) in lent {
+                if let Some(&r) = row_of.get(t) {
+                    *sum.entry(r).or_default() += w;
+                }
+            }
+            sum.into_iter().map(|(r, w)| (r, w as f32)).collect()
+        };
+        self.lent.iter().map(of).collect()
     }
 
     /// What a decision means for the tokens behind `rows` and those that `wait`, and both afterwards.
@@ -172,11 +201,13 @@ impl Step {
             };
             g.iter().flat_map(of).collect()
         };
+        let lent = regroup.lent.iter().map(row).collect();
         let scored = decision.scores.iter().take(n).enumerate().filter(|(_, s)| !s.is_nan());
         let step = Self {
             place,
             tile,
             rows: regroup.groups.iter().map(row).collect(),
+            lent,
             aside: regroup.aside.iter().flat_map(|&r| old(r).clone()).collect(),
             gone: (0..n).filter(|&r| !stays[r]).flat_map(|r| old(r).clone()).collect(),
             positions: regroup.positions,
@@ -190,14 +221,29 @@ impl Step {
     /// This step and then `next` at the same place, as one.
     pub(super) fn and(self, next: Self) -> Self {
         // A token's share of a new row was an even part of its old row's; it is its own part of it.
-        let own: BTreeMap<usize, f64> =
-            self.rows.iter().flat_map(|row| row.iter().map(|&(t, w)| (t, w * row.len() as f64))).collect();
-        let share = |(t, w): (usize, f64)| (t, own.get(&t).map_or(w, |own| w * own));
-        let rows = next.rows.into_iter().map(|row| row.into_iter().map(share).collect()).collect();
+        let own: BTreeMap<usize, (f64, usize)> = (self.rows.iter().enumerate())
+            .flat_map(|(i, row)| row.iter().map(move |&(t, w)| (t, (w * row.len() as f64, i))))
+            .collect();
+        let share = |&(t, w): &(usize, f64)| (t, own.get(&t).map_or(w, |own| w * own.0));
+        let mut lent: Vec<Vec<(usize, f64)>> = Vec::new();
+        if !self.lent.is_empty() || !next.lent.is_empty() {
+            for (i, row) in next.rows.iter().enumerate() {
+                let borrowed = next.lent.get(i).map_or(&[][..], Vec::as_slice);
+                let mut sum: BTreeMap<usize, f64> = BTreeMap::new();
+                borrowed.iter().map(share).for_each(|(t, w)| *sum.entry(t).or_default() += w);
+                for (t, w) in row.iter().chain(borrowed) {
+                    let before = own.get(t).and_then(|own| self.lent.get(own.1));
+                    before.into_iter().flatten().for_each(|(u, v)| *sum.entry(*u).or_default() += v * w);
+                }
+                lent.push(sum.into_iter().collect());
+            }
+        }
+        let rows = next.rows.iter().map(|row| row.iter().map(share).collect()).collect();
         let both = |a: Vec<usize>, b: Vec<usize>| a.into_iter().chain(b).collect();
         let keep = next.positions == Positions::Keep;
         Self {
             rows,
+            lent,
             aside: both(self.aside, next.aside),
             gone: both(self.gone, next.gone),
             positions: if keep { self.positions } else { next.positions },

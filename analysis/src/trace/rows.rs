@@ -36,6 +36,9 @@ pub struct Regroup {
     /// New rows in order. Of `n` rows, an index of `n + i` means row `i` of those that were set aside before: it
     /// comes back here.
     pub groups: Vec<Vec<(usize, f32)>>,
+    /// For each new row, old ones that are added to its value, too, though it does not stand for them: they go on
+    /// elsewhere, or leave. Empty where there are none at all.
+    pub lent: Vec<Vec<(usize, f32)>>,
     /// Old rows that leave the layers here as they are, after those that wait already. They come back where a later
     /// regrouping names them (late entry), or else behind the last layer (early exit). Once nothing is left to work
     /// on, the remaining layers are skipped.
@@ -60,9 +63,27 @@ impl Regroup {
         Self { positions: Positions::Renumber, ..self }
     }
 
+    /// The same with these old rows added to the new ones.
+    pub fn lending(self, lent: Vec<Vec<(usize, f32)>>) -> Self {
+        Self { lent: if lent.iter().all(Vec::is_empty) { Vec::new() } else { lent }, ..self }
+    }
+
+    /// What is added to new row `i` of rows that it does not stand for.
+    pub fn lent_to(&self, i: usize) -> &[(usize, f32)] {
+        self.lent.get(i).map_or(&[], Vec::as_slice)
+    }
+
+    /// The new rows in this order of their numbers.
+    pub fn in_order(&mut self, order: &[usize]) {
+        self.groups = order.iter().map(|&i| std::mem::take(&mut self.groups[i])).collect();
+        if !self.lent.is_empty() {
+            self.lent = order.iter().map(|&i| std::mem::take(&mut self.lent[i])).collect();
+        }
+    }
+
     /// Row maps of what goes on and of what waits, from those of `rows` and of what waited before.
     ///
-    /// Errors: a row that is not there, a new row made of nothing, a row that both goes on and waits.
+    /// Errors: a row that is not there, a new row that stands for nothing, a row that both goes on and waits.
     pub fn follow(&self, rows: &Rows, waiting: &Rows) -> Result<(Rows, Rows)> {
         let n = rows.len();
         let old = |row: usize| match row.checked_sub(n) {
@@ -86,6 +107,13 @@ impl Regroup {
             out.tokens.push(tokens);
             out.positions.push(old(first)?.1);
             out.turns.extend(turn(first));
+        }
+        if !self.lent.is_empty() && self.lent.len() != self.groups.len() {
+            let e = format!("rows are lent to {} new rows of {}", self.lent.len(), self.groups.len());
+            return Err(Error::invalid(e));
+        }
+        for &(row, _) in self.lent.iter().flatten() {
+            old(row)?;
         }
         let mut wait = Rows::default();
         for i in (0..waiting.len()).map(|i| n + i).filter(|&i| !goes_on[i]).chain(self.aside.iter().copied()) {
@@ -113,13 +141,20 @@ impl Regroup {
         if !self.aside.is_empty() || !next.aside.is_empty() {
             return Err(Error::invalid("rows are set aside where other rows change, too; do so at another place"));
         }
-        let of = |&(row, w): &(usize, f32)| -> Result<Vec<(usize, f32)>> {
-            let old = self.groups.get(row).ok_or_else(|| Error::invalid(format!("row {row} does not exist")))?;
-            Ok(old.iter().map(|&(r, v)| (r, v * w)).collect())
-        };
-        let group = |g: &Vec<(usize, f32)>| Ok(g.iter().map(of).collect::<Result<Vec<_>>>()?.concat());
+        let times = |old: &[(usize, f32)], w: f32| old.iter().map(|&(r, v)| (r, v * w)).collect::<Vec<_>>();
+        let (mut groups, mut lent) = (Vec::new(), Vec::new());
+        for (i, g) in next.groups.iter().enumerate() {
+            let (mut own, mut others) = (Vec::new(), Vec::new());
+            for (&(row, w), owns) in g.iter().map(|m| (m, true)).chain(next.lent_to(i).iter().map(|m| (m, false))) {
+                let old = self.groups.get(row).ok_or_else(|| Error::invalid(format!("row {row} does not exist")))?;
+                if owns { &mut own } else { &mut others }.extend(times(old, w));
+                others.extend(times(self.lent_to(row), w));
+            }
+            groups.push(own);
+            lent.push(others);
+        }
         let positions = if next.positions == Positions::Keep { self.positions } else { next.positions };
-        Ok(Self { groups: next.groups.iter().map(group).collect::<Result<_>>()?, aside: Vec::new(), positions })
+        Ok(Self { groups, positions, ..Self::default() }.lending(lent))
     }
 
     /// Old rows that wait afterwards, of `n` rows and `waiting` ones: those not called back, then those set aside.
@@ -216,6 +251,18 @@ mod tests {
         assert_eq!(both.groups, [vec![(1, 0.25), (0, 0.375), (2, 0.375)]]);
         assert_eq!(both.positions, Positions::Renumber);
         assert!(first.then(&Regroup::keep(&[2])).is_err());
+    }
+
+    #[test]
+    fn what_is_lent_is_added_and_stays_where_it_was() {
+        // Row 0 takes half of row 1 on, which stays; then the two are added.
+        let first = Regroup::keep(&[0, 1]).lending(vec![vec![(1, 0.5)], vec![]]);
+        assert_eq!(first.follow(&Rows::identity(2), &Rows::default()).unwrap().0, Rows::identity(2));
+        let both = first.then(&Regroup::of(vec![vec![(0, 1.0)], vec![(1, 1.0)]]).lending(vec![vec![], vec![(0, 2.0)]]));
+        let both = both.unwrap();
+        assert_eq!(both.groups, [vec![(0, 1.0)], vec![(1, 1.0)]]);
+        assert_eq!(both.lent, [vec![(1, 0.5)], vec![(0, 2.0), (1, 1.0)]]);
+        assert!(Regroup::keep(&[0]).lending(vec![vec![(7, 1.0)]]).follow(&Rows::identity(2), &Rows::default()).is_err());
     }
 
     #[test]

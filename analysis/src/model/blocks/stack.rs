@@ -133,7 +133,7 @@ impl<'a> Pass<'a> {
             return Err(Error::invalid("a cut must leave at least one row"));
         }
         if let Some(b) = beside {
-            if r.groups.iter().flatten().any(|m| m.0 >= n) {
+            if r.groups.iter().chain(&r.lent).flatten().any(|m| m.0 >= n) {
                 return Err(Error::invalid(
                     "where attention and MLP stand side by side, rows come back between layers only",
                 ));
@@ -255,13 +255,13 @@ pub fn apply_regroup(x: &Tensor, r: &Regroup) -> Result<Tensor> {
     if r.groups.is_empty() {
         return Ok(x.narrow(0, 0, 0)?);
     }
-    if r.groups.iter().all(|g| g.len() == 1 && g[0].1 == 1.0) {
+    if r.lent.is_empty() && r.groups.iter().all(|g| g.len() == 1 && g[0].1 == 1.0) {
         let idx: Vec<u32> = r.groups.iter().map(|g| g[0].0 as u32).collect();
         return Ok(x.index_select(&Tensor::new(idx.as_slice(), x.device())?, 0)?);
     }
     let mut m = vec![0f32; r.groups.len() * n];
     for (i, g) in r.groups.iter().enumerate() {
-        for &(row, w) in g {
+        for &(row, w) in g.iter().chain(r.lent_to(i)) {
             m[i * n + row] += w;
         }
     }
