@@ -2,10 +2,12 @@
 
 use super::{Pass, Sample, samples};
 use crate::array::Array;
+use crate::cpu::{Matrix, gemm};
 use crate::ctx::Ctx;
 use crate::gpu::{Gpu, Kernel, Layout, Record, Side, gpu_struct, grid, pieces};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 gpu_struct! {
     /// What the shader is told besides its buffers.
@@ -95,6 +97,42 @@ pub fn fast(left: &Array, right: &Array) -> Result<Array> {
     Array::from_tensor(&unit(left)?.matmul(&unit(right)?.t()?)?)
 }
 
+/// Rows of one block of [`fast_itself`].
+const BLOCK: usize = 192;
+
+/// [`fast`] of a matrix with itself: products of what stands right of the diagonal, which are those left of it.
+pub fn fast_itself(x: &Array, ctx: &Ctx) -> Result<Array> {
+    let [n, d] = x.dims("rows")?;
+    if n * d == 0 {
+        return Ok(Array::zeros([n, n]));
+    }
+    let unit: Vec<f32> =
+        (x.data().chunks_exact(d).zip(inverse_lengths(x))).flat_map(|(r, f)| r.iter().map(move |v| v * f)).collect();
+    let mut out = vec![0f32; n * n];
+    for first in (0..n).step_by(BLOCK) {
+        ctx.step(first, n)?;
+        let rows = BLOCK.min(n - first);
+        let a = Matrix { values: &unit[first * d..], row: d, col: 1 };
+        let b = Matrix { values: &unit[first * d..], row: 1, col: d };
+        gemm([rows, d, n - first], (&mut out[first * n + first..], n), false, a, b, true);
+    }
+    // What stands left of the blocks on the diagonal, in tiles that stay in the cache.
+    let (done, rest) = (out.clone(), &mut out);
+    rest.par_chunks_mut(BLOCK * n).enumerate().for_each(|(i, rows)| {
+        for (r, row) in rows.chunks_exact_mut(n).enumerate() {
+            row[..i * BLOCK].iter_mut().enumerate().for_each(|(c, v)| *v = done[c * n + i * BLOCK + r]);
+        }
+    });
+    Array::new([n, n], out)
+}
+
+/// Cosines of the rows of a matrix with each other, `[n, n]`.
+pub fn of_itself(x: &Array, ctx: &Ctx) -> Result<Array> {
+    let n = x.shape().first().copied().unwrap_or(0);
+    ctx.fits((2 * size_of::<f32>() * n * n) as u64, "take a smaller picture")?;
+    ctx.compute(|| fast_itself(x, ctx), |device| gpu(x, x, device, ctx))
+}
+
 /// The shader.
 pub fn gpu(left: &Array, right: &Array, gpu: &Gpu, ctx: &Ctx) -> Result<Array> {
     let (n, m, d) = sizes(left, right)?;
@@ -179,5 +217,15 @@ mod tests {
             assert!(got.data().iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
         }
         assert!(cpu(&left, &Array::zeros([1, 3])).is_err());
+    }
+
+    #[test]
+    fn a_matrix_with_itself_is_its_own_mirror_and_what_the_loops_give() {
+        for n in [0, 1, 5, BLOCK + 1, 2 * BLOCK + 7] {
+            let x = Array::new([n, 9], samples::values(9 * n, 5)).unwrap();
+            let (got, want) = (fast_itself(&x, &Ctx::default()).unwrap(), cpu(&x, &x).unwrap());
+            assert!(got.data().iter().zip(want.data()).all(|(a, b)| (a - b).abs() < 1e-6), "{n}");
+            assert!((0..n * n).all(|c| got.data()[c] == got.data()[c % n.max(1) * n + c / n.max(1)]), "{n}");
+        }
     }
 }

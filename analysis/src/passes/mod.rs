@@ -2,7 +2,8 @@
 //!
 //! A pass `x` is `shaders/x.wgsl`, `x.rs` with `cpu`, `fast` (where it matters), `gpu` and `run` (the side that
 //! [`crate::Ctx`] chooses), and a line in [`ALL`]. Tests walk the list: they compare the parameter structs of both
-//! languages, validate the shaders, and run every sample of every pass on all sides.
+//! languages, validate the shaders, and run every sample of every pass on all sides. Arithmetic without a shader that
+//! methods share lies in [`host`].
 
 pub mod attention;
 pub mod attention_map;
@@ -12,6 +13,7 @@ pub mod attention_tile;
 pub mod bipartite_matching;
 pub mod cosine_matrix;
 pub mod farthest_first;
+pub mod host;
 pub mod rollout_product;
 pub mod row_entropy;
 pub mod samples;
