@@ -98,6 +98,15 @@ impl Live<'_> {
         self.read.ok_or_else(|| self.stale("attention"))
     }
 
+    /// What this layer's heads hold of the rows, `[key-value heads, n, e]`.
+    fn held(&self, of: impl Fn(&Held) -> &Tensor) -> Result<Array> {
+        let read = self.read()?;
+        if read.held.iter().any(|h| h.positions.len() != self.rows.len()) {
+            return Err(self.stale("keys"));
+        }
+        Array::from_tensor(&Tensor::cat(&read.held.iter().map(of).collect::<Vec<_>>(), 0)?)
+    }
+
     fn model(&self) -> Result<&dyn Model> {
         self.on.model.ok_or_else(|| Error::invalid("looking ahead needs the model's weights"))
     }
@@ -164,12 +173,11 @@ impl Seen for Live<'_> {
     }
 
     fn head_keys(&self) -> Result<Array> {
-        let read = self.read()?;
-        let all: Vec<&Tensor> = read.held.iter().map(|h| &h.k).collect();
-        if read.held.iter().any(|h| h.positions.len() != self.rows.len()) {
-            return Err(self.stale("keys"));
-        }
-        Array::from_tensor(&Tensor::cat(&all, 0)?)
+        self.held(|h| &h.k)
+    }
+
+    fn head_values(&self) -> Result<Array> {
+        self.held(|h| &h.v)
     }
 
     fn head_queries(&self) -> Result<Array> {

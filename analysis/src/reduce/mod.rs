@@ -5,6 +5,7 @@
 //! joined with others, and is a decider itself. Methods lie in folders by where they act.
 
 pub mod budget;
+mod crops;
 mod decide;
 pub mod encoder;
 pub mod features;
@@ -12,6 +13,8 @@ mod finding;
 pub mod floor;
 mod judge;
 mod live;
+mod matching;
+mod noted;
 mod place;
 mod plan;
 mod runner;

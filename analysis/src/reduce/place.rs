@@ -114,6 +114,35 @@ pub(super) fn cut(on: &Subject, params: &Params) -> Result<Place> {
     Ok(Place::inside(on.tower, params.one_layer(&LAYER, tower.n_layers)?, Half::After))
 }
 
+/// Where a method makes new features of an image's patches as its encoder leaves them: behind the encoder layer that the
+/// projector reads patch by patch; where it reads several at once, behind the projector; in a plain encoder after the
+/// layer that [`LAYER`] says.
+///
+/// Errors: no image tokens; as [`cut`].
+pub(super) fn encoded(on: &Subject, params: &Params, info: &Info) -> Result<Place> {
+    let cut = image_cut(on, params, info)?;
+    let projected = on.model.and_then(|m| m.projected_layer()).filter(|_| cut == Place::Features);
+    Ok(projected.map_or(cut, |layer| Place::Encoder(layer, Half::After)))
+}
+
+/// Encoder layer whose attention methods at the encoder's output read.
+pub(super) const READ_LAYER: Param = Param::layer_of(
+    "attention_layer",
+    "Encoder layer whose attention is read; in a plain encoder at most the one that is cut behind",
+    Tower::Vision,
+    LayerPick::At(-2),
+);
+
+/// The layer that [`READ_LAYER`], or another parameter of its kind, says. Errors: there is none; no image encoder.
+pub(super) fn read_layer(on: &Subject, params: &Params, param: &Param, info: &Info) -> Result<usize> {
+    let vision = on.trace.towers.get(&Tower::Vision).ok_or_else(|| info.needs(Need::ImageTokens.words()))?;
+    // A small encoder has no layer before its last.
+    if vision.n_layers == 1 && !params.has(param.key) {
+        return Ok(0);
+    }
+    params.one_layer(param, vision.n_layers)
+}
+
 /// [`cut`] for methods about images. Errors, too, if the tower has no image tokens.
 pub(super) fn image_cut(on: &Subject, params: &Params, info: &Info) -> Result<Place> {
     if !on.tower()?.has_image() {

@@ -45,6 +45,8 @@ pub trait Seen {
     fn keys(&self) -> Result<Option<Array>>;
     /// Keys of this layer's attention, `[key-value heads, n, e]`.
     fn head_keys(&self) -> Result<Array>;
+    /// Values of this layer's attention, `[key-value heads, n, e]`.
+    fn head_values(&self) -> Result<Array>;
     /// Queries of this layer's attention, `[heads, n, e]`.
     fn head_queries(&self) -> Result<Array>;
     /// Queries `[heads, n, e]` and keys `[key-value heads, n, e]` of the next layer, if it read the rows as they are
@@ -106,6 +108,8 @@ pub enum Given {
     Keys,
     /// Keys `[heads, n, e]`.
     HeadKeys,
+    /// Values of the attention `[heads, n, e]`.
+    HeadValues,
     /// Queries `[heads, n, e]`.
     HeadQueries,
     /// Attention `[heads, n, n]`.
@@ -121,7 +125,7 @@ pub enum Given {
 impl Given {
     fn words(self) -> &'static str {
         match self {
-            Given::Values => "values",
+            Given::Values | Given::HeadValues => "values",
             Given::Normed => "values behind the last norm",
             Given::Keys | Given::HeadKeys => "keys",
             Given::HeadQueries => "queries",
@@ -265,6 +269,9 @@ impl Seen for Table {
     }
     fn head_keys(&self) -> Result<Array> {
         self.get(Given::HeadKeys)
+    }
+    fn head_values(&self) -> Result<Array> {
+        self.get(Given::HeadValues)
     }
     fn head_queries(&self) -> Result<Array> {
         self.get(Given::HeadQueries)

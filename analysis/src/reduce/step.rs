@@ -125,7 +125,8 @@ impl Step {
                 group.iter_mut().for_each(|m| m.1 *= had / has);
             }
         }
-        let mut made: Vec<Made> = groups.into_iter().zip(self.lent_rows(rows, wait)).filter(|m| !m.0.is_empty()).collect();
+        let mut made: Vec<Made> =
+            groups.into_iter().zip(self.lent_rows(rows, wait)).filter(|m| !m.0.is_empty()).collect();
         if !others.is_empty() {
             made.extend(others.into_iter().map(|g| (g, Vec::new())));
             made.sort_by_key(|m| m.0.iter().map(|m| m.0).min());
