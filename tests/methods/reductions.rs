@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use std::path::Path;
 use std::time::Duration;
 use tokenscope_analysis::image::{Picture, Processor};
-use tokenscope_analysis::method::{LayerPick, Params, Setting};
+use tokenscope_analysis::method::{Domain, LayerPick, Params, Setting};
 use tokenscope_analysis::model::{Model, load};
 use tokenscope_analysis::reduce::{self, Fate, Half, Judgement, Place, Plan, Runner, Step, all, find};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
@@ -300,7 +300,7 @@ fn what_a_run_lacks_is_said() {
     let error = c.plan("uniform", Tower::Vision, &Params::new()).unwrap_err().to_string();
     assert!(error.contains("tiles"), "{error}");
     let text = case("gpt2");
-    for method in ["fastervlm", "divprune", "tome", "transprune", "mustdrop"] {
+    for method in all().map(|m| m.info().id).filter(|id| !["random", "uniform"].contains(id)) {
         let error = text.plan(method, Tower::Text, &Params::new()).unwrap_err().to_string();
         assert!(error.contains("image"), "{method}: {error}");
     }
@@ -314,36 +314,104 @@ fn no_method_ignores_a_parameter() {
     for method in all() {
         let info = method.info();
         for p in info.params {
-            // `steps` acts between encoder and language model only; schedules need layers.
-            let (c, tower) = match (info.family, p.key) {
-                ("inside the language model", _) => (&vlm, Tower::Text),
-                (_, "steps") => (&llava, Tower::Text),
-                _ => (&vit, Tower::Vision),
-            };
-            // Thresholds at which something happens with the sample.
-            let busy = match info.id {
-                "mustdrop" => Params::new().set("threshold", 1.0),
+            // Some act in an encoder, some between it and a language model, some need layers or many patches.
+            let places = [(&vit, Tower::Vision), (&llava, Tower::Text), (&vlm, Tower::Text)];
+            // Settings with which something happens.
+            let busy = match (info.id, p.key) {
+                ("mustdrop", _) => Params::new().set("threshold", 1.0),
+                ("prumerge", "keep") => Params::new().set("adaptive", false),
+                ("prumerge", _) => Params::new().set("keep", 0.25),
+                ("angelslim_ports", "layer") => Params::new().set("algorithm", "dart"),
+                ("dart", "order") => Params::new().set("image_pivots", 5),
+                ("idpruner", "at_once") => Params::new().set("lambda", 0.1),
+                ("todre", "tau") => Params::new().set("depth", 0.5),
+                ("todre", "depth") => Params::new().set("tau", 1.0),
+                ("vqtoken", "adaptive") => Params::new().set("keep", 0.4),
+                ("dymu", "proportional") => Params::new().set("threshold", 0.2),
                 _ => Params::new(),
             };
-            let base = c.plan(info.id, tower, &busy).unwrap();
             let values: Vec<Setting> = match p.default() {
                 Setting::Toggle(b) => vec![(!b).into()],
-                Setting::Number(_) => vec![0.2.into(), 0.8.into()],
+                Setting::Number(_) => [0.0, 0.05, 0.2, 0.6, 0.8, 1.0, 2.0, 5.0].map(Setting::from).to_vec(),
                 Setting::Layer(_) => vec![LayerPick::At(0).into(), LayerPick::At(1).into(), LayerPick::At(-1).into()],
                 Setting::List(list) => vec![vec![0.9; list.len()].into(), vec![0.3; list.len()].into()],
+                Setting::Word(_) => match p.domain {
+                    Domain::Choice { options } => options.iter().map(|o| Setting::from(*o)).collect(),
+                    _ => Vec::new(),
+                },
                 _ => [0i64, 1, 2, 3, 4, 7].map(Setting::from).to_vec(),
             };
             let bits = |plan: &Plan| -> Vec<(usize, u32)> {
                 plan.steps.iter().flat_map(|s| s.scores.iter().map(|s| (s.0, s.1.to_bits()))).collect()
             };
-            let same = |a: &Plan| {
-                let bare = |p: &Plan| p.steps.iter().map(|s| Step { scores: vec![], ..s.clone() }).collect::<Vec<_>>();
-                bare(a) == bare(&base) && bits(a) == bits(&base) && a.proportional == base.proportional
-            };
-            let changed = values
-                .iter()
-                .any(|v| c.plan(info.id, tower, &busy.clone().set(p.key, v.clone())).is_ok_and(|plan| !same(&plan)));
+            let bare = |p: &Plan| p.steps.iter().map(|s| Step { scores: vec![], ..s.clone() }).collect::<Vec<_>>();
+            let changed = places.iter().any(|&(c, tower)| {
+                let Ok(base) = c.plan(info.id, tower, &busy) else { return false };
+                let same =
+                    |a: &Plan| bare(a) == bare(&base) && bits(a) == bits(&base) && a.proportional == base.proportional;
+                let other = |v: &Setting| c.plan(info.id, tower, &busy.clone().set(p.key, v.clone()));
+                values.iter().any(|v| other(v).is_ok_and(|plan| !same(&plan)))
+            });
             assert!(changed, "{}: {} changes nothing", info.id, p.key);
+        }
+    }
+}
+
+/// Methods that leave exactly the share of the image's features that they are asked for.
+const EXACT: &[&str] =
+    &["scope", "vispruner", "visionzip", "idpruner", "todre", "textmonkey", "zoo_prune", "angelslim_ports", "hiprune"];
+
+#[test]
+fn features_are_cut_to_the_share_wherever_the_model_lets_them() {
+    // A projector that reads patches one by one behind a class token, and one that reads four at once without.
+    for name in ["llava", "smolvlm"] {
+        let c = case(name);
+        let text = c.trace.tower(Tower::Text).unwrap();
+        let image: Vec<usize> = (0..text.tokens.len())
+            .filter(|&i| text.tokens[i].kind == tokenscope_analysis::token::TokenKind::Image)
+            .collect();
+        for &method in EXACT {
+            let params = Params::new().set("keep", 0.5);
+            let params = if method == "hiprune" { params.set("alpha", 0.0) } else { params };
+            let params = if method == "todre" { params.set("tau", 0.0) } else { params };
+            let plan = match c.plan(method, Tower::Text, &params) {
+                Ok(plan) => plan,
+                Err(e) if method == "zoo_prune" && name == "smolvlm" => {
+                    assert!(e.to_string().contains("one by one"), "{e}");
+                    continue;
+                }
+                Err(e) => panic!("{name} {method}: {e}"),
+            };
+            let want = if method == "hiprune" {
+                text.grids.iter().map(|g| (0.5 * (g.rows * g.cols) as f64).round_ties_even() as usize).sum()
+            } else {
+                (0.5 * image.len() as f64).round_ties_even() as usize
+            };
+            let rows = &c.reduced(&plan).get(Tower::Text, 0, Site::ResidPre).unwrap().rows.clone();
+            assert_eq!(rows.len(), text.tokens.len() - image.len() + want, "{name} {method}");
+        }
+    }
+}
+
+#[test]
+fn patches_are_merged_before_the_projector_that_reads_them_one_by_one() {
+    let c = case("llava");
+    for method in ["visionzip", "prumerge", "fourier_vlm", "tokenpacker"] {
+        let plan = c.plan(method, Tower::Text, &Params::new()).unwrap();
+        let first = &plan.steps[0];
+        assert!(matches!(first.place, Place::Encoder(..)), "{method} acts {}", first.place);
+        // The language model is given what the projector makes of the sums.
+        let layer = first.place.layer().unwrap();
+        let full = c.trace.get(Tower::Vision, layer, Site::ResidPost).unwrap();
+        let reduced = c.reduced(&plan);
+        let next = reduced.get(Tower::Vision, layer + 1, Site::ResidPre).unwrap();
+        for (i, row) in first.rows.iter().enumerate() {
+            let parts = row.iter().chain(first.lent.get(i).into_iter().flatten());
+            let mut want = vec![0f64; full.array.shape()[1]];
+            parts.for_each(|(t, w)| want.iter_mut().zip(full.array.row(*t)).for_each(|(s, v)| *s += w * f64::from(*v)));
+            let close =
+                next.array.row(i).iter().zip(&want).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4 * (1.0 + b.abs()));
+            assert!(close, "{method}: row {i}");
         }
     }
 }

@@ -262,7 +262,9 @@ mod tests {
         let both = both.unwrap();
         assert_eq!(both.groups, [vec![(0, 1.0)], vec![(1, 1.0)]]);
         assert_eq!(both.lent, [vec![(1, 0.5)], vec![(0, 2.0), (1, 1.0)]]);
-        assert!(Regroup::keep(&[0]).lending(vec![vec![(7, 1.0)]]).follow(&Rows::identity(2), &Rows::default()).is_err());
+        assert!(
+            Regroup::keep(&[0]).lending(vec![vec![(7, 1.0)]]).follow(&Rows::identity(2), &Rows::default()).is_err()
+        );
     }
 
     #[test]

@@ -7,49 +7,12 @@
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::passes::bipartite_matching;
 use crate::raw::{Adapter, RawInput};
+use crate::reduce::matching::{bipartite_soft_matching, by_size};
 use crate::reduce::place::{Half, Place, image_cut};
 use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
-
-/// One step of bipartite soft matching: per new row, the old rows merged into it, in output order.
-///
-/// Even rows look for their most similar odd row; the `r` best pairs merge. The first `leading` rows (class,
-/// distillation and register tokens) never merge and stay in front; with them unmerged rows keep their order, without
-/// they come by falling similarity, as in the authors' code.
-pub fn bipartite_soft_matching(metric: &Array, r: usize, leading: usize, ctx: &Ctx) -> Result<Vec<Vec<usize>>> {
-    let [t, _] = metric.dims("metric")?;
-    let r = r.min(t.saturating_sub(leading) / 2);
-    if r == 0 {
-        return Ok((0..t).map(|i| vec![i]).collect());
-    }
-    let best = bipartite_matching::run(metric, leading, ctx)?;
-    let mut order: Vec<usize> = (0..best.len()).collect();
-    order.sort_by(|&a, &b| best[b].cosine.total_cmp(&best[a].cosine).then(a.cmp(&b)));
-    // A row without a partner cannot merge.
-    let r = r.min(best.iter().filter(|b| b.cosine > f32::NEG_INFINITY).count());
-    let (merged, unmerged) = order.split_at(r);
-    let mut unmerged = unmerged.to_vec();
-    if leading > 0 {
-        unmerged.sort_unstable();
-    }
-    let mut groups: Vec<Vec<usize>> = unmerged.iter().map(|&a| vec![2 * a]).collect();
-    let first_b = groups.len();
-    groups.extend((1..t).step_by(2).map(|j| vec![j]));
-    for &a in merged {
-        groups[first_b + best[a].partner].push(2 * a);
-    }
-    if leading > 1 {
-        // Even and odd rows of the leading ones go back between each other.
-        let mut front: Vec<Vec<usize>> = groups.drain(first_b..first_b + leading / 2).collect();
-        front.extend(groups.drain(..leading.div_ceil(2)));
-        front.sort_unstable_by_key(|g| g[0]);
-        groups.splice(0..0, front);
-    }
-    Ok(groups)
-}
 
 const R: Param =
     Param::count("r", "Tokens merged away per layer, or per step between encoder and language model", 0, 1024, 2);
@@ -111,13 +74,7 @@ fn decide(seen: &dyn Seen, r: usize, ctx: &Ctx) -> Result<Decision> {
     if groups.len() == seen.rows().len() {
         return Ok(Decision::stay());
     }
-    let size = |r: &usize| seen.rows().size(*r);
-    let weighted = |g: Vec<usize>| {
-        let total: usize = g.iter().map(size).sum();
-        g.into_iter().map(|r| (r, size(&r) as f32 / total as f32)).collect()
-    };
-    let merged = Decision::rows(groups.into_iter().map(weighted).collect());
-    Ok(if seen.place() == Place::Features { merged.renumbered() } else { merged })
+    Ok(by_size(seen, groups))
 }
 
 /// Raw entry: `x`, `metric`, `r`, `class_token`, `distill_token`, `steps`; from the second step on the merged features
@@ -161,27 +118,4 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         steps.push(json!({ "tokens": rows.len(), "size": size, "groups": rows.tokens }));
     }
     Ok(json!({ "merged_after_step1": first, "steps": steps, "merged": nested(&seen.values()?) }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn merges_the_most_similar_pair_into_its_odd_partner() {
-        let m = Array::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.1, 1.0, -1.0, 0.0]).unwrap();
-        assert_eq!(bipartite_soft_matching(&m, 1, 0, &Ctx::default()).unwrap(), [vec![0], vec![1, 2], vec![3]]);
-    }
-
-    #[test]
-    fn class_and_distillation_token_stay_in_front() {
-        // Rows 4 and 6 look like row 3 and row 5; rows 0 and 1 would match anybody.
-        let m = Array::new(
-            [7, 2],
-            [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0], [-1.0, 0.0], [-1.0, 0.0]].concat(),
-        )
-        .unwrap();
-        let groups = bipartite_soft_matching(&m, 2, 2, &Ctx::default()).unwrap();
-        assert_eq!(groups, [vec![0], vec![1], vec![2], vec![3, 4], vec![5, 6]]);
-    }
 }

@@ -1,8 +1,16 @@
 //! Reductions inside the language model, alone or together with the encoder and with what is written afterwards.
 
+mod aim;
+mod corematching;
+mod dart;
+mod entropyprune;
 mod fastv;
+mod hidrop;
 mod mustdrop;
+mod p_mod;
+mod sparsevlm;
 mod transprune;
+mod visiondrop;
 
 use super::Method;
 use crate::method::{Info, Need};
@@ -10,7 +18,19 @@ use crate::trace::{Tower, TowerTrace};
 use crate::{Result, Subject};
 
 /// Every method of the folder, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&fastv::FastV, &mustdrop::MustDrop, &transprune::TransPrune];
+pub static ALL: &[&dyn Method] = &[
+    &aim::Aim,
+    &corematching::CoreMatching,
+    &dart::Dart,
+    &entropyprune::EntropyPrune,
+    &fastv::FastV,
+    &hidrop::HiDrop,
+    &mustdrop::MustDrop,
+    &p_mod::PMod,
+    &sparsevlm::SparseVlm,
+    &transprune::TransPrune,
+    &visiondrop::VisionDrop,
+];
 
 /// The language model that reads an image. Errors: there is none.
 fn reader<'a>(on: &Subject<'a>, info: &Info) -> Result<&'a TowerTrace> {

@@ -1,0 +1,136 @@
+//! Fourier-VLM: a grid of patches loses its high frequencies and becomes a smaller one.
+//!
+//! Source: Wang et al. 2025, "Fourier-VLM: Compressing Vision Tokens in the Frequency Domain for Large Vision-Language
+//! Models", arXiv 2508.06038. Takes: patches `[n, d]` and their grid. Gives: the lowest coefficients of their cosine
+//! transform, transformed back. Departs: see [`Info::departs`]. Cost: O(n · kept · d).
+
+use crate::array::Array;
+use crate::ctx::Ctx;
+use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
+use crate::passes::host::cosine_transform::{Norm, apply, forward, of_grid, squeeze};
+use crate::raw::{Adapter, RawInput};
+use crate::reduce::place::{LAYER, encoded};
+use crate::reduce::{Asked, Decide, Decision, Method};
+use crate::{Error, Result, Subject};
+use serde_json::{Value, json};
+
+const KEEP: Param = Param::share("keep", "Share of the frequencies kept, the same of either side", 0.25);
+const NORM: Param = Param::choice("norm", "Scale of the transform", &["ortho", "none"]);
+
+static INFO: Info = Info {
+    id: "fourier_vlm",
+    title: "Fourier-VLM",
+    summary: "Makes a smaller grid of the low frequencies of the image's features.",
+    family: "image features",
+    basis: Basis::Authors { repo: "whyisverysmart/Fourier-Compressor", commit: "45ab404875" },
+    paper: Some(Paper {
+        title: "Fourier-VLM: Compressing Vision Tokens in the Frequency Domain for Large Vision-Language Models",
+        authors: "Wang et al.",
+        year: 2025,
+        arxiv: "2508.06038",
+    }),
+    departs: "the published models were trained with it, these were not; as in the authors' code values are not scaled \
+              back, so that an even map grows by the root of the share; a new token stands for the patches of its part of \
+              the grid, though all patches are in it",
+    needs: &[Need::ImageTokens],
+    params: &[KEEP, NORM, LAYER],
+    budget: Some(&KEEP),
+    raw: &[ADAPTER],
+    ..Info::of(Kind::Reduce)
+};
+
+pub(super) struct FourierVlm;
+
+impl Method for FourierVlm {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
+        INFO.check(params)?;
+        let side = params.share(&KEEP).sqrt();
+        let norm = norm(params.choice(&NORM))?;
+        Ok(Box::new(Asked::at([encoded(on, params, &INFO)?], move |seen, ctx| {
+            let (mut made, mut lent) = (Vec::new(), Vec::new());
+            let tiles = seen.tiles();
+            if tiles.is_empty() {
+                return Err(Error::invalid("a transform needs the whole grid of patches, one row each"));
+            }
+            for (i, &(first, rows, cols)) in tiles.iter().enumerate() {
+                ctx.step(i, tiles.len())?;
+                let kept = |n: usize| ((side * n as f64).round() as usize).clamp(1, n);
+                let (down, across) = (kept(rows), kept(cols));
+                let map = squeezed((rows, cols), (down, across), norm);
+                for (at, weights) in map.chunks_exact(rows * cols).enumerate() {
+                    // The part of the grid that the new token stands at.
+                    let own = |i: usize| (i / cols) * down / rows * across + (i % cols) * across / cols == at;
+                    let (mine, others): (Vec<_>, Vec<_>) =
+                        weights.iter().enumerate().map(|(i, w)| (i, *w)).partition(|m| own(m.0));
+                    let at = |w: Vec<(usize, f64)>| w.into_iter().map(|(i, w)| (first + i, w)).collect();
+                    made.push(at(mine));
+                    lent.push(at(others.into_iter().filter(|m| m.1 != 0.0).collect()));
+                }
+            }
+            Ok(Decision::remade(seen, made, lent))
+        })))
+    }
+}
+
+fn norm(word: &str) -> Result<Norm> {
+    match word {
+        "ortho" => Ok(Norm::Orthonormal),
+        "none" | "backward" => Ok(Norm::Plain),
+        _ => Err(Error::invalid(format!("norm is {word}; it is ortho or none"))),
+    }
+}
+
+/// How the cells of the small grid are made of those of the large one.
+fn squeezed((rows, cols): (usize, usize), (down, across): (usize, usize), norm: Norm) -> Vec<f64> {
+    of_grid((&squeeze(down, rows, norm), down, rows), (&squeeze(across, cols, norm), across, cols))
+}
+
+/// Raw entry: `x` `[n, channels]`, `grid`, `reserve` (rows and columns of coefficients), `norm`.
+const ADAPTER: Adapter = Adapter { name: "fourier_vlm", run: raw };
+
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
+    let x = input.array("x")?;
+    x.check_finite("x")?;
+    let [n, d] = x.dims("x")?;
+    let (grid, kept): ((usize, usize), (usize, usize)) = (input.read("grid")?, input.read("reserve")?);
+    let fits = kept.0 > 0 && kept.1 > 0 && kept.0 <= grid.0 && kept.1 <= grid.1;
+    if grid.0.checked_mul(grid.1) != Some(n) || !fits {
+        let e = format!("{} by {} coefficients of a grid of {} by {} for {n} tokens", kept.0, kept.1, grid.0, grid.1);
+        return Err(Error::invalid(e));
+    }
+    let word: Option<String> = input.read_or("norm", Some("ortho".into()))?;
+    let norm = norm(word.as_deref().unwrap_or("none"))?;
+    ctx.fits((8 * n * n) as u64, "take a smaller grid")?;
+    let small = apply(&squeezed(grid, kept, norm), x.data(), n);
+    let all =
+        of_grid((&forward(grid.0, grid.0, norm), grid.0, grid.0), (&forward(grid.1, grid.1, norm), grid.1, grid.1));
+    let coefficients = Array::new([n, d], apply(&all, x.data(), n))?;
+    let energy = |i: usize| coefficients.row(i).iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    let low = |i: &usize| i / grid.1 < kept.0 && i % grid.1 < kept.1;
+    let (part, whole) = ((0..n).filter(low).map(energy).sum::<f64>(), (0..n).map(energy).sum::<f64>());
+    let channel = |c: usize| -> Vec<Vec<f32>> {
+        (0..grid.0).map(|y| (0..grid.1).map(|x| coefficients.row(y * grid.1 + x)[c]).collect()).collect()
+    };
+    Ok(json!({
+        "compressed_tokens": small.chunks(d.max(1)).collect::<Vec<_>>(),
+        "dct_coefficients": (0..d).map(channel).collect::<Vec<_>>(),
+        "energy_kept_fraction": if whole > 0.0 { part / whole } else { 1.0 },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_even_grid_the_mean_stays_and_grows() {
+        let map = squeezed((2, 2), (1, 1), Norm::Orthonormal);
+        assert!(map.iter().all(|w| (w - 0.5).abs() < 1e-12), "{map:?}");
+        let whole = squeezed((2, 3), (2, 3), Norm::Plain);
+        assert!((0..36).all(|i| (whole[i] - f64::from(u8::from(i % 7 == 0))).abs() < 1e-12));
+    }
+}
