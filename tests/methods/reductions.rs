@@ -321,7 +321,7 @@ fn no_method_ignores_a_parameter() {
                 ("mustdrop", _) => Params::new().set("threshold", 1.0),
                 ("prumerge", "keep") => Params::new().set("adaptive", false),
                 ("prumerge", _) => Params::new().set("keep", 0.25),
-                ("angelslim_ports", "layer") => Params::new().set("algorithm", "dart"),
+                ("angelslim_ports", "layer") => Params::new().set("algorithm", "DART"),
                 ("dart", "order") => Params::new().set("image_pivots", 5),
                 ("idpruner", "at_once") => Params::new().set("lambda", 0.1),
                 ("todre", "tau") => Params::new().set("depth", 0.5),
@@ -390,6 +390,18 @@ fn features_are_cut_to_the_share_wherever_the_model_lets_them() {
             let rows = &c.reduced(&plan).get(Tower::Text, 0, Site::ResidPre).unwrap().rows.clone();
             assert_eq!(rows.len(), text.tokens.len() - image.len() + want, "{name} {method}");
         }
+    }
+}
+
+#[test]
+fn a_budget_that_leaves_more_the_higher_it_is_is_found_too() {
+    let c = sample();
+    let on = c.on(Tower::Text);
+    for method in ["pitome", "dymu"].map(|m| find(m).unwrap()) {
+        let params = reduce::budget::at_share(method, &on, &Params::new(), 0.75, &Ctx::default()).unwrap();
+        let plan = reduce::plan(method, &on, &params, &Ctx::default()).unwrap();
+        let kept = reduce::budget::kept(&on, &plan).unwrap();
+        assert!((kept - 0.75).abs() < 0.03, "{}: {kept}", method.info().id);
     }
 }
 

@@ -137,13 +137,15 @@ pub fn at_share(method: &dyn Method, on: &Subject, params: &Params, share: f64, 
         Domain::Number { min, max, .. } => {
             let (mut low, mut high) = (min, max);
             let mut best = (f64::INFINITY, low);
+            // A threshold leaves fewer the higher it is; what has to be exceeded to merge leaves more.
+            let rises = left(&params.clone().set(key, max))? > left(&params.clone().set(key, min))?;
             for _ in 0..TRIES {
                 let middle = (low + high) / 2.0;
                 let n = left(&params.clone().set(key, middle))?;
                 if (n - wanted).abs() < best.0 {
                     best = ((n - wanted).abs(), middle);
                 }
-                if n > wanted { low = middle } else { high = middle }
+                if (n > wanted) != rises { low = middle } else { high = middle }
             }
             Ok(params.set(key, best.1))
         }

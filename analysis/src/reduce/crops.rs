@@ -20,10 +20,11 @@ impl Crops {
     /// Of the image tokens of `tower`. Errors if the run has no such tower.
     pub fn of(on: &Subject, tower: Tower) -> Result<Self> {
         let t = on.trace.tower(tower)?;
-        let frames: Vec<Frame> = t.grids.iter().map(|g| Frame::around(t, g.first, g.rows * g.cols)).collect();
+        let frames: Vec<Frame> = t.grids.iter().map(|g| Frame::around(t, g.first, g.rows * (g.cols + g.gap))).collect();
         let area = |i: &usize| frames[*i].area();
-        let largest = (0..frames.len()).max_by(|a, b| area(a).total_cmp(&area(b)).then(b.cmp(a)));
-        let whole = largest.unwrap_or(0);
+        // Of several that show as much, the first.
+        let most = (0..frames.len()).map(|i| area(&i)).fold(0.0, f32::max);
+        let whole = (0..frames.len()).find(|i| area(i) >= 0.99 * most).unwrap_or(0);
         let parts: Vec<usize> = (0..frames.len()).filter(|i| *i != whole).collect();
         let grid = t.grids.get(whole);
         let tokens = grid.map_or(0..0, |g| g.first..g.first + g.rows * g.cols);

@@ -6,7 +6,8 @@ use super::seen::Seen;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::math::softmax;
-use crate::trace::Tower;
+use crate::token::Source;
+use crate::trace::{Tower, TowerTrace};
 use crate::{Error, Result, Subject};
 
 /// What `note` found in some encoder layers, tile by tile, for `decide`.
@@ -139,7 +140,16 @@ pub(super) fn rows_per_feature(on: &Subject, seen: &dyn Seen, patches: &[f32], w
     };
     let (vision, text) = (on.trace.tower(Tower::Vision)?, on.trace.tower(Tower::Text)?);
     if vision.grids.len() != text.grids.len() {
-        return Err(unfit());
+        // Tiles that the model puts together in one grid: each of its cells shows some patches of theirs.
+        let shown = shown(vision, text);
+        if shown.len() != n || shown.iter().flatten().any(|p| (p + 1) * width > patches.len()) {
+            return Err(unfit());
+        }
+        let mean = |some: &Vec<usize>| {
+            let of = |c: usize| some.iter().map(|p| f64::from(patches[p * width + c])).sum::<f64>();
+            (0..width).map(|c| (of(c) / some.len().max(1) as f64) as f32).collect::<Vec<_>>()
+        };
+        return Ok(shown.iter().flat_map(mean).collect());
     }
     let mut out: Vec<f32> = Vec::with_capacity(n * width);
     let mut first = 0;
@@ -160,6 +170,42 @@ pub(super) fn rows_per_feature(on: &Subject, seen: &dyn Seen, patches: &[f32], w
         first += fine.rows * fine.cols;
     }
     if out.len() == n * width { Ok(out) } else { Err(unfit()) }
+}
+
+/// For each cell of the text's grids, patches of the encoder's tiles that lie in it, counted over all tiles; the nearest
+/// one where none does. The first of several grids is that of the first tile.
+fn shown(vision: &TowerTrace, text: &TowerTrace) -> Vec<Vec<usize>> {
+    let rect = |t: &TowerTrace, i: usize| match t.tokens.get(i).map(|t| t.source) {
+        Some(Source::Rect { x, y, w, h }) => Some((x, y, w, h)),
+        _ => None,
+    };
+    let mut middles: Vec<(usize, usize, f32, f32)> = Vec::new();
+    let mut n = 0;
+    for (tile, g) in vision.grids.iter().enumerate() {
+        for k in 0..g.rows * g.cols {
+            middles.extend(rect(vision, g.first + k).map(|(x, y, w, h)| (tile, n + k, x + w / 2.0, y + h / 2.0)));
+        }
+        n += g.rows * g.cols;
+    }
+    let mut out = Vec::new();
+    for (number, g) in text.grids.iter().enumerate() {
+        let own = |tile: usize| text.grids.len() == 1 || (tile == 0) == (number == 0);
+        let some: Vec<_> = middles.iter().filter(|m| own(m.0)).collect();
+        for (r, c) in (0..g.rows).flat_map(|r| (0..g.cols).map(move |c| (r, c))) {
+            let Some((x, y, w, h)) = rect(text, g.first + r * (g.cols + g.gap) + c) else {
+                out.push(Vec::new());
+                continue;
+            };
+            let inside = |m: &&&(usize, usize, f32, f32)| (x..x + w).contains(&m.2) && (y..y + h).contains(&m.3);
+            let mut found: Vec<usize> = some.iter().filter(inside).map(|m| m.1).collect();
+            if found.is_empty() {
+                let away = |m: &&&(usize, usize, f32, f32)| (m.2 - x - w / 2.0).hypot(m.3 - y - h / 2.0);
+                found.extend(some.iter().min_by(|a, b| away(a).total_cmp(&away(b))).map(|m| m.1));
+            }
+            out.push(found);
+        }
+    }
+    out
 }
 
 /// Mean over heads of `[heads, n]`, as scores.

@@ -26,11 +26,11 @@ use serde_json::{Value, json};
 const ALGORITHM: Param = Param::choice(
     "algorithm",
     "Which of the library's baselines",
-    &["visionzip", "vispruner", "scope", "divprune", "fastv", "dart"],
+    &["VisionZip", "VisPruner", "SCOPE", "DivPrune", "FastV", "DART"],
 );
 const LAYER: Param = Param::layer_of(
     "layer",
-    "Layer of the language model that fastv and dart read and cut behind",
+    "Layer of the language model that FastV and DART read and cut behind",
     Tower::Text,
     LayerPick::At(1),
 );
@@ -77,11 +77,11 @@ impl Method for AngelSlimPorts {
         let on = on.of(Tower::Text);
         let cut = image_cut(&on, &Params::new(), &INFO)?;
         let (algorithm, share) = (params.choice(&ALGORITHM), params.share(&KEEP));
-        if algorithm == "fastv" || algorithm == "dart" {
+        if algorithm == "FastV" || algorithm == "DART" {
             let layer = params.one_layer(&LAYER, on.tower()?.n_layers)?;
             return Ok(Box::new(Asked::at([Place::Decoder(layer, Half::After)], move |seen, ctx| {
                 let (open, k) = (seen.open(), budget(seen, share).max(1));
-                if algorithm == "fastv" {
+                if algorithm == "FastV" {
                     let scores = fastv(&seen.head_queries()?, &seen.head_keys()?, open)?;
                     return Ok(Decision::keep(seen, &top_k::of_row(&scores, k, ctx)?).scored(seen, &scores));
                 }
@@ -105,9 +105,9 @@ impl Method for AngelSlimPorts {
                 return Ok(Decision::stay());
             }
             let kept = match algorithm {
-                "vispruner" => vispruner(&x, &scores, k, IMPORTANT, ctx)?,
-                "scope" => scope(&x, &scores, 1.0, k, ctx)?,
-                "divprune" => divprune(&x, k, ctx)?,
+                "VisPruner" => vispruner(&x, &scores, k, IMPORTANT, ctx)?,
+                "SCOPE" => scope(&x, &scores, 1.0, k, ctx)?,
+                "DivPrune" => divprune(&x, k, ctx)?,
                 _ => {
                     let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
                     let keys: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();

@@ -35,7 +35,8 @@ static INFO: Info = Info {
     }),
     departs: "kept tokens stay where they are, where the authors' code moves those of crops with a margin (the raw entry \
               shows which are kept, in its order); without a class token all patches ask together; a picture without crops \
-              keeps the share; at least one token stays",
+              keeps the share; crops that the model puts together in one grid are one; at least one \
+              token stays",
     needs: &[Need::ImageTokens, Need::Attention],
     params: &[KEEP, TEMPERATURE, LAYER],
     budget: Some(&KEEP),
@@ -67,12 +68,13 @@ impl Method for GlobalCom2 {
             let mut kept: Vec<usize> =
                 largest(whole, (whole.len() as f64 * keep) as usize).into_iter().map(|i| first + i).collect();
             if !crops.parts.is_empty() {
-                let alike = crops.parts.iter().all(|&p| tiles.get(p).is_some_and(|t| (t.1, t.2) == (rows, cols)));
+                let side = tiles.get(crops.parts[0]).map_or((rows, cols), |t| (t.1, t.2));
+                let alike = crops.parts.iter().all(|&p| tiles.get(p).is_some_and(|t| (t.1, t.2) == side));
                 let layout = crops.layout().filter(|_| alike);
                 let layout = layout.ok_or_else(|| Error::invalid("the crops of this picture form no even grid"))?;
                 let parts: Vec<&[f32]> =
-                    crops.parts.iter().map(|&p| &scores[tiles[p].0..tiles[p].0 + rows * cols]).collect();
-                let canvas = Canvas { side: (rows, cols), layout, margin: (0, 0) };
+                    crops.parts.iter().map(|&p| &scores[tiles[p].0..tiles[p].0 + side.0 * side.1]).collect();
+                let canvas = Canvas { thumbnail: (rows, cols), side, layout, margin: (0, 0) };
                 let shares = canvas.shares(whole, keep, temperature);
                 for (found, &p) in canvas.keep(whole, &parts, &shares).into_iter().zip(&crops.parts) {
                     kept.extend(found.into_iter().map(|i| tiles[p].0 + i));
@@ -109,7 +111,9 @@ fn fits(seen: &dyn Seen) -> Result<Vec<f32>> {
 
 /// Crops side by side.
 struct Canvas {
-    /// Rows and columns of tokens in each, and in the thumbnail.
+    /// Rows and columns of tokens in the thumbnail.
+    thumbnail: (usize, usize),
+    /// Rows and columns of tokens in each crop.
     side: (usize, usize),
     /// Rows and columns of crops.
     layout: (usize, usize),
@@ -126,12 +130,12 @@ impl Canvas {
         } else {
             (0, (cols.saturating_sub((width * rows as f64 / height) as usize)) / 2)
         };
-        Self { side, layout, margin }
+        Self { thumbnail: side, side, layout, margin }
     }
 
     /// Share that each crop keeps, by how much the thumbnail's tokens at its place score.
     fn shares(&self, thumbnail: &[f32], share: f64, temperature: f64) -> Vec<f64> {
-        let ((rows, cols), (down, across)) = (self.side, self.layout);
+        let ((rows, cols), (down, across)) = (self.thumbnail, self.layout);
         let mut sums = vec![0f64; down * across];
         for (i, v) in thumbnail.iter().enumerate() {
             let y = (i / cols / (rows / down).max(1)).min(down - 1);
@@ -147,7 +151,7 @@ impl Canvas {
     fn keep(&self, thumbnail: &[f32], crops: &[&[f32]], shares: &[f64]) -> Vec<Vec<usize>> {
         let ((rows, cols), (down, across)) = (self.side, self.layout);
         let (high, wide) = (down * rows - 2 * self.margin.0, across * cols - 2 * self.margin.1);
-        let blown = resample::apply(&resample::bilinear((rows, cols), (high, wide)), thumbnail, 1);
+        let blown = resample::apply(&resample::bilinear(self.thumbnail, (high, wide)), thumbnail, 1);
         let of = |(j, own): (usize, &&[f32])| {
             let valid = self.valid(j);
             let place = |&i: &usize| {

@@ -48,8 +48,8 @@ static INFO: Info = Info {
         arxiv: "2408.10945",
     }),
     departs: "the late layer stands at a share of the depth, which is theirs where there are 24; a picture without crops \
-              has the whole budget; ranges need not be equal; without a class token what all patches look at stands in; at \
-              least one token stays",
+              has the whole budget; ranges need not be equal; without a class token what all patches look at stands in; crops \
+              that the model puts together in one grid are one; at least one token stays",
     needs: &[Need::ImageTokens, Need::Attention],
     params: &[KEEP, ALPHA, SPLIT, LATE, LAYER],
     budget: Some(&KEEP),

@@ -1,6 +1,7 @@
 //! Reductions inside the language model, alone or together with the encoder and with what is written afterwards.
 
 mod aim;
+mod catp;
 mod corematching;
 mod dart;
 mod entropyprune;
@@ -20,6 +21,7 @@ use crate::{Result, Subject};
 /// Every method of the folder, alphabetical by id.
 pub static ALL: &[&dyn Method] = &[
     &aim::Aim,
+    &catp::Catp,
     &corematching::CoreMatching,
     &dart::Dart,
     &entropyprune::EntropyPrune,
