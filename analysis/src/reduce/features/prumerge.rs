@@ -239,12 +239,12 @@ mod tests {
         let x = Array::new([5, 1], vec![1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
         let rule = Rule { adaptive: true, ratio: 0.0, plus: false, neighbours: 1, limit: 4 };
         let merge = Merge::of(&a, &keys, rule, &Ctx::default()).unwrap();
-        assert_eq!((merge.ratio, merge.top.as_slice(), merge.neighbours.as_slice()), (0.2, &[4][..], &[vec![0]][..]));
+        assert_eq!((merge.ratio, merge.top.as_slice(), merge.neighbours.as_slice()), (0.2, &[4][..], &[vec![1]][..]));
         let seen = Table::new(Place::Encoder(0, Half::After), 5, 0..5).with_values(&x);
         let decision = merge.decide(&seen, &a);
         let left = seen.after(&decision).unwrap();
-        // 5 + 0.1 · 1, and 0.1 of 1 to 4, though 1 is lent, too.
-        assert!(left.values().unwrap().data().iter().zip([5.1, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6));
+        // 5 + 0.1 · 2, and 0.1 of 1 to 4, though 2 is lent, too.
+        assert!(left.values().unwrap().data().iter().zip([5.2, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6));
         assert_eq!(left.rows().tokens, [vec![4], vec![0, 1, 2, 3]]);
         let plus = Merge::of(&a, &keys, Rule { plus: true, ..rule }, &Ctx::default()).unwrap();
         assert_eq!(plus.spaced, [0, 1, 2, 3]);
