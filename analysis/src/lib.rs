@@ -8,8 +8,8 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What everything is made of: [`error`], [`foreign`], [`utf`], [`save`], [`gpu`], [`ctx`], [`math`],
-//!   [`cpu`](self), [`topk`], [`array`](mod@array), [`kmeans`], [`token`].
+//! - What everything is made of: [`error`], [`foreign`], [`utf`], [`save`], [`gpu`], [`ctx`], [`cpu`](self),
+//!   [`math`], [`topk`], [`array`](mod@array), [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
 //! - Who runs: [`model`], [`run`].

@@ -1,10 +1,11 @@
 //! Small functions of numbers that several rooms need.
 
+use crate::cpu::{LANES, max, vectorised};
+
 /// `ln Σ exp` of logits, in nats; the sum in f64.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-    f64::from(max) + sum.ln()
+    let (top, sum) = exp_sum(logits, 1.0);
+    top + sum.ln()
 }
 
 /// `ln softmax` of logits, in nats; sums in f64.
@@ -15,21 +16,52 @@ pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
 
 /// The softmax of logits at a temperature above 0, in f64.
 pub fn softmax<T: Copy + Into<f64>>(logits: &[T], temperature: f64) -> Vec<f64> {
-    let max = logits.iter().map(|&x| x.into()).fold(f64::NEG_INFINITY, f64::max);
-    let e: Vec<f64> = logits.iter().map(|&x| ((x.into() - max) / temperature).exp()).collect();
-    let sum: f64 = e.iter().sum();
-    e.into_iter().map(|x| x / sum).collect()
+    let mut e: Vec<f64> = logits.iter().map(|&x| x.into()).collect();
+    vectorised(|| {
+        let top = e.iter().fold(f64::NEG_INFINITY, |top, &x| if x > top { x } else { top });
+        e.iter_mut().for_each(|e| *e = exp_f64((*e - top) / temperature));
+        let sum = sum_f64(&e);
+        e.iter_mut().for_each(|e| *e /= sum);
+    });
+    e
+}
+
+/// The shares of some entries in the [`softmax`] of all; 0 for one that is not there.
+pub fn softmax_of(logits: &[f32], temperature: f64, entries: impl IntoIterator<Item = usize>) -> Vec<f64> {
+    let (top, sum) = exp_sum(logits, temperature);
+    let e = |&x: &f32| exp_f64((f64::from(x) - top) / temperature) / sum;
+    entries.into_iter().map(|i| logits.get(i).map_or(0.0, e)).collect()
+}
+
+/// The largest logit, and the sum of all exponentials around it.
+fn exp_sum(logits: &[f32], temperature: f64) -> (f64, f64) {
+    vectorised(|| {
+        let top = f64::from(max(logits));
+        let (chunks, rest) = logits.as_chunks::<LANES>();
+        let e = |x: f32| exp_f64((f64::from(x) - top) / temperature);
+        let mut lanes = [0f64; LANES];
+        for c in chunks {
+            lanes.iter_mut().zip(c).for_each(|(lane, &x)| *lane += e(x));
+        }
+        (top, lanes.iter().sum::<f64>() + rest.iter().map(|&x| e(x)).sum::<f64>())
+    })
+}
+
+/// Sum in lanes.
+#[inline(always)]
+fn sum_f64(x: &[f64]) -> f64 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0f64; LANES];
+    for c in chunks {
+        lanes.iter_mut().zip(c).for_each(|(lane, x)| *lane += x);
+    }
+    lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
 }
 
 /// Index of the largest value, the lowest one on a tie; `None` if there is none or all are NaN.
 pub fn argmax(v: &[f32]) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (i, x) in v.iter().enumerate() {
-        if !x.is_nan() && best.is_none_or(|b| *x > v[b]) {
-            best = Some(i);
-        }
-    }
-    best
+    let top = vectorised(|| max(v));
+    v.iter().position(|&x| x == top)
 }
 
 /// Few enough to be held in order while the values pass by.
@@ -51,13 +83,52 @@ pub fn largest<T: Copy + Into<f64>>(values: &[T], k: usize) -> Vec<usize> {
         return order;
     }
     let mut best: Vec<usize> = Vec::with_capacity(k + 1);
-    for i in 0..values.len() {
-        if best.len() < k || best.last().is_some_and(|last| before(&i, last).is_lt()) {
-            best.insert(best.partition_point(|b| before(b, &i).is_lt()), i);
-            best.truncate(k);
+    for (at, some) in values.chunks(FEW).enumerate() {
+        // Mostly nothing in it comes near the last of the best; what is no number is looked at.
+        let bar = best.last().filter(|_| best.len() >= k).map_or(f64::NEG_INFINITY, |&last| values[last].into());
+        let below = some.iter().fold(true, |below, &x| below & (x.into() < bar));
+        for i in (at * FEW..at * FEW + some.len()).filter(|_| !below) {
+            if best.len() < k || best.last().is_some_and(|last| before(&i, last).is_lt()) {
+                best.insert(best.partition_point(|b| before(b, &i).is_lt()), i);
+                best.truncate(k);
+            }
         }
     }
     best
+}
+
+/// `eˣ` of a number that is not positive, within a unit in the last place; 0 below the smallest normal number. Made
+/// of plain arithmetic, so that loops over it become vector code.
+#[inline(always)]
+fn exp_f64(x: f64) -> f64 {
+    const LOW: f64 = -708.0;
+    let y = if x < LOW { LOW } else { x };
+    // Adding 1.5 · 2⁵² rounds to a whole number and leaves it in the low bits.
+    let t = y * std::f64::consts::LOG2_E + 6_755_399_441_055_744.0;
+    let n = t - 6_755_399_441_055_744.0;
+    // ln 2 in two parts, so that the rest is exact.
+    let r = (y - n * 0.693_147_180_369_123_8) - n * 1.908_214_929_270_587_7e-10;
+    let mut p = 1.0 / 6_227_020_800.0;
+    for c in [
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = p * r + c;
+    }
+    let n = t.to_bits().wrapping_sub(6_755_399_441_055_744f64.to_bits());
+    let e = p * f64::from_bits(n.wrapping_add(1023) << 52);
+    if x < LOW { 0.0 } else { e }
 }
 
 /// `eˣ` within two units in the last place; 0 below the smallest normal number. Made of plain arithmetic, so that
@@ -110,6 +181,37 @@ mod tests {
         for k in [1, 2, 31, 32, 33, 100, 299, 300, 1000] {
             assert_eq!(largest(&values, k), order[..k.min(300)], "{k}");
         }
+    }
+
+    #[test]
+    fn the_exponential_of_shares_is_the_exact_one() {
+        for i in 0..=40_000 {
+            let x = -707.9 * (f64::from(i) / 40_000.0).powi(3);
+            let (got, want) = (exp_f64(x), x.exp());
+            assert!((got - want).abs() <= 3e-16 * want, "exp({x}) is {got:e}, not {want:e}");
+        }
+        assert_eq!((exp_f64(-709.0), exp_f64(f64::NEG_INFINITY), exp_f64(0.0)), (0.0, 0.0, 1.0));
+        assert!(exp_f64(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn shares_of_some_are_those_among_all() {
+        let logits: Vec<f32> = (0..70).map(|i| (i * 37 % 53) as f32 / 7.0).collect();
+        let sum: f64 = logits.iter().map(|&x| (f64::from(x) / 0.7).exp()).sum();
+        let want: Vec<f64> = logits.iter().map(|&x| (f64::from(x) / 0.7).exp() / sum).collect();
+        let (all, some) = (softmax(&logits, 0.7), softmax_of(&logits, 0.7, [3, 69, 70]));
+        assert!(all.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-15));
+        assert!((some[0] - want[3]).abs() < 1e-15 && (some[1] - want[69]).abs() < 1e-15 && some[2] == 0.0);
+        assert!((log_sum_exp(&logits) - logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_largest_of_all_is_the_first_of_equals_and_a_number() {
+        let mut v: Vec<f32> = (0..100).map(|i| (i * 37 % 53) as f32).collect();
+        assert_eq!(argmax(&v), v.iter().position(|&x| x == 52.0));
+        (v[3], v[40]) = (f32::NAN, 99.0);
+        assert_eq!((argmax(&v), argmax(&[]), argmax(&[f32::NAN; 3])), (Some(40), None, None));
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), Some(1));
     }
 
     #[test]

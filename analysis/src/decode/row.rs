@@ -1,7 +1,6 @@
 //! What an oracle says about one next token: the logits of a model, or the probabilities of a golden's toy.
 
-use crate::math::argmax;
-use crate::math::{largest, softmax};
+use crate::math::{argmax, largest, softmax, softmax_of};
 
 /// One value per entry of the vocabulary.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,12 +48,7 @@ impl Row {
     /// The probabilities of some ids at a temperature above 0, without a list of all.
     pub fn probabilities(&self, ids: impl IntoIterator<Item = u32>, temperature: f64) -> Vec<f64> {
         match self {
-            Row::Logits(x) => {
-                let max = f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                let e = |x: f32| ((f64::from(x) - max) / temperature).exp();
-                let sum: f64 = x.iter().map(|&x| e(x)).sum();
-                ids.into_iter().map(|id| x.get(id as usize).map_or(0.0, |&x| e(x) / sum)).collect()
-            }
+            Row::Logits(x) => softmax_of(x, temperature, ids.into_iter().map(|id| id as usize)),
             Row::Chances(_) => {
                 let all = self.distribution(temperature);
                 ids.into_iter().map(|id| all.get(id as usize).copied().unwrap_or(0.0)).collect()

@@ -83,7 +83,7 @@ impl Verify for RecursiveRejection {
             out.path.push(child);
             at = child;
         }
-        for node in 0..n {
+        for node in (0..n).filter(|&node| offer.tree.children(node).next().is_some()) {
             self.offer(offer, node, |child, share| {
                 out.accept[child] = share;
                 false
