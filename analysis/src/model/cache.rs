@@ -5,12 +5,64 @@ use super::Model;
 use crate::trace::{Held, PerHead, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What one layer holds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct LayerCache {
     /// One entry where all key-value heads hold the same rows, else one for each. Empty before the first token.
+    ///
+    /// Keys and values may lie where there is room for more. What stands in rows that are dropped from the end is
+    /// written over by the next ones, so who keeps these tensors for longer than the rows are held copies them.
     pub held: Vec<Held>,
+    /// Where the rows of the only entry lie.
+    room: Option<Room>,
+}
+
+/// Keys and values `[g, rows, e]` with rows to spare behind those that are held, so that new ones are written there
+/// and the old ones are not copied for each of them.
+#[derive(Debug)]
+struct Room {
+    k: Tensor,
+    v: Tensor,
+    rows: usize,
+    /// Rows before this one were seen by a clone, which goes on reading them.
+    shared: AtomicUsize,
+}
+
+/// Rows to spare are one for so many that are held: a decode copies a row a few times, and holds little more.
+const SPARE: usize = 8;
+
+impl Room {
+    /// The rows held and the new ones, with room for more.
+    fn new(held: &Held, k: &Tensor, v: &Tensor) -> Result<Self> {
+        let n = held.positions.len() + k.dim(1)?;
+        let rows = n + (n / SPARE).max(SPARE);
+        let wide = |old: &Tensor, new: &Tensor| -> Result<Tensor> {
+            let (g, _, e) = new.dims3()?;
+            let all = Tensor::zeros((g, rows, e), new.dtype(), new.device())?;
+            all.slice_set(&old.contiguous()?, 1, 0)?;
+            all.slice_set(new, 1, held.positions.len())?;
+            Ok(all)
+        };
+        Ok(Self { k: wide(&held.k, k)?, v: wide(&held.v, v)?, rows, shared: AtomicUsize::new(0) })
+    }
+
+    /// Writes rows from `at` on. False where that would change what somebody else reads, or does not fit.
+    fn write(&self, at: usize, k: &Tensor, v: &Tensor) -> Result<bool> {
+        if at < self.shared.load(Ordering::Relaxed) || at + k.dim(1)? > self.rows {
+            return Ok(false);
+        }
+        self.k.slice_set(k, 1, at)?;
+        self.v.slice_set(v, 1, at)?;
+        Ok(true)
+    }
+
+    /// What is held when the first rows are, at these positions.
+    fn first(&self, positions: Vec<usize>) -> Result<Held> {
+        let n = positions.len();
+        Ok(Held { k: self.k.narrow(1, 0, n)?, v: self.v.narrow(1, 0, n)?, positions })
+    }
 }
 
 impl LayerCache {
@@ -23,6 +75,52 @@ impl LayerCache {
     /// Rows of the head that holds most.
     pub fn len(&self) -> usize {
         self.held.iter().map(|h| h.positions.len()).max().unwrap_or(0)
+    }
+
+    /// Adds rows behind those of the only entry, in their room where there is some.
+    fn grow(&mut self, k: &Tensor, v: &Tensor, positions: &[usize]) -> Result<()> {
+        let held = &self.held[0];
+        let n = held.positions.len();
+        let fits = match &self.room {
+            Some(room) => room.write(n, k, v)?,
+            None => false,
+        };
+        if !fits {
+            self.room = Some(Room::new(held, k, v)?);
+        }
+        let all = [&held.positions, positions].concat();
+        if let Some(room) = &self.room {
+            self.held[0] = room.first(all)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps exactly these rows of the only entry, in this order. Those that stay where they are are not copied.
+    fn keep(&mut self, rows: &[usize]) -> Result<()> {
+        let held = &self.held[0];
+        let stay = rows.iter().enumerate().take_while(|&(i, &r)| i == r).count();
+        let (positions, moved) = (pick_positions(held, rows)?, &rows[stay..]);
+        let in_place = match &self.room {
+            Some(room) if moved.is_empty() => Some(room),
+            Some(room) => {
+                let few = |t: &Tensor| -> Result<Tensor> {
+                    let rows = moved.iter().map(|&r| t.narrow(1, r, 1)).collect::<candle_core::Result<Vec<_>>>()?;
+                    Ok(Tensor::cat(&rows, 1)?.force_contiguous()?)
+                };
+                room.write(stay, &few(&held.k)?, &few(&held.v)?)?.then_some(room)
+            }
+            None => None,
+        };
+        let kept = match in_place {
+            Some(room) => room.first(positions)?,
+            None => {
+                let kept = pick(held, rows)?;
+                self.room = None;
+                kept
+            }
+        };
+        self.held[0] = kept;
+        Ok(())
     }
 
     /// True before the first token.
@@ -49,18 +147,32 @@ pub struct KvCache {
     pub turn_ahead: Option<isize>,
 }
 
+impl Clone for LayerCache {
+    /// Both go on reading the same rows; the first to add one copies them, unless it is the one that had the room.
+    fn clone(&self) -> Self {
+        if let Some(room) = &self.room {
+            room.shared.fetch_max(self.len(), Ordering::Relaxed);
+        }
+        Self { held: self.held.clone(), room: None }
+    }
+}
+
 /// Rows of `held`, copied, so that what is left out is freed.
 fn pick(held: &Held, rows: &[usize]) -> Result<Held> {
-    if let Some(&r) = rows.iter().find(|&&r| r >= held.positions.len()) {
-        return Err(Error::invalid(format!("row {r} is not in the cache")));
-    }
+    let positions = pick_positions(held, rows)?;
     let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
     let index = Tensor::new(index, held.k.device())?;
-    Ok(Held {
-        k: held.k.index_select(&index, 1)?,
-        v: held.v.index_select(&index, 1)?,
-        positions: rows.iter().map(|&r| held.positions[r]).collect(),
-    })
+    let of = |t: &Tensor| -> Result<Tensor> { Ok(t.contiguous()?.index_select(&index, 1)?) };
+    Ok(Held { k: of(&held.k)?, v: of(&held.v)?, positions })
+}
+
+/// Positions of rows of `held`. Errors on a row that is not there.
+fn pick_positions(held: &Held, rows: &[usize]) -> Result<Vec<usize>> {
+    let one = |&r: &usize| held.positions.get(r).copied().ok_or(r);
+    rows.iter()
+        .map(one)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|r| Error::invalid(format!("row {r} is not in the cache")))
 }
 
 impl KvCache {
@@ -87,9 +199,15 @@ impl KvCache {
         // Counted in every layer: one may number its rows anew, and the next token must stand behind all of them.
         let next = positions.iter().max().map_or(0, |p| p + 1);
         self.next_position = self.next_position.max(next);
-        let slot = &mut self.layers[layer].held;
         // Rows of the cache are picked and joined later, which needs them in order.
         let (k, v) = (k.contiguous()?, v.contiguous()?);
+        let layer = &mut self.layers[layer];
+        if layer.held.len() == 1 && !k.track_op() && !v.track_op() {
+            layer.grow(&k, &v, positions)?;
+            return Ok(layer.held.clone());
+        }
+        layer.room = None;
+        let slot = &mut layer.held;
         if slot.is_empty() {
             slot.push(Held { k, v, positions: positions.to_vec() });
             return Ok(slot.clone());
@@ -114,8 +232,8 @@ impl KvCache {
                     "heads hold different rows; drafts need a cache that nothing was dropped from",
                 ));
             }
-            for held in &mut l.held {
-                *held = pick(held, rows)?;
+            if !l.held.is_empty() {
+                l.keep(rows)?;
             }
         }
         let first = self.layers.first().and_then(|l| l.held.first());
@@ -134,8 +252,9 @@ impl KvCache {
     ///
     /// Errors: no such layer or row, lists that are not one per key-value head.
     pub fn evict(&mut self, layer: usize, keep: &PerHead<Vec<usize>>) -> Result<()> {
-        let slot = self.layers.get_mut(layer).map(|l| &mut l.held);
-        let slot = slot.ok_or_else(|| Error::invalid(format!("the cache holds no layer {layer}")))?;
+        let layers = self.layers.get_mut(layer);
+        let LayerCache { held: slot, room } =
+            layers.ok_or_else(|| Error::invalid(format!("the cache holds no layer {layer}")))?;
         let g: usize = slot.iter().map(|h| h.k.dim(0)).sum::<candle_core::Result<usize>>()?;
         *slot = match keep {
             PerHead::Same(rows) => slot.iter().map(|h| pick(h, rows)).collect::<Result<_>>()?,
@@ -157,6 +276,7 @@ impl KvCache {
                 return Err(Error::invalid(format!("{} lists of rows for {g} key-value heads", all.len())));
             }
         };
+        *room = None;
         Ok(())
     }
 
@@ -169,6 +289,7 @@ impl KvCache {
         let mut next = 0;
         for (layer, slot) in self.layers.iter_mut().enumerate() {
             let attention = &stack.layer(layer)?.attention;
+            slot.room = None;
             for held in &mut slot.held {
                 let to: Vec<usize> = (0..held.positions.len()).collect();
                 held.k = attention.moved(&held.k, &held.positions, &to)?;
@@ -178,5 +299,79 @@ impl KvCache {
         }
         self.next_position = next;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Rows `[2, n, 3]` whose values say which row they are.
+    fn rows(ids: &[usize]) -> Tensor {
+        let row = |g: usize, id: usize| (0..3).map(move |c| (1000 * g + 10 * id + c) as f32);
+        let all: Vec<f32> = (0..2).flat_map(|g| ids.iter().flat_map(move |&id| row(g, id))).collect();
+        Tensor::from_vec(all, (2, ids.len(), 3), &Device::Cpu).unwrap()
+    }
+
+    fn add(cache: &mut KvCache, ids: &[usize]) {
+        cache.extend(0, &rows(ids), &(rows(ids) * 2.0).unwrap(), ids).unwrap();
+    }
+
+    #[track_caller]
+    fn holds(cache: &KvCache, ids: &[usize]) {
+        let held = &cache.layers[0].held[0];
+        let list = |t: &Tensor| t.to_vec3::<f32>().unwrap();
+        assert_eq!(held.positions, ids);
+        assert_eq!(list(&held.k), list(&rows(ids)));
+        assert_eq!(list(&held.v), list(&(rows(ids) * 2.0).unwrap()));
+    }
+
+    #[test]
+    fn rows_are_added_and_taken_away_however_much_room_there_is() {
+        let (mut cache, mut want) = (KvCache::default(), Vec::new());
+        for i in 0..40 {
+            add(&mut cache, &[i, 100 + i]);
+            want.extend([i, 100 + i]);
+            holds(&cache, &want);
+            if i % 7 == 3 {
+                // An accepted path: all that was read before, and two of the last rows.
+                let keep: Vec<usize> = (0..want.len() - 3).chain([want.len() - 1]).collect();
+                cache.select(&keep).unwrap();
+                want = keep.iter().map(|&k| want[k]).collect();
+                holds(&cache, &want);
+            }
+            if i % 7 == 5 {
+                cache.truncate(want.len() - 1).unwrap();
+                want.pop();
+            }
+        }
+        cache.select(&[5, 0, 2]).unwrap();
+        holds(&cache, &[want[5], want[0], want[2]]);
+        assert!(cache.select(&[3]).is_err());
+    }
+
+    #[test]
+    fn clones_go_their_own_ways() {
+        let mut a = KvCache::default();
+        (0..5).for_each(|i| add(&mut a, &[i]));
+        let mut b = a.clone();
+        add(&mut a, &[7]);
+        add(&mut b, &[8]);
+        let c = a.clone();
+        a.truncate(3).unwrap();
+        add(&mut a, &[9, 10, 11]);
+        a.select(&[0, 1, 4]).unwrap();
+        holds(&a, &[0, 1, 10]);
+        holds(&b, &[0, 1, 2, 3, 4, 8]);
+        holds(&c, &[0, 1, 2, 3, 4, 7]);
+        // What a clone reads is not written over, so the rows move out, and go on where they moved to.
+        let mut d = KvCache::default();
+        (0..5).for_each(|i| add(&mut d, &[i]));
+        let before = d.clone();
+        d.select(&[0, 3, 4]).unwrap();
+        add(&mut d, &[6]);
+        holds(&d, &[0, 3, 4, 6]);
+        holds(&before, &[0, 1, 2, 3, 4]);
     }
 }
