@@ -15,6 +15,7 @@ use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static INFO: Info = Info {
@@ -32,37 +33,37 @@ static INFO: Info = Info {
 
 pub(super) struct AttentionFlow;
 
-/// Flows from node `from` above the highest map down to every input. Every thread takes the next input and has a
-/// network of its own.
-fn flows(maps: &[Vec<f64>], n: usize, from: usize, ctx: &Ctx) -> Result<Vec<f64>> {
-    let one = (2 * size_of::<f64>() * maps.len() * n * n) as u64;
+/// Flows from the nodes `from` above the highest map down to every input, `[from, n]`. Every thread takes the next pair
+/// of nodes and has a network of its own.
+fn flows(maps: &[Vec<f64>], n: usize, from: Range<usize>, ctx: &Ctx) -> Result<Vec<f64>> {
+    let (one, pairs) = ((2 * size_of::<f64>() * maps.len() * n * n) as u64, from.len() * n);
     ctx.fits(one, "shorten the prompt")?;
     // Where not all threads find room, fewer work.
-    let threads = (1..=rayon::current_num_threads().min(n)).rev().find(|&t| ctx.fits(one * t as u64, "").is_ok());
+    let threads = (1..=rayon::current_num_threads().min(pairs)).rev().find(|&t| ctx.fits(one * t as u64, "").is_ok());
     let threads = threads.unwrap_or(0);
     let next = AtomicUsize::new(0);
     let some = |_| {
         let (mut network, mut found) = (Network::new(maps, n), Vec::new());
         loop {
-            let to = next.fetch_add(1, Ordering::Relaxed);
-            if to >= n {
+            let pair = next.fetch_add(1, Ordering::Relaxed);
+            if pair >= pairs {
                 return Ok(found);
             }
-            ctx.step(to, n)?;
-            found.push((to, network.flow(from, to)));
+            ctx.step(pair, pairs)?;
+            found.push((pair, network.flow(from.start + pair / n, pair % n)));
         }
     };
-    let mut out = vec![0.0; n];
-    for (to, flow) in (0..threads).into_par_iter().map(some).collect::<Result<Vec<_>>>()?.concat() {
-        out[to] = flow;
+    let mut out = vec![0.0; pairs];
+    for (pair, flow) in (0..threads).into_par_iter().map(some).collect::<Result<Vec<_>>>()?.concat() {
+        out[pair] = flow;
     }
     Ok(out)
 }
 
 /// Values divided by their sum.
-fn shares(flows: Vec<f64>) -> Vec<f64> {
+fn shares(flows: &[f64]) -> Vec<f64> {
     let sum: f64 = flows.iter().sum();
-    flows.into_iter().map(|f| if sum > 0.0 { f / sum } else { 0.0 }).collect()
+    flows.iter().map(|f| if sum > 0.0 { f / sum } else { 0.0 }).collect()
 }
 
 impl Method for AttentionFlow {
@@ -76,7 +77,8 @@ impl Method for AttentionFlow {
         let n = means.first().map_or(0, |m| m.shape()[0]);
         let target = maps::explained_row(input)?;
         let augmented: Vec<_> = means.iter().map(|m| augment(m, true)).collect();
-        let shares: Vec<f32> = shares(flows(&augmented, n, target, ctx)?).into_iter().map(|s| s as f32).collect();
+        let flows = flows(&augmented, n, target..target + 1, ctx)?;
+        let shares: Vec<f32> = shares(&flows).into_iter().map(|s| s as f32).collect();
         Ok(Scores::new(maps::by_token(input, &shares)?, "share of the flow"))
     }
 }
@@ -99,10 +101,8 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let augmented = maps(residual);
     let mut flow = Vec::new();
     for l in 0..n_layers {
-        ctx.step(l, n_layers)?;
-        let mut network = Network::new(&augmented[..=l], n);
-        let row = |from| shares((0..n).map(|to| network.flow(from, to)).collect());
-        flow.push((0..n).map(row).collect::<Vec<_>>());
+        let flows = flows(&augmented[..=l], n, 0..n, &ctx.part(l, n_layers))?;
+        flow.push(flows.chunks(n.max(1)).map(shares).collect::<Vec<_>>());
     }
     Ok(json!({
         "rollout": nested(rollout_product::run(&augmented, n, ctx)?),
@@ -120,11 +120,15 @@ mod tests {
         let n = 9;
         let map = |l: usize| (0..n * n).map(|e| ((e * 7919 + l * 104_729) % 97) as f64 / 97.0).collect::<Vec<_>>();
         let maps: Vec<Vec<f64>> = (0..3).map(map).collect();
-        let want: Vec<f64> = (0..n).map(|to| Network::new(&maps, n).flow(4, to)).collect();
-        assert_eq!(flows(&maps, n, 4, &Ctx::default()).unwrap(), want);
-        assert!((shares(want).iter().sum::<f64>() - 1.0).abs() < 1e-12);
-        assert_eq!(shares(vec![0.0; 2]), [0.0; 2]);
+        let flow = |from: usize| (0..n).map(move |to| (from, to)).collect::<Vec<_>>();
+        let want = |pairs: Vec<(usize, usize)>| -> Vec<f64> {
+            pairs.into_iter().map(|(from, to)| Network::new(&maps, n).flow(from, to)).collect()
+        };
+        assert_eq!(flows(&maps, n, 4..5, &Ctx::default()).unwrap(), want(flow(4)));
+        assert_eq!(flows(&maps, n, 0..n, &Ctx::default()).unwrap(), want((0..n).flat_map(flow).collect()));
+        assert!((shares(&want(flow(4))).iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!(shares(&[0.0; 2]), [0.0; 2]);
         let stop = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
-        assert!(flows(&maps, n, 4, &stop).is_err());
+        assert!(flows(&maps, n, 4..5, &stop).is_err());
     }
 }
