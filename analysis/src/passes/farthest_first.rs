@@ -96,6 +96,14 @@ fn loneliness(distances: impl Iterator<Item = f32>) -> f32 {
     second
 }
 
+/// Progress of what comes before the first choice, and of the choices: all pairs take about as long as the rest.
+fn halves(what: &Selection, ctx: &Ctx) -> (Ctx, Ctx) {
+    match what.start {
+        Start::Loneliest => (ctx.part(0, 2), ctx.part(1, 2)),
+        Start::At(_) => (ctx.clone(), ctx.clone()),
+    }
+}
+
 fn select(
     n: usize,
     what: &Selection,
@@ -144,12 +152,13 @@ pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let [n, _] = x.dims("points")?;
     let unit = points(x, what)?;
     let blocks = Blocks::new(&unit.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let (before, ctx) = halves(what, ctx);
     let pairs = match what.start {
-        Start::Loneliest if what.k > 0 => Some(Pairs::new(&blocks, ctx)?),
+        Start::Loneliest if what.k > 0 => Some(Pairs::new(&blocks, &before)?),
         _ => None,
     };
     let lonely = || pairs.as_ref().map(|p| p.lonely.clone()).unwrap_or_default();
-    select(n, what, ctx, lonely, |last, nearest| {
+    select(n, what, &ctx, lonely, |last, nearest| {
         if pairs.as_ref().is_some_and(|p| p.approach(last, nearest)) {
             return;
         }
@@ -184,6 +193,7 @@ pub fn gpu(x: &Array, what: &Selection, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<usiz
         given,
         repeats: u32::from(what.repeats),
     };
+    let (before, ctx) = halves(what, ctx);
     let order = gpu.run(|work| {
         let mut parts = Vec::new();
         for rows in pieces(n, d, work.binding_bytes()) {
@@ -194,7 +204,7 @@ pub fn gpu(x: &Array, what: &Selection, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<usiz
         let order = work.buffer("order", k)?;
         let current = work.buffer("chosen point", d)?;
         if what.start == Start::Loneliest {
-            lonely(work, &parts, &near, base, ctx)?;
+            lonely(work, &parts, &near, base, &before)?;
         }
         for step in 0..k as u32 {
             let params = Params { step, ..base };
@@ -284,6 +294,19 @@ impl Pass for FarthestFirst {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn progress_does_not_begin_again_behind_the_first_choice() {
+        let x = Array::new([200, 2], (0..400).map(|i| ((i * 7919) % 997) as f32 - 498.5).collect::<Vec<_>>()).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = seen.clone();
+        let ctx = Ctx::new(Arc::default(), Arc::new(move |share| note.lock().unwrap().push(share)));
+        fast(&x, &Selection { k: 50, start: Start::Loneliest, repeats: true }, &ctx).unwrap();
+        let seen = seen.lock().unwrap();
+        let half = seen.iter().position(|&s| s >= 0.5).unwrap();
+        assert!(half > 0 && seen[half..].is_sorted() && seen[half..].len() == 49, "{seen:?}");
+    }
 
     #[test]
     fn takes_the_outlier_first_and_then_its_opposite() {
