@@ -1,12 +1,17 @@
 //! Errors of the device are values, a lost device is replaced, and the choice of the side follows one rule.
 
+use candle_core::Device;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokenscope_analysis::gpu::{COMPUTE_VARIABLE, Compute, Gpu, Kernel, Side};
+use tokenscope_analysis::model::load;
+use tokenscope_analysis::passes::attention_map;
 use tokenscope_analysis::passes::attention_tile::{self, Reduce, Window};
 use tokenscope_analysis::passes::samples::OwnedHead;
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::trace::{CaptureSpec, Tower};
 use tokenscope_analysis::{Ctx, Error, Result, gpu_struct};
-use tokenscope_tests::gpu;
+use tokenscope_tests::{golden, gpu};
 
 gpu_struct! {
     /// Parameters of the test's shader.
@@ -193,6 +198,24 @@ fn a_context_takes_the_side_of_the_rule_and_falls_back_only_where_it_may() {
     assert_eq!(auto.compute(|| Ok("cpu"), |_| Ok("gpu")).unwrap(), "gpu");
     assert_eq!(fails(&auto).unwrap(), "cpu");
     assert!(auto.notes()[0].contains("the GPU failed"), "{:?}", auto.notes());
+}
+
+#[test]
+fn all_maps_of_a_layer_are_those_of_its_heads_on_either_side() {
+    let Some(gpu) = gpu("all_maps_of_a_layer_are_those_of_its_heads_on_either_side") else { return };
+    let model = load(&golden().join("models/llama"), &Device::Cpu).unwrap();
+    let request = RunRequest { ids: Some((1..40).collect()), ..RunRequest::default() };
+    let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
+    let device = Ctx::default().with_gpu(Some(Arc::new(gpu)), Compute::Gpu);
+    for ctx in [Ctx::default(), device] {
+        let maps = attention_map::of_layer(&trace, Tower::Text, 0, 1, &ctx).unwrap();
+        let heads = attention_map::heads(&trace, Tower::Text, 0, 1).unwrap();
+        assert_eq!(maps.shape(), [heads.len(), 39, 39]);
+        for (i, head) in heads.iter().enumerate() {
+            let want = attention_tile::cpu(head, &Window::whole(head, usize::MAX, Reduce::Max)).unwrap();
+            assert!(maps.row(i).iter().zip(want.data()).all(|(a, b)| (a - b).abs() < 1e-5), "head {i}");
+        }
+    }
 }
 
 #[test]
