@@ -1,11 +1,14 @@
 //! A model of GPT-2 small's shape with random weights: one pass over 1,024 tokens with and without a trace, the ratio
-//! of the two, and decoding with a cache.
+//! of the two, decoding with a cache, and an image encoder of ViT-B/16's shape at 384 pixels beside a matrix product of
+//! as many multiplications: how long both take, and how much of a second core each uses.
 
 mod shared;
 
+use candle_core::{Device, Tensor};
 use criterion::Criterion;
 use std::time::Instant;
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::model::{Input, KvCache, LogitRows, Model};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Trace};
@@ -72,6 +75,50 @@ fn ratio(model: &dyn Model) {
     );
 }
 
+/// Layers, heads and width of the encoder.
+const LAYERS: usize = 12;
+const HEADS: usize = 12;
+const WIDTH: usize = 64 * HEADS;
+/// Patches of 384 × 384 pixels.
+const PATCHES: usize = 24 * 24;
+/// Side of the product that the machine is measured by.
+const SIDE: usize = 1024;
+
+fn encoder() {
+    let (_dir, model) = shared::vit(LAYERS, HEADS, 384);
+    let pixels = Tensor::rand(-1f32, 1f32, (3, 384, 384), &Device::Cpu).expect("a random picture");
+    let rects = vec![[0.0, 0.0, 384.0, 384.0]];
+    let image = ImageInput { tiles: vec![pixels], rects, layout: (1, 1), original: (384, 384), grid: None };
+    let request = RunRequest { image: Some(image), ..RunRequest::default() };
+    let factor = Tensor::rand(-1f32, 1f32, (SIDE, SIDE), &Device::Cpu).expect("a random matrix");
+    let n = PATCHES + 1;
+    let work = LAYERS * (12 * n * WIDTH * WIDTH + 2 * n * n * WIDTH);
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
+    let pass = || drop(run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).expect("it runs"));
+    let product = || drop(std::hint::black_box(factor.matmul(&factor).expect("a square product")));
+    let secs = |f: &dyn Fn()| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64()
+    };
+    let (mut own, mut own_alone, mut limit, mut limit_alone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..7 {
+        own.push(secs(&pass));
+        limit.push(secs(&product));
+        own_alone.push(alone.install(|| secs(&pass)));
+        limit_alone.push(alone.install(|| secs(&product)));
+    }
+    let best = |x: Vec<f64>| x.into_iter().fold(f64::INFINITY, f64::min);
+    let products = work as f64 / (SIDE * SIDE * SIDE) as f64;
+    let (own, limit) = (best(own), best(limit) * products);
+    println!(
+        "encoder of {n} rows: {own:.2} s, {:.2} of its products in {limit:.2} s; a second core gives {:.2} and {:.2}",
+        own / limit,
+        best(own_alone) / own,
+        best(limit_alone) * products / limit,
+    );
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let (_dir, model) = shared::gpt2(12, 12, VOCAB);
@@ -79,6 +126,7 @@ fn main() {
     decode(&mut criterion, model.as_ref());
     if std::env::args().any(|a| a == "--bench") {
         ratio(model.as_ref());
+        encoder();
     }
     criterion.final_summary();
 }
