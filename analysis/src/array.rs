@@ -42,14 +42,19 @@ impl Array {
             // The usual case in one go, row by row from wherever the rows lie.
             let (len, outer) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
             let mut data = vec![0f32; t.elem_count()];
-            data.par_chunks_mut(len.max(1)).with_min_len(COPY.div_ceil(len.max(1))).enumerate().for_each(|(i, row)| {
+            let copy = |(i, row): (usize, &mut [f32])| {
                 let (mut rest, mut from) = (i, layout.start_offset());
                 for (n, stride) in outer.iter().zip(layout.stride()).rev() {
                     from += rest % n * stride;
                     rest /= n;
                 }
                 row.copy_from_slice(&values[from..from + len]);
-            });
+            };
+            let len = len.max(1);
+            match data.len() <= COPY {
+                true => data.chunks_mut(len).enumerate().for_each(copy),
+                false => data.par_chunks_mut(len).with_min_len(COPY.div_ceil(len)).enumerate().for_each(copy),
+            }
             return Ok(Self { shape, data });
         }
         drop(storage);

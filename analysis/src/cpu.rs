@@ -56,8 +56,12 @@ fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
     last.is_some_and(|last| last < len)
 }
 
+/// Multiplications that one thread has done before another one has woken and joined: work below this is not split.
+pub(crate) const ALONE: usize = 1 << 20;
+
 /// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
-/// `stride` apart, on one thread or on all.
+/// `stride` apart, on one thread or, where `threads` and
+/// there is enough to do, on all.
 pub(crate) fn gemm(
     [m, k, n]: [usize; 3],
     (dst, stride): (&mut [f32], usize),
@@ -74,7 +78,7 @@ pub(crate) fn gemm(
     }
     assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
     assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
-    let threads = if threads { Parallelism::Rayon(0) } else { Parallelism::None };
+    let threads = if threads && m * k * n >= ALONE { Parallelism::Rayon(0) } else { Parallelism::None };
     let keep = if add { 1.0 } else { 0.0 };
     #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
     // SAFETY: the largest index of each operand was found inside its slice, and `dst` is borrowed alone.

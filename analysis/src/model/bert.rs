@@ -372,7 +372,7 @@ impl Model for Bert {
         let x = self.norm.apply(&x)?;
         let n_layers = self.stack.blocks.len();
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
-        pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
+        pass.table.clone_from(&input.mask);
         pass.cache = input.cache.as_deref_mut().filter(|_| self.info.writes == Writes::Causal);
         pass.step = input.step;
         let x = self.stack.apply(x, &mut pass)?;

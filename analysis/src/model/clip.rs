@@ -232,7 +232,7 @@ impl Clip {
         let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
         let x = (x + embedding(&t.positions, &ids, "position")?)?;
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
-        pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
+        pass.table.clone_from(&input.mask);
         let x = t.stack.apply(x, &mut pass)?;
         let x = pass.tap(Site::Final, n_layers, t.norm.apply(&x)?)?;
         if self.vision.is_none() {

@@ -137,7 +137,7 @@ impl Decoder {
             x = (x + embedding(table, &ids, "position")?)?;
         }
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
-        pass.table = input.mask.as_ref().map(|m| m.as_ref().clone());
+        pass.table.clone_from(&input.mask);
         pass.cache = input.cache.as_deref_mut();
         pass.step = input.step;
         let x = self.parts.stack.apply(x, &mut pass)?;

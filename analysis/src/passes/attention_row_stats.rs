@@ -249,7 +249,7 @@ mod tests {
             width: 1,
             scale: 1.0,
             soft_cap: None,
-            mask: &MaskRule::Table(vec![vec![]]),
+            mask: &MaskRule::Table(vec![vec![]].into()),
             q_positions: &[0],
             k_positions: &[0],
         };

@@ -81,7 +81,7 @@ pub fn heads() -> Vec<(String, OwnedHead)> {
     let table: Vec<Vec<usize>> = (0..40)
         .map(|q: usize| if q % 7 == 3 { vec![] } else { (0..40).filter(|k| (k * 5 + q).is_multiple_of(3)).collect() })
         .collect();
-    let prefix = (0..35).map(|q: usize| (0..(q + 1).max(10)).collect()).collect();
+    let prefix: Vec<Vec<usize>> = (0..35).map(|q: usize| (0..(q + 1).max(10)).collect()).collect();
     vec![
         ("no rows".into(), causal(0, 4)),
         ("one row".into(), causal(1, 4)),
@@ -92,8 +92,8 @@ pub fn heads() -> Vec<(String, OwnedHead)> {
         ("both ways".into(), masked(45, MaskRule::Bidirectional)),
         ("sliding window".into(), masked(70, MaskRule::SlidingWindow(5))),
         ("window of nothing".into(), masked(5, MaskRule::SlidingWindow(0))),
-        ("prefix".into(), masked(35, MaskRule::Table(prefix))),
-        ("table with rows that see nothing".into(), masked(40, MaskRule::Table(table))),
+        ("prefix".into(), masked(35, MaskRule::Table(prefix.into()))),
+        ("table with rows that see nothing".into(), masked(40, MaskRule::Table(table.into()))),
         ("grouped keys".into(), OwnedHead::new(6, 2, 12, 50, 3).with(|h| h.head = 4)),
         ("gaps in the positions".into(), masked(50, MaskRule::SlidingWindow(9)).with(gaps)),
         (

@@ -51,7 +51,7 @@ pub enum MaskRule {
     /// Not more than this many positions away on either side (encoders with local attention).
     Near(usize),
     /// Listed per query row: the key rows it may look at (tree attention, prefix masks).
-    Table(Vec<Vec<usize>>),
+    Table(#[serde(with = "shared")] Arc<Vec<Vec<usize>>>),
     /// As `of`, but only these key rows are read.
     Only {
         /// Key rows, in any order.
@@ -61,6 +61,20 @@ pub enum MaskRule {
     },
     /// One for each query head, or one for each key-value head.
     PerHead(Vec<MaskRule>),
+}
+
+/// A value in files that several share in memory.
+mod shared {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub fn serialize<T: Serialize, S: Serializer>(x: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        x.as_ref().serialize(to)
+    }
+
+    pub fn deserialize<'a, T: Deserialize<'a>, D: Deserializer<'a>>(from: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
+    }
 }
 
 impl MaskRule {
@@ -105,7 +119,8 @@ impl MaskRule {
         let of = |m: &Self| m.of_queries(queries).into_owned();
         match self {
             MaskRule::Table(t) => {
-                Cow::Owned(MaskRule::Table(queries.iter().map(|&q| t.get(q).cloned().unwrap_or_default()).collect()))
+                let rows: Vec<_> = queries.iter().map(|&q| t.get(q).cloned().unwrap_or_default()).collect();
+                Cow::Owned(MaskRule::Table(rows.into()))
             }
             MaskRule::Only { keys, of: m } => Cow::Owned(MaskRule::Only { keys: keys.clone(), of: Box::new(of(m)) }),
             MaskRule::PerHead(all) => Cow::Owned(MaskRule::PerHead(all.iter().map(of).collect())),

@@ -41,9 +41,11 @@ impl Spans {
                     out.push(first, edges.get(w).map_or(m, |&e| k_positions.partition_point(|&k| k < e)));
                 }
                 MaskRule::Table(table) => {
-                    let mut keys: Vec<usize> = table.get(i).into_iter().flatten().copied().filter(|&k| k < m).collect();
-                    keys.sort_unstable();
-                    keys.iter().for_each(|&k| out.push(k, k + 1));
+                    let mut keys = std::borrow::Cow::Borrowed(table.get(i).map_or(&[][..], Vec::as_slice));
+                    if !keys.is_sorted() {
+                        keys.to_mut().sort_unstable();
+                    }
+                    keys.iter().take_while(|&&k| k < m).for_each(|&k| out.push(k, k + 1));
                 }
                 _ => (0..m).filter(|&k| mask.allows(i, q, k, k_positions[k])).for_each(|k| out.push(k, k + 1)),
             }
@@ -148,9 +150,9 @@ mod tests {
             MaskRule::Windows(vec![3]),
             MaskRule::Near(1),
             MaskRule::Blocks { runs: vec![(0, 3), (4, 8)], of: Box::new(MaskRule::SlidingWindow(2)) },
-            MaskRule::Table(table.clone()),
+            MaskRule::Table(table.clone().into()),
             MaskRule::Only { keys: vec![3, 0, 9], of: Box::new(MaskRule::Causal) },
-            MaskRule::Only { keys: vec![1, 2], of: Box::new(MaskRule::Table(table)) },
+            MaskRule::Only { keys: vec![1, 2], of: Box::new(MaskRule::Table(table.into())) },
             MaskRule::PerHead(vec![
                 MaskRule::SlidingWindow(1),
                 MaskRule::Only { keys: vec![0], of: Box::new(MaskRule::Bidirectional) },
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn touching_keys_are_one_run() {
-        let spans = Spans::new(&MaskRule::Table(vec![vec![2, 0, 1, 5]]), &[0], &[0; 6]);
+        let spans = Spans::new(&MaskRule::Table(vec![vec![2, 0, 1, 5]].into()), &[0], &[0; 6]);
         assert_eq!(spans.of(0), [(0, 3), (5, 6)]);
     }
 }

@@ -59,13 +59,14 @@ impl Activation {
 
     /// Element by element.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if cpu::is_plain(x) {
+        let asks = frozen::asks(x) && self.has_way_back();
+        if asks || cpu::is_plain(x) {
             let mut y = x.flatten_all()?.to_vec1::<f32>()?;
             self.apply_plain(&mut y, &Ctx::default());
-            return Ok(Tensor::from_vec(y, x.dims(), x.device())?);
-        }
-        if frozen::asks(x) && self.has_way_back() {
-            return frozen::of_one("activation", x, &self.apply(&x.detach())?, move |x, grad| self.back(x, grad));
+            return match asks {
+                true => frozen::of_one("activation", x, (y, x.dims().into()), move |x, grad| self.back(x, grad)),
+                false => Ok(Tensor::from_vec(y, x.dims(), x.device())?),
+            };
         }
         Ok(match self {
             Self::Gelu => x.gelu_erf()?,

@@ -1,9 +1,9 @@
 //! Multi-head attention with grouped keys, cache, any mask, and a tap on q, k, v and z.
 
 use super::cpu;
-use super::heads::{Places, attend};
+use super::heads::attend;
 use super::heads_back::attend_with_gradients;
-use super::rope::Places as Turned;
+use super::rope::Tables;
 use super::stack::Pass;
 use super::{Linear, Norm, Rope};
 use crate::Result;
@@ -77,7 +77,8 @@ const MAX_SCORES: usize = 1 << 24;
 impl Attention {
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
-        let (q, k, v) = self.project(x, (&pass.rows).into(), pass.ctx)?;
+        let tables = self.rope.as_ref().map(|rope| pass.tables(rope, x.device())).transpose()?;
+        let (q, k, v) = self.project(x, tables.as_ref(), pass.ctx)?;
         let q = pass.tap(Site::Q, layer, q)?;
         let k = pass.tap(Site::K, layer, k)?;
         let v = pass.tap(Site::V, layer, v)?;
@@ -90,8 +91,9 @@ impl Attention {
         self.o.apply_in(&z.transpose(0, 1)?.reshape((n, h * e))?, pass.ctx)
     }
 
-    /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]` at these places, as attention reads them.
-    pub fn project(&self, x: &Tensor, places: Turned, ctx: &Ctx) -> Result<(Tensor, Tensor, Tensor)> {
+    /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]`, as attention reads them; `tables` turn them,
+    /// where the model has a rotary embedding.
+    pub fn project(&self, x: &Tensor, tables: Option<&Tables>, ctx: &Ctx) -> Result<(Tensor, Tensor, Tensor)> {
         let n = x.dim(0)?;
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
         let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
@@ -104,10 +106,9 @@ impl Attention {
         if let Some(norm) = &self.k_norm {
             k = norm.apply(&k)?;
         }
-        if let Some(rope) = &self.rope {
-            let tables = rope.tables(places, x.device())?;
-            q = rope.turn(&q, &tables)?;
-            k = rope.turn(&k, &tables)?;
+        if let Some((rope, tables)) = self.rope.as_ref().zip(tables) {
+            q = rope.turn(&q, tables)?;
+            k = rope.turn(&k, tables)?;
         }
         Ok((q, k, v))
     }
@@ -130,13 +131,10 @@ impl Attention {
             let q = if held.len() == 1 { q.clone() } else { q.narrow(0, first, heads)? };
             let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
             let inputs = [&q, &kept.k, &kept.v];
-            let sizes = pass.sizes(kept.positions.len());
-            let queries = &pass.rows.positions;
-            let places = Places { queries, keys: &kept.positions, sizes: sizes.as_deref() };
             parts.push(if inputs.into_iter().all(cpu::is_plain) {
-                attend((&q, &kept.k, &kept.v), rule, &mask, &places, pass.ctx)?
+                attend(inputs, rule, &pass.seen(&mask, &kept.positions), pass.ctx)?
             } else if rule.soft_cap.is_none() && inputs.iter().all(|t| cpu::is_plain(&t.detach())) {
-                attend_with_gradients(inputs, rule, &mask, &places, pass.ctx)?
+                attend_with_gradients(inputs, rule, pass.seen(&mask, &kept.positions), pass.ctx)?
             } else {
                 let mask = pass.mask(&mask, &kept.positions, q.device())?;
                 self.attend_by_tensors(&q, &kept.k, &kept.v, &mask)?

@@ -57,9 +57,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Weights fewer than this are multiplied with one row sooner than another thread wakes.
-const ALONE: usize = 1 << 17;
-
 /// `y = x W + b`, with `W` kept as `[in, out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -104,8 +101,9 @@ impl Linear {
         ctx.check()?;
         if frozen::asks(x) && self.is_plain(&x.detach()) {
             let back = Self { weight: self.weight.t()?, bias: None };
-            let (y, ctx) = (self.apply_in(&x.detach(), ctx)?, ctx.clone());
-            return frozen::of_one("linear", x, &y, move |_, grad| back.apply_in(grad, &ctx));
+            let shape = (x.dim(0)?, self.weight.dim(1)?).into();
+            let (y, ctx) = (self.values(&x.detach(), ctx)?, ctx.clone());
+            return frozen::of_one("linear", x, (y, shape), move |_, grad| back.apply_in(grad, &ctx));
         }
         let y = x.matmul(&self.weight)?;
         Ok(match &self.bias {
@@ -134,16 +132,9 @@ impl Linear {
             let x = Matrix { values: x, row: at[0], col: at[1] };
             cpu::read(&self.weight, |w, at| {
                 let columns = |j: usize| Matrix { values: &w[(j * at[1]).min(w.len())..], row: at[0], col: at[1] };
-                if n == 1 && d * out >= ALONE {
-                    // One row is bound by reading the weights, which every thread does for its own columns.
-                    let len = out.div_ceil(4 * rayon::current_num_threads()).max(64);
-                    y.par_chunks_mut(len).enumerate().for_each(|(i, y)| {
-                        if !ctx.cancelled() {
-                            let m = y.len();
-                            cpu::gemm([1, d, m], (y, m), add, x, columns(i * len), false);
-                        }
-                    });
-                    return ctx.check();
+                if n <= FEW {
+                    let width = if at[1] == 1 { out } else { narrow(n, out) };
+                    return few((n, d, out), &mut y, add, x, &columns, width, ctx);
                 }
                 let len = (cpu::POLL_FLOPS / (2 * n * d).max(1)).max(256);
                 for j in (0..out).step_by(len) {
@@ -166,6 +157,60 @@ impl Linear {
     pub fn matrix(&self) -> &Tensor {
         &self.weight
     }
+}
+
+/// Rows up to this many are bound by reading the weights, which every thread does for its own columns.
+const FEW: usize = 64;
+
+/// Columns at a time where weights lie by columns. The product first turns such weights, which costs as much as some
+/// ten rows and more where they do not fit a cache; it does not for products of up to 256 values.
+fn narrow(rows: usize, out: usize) -> usize {
+    match rows {
+        0 | 1 => out,
+        2..=16 => 256 / rows,
+        _ => 32,
+    }
+}
+
+/// The product of few rows, `width` columns at a time, on all threads where there is enough to do.
+fn few<'w>(
+    (n, d, out): (usize, usize, usize),
+    y: &mut [f32],
+    add: bool,
+    x: Matrix,
+    columns: &(impl Fn(usize) -> Matrix<'w> + Sync),
+    width: usize,
+    ctx: &Ctx,
+) -> Result<()> {
+    // Columns from `first` on, into a place with rows `stride` apart.
+    let part = |first: usize, len: usize, y: &mut [f32], stride: usize| {
+        for j in (0..len).step_by(width.max(1)) {
+            if ctx.cancelled() {
+                return;
+            }
+            cpu::gemm([n, d, width.min(len - j)], (&mut y[j..], stride), add, x, columns(first + j), false);
+        }
+    };
+    let len = out.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32);
+    // Reading a weight takes as long as multiplying it a few times.
+    if n.max(4) * d * out < cpu::ALONE || len >= out {
+        part(0, out, y, out);
+    } else if n == 1 {
+        y.par_chunks_mut(len).enumerate().for_each(|(i, y)| part(i * len, y.len(), y, len));
+    } else {
+        let one = |i: usize| {
+            let (first, len) = (i * len, len.min(out - i * len));
+            let mut own: Vec<f32> = y.chunks(out).flat_map(|row| &row[first..first + len]).copied().collect();
+            part(first, len, &mut own, len);
+            own
+        };
+        let parts: Vec<Vec<f32>> = (0..out.div_ceil(len)).into_par_iter().map(one).collect();
+        for (i, own) in parts.iter().enumerate() {
+            let rows = y.chunks_mut(out).zip(own.chunks(own.len() / n));
+            rows.for_each(|(y, own)| y[i * len..][..own.len()].copy_from_slice(own));
+        }
+    }
+    ctx.check()
 }
 
 /// `x + y` of one shape. Plain values are added on rayon's threads like all else: those of the tensor library wait
@@ -213,11 +258,11 @@ impl Norm {
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let fixed = cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain);
         if fixed && cpu::is_plain(x) {
-            return self.apply_plain(x);
+            return Ok(Tensor::from_vec(self.values(x)?, x.dims(), x.device())?);
         }
         if fixed && frozen::asks(x) {
-            let own = self.clone();
-            return frozen::of_one("norm", x, &self.apply_plain(&x.detach())?, move |x, grad| own.back(x, grad));
+            let (own, y) = (self.clone(), self.values(&x.detach())?);
+            return frozen::of_one("norm", x, (y, x.dims().into()), move |x, grad| own.back(x, grad));
         }
         let x = if self.center { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x.clone() };
         let inv = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
@@ -229,7 +274,7 @@ impl Norm {
     }
 
     /// The same in one go over plain values.
-    fn apply_plain(&self, x: &Tensor) -> Result<Tensor> {
+    fn values(&self, x: &Tensor) -> Result<Vec<f32>> {
         let d = self.weight.dim(0)?;
         if x.dims().last() != Some(&d) {
             return Err(Error::shape("input of a norm", format!("[…, {d}]"), x.dims()));
@@ -258,7 +303,7 @@ impl Norm {
                 None => rows(x, w, None),
             })
         })?;
-        Ok(Tensor::from_vec(y, x.dims(), x.device())?)
+        Ok(y)
     }
 
     /// The gradient of plain `x` from that of the result.
@@ -349,9 +394,7 @@ impl Mlp {
         self.act.apply_plain(&mut h, ctx);
         if self.gate.is_some() {
             let up = self.up.values(x, ctx)?;
-            h.par_chunks_mut(1 << 14).zip(up.par_chunks(1 << 14)).for_each(|(h, up)| {
-                h.iter_mut().zip(up).for_each(|(h, up)| *h *= up);
-            });
+            cpu::zip_in_place(&mut h, &up, ctx, |h, up| h * up);
         }
         ctx.check()?;
         let shape = (x.dim(0)?, self.up.matrix().dim(1)?);

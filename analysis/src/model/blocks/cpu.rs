@@ -1,7 +1,7 @@
 //! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
-pub(super) use crate::cpu::{Matrix, gemm, max, sum, vectorised};
+pub(super) use crate::cpu::{ALONE, Matrix, gemm, max, sum, vectorised};
 use crate::ctx::Ctx;
 pub(super) use crate::math::exp;
 use crate::{Error, Result};
@@ -21,11 +21,23 @@ pub(super) fn is_plain(t: &Tensor) -> bool {
 
 /// Calls `f` with the values of a plain tensor from its first one on, and its strides.
 pub(super) fn read<R>(t: &Tensor, f: impl FnOnce(&[f32], &[usize]) -> Result<R>) -> Result<R> {
-    let (storage, layout) = t.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => f(&values[layout.start_offset()..], layout.stride()),
-        _ => Err(Error::invalid("a tensor that should be plain is not f32 on the CPU")),
+    read_all([t], |[(values, strides)]| f(values, strides))
+}
+
+/// The same of several tensors.
+pub(super) fn read_all<const N: usize, R>(
+    t: [&Tensor; N],
+    f: impl FnOnce([(&[f32], &[usize]); N]) -> Result<R>,
+) -> Result<R> {
+    let all = t.map(Tensor::storage_and_layout);
+    let mut out: [(&[f32], &[usize]); N] = [(&[], &[]); N];
+    for (out, (storage, layout)) in out.iter_mut().zip(&all) {
+        let Storage::Cpu(CpuStorage::F32(values)) = &**storage else {
+            return Err(Error::invalid("a tensor that should be plain is not f32 on the CPU"));
+        };
+        *out = (&values[layout.start_offset()..], layout.stride());
     }
+    f(out)
 }
 
 /// `f` of each value of `x` and of `y` at its place; both plain and of one shape.
@@ -33,13 +45,18 @@ pub(super) fn zip(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + C
     let y = y.contiguous()?;
     let mut out = x.flatten_all()?.to_vec1::<f32>()?;
     read(&y, |y, _| {
-        each(&mut out, PART, &Ctx::default(), |i, part| {
-            let y = &y[i * PART..][..part.len()];
-            vectorised(|| part.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, *y)));
-        });
+        zip_in_place(&mut out, y, &Ctx::default(), f);
         Ok(())
     })?;
     Ok(Tensor::from_vec(out, x.dims(), x.device())?)
+}
+
+/// Puts `f(x, y)` in the place of each value of `x`; `y` holds as many at least.
+pub(super) fn zip_in_place(x: &mut [f32], y: &[f32], ctx: &Ctx, f: impl Fn(f32, f32) -> f32 + Sync + Copy) {
+    each(x, PART, ctx, |i, part| {
+        let y = &y[i * PART..][..part.len()];
+        vectorised(|| part.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, *y)));
+    });
 }
 
 /// Values that a thread takes at a time.

@@ -6,6 +6,9 @@ use crate::Result;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor};
 use std::sync::Mutex;
 
+/// Values of a result that were computed beforehand, row-major, and their shape.
+pub(super) type Plain = (Vec<f32>, Shape);
+
 /// Values that were computed beforehand, and the way back.
 struct Known<F> {
     name: &'static str,
@@ -15,9 +18,8 @@ struct Known<F> {
 }
 
 impl<F> Known<F> {
-    fn new(name: &'static str, y: &Tensor, back: F) -> Result<Self> {
-        let values = Mutex::new(Some(y.flatten_all()?.to_vec1()?));
-        Ok(Self { name, values, shape: y.shape().clone(), back })
+    fn new(name: &'static str, (values, shape): Plain, back: F) -> Self {
+        Self { name, values: Mutex::new(Some(values)), shape, back }
     }
 
     fn take(&self) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -46,10 +48,10 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync> CustomOp1 for Know
 pub(super) fn of_one(
     name: &'static str,
     x: &Tensor,
-    y: &Tensor,
+    y: Plain,
     back: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    Ok(x.apply_op1(Known::new(name, y, back)?)?)
+    Ok(x.apply_op1(Known::new(name, y, back))?)
 }
 
 impl<F: Fn([&Tensor; 3], &Tensor, &Tensor) -> Result<[Tensor; 3]> + Send + Sync> CustomOp3 for Known<F> {
@@ -88,10 +90,10 @@ impl<F: Fn([&Tensor; 3], &Tensor, &Tensor) -> Result<[Tensor; 3]> + Send + Sync>
 pub(super) fn of_three(
     name: &'static str,
     inputs: [&Tensor; 3],
-    y: &Tensor,
+    y: Plain,
     back: impl Fn([&Tensor; 3], &Tensor, &Tensor) -> Result<[Tensor; 3]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    Ok(inputs[0].apply_op3(inputs[1], inputs[2], Known::new(name, y, back)?)?)
+    Ok(inputs[0].apply_op3(inputs[1], inputs[2], Known::new(name, y, back))?)
 }
 
 /// Whether gradients are asked for and `x` is otherwise plain.

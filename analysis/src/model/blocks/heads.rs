@@ -13,76 +13,93 @@ pub(super) const QUERIES: usize = 128;
 /// Scores that one block holds at most, so that memory does not grow with the text and a block takes milliseconds.
 pub(super) const SCORES: usize = 1 << 21;
 
-/// Products of components fewer than this are not worth waking other threads for.
-const ALONE: usize = 1 << 17;
+/// What queries see of keys, and how much more a key weighs that stands for several tokens.
+pub(super) struct Seen {
+    /// Of all heads, or of each.
+    spans: Vec<Spans>,
+    /// Added to the scores of each key.
+    bias: Option<Vec<f32>>,
+    n_queries: usize,
+    n_keys: usize,
+}
 
-/// Positions of queries and keys, and how many tokens each key row stands for where that counts.
-pub(super) struct Places<'a> {
-    pub queries: &'a [usize],
-    pub keys: &'a [usize],
-    /// Proportional attention: tokens behind each key row.
-    pub sizes: Option<&'a [usize]>,
+impl Seen {
+    /// Reads `mask` for queries and keys at these positions; `sizes` are tokens per key row for proportional attention.
+    pub fn new(mask: &MaskRule, queries: &[usize], keys: &[usize], sizes: Option<&[usize]>) -> Self {
+        // Heads mostly see alike.
+        let spans = match mask {
+            MaskRule::PerHead(all) => all.iter().map(|m| Spans::new(m, queries, keys)).collect(),
+            mask => vec![Spans::new(mask, queries, keys)],
+        };
+        let bias = sizes.map(|s| s.iter().map(|&s| (s as f32).ln()).collect());
+        Self { spans, bias, n_queries: queries.len(), n_keys: keys.len() }
+    }
+
+    /// What head `head` of `n_heads` sees.
+    pub fn by(&self, head: usize, n_heads: usize) -> &Spans {
+        &self.spans[head * self.spans.len() / n_heads]
+    }
+
+    /// What is added to the scores of each key.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
 }
 
 /// `softmax(scale · q kᵀ + mask) v` per head: `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`,
-/// laid out so that the heads of a row lie together. A query that sees no key gives zeros. `mask` goes before the
-/// rule's own.
-pub(super) fn attend(
-    (q, k, v): (&Tensor, &Tensor, &Tensor),
-    rule: &AttentionRule,
-    mask: &MaskRule,
-    places: &Places,
-    ctx: &Ctx,
-) -> Result<Tensor> {
+/// laid out so that the heads of a row lie together. A query that sees no key gives zeros. What is seen does not come
+/// from the rule.
+pub(super) fn attend(inputs: [&Tensor; 3], rule: &AttentionRule, seen: &Seen, ctx: &Ctx) -> Result<Tensor> {
+    let (h, n, e) = inputs[0].dims3()?;
+    let z = values(inputs, rule, seen, ctx)?;
+    Ok(Tensor::from_vec(z, (n, h, e), inputs[0].device())?.transpose(0, 1)?)
+}
+
+/// [`attend`] as values `[n, h, e]`.
+pub(super) fn values([q, k, v]: [&Tensor; 3], rule: &AttentionRule, seen: &Seen, ctx: &Ctx) -> Result<Vec<f32>> {
     let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
-    let fits = k.dim(2)? == e && v.dims() == k.dims() && places.queries.len() == n && places.keys.len() == m;
+    let fits = k.dim(2)? == e && v.dims() == k.dims() && (seen.n_queries, seen.n_keys) == (n, m);
     if g == 0 || h % g != 0 || !fits {
         return Err(Error::shape("keys", format!("[divisor of {h}, {m}, {e}]"), k.dims()));
     }
-    let dense = |t: &Tensor| if t.stride()[2] == 1 { Ok(t.clone()) } else { t.contiguous() };
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
-    // Heads mostly see alike.
-    let spans: Vec<Spans> = match mask {
-        MaskRule::PerHead(all) => all.iter().map(|m| Spans::new(m, places.queries, places.keys)).collect(),
-        mask => vec![Spans::new(mask, places.queries, places.keys)],
-    };
-    let bias: Option<Vec<f32>> = places.sizes.map(|s| s.iter().map(|&s| (s as f32).ln()).collect());
     let mut z = vec![0f32; n * h * e];
-    cpu::read(&q, |q, q_at| {
-        cpu::read(&k, |k, k_at| {
-            cpu::read(&v, |v, v_at| {
-                let one = |rows: std::ops::Range<usize>, head: usize, z: &mut [f32], scores: &mut Vec<f32>| {
-                    if ctx.cancelled() {
-                        return;
-                    }
-                    let own = head / (h / g);
-                    let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
-                    let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
-                    let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
-                    let spans = &spans[head * spans.len() / h];
-                    let block = Block { rule, bias: bias.as_deref(), spans, rows, e };
-                    block.attend(q, k, v, (z, h * e), scores);
-                };
-                if h * n * m * e < ALONE {
-                    let mut scores = Vec::new();
-                    (0..h).for_each(|head| one(0..n, head, &mut z[head * e..], &mut scores));
-                } else if n == 1 {
-                    z.par_chunks_mut(e).enumerate().for_each_init(Vec::new, |s, (head, z)| one(0..1, head, z, s));
-                } else {
-                    let share = n.div_ceil(4 * rayon::current_num_threads());
-                    let rows = share.clamp(16, QUERIES).min((SCORES / m.max(1)).max(16));
-                    // Later queries see more keys, so the last blocks go first.
-                    z.par_chunks_mut(rows * h * e).enumerate().rev().for_each_init(Vec::new, |s, (i, z)| {
-                        let rows = i * rows..((i + 1) * rows).min(n);
-                        (0..h).for_each(|head| one(rows.clone(), head, &mut z[head * e..], s));
-                    });
-                }
-                Ok(())
-            })
-        })
+    cpu::read_all([&q, &k, &v], |[(q, q_at), (k, k_at), (v, v_at)]| {
+        let one = |rows: std::ops::Range<usize>, head: usize, z: &mut [f32], scores: &mut Vec<f32>| {
+            if ctx.cancelled() {
+                return;
+            }
+            let own = head / (h / g);
+            let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
+            let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
+            let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
+            let block = Block { rule, bias: seen.bias(), spans: seen.by(head, h), rows, e };
+            block.attend(q, k, v, (z, h * e), scores);
+        };
+        // Two products, and shares between them.
+        if 4 * h * n * m * e < cpu::ALONE {
+            let mut scores = Vec::new();
+            (0..h).for_each(|head| one(0..n, head, &mut z[head * e..], &mut scores));
+        } else if n == 1 {
+            z.par_chunks_mut(e).enumerate().for_each_init(Vec::new, |s, (head, z)| one(0..1, head, z, s));
+        } else {
+            let share = n.div_ceil(4 * rayon::current_num_threads());
+            let rows = share.clamp(16, QUERIES).min((SCORES / m.max(1)).max(16));
+            // Later queries see more keys, so the last blocks go first.
+            z.par_chunks_mut(rows * h * e).enumerate().rev().for_each_init(Vec::new, |s, (i, z)| {
+                let rows = i * rows..((i + 1) * rows).min(n);
+                (0..h).for_each(|head| one(rows.clone(), head, &mut z[head * e..], s));
+            });
+        }
+        Ok(())
     })?;
     ctx.check()?;
-    Ok(Tensor::from_vec(z, (n, h, e), q.device())?.transpose(0, 1)?)
+    Ok(z)
+}
+
+/// The same values, with the components of a head one after the other.
+pub(super) fn dense(t: &Tensor) -> Result<Tensor> {
+    Ok(if t.stride().last() == Some(&1) { t.clone() } else { t.contiguous()? })
 }
 
 /// Some queries of one head.
@@ -163,7 +180,7 @@ mod tests {
         k: &[Vec<Vec<f32>>],
         v: &[Vec<Vec<f32>>],
         rule: &AttentionRule,
-        at: &Places,
+        (queries, keys, sizes): (&[usize], &[usize], Option<&[usize]>),
     ) -> Vec<f64> {
         let (h, g, m, e) = (q.len(), k.len(), k[0].len(), q[0][0].len());
         let mut out = Vec::new();
@@ -176,10 +193,10 @@ mod tests {
                     if let Some(cap) = rule.soft_cap {
                         s = f64::from(cap) * (s / f64::from(cap)).tanh();
                     }
-                    at.sizes.map_or(1.0, |s| s[j] as f64) * s.exp()
+                    sizes.map_or(1.0, |s| s[j] as f64) * s.exp()
                 };
                 let mask = rule.mask.of_head(head, h);
-                let seen: Vec<usize> = (0..m).filter(|&j| mask.allows(i, at.queries[i], j, at.keys[j])).collect();
+                let seen: Vec<usize> = (0..m).filter(|&j| mask.allows(i, queries[i], j, keys[j])).collect();
                 let sum: f64 = seen.iter().map(|&j| score(j)).sum();
                 let part = |c: usize| seen.iter().map(|&j| score(j) * f64::from(v[j][c])).sum::<f64>();
                 out.extend((0..e).map(|c| if seen.is_empty() { 0.0 } else { part(c) / sum }));
@@ -199,11 +216,11 @@ mod tests {
         let rule = AttentionRule { n_heads: h, n_kv_heads: g, scale: 0.8, mask, soft_cap: cap };
         // Queries stand at the last positions, as with a cache.
         let queries = &keys[m - n..];
-        let places = Places { queries, keys, sizes };
-        let got = attend((&q, &k, &v), &rule, &rule.mask, &places, &Ctx::default()).unwrap();
+        let seen = Seen::new(&rule.mask, queries, keys, sizes);
+        let got = attend([&q, &k, &v], &rule, &seen, &Ctx::default()).unwrap();
         let got = got.contiguous().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let list = |t: &Tensor| t.to_vec3::<f32>().unwrap();
-        let want = slow(&list(&q), &list(&k), &list(&v), &rule, &places);
+        let want = slow(&list(&q), &list(&k), &list(&v), &rule, (queries, keys, sizes));
         for (i, (a, b)) in got.iter().zip(&want).enumerate() {
             assert!((f64::from(*a) - b).abs() < 2e-6, "{:?}: value {i} is {a}, not {b}", rule.mask);
         }
@@ -226,7 +243,7 @@ mod tests {
         check(MaskRule::Bidirectional, None, 5, &line[..5], Some(&[1, 4, 2, 1, 9]));
         // A tree over three cached rows, a row that sees nothing, and one whose list is short and out of order.
         let tree = vec![vec![0, 1, 2, 3], vec![0, 1, 2, 4], vec![0, 1, 3, 5], Vec::new(), vec![7, 2]];
-        check(MaskRule::Table(tree), None, 5, &line[..8], None);
+        check(MaskRule::Table(tree.into()), None, 5, &line[..8], None);
         // Some keys alone, the same for all heads; others for each head, with a head that reads nothing.
         let only = |keys: &[usize], of: MaskRule| MaskRule::Only { keys: keys.to_vec(), of: Box::new(of) };
         check(only(&[7, 0, 4, 3], MaskRule::Causal), None, 6, &line[..8], None);
@@ -242,7 +259,7 @@ mod tests {
         let rule = AttentionRule { n_heads: 2, n_kv_heads: 2, scale: 1.0, mask: MaskRule::Causal, soft_cap: None };
         let line: Vec<usize> = (0..40).collect();
         let ctx = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
-        let places = Places { queries: &line, keys: &line, sizes: None };
-        assert!(matches!(attend((&t, &t, &t), &rule, &rule.mask, &places, &ctx), Err(Error::Cancelled)));
+        let seen = Seen::new(&rule.mask, &line, &line, None);
+        assert!(matches!(attend([&t; 3], &rule, &seen, &ctx), Err(Error::Cancelled)));
     }
 }

@@ -3,63 +3,97 @@
 
 use super::cpu::{self, Matrix};
 use super::frozen;
-use super::heads::{Block, Places, QUERIES, SCORES, attend};
+use super::heads::{Block, QUERIES, SCORES, Seen, dense, values};
 use crate::ctx::Ctx;
-use crate::trace::{AttentionRule, MaskRule, Spans};
+use crate::trace::{AttentionRule, Spans};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
+use std::sync::Arc;
 
-/// [`attend`] with gradients of queries, keys and values. Not for capped scores.
+/// Attention with gradients of queries, keys and values. Not for capped scores.
 pub(super) fn attend_with_gradients(
     [q, k, v]: [&Tensor; 3],
     rule: &AttentionRule,
-    mask: &MaskRule,
-    places: &Places,
+    seen: Arc<Seen>,
     ctx: &Ctx,
 ) -> Result<Tensor> {
     if rule.soft_cap.is_some() {
         return Err(Error::invalid("capped scores have no gradients block by block"));
     }
-    let z = attend((&q.detach(), &k.detach(), &v.detach()), rule, mask, places, ctx)?;
-    let bias = places.sizes.map(|s| s.iter().map(|&s| (s as f32).ln()).collect::<Vec<f32>>());
-    let (rule, mask, ctx) = (rule.clone(), mask.clone(), ctx.clone());
-    let (queries, keys) = (places.queries.to_vec(), places.keys.to_vec());
+    let ((h, n, e), plain) = (q.dims3()?, [q, k, v].map(|t| t.detach()));
+    let z = values(plain.each_ref(), rule, &seen, ctx)?;
+    let (rule, ctx) = (rule.clone(), ctx.clone());
     let back = move |inputs: [&Tensor; 3], z: &Tensor, grad: &Tensor| {
-        let spans: Vec<Spans> = match &mask {
-            MaskRule::PerHead(all) => all.iter().map(|m| Spans::new(m, &queries, &keys)).collect(),
-            mask => vec![Spans::new(mask, &queries, &keys)],
-        };
-        gradients(inputs, z, grad, &Way { rule: &rule, spans: &spans, bias: bias.as_deref(), ctx: &ctx })
+        gradients(inputs, z, grad, &Way { rule: &rule, seen: &seen, ctx: &ctx })
     };
-    frozen::of_three("attention", [q, k, v], &z, back)
+    Ok(frozen::of_three("attention", [q, k, v], (z, (n, h, e).into()), back)?.transpose(0, 1)?)
 }
 
 struct Way<'a> {
     rule: &'a AttentionRule,
-    spans: &'a [Spans],
-    bias: Option<&'a [f32]>,
+    seen: &'a Seen,
     ctx: &'a Ctx,
 }
 
-/// Gradients of `[h, n, e]` queries and `[g, m, e]` keys and values.
+/// Values of one head: `[rows, e]`, with rows `row` apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    row: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// From row `first` on.
+    fn from(&self, first: usize) -> Self {
+        Self { values: &self.values[first * self.row..], ..*self }
+    }
+
+    fn row(&self, i: usize, e: usize) -> &'a [f32] {
+        &self.values[i * self.row..][..e]
+    }
+
+    fn matrix(&self) -> Matrix<'a> {
+        Matrix { values: self.values, row: self.row, col: 1 }
+    }
+
+    fn turned(&self) -> Matrix<'a> {
+        Matrix { values: self.values, row: 1, col: self.row }
+    }
+}
+
+/// Gradients of `[h, n, e]` queries and `[g, m, e]` keys and values, from results and their gradients `[n, h, e]`.
 fn gradients([q, k, v]: [&Tensor; 3], z: &Tensor, grad: &Tensor, way: &Way) -> Result<[Tensor; 3]> {
     let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
-    let flat = |t: &Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_vec1()?) };
-    let (q_of, k_of, v_of, z_of, grad_of) = (flat(q)?, flat(k)?, flat(v)?, flat(z)?, flat(grad)?);
     let (mut dq, mut dk, mut dv) = (vec![0f32; h * n * e], vec![0f32; g * m * e], vec![0f32; g * m * e]);
-    let (rep, keys) = (h / g, (m * e).max(1));
-    let groups = dq.par_chunks_mut((rep * n * e).max(1)).zip(dk.par_chunks_mut(keys)).zip(dv.par_chunks_mut(keys));
-    groups.enumerate().for_each(|(own, ((dq, dk), dv))| {
-        let (k, v) = (&k_of[own * m * e..][..m * e], &v_of[own * m * e..][..m * e]);
-        let mut room = (Vec::new(), Vec::new());
-        for (i, dq) in dq.chunks_mut((n * e).max(1)).enumerate() {
-            let head = own * rep + i;
-            let one = Head { e, way, spans: &way.spans[head * way.spans.len() / h], k, v };
-            let rows = [&q_of, &z_of, &grad_of].map(|x| &x[head * n * e..][..n * e]);
-            one.back(rows, [dq, &mut *dk, &mut *dv], &mut room);
+    let (rep, keys, threads) = (h / g, (m * e).max(1), rayon::current_num_threads());
+    // Groups of heads that share keys go side by side; where they are too few for that, the threads share each.
+    let wide = !g.is_multiple_of(threads) && g < 4 * threads;
+    let all = [&dense(q)?, &dense(k)?, &dense(v)?, &z.transpose(0, 1)?, &dense(grad)?.transpose(0, 1)?];
+    cpu::read_all(all, |all| {
+        let of = |i: usize, head: usize| {
+            let (values, at) = all[i];
+            Rows { values: &values[head * at[0]..], row: at[1] }
+        };
+        let group = |own: usize, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]| {
+            let mut room = (Vec::new(), Vec::new());
+            for (i, dq) in dq.chunks_mut((n * e).max(1)).enumerate() {
+                let head = own * rep + i;
+                let (spans, k, v) = (way.seen.by(head, h), of(1, own), of(2, own));
+                let one = Head { n, m, e, way, spans, k, v, wide };
+                one.back([of(0, head), of(3, head), of(4, head)], [dq, &mut *dk, &mut *dv], &mut room);
+            }
+        };
+        let size = (rep * n * e).max(1);
+        if wide {
+            let groups = dq.chunks_mut(size).zip(dk.chunks_mut(keys)).zip(dv.chunks_mut(keys));
+            groups.enumerate().for_each(|(own, ((dq, dk), dv))| group(own, dq, dk, dv));
+        } else {
+            let groups = dq.par_chunks_mut(size).zip(dk.par_chunks_mut(keys)).zip(dv.par_chunks_mut(keys));
+            groups.enumerate().for_each(|(own, ((dq, dk), dv))| group(own, dq, dk, dv));
         }
-    });
+        Ok(())
+    })?;
     way.ctx.check()?;
     let tensor = |x: Vec<f32>, of: &Tensor| -> Result<Tensor> { Ok(Tensor::from_vec(x, of.dims(), of.device())?) };
     Ok([tensor(dq, q)?, tensor(dk, k)?, tensor(dv, v)?])
@@ -67,23 +101,26 @@ fn gradients([q, k, v]: [&Tensor; 3], z: &Tensor, grad: &Tensor, way: &Way) -> R
 
 /// One query head with the keys and values `[m, e]` that it reads.
 struct Head<'a> {
+    n: usize,
+    m: usize,
     e: usize,
     way: &'a Way<'a>,
     spans: &'a Spans,
-    k: &'a [f32],
-    v: &'a [f32],
+    k: Rows<'a>,
+    v: Rows<'a>,
+    /// Whether all threads work on this head.
+    wide: bool,
 }
 
 impl Head<'_> {
     /// From queries, results and their gradients `[n, e]`, adds to the gradients of queries `[n, e]`, keys and values
     /// `[m, e]`.
-    fn back(&self, [q, z, grad]: [&[f32]; 3], [dq, dk, dv]: [&mut [f32]; 3], room: &mut (Vec<f32>, Vec<f32>)) {
-        let e = self.e;
-        let n = q.len() / e.max(1);
+    fn back(&self, [q, z, grad]: [Rows; 3], [dq, dk, dv]: [&mut [f32]; 3], room: &mut (Vec<f32>, Vec<f32>)) {
+        let Self { n, e, wide, .. } = *self;
         let (p, ds) = room;
         let mut first = 0;
         while first < n && !self.way.ctx.cancelled() {
-            let len = (SCORES / (self.k.len() / e.max(1)).max(1)).clamp(16, QUERIES);
+            let len = (SCORES / self.m.max(1)).clamp(16, QUERIES);
             let rows = first..(first + len).min(n);
             first = rows.end;
             let hull = self.spans.hull(rows.clone());
@@ -91,20 +128,17 @@ impl Head<'_> {
                 continue;
             }
             let (b, m) = (rows.len(), hull.len());
-            let own = rows.start * e..rows.end * e;
-            let matrix = |values, row, col| Matrix { values, row, col };
-            let (k, v) = (&self.k[hull.start * e..], &self.v[hull.start * e..]);
-            let (q, z, grad) = (&q[own.clone()], &z[own.clone()], &grad[own.clone()]);
+            let (k, v) = (self.k.from(hull.start), self.v.from(hull.start));
+            let (q, z, grad) = (q.from(rows.start), z.from(rows.start), grad.from(rows.start));
             p.resize(b * m, 0.0);
             ds.resize(b * m, 0.0);
-            cpu::gemm([b, e, m], (p, m), false, matrix(q, e, 1), matrix(k, 1, e), false);
-            cpu::gemm([b, e, m], (ds, m), false, matrix(grad, e, 1), matrix(v, 1, e), false);
-            let block = Block { rule: self.way.rule, bias: self.way.bias, spans: self.spans, rows: rows.clone(), e };
-            for (i, (p, ds)) in p.chunks_exact_mut(m).zip(ds.chunks_exact_mut(m)).enumerate() {
-                let sum = block.weigh(self.spans.of(rows.start + i), hull.start, p);
+            cpu::gemm([b, e, m], (p, m), false, q.matrix(), k.turned(), wide);
+            cpu::gemm([b, e, m], (ds, m), false, grad.matrix(), v.turned(), wide);
+            let block = Block { rule: self.way.rule, bias: self.way.seen.bias(), spans: self.spans, rows, e };
+            let row = |i: usize, p: &mut [f32], ds: &mut [f32]| {
+                let sum = block.weigh(self.spans.of(block.rows.start + i), hull.start, p);
                 let share = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-                let (z, grad) = (&z[i * e..][..e], &grad[i * e..][..e]);
-                let scale = self.way.rule.scale;
+                let (z, grad, scale) = (z.row(i, e), grad.row(i, e), self.way.rule.scale);
                 cpu::vectorised(|| {
                     let mean: f32 = z.iter().zip(grad).map(|(z, g)| z * g).sum();
                     for (p, ds) in p.iter_mut().zip(ds) {
@@ -112,11 +146,22 @@ impl Head<'_> {
                         *ds = *p * (*ds - mean) * scale;
                     }
                 });
+            };
+            if wide {
+                let rows = p.par_chunks_exact_mut(m).zip(ds.par_chunks_exact_mut(m));
+                rows.with_min_len(8).enumerate().for_each(|(i, (p, ds))| row(i, p, ds));
+            } else {
+                let rows = p.chunks_exact_mut(m).zip(ds.chunks_exact_mut(m));
+                rows.enumerate().for_each(|(i, (p, ds))| row(i, p, ds));
             }
-            let keys = hull.start * e..hull.end * e;
-            cpu::gemm([b, m, e], (&mut dq[own], e), false, matrix(ds, m, 1), matrix(k, e, 1), false);
-            cpu::gemm([m, b, e], (&mut dk[keys.clone()], e), true, matrix(ds, 1, m), matrix(q, e, 1), false);
-            cpu::gemm([m, b, e], (&mut dv[keys], e), true, matrix(p, 1, m), matrix(grad, e, 1), false);
+            let (own, keys) = (block.rows.start * e..block.rows.end * e, hull.start * e..hull.end * e);
+            let scores = |values, turned| match turned {
+                true => Matrix { values, row: 1, col: m },
+                false => Matrix { values, row: m, col: 1 },
+            };
+            cpu::gemm([b, m, e], (&mut dq[own], e), false, scores(&ds[..], false), k.matrix(), wide);
+            cpu::gemm([m, b, e], (&mut dk[keys.clone()], e), true, scores(&ds[..], true), q.matrix(), wide);
+            cpu::gemm([m, b, e], (&mut dv[keys], e), true, scores(&p[..], true), grad.matrix(), wide);
         }
     }
 }
@@ -125,6 +170,7 @@ impl Head<'_> {
 mod tests {
     use super::*;
     use crate::model::blocks::attention::AttentionMask;
+    use crate::trace::MaskRule;
     use candle_core::{D, Device, Var};
 
     /// Gradients of one number made of the result: by blocks, and by whole tensors.
@@ -136,9 +182,9 @@ mod tests {
         };
         let (q, k, v, weight) = (var(h, 1), var(g, 2), var(g, 3), var(h, 4));
         let line: Vec<usize> = (0..n).collect();
-        let places = Places { queries: &line, keys: &line, sizes };
+        let seen = Arc::new(Seen::new(&rule.mask, &line, &line, sizes));
         let inputs = [q.as_tensor(), k.as_tensor(), v.as_tensor()];
-        let blocks = attend_with_gradients(inputs, rule, &rule.mask, &places, &Ctx::default()).unwrap();
+        let blocks = attend_with_gradients(inputs, rule, seen, &Ctx::default()).unwrap();
         let mask = AttentionMask::new(&rule.mask, &line, &line, sizes, &device).unwrap();
         let every = |t: &Tensor| t.unsqueeze(1).unwrap().repeat((1, h / g, 1, 1)).unwrap().reshape((h, n, e)).unwrap();
         let s = (q.matmul(&every(&k).t().unwrap().contiguous().unwrap()).unwrap() * f64::from(rule.scale)).unwrap();
@@ -164,5 +210,8 @@ mod tests {
         both(&rule(MaskRule::Causal, 4, 2), None, (4, 2, 2 * QUERIES + 5, 3));
         both(&rule(MaskRule::Bidirectional, 3, 3), Some(&[1, 4, 2, 1, 9]), (3, 3, 5, 7));
         both(&rule(MaskRule::SlidingWindow(3), 2, 1), None, (2, 1, 40, 4));
+        // Few groups are computed by all threads together, several ones side by side.
+        both(&rule(MaskRule::Causal, 2, 1), None, (2, 1, 300, 64));
+        both(&rule(MaskRule::Causal, 32, 32), None, (32, 32, 20, 4));
     }
 }

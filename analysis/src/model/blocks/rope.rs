@@ -1,14 +1,18 @@
 //! Rotary position embedding, half-split pairs (i, i + e/2) as in Llama, with the published ways to stretch it.
 //! Su et al. 2021, arXiv 2104.09864; YaRN: Peng et al. 2023, 2309.00071; LongRoPE: Ding et al. 2024, 2402.13753.
 
-use super::Config;
+use super::{Config, cpu};
+use crate::ctx::Ctx;
 use crate::trace::Rows;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::borrow::Cow;
 
+/// Cosines and sines `[n, width]` of the turned part of a head.
+pub type Tables = (Tensor, Tensor);
+
 /// Frequencies of a rotary embedding.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Angle per position of each turned pair.
     inv_freq: Vec<f64>,
@@ -37,7 +41,7 @@ impl<'a> From<&'a Rows> for Places<'a> {
 }
 
 /// What changes once a text is longer than the model was trained for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Longer {
     /// Nothing.
     Same,
@@ -158,8 +162,8 @@ impl Rope {
         }
     }
 
-    /// Cosines and sines `[n, width]` at these places, of the turned part of a head.
-    pub fn tables(&self, places: Places, device: &Device) -> Result<(Tensor, Tensor)> {
+    /// What turns rows at these places.
+    pub fn tables(&self, places: Places, device: &Device) -> Result<Tables> {
         let Places { positions, turns } = places;
         if self.has_axes() && !turns.is_empty() {
             let length = turns.iter().flatten().max().map_or(0, |p| *p as usize + 1);
@@ -174,7 +178,7 @@ impl Rope {
     /// Tables that turn what was turned to the positions `from` on to the positions `to`.
     ///
     /// Errors: the frequencies differ between the two lengths, or as many positions are not given.
-    pub fn between(&self, from: &[usize], to: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
+    pub fn between(&self, from: &[usize], to: &[usize], device: &Device) -> Result<Tables> {
         let [a, b] = [from, to].map(|p| self.frequencies(p.iter().max().map_or(0, |p| p + 1)));
         if self.has_axes() {
             return Err(Error::invalid(
@@ -198,27 +202,32 @@ impl Rope {
         inv_freq: &[f64],
         scale: f64,
         device: &Device,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<Tables> {
         let half = inv_freq.len();
         let mut cos = Vec::with_capacity(n * half * 2);
         let mut sin = Vec::with_capacity(n * half * 2);
         for row in 0..n {
-            for _ in 0..2 {
-                for (pair, f) in inv_freq.iter().enumerate() {
-                    // transformers forms the angle in f32, and far positions feel it.
-                    let angle = at(row, pair) * *f as f32;
-                    cos.push(angle.cos() * scale as f32);
-                    sin.push(angle.sin() * scale as f32);
-                }
+            let first = cos.len();
+            for (pair, f) in inv_freq.iter().enumerate() {
+                // transformers forms the angle in f32, and far positions feel it.
+                let (s, c) = (at(row, pair) * *f as f32).sin_cos();
+                cos.push(c * scale as f32);
+                sin.push(s * scale as f32);
             }
+            // Both halves turn alike.
+            cos.extend_from_within(first..);
+            sin.extend_from_within(first..);
         }
         let shape = (n, half * 2);
         Ok((Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?))
     }
 
     /// Turns `[heads, n, e]` by tables of `[n, width]`; what lies beyond `width` stays.
-    pub fn turn(&self, x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+    pub fn turn(&self, x: &Tensor, (cos, sin): &Tables) -> Result<Tensor> {
         let width = cos.dim(1)?;
+        if cpu::is_plain(x) && cpu::is_plain(cos) && x.stride().last() == Some(&1) {
+            return turn_plain(x, width / 2, (cos, sin));
+        }
         let part = if width == self.head_width { x.clone() } else { x.narrow(2, 0, width)? };
         let (a, b) = (part.narrow(2, 0, width / 2)?, part.narrow(2, width / 2, width / 2)?);
         let turned = Tensor::cat(&[&b.neg()?, &a], 2)?;
@@ -228,6 +237,31 @@ impl Rope {
         }
         Ok(Tensor::cat(&[y, x.narrow(2, width, self.head_width - width)?], 2)?)
     }
+}
+
+/// [`Rope::turn`] of plain values, where pairs lie `half` apart, in one go.
+fn turn_plain(x: &Tensor, half: usize, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
+    let (h, n, e) = x.dims3()?;
+    if cos.dim(0)? != n || e < 2 * half {
+        return Err(Error::shape("heads to turn", format!("[…, {}, at least {}]", cos.dim(0)?, 2 * half), x.dims()));
+    }
+    let mut y = vec![0f32; h * n * e];
+    cpu::read_all([x, cos, sin], |[(x, at), (cos, _), (sin, _)]| {
+        cpu::each(&mut y, e.max(1), &Ctx::default(), |i, y| {
+            let (head, row) = (i / n, i % n);
+            let x = &x[head * at[0] + row * at[1]..][..e];
+            let (cos, sin) = (&cos[2 * half * row..][..half], &sin[2 * half * row..][..half]);
+            let (a, b) = (&x[..half], &x[half..2 * half]);
+            y[2 * half..].copy_from_slice(&x[2 * half..]);
+            let (first, second) = y[..2 * half].split_at_mut(half);
+            for j in 0..half {
+                first[j] = a[j] * cos[j] - b[j] * sin[j];
+                second[j] = b[j] * cos[j] + a[j] * sin[j];
+            }
+        });
+        Ok(())
+    })?;
+    Ok(Tensor::from_vec(y, (h, n, e), x.device())?)
 }
 
 fn powers(base: f64, width: usize) -> Vec<f64> {

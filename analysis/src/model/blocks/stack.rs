@@ -1,12 +1,15 @@
 //! A stack of blocks and the state of one pass through it: tap, row map, cache, masks.
 
 use super::basic::add;
-use super::{Attention, AttentionMask, Mlp, Norm, Places};
+use super::heads::Seen;
+use super::rope::Tables;
+use super::{Attention, AttentionMask, Mlp, Norm, Places, Rope};
 use crate::ctx::Ctx;
 use crate::model::{KvCache, TowerInfo};
 use crate::trace::{At, Attending, AttentionRule, Held, MaskRule, Positions, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use std::sync::Arc;
 
 /// One transformer block.
 pub struct Block {
@@ -45,12 +48,29 @@ pub struct Stack {
     pub width: usize,
 }
 
-/// A mask and what it was made of.
-struct CachedMask {
+/// What was made of a mask for rows at these positions. Layers with the same rule and rows share it.
+struct Made<T> {
     rule: MaskRule,
     queries: Vec<usize>,
     keys: Vec<usize>,
-    mask: Tensor,
+    it: T,
+}
+
+impl<T: Clone> Made<T> {
+    /// What is there already, or what `make` makes.
+    fn get<E>(
+        slot: &mut Option<Self>,
+        (rule, queries, keys): (&MaskRule, &[usize], &[usize]),
+        make: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let same = |m: &&Self| m.rule == *rule && m.queries == queries && m.keys == keys;
+        if let Some(made) = slot.as_ref().filter(same) {
+            return Ok(made.it.clone());
+        }
+        let it = make()?;
+        *slot = Some(Self { rule: rule.clone(), queries: queries.to_vec(), keys: keys.to_vec(), it: it.clone() });
+        Ok(it)
+    }
 }
 
 /// What travels with the residual stream through one pass.
@@ -72,14 +92,17 @@ pub struct Pass<'a> {
     /// Masks that hang on the input, by layer, before the model's own; empty where none does.
     pub masks: Vec<Option<MaskRule>>,
     /// Another mask than the model's: per query row, key rows (cached first).
-    pub table: Option<Vec<Vec<usize>>>,
+    pub table: Option<Arc<Vec<Vec<usize>>>>,
     /// The rule that each layer really used.
     pub rules: Vec<AttentionRule>,
     /// Whether the last regrouping counted positions anew; `None` before the first.
     pub renumbered: Option<bool>,
     /// Rows that were set aside, and their values.
     aside: (Rows, Option<Tensor>),
-    mask: Option<CachedMask>,
+    mask: Option<Made<AttentionMask>>,
+    seen: Option<Made<Arc<Seen>>>,
+    /// What turns the rows, by embedding: layers of two kinds may have one each.
+    tables: Vec<(Rope, Tables)>,
 }
 
 impl<'a> Pass<'a> {
@@ -99,6 +122,8 @@ impl<'a> Pass<'a> {
             renumbered: None,
             aside: (Rows::default(), None),
             mask: None,
+            seen: None,
+            tables: Vec::new(),
         }
     }
 
@@ -158,7 +183,8 @@ impl<'a> Pass<'a> {
         }
         self.aside = (aside, kept);
         self.rows = rows;
-        self.mask = None;
+        (self.mask, self.seen) = (None, None);
+        self.tables.clear();
         apply_regroup(&all, &r)
     }
 
@@ -231,21 +257,32 @@ impl<'a> Pass<'a> {
         proportional.then(|| (0..self.rows.len()).map(|i| self.rows.size(i)).collect())
     }
 
-    /// The additive mask of one rule for all heads, or of one for each; layers with the same rule and rows share one.
+    /// The additive mask of one rule for all heads, or of one for each.
     pub(super) fn mask(&mut self, rule: &MaskRule, keys: &[usize], device: &Device) -> Result<AttentionMask> {
-        let queries = &self.rows.positions;
-        if let Some(c) = &self.mask
-            && c.rule == *rule
-            && c.queries == *queries
-            && c.keys == keys
-        {
-            return Ok(AttentionMask(c.mask.clone()));
+        let (mut slot, sizes, queries) = (self.mask.take(), self.sizes(keys.len()), &self.rows.positions);
+        let make = || AttentionMask::new(rule, queries, keys, sizes.as_deref(), device);
+        let mask = Made::get(&mut slot, (rule, queries, keys), make);
+        self.mask = slot;
+        mask
+    }
+
+    /// What the rows see of keys at these positions.
+    pub(super) fn seen(&mut self, rule: &MaskRule, keys: &[usize]) -> Arc<Seen> {
+        let (mut slot, sizes, queries) = (self.seen.take(), self.sizes(keys.len()), &self.rows.positions);
+        let make = || Ok::<_, std::convert::Infallible>(Arc::new(Seen::new(rule, queries, keys, sizes.as_deref())));
+        let Ok(seen) = Made::get(&mut slot, (rule, queries, keys), make);
+        self.seen = slot;
+        seen
+    }
+
+    /// What turns the rows.
+    pub(super) fn tables(&mut self, rope: &Rope, device: &Device) -> Result<Tables> {
+        if let Some((_, tables)) = self.tables.iter().find(|t| t.0 == *rope) {
+            return Ok(tables.clone());
         }
-        let m = AttentionMask::new(rule, queries, keys, self.sizes(keys.len()).as_deref(), device)?;
-        let cached =
-            CachedMask { rule: rule.clone(), queries: queries.clone(), keys: keys.to_vec(), mask: m.0.clone() };
-        self.mask = Some(cached);
-        Ok(m)
+        let tables = rope.tables((&self.rows).into(), device)?;
+        self.tables.push((rope.clone(), tables.clone()));
+        Ok(tables)
     }
 }
 
@@ -356,7 +393,9 @@ impl Stack {
             ));
         }
         let b = self.layer(layer)?;
-        let (q, k, _) = b.attention.project(&self.attention_input(b, resid)?, places, &Ctx::default())?;
+        let tables = b.attention.rope.as_ref().map(|r| r.tables(places, resid.device())).transpose()?;
+        let input = self.attention_input(b, resid)?;
+        let (q, k, _) = b.attention.project(&input, tables.as_ref(), &Ctx::default())?;
         Ok((q, k))
     }
 
