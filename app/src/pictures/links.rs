@@ -654,9 +654,11 @@ mod tests {
     #[test]
     fn edges_on_screen_end_there_or_go_across() {
         let g = links(9, &[(0, 8, 0.9), (0, 2, 0.8), (4, 4, 0.7), (1, 3, 0.6), (7, 8, 0.5), (3, 5, 0.1)]);
-        assert_eq!(visible(&g, 0.2, &(3..6)), [0, 2, 3]);
-        assert_eq!(visible(&g, 0.0, &(3..6)), [0, 2, 3, 5]);
-        assert_eq!(common(&[0, 2, 3, 5], &[1, 2, 5, 9]), [2, 5]);
+        let mut touching = Touching::default();
+        assert_eq!(touching.among(&g, 5, &(3..6)), [0, 2, 3]);
+        assert_eq!(touching.among(&g, 6, &(3..6)), [0, 2, 3, 5]);
+        // What was found further down is left out again.
+        assert_eq!(touching.among(&g, 3, &(3..6)), [0, 2]);
     }
 
     #[test]
