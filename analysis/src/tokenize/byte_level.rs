@@ -41,6 +41,8 @@ pub(super) struct ByteLevel {
     words: SysRegex,
     /// Whether the normalizer leaves only ASCII as it is.
     ascii: bool,
+    /// Bytes that are no tokens. Of them nothing is left, and the crate counts what follows as if they had not been there.
+    missing: Vec<u8>,
     alphabet: [char; 256],
     known: Mutex<Vec<Known>>,
 }
@@ -54,6 +56,9 @@ impl ByteLevel {
         if !plain || bpe.fuse_unk && bpe.unk_token.is_some() {
             return None;
         }
+        let alphabet = byte_alphabet();
+        let no_token = |b: &u8| t.token_to_id(&alphabet[usize::from(*b)].to_string()).is_none();
+        let missing = if bpe.unk_token.is_none() { (0..=255).filter(no_token).collect() } else { Vec::new() };
         let ascii = match t.get_normalizer() {
             None => false,
             Some(NormalizerWrapper::NFC(_)) => true,
@@ -74,12 +79,13 @@ impl ByteLevel {
             Some([split, level]) if bytes(level, true) => (Some(isolated(split)?), gpt2()?),
             _ => return None,
         };
-        Some(Self { before, words, ascii, alphabet: byte_alphabet(), known: Mutex::default() })
+        Some(Self { before, words, ascii, missing, alphabet, known: Mutex::default() })
     }
 
     /// Tokens of `text`, as the crate gives them before post-processing; `None` if this text needs the crate.
     pub fn encode(&self, t: &Tokenizer, text: &str, ctx: &Ctx) -> Result<Option<Encoding>> {
-        if self.ascii && !text.is_ascii() {
+        let lacks = !self.missing.is_empty() && text.bytes().any(|b| self.missing.contains(&b));
+        if lacks || self.ascii && !text.is_ascii() {
             return Ok(None);
         }
         let pieces: PreTokenizedString = t.get_added_vocabulary().extract_and_normalize(t.get_normalizer(), text);
