@@ -82,6 +82,7 @@ pub fn tensors(path: &Path) -> BTreeMap<String, Values> {
             safetensors::Dtype::I32 => {
                 (d.as_chunks::<4>().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect(), true)
             }
+            safetensors::Dtype::U8 => (d.iter().map(|b| f64::from(*b)).collect(), true),
             other => panic!("{other:?} in a fixture"),
         };
         Values { shape: view.shape().to_vec(), values, whole }

@@ -81,8 +81,8 @@ pub(super) struct Live<'a> {
     pub rows: &'a Rows,
     pub waiting: &'a Rows,
     pub open: Vec<usize>,
-    /// The residual stream or the features `[n, d]`.
-    pub x: &'a Tensor,
+    /// The residual stream or the features `[n, d]`; `None` once rows are among them that waited.
+    pub x: Option<&'a Tensor>,
     /// What this layer's attention read; `None` once rows have changed since.
     pub read: Option<&'a Read>,
     /// Tensors of this layer that were asked for; none once rows have changed since.
@@ -92,6 +92,10 @@ pub(super) struct Live<'a> {
 impl Live<'_> {
     fn stale(&self, what: &str) -> Error {
         Error::invalid(format!("{} has no {what} of these rows; ask before other rows are made of them", self.place))
+    }
+
+    fn x(&self) -> Result<&Tensor> {
+        self.x.ok_or_else(|| self.stale("values"))
     }
 
     fn read(&self) -> Result<&Read> {
@@ -163,7 +167,7 @@ impl Seen for Live<'_> {
     }
 
     fn values(&self) -> Result<Array> {
-        Array::from_tensor(self.x)
+        Array::from_tensor(self.x()?)
     }
 
     fn keys(&self) -> Result<Option<Array>> {
@@ -186,12 +190,12 @@ impl Seen for Live<'_> {
 
     fn next_queries_keys(&self) -> Result<(Array, Array)> {
         let next = self.place.layer().map_or(0, |l| l + 1);
-        let (q, k) = self.model()?.queries_keys(self.place.tower(), next, self.x, self.rows.into())?;
+        let (q, k) = self.model()?.queries_keys(self.place.tower(), next, self.x()?, self.rows.into())?;
         Ok((Array::from_tensor(&q)?, Array::from_tensor(&k)?))
     }
 
     fn normed(&self) -> Result<Array> {
-        Array::from_tensor(&self.model()?.last_norm(self.x)?)
+        Array::from_tensor(&self.model()?.last_norm(self.x()?)?)
     }
 
     fn project(&self, x: &Array) -> Result<Array> {
@@ -230,7 +234,7 @@ impl Seen for Live<'_> {
         let rule = self.on.trace.tower(tower)?.attention.get(next);
         let rule = rule.ok_or_else(|| Error::invalid(format!("there is no layer {next} to look ahead to")))?.clone();
         let positions = self.rows.positions.clone();
-        let (q, k) = self.model()?.queries_keys(tower, next, self.x, self.rows.into())?;
+        let (q, k) = self.model()?.queries_keys(tower, next, self.x()?, self.rows.into())?;
         let held = vec![Held { v: k.clone(), k, positions: positions.clone() }];
         Read { q, held, rule, positions, sizes: None }.rows(queries)
     }

@@ -87,10 +87,10 @@ impl<'a> Runner<'a> {
         place: Place,
         tile: usize,
         (rows, waiting): (&Rows, &Rows),
-        x: &Tensor,
+        x: Option<&Tensor>,
     ) -> Result<Option<Regroup>> {
         let tokens = self.tokens.get(&place.tower()).ok_or_else(|| Error::invalid("the run has no such tower"))?;
-        let (mut rows, mut waiting, mut x) = (rows.clone(), waiting.clone(), x.clone());
+        let (mut rows, mut waiting, mut x) = (rows.clone(), waiting.clone(), x.cloned());
         let mut all: Option<Regroup> = None;
         let mut step = if place == Place::Features { as_they_come(&rows, tokens) } else { None };
         for decider in &mut self.deciders {
@@ -104,7 +104,7 @@ impl<'a> Runner<'a> {
                     open: tokens.open(&rows),
                     rows: &rows,
                     waiting: &waiting,
-                    x: &x,
+                    x: x.as_ref(),
                     read: self.read.as_ref().filter(|_| fresh),
                     sites: fresh.then_some(&self.sites),
                 };
@@ -115,7 +115,7 @@ impl<'a> Runner<'a> {
                 }
                 let (made, on, wait) = Step::record((place, tile), (&rows, &waiting), &decision)?;
                 if let Some(regroup) = decision.regroup {
-                    x = apply_regroup(&x, &regroup)?;
+                    x = made(x.as_ref(), &regroup, rows.len())?;
                     all = Some(match all {
                         Some(first) => first.then(&regroup)?,
                         None => regroup,
@@ -217,7 +217,7 @@ impl Tap for Runner<'_> {
             let stay = Regroup::keep(&(0..at.rows.len()).collect::<Vec<_>>());
             return Ok(here.map(|p| Regroup { positions: Positions::From(p), ..stay }));
         }
-        let mut done = self.ask(place, at.tile, (at.rows, at.aside), x)?;
+        let mut done = self.ask(place, at.tile, (at.rows, at.aside), Some(x))?;
         let n_layers = self.on.trace.towers.get(&Tower::Text).map_or(0, |t| t.n_layers);
         if place == Place::Decoder(n_layers.wrapping_sub(1), Half::After) {
             let (rows, waiting) = match &done {
@@ -225,10 +225,10 @@ impl Tap for Runner<'_> {
                 None => (at.rows.clone(), at.aside.clone()),
             };
             let x = match &done {
-                Some(r) => apply_regroup(x, r)?,
-                None => x.clone(),
+                Some(r) => made(Some(x), r, at.rows.len())?,
+                None => Some(x.clone()),
             };
-            done = match (done, self.ask(Place::Step, at.tile, (&rows, &waiting), &x)?) {
+            done = match (done, self.ask(Place::Step, at.tile, (&rows, &waiting), x.as_ref())?) {
                 (Some(a), Some(b)) => Some(a.then(&b)?),
                 (a, b) => a.or(b),
             };
@@ -243,6 +243,12 @@ impl Tap for Runner<'_> {
     fn proportional_attention(&self) -> bool {
         self.deciders.iter().any(|d| d.proportional())
     }
+}
+
+/// The new rows of `n` old ones; `None` where some come back that were set aside, whose values are not seen here.
+fn made(x: Option<&Tensor>, r: &Regroup, n: usize) -> Result<Option<Tensor>> {
+    let here = r.groups.iter().chain(&r.lent).flatten().all(|m| m.0 < n);
+    x.filter(|_| here).map(|x| apply_regroup(x, r)).transpose()
 }
 
 /// Rows of a text stand in the order of their first tokens, so that a causal model reads from left to right; those of

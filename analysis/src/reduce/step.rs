@@ -202,7 +202,13 @@ impl Step {
             };
             g.iter().flat_map(of).collect()
         };
-        let lent = regroup.lent.iter().map(row).collect();
+        // By token, each once, so that a plan that is carried out again is the same.
+        let lent = regroup.lent.iter().map(|g| {
+            let mut sum: BTreeMap<usize, f64> = BTreeMap::new();
+            row(g).into_iter().for_each(|(t, w)| *sum.entry(t).or_default() += w);
+            sum.into_iter().collect()
+        });
+        let lent = lent.collect();
         let scored = decision.scores.iter().take(n).enumerate().filter(|(_, s)| !s.is_nan());
         let step = Self {
             place,
