@@ -321,9 +321,9 @@ fn no_method_ignores_a_parameter() {
             let busy = match (info.id, p.key) {
                 ("mustdrop", _) => Params::new().set("threshold", 1.0),
                 ("prumerge", "keep") => Params::new().set("adaptive", false),
-                ("prumerge", _) => Params::new().set("keep", 0.25),
+                ("prumerge", "plus" | "neighbours") => Params::new().set("keep", 0.25),
                 ("angelslim_ports", "layer") => Params::new().set("algorithm", "DART"),
-                ("dart", "order") => Params::new().set("image_pivots", 5),
+                ("dart", "order") => Params::new().set("image_pivots", 8).set("keep", 0.6),
                 ("idpruner", "at_once") => Params::new().set("lambda", 0.1),
                 ("todre", "tau") => Params::new().set("depth", 0.5),
                 ("todre", "depth") => Params::new().set("tau", 1.0),

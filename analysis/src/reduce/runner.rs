@@ -115,7 +115,7 @@ impl<'a> Runner<'a> {
                 }
                 let (made, on, wait) = Step::record((place, tile), (&rows, &waiting), &decision)?;
                 if let Some(regroup) = decision.regroup {
-                    x = made(x.as_ref(), &regroup, rows.len())?;
+                    x = values_of(x.as_ref(), &regroup, rows.len())?;
                     all = Some(match all {
                         Some(first) => first.then(&regroup)?,
                         None => regroup,
@@ -225,7 +225,7 @@ impl Tap for Runner<'_> {
                 None => (at.rows.clone(), at.aside.clone()),
             };
             let x = match &done {
-                Some(r) => made(Some(x), r, at.rows.len())?,
+                Some(r) => values_of(Some(x), r, at.rows.len())?,
                 None => Some(x.clone()),
             };
             done = match (done, self.ask(Place::Step, at.tile, (&rows, &waiting), x.as_ref())?) {
@@ -246,7 +246,7 @@ impl Tap for Runner<'_> {
 }
 
 /// The new rows of `n` old ones; `None` where some come back that were set aside, whose values are not seen here.
-fn made(x: Option<&Tensor>, r: &Regroup, n: usize) -> Result<Option<Tensor>> {
+fn values_of(x: Option<&Tensor>, r: &Regroup, n: usize) -> Result<Option<Tensor>> {
     let here = r.groups.iter().chain(&r.lent).flatten().all(|m| m.0 < n);
     x.filter(|_| here).map(|x| apply_regroup(x, r)).transpose()
 }

@@ -101,8 +101,9 @@ impl Method for HiDrop {
             let row = seen.pattern(&[last])?.mean_over_first();
             let scores: Vec<f32> = seen.open().iter().map(|&r| row[r] as f32).collect();
             let k = (round_half_even(share * n as f64) as usize).min(scores.len());
-            let kept = chosen(&soft_mask(&scores, k, slope), 0.5);
-            Ok(Decision::keep(seen, &kept).scored(seen, &scores))
+            let mask = soft_mask(&scores, k, slope);
+            let soft: Vec<f32> = mask.iter().map(|v| *v as f32).collect();
+            Ok(Decision { threshold: Some(0.5), ..Decision::keep(seen, &chosen(&mask, 0.5)).scored(seen, &soft) })
         })))
     }
 }
