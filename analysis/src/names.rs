@@ -14,9 +14,12 @@ pub enum Named {
     Float(Arc<Array>),
     /// i64 values in one axis.
     Int(Vec<i64>),
+    /// i64 values `[rows, columns]`, with the number of columns.
+    Table(Vec<i64>, usize),
 }
 
 /// `hidden_states_i`, `attentions_i` `[h, n, n]`, `q_i`, `k_i`, `v_i`, `last_layer_output`, `logits`,
+/// `router_logits_i` and `selected_experts_i` counted over layers with experts,
 /// `input_ids`, `greedy_ids`, `greedy_logits` and the run's extras, without a batch axis.
 ///
 /// What was not captured is left out. Errors: a map of a layer that does not fit the memory, cancelled.
@@ -42,15 +45,17 @@ pub fn to_transformers(trace: &Trace, ctx: &Ctx) -> Result<Vec<(String, Named)>>
 /// Prefixes: none where a tower stands alone, and for the language model of a vision-language model. Models
 /// that cut an image into tiles have the tile axis first.
 fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(String, Named)>, ctx: &Ctx) -> Result<()> {
-    let dual = trace.architecture.starts_with("CLIP");
+    let dual = ["CLIP", "Siglip"].iter().any(|a| trace.architecture.starts_with(a));
     let prefix = match (trace.towers.len(), tower) {
         (1, _) => "",
         (_, Tower::Text) if dual => "text_",
         (_, Tower::Text) => "",
         (_, Tower::Vision) => "vision_",
     };
-    let idefics = ["SmolVLM", "Idefics3"].iter().any(|a| trace.architecture.starts_with(a));
-    let tiled = tower == Tower::Vision && (run.n_tiles > 1 || idefics);
+    // Models that cut a picture into tiles have their axis even where there is one.
+    let tiling = ["SmolVLM", "Idefics3", "LlavaNext", "LlavaOnevision", "InternVL"];
+    let tiling = tiling.iter().any(|a| trace.architecture.starts_with(a));
+    let tiled = tower == Tower::Vision && (run.n_tiles > 1 || tiling);
     let n = run.n_layers;
     let mut put = |name: String, site: Site, layer: usize| -> Result<()> {
         let tiles: Vec<Arc<Array>> = (0..if tiled { run.n_tiles } else { 1 })
@@ -63,8 +68,12 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
     };
     for i in 0..n {
         put(format!("hidden_states_{i}"), Site::ResidPre, i)?;
-        put(format!("q_{i}"), Site::Q, i)?;
-        put(format!("k_{i}"), Site::K, i)?;
+        // Where something is added to scores, queries and keys hold it behind what they are in transformers.
+        let own = |site| trace.get(tower, i, site).ok().and_then(|e| e.array.shape().get(2).copied());
+        if own(Site::Q) == own(Site::V) || own(Site::V).is_none() {
+            put(format!("q_{i}"), Site::Q, i)?;
+            put(format!("k_{i}"), Site::K, i)?;
+        }
         put(format!("v_{i}"), Site::V, i)?;
     }
     // Encoders of images, and CLIP's of texts, give their last hidden state without the final norm.
@@ -99,6 +108,17 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
         if let Some(a) = stack(maps, tiled)? {
             out.push((format!("{prefix}attentions_{i}"), Named::Float(a)));
         }
+    }
+    let mut routed = 0;
+    for i in 0..n {
+        let (Ok(router), Ok(chosen)) = (trace.get(tower, i, Site::Router), trace.get(tower, i, Site::Experts)) else {
+            continue;
+        };
+        let columns = chosen.array.shape()[1];
+        out.push((format!("{prefix}router_logits_{routed}"), Named::Float(router.array.clone())));
+        let chosen = chosen.array.data().iter().map(|&e| e as i64).collect();
+        out.push((format!("{prefix}selected_experts_{routed}"), Named::Table(chosen, columns)));
+        routed += 1;
     }
     let ids: Vec<i64> = run.tokens.iter().filter_map(|t| t.id.map(i64::from)).collect();
     if tower == Tower::Text && !ids.is_empty() {

@@ -122,7 +122,10 @@ pub fn run_with(
     if !reads(Tower::Vision) && request.image.is_some() {
         return Err(Error::invalid(format!("{} reads no pictures; leave the picture out", info.name)));
     }
-    let (tokens, ids, types) = tokens_of(tokenizer, request)?;
+    let (mut tokens, mut ids, mut types) = tokens_of(tokenizer, request)?;
+    if request.ids.is_none() && !ids.is_empty() {
+        fill(model, tokenizer, (&mut tokens, &mut ids, &mut types), ctx);
+    }
     let mut capture = Capture::new(spec.clone());
     let mut cache = KvCache::default();
     let generate = request.greedy > 0;
@@ -268,6 +271,39 @@ pub(crate) fn not_finite(model: &str) -> Error {
 pub const NO_TOKENIZER: &str = "this model has no tokenizer beside it, so it cannot read text; put its tokenizer.json \
     (or vocab.json with merges.txt, vocab.txt, tokenizer.model) into its folder";
 
+/// Brings a text to the length that the model was trained with; one that is longer is cut, and that is noted.
+fn fill(
+    model: &dyn Model,
+    tokenizer: Option<&Tokenizer>,
+    (tokens, ids, types): (&mut Vec<Token>, &mut Vec<u32>, &mut Option<Vec<u32>>),
+    ctx: &Ctx,
+) {
+    let Some((most, pad)) = model.padding() else { return };
+    // The tokenizer's own settings count where they fit the model.
+    let own = tokenizer.and_then(Tokenizer::padding).filter(|(n, _)| *n <= most);
+    let (to, pad) = own.unwrap_or((most, pad));
+    if ids.len() > to {
+        ctx.note(format!("the text has {} tokens; this model reads {to}, so its end is left out", ids.len()));
+        if let Some(last) = ids.last().copied().filter(|_| tokens.last().is_some_and(|t| t.kind == TokenKind::Special))
+        {
+            let end = tokens.last().cloned();
+            ids.truncate(to - 1);
+            tokens.truncate(to - 1);
+            ids.push(last);
+            tokens.extend(end);
+        }
+        ids.truncate(to);
+        tokens.truncate(to);
+    }
+    let text = tokenizer.map_or_else(|| format!("<{pad}>"), |t| t.token_text(pad));
+    let filler = Token { id: Some(pad), text, kind: TokenKind::Padding, source: Source::None };
+    ids.resize(to, pad);
+    tokens.resize(to, filler);
+    if let Some(types) = types {
+        types.resize(to, 0);
+    }
+}
+
 type Tokens = (Vec<Token>, Vec<u32>, Option<Vec<u32>>);
 
 fn tokens_of(tokenizer: Option<&Tokenizer>, request: &RunRequest) -> Result<Tokens> {
@@ -289,7 +325,8 @@ fn tokens_of(tokenizer: Option<&Tokenizer>, request: &RunRequest) -> Result<Toke
         return Err(Error::invalid(NO_TOKENIZER));
     };
     let read = request.expansion.as_ref().map_or(prompt, |e| &e.text);
-    let e = t.encode(read, request.pair.as_deref(), true)?;
+    let marks = request.expansion.as_ref().is_none_or(|e| e.marks);
+    let e = t.encode(read, request.pair.as_deref(), marks)?;
     let tokens = (0..e.ids.len())
         .map(|i| {
             let (start, end) = e.offsets_byte[i];

@@ -56,6 +56,16 @@ fn mistral_equals_transformers() {
 }
 
 #[test]
+fn deberta_v2_equals_transformers() {
+    check("deberta_v2");
+}
+
+#[test]
+fn mixtral_equals_transformers() {
+    check("mixtral");
+}
+
+#[test]
 fn qwen2_equals_transformers() {
     check("qwen2");
 }

@@ -1,14 +1,16 @@
 //! Image and vision-language models against `transformers`, and what a reduction does inside them.
 
 use candle_core::{Device, Tensor};
-use tokenscope_analysis::image::ImageInput;
+use tokenscope_analysis::image::{ImageInput, Picture, Processor};
 use tokenscope_analysis::model::{Input, Model, load};
 use tokenscope_analysis::reduce::{Half, Place, Plan, Runner, Step};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::token::{Source, TokenKind};
+use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Tower, Trace};
+use tokenscope_analysis::weights::Weights;
 use tokenscope_analysis::{Ctx, Result, Subject};
-use tokenscope_tests::{check_fixture, check_forward, golden, json, recorded_request};
+use tokenscope_tests::{check_fixture, check_forward, golden, json, recorded_request, tensors};
 
 fn check(name: &str) {
     check_fixture(&golden().join("models").join(name));
@@ -51,6 +53,31 @@ fn llava() {
 #[test]
 fn llava_next() {
     check("llava_next");
+}
+
+#[test]
+fn deit() {
+    check("deit");
+}
+
+#[test]
+fn internvl() {
+    check("internvl");
+}
+
+#[test]
+fn qwen2_vl() {
+    check("qwen2_vl");
+}
+
+#[test]
+fn qwen2_5_vl() {
+    check("qwen2_5_vl");
+}
+
+#[test]
+fn siglip_with_both_towers() {
+    check("siglip");
 }
 
 #[test]
@@ -121,5 +148,77 @@ fn rectangles_are_in_pixels_of_the_original() -> Result<()> {
     assert_eq!(run.tokens[0].kind, TokenKind::Special);
     assert_eq!(run.tokens[1 + 5 + 2].source, Source::Rect { x: 40.0, y: 10.0, w: 20.0, h: 10.0 });
     assert_eq!((run.grids[0].rows, run.grids[0].cols, run.grids[0].first), (5, 5, 1));
+    Ok(())
+}
+
+/// SigLIP was trained on texts of one length without a mask, so that what fills them up counts.
+#[test]
+fn a_text_for_siglip_is_brought_to_its_length() -> Result<()> {
+    let dir = golden().join("models/siglip");
+    let (model, tokenizer) = (load(&dir, &Device::Cpu)?, Tokenizer::load(&dir)?);
+    let want = tensors(&dir.join("expected.safetensors"))["input_ids"].values.clone();
+    let ids = |text: &str| -> Result<(Vec<f64>, Trace)> {
+        let request = RunRequest { prompt: Some(text.into()), ..RunRequest::default() };
+        let trace = run(model.as_ref(), Some(&tokenizer), &request, &CaptureSpec::sites(&[]), &Ctx::default())?;
+        let tokens = &trace.tower(Tower::Text)?.tokens;
+        Ok((tokens.iter().filter_map(|t| t.id.map(f64::from)).collect(), trace))
+    };
+    let (got, trace) = ids("a train on the bridge")?;
+    assert_eq!(got, want);
+    assert_eq!(trace.tower(Tower::Text)?.tokens[23].kind, TokenKind::Padding);
+    // A longer one is cut before its end mark, and says so.
+    let (got, trace) = ids(&"a train ".repeat(20))?;
+    assert_eq!((got.len(), got[23]), (24, want[15]));
+    assert!(trace.notes.iter().any(|n| n.contains("reads 24")), "{:?}", trace.notes);
+    Ok(())
+}
+
+/// Each token of the language model lies where its patches do, and its neighbours touch it.
+#[test]
+fn tokens_of_pictures_cover_the_picture_once() -> Result<()> {
+    for (name, edge) in [("llava_next", 0.05), ("qwen2_vl", 0.01), ("qwen2_5_vl", 0.01), ("internvl", 0.01)] {
+        let dir = golden().join("models").join(name);
+        let (model, tokenizer) = (load(&dir, &Device::Cpu)?, Tokenizer::load(&dir)?);
+        let processor = Processor::load(&Weights::open(&dir)?)?.unwrap();
+        let picture = Picture::open(&dir.join("image.png"))?;
+        let text = json(&dir.join("meta.json"))["input_text"].as_str().unwrap().to_string();
+        let mut request = RunRequest { prompt: Some(text), ..RunRequest::default() };
+        request.add_picture(&processor, &picture)?;
+        let trace = run(model.as_ref(), Some(&tokenizer), &request, &CaptureSpec::sites(&[]), &Ctx::default())?;
+        for (tower, run) in &trace.towers {
+            let mut area = 0.0;
+            for grid in &run.grids {
+                for i in grid.tokens() {
+                    assert_eq!(run.tokens[i].kind, TokenKind::Image, "{name} {tower:?} {i}");
+                    let Source::Rect { w, h, .. } = run.tokens[i].source else { panic!("{name} {tower:?} {i}") };
+                    area += f64::from(w * h);
+                }
+            }
+            // Tiled pictures are seen once as a whole and once in tiles; bars of LLaVA-NeXT reach beyond.
+            let whole = (picture.width * picture.height) as f64;
+            let times = if name.starts_with("qwen") { 1.0 } else { 2.0 };
+            let more = if name == "llava_next" && *tower == Tower::Vision { 0.6 } else { edge };
+            assert!((area / whole - times).abs() <= more, "{name} {tower:?}: {} pictures", area / whole);
+        }
+    }
+    Ok(())
+}
+
+/// The rows of Qwen2.5-VL's tower are in window order; their tokens are counted row by row.
+#[test]
+fn rows_of_a_windowed_tower_know_their_tokens() -> Result<()> {
+    let dir = golden().join("models/qwen2_5_vl");
+    let model = load(&dir, &Device::Cpu)?;
+    let request = RunRequest { greedy: 0, ..recorded_request(&dir.join("expected.safetensors")) };
+    let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default())?;
+    let rows = &trace.get(Tower::Vision, 0, Site::ResidPre)?.rows;
+    // 4 x 6 patches; the third merged patch of the first window begins the third row of patches.
+    assert_eq!((rows.tokens[8][0], rows.turns[8]), (12, [0, 2, 0]));
+    // The language model is turned by rows and columns of the merged patches behind the text before them.
+    let text = &trace.get(Tower::Text, 0, Site::ResidPre)?.rows;
+    let want = tensors(&dir.join("expected.safetensors"))["position_ids"].values.clone();
+    let n = text.len();
+    let got = (0..3).flat_map(|axis| text.turns.iter().map(move |t| f64::from(t[axis])));
+    assert_eq!((want.len(), got.collect::<Vec<_>>()), (3 * n, want));
     Ok(())
 }

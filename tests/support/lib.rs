@@ -172,6 +172,7 @@ pub fn check_forward(model: &Path, expected: &Path, tolerances: &serde_json::Val
             }
             Some(Named::Float(a)) => (a.shape().to_vec(), a.data().iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
             Some(Named::Int(v)) => (vec![v.len()], v.iter().map(|&x| x as f64).collect()),
+            Some(Named::Table(v, n)) => (vec![v.len() / n, *n], v.iter().map(|&x| x as f64).collect()),
         };
         assert_eq!(shape, w.shape, "{name}");
         let atol = if w.whole { 0.0 } else { tolerance(tolerances, name) };

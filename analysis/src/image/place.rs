@@ -18,6 +18,8 @@ pub(super) enum Place {
     Idefics { per_tile: usize },
     /// A token once per `patches` patches (Qwen2-VL), between two others where the prompt has no place for it.
     Merged { token: &'static str, patches: usize, around: [&'static str; 2] },
+    /// A token for every patch, the mark of a beginning, the text, and an end of line (PaliGemma).
+    Prefix { token: String, n: usize, begin: String },
     /// A mark, a token as often for every tile, another mark (InternVL, Gemma 3), in the place of `placeholder`.
     Between { placeholder: String, token: String, per_tile: usize, before: String, after: String, glue: &'static str },
 }
@@ -93,6 +95,13 @@ impl Place {
                 let (before, after) = (named("start_image_token", "<img>"), named("end_image_token", "</img>"));
                 Ok(Self::Between { placeholder: token.clone(), token, per_tile, before, after, glue: "\n" })
             }
+            "paligemma" => {
+                let side = number(vision, "image_size").unwrap_or(224) as usize / patch(14)?;
+                let n = side.saturating_mul(side);
+                check_tokens(n)?;
+                let named = |key: &str, default: &str| word(words, key).unwrap_or_else(|| default.into());
+                Ok(Self::Prefix { token: named("image_token", "<image>"), n, begin: named("bos_token", "<bos>") })
+            }
             "gemma3" => {
                 let per_tile = number(whole, "image_seq_length").or(number(config, "mm_tokens_per_image"));
                 let per_tile = per_tile.unwrap_or(256) as usize;
@@ -150,6 +159,16 @@ impl Place {
             Self::Merged { token, patches, around } => {
                 let n = image.grid.map_or(0, |g| g.iter().product::<usize>() / patches);
                 Expansion::new(prompt, token, &token.repeat(n), *around).map(Some)
+            }
+            Self::Prefix { token, n, begin } => {
+                // The picture stands before the text, wherever the prompt may name it.
+                let text = format!("{}{begin}", token.repeat(n * image.tiles.len()));
+                if prompt.trim_start().starts_with(token.as_str()) || !prompt.contains(token.as_str()) {
+                    return Expansion::new(prompt, token, &text, ["", ""]).map(|e| Some(e.ended("\n")));
+                }
+                Err(Error::invalid(format!(
+                    "this model reads the picture before the text; put {token} at its beginning"
+                )))
             }
             Self::Between { placeholder, token, per_tile, before, after, glue } => {
                 let text = format!("{before}{}{after}", token.repeat(per_tile * image.tiles.len()));

@@ -94,6 +94,7 @@ const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 const KNOWN: &[&str] = &[
     "ViT",
     "DeiT",
+    "Beit",
     "CLIP",
     "Siglip",
     "Bit",
@@ -119,6 +120,7 @@ impl Processor {
         let kind = text(config, "model_type");
         let family = match kind.as_str() {
             "vit" | "deit" => "ViT",
+            "beit" => "Beit",
             "clip" | "clip_vision_model" | "llava" => "CLIP",
             "siglip" | "siglip_vision_model" | "paligemma" => "Siglip",
             "llava_next" => "LlavaNext",
@@ -192,7 +194,7 @@ impl Processor {
         let (filter, means) = match family {
             "ViT" => (Filter::Bilinear, HALF),
             "DeiT" | "Bit" if own.is_empty() => (Filter::Bicubic, IMAGENET),
-            "DeiT" | "Siglip" => (Filter::Bicubic, HALF),
+            "DeiT" | "Beit" | "Siglip" => (Filter::Bicubic, HALF),
             "Idefics3" | "SmolVLM" => (Filter::Lanczos, HALF),
             "Gemma3" => (Filter::Bilinear, HALF),
             "GotOcr2" if own.is_empty() => (Filter::Bicubic, IMAGENET),
@@ -315,7 +317,7 @@ impl Processor {
             let default = if own.is_empty() { side } else { 224 };
             // DeiT enlarges before it crops, and so do DINOv2's published settings.
             let larger = match family {
-                "DeiT" => default * 256 / 224,
+                "DeiT" | "Beit" => default * 256 / 224,
                 "Bit" if own.is_empty() => default * 256 / 224,
                 _ => default,
             };
@@ -324,7 +326,7 @@ impl Processor {
                 Some(v) => Some(Size::read(v, by_shortest)?),
                 None => Some(Size::read(&Value::from(larger), by_shortest && !matches!(family, "Siglip" | "Gemma3"))?),
             };
-            let crop = match flag("do_center_crop", matches!(family, "CLIP" | "Bit" | "DeiT" | "Llava"))? {
+            let crop = match flag("do_center_crop", matches!(family, "CLIP" | "Bit" | "DeiT" | "Beit" | "Llava"))? {
                 true => match Size::read(given("crop_size").unwrap_or(&Value::from(default)), false)? {
                     Size::Exact { width, height } => Some((width, height)),
                     _ => return Err(Error::invalid("crop_size has no height and width")),

@@ -14,6 +14,10 @@ pub struct Expansion {
     replaced: usize,
     /// Bytes in their place.
     added: usize,
+    /// Bytes of the user's text.
+    whole: usize,
+    /// Whether the tokenizer adds its own marks; some families write them themselves.
+    pub marks: bool,
 }
 
 impl Expansion {
@@ -32,7 +36,14 @@ impl Expansion {
             (None, _) => (0, 0, format!("{}{image}{}", around[0], around[1])),
         };
         let text = format!("{}{added}{}", &prompt[..at], &prompt[at + replaced..]);
-        Ok(Self { text, at, replaced, added: added.len() })
+        Ok(Self { text, at, replaced, added: added.len(), whole: prompt.len(), marks: true })
+    }
+
+    /// The same with `end` behind it, where the family writes all marks of the text itself.
+    pub fn ended(mut self, end: &str) -> Self {
+        self.text.push_str(end);
+        self.marks = false;
+        self
     }
 
     /// Where bytes `start..end` of [`Expansion::text`] lie in the user's text; nothing for what was put in.
@@ -41,6 +52,9 @@ impl Expansion {
             Source::Bytes { start, end }
         } else if start >= self.at + self.added {
             let back = |i: usize| i - self.added + self.replaced;
+            if back(end) > self.whole {
+                return Source::None;
+            }
             Source::Bytes { start: back(start), end: back(end) }
         } else {
             Source::None
@@ -59,6 +73,14 @@ mod tests {
         assert_eq!(e.source(0, 1), Source::Bytes { start: 0, end: 1 });
         assert_eq!(e.source(4, 7), Source::None);
         assert_eq!(e.source(10, 12), Source::Bytes { start: 4, end: 6 });
+    }
+
+    #[test]
+    fn what_is_written_behind_the_text_has_no_place_in_it() {
+        let e = Expansion::new("bc", "<i>", "<i><b>", ["", ""]).unwrap().ended("!");
+        assert_eq!((e.text.as_str(), e.marks), ("<i><b>bc!", false));
+        assert_eq!(e.source(7, 8), Source::Bytes { start: 1, end: 2 });
+        assert_eq!(e.source(8, 9), Source::None);
     }
 
     #[test]

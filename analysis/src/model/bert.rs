@@ -1,34 +1,31 @@
 //! BERT, RoBERTa and DistilBERT: post-norm, learned positions, with the heads that `transformers` puts on them.
 //! Devlin et al. 2019, arXiv 1810.04805; Liu et al. 2019, arXiv 1907.11692; Sanh et al. 2019, arXiv 1910.01108.
 
-use super::blocks::{
-    Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding,
-};
-use super::vision::row_of;
-use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, Writes, embedded, only};
-use crate::ctx::Ctx;
-use crate::trace::{AttentionRule, MaskRule, Rows, Site, Tap, Tower};
+use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
+use super::encoder::{Encoder, Heads, Labels, Words};
+use super::{Model, Writes};
+use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
 /// How a family spells the parts of a layer, and the keys of its sizes.
-struct Spelling {
-    layers: &'static str,
+pub(super) struct Spelling {
+    pub layers: &'static str,
     /// Maps for q, k, v and the output.
-    attention: [&'static str; 4],
-    norm1: &'static str,
-    mlp: [&'static str; 2],
-    norm2: &'static str,
-    width: &'static str,
-    heads: &'static str,
-    inner: &'static str,
-    n_layers: &'static str,
-    act: &'static str,
-    defaults: Defaults,
+    pub attention: [&'static str; 4],
+    pub norm1: &'static str,
+    pub mlp: [&'static str; 2],
+    pub norm2: &'static str,
+    pub width: &'static str,
+    pub heads: &'static str,
+    pub inner: &'static str,
+    pub n_layers: &'static str,
+    pub act: &'static str,
+    pub defaults: Defaults,
 }
 
-const BERT: Spelling = Spelling {
+pub(super) const BERT: Spelling = Spelling {
     layers: "encoder.layer",
     attention: ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"],
     norm1: "attention.output.LayerNorm",
@@ -70,55 +67,6 @@ const DISTILBERT: Spelling = Spelling {
     ],
 };
 
-/// Logits over the vocabulary for every token.
-struct Words {
-    dense: Linear,
-    act: Activation,
-    norm: Norm,
-    decoder: Linear,
-}
-
-/// Logits over labels for the whole text, from its first token.
-struct Labels {
-    dense: Linear,
-    act: Activation,
-    out: Linear,
-    /// Name of the result.
-    name: &'static str,
-}
-
-/// What stands on the encoder; what is not there is `None`.
-#[derive(Default)]
-struct Heads {
-    words: Option<Words>,
-    labels: Option<Labels>,
-    /// Labels of every token.
-    tokens: Option<Linear>,
-    /// Start and end of an answer.
-    span: Option<Linear>,
-    pooler: Option<Linear>,
-}
-
-impl Heads {
-    /// Whether the encoder's own result is the model's.
-    fn bare(&self) -> bool {
-        self.words.is_none() && self.labels.is_none() && self.tokens.is_none() && self.span.is_none()
-    }
-}
-
-struct Bert {
-    info: ModelInfo,
-    words: Tensor,
-    positions: Tensor,
-    types: Option<Tensor>,
-    norm: Norm,
-    stack: Stack,
-    heads: Heads,
-    /// RoBERTa counts positions from `pad + 1`, and padding keeps `pad`.
-    pad: Option<u32>,
-    device: Device,
-}
-
 /// Loads a checkpoint with or without prefix and heads.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
@@ -155,29 +103,21 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let heads = heads(&c, kind, &root, &s, &words, (d, eps, act))?;
     let pad = if roberta { Some(c.count(&["pad_token_id"], 1)? as u32) } else { None };
     let stack = Stack { blocks, order: Order::PostNorm, width: d };
-    let mut info = super::describe(w);
-    info.towers.insert(Tower::Text, stack.info(true));
-    info.vocab = if heads.words.is_some() { vocab } else { 0 };
-    info.writes = match (&heads.words, decoder) {
-        (None, _) => Writes::No,
-        (Some(_), true) => Writes::Causal,
-        (Some(_), false) => Writes::Fills,
-    };
-    info.max_tokens = Some(max - pad.map_or(0, |p| p as usize + 1).min(max - 1));
-    Ok(Box::new(Bert {
-        info,
-        positions: em.get("position_embeddings.weight", &[max, d])?,
+    let mut out = Encoder {
+        positions: Some(em.get("position_embeddings.weight", &[max, d])?),
         types,
-        norm: Norm::layer(&em.sub("LayerNorm"), d, eps)?,
-        words,
-        stack,
-        heads,
-        pad,
-        device: device.clone(),
-    }))
+        norm: Some(Norm::layer(&em.sub("LayerNorm"), d, eps)?),
+        pad: pad.map(|p| (p, p as usize)),
+        ..Encoder::new(w, words, stack, heads, device)
+    };
+    if decoder && out.heads.words.is_some() {
+        out.info.writes = Writes::Causal;
+    }
+    out.ready(Some(max - pad.map_or(0, |p| p as usize + 1).min(max - 1)))
 }
 
-fn block(
+/// A block whose parts are called as `names` says.
+pub(super) fn block(
     b: &Scope,
     c: &Config,
     names: &Spelling,
@@ -207,6 +147,7 @@ fn block(
                 soft_cap: None,
             },
             head_width: e,
+            bias: None,
         },
         norm2: Norm::layer(&b.sub(names.norm2), d, eps)?,
         mlp: Mlp {
@@ -214,14 +155,15 @@ fn block(
             up: Linear::load(&b.sub(up), d, inner, true)?,
             down: Linear::load(&b.sub(down), inner, d, true)?,
             act,
-        },
+        }
+        .into(),
         after1: None,
         after2: None,
     })
 }
 
 /// A map `[d]` → `[as many as the file has]`.
-fn open_ended(s: &Scope, d: usize) -> Result<Linear> {
+pub(super) fn open_ended(s: &Scope, d: usize) -> Result<Linear> {
     let out = match s.shape("weight") {
         Some(&[out, _]) => out,
         _ => 2,
@@ -230,7 +172,7 @@ fn open_ended(s: &Scope, d: usize) -> Result<Linear> {
 }
 
 /// The heads that `architectures` of `config.json` names; without a name, those whose weights are there.
-fn heads(
+pub(super) fn heads(
     c: &Config,
     kind: &str,
     root: &Scope,
@@ -309,121 +251,4 @@ fn heads(
         decoder: Linear::from_matrix(&matrix, Some(bias))?,
     });
     Ok(out)
-}
-
-impl Words {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        self.decoder.apply(&self.norm.apply(&self.act.apply(&self.dense.apply(x)?)?)?)
-    }
-}
-
-impl Bert {
-    fn word_logits(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.heads.words {
-            Some(head) => head.apply(x),
-            None => Err(Error::invalid("this model has no language-model head")),
-        }
-    }
-
-    /// Rows of a text: identity; positions as given, or counted on from the cache, or as RoBERTa counts them.
-    fn rows(&self, n: usize, input: &Input) -> Result<Rows> {
-        let mut rows = input.rows(n)?;
-        if input.positions.is_none()
-            && let Some(pad) = self.pad
-        {
-            let mut next = pad as usize + 1;
-            for (i, p) in rows.positions.iter_mut().enumerate() {
-                let is_pad = input.ids.get(i) == Some(&pad);
-                *p = if is_pad { pad as usize } else { next };
-                next += usize::from(!is_pad);
-            }
-        }
-        let max = self.positions.dim(0)?;
-        if rows.positions.iter().any(|&p| p >= max) {
-            return Err(Error::invalid(format!(
-                "the text has more tokens than this model has positions ({max}); shorten the prompt"
-            )));
-        }
-        Ok(rows)
-    }
-}
-
-impl Model for Bert {
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let x = embedded(self, input)?;
-        let n = x.dim(0)?;
-        let rows = self.rows(n, input)?;
-        let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
-        let mut x = (x + embedding(&self.positions, &ids, "position")?)?;
-        if let Some(types) = &self.types {
-            let zeros = vec![0; n];
-            // RoBERTa's single row serves every segment.
-            let one_row = types.dim(0)? == 1;
-            let ids = input.token_types.as_ref().filter(|_| !one_row).unwrap_or(&zeros);
-            if ids.len() != n {
-                return Err(Error::invalid(format!("{} segment ids for {n} tokens", ids.len())));
-            }
-            x = (x + embedding(types, ids, "segment id")?)?;
-        }
-        let x = self.norm.apply(&x)?;
-        let n_layers = self.stack.blocks.len();
-        let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
-        pass.table.clone_from(&input.mask);
-        pass.cache = input.cache.as_deref_mut().filter(|_| self.info.writes == Writes::Causal);
-        pass.step = input.step;
-        let x = self.stack.apply(x, &mut pass)?;
-        let x = pass.tap(Site::Final, n_layers, x)?;
-        let mut out = Output::default();
-        let mut say = |name: &str, t: Tensor| out.extras.insert(name.into(), t);
-        if let Some(pooler) = &self.heads.pooler {
-            say("pooler_output", pooler.apply(&row_of(&x, &pass.rows, 0)?)?.tanh()?.squeeze(0)?);
-        }
-        if let Some(head) = &self.heads.labels {
-            let first = row_of(&x, &pass.rows, 0)?;
-            say(head.name, head.out.apply(&head.act.apply(&head.dense.apply(&first)?)?)?.squeeze(0)?);
-        }
-        if let Some(head) = &self.heads.tokens {
-            say("logits", head.apply(&x)?);
-        }
-        if let Some(head) = &self.heads.span {
-            let both = head.apply(&x)?.t()?.contiguous()?;
-            say("start_logits", both.get(0)?);
-            say("end_logits", both.get(1)?);
-        }
-        if self.heads.bare() {
-            say("last_hidden_state", x.clone());
-        }
-        if self.heads.words.is_some() {
-            let (x, rows) = LogitRows::of(input.logits.as_ref(), &x)?;
-            if !rows.is_empty() {
-                out.logits = Some(pass.tap(Site::Logits, n_layers, self.word_logits(&x)?)?);
-            }
-            out.logit_rows = rows;
-        }
-        out.towers.insert(
-            Tower::Text,
-            TowerRun { attention: std::mem::take(&mut pass.rules), n_tiles: 1, ..TowerRun::default() },
-        );
-        Ok(out)
-    }
-
-    fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        embedding(&self.words, ids, "token id")
-    }
-
-    fn stack(&self, tower: Tower) -> Result<&Stack> {
-        only(&self.stack, Tower::Text, tower)
-    }
-
-    fn lens(&self, resid: &Tensor) -> Result<Tensor> {
-        self.word_logits(resid)
-    }
-
-    fn device(&self) -> &Device {
-        &self.device
-    }
 }

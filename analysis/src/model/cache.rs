@@ -238,6 +238,7 @@ impl KvCache {
         }
         let first = self.layers.first().and_then(|l| l.held.first());
         self.next_position = first.and_then(|h| h.positions.iter().max()).map_or(0, |p| p + 1);
+        self.turn_ahead = self.turn_ahead.filter(|_| self.next_position > 0);
         Ok(())
     }
 

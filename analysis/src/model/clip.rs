@@ -76,7 +76,8 @@ pub(super) fn blocks(
                 up: Linear::load(&b.sub("mlp.fc1"), d, inner, true)?,
                 down: Linear::load(&b.sub("mlp.fc2"), inner, d, true)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });

@@ -1,10 +1,10 @@
 //! A causal language model: token embeddings, a stack, final norm, head. GPT-2 and the Llama family are both this.
 
-use super::blocks::{Config, Linear, Norm, Pass, Scope, Stack, embedding};
+use super::blocks::{Config, Deep, Linear, Norm, Pass, Scope, Stack, embedding};
 use super::vision::row_of;
 use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, Writes, embedded, only};
 use crate::ctx::Ctx;
-use crate::trace::{Rows, Site, Tap, Tower};
+use crate::trace::{MaskRule, Rows, Site, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -74,6 +74,15 @@ impl End {
     }
 }
 
+/// What a picture in the text changes in the language model's pass.
+#[derive(Default)]
+pub(super) struct Around {
+    /// Runs of positions that see each other.
+    pub seen: Vec<(usize, usize)>,
+    /// Features that join the stream behind the first layers.
+    pub deep: Option<Deep>,
+}
+
 /// A causal language model.
 pub(super) struct Decoder {
     info: ModelInfo,
@@ -123,11 +132,17 @@ impl Decoder {
     }
 
     /// Runs on embeddings `[n, d]` with `rows` standing for them.
-    pub(super) fn run(
+    pub(super) fn run(&self, x: Tensor, rows: Rows, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
+        self.run_with(x, rows, input, Around::default(), tap, ctx)
+    }
+
+    /// [`Decoder::run`] with what a picture in the text changes.
+    pub(super) fn run_with(
         &self,
         mut x: Tensor,
         rows: Rows,
         input: &mut Input,
+        around: Around,
         tap: &mut dyn Tap,
         ctx: &Ctx,
     ) -> Result<Output> {
@@ -140,6 +155,12 @@ impl Decoder {
         pass.table.clone_from(&input.mask);
         pass.cache = input.cache.as_deref_mut();
         pass.step = input.step;
+        pass.deep = around.deep;
+        if !around.seen.is_empty() {
+            let own = self.parts.stack.blocks.iter().map(|b| b.attention.rule.mask.clone());
+            let both = |of: MaskRule| Some(MaskRule::Blocks { runs: around.seen.clone(), of: Box::new(of) });
+            pass.masks = own.map(both).collect();
+        }
         let x = self.parts.stack.apply(x, &mut pass)?;
         let x = self.finish(x)?;
         let x = pass.tap(Site::Final, n_layers, x)?;

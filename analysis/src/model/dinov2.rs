@@ -75,7 +75,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             norm1: Norm::layer(&b.sub("norm1"), d, eps)?,
             attention,
             norm2: Norm::layer(&b.sub("norm2"), d, eps)?,
-            mlp,
+            mlp: mlp.into(),
             after1: None,
             after2: None,
         });

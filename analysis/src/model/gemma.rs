@@ -51,6 +51,12 @@ const GEMMA3: Defaults = &[
 /// Loads a checkpoint, with or without the `model.` prefix.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
+    let root = Scope::root(w, device);
+    Ok(Box::new(decoder(w, &c, &root, ("model", "lm_head"))?))
+}
+
+/// The language model below `base`, with its head at `head`; also the text half of PaliGemma and Gemma 3.
+pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, (base, head): (&str, &str)) -> Result<Decoder> {
     let kind = c.word(&["model_type"], "gemma")?;
     let c = c.with(match kind {
         "gemma2" => GEMMA2,
@@ -79,8 +85,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     if width <= 0.0 {
         return Err(Error::invalid(format!("config.json: query_pre_attn_scalar is {width}, not positive")));
     }
-    let root = Scope::root(w, device);
-    let s = root.first(&["model", ""], "embed_tokens.weight");
+    let s = root.first(&[base, ""], "embed_tokens.weight");
     let [far, near] = ropes(&c, kind, e)?;
     let mut blocks = Vec::new();
     for i in 0..n_layers {
@@ -109,6 +114,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rope: Some(if window.is_some() { near.clone() } else { far.clone() }),
                 rule,
                 head_width: e,
+                bias: None,
             },
             norm2: norm(if later { "pre_feedforward_layernorm" } else { "post_attention_layernorm" })?,
             mlp: Mlp {
@@ -116,14 +122,15 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load(&m.sub("up_proj"), d, inner, false)?,
                 down: Linear::load(&m.sub("down_proj"), inner, d, false)?,
                 act,
-            },
+            }
+            .into(),
             after1: later.then(|| norm("post_attention_layernorm")).transpose()?,
             after2: later.then(|| norm("post_feedforward_layernorm")).transpose()?,
         });
     }
     let embed = s.get("embed_tokens.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], true)?;
-    let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
+    let end = End::load(&c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let parts = Parts {
         embed,
         positions: Positions::InAttention,
@@ -135,7 +142,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         logit_cap,
         max: c.size_opt(&["max_position_embeddings"])?,
     };
-    Ok(Box::new(Decoder::new(w, parts)?))
+    Decoder::new(w, parts)
 }
 
 /// The first Gemma's files say `gelu` and mean the tanh form.

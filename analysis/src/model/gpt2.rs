@@ -50,6 +50,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rope: None,
                 rule,
                 head_width: e,
+                bias: None,
             },
             norm2: Norm::layer(&b.sub("ln_2"), d, eps)?,
             mlp: Mlp {
@@ -57,7 +58,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load_conv1d(&b.sub("mlp.c_fc"), d, inner)?,
                 down: Linear::load_conv1d(&b.sub("mlp.c_proj"), inner, d)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });

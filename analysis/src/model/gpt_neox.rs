@@ -52,6 +52,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rope: Some(rope.clone()),
                 rule: AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None },
                 head_width: e,
+                bias: None,
             },
             norm2: Norm::layer(&b.sub("post_attention_layernorm"), d, eps)?,
             mlp: Mlp {
@@ -59,7 +60,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load(&b.sub("mlp.dense_h_to_4h"), d, inner, true)?,
                 down: Linear::load(&b.sub("mlp.dense_4h_to_h"), inner, d, true)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });

@@ -68,6 +68,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rope: Some(rope.clone()),
                 rule,
                 head_width: e,
+                bias: None,
             },
             norm2: Norm::rms(&b.sub("ff_norm"), d, eps)?,
             mlp: Mlp {
@@ -75,7 +76,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load(&b.sub("up_proj"), d, inner, bias)?,
                 down: Linear::load(&b.sub("ff_out"), inner, d, bias)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });

@@ -1,14 +1,17 @@
-//! Llama, Mistral, Qwen2, Qwen3 and Phi-3: rotary positions, RMS norm, gated MLP, grouped keys; the differences are fields.
+//! Llama, Mistral and Mixtral, Qwen2 and Qwen3 with their mixtures of experts, Phi-3, OLMo 2 and Granite: rotary positions, RMS norm, gated MLP, grouped keys; the differences are fields.
 //! Touvron et al. 2023, arXiv 2302.13971; Jiang et al. 2023, arXiv 2310.06825; Qwen 2024, arXiv 2407.10671; 2025, arXiv 2505.09388;
-//! Abdin et al. 2024, arXiv 2404.14219.
+//! Abdin et al. 2024, arXiv 2404.14219; OLMo Team 2024, arXiv 2501.00656; Granite Team 2024,
+//! <https://github.com/ibm-granite/granite-3.0-language-models>.
 
-use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::blocks::{
+    Activation, Attention, Block, Config, Defaults, FeedForward, Linear, Mlp, Norm, Order, Rope, Scope, Stack,
+};
 use super::decoder::{Decoder, End, Parts, Positions};
+use super::{Model, moe};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 const LLAMA: Defaults = &[
     ("vocab_size", 32000.0),
@@ -61,6 +64,43 @@ const PHI3: Defaults = &[
     ("rms_norm_eps", 1e-5),
 ];
 
+/// The text models of Qwen2-VL and Qwen2.5-VL.
+const QWEN2_VL: Defaults = &[
+    ("vocab_size", 152_064.0),
+    ("hidden_size", 8192.0),
+    ("intermediate_size", 29568.0),
+    ("num_hidden_layers", 80.0),
+    ("num_attention_heads", 64.0),
+    ("num_key_value_heads", 8.0),
+    ("max_position_embeddings", 32768.0),
+    ("sliding_window", 4096.0),
+    ("max_window_layers", 80.0),
+    ("rms_norm_eps", 1e-5),
+    ("rope_theta", 1e6),
+];
+/// The text model of Qwen3-VL.
+const QWEN3_VL: Defaults = &[
+    ("vocab_size", 151_936.0),
+    ("hidden_size", 4096.0),
+    ("intermediate_size", 22016.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("num_key_value_heads", 32.0),
+    ("head_dim", 128.0),
+    ("max_position_embeddings", 128_000.0),
+    ("mrope_interleaved", 1.0),
+    ("rope_theta", 5e6),
+];
+const OLMO2: Defaults = &[
+    ("vocab_size", 50304.0),
+    ("hidden_size", 4096.0),
+    ("intermediate_size", 11008.0),
+    ("num_hidden_layers", 32.0),
+    ("num_attention_heads", 32.0),
+    ("max_position_embeddings", 2048.0),
+    ("rms_norm_eps", 1e-5),
+];
+
 /// Loads a checkpoint.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
@@ -77,9 +117,20 @@ pub(super) fn decoder(
     (base, head): (&str, &str),
     tied: bool,
 ) -> Result<Decoder> {
-    let kind = c.word(&["model_type"], "llama")?;
+    let kind = match c.word(&["model_type"], "llama")? {
+        "qwen2_vl_text" | "qwen2_5_vl" | "qwen2_5_vl_text" => "qwen2_vl",
+        "qwen3_vl_text" => "qwen3_vl",
+        "qwen3_vl_moe_text" => "qwen3_vl_moe",
+        kind => kind,
+    };
     let c = &c.with(match kind {
-        "llama" => LLAMA,
+        "llama" | "granite" => LLAMA,
+        "qwen2_vl" => QWEN2_VL,
+        "qwen3_vl" => QWEN3_VL,
+        "olmo2" => OLMO2,
+        "mixtral" => moe::MIXTRAL,
+        "qwen2_moe" => moe::QWEN2,
+        "qwen3_moe" | "qwen3_vl_moe" => moe::QWEN3,
         "mistral" => MISTRAL,
         "qwen2" => QWEN2,
         "qwen3" => QWEN3,
@@ -102,30 +153,38 @@ pub(super) fn decoder(
     let s = root.first(&[base, ""], "embed_tokens.weight");
     // Qwen2 has biases on q, k and v whatever its configuration says, Mistral none; elsewhere a flag says so. GGUF
     // files may have them on some maps only.
-    let flagged = matches!(kind, "llama" | "qwen3") && c.flag(&["attention_bias"], false)?;
-    let qkv_bias = flagged || kind == "qwen2";
+    let qwen3 = matches!(kind, "qwen3" | "qwen3_moe" | "qwen3_vl" | "qwen3_vl_moe");
+    let flagged = (qwen3 || matches!(kind, "llama" | "olmo2" | "granite")) && c.flag(&["attention_bias"], false)?;
+    let qkv_bias = match kind {
+        "qwen2" | "qwen2_vl" => true,
+        "qwen2_moe" => c.flag(&["qkv_bias"], true)?,
+        _ => flagged,
+    };
     let o_bias = c.flag(&["attention_output_bias"], flagged)?;
-    let mlp_bias = kind == "llama" && c.flag(&["mlp_bias"], false)?;
+    let mlp_bias = matches!(kind, "llama" | "granite") && c.flag(&["mlp_bias"], false)?;
+    let granite = Granite::read(c, kind == "granite")?;
     let rope = Rope::load(c, e, None, 1.0)?;
     let mut blocks = Vec::new();
     for i in 0..n_layers {
         let b = s.sub(format!("layers.{i}"));
         let a = b.sub("self_attn");
         let m = b.sub("mlp");
-        let norm = |name: &str| -> Result<Option<Norm>> {
-            a.has(&format!("{name}.weight")).then(|| Norm::rms(&a.sub(name), e, eps)).transpose()
+        // OLMo 2 normalises all heads together.
+        let heads = |n: usize| if kind == "olmo2" { n * e } else { e };
+        let norm = |name: &str, n: usize| -> Result<Option<Norm>> {
+            a.has(&format!("{name}.weight")).then(|| Norm::rms(&a.sub(name), heads(n), eps)).transpose()
         };
-        let (q_norm, k_norm) = (norm("q_norm")?, norm("k_norm")?);
-        if kind == "qwen3" && (q_norm.is_none() || k_norm.is_none()) {
+        let (q_norm, k_norm) = (norm("q_norm", h)?, norm("k_norm", g)?);
+        if (qwen3 || kind == "olmo2") && (q_norm.is_none() || k_norm.is_none()) {
             return Err(Error::Weight {
                 name: format!("layers.{i}.self_attn.q_norm.weight"),
-                what: "missing; Qwen3 needs it".into(),
+                what: "missing; this family needs it".into(),
             });
         }
         let rule = AttentionRule {
             n_heads: h,
             n_kv_heads: g,
-            scale: (e as f32).powf(-0.5),
+            scale: granite.scale.unwrap_or((e as f32).powf(-0.5)),
             mask: mask(c, kind, i)?,
             soft_cap: None,
         };
@@ -137,28 +196,40 @@ pub(super) fn decoder(
             let load = |name: &str, heads: usize| Linear::load(&a.sub(name), d, heads * e, qkv_bias);
             (load("q_proj", h)?, load("k_proj", g)?, load("v_proj", g)?)
         };
-        let (gate, up) = if kind == "phi3" {
-            let both = Linear::load(&m.sub("gate_up_proj"), d, 2 * inner, false)?;
-            (both.slice(0, inner)?, both.slice(inner, inner)?)
-        } else {
-            let load = |name: &str| Linear::load(&m.sub(name), d, inner, mlp_bias);
-            (load("gate_proj")?, load("up_proj")?)
+        let mlp = match moe::experts(c, kind, &b, i, (d, act))? {
+            Some(experts) => FeedForward::Experts(experts),
+            None => {
+                let (gate, up) = if kind == "phi3" {
+                    let both = Linear::load(&m.sub("gate_up_proj"), d, 2 * inner, false)?;
+                    (both.slice(0, inner)?, both.slice(inner, inner)?)
+                } else {
+                    let load = |name: &str| Linear::load(&m.sub(name), d, inner, mlp_bias);
+                    (load("gate_proj")?, load("up_proj")?)
+                };
+                let down = granite.adds(Linear::load(&m.sub("down_proj"), inner, d, mlp_bias)?)?;
+                Mlp { gate: Some(gate), up, down, act }.into()
+            }
+        };
+        let [norm1, norm2] = match kind {
+            "olmo2" => ["post_attention_layernorm", "post_feedforward_layernorm"],
+            _ => ["input_layernorm", "post_attention_layernorm"],
         };
         blocks.push(Block {
-            norm1: Norm::rms(&b.sub("input_layernorm"), d, eps)?,
+            norm1: Norm::rms(&b.sub(norm1), d, eps)?,
             attention: Attention {
                 q,
                 k,
                 v,
-                o: Linear::load(&a.sub("o_proj"), h * e, d, o_bias)?,
+                o: granite.adds(Linear::load(&a.sub("o_proj"), h * e, d, o_bias)?)?,
                 q_norm,
                 k_norm,
                 rope: Some(rope.clone()),
                 rule,
                 head_width: e,
+                bias: None,
             },
-            norm2: Norm::rms(&b.sub("post_attention_layernorm"), d, eps)?,
-            mlp: Mlp { gate: Some(gate), up, down: Linear::load(&m.sub("down_proj"), inner, d, mlp_bias)?, act },
+            norm2: Norm::rms(&b.sub(norm2), d, eps)?,
+            mlp,
             after1: None,
             after2: None,
         });
@@ -166,11 +237,16 @@ pub(super) fn decoder(
     let embed = s.get("embed_tokens.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], tied)?;
     let end = End::load(c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
+    let end = match end {
+        End::Head(head) => End::Head(granite.logits(head)?),
+        other => other,
+    };
+    let order = if kind == "olmo2" { Order::OfParts } else { Order::PreNorm };
     let parts = Parts {
         embed,
         positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        embed_factor: granite.embed,
+        stack: Stack { blocks, order, width: d },
         norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
         project: None,
         logit_cap: None,
@@ -180,11 +256,58 @@ pub(super) fn decoder(
     Decoder::new(w, parts)
 }
 
-/// Mistral and Phi-3 slide on every layer; Qwen only where `use_sliding_window` says so, by layer.
+/// Factors of Granite; nothing for the others.
+struct Granite {
+    embed: Option<f64>,
+    /// On the dot products, in the place of the root of the head's width.
+    scale: Option<f32>,
+    /// On what each part adds to the stream.
+    adds: Option<f32>,
+    /// What logits are divided by.
+    logits: Option<f32>,
+}
+
+impl Granite {
+    fn read(c: &Config, granite: bool) -> Result<Self> {
+        let number = |key: &str| -> Result<Option<f64>> {
+            Ok(if granite { Some(c.number(&[key], 1.0)?).filter(|v| *v != 1.0) } else { None })
+        };
+        if granite && c.number(&["logits_scaling"], 1.0)? == 0.0 {
+            return Err(Error::invalid("config.json: logits_scaling is 0"));
+        }
+        Ok(Self {
+            embed: number("embedding_multiplier")?,
+            scale: if granite { Some(c.number(&["attention_multiplier"], 1.0)? as f32) } else { None },
+            adds: number("residual_multiplier")?.map(|v| v as f32),
+            logits: number("logits_scaling")?.map(|v| v as f32),
+        })
+    }
+
+    /// A map whose result joins the stream.
+    fn adds(&self, map: Linear) -> Result<Linear> {
+        times(map, self.adds)
+    }
+
+    /// The map to the logits.
+    fn logits(&self, head: Linear) -> Result<Linear> {
+        times(head, self.logits.map(|by| 1.0 / by))
+    }
+}
+
+fn times(map: Linear, by: Option<f32>) -> Result<Linear> {
+    match by {
+        Some(by) => map.scaled(&Tensor::full(by, map.matrix().dim(1)?, map.matrix().device())?),
+        None => Ok(map),
+    }
+}
+
+/// Mistral, Mixtral, Phi-3 and Qwen3-MoE slide on every layer; Qwen otherwise only where `use_sliding_window` says so, by layer.
 fn mask(c: &Config, kind: &str, layer: usize) -> Result<MaskRule> {
-    let qwen = matches!(kind, "qwen2" | "qwen3");
+    let qwen = matches!(kind, "qwen2" | "qwen3" | "qwen2_vl" | "qwen2_moe");
+    let always = matches!(kind, "mistral" | "mixtral" | "phi3" | "qwen3_moe");
     let window = match kind {
-        "mistral" | "phi3" => c.size_opt(&["sliding_window"])?,
+        "qwen3_moe" if !c.flag(&["use_sliding_window"], false)? => None,
+        _ if always => c.size_opt(&["sliding_window"])?,
         _ if qwen && c.flag(&["use_sliding_window"], false)? => c.size_opt(&["sliding_window"])?,
         _ => None,
     };
@@ -197,7 +320,10 @@ fn mask(c: &Config, kind: &str, layer: usize) -> Result<MaskRule> {
                 return Err(Error::invalid(e));
             }
         },
-        None => matches!(kind, "mistral" | "phi3") || layer >= c.count(&["max_window_layers"], 28)?,
+        None => {
+            always
+                || layer >= c.count(&["max_window_layers"], c.default("max_window_layers").unwrap_or(28.0) as usize)?
+        }
     };
     Ok(match window {
         Some(w) if slides => MaskRule::SlidingWindow(w),

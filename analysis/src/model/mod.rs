@@ -1,23 +1,35 @@
 //! Instrumented forward passes: one file per family, differences as config fields, a tap at every site.
 
+mod albert;
+mod beit;
 mod bert;
 pub mod blocks;
 mod cache;
 mod clip;
+mod deberta;
 mod decoder;
 mod dinov2;
+mod electra;
+mod encoder;
 mod gemma;
+mod gemma_vl;
 mod gpt2;
 mod gpt_neox;
+mod internvl;
 mod llada;
 mod llama;
 mod llava;
 mod llava_next;
+mod modernbert;
+mod moe;
+mod mpnet;
 mod opt;
 mod patches;
 mod phi;
+mod qwen_vl;
 mod siglip;
 mod smolvlm;
+mod t5;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vision;
@@ -52,8 +64,10 @@ pub struct TowerInfo {
     pub n_kv_heads: usize,
     /// Width of one head.
     pub head_width: usize,
-    /// Width of the MLP.
+    /// Width of the MLP, or of one expert.
     pub mlp_width: usize,
+    /// Experts of a layer, and how many of them read a row; 0 where there is no router.
+    pub experts: (usize, usize),
     /// Whether position 0 is a class token.
     pub class_token: bool,
     /// Whether a norm stands between attention and the residual stream (Gemma 2 and 3): what one head adds then hangs
@@ -72,6 +86,7 @@ impl TowerInfo {
             head_width: self.head_width,
             width: self.width,
             mlp_width: self.mlp_width,
+            experts: self.experts,
             vocab,
         }
     }
@@ -301,6 +316,12 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// The length in tokens that every text is brought to, and the id that fills it up, for models that were trained so
+    /// without a mask.
+    fn padding(&self) -> Option<(usize, u32)> {
+        None
+    }
+
     /// Device of the weights.
     fn device(&self) -> &Device;
 }
@@ -309,36 +330,56 @@ type Loader = fn(&Weights, &Device) -> Result<Box<dyn Model>>;
 
 /// `model_type` of `config.json` and what loads it.
 const FAMILIES: &[(&str, Loader)] = &[
+    ("albert", albert::load),
+    ("beit", beit::load),
     ("bert", bert::load),
     ("camembert", bert::load),
     ("clip", clip::load),
     ("clip_text_model", clip::load),
     ("clip_vision_model", clip::load),
+    ("deberta-v2", deberta::load),
     ("deit", vit::load),
     ("dinov2", dinov2::load),
     ("dinov2_with_registers", dinov2::load),
     ("distilbert", bert::load),
+    ("electra", electra::load),
     ("gemma", gemma::load),
     ("gemma2", gemma::load),
+    ("gemma3", gemma_vl::load),
     ("gemma3_text", gemma::load),
     ("gpt2", gpt2::load),
     ("gpt_neox", gpt_neox::load),
+    ("granite", llama::load),
     ("idefics3", smolvlm::load),
+    ("internvl", internvl::load),
     ("llada", llada::load),
     ("llama", llama::load),
     ("llava", llava::load),
     ("llava_next", llava_next::load),
     ("llava_onevision", llava_next::load),
     ("mistral", llama::load),
+    ("mixtral", llama::load),
+    ("modernbert", modernbert::load),
+    ("mpnet", mpnet::load),
+    ("olmo2", llama::load),
     ("opt", opt::load),
+    ("paligemma", gemma_vl::load),
     ("phi", phi::load),
     ("phi3", llama::load),
     ("qwen2", llama::load),
+    ("qwen2_5_vl", qwen_vl::load),
+    ("qwen2_moe", llama::load),
+    ("qwen2_vl", qwen_vl::load),
     ("qwen3", llama::load),
+    ("qwen3_moe", llama::load),
+    ("qwen3_vl", qwen_vl::load),
+    ("qwen3_vl_moe", qwen_vl::load),
     ("roberta", bert::load),
     ("siglip", siglip::load),
+    ("siglip_text_model", siglip::load),
     ("siglip_vision_model", siglip::load),
     ("smolvlm", smolvlm::load),
+    ("t5", t5::load),
     ("vit", vit::load),
     ("xlm-roberta", bert::load),
 ];

@@ -61,6 +61,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rope: None,
                 rule: AttentionRule { n_heads: h, n_kv_heads: h, scale: 1.0, mask: MaskRule::Causal, soft_cap: None },
                 head_width: e,
+                bias: None,
             },
             norm2: norm(&b.sub("final_layer_norm"))?,
             mlp: Mlp {
@@ -68,7 +69,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load(&b.sub("fc1"), d, inner, bias)?,
                 down: Linear::load(&b.sub("fc2"), inner, d, bias)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });

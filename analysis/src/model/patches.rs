@@ -1,6 +1,10 @@
 //! From pixels to patch rows: patch embedding, and position tables fitted to the grid of the input.
 
+use super::TowerRun;
 use super::blocks::Scope;
+use super::vlm::Features;
+use crate::token::{Grid, Source};
+use crate::trace::Rows;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
@@ -43,6 +47,41 @@ impl PatchEmbed {
         };
         Ok((x, rows, cols))
     }
+}
+
+/// Squares of `factor` x `factor` patches side by side: rows of a tile whose first patch is token `first` →
+/// `[tokens, factor² · d]`; names and rectangles are added to `out`. Merged patches share their row, dropped ones are
+/// zero.
+///
+/// Errors: a grid that does not divide.
+pub(super) fn shuffle(
+    (x, rows): (&Tensor, &Rows),
+    first: usize,
+    (n_rows, n_cols): (usize, usize),
+    factor: usize,
+    run: &TowerRun,
+    (tile, out): (usize, &mut Features),
+) -> Result<Tensor> {
+    let f = factor;
+    if n_rows % f != 0 || n_cols % f != 0 {
+        return Err(Error::invalid(format!("a tile of {n_rows} x {n_cols} patches does not divide by {f}")));
+    }
+    let d = x.dim(1)?;
+    let zero = Tensor::zeros((1, d), x.dtype(), x.device())?;
+    let ids: Vec<u32> = (first..first + n_rows * n_cols).map(|k| rows.row_of(k).unwrap_or(rows.len()) as u32).collect();
+    let x = Tensor::cat(&[x, &zero], 0)?.index_select(&Tensor::new(ids, x.device())?, 0)?;
+    let (r, c) = (n_rows / f, n_cols / f);
+    let x = x.reshape((r, f, c, f, d))?.permute([0, 2, 1, 3, 4])?.contiguous()?;
+    out.grids.push(Grid { rows: r, cols: c, first: out.tokens.len(), tile, gap: 0 });
+    for (i, j) in (0..r).flat_map(|i| (0..c).map(move |j| (i, j))) {
+        out.of.push(vec![out.tokens.len()]);
+        let source = match run.tokens[first + i * f * n_cols + j * f].source {
+            Source::Rect { x, y, w, h } => Source::Rect { x, y, w: w * f as f32, h: h * f as f32 },
+            other => other,
+        };
+        out.tokens.push((format!("tile {tile} {i},{j}"), source));
+    }
+    Ok(x.reshape((r * c, f * f * d))?)
 }
 
 /// How a position table meets a grid of another size.

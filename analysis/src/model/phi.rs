@@ -54,6 +54,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rope: Some(rope.clone()),
                 rule: AttentionRule { n_heads: h, n_kv_heads: g, scale, mask: MaskRule::Causal, soft_cap: None },
                 head_width: e,
+                bias: None,
             },
             norm2: both,
             mlp: Mlp {
@@ -61,7 +62,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load(&b.sub("mlp.fc1"), d, inner, true)?,
                 down: Linear::load(&b.sub("mlp.fc2"), inner, d, true)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });

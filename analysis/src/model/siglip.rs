@@ -1,12 +1,13 @@
-//! SigLIP's image tower with its attention-pooling head. Zhai et al. 2023, arXiv 2303.15343.
+//! SigLIP: an image tower with an attention-pooling head, a text tower that sees both ways, or one of them.
+//! Zhai et al. 2023, arXiv 2303.15343.
 
-use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
+use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, need_image, patch_mean, put_labels};
-use super::{Input, Model, ModelInfo, Output, TowerRun, only};
+use super::vision::{BASE, Sizes, VisionTower, need_image, normalise, patch_mean, put_labels, row_of};
+use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
-use crate::trace::{MaskRule, Tap, Tower};
+use crate::trace::{MaskRule, Site, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
@@ -23,14 +24,41 @@ struct Head {
     mlp: Mlp,
 }
 
-struct Siglip {
-    info: ModelInfo,
+/// Texts of a fixed length, pooled at their last token.
+struct TextTower {
+    words: Tensor,
+    positions: Tensor,
+    stack: Stack,
+    norm: Norm,
+    head: Linear,
+    pad: u32,
+}
+
+/// The image half.
+struct Images {
     tower: VisionTower,
     head: Option<Head>,
     /// Labels, from the mean of the patches.
     classifier: Option<Linear>,
+}
+
+struct Siglip {
+    info: ModelInfo,
+    images: Option<Images>,
+    text: Option<TextTower>,
+    /// Scale and offset of the similarity, where both towers are there.
+    compare: Option<(Tensor, Tensor)>,
     device: Device,
 }
+
+const TEXT: Defaults = &[
+    ("vocab_size", 32000.0),
+    ("hidden_size", 768.0),
+    ("intermediate_size", 3072.0),
+    ("num_hidden_layers", 12.0),
+    ("num_attention_heads", 12.0),
+    ("max_position_embeddings", 64.0),
+];
 
 /// The image tower of Idefics3 and SmolVLM where a file says nothing.
 pub(super) const IDEFICS: Defaults = &[
@@ -66,19 +94,32 @@ pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
     })
 }
 
-/// Loads a checkpoint; of a two-tower one, the image half.
-pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let c = Config::new(w.config());
-    let c = c.sub("vision_config").unwrap_or(c).with(BASE);
-    let root = Scope::root(w, device);
+/// The text tower below `s`.
+fn text_tower(s: &Scope, c: &Config) -> Result<TextTower> {
+    let (d, heads) = (c.size(&["hidden_size"])?, c.size(&["num_attention_heads"])?);
+    let (vocab, max) = (c.size(&["vocab_size"])?, c.size(&["max_position_embeddings"])?);
+    let blocks = blocks(s, c, (d, heads), 1e-6, "gelu_pytorch_tanh", &MaskRule::Bidirectional)?;
+    let out = c.size_opt(&["projection_size"])?.unwrap_or(d);
+    Ok(TextTower {
+        words: s.get("embeddings.token_embedding.weight", &[vocab, d])?,
+        positions: s.get("embeddings.position_embedding.weight", &[max, d])?,
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        norm: Norm::layer(&s.sub("final_layer_norm"), d, c.eps(&["layer_norm_eps"], 1e-6)?)?,
+        head: Linear::load(&s.sub("head"), d, out, true)?,
+        pad: c.count(&["pad_token_id"], 1)? as u32,
+    })
+}
+
+/// The image half below `root`.
+fn images(root: &Scope, c: &Config) -> Result<Images> {
     let s = root.first(&["vision_model", ""], "embeddings.patch_embedding.weight");
-    let tower = tower(&s, &c, Fit::Bicubic { antialias: false })?;
+    let tower = tower(&s, c, Fit::Bicubic { antialias: false })?;
     let d = tower.stack.width;
-    let inner = c.size(&["intermediate_size"])?;
     let head = if c.flag(&["vision_use_head"], s.has("head.probe"))? {
         let h = s.sub("head");
         let a = h.sub("attention");
         let all = Linear::from_matrix(&a.get("in_proj_weight", &[3 * d, d])?, Some(a.get("in_proj_bias", &[3 * d])?))?;
+        let inner = c.size(&["intermediate_size"])?;
         Some(Head {
             probe: h.get("probe", &[1, 1, d])?.squeeze(0)?,
             q: all.slice(0, d)?,
@@ -97,14 +138,46 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     } else {
         None
     };
-    let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(false));
     let classifier = match root.shape("classifier.weight") {
         Some(&[labels, _]) => Some(Linear::load(&root.sub("classifier"), d, labels, true)?),
         _ => None,
     };
-    info.vocab = classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
-    Ok(Box::new(Siglip { info, tower, head, classifier, device: device.clone() }))
+    Ok(Images { tower, head, classifier })
+}
+
+/// Loads both towers, or the one that the checkpoint holds.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = Config::new(w.config());
+    let root = Scope::root(w, device);
+    let probe = "embeddings.token_embedding.weight";
+    let only_text = c.word(&["model_type"], "siglip")? == "siglip_text_model";
+    let has_text = only_text || root.has(&format!("text_model.{probe}"));
+    let has_images = !only_text && (!has_text || root.has("vision_model.embeddings.patch_embedding.weight"));
+    let mut info = super::describe(w);
+    let images = match has_images {
+        true => Some(images(&root, &c.sub("vision_config").unwrap_or(c).with(BASE))?),
+        false => None,
+    };
+    if let Some(i) = &images {
+        info.towers.insert(Tower::Vision, i.tower.stack.info(false));
+        info.vocab = i.classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
+    }
+    let text = match has_text {
+        true => {
+            let tc = c.sub("text_config").unwrap_or(c).with(TEXT);
+            Some(text_tower(&root.first(&["text_model", ""], probe), &tc)?)
+        }
+        false => None,
+    };
+    if let Some(t) = &text {
+        info.towers.insert(Tower::Text, t.stack.info(false));
+        info.max_tokens = Some(t.positions.dim(0)?);
+    }
+    let compare = match images.is_some() && text.is_some() {
+        true => Some((root.get("logit_scale", &[1])?, root.get("logit_bias", &[1])?)),
+        false => None,
+    };
+    Ok(Box::new(Siglip { info, images, text, compare, device: device.clone() }))
 }
 
 impl Head {
@@ -125,36 +198,122 @@ impl Head {
     }
 }
 
+impl Siglip {
+    fn images(&self) -> Result<&Images> {
+        self.images.as_ref().ok_or_else(|| Error::invalid("this model has no image tower; it reads text"))
+    }
+
+    fn text(&self) -> Result<&TextTower> {
+        self.text.as_ref().ok_or_else(|| Error::invalid("this model has no text tower"))
+    }
+
+    /// Results of the image tower; its embedding, normalised, if a text can be compared with it.
+    fn run_image(&self, input: &Input, out: &mut Output, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Option<Tensor>> {
+        let own = self.images()?;
+        let mut run = TowerRun::default();
+        let t = own.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
+        out.towers.insert(Tower::Vision, run);
+        if let Some(head) = &own.classifier {
+            let logits = head.apply(&patch_mean(&t.last, &t.rows, 0)?)?;
+            put_labels(out, logits, (own.tower.stack.blocks.len(), &t.rows, 0), tap)?;
+            return Ok(None);
+        }
+        let pooled = own.head.as_ref().map(|head| head.apply(&t.last)).transpose()?;
+        if self.compare.is_some()
+            && let Some(pooled) = &pooled
+        {
+            out.extras.insert("vision_pooled".into(), pooled.squeeze(0)?);
+            return normalise(pooled).map(Some);
+        }
+        if let Some(pooled) = pooled {
+            out.extras.insert("pooler_output".into(), pooled.squeeze(0)?);
+        }
+        out.extras.insert("last_hidden_state".into(), t.last);
+        Ok(None)
+    }
+
+    /// The pooled text `[1, d]`.
+    fn run_text(&self, input: &Input, out: &mut Output, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Tensor> {
+        let t = self.text()?;
+        let x = match &input.embeds {
+            Some(x) => x.clone(),
+            None => embedding(&t.words, &input.ids, "token id")?,
+        };
+        let (n, n_layers) = (x.dim(0)?, t.stack.blocks.len());
+        let rows = input.rows(n)?;
+        let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
+        let x = (x + embedding(&t.positions, &ids, "position")?)?;
+        let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
+        pass.table.clone_from(&input.mask);
+        let x = t.stack.apply(x, &mut pass)?;
+        let x = pass.tap(Site::Final, n_layers, t.norm.apply(&x)?)?;
+        let attention = std::mem::take(&mut pass.rules);
+        out.towers.insert(Tower::Text, TowerRun { attention, n_tiles: 1, ..TowerRun::default() });
+        let pooled = t.head.apply(&row_of(&x, &pass.rows, n.saturating_sub(1))?)?;
+        let name = if self.compare.is_some() { "text_pooled" } else { "pooler_output" };
+        out.extras.insert(name.into(), pooled.squeeze(0)?);
+        if self.compare.is_none() {
+            out.extras.insert("last_hidden_state".into(), x);
+        }
+        Ok(pooled)
+    }
+}
+
 impl Model for Siglip {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let mut run = TowerRun::default();
-        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
+        let has_text = self.text.is_some() && (!input.ids.is_empty() || input.embeds.is_some());
+        if input.image.is_none() && !has_text {
+            return Err(Error::invalid(match (&self.images, &self.text) {
+                (Some(_), Some(_)) => "this model reads an image, a text, or both; give it one",
+                (Some(_), None) => "this model reads images; give it one",
+                _ => "this model reads a text; give it one",
+            }));
+        }
         let mut out = Output::default();
-        if let Some(head) = &self.classifier {
-            let logits = head.apply(&patch_mean(&t.last, &t.rows, 0)?)?;
-            let layer = self.tower.stack.blocks.len();
-            put_labels(&mut out, logits, (layer, &t.rows, 0), tap)?;
-            out.towers.insert(Tower::Vision, run);
-            return Ok(out);
+        let image = match input.image.is_some() {
+            true => self.run_image(input, &mut out, tap, ctx)?,
+            false => None,
+        };
+        let text = match has_text {
+            true => Some(self.run_text(input, &mut out, tap, ctx)?),
+            false => None,
+        };
+        let Some((scale, bias)) = &self.compare else { return Ok(out) };
+        let text = text.map(|t| normalise(&t)).transpose()?;
+        if let (Some(i), Some(t)) = (&image, &text) {
+            let y = ((i * t)?.sum_all()?.broadcast_mul(&scale.exp()?)? + bias)?;
+            out.extras.insert("logits_per_image".into(), y.clone());
+            out.extras.insert("logits_per_text".into(), y);
         }
-        if let Some(head) = &self.head {
-            out.extras.insert("pooler_output".into(), head.apply(&t.last)?.squeeze(0)?);
+        for (name, e) in [("image_embeds", image), ("text_embeds", text)] {
+            if let Some(e) = e {
+                out.extras.insert(name.into(), e.squeeze(0)?);
+            }
         }
-        out.extras.insert("last_hidden_state".into(), t.last);
-        out.towers.insert(Tower::Vision, run);
         Ok(out)
     }
 
+    fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        embedding(&self.text()?.words, ids, "token id")
+    }
+
     fn stack(&self, tower: Tower) -> Result<&Stack> {
-        only(&self.tower.stack, Tower::Vision, tower)
+        match tower {
+            Tower::Vision => Ok(&self.images()?.tower.stack),
+            Tower::Text => Ok(&self.text()?.stack),
+        }
     }
 
     fn lens(&self, _resid: &Tensor) -> Result<Tensor> {
         Err(Error::invalid("this model has no head to look with"))
+    }
+
+    fn padding(&self) -> Option<(usize, u32)> {
+        self.text.as_ref().and_then(|t| Some((t.positions.dim(0).ok()?, t.pad)))
     }
 
     fn device(&self) -> &Device {

@@ -2,13 +2,12 @@
 //! Laurençon et al. 2024, arXiv 2408.12637; Marafioti et al. 2025, arXiv 2504.05299.
 
 use super::blocks::{Config, Linear, Scope, Stack};
-use super::patches::Fit;
+use super::patches::{Fit, shuffle};
 use super::vision::VisionTower;
 use super::vlm::{self, Connect, Features, Vlm};
 use super::{Model, TowerRun, llama, siglip};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
-use crate::token::{Grid, Source};
 use crate::trace::{Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -50,38 +49,14 @@ impl Connect for Shuffle {
     }
 
     fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
-        let (tower, f) = (&self.tower, self.factor);
-        let (mut parts, mut of, mut tokens, mut grids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut parts, mut out) = (Vec::new(), Features::default());
         for tile in 0..image.tiles.len() {
             let first = run.tokens.len();
-            let t = tower.tile(image, tile, &[], run, tap, ctx)?;
-            let (rows, cols) = t.grid;
-            if rows % f != 0 || cols % f != 0 {
-                return Err(Error::invalid(format!("a tile of {rows} x {cols} patches does not divide by {f}")));
-            }
-            let d = t.last.dim(1)?;
-            let x = if t.rows.len() == rows * cols && t.rows.is_unmerged() {
-                t.last
-            } else {
-                // The shuffle needs the whole grid: merged patches share their row, dropped ones are zero.
-                let zero = Tensor::zeros((1, d), t.last.dtype(), t.last.device())?;
-                let ids: Vec<u32> =
-                    (first..first + rows * cols).map(|k| t.rows.row_of(k).unwrap_or(t.rows.len()) as u32).collect();
-                Tensor::cat(&[t.last, zero], 0)?.index_select(&Tensor::new(ids, tower.positions.device())?, 0)?
-            };
-            let (r, c) = (rows / f, cols / f);
-            let x = x.reshape((r, f, c, f, d))?.permute([0, 2, 1, 3, 4])?.contiguous()?;
-            parts.push(self.proj.apply(&x.reshape((r * c, f * f * d))?)?);
-            grids.push(Grid { rows: r, cols: c, first: tokens.len(), tile, gap: 0 });
-            for (i, j) in (0..r).flat_map(|i| (0..c).map(move |j| (i, j))) {
-                of.push(vec![tokens.len()]);
-                let source = match run.tokens[first + i * f * cols + j * f].source {
-                    Source::Rect { x, y, w, h } => Source::Rect { x, y, w: w * f as f32, h: h * f as f32 },
-                    other => other,
-                };
-                tokens.push((format!("tile {tile} {i},{j}"), source));
-            }
+            let t = self.tower.tile(image, tile, &[], run, tap, ctx)?;
+            let x = shuffle((&t.last, &t.rows), first, t.grid, self.factor, run, (tile, &mut out))?;
+            parts.push(self.proj.apply(&x)?);
         }
-        Ok(Features { x: Tensor::cat(&parts, 0)?, of, tokens, grids, ..Features::default() })
+        out.x = Tensor::cat(&parts, 0)?;
+        Ok(out)
     }
 }

@@ -208,7 +208,11 @@ fn what_parts_read_and_the_middle_of_the_mlp_are_sites() {
         let b = stack.layer(layer).unwrap();
         close(&flat(&get(Site::AttnIn)), &flat(&b.norm1.apply(&get(Site::ResidPre)).unwrap()), 0.0);
         close(&flat(&get(Site::MlpIn)), &flat(&b.norm2.apply(&get(Site::ResidMid)).unwrap()), 0.0);
-        close(&flat(&get(Site::MlpOut)), &flat(&b.mlp.down.apply(&get(Site::MlpHidden)).unwrap()), 1e-6);
+        close(
+            &flat(&get(Site::MlpOut)),
+            &flat(&b.mlp.dense().unwrap().down.apply(&get(Site::MlpHidden)).unwrap()),
+            1e-6,
+        );
     }
     // A middle of zeros leaves the stream as it is.
     let mut none = Change(Site::MlpHidden, |_: &At, x: &Tensor| x.zeros_like().unwrap());

@@ -107,14 +107,27 @@ pub(super) fn attention(
         rope: None,
         rule: AttentionRule { n_heads: heads, n_kv_heads: heads, scale: (e as f32).powf(-0.5), mask, soft_cap: None },
         head_width: e,
+        bias: None,
     })
 }
 
 /// Keeps the inputs of some layers on their way, whatever the tap behind it does.
-struct Keep<'a> {
+pub(super) struct Keep<'a> {
     inner: &'a mut dyn Tap,
     layers: Vec<usize>,
     found: Vec<Option<(Tensor, Rows)>>,
+}
+
+impl<'a> Keep<'a> {
+    /// Keeps what enters `layers`, behind `inner`.
+    pub fn new(inner: &'a mut dyn Tap, layers: Vec<usize>) -> Self {
+        Self { found: vec![None; layers.len()], inner, layers }
+    }
+
+    /// What entered each of them; `None` for one behind the last.
+    pub fn found(self) -> Vec<Option<(Tensor, Rows)>> {
+        self.found
+    }
 }
 
 impl Tap for Keep<'_> {
@@ -176,7 +189,7 @@ impl VisionTower {
         self.describe(image, tile, (rows, cols), pixels.dims(), run)?;
         // Tokens are numbered over all tiles; positions only within one.
         let map = Rows { positions: (0..n).collect(), ..Rows::span(first, n) };
-        let mut keep = Keep { inner: tap, layers: hidden.to_vec(), found: vec![None; hidden.len()] };
+        let mut keep = Keep::new(tap, hidden.to_vec());
         let mut pass = Pass::new(Tower::Vision, tile, map, &mut keep, ctx);
         let raw = self.stack.apply(x, &mut pass)?;
         let last = match &self.post_norm {
@@ -186,7 +199,7 @@ impl VisionTower {
         run.attention = std::mem::take(&mut pass.rules);
         run.n_tiles = run.n_tiles.max(tile + 1);
         let map = pass.rows;
-        let hidden = keep.found.into_iter().map(|f| f.unwrap_or_else(|| (raw.clone(), map.clone()))).collect();
+        let hidden = keep.found().into_iter().map(|f| f.unwrap_or_else(|| (raw.clone(), map.clone()))).collect();
         Ok(TileRun { raw, last, rows: map, hidden, grid: (rows, cols) })
     }
 

@@ -45,7 +45,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 up: Linear::load(&b.sub("intermediate.dense"), d, inner, true)?,
                 down: Linear::load(&b.sub("output.dense"), inner, d, true)?,
                 act,
-            },
+            }
+            .into(),
             after1: None,
             after2: None,
         });
@@ -104,6 +105,10 @@ impl Model for Vit {
             let mut sum: Option<Tensor> = None;
             for (i, head) in self.classifiers.iter().enumerate() {
                 let y = head.apply(&row_of(&t.last, &t.rows, i)?)?;
+                if self.classifiers.len() > 1 {
+                    let name = if i == 0 { "cls_logits" } else { "distillation_logits" };
+                    out.extras.insert(name.into(), y.squeeze(0)?);
+                }
                 sum = Some(match sum {
                     Some(s) => (s + y)?,
                     None => y,

@@ -1,7 +1,7 @@
 //! What vision-language models share: image features take the place of their placeholders in the text.
 
-use super::blocks::{Config, Pass, Stack};
-use super::decoder::Decoder;
+use super::blocks::{Config, Deep, Pass, Stack};
+use super::decoder::{Around, Decoder};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
@@ -23,23 +23,46 @@ pub(super) struct Features {
     /// Time, row and column of each placeholder, counted from the image's own first one, for language models that are
     /// turned by them; empty for others.
     pub turns: Vec<[u32; 3]>,
+    /// What joins the stream behind the first layers of the language model, `[rows, d]` each (Qwen3-VL).
+    pub deep: Vec<Tensor>,
     /// Placeholders that mark the end of a row of patches, not patches.
     pub ends: Vec<usize>,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        let (of, tokens, grids, turns, ends) = Default::default();
+        let (of, tokens, grids, turns, deep, ends) = Default::default();
         // A tensor without values takes no memory and cannot fail on the CPU.
         let x = Tensor::from_slice::<_, f32>(&[], (0, 0), &Device::Cpu).expect("an empty tensor");
-        Self { x, of, tokens, grids, turns, ends }
+        Self { x, of, tokens, grids, turns, deep, ends }
     }
+}
+
+/// Which tokens see each other whatever the order of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Both {
+    /// None.
+    None,
+    /// Those of the image (Gemma 3).
+    Image,
+    /// Those of the whole prompt (PaliGemma).
+    Prompt,
 }
 
 /// How a family gets from the image tower's rows to features.
 pub(super) trait Connect: Send + Sync {
     /// The blocks of the image tower.
     fn stack(&self) -> &Stack;
+
+    /// Which tokens see each other whatever their order.
+    fn both(&self) -> Both {
+        Both::None
+    }
+
+    /// Position of the first token.
+    fn first_position(&self) -> usize {
+        0
+    }
 
     /// Runs tower and projector over all tiles.
     fn features(&self, image: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features>;
@@ -61,6 +84,34 @@ pub(super) struct Vlm<C> {
     pub connector: C,
     pub text: Decoder,
     pub image_token: u32,
+}
+
+impl<C: Connect> Vlm<C> {
+    /// The runs of positions that see each other.
+    fn seen(&self, rows: &Rows, places: &[usize], base: &Rows) -> Vec<(usize, usize)> {
+        let of_image: Vec<usize> = places.iter().map(|&k| base.tokens[k][0]).collect();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for (tokens, &p) in rows.tokens.iter().zip(&rows.positions) {
+            let among = match self.connector.both() {
+                Both::None => false,
+                Both::Prompt => true,
+                Both::Image => tokens.iter().any(|t| of_image.binary_search(t).is_ok()),
+            };
+            // Pruned tokens leave gaps, and what is left sees each other across them.
+            match runs.last_mut() {
+                Some(last) if among && rows_between(rows, last.1, p) => last.1 = p + 1,
+                _ if among => runs.push((p, p + 1)),
+                _ => {}
+            }
+        }
+        runs
+    }
+}
+
+/// Whether no row stands at the positions `from..to`.
+fn rows_between(rows: &Rows, from: usize, to: usize) -> bool {
+    let at = rows.positions.partition_point(|&p| p < from);
+    rows.positions.get(at).is_none_or(|&p| p >= to)
 }
 
 impl<C: Connect> Model for Vlm<C> {
@@ -92,6 +143,9 @@ impl<C: Connect> Model for Vlm<C> {
             None => self.text.embed(&input.ids)?,
         };
         let mut base = self.text.rows(input.ids.len(), input)?;
+        if input.positions.is_none() && input.cache.as_ref().is_none_or(|c| c.next_position == 0) {
+            base.positions.iter_mut().for_each(|p| *p += self.connector.first_position());
+        }
         if !features.turns.is_empty() {
             base.turns = turns(&base, &places, &features.turns);
         }
@@ -114,7 +168,13 @@ impl<C: Connect> Model for Vlm<C> {
         // model that was given the shorter sequence; a tap that regroups features says itself what it wants.
         let renumber = pass.renumbered.unwrap_or(pass.rows.len() != places.len());
         let (x, rows) = join(&embeds, &x, &base, &pass.rows, &places, renumber, input)?;
-        let mut out = self.text.run(x, rows, input, tap, ctx)?;
+        let row_of = features.of.iter().enumerate().flat_map(|(row, of)| of.iter().map(move |&k| (k, row)));
+        let row_of = row_of.map(|(k, row)| (base.tokens[places[k]][0], row)).collect();
+        let around = Around {
+            seen: self.seen(&rows, &places, &base),
+            deep: (!features.deep.is_empty()).then_some(Deep { layers: features.deep, row_of }),
+        };
+        let mut out = self.text.run_with(x, rows, input, around, tap, ctx)?;
         if let (Some(next), Some(cache)) = (next_turn, input.cache.as_deref_mut()) {
             cache.turn_ahead = Some(next as isize - cache.next_position as isize);
         }

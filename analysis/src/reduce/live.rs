@@ -220,7 +220,9 @@ impl Seen for Live<'_> {
             (first - rows * cols, rows, cols)
         };
         let tiles = own.iter().map(place).collect();
-        let whole = first == self.open.len() && self.open.iter().all(|&r| self.rows.size(r) == 1);
+        // Rows of an encoder with windows come in another order than their patches.
+        let in_order = || self.open.iter().map(|&r| self.rows.tokens[r][0]).is_sorted();
+        let whole = first == self.open.len() && self.open.iter().all(|&r| self.rows.size(r) == 1) && in_order();
         if whole { tiles } else { Vec::new() }
     }
 

@@ -112,6 +112,14 @@ pub(super) struct Beside {
 }
 
 impl Beside {
+    /// `model_max_length`, where it is one, and `pad_token`.
+    pub fn padding(&self) -> Option<(usize, String)> {
+        let length = self.config.get("model_max_length")?.as_u64().filter(|n| (1..=1 << 20).contains(n))?;
+        let token = self.config.get("pad_token")?;
+        let token = token.as_str().or_else(|| token.get("content")?.as_str())?;
+        Some((length as usize, token.to_string()))
+    }
+
     /// Reads what lies in `dir`. Errors: a file that is no JSON object.
     pub fn read(dir: &Path) -> Result<Self> {
         let object = |name: &str| -> Result<Map<String, Value>> {

@@ -41,6 +41,7 @@ pub struct Tokenizer {
     name: String,
     backend: Backend,
     notes: Vec<String>,
+    padding: Option<(usize, u32)>,
     /// What tells this vocabulary from others, and what it had in common with some of them.
     print: OnceLock<u64>,
     compared: Mutex<Vec<(u64, Shared)>>,
@@ -48,7 +49,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     fn new(name: String, backend: Backend, notes: Vec<String>) -> Self {
-        Self { name, backend, notes, print: OnceLock::new(), compared: Mutex::default() }
+        Self { name, backend, notes, padding: None, print: OnceLock::new(), compared: Mutex::default() }
     }
 
     /// Loads the tokenizer at `path`: a model folder or an entry of the Hugging Face cache, with what lies there
@@ -60,6 +61,11 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self> {
         let (source, dir) = folder::find(path)?;
         Self::read(path, &source, dir.as_deref())
+    }
+
+    /// The longest text in tokens and the id of the padding that `tokenizer_config.json` names, where it names both.
+    pub fn padding(&self) -> Option<(usize, u32)> {
+        self.padding
     }
 
     /// The tokenizer in a model's folder; `None` where there is none.
@@ -107,7 +113,8 @@ impl Tokenizer {
         if !built {
             apply::contradictions(&t, &beside, &mut notes);
         }
-        Ok(of(t, notes))
+        let padding = beside.padding().and_then(|(to, token)| Some((to, t.token_to_id(&token)?)));
+        Ok(Self { padding, ..of(t, notes) })
     }
 
     /// A tokenizer that is part of the program: one of [`TIKTOKEN_NAMES`].

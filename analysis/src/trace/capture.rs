@@ -32,6 +32,8 @@ impl CaptureSpec {
             Site::K,
             Site::V,
             Site::ResidMid,
+            Site::Router,
+            Site::Experts,
             Site::MlpOut,
             Site::ResidPost,
             Site::Final,

@@ -24,6 +24,10 @@ pub enum Axis {
     Width,
     /// Components of the wide middle of an MLP.
     MlpWidth,
+    /// Experts of a layer.
+    Experts,
+    /// Experts that read one row.
+    Chosen,
     /// Ids that a model can write.
     Vocab,
 }
@@ -56,6 +60,8 @@ pub struct Sizes {
     pub width: usize,
     /// Components of the middle of an MLP.
     pub mlp_width: usize,
+    /// Experts of a layer, and how many of them read one row.
+    pub experts: (usize, usize),
     /// Output vocabulary.
     pub vocab: usize,
 }
@@ -71,6 +77,8 @@ impl Sizes {
             Axis::HeadWidth => self.head_width,
             Axis::Width => self.width,
             Axis::MlpWidth => self.mlp_width,
+            Axis::Experts => self.experts.0,
+            Axis::Chosen => self.experts.1,
             Axis::Vocab => self.vocab,
         }
     }
@@ -103,7 +111,8 @@ sites! {
     ResidPre "resid_pre" [Rows Width] Layer;
     /// What attention reads: the stream behind the block's first norm, or the stream itself where norms come after.
     AttnIn "attn_in" [Rows Width] Layer;
-    /// Queries after rotary embedding and normalisation.
+    /// Queries after rotary embedding and normalisation; where the model adds something to scores (DeBERTa, T5, MPNet),
+    /// a component for every key holds it.
     Q "q" [Heads Rows HeadWidth] Layer;
     /// Keys after rotary embedding and normalisation, before repetition of grouped heads; those of the new rows.
     K "k" [KvHeads Rows HeadWidth] Layer;
@@ -120,8 +129,12 @@ sites! {
     ResidMid "resid_mid" [Rows Width] Layer;
     /// What the MLP reads, behind its norm where there is one before it.
     MlpIn "mlp_in" [Rows Width] Layer;
-    /// The wide middle of the MLP: `act(gate) · up`, or `act(up)` where there is no gate.
+    /// The wide middle of the MLP: `act(gate) · up`, or `act(up)` where there is no gate; layers without experts only.
     MlpHidden "mlp_hidden" [Rows MlpWidth] Layer;
+    /// Logits of the router over the experts, before the softmax; layers with experts only.
+    Router "router" [Rows Experts] Layer;
+    /// Indices of the experts that read each row, best first; layers with experts only.
+    Experts "experts" [Rows Chosen] Layer;
     /// Output of the MLP.
     MlpOut "mlp_out" [Rows Width] Layer;
     /// Output of the block.

@@ -128,6 +128,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let (dtype, shape, bytes) = match t {
                 Named::Float(a) => (safetensors::Dtype::F32, a.shape().to_vec(), bytemuck::cast_slice(a.data())),
                 Named::Int(v) => (safetensors::Dtype::I64, vec![v.len()], bytemuck::cast_slice(v)),
+                Named::Table(v, n) => (safetensors::Dtype::I64, vec![v.len() / n.max(&1), *n], bytemuck::cast_slice(v)),
             };
             (name.clone(), dtype, shape, bytes)
         })

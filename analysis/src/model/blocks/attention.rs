@@ -1,5 +1,6 @@
 //! Multi-head attention with grouped keys, cache, any mask, and a tap on q, k, v and z.
 
+use super::bias::Bias;
 use super::cpu;
 use super::heads::attend;
 use super::heads_back::attend_with_gradients;
@@ -10,6 +11,7 @@ use crate::Result;
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, Held, MaskRule, Site, Spans};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Shape, Tensor};
+use std::sync::Arc;
 
 /// One layer's attention.
 pub struct Attention {
@@ -21,9 +23,9 @@ pub struct Attention {
     pub v: Linear,
     /// Output projection.
     pub o: Linear,
-    /// Norm of queries per head, where the model has one.
+    /// Norm of queries, where the model has one: per head, or over all heads together where it is as wide as they are.
     pub q_norm: Option<Norm>,
-    /// Norm of keys per head, where the model has one.
+    /// Norm of keys, likewise.
     pub k_norm: Option<Norm>,
     /// Rotary embedding, where the model has one.
     pub rope: Option<Rope>,
@@ -31,6 +33,8 @@ pub struct Attention {
     pub rule: AttentionRule,
     /// Width of a head.
     pub head_width: usize,
+    /// What is added to scores, where the model adds something.
+    pub bias: Option<Arc<dyn Bias>>,
 }
 
 /// An additive mask `[n, m]`, or `[heads, n, m]` where heads read different keys: 0 where a key is seen (or the
@@ -78,7 +82,7 @@ impl Attention {
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
         let tables = self.rope.as_ref().map(|rope| pass.tables(rope, x.device())).transpose()?;
-        let (q, k, v) = self.project(x, tables.as_ref(), pass.ctx)?;
+        let (q, k, v) = self.project(x, tables.as_ref(), &pass.rows.positions, pass.ctx)?;
         let q = pass.tap(Site::Q, layer, q)?;
         let k = pass.tap(Site::K, layer, k)?;
         let v = pass.tap(Site::V, layer, v)?;
@@ -93,22 +97,44 @@ impl Attention {
 
     /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]`, as attention reads them; `tables` turn them,
     /// where the model has a rotary embedding.
-    pub fn project(&self, x: &Tensor, tables: Option<&Tables>, ctx: &Ctx) -> Result<(Tensor, Tensor, Tensor)> {
+    pub fn project(
+        &self,
+        x: &Tensor,
+        tables: Option<&Tables>,
+        positions: &[usize],
+        ctx: &Ctx,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
         let n = x.dim(0)?;
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
         let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
-        let mut q = heads(self.q.apply_in(x, ctx)?, h)?;
-        let mut k = heads(self.k.apply_in(x, ctx)?, g)?;
-        let v = heads(self.v.apply_in(x, ctx)?, g)?;
-        if let Some(norm) = &self.q_norm {
+        let whole = |norm: &Option<Norm>, count: usize| norm.clone().filter(|n| count > 1 && n.width() == count * e);
+        let (mut q, mut k) = (self.q.apply_in(x, ctx)?, self.k.apply_in(x, ctx)?);
+        let (all_q, all_k) = (whole(&self.q_norm, h), whole(&self.k_norm, g));
+        if let Some(norm) = &all_q {
             q = norm.apply(&q)?;
         }
-        if let Some(norm) = &self.k_norm {
+        if let Some(norm) = &all_k {
+            k = norm.apply(&k)?;
+        }
+        let (mut q, mut k) = (heads(q, h)?, heads(k, g)?);
+        let v = heads(self.v.apply_in(x, ctx)?, g)?;
+        if let Some(norm) = self.q_norm.as_ref().filter(|_| all_q.is_none()) {
+            q = norm.apply(&q)?;
+        }
+        if let Some(norm) = self.k_norm.as_ref().filter(|_| all_k.is_none()) {
             k = norm.apply(&k)?;
         }
         if let Some((rope, tables)) = self.rope.as_ref().zip(tables) {
             q = rope.turn(&q, tables)?;
             k = rope.turn(&k, tables)?;
+        }
+        if let Some(bias) = &self.bias {
+            // Queries and keys get a component for every key, so that whatever multiplies them has the model's scores.
+            ctx.fits((size_of::<f32>() * 3 * h * n * n) as u64, "shorten the text")?;
+            let added = (bias.of(&q, &k, positions)? / f64::from(self.rule.scale))?;
+            let own = Tensor::eye(n, k.dtype(), k.device())?.unsqueeze(0)?.broadcast_as((g, n, n))?;
+            q = Tensor::cat(&[&q.contiguous()?, &added], 2)?;
+            k = Tensor::cat(&[&k.contiguous()?, &own.contiguous()?], 2)?;
         }
         Ok((q, k, v))
     }
@@ -131,9 +157,10 @@ impl Attention {
             let q = if held.len() == 1 { q.clone() } else { q.narrow(0, first, heads)? };
             let mask = rule.mask.of_heads(first..first + heads, rule.n_heads);
             let inputs = [&q, &kept.k, &kept.v];
-            parts.push(if inputs.into_iter().all(cpu::is_plain) {
+            let widened = self.bias.is_some();
+            parts.push(if !widened && inputs.into_iter().all(cpu::is_plain) {
                 attend(inputs, rule, &pass.seen(&mask, &kept.positions), pass.ctx)?
-            } else if rule.soft_cap.is_none() && inputs.iter().all(|t| cpu::is_plain(&t.detach())) {
+            } else if !widened && rule.soft_cap.is_none() && inputs.iter().all(|t| cpu::is_plain(&t.detach())) {
                 attend_with_gradients(inputs, rule, pass.seen(&mask, &kept.positions), pass.ctx)?
             } else {
                 let mask = pass.mask(&mask, &kept.positions, q.device())?;
@@ -167,6 +194,7 @@ impl Attention {
     /// scores and for what is not f32 on the CPU.
     fn attend_by_tensors(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
         let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
+        let wide = v.dim(2)?;
         // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.
         let rep = h / g;
         let q = q.contiguous()?.reshape((g, rep * n, e))?;
@@ -182,7 +210,7 @@ impl Attention {
                 |i| mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, &mask.heads(i * rep, rep)?);
             Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?
         };
-        Ok(z.reshape((h, n, e))?)
+        Ok(z.reshape((h, n, wide))?)
     }
 
     /// Probabilities `[g·rep, n, m]` of `[g, rep·n, e]` queries over `[g, m, e]` keys. A query that sees no key has

@@ -229,18 +229,38 @@ pub struct Norm {
     bias: Option<Tensor>,
     eps: f64,
     center: bool,
+    idle: bool,
 }
 
 impl Norm {
     /// A layer norm; old checkpoints call weight and bias `gamma` and `beta`.
     pub fn layer(s: &Scope, width: usize, eps: f64) -> Result<Self> {
         let (w, b) = if s.has("gamma") { ("gamma", "beta") } else { ("weight", "bias") };
-        Ok(Self { weight: s.get(w, &[width])?, bias: Some(s.get(b, &[width])?), eps, center: true })
+        Ok(Self { weight: s.get(w, &[width])?, bias: Some(s.get(b, &[width])?), eps, center: true, idle: false })
+    }
+
+    /// A layer norm with a bias where `bias` says so.
+    pub fn layer_with(s: &Scope, width: usize, eps: f64, bias: bool) -> Result<Self> {
+        if bias {
+            return Self::layer(s, width, eps);
+        }
+        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: true, idle: false })
+    }
+
+    /// What stands in the place of a norm and does nothing.
+    pub fn none(width: usize, device: &Device) -> Result<Self> {
+        Ok(Self { idle: true, ..Self::layer_without_weights(width, 0.0, device)? })
     }
 
     /// A layer norm without weight and bias.
     pub fn layer_without_weights(width: usize, eps: f64, device: &Device) -> Result<Self> {
-        Ok(Self { weight: Tensor::ones(width, candle_core::DType::F32, device)?, bias: None, eps, center: true })
+        Ok(Self {
+            weight: Tensor::ones(width, candle_core::DType::F32, device)?,
+            bias: None,
+            eps,
+            center: true,
+            idle: false,
+        })
     }
 
     /// An RMS norm whose weight is stored less 1 (Gemma).
@@ -251,11 +271,19 @@ impl Norm {
 
     /// An RMS norm.
     pub fn rms(s: &Scope, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: false })
+        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: false, idle: false })
+    }
+
+    /// Components that it normalises together.
+    pub fn width(&self) -> usize {
+        self.weight.elem_count()
     }
 
     /// Normalises the last axis.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        if self.idle {
+            return Ok(x.clone());
+        }
         let fixed = cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain);
         if fixed && cpu::is_plain(x) {
             return Ok(Tensor::from_vec(self.values(x)?, x.dims(), x.device())?);
@@ -457,7 +485,7 @@ mod tests {
         for center in [true, false] {
             close(both(&x, |learned| {
                 let (weight, bias) = (kind(some(&[24], 2), learned), center.then(|| some(&[24], 3)));
-                Norm { weight, bias, eps: 1e-3, center }.apply(&x).unwrap()
+                Norm { weight, bias, eps: 1e-3, center, idle: false }.apply(&x).unwrap()
             }));
         }
         for bias in [Some(some(&[7], 5)), None] {

@@ -1,14 +1,15 @@
 //! A stack of blocks and the state of one pass through it: tap, row map, cache, masks.
 
-use super::basic::add;
+use super::basic::add as add_rows;
 use super::heads::Seen;
 use super::rope::Tables;
-use super::{Attention, AttentionMask, Mlp, Norm, Places, Rope};
+use super::{Attention, AttentionMask, FeedForward, Norm, Places, Rope};
 use crate::ctx::Ctx;
 use crate::model::{KvCache, TowerInfo};
 use crate::trace::{At, Attending, AttentionRule, Held, MaskRule, Positions, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One transformer block.
@@ -19,8 +20,8 @@ pub struct Block {
     pub attention: Attention,
     /// Norm before the MLP, or after its residual sum where the order is post-norm.
     pub norm2: Norm,
-    /// MLP.
-    pub mlp: Mlp,
+    /// MLP, or experts.
+    pub mlp: FeedForward,
     /// Norm of what attention adds (Gemma 2 and 3).
     pub after1: Option<Norm>,
     /// Norm of what the MLP adds.
@@ -34,6 +35,8 @@ pub enum Order {
     PreNorm,
     /// Norms after the sums (BERT).
     PostNorm,
+    /// Norms of what the parts add (OLMo 2).
+    OfParts,
     /// Norms before the parts; the MLP reads the stream as it was before attention (GPT-NeoX, Phi).
     Parallel,
 }
@@ -73,6 +76,20 @@ impl<T: Clone> Made<T> {
     }
 }
 
+/// Features of an image that join the stream behind the first layers (Qwen3-VL). Meng et al. 2024, arXiv 2406.04334.
+pub struct Deep {
+    /// What is added behind each of the first layers, `[rows, d]`.
+    pub layers: Vec<Tensor>,
+    /// The row of each token that something is added to.
+    pub row_of: BTreeMap<usize, usize>,
+}
+
+/// From what the first layer read and gave to what the second one reads.
+pub trait Joins {
+    /// `[n, d]` both.
+    fn join(&self, first: &Tensor, out: &Tensor) -> Result<Tensor>;
+}
+
 /// What travels with the residual stream through one pass.
 pub struct Pass<'a> {
     /// Which tower.
@@ -91,6 +108,10 @@ pub struct Pass<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// Masks that hang on the input, by layer, before the model's own; empty where none does.
     pub masks: Vec<Option<MaskRule>>,
+    /// What the first layer gives with what it read, where something joins them.
+    pub joins: Option<&'a dyn Joins>,
+    /// What is added to some rows behind the first layers.
+    pub deep: Option<Deep>,
     /// Another mask than the model's: per query row, key rows (cached first).
     pub table: Option<Arc<Vec<Vec<usize>>>>,
     /// The rule that each layer really used.
@@ -117,6 +138,8 @@ impl<'a> Pass<'a> {
             rows,
             cache: None,
             masks: Vec::new(),
+            joins: None,
+            deep: None,
             table: None,
             rules: Vec::new(),
             renumbered: None,
@@ -186,6 +209,16 @@ impl<'a> Pass<'a> {
         (self.mask, self.seen) = (None, None);
         self.tables.clear();
         apply_regroup(&all, &r)
+    }
+
+    /// Adds what joins the stream behind `layer`.
+    fn deepen(&self, layer: usize, x: Tensor) -> Result<Tensor> {
+        let Some((deep, add)) = self.deep.as_ref().and_then(|d| Some((d, d.layers.get(layer)?))) else { return Ok(x) };
+        let none = add.dim(0)?;
+        let row = |tokens: &Vec<usize>| tokens.iter().find_map(|t| deep.row_of.get(t)).map_or(none, |r| *r) as u32;
+        let rows: Vec<u32> = self.rows.tokens.iter().map(row).collect();
+        let zero = Tensor::zeros((1, add.dim(1)?), add.dtype(), add.device())?;
+        add_rows(&x, &Tensor::cat(&[add, &zero], 0)?.index_select(&Tensor::new(rows, x.device())?, 0)?)
     }
 
     /// Whether rows were set aside.
@@ -316,7 +349,12 @@ impl Stack {
                 x = pass.regroup(Site::ResidPre, i, x, &mut None)?;
             }
             if !pass.rows.is_empty() {
+                let first = (i == 0 && pass.joins.is_some()).then(|| x.clone());
                 x = self.block(i, b, x, pass)?;
+                if let (Some(first), Some(join)) = (first, pass.joins) {
+                    x = join.join(&first, &x)?;
+                }
+                x = pass.deepen(i, x)?;
             }
             if pass.rows.is_empty() {
                 break;
@@ -332,11 +370,14 @@ impl Stack {
         let input = pass.tap(Site::AttnIn, i, self.attention_input(b, &x)?)?;
         let mut beside = (self.order == Order::Parallel).then(|| b.norm2.apply(&x)).transpose()?;
         let mut a = b.attention.apply(&input, i, pass)?;
+        if self.order == Order::OfParts {
+            a = b.norm1.apply(&a)?;
+        }
         if let Some(norm) = &b.after1 {
             a = norm.apply(&a)?;
         }
         let a = pass.tap(Site::AttnOut, i, a)?;
-        x = add(&x, &a)?;
+        x = add_rows(&x, &a)?;
         if post_norm {
             x = b.norm1.apply(&x)?;
         }
@@ -347,21 +388,19 @@ impl Stack {
         }
         let input = match beside {
             Some(y) => y,
-            None if post_norm => x.clone(),
+            None if post_norm || self.order == Order::OfParts => x.clone(),
             None => b.norm2.apply(&x)?,
         };
         let input = pass.tap(Site::MlpIn, i, input)?;
-        let mut m = if pass.wants(Site::MlpHidden, i) {
-            let h = pass.tap(Site::MlpHidden, i, b.mlp.hidden(&input, pass.ctx)?)?;
-            b.mlp.down.apply_in(&h, pass.ctx)?
-        } else {
-            b.mlp.apply_in(&input, pass.ctx)?
-        };
+        let mut m = b.mlp.apply(&input, i, pass)?;
+        if self.order == Order::OfParts {
+            m = b.norm2.apply(&m)?;
+        }
         if let Some(norm) = &b.after2 {
             m = norm.apply(&m)?;
         }
         let m = pass.tap(Site::MlpOut, i, m)?;
-        x = add(&x, &m)?;
+        x = add_rows(&x, &m)?;
         if post_norm {
             x = b.norm2.apply(&x)?;
         }
@@ -371,7 +410,7 @@ impl Stack {
 
     /// What a block's attention reads of the stream.
     fn attention_input(&self, b: &Block, x: &Tensor) -> Result<Tensor> {
-        if self.order == Order::PostNorm { Ok(x.clone()) } else { b.norm1.apply(x) }
+        if matches!(self.order, Order::PostNorm | Order::OfParts) { Ok(x.clone()) } else { b.norm1.apply(x) }
     }
 
     /// Block `layer`. Errors if there is none.
@@ -395,23 +434,25 @@ impl Stack {
         let b = self.layer(layer)?;
         let tables = b.attention.rope.as_ref().map(|r| r.tables(places, resid.device())).transpose()?;
         let input = self.attention_input(b, resid)?;
-        let (q, k, _) = b.attention.project(&input, tables.as_ref(), &Ctx::default())?;
+        let (q, k, _) = b.attention.project(&input, tables.as_ref(), places.positions, &Ctx::default())?;
         Ok((q, k))
     }
 
     /// What the stack says about itself.
     pub fn info(&self, class_token: bool) -> TowerInfo {
         let a = self.blocks.first().map(|b| &b.attention);
-        let mlp_width = self.blocks.first().and_then(|b| b.mlp.up.matrix().dim(1).ok()).unwrap_or(0);
+        let wide = self.blocks.iter().map(|b| b.mlp.wide()).max().unwrap_or(0);
+        let experts = self.blocks.iter().map(|b| b.mlp.counts()).max().unwrap_or((0, 0));
         TowerInfo {
             n_layers: self.blocks.len(),
             width: self.width,
             n_heads: a.map_or(0, |a| a.rule.n_heads),
             n_kv_heads: a.map_or(0, |a| a.rule.n_kv_heads),
             head_width: a.map_or(0, |a| a.head_width),
-            mlp_width,
+            mlp_width: wide,
+            experts,
             class_token,
-            norms_attention: self.blocks.iter().any(|b| b.after1.is_some()),
+            norms_attention: self.order == Order::OfParts || self.blocks.iter().any(|b| b.after1.is_some()),
         }
     }
 
