@@ -61,7 +61,20 @@ impl RawInput {
             Err(_) => Ok(default),
         }
     }
+    /// A number of rounds of something that is done over and over, or `default` where there is none.
+    ///
+    /// Errors: more than [`MAX_ROUNDS`].
+    pub fn rounds(&self, name: &str, default: usize) -> Result<usize> {
+        let n = self.read_or(name, default)?;
+        if n > MAX_ROUNDS {
+            return Err(Error::invalid(format!("field {name}: {n} rounds; at most {MAX_ROUNDS} are done")));
+        }
+        Ok(n)
+    }
 }
+
+/// Most rounds of anything; published settings stay below a thousand.
+pub const MAX_ROUNDS: usize = 10_000;
 
 /// An entry for raw arrays. A method lists those that run its code in [`crate::method::Info::raw`].
 #[derive(Debug, Clone, Copy)]

@@ -323,6 +323,7 @@ fn no_method_ignores_a_parameter() {
                 ("prumerge", "keep") => Params::new().set("adaptive", false),
                 ("prumerge", "plus" | "neighbours") => Params::new().set("keep", 0.25),
                 ("angelslim_ports", "layer") => Params::new().set("algorithm", "DART"),
+                ("hired", "split") => Params::new().set("keep", 0.5).set("alpha", 0.3),
                 ("dart", "order") => Params::new().set("image_pivots", 8).set("keep", 0.6),
                 ("idpruner", "at_once") => Params::new().set("lambda", 0.1),
                 ("todre", "tau") => Params::new().set("depth", 0.5),

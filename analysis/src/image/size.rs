@@ -196,7 +196,9 @@ mod tests {
         // 1 : 1 comes as 1 and as 2 x 2; the larger needs more than half of its pixels.
         assert_eq!(nearest_tiles((30, 30), (20, 20), (1, 4)), (2, 2));
         assert_eq!(nearest_tiles((28, 28), (20, 20), (1, 4)), (1, 1));
-        assert_eq!(nearest_tiles((300, 100), (20, 20), (2, 12)), (3, 1));
+        // 3 : 1 comes as 3 and as 12, and there are pixels for the larger.
+        assert_eq!(nearest_tiles((300, 100), (20, 20), (2, 12)), (6, 2));
+        assert_eq!(nearest_tiles((60, 20), (20, 20), (2, 12)), (3, 1));
     }
 
     #[test]

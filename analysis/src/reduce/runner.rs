@@ -90,6 +90,7 @@ impl<'a> Runner<'a> {
         x: Option<&Tensor>,
     ) -> Result<Option<Regroup>> {
         let tokens = self.tokens.get(&place.tower()).ok_or_else(|| Error::invalid("the run has no such tower"))?;
+        let before = (rows, waiting);
         let (mut rows, mut waiting, mut x) = (rows.clone(), waiting.clone(), x.cloned());
         let mut all: Option<Regroup> = None;
         let mut step = if place == Place::Features { as_they_come(&rows, tokens) } else { None };
@@ -123,7 +124,7 @@ impl<'a> Runner<'a> {
                 }
                 (rows, waiting) = (on, wait);
                 step = Some(match step {
-                    Some(first) => first.and(made),
+                    Some(first) => first.and(made).rounded(before),
                     None => made,
                 });
             }

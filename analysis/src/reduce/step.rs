@@ -225,6 +225,18 @@ impl Step {
         Ok((step, on, waits))
     }
 
+    /// The same with weights as they are for the rows that were there and those that waited, in f32, so that a plan that
+    /// is carried out again is the same.
+    pub(super) fn rounded(mut self, (rows, wait): (&Rows, &Rows)) -> Self {
+        let all = rows.tokens.iter().chain(&wait.tokens);
+        let among: BTreeMap<usize, f64> = all.flat_map(|g| g.iter().map(|&t| (t, g.len() as f64))).collect();
+        for (t, w) in self.rows.iter_mut().chain(&mut self.lent).flatten() {
+            let n = among.get(t).copied().unwrap_or(1.0);
+            *w = f64::from((*w * n) as f32) / n;
+        }
+        self
+    }
+
     /// This step and then `next` at the same place, as one.
     pub(super) fn and(self, next: Self) -> Self {
         // A token's share of a new row was an even part of its old row's; it is its own part of it.

@@ -308,9 +308,9 @@ fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
     // The crate panics where a decoder is cut off in its middle, with words that help nobody.
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| format!("{DAMAGED}: {e}"))?;
     if bytes.windows(CHARSMAP.len()).any(|w| w == CHARSMAP.as_bytes())
-        && let Ok(parts) = serde_json::from_slice::<Normalizers>(bytes)
+        && let Ok(parts) = serde_json::from_slice::<Value>(bytes)
     {
-        check_charsmaps(&parts.normalizer)?;
+        check_charsmaps(&parts["normalizer"])?;
     }
     let mut t = Tokenizer::from_bytes(bytes).map_err(|e| unread(bytes, &e.to_string()))?;
     // Padding and truncation are settings of a training script, not of the text: a microscope shows it all.
@@ -345,13 +345,6 @@ fn checked(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
 
 /// Where a SentencePiece normalizer keeps its tables.
 const CHARSMAP: &str = "precompiled_charsmap";
-
-/// The part of a file that can hold such tables.
-#[derive(serde::Deserialize)]
-struct Normalizers {
-    #[serde(default)]
-    normalizer: Value,
-}
 
 /// Errors if tables are said to be longer than they are; the crate would take memory for what is said.
 fn check_charsmaps(normalizer: &Value) -> std::result::Result<(), String> {

@@ -204,7 +204,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::shape("refined_clusters", e, refined.shape()));
     }
     let rule = Rule {
-        iterations: input.read_or("n_iters", 5)?,
+        iterations: input.rounds("n_iters", 5)?,
         temperature: input.read_or("temperature", 0.01)?,
         window: input.read_or("window", 5)?,
     };

@@ -201,7 +201,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let x = input.array("x")?;
     x.check_finite("x")?;
     let [d, rows, cols] = x.dims("x")?;
-    let (cell, iterations): ((usize, usize), usize) = (input.read("stoken_size")?, input.read_or("n_iter", 1)?);
+    let (cell, iterations): ((usize, usize), usize) = (input.read("stoken_size")?, input.rounds("n_iter", 1)?);
     let most = cell.0.max(cell.1).max(iterations);
     if rows * cols * d == 0 || cell.0 * cell.1.min(most) == 0 || iterations == 0 || most > 4096 {
         return Err(Error::invalid(format!(

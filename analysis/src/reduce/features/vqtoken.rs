@@ -131,7 +131,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let [frames, n, d] = x.dims("tokens")?;
     let flat = Array::new([frames * n, d], x.data().to_vec())?;
     let begin: Vec<usize> = begin.data().iter().map(|v| *v as usize).collect();
-    let (iterations, tolerance) = (input.read_or("max_iteration", 300)?, input.read_or("tol", TOLERANCE)?);
+    let (iterations, tolerance) = (input.rounds("max_iteration", 300)?, input.read_or("tol", TOLERANCE)?);
     if begin.is_empty() {
         return Err(Error::invalid("init_indices names no token to begin a cluster with"));
     }
