@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::run::estimate;
-use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, read_trace};
 
 /// Arguments of `info`.
@@ -30,10 +29,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let ModelSource::Recorded(path) = &source {
         return recorded(path, args.json);
     }
-    let crate::work::OpenModel { model, tokenizer, unread, .. } = common::open_source(&source)?;
+    let open = common::open_source(&source)?;
+    common::notes(open.notes());
+    let crate::work::OpenModel { model, tokenizer, unread, .. } = open;
     let info = model.info();
     let name = source.title();
-    common::notes(tokenizer.iter().flat_map(Tokenizer::notes));
     let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
     let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);
     if args.json {

@@ -12,7 +12,6 @@ use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{NO_TOKENIZER, RunRequest, run as run_model};
 use tokenscope_analysis::save::spares;
-use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, write_tensors, write_trace};
 
 /// Arguments of `trace`.
@@ -108,7 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => LogitRows::Last,
     });
     let run = |ctx: &Ctx| {
-        open.tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| ctx.note(n.clone()));
+        open.notes().for_each(|n| ctx.note(n.clone()));
         run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
     };
     let trace = common::on_processor(run)?;

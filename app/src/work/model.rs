@@ -25,9 +25,16 @@ pub struct OpenModel {
     pub unread: Option<Error>,
     /// What it does to pictures, if it reads them.
     pub processor: Option<Processor>,
+    /// What to know before one relies on its numbers.
+    pub caution: Option<String>,
 }
 
 impl OpenModel {
+    /// What the user should know about the model and its tokenizer.
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        self.caution.iter().chain(self.tokenizer.iter().flat_map(Tokenizer::notes))
+    }
+
     /// The tokenizer. Errors: there is none, or why it cannot be read.
     pub fn text(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| self.unread.clone().unwrap_or_else(|| Error::invalid(NO_TOKENIZER)))
@@ -79,9 +86,10 @@ pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         Err(why) => (None, Some(why)),
     };
-    tokenizer.iter().flat_map(Tokenizer::notes).for_each(|n| ctx.note(n.clone()));
     let processor = Processor::load(&weights)?;
-    Ok(OpenModel { model, tokenizer, unread, processor })
+    let open = OpenModel { model, tokenizer, unread, processor, caution: model::caution(&weights) };
+    open.notes().for_each(|n| ctx.note(n.clone()));
+    Ok(open)
 }
 
 /// Load a tokenizer file.
