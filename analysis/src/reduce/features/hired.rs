@@ -178,4 +178,13 @@ mod tests {
         assert_eq!(budgets.all, [3, 3, 0]);
         assert_eq!(Budgets::of(&[0.9, 0.8, 0.1, 0.2], &[], (0.5, 0.5), |_| None).all, [2]);
     }
+
+    #[test]
+    fn ranges_of_the_raster_are_not_places() {
+        // 4 x 4 tokens in the whole, marks in the quarter at the top left; 2 x 2 crops of 4: 32 · 0.25 = 8, 6 for the whole.
+        let early: Vec<f32> = (0..16).map(|i| if i % 4 < 2 && i < 8 { 1.0 } else { 0.0 }).collect();
+        let of = |speaks: &dyn Fn(usize) -> Option<usize>| Budgets::of(&early, &[4; 4], (0.25, 0.75), speaks).all;
+        assert_eq!(of(&|i| Some(i / 8 * 2 + i % 4 / 2)), [6, 2, 0, 0, 0]);
+        assert_eq!(of(&|i| range_of(i, 16, 4)), [6, 1, 1, 0, 0]);
+    }
 }
