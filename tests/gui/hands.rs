@@ -21,6 +21,14 @@ pub fn click(h: &mut Harness<'static, App>, at: Pos2, button: PointerButton) {
     }
 }
 
+/// Starts an example, and waits for it.
+pub fn show(h: &mut Harness<'static, App>, example: &str) {
+    let mut doc = h.state().doc.clone();
+    doc.apply(Command::Show(tokenscope_app::examples::find(example).expect("the example").pane(doc.pane()).into()));
+    h.state_mut().doc = doc;
+    settle(h);
+}
+
 /// Types a path into the box of the model and presses Enter.
 fn open(h: &mut Harness<'static, App>, path: &str) {
     h.get_by_label("path of a model, trace or picture").focus();
@@ -114,11 +122,7 @@ fn escape_closes_an_open_list_and_leaves_the_selection() {
 #[test]
 fn a_score_is_never_drawn_on_the_picture_of_another_run() {
     let mut h = window();
-    let example = tokenscope_app::examples::find("scene-count").expect("the example").pane(h.state().doc.pane());
-    let mut doc = h.state().doc.clone();
-    doc.apply(Command::Show(example.into()));
-    h.state_mut().doc = doc;
-    settle(&mut h);
+    show(&mut h, "scene-count");
     let pictured = |h: &Harness<'static, App>| h.query_all_by_label_contains("picture of ").count();
     assert!(pictured(&h) > 0, "no picture");
     // A model that is not there: what was on screen stays, the old scores on the old picture.
@@ -159,11 +163,7 @@ fn a_bad_picture_says_once_what_is_wrong_and_leads_back() {
     let bad = dir.path().join("bad.png");
     std::fs::write(&bad, b"\x89PNG\r\n\x1a\n and then nothing").unwrap();
     let mut h = window();
-    let example = tokenscope_app::examples::find("scene-count").expect("the example").pane(h.state().doc.pane());
-    let mut doc = h.state().doc.clone();
-    doc.apply(Command::Show(example.into()));
-    h.state_mut().doc = doc;
-    settle(&mut h);
+    show(&mut h, "scene-count");
     let before = h.state().doc.pane().run.clone();
     open(&mut h, &bad.display().to_string());
     assert_eq!(h.query_all_by_label("Retry").count(), 1);

@@ -1,6 +1,6 @@
 //! How views look under the hand: nothing jumps, nothing hides, the wheel scrolls, and figures can go into a paper.
 
-use super::hands::click;
+use super::hands::{click, show};
 use super::{press, settle, window, window_with};
 use egui::{Event, Key, Modifiers, MouseWheelUnit, PointerButton, vec2};
 use egui_kittest::Harness;
@@ -121,11 +121,7 @@ fn every_parameter_has_its_label_before_its_control_and_numbers_stand_in_line() 
 #[test]
 fn a_pictures_overlay_can_be_seen_through() {
     let mut h = window();
-    let example = tokenscope_app::examples::find("scene-count").expect("the example").pane(h.state().doc.pane());
-    let mut doc = h.state().doc.clone();
-    doc.apply(Command::Show(example.into()));
-    h.state_mut().doc = doc;
-    settle(&mut h);
+    show(&mut h, "scene-count");
     press(&mut h, Modifiers::ALT, Key::Num2);
     let before = h.state().doc.pane().shows.cover;
     let slider = h.query_all_by_label("overlay").filter(|n| n.accesskit_node().role() == egui::accesskit::Role::Slider);

@@ -129,8 +129,22 @@ pub(super) fn per_feature(on: &Subject, seen: &dyn Seen, patches: &[f32]) -> Res
     rows_per_feature(on, seen, patches, 1)
 }
 
+/// [`per_feature`] of a number and a row of each patch, noted tile by tile.
+pub(super) fn both_per_feature(
+    on: &Subject,
+    seen: &dyn Seen,
+    tiles: &[(Vec<f32>, Array)],
+) -> Result<(Vec<f32>, Array)> {
+    let numbers: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
+    let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
+    let rows: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
+    let numbers = per_feature(on, seen, &numbers)?;
+    let rows = Array::new([numbers.len(), width], rows_per_feature(on, seen, &rows, width)?)?;
+    Ok((numbers, rows))
+}
+
 /// [`per_feature`] of rows of `width` numbers.
-pub(super) fn rows_per_feature(on: &Subject, seen: &dyn Seen, patches: &[f32], width: usize) -> Result<Vec<f32>> {
+fn rows_per_feature(on: &Subject, seen: &dyn Seen, patches: &[f32], width: usize) -> Result<Vec<f32>> {
     let (n, width) = (seen.open().len(), width.max(1));
     if patches.len() == n * width {
         return Ok(patches.to_vec());

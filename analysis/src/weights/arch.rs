@@ -20,6 +20,9 @@ pub(crate) enum Change {
     Turned,
 }
 
+/// Names in the file and what Hugging Face calls them.
+type Names = &'static [(&'static str, &'static str)];
+
 /// An architecture of llama.cpp.
 struct Arch {
     /// `general.architecture`.
@@ -28,22 +31,20 @@ struct Arch {
     kind: &'static str,
     class: &'static str,
     /// Tensors outside of layers, without their ends.
-    whole: &'static [(&'static str, &'static str)],
+    whole: Names,
     /// What stands before the number of a layer.
     layers: &'static str,
     /// Tensors of a layer, without their ends.
-    parts: &'static [(&'static str, &'static str)],
+    parts: &'static [Names],
     /// What the converter changes of the tensor `part` (of a layer, or whole) that ends in `end`.
     change: fn(&Header, part: &str, end: &str) -> Change,
     /// What the configuration says beside what is common to all.
     more: fn(&Read, &mut Map<String, Value>) -> Result<()>,
 }
 
-const WHOLE: &[(&str, &str)] =
-    &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
-const LLAMA: &[(&str, &str)] = &[
+const WHOLE: Names = &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
+const MAPS: Names = &[
     ("attn_norm", "input_layernorm"),
-    ("ffn_norm", "post_attention_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
     ("attn_v", "self_attn.v_proj"),
@@ -54,39 +55,33 @@ const LLAMA: &[(&str, &str)] = &[
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ];
+const LLAMA: &[Names] = &[MAPS, &[("ffn_norm", "post_attention_layernorm")]];
 /// From the second Gemma on there are norms behind the parts, too.
-const GEMMA2: &[(&str, &str)] = &[
-    ("attn_norm", "input_layernorm"),
-    ("post_attention_norm", "post_attention_layernorm"),
-    ("ffn_norm", "pre_feedforward_layernorm"),
-    ("post_ffw_norm", "post_feedforward_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q_norm", "self_attn.q_norm"),
-    ("attn_k_norm", "self_attn.k_norm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
+const GEMMA2: &[Names] = &[
+    MAPS,
+    &[
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("ffn_norm", "pre_feedforward_layernorm"),
+        ("post_ffw_norm", "post_feedforward_layernorm"),
+    ],
 ];
-const PHI3: &[(&str, &str)] = &[
+const PHI3: &[Names] = &[&[
     ("attn_norm", "input_layernorm"),
     ("ffn_norm", "post_attention_layernorm"),
     ("attn_qkv", "self_attn.qkv_proj"),
     ("attn_output", "self_attn.o_proj"),
     ("ffn_up", "mlp.gate_up_proj"),
     ("ffn_down", "mlp.down_proj"),
-];
-const GPT2: &[(&str, &str)] = &[
+]];
+const GPT2: &[Names] = &[&[
     ("attn_norm", "ln_1"),
     ("attn_qkv", "attn.c_attn"),
     ("attn_output", "attn.c_proj"),
     ("ffn_norm", "ln_2"),
     ("ffn_up", "mlp.c_fc"),
     ("ffn_down", "mlp.c_proj"),
-];
-const GPT2_WHOLE: &[(&str, &str)] =
+]];
+const GPT2_WHOLE: Names =
     &[("token_embd", "wte"), ("position_embd", "wpe"), ("output_norm", "ln_f"), ("output", "lm_head")];
 
 const fn rotary(
@@ -152,7 +147,7 @@ fn find(name: &str) -> Option<&'static Arch> {
 /// Hugging Face's name of a tensor, and what the converter changed; names that the architecture does not know stay.
 pub(crate) fn tensor(header: &Header, name: &str) -> (String, Change) {
     let Some(arch) = header.architecture().and_then(find) else { return (name.into(), Change::None) };
-    let of = |list: &[(&str, &'static str)], part: &str| list.iter().find(|p| p.0 == part).map(|p| p.1);
+    let of = |lists: &[Names], part: &str| lists.iter().copied().flatten().find(|p| p.0 == part).map(|p| p.1);
     if let Some(rest) = name.strip_prefix("blk.") {
         let mut words = rest.splitn(3, '.');
         if let (Some(layer), Some(part), Some(end)) = (words.next(), words.next(), words.next())
@@ -161,7 +156,7 @@ pub(crate) fn tensor(header: &Header, name: &str) -> (String, Change) {
             return (format!("{}{layer}.{own}.{end}", arch.layers), (arch.change)(header, part, end));
         }
     } else if let Some((part, end)) = name.split_once('.')
-        && let Some(own) = of(arch.whole, part)
+        && let Some(own) = of(&[arch.whole], part)
     {
         return (format!("{own}.{end}"), (arch.change)(header, part, end));
     }

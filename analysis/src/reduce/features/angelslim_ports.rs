@@ -14,7 +14,7 @@ use crate::passes::farthest_first::{self, Selection, Start};
 use crate::passes::host::greedy::{self, Combined};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{noted, per_feature, rows_per_feature};
+use crate::reduce::noted::{both_per_feature, noted};
 use crate::reduce::place::{Half, KEEP, Place, image_cut};
 use crate::reduce::seen::pick;
 use crate::reduce::select::{Contextual, budget, round_half_even};
@@ -97,9 +97,7 @@ impl Method for AngelSlimPorts {
             Ok((looked_at(&q, &k, first, seen.rows().len())?, pick(&keys, seen.open())?))
         };
         Ok(noted(vec![last], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let scores: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let scores = per_feature(&on, seen, &scores)?;
+            let (scores, metric) = both_per_feature(&on, seen, notes.of(0))?;
             let (x, k) = (pick(&seen.values()?, seen.open())?, budget(seen, share).max(1));
             if k >= scores.len() {
                 return Ok(Decision::stay());
@@ -109,9 +107,6 @@ impl Method for AngelSlimPorts {
                 "SCOPE" => scope(&x, &scores, 1.0, k, ctx)?,
                 "DivPrune" => divprune(&x, k, ctx)?,
                 _ => {
-                    let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-                    let keys: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-                    let metric = Array::new([scores.len(), width], rows_per_feature(&on, seen, &keys, width)?)?;
                     let made = visionzip(&scores, &metric, k, CONTEXTUAL, ctx)?;
                     return Ok(Decision::remade(seen, made, Vec::new()).scored(seen, &scores));
                 }

@@ -12,7 +12,7 @@ use crate::math::{argmax, largest};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{asked, noted, per_feature, rows_per_feature, wide};
+use crate::reduce::noted::{asked, both_per_feature, noted, wide};
 use crate::reduce::place::{Half, LAYER, Place, encoded};
 use crate::reduce::seen::pick;
 use crate::reduce::{Decide, Decision, Method, Seen, Table};
@@ -86,12 +86,7 @@ impl Method for PruMerge {
             Ok((asked(&q, &k, first)?, pick(&k, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let scores: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let scores = per_feature(&on, seen, &scores)?;
-            let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-            let keys: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-            let keys = Array::new([scores.len(), width], rows_per_feature(&on, seen, &keys, width)?)?;
+            let (scores, keys) = both_per_feature(&on, seen, notes.of(0))?;
             let rule = Rule { adaptive, ratio, plus, neighbours, limit: scores.len().saturating_sub(1) };
             let mut merge = Merge::of(&scores, &keys, rule, ctx)?;
             if merge.top.is_empty() && merge.spaced.is_empty() {

@@ -13,7 +13,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::cosine_matrix;
 use crate::passes::host::outliers::local_factors;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{asked, noted, per_feature, rows_per_feature, wide};
+use crate::reduce::noted::{asked, both_per_feature, noted, wide};
 use crate::reduce::place::{Half, Place, encoded};
 use crate::reduce::seen::pick;
 use crate::reduce::{Decide, Decision, Method, Seen, Table};
@@ -93,12 +93,7 @@ impl Method for RecoverableCompression {
             Ok((asked(&q, &k, first)?, pick(&k, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let a: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let a = per_feature(&on, seen, &a)?;
-            let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-            let keys: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-            let keys = Array::new([a.len(), width], rows_per_feature(&on, seen, &keys, width)?)?;
+            let (a, keys) = both_per_feature(&on, seen, notes.of(0))?;
             let x = pick(&seen.values()?, seen.open())?;
             let features = if seen.place() == Place::Features { x } else { seen.project(&x)? };
             let found = Parts::of(&a, &fits(&features, &text), &keys, rule, ctx)?;

@@ -10,7 +10,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
 use crate::passes::host::greedy::{self, Combined, Covering};
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{head_sum, looked_at, noted, per_feature, rows_per_feature};
+use crate::reduce::noted::{both_per_feature, head_sum, looked_at, noted};
 use crate::reduce::place::{KEEP, LAYER, READ_LAYER, image_cut, read_layer};
 use crate::reduce::seen::pick;
 use crate::reduce::select::budget;
@@ -59,12 +59,7 @@ impl Method for Scope {
             Ok((head_sum(&looked_at(seen, ctx)?), pick(&seen.values()?, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let saliency: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let saliency = per_feature(&on, seen, &saliency)?;
-            let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-            let values: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-            let x = Array::new([saliency.len(), width], rows_per_feature(&on, seen, &values, width)?)?;
+            let (saliency, x) = both_per_feature(&on, seen, notes.of(0))?;
             let order = choose(&x, &saliency, alpha, how, budget(seen, keep), ctx)?;
             let mut scores = vec![f32::NAN; saliency.len()];
             order.iter().for_each(|c| scores[c.token] = c.value);

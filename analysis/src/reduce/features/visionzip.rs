@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{head_sum, looked_at, noted, per_feature, rows_per_feature};
+use crate::reduce::noted::{both_per_feature, head_sum, looked_at, noted};
 use crate::reduce::place::{Half, KEEP, LAYER, Place, READ_LAYER, encoded, read_layer};
 use crate::reduce::seen::pick;
 use crate::reduce::select::{Contextual, budget, round_half_even};
@@ -60,12 +60,7 @@ impl Method for VisionZip {
             Ok((head_sum(&looked_at(seen, ctx)?), pick(&keys, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let scores: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let scores = per_feature(&on, seen, &scores)?;
-            let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-            let keys: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-            let metric = Array::new([scores.len(), width], rows_per_feature(&on, seen, &keys, width)?)?;
+            let (scores, metric) = both_per_feature(&on, seen, notes.of(0))?;
             let n = budget(seen, keep).max(1);
             let c = round_half_even(contextual * n as f64) as usize;
             let zip = Zip::of(&scores, &metric, n - c, c, ctx)?;

@@ -12,7 +12,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
 use crate::passes::host::greedy;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{head_mean, looked_at, noted, per_feature, rows_per_feature};
+use crate::reduce::noted::{both_per_feature, head_mean, looked_at, noted};
 use crate::reduce::place::{KEEP, LAYER, READ_LAYER, image_cut, read_layer};
 use crate::reduce::seen::pick;
 use crate::reduce::select::budget;
@@ -62,12 +62,7 @@ impl Method for VisPruner {
             Ok((head_mean(&looked_at(seen, ctx)?), pick(&seen.values()?, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let scores: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let scores = per_feature(&on, seen, &scores)?;
-            let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-            let values: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-            let x = Array::new([scores.len(), width], rows_per_feature(&on, seen, &values, width)?)?;
+            let (scores, x) = both_per_feature(&on, seen, notes.of(0))?;
             let found = Chosen::of(&scores, &x, budget(seen, keep), important, at_once, ctx)?;
             Ok(Decision::keep(seen, &found.kept()).scored(seen, &scores))
         }))

@@ -12,7 +12,7 @@ use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{head_sum, looked_at, noted, per_feature, rows_per_feature};
+use crate::reduce::noted::{both_per_feature, head_sum, looked_at, noted};
 use crate::reduce::place::{Half, Place, READ_LAYER, encoded, read_layer};
 use crate::reduce::seen::{causal, pick};
 use crate::reduce::select::{Contextual, round_half_even};
@@ -110,12 +110,7 @@ impl Method for VisionDrop {
         let (keep, contextual) = (params.share(&KEEP), params.share(&CONTEXTUAL));
         let note = |seen: &dyn Seen, _: usize, ctx: &Ctx| Ok((head_sum(&looked_at(seen, ctx)?), keys(seen)?));
         let encoder = noted(vec![layer], cut, note, move |seen, notes, ctx| {
-            let tiles = notes.of(0);
-            let scores: Vec<f32> = tiles.iter().flat_map(|t| t.0.iter().copied()).collect();
-            let scores = per_feature(&on, seen, &scores)?;
-            let width = tiles.first().map_or(0, |t| t.1.shape()[1]);
-            let metric: Vec<f32> = tiles.iter().flat_map(|t| t.1.data().iter().copied()).collect();
-            let metric = Array::new([scores.len(), width], rows_per_feature(&on, seen, &metric, width)?)?;
+            let (scores, metric) = both_per_feature(&on, seen, notes.of(0))?;
             let k = (round_half_even(keep * scores.len() as f64) as usize).clamp(1, scores.len().max(1));
             let c = round_half_even(contextual * k as f64) as usize;
             let stage = Stage::of(seen, &scores, &metric, k - c, c, ctx)?;
