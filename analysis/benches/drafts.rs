@@ -201,7 +201,7 @@ fn main() {
             measured / follows,
             plain * 1e3,
             all * 1e3,
-            share(|s| s.draft / 1.0),
+            share(|s| s.draft),
             share(|s| s.verify),
             share(|s| s.all - s.draft - s.verify),
             run.expected_speed_up(small / plain),

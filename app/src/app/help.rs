@@ -31,6 +31,8 @@ struct Notices {
     all: Licences,
     /// Name, terms and texts of each crate and font.
     lines: Vec<(String, String, Vec<usize>)>,
+    /// Name and terms of each in small letters.
+    small: Vec<String>,
     words: String,
     /// The line whose texts are shown.
     chosen: usize,
@@ -93,14 +95,14 @@ impl Notices {
         let crates =
             all.crates.iter().map(|c| (format!("{} {}", c.name, c.version), c.licence.clone(), c.texts.clone()));
         let fonts = all.fonts.iter().map(|f| (f.name.clone(), "font".to_string(), f.texts.clone()));
-        let lines = fonts.chain(crates).collect();
-        Self { all, lines, words: String::new(), chosen: 0 }
+        let lines: Vec<(String, String, Vec<usize>)> = fonts.chain(crates).collect();
+        let small = lines.iter().map(|l| format!("{} {}", l.0, l.1).to_lowercase()).collect();
+        Self { all, lines, small, words: String::new(), chosen: 0 }
     }
 
     fn ui(&mut self, ui: &mut Ui) {
         let words = self.words.to_lowercase();
-        let fits = |l: &(String, String, Vec<usize>)| format!("{} {}", l.0, l.1).to_lowercase().contains(&words);
-        let found: Vec<usize> = (0..self.lines.len()).filter(|i| fits(&self.lines[*i])).collect();
+        let found: Vec<usize> = (0..self.lines.len()).filter(|i| self.small[*i].contains(&words)).collect();
         ui.horizontal(|ui| {
             let edit = TextEdit::singleline(&mut self.words).id_salt("notices").hint_text("name or terms");
             crate::pictures::widgets::named(&ui.add(edit.desired_width(180.0)), "search licences");
@@ -176,7 +178,7 @@ fn keys_ui(ui: &mut Ui) {
 }
 
 /// Keys and gestures that are no entries of a menu.
-const PLACES: [(&str, &str, &str); 9] = [
+const PLACES: [(&str, &str, &str); 11] = [
     ("Esc", "Close", "a list, a window, a detail; then release the token; then show all views; stops work"),
     ("Click, Shift+click, Ctrl+click", "Select", "a token, a range, one more"),
     ("Right click", "Menu", "what can be done with a token, a picture, a view"),
@@ -184,7 +186,9 @@ const PLACES: [(&str, &str, &str); 9] = [
     ("Wheel", "Scroll", "the page, over pictures and maps as well"),
     ("Ctrl+wheel", "Zoom", "the attention map, the columns of the flow"),
     ("Arrow keys", "Walk", "in the lattice, the map, the heads and the tree that has the keyboard"),
-    ("+ and -", "Zoom", "in the map that has the keyboard"),
+    ("+, - and Home", "Zoom", "in the map that has the keyboard; Home shows the whole"),
+    ("Enter, Backspace", "Drill", "down and back up in the lattice that has the keyboard"),
+    ("Ctrl++, Ctrl+-, Ctrl+0", "Print", "larger, smaller, as it was"),
     ("Space", "Play", "the steps of a text out of masks"),
 ];
 

@@ -52,7 +52,7 @@ enum Verb {
     Atlas(atlas::Args),
     /// Run a model once and write what it left behind
     Trace(trace::Args),
-    /// Cut a text with one tokenizer
+    /// Cut a text with a tokenizer, or compare several
     Tokenize(tokenize::Args),
     /// Decode a picture, or draw a model's token grid on it
     Image(image::Args),

@@ -4,6 +4,7 @@
 use super::Page;
 use crate::heatmap::Curve;
 use crate::keys::ModelSource;
+use crate::pane::Pane;
 use crate::state::Doc;
 use crate::views::{PARTS, View};
 use std::path::Path;
@@ -22,6 +23,7 @@ fn option(kind: Kind) -> Option<&'static str> {
         Kind::Flow => "--flow",
         Kind::Draft => "--draft",
         Kind::Study => "--study",
+        Kind::Cache => "--cache",
         Kind::Reveal => "--reveal",
         _ => return None,
     })
@@ -40,6 +42,11 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
+/// Kinds of methods that the figure shows; of findings there is one at a time.
+fn shown<'a>(view: &'a View, pane: &'a Pane) -> impl Iterator<Item = &'a Kind> {
+    view.shows.iter().filter(|k| !Kind::FOUND.contains(k) || **k == pane.shows.found)
+}
+
 /// What the figure of `view` says about itself.
 pub fn of(view: &View, doc: &Doc, page: &Page, path: &Path) -> About {
     let pane = doc.pane();
@@ -50,7 +57,7 @@ pub fn of(view: &View, doc: &Doc, page: &Page, path: &Path) -> About {
         ("prompt", pane.run.prompt.to_string()),
     ];
     out.extend(pane.run.image.as_ref().map(|i| ("picture", i.to_string())));
-    for kind in view.shows.iter().filter(|k| option(**k).is_some()) {
+    for kind in shown(view, pane).filter(|k| option(**k).is_some()) {
         let call = pane.call(*kind);
         let Ok(info) = catalog::info(*kind, call.method) else { continue };
         let set: Vec<String> = info.params.iter().map(|p| format!("{}={}", p.key, call.params.value(p))).collect();
@@ -79,7 +86,7 @@ fn command(view: &View, doc: &Doc, page: &Page, path: &Path) -> String {
     if let [target] = pane.aim.tokens() {
         say("--target", target.to_string());
     }
-    for kind in view.shows {
+    for kind in shown(view, pane) {
         let (Some(name), call) = (option(*kind), pane.call(*kind)) else { continue };
         let Ok(info) = catalog::info(*kind, call.method) else { continue };
         say(name, info.id.into());

@@ -24,7 +24,7 @@ pub fn method_ui(cx: &Cx, ui: &mut Ui, kind: Kind) {
     }
     let stand_in = call.method != wished;
     let id = call.method;
-    picker_ui(cx, ui, kind, &call, kind.name(), &mut |change| match change {
+    picker_of(cx, ui, &all, &call, kind.name(), &mut |change| match change {
         Change::Method(id) => cx.send(Command::Method(id)),
         Change::Param(key, v) => {
             // A parameter of the stand-in makes it the choice.
@@ -113,15 +113,15 @@ fn list_ui(cx: &Cx, ui: &mut Ui, all: &[&'static Info], chosen: &Info, send: &mu
     }
     let mut found = false;
     for family in FAMILIES {
-        let mut shown: Vec<&&Info> = all.iter().filter(|i| i.family == *family && i.fits(&words)).collect();
+        let fits = all.iter().filter(|i| i.family == *family && i.fits(&words));
+        let mut shown: Vec<(&Info, Option<String>)> = fits.map(|i| (*i, cx.lacks(i))).collect();
         if shown.is_empty() {
             continue;
         }
         found = true;
-        shown.sort_by_key(|i| cx.lacks(i).is_some());
+        shown.sort_by_key(|s| s.1.is_some());
         ui.label(RichText::new(*family).small().weak());
-        for info in shown {
-            let lacks = cx.lacks(info);
+        for (info, lacks) in shown {
             let note = info.paper.map_or(String::new(), |p| format!("{}", p.year));
             let button = egui::Button::selectable(info.id == chosen.id, info.title).shortcut_text(note);
             let r = ui.add_enabled(lacks.is_none(), button).on_hover_ui(|ui| about_ui(ui, info));

@@ -166,6 +166,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::shape("layer_attn", e, late.shape()));
     }
     let rule: String = input.read_or("rule", "sum".into())?;
+    if !matches!(rule.as_str(), "sum" | "nearest") {
+        return Err(Error::invalid(format!("rule is {rule}; it is sum or nearest")));
+    }
     let seen = Table::new(Place::Features, n, 0..n).with_values(x);
     let order = choose(&seen, a.data(), rule != "nearest", k, ctx)?;
     let deep = Table::new(Place::Decoder(0, Half::After), m, system..system + k).with_pattern(late);

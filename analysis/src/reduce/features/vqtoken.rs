@@ -64,7 +64,10 @@ impl Method for VqToken {
         Ok(Box::new(Asked::at([image_cut(on, params, &INFO)?], move |seen, ctx| {
             let x = pick(&seen.values()?, seen.open())?;
             let most = budget(seen, keep).max(1);
-            let fit = |k: usize, ctx: &Ctx| cluster::by_cosine(&x, &start(&x, k, seed)?, iterations, TOLERANCE, ctx);
+            // Fewer rows begin with the same ones.
+            let begin = start(&x, most, seed)?;
+            let fit =
+                |k: usize, ctx: &Ctx| cluster::by_cosine(&x, &begin[..k.min(begin.len())], iterations, TOLERANCE, ctx);
             let k = if adaptive { elbow(most, ctx, |k, ctx| Ok(fit(k, ctx)?.distortion))? } else { most };
             let found = fit(k, ctx)?;
             let mut made: Vec<Vec<(usize, f64)>> = vec![Vec::new(); k];

@@ -209,6 +209,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::invalid(format!("{wanted} of {len} tokens would be picked")));
     }
     let own: String = input.read_or("order", "length".into())?;
+    if !matches!(own.as_str(), "length" | "set") {
+        return Err(Error::invalid(format!("order is {own}; it is length or set")));
+    }
     let default = if own == "set" { pivots.by_set() } else { pivots.by_length() };
     let order: Vec<usize> = input.read_or("pivot_order", default)?;
     if let Some(at) = order.iter().find(|at| **at >= n) {

@@ -117,8 +117,8 @@ pub(super) fn names_ui(cx: &Cx, ui: &egui::Ui, place: &Place, tokens: &[Token]) 
 /// beside it.
 fn shown(cx: &Cx, i: usize, every: usize) -> bool {
     let looked = |i: usize| cx.hovered.has(i) || cx.pane.aim.tokens().len() == 1 && cx.pane.aim.contains(i);
-    let near = (i.saturating_sub(every - 1)..i + every).any(looked);
-    looked(i) || (i.is_multiple_of(every) && !near) || (every == 1)
+    let near = || (i.saturating_sub(every - 1)..i + every).any(looked);
+    every == 1 || looked(i) || i.is_multiple_of(every) && !near()
 }
 
 /// The middle of the part of a cell from `start` on that lies between `low` and `high`; where that part has no room
