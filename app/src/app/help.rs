@@ -3,7 +3,7 @@
 use crate::actions::{self, Action};
 use crate::licences::{self, Licences};
 use crate::views;
-use egui::{RichText, ScrollArea, TextEdit, Ui, vec2};
+use egui::{Align, Layout, RichText, ScrollArea, TextEdit, Ui, vec2};
 
 /// A page of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,33 +108,32 @@ impl Notices {
             crate::pictures::widgets::named(&ui.add(edit.desired_width(180.0)), "search licences");
             ui.weak(format!("{} of {} works of others; tokenscope licences prints all", found.len(), self.lines.len()));
         });
+        let (height, row) = (ui.available_height(), ui.spacing().interact_size.y);
+        let down = Layout::top_down_justified(Align::Min);
         ui.horizontal_top(|ui| {
-            let (height, row) = (ui.available_height(), ui.spacing().interact_size.y);
-            ui.allocate_ui(vec2(230.0, height), |ui| {
+            ui.allocate_ui_with_layout(vec2(230.0, height), down, |ui| {
                 ui.set_width(230.0);
-                ScrollArea::vertical().id_salt("works").auto_shrink(false).show_rows(
-                    ui,
-                    row,
-                    found.len(),
-                    |ui, rows| {
-                        for &i in &found[rows] {
-                            let (name, terms, _) = &self.lines[i];
-                            let label = egui::Button::selectable(i == self.chosen, name.as_str()).truncate();
-                            if ui.add_sized([222.0, row], label).on_hover_text(format!("{name}: {terms}")).clicked() {
-                                self.chosen = i;
-                            }
+                let list = ScrollArea::vertical().id_salt("works").auto_shrink(false);
+                list.show_rows(ui, row, found.len(), |ui, rows| {
+                    for &i in &found[rows] {
+                        let (name, terms, _) = &self.lines[i];
+                        let label = egui::Button::selectable(i == self.chosen, name.as_str()).truncate();
+                        if ui.add(label.min_size(vec2(0.0, row))).on_hover_text(format!("{name}: {terms}")).clicked() {
+                            self.chosen = i;
                         }
-                    },
-                );
+                    }
+                });
             });
             let (name, terms, texts) = &self.lines[self.chosen];
-            ScrollArea::vertical().id_salt(("text", self.chosen)).auto_shrink(false).show(ui, |ui| {
-                ui.strong(name);
-                ui.weak(terms);
-                for text in texts.iter().filter_map(|&i| self.all.texts.get(i)) {
-                    ui.separator();
-                    ui.add(egui::Label::new(RichText::new(text).monospace().size(10.0)).wrap());
-                }
+            ui.allocate_ui_with_layout(vec2(ui.available_width(), height), Layout::top_down(Align::Min), |ui| {
+                ScrollArea::vertical().id_salt(("text", self.chosen)).auto_shrink(false).show(ui, |ui| {
+                    ui.strong(name);
+                    ui.weak(terms);
+                    for text in texts.iter().filter_map(|&i| self.all.texts.get(i)) {
+                        ui.separator();
+                        ui.add(egui::Label::new(RichText::new(text).monospace().size(10.0)).wrap());
+                    }
+                });
             });
         });
     }
