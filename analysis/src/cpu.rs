@@ -60,8 +60,7 @@ fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
 pub(crate) const ALONE: usize = 1 << 20;
 
 /// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
-/// `stride` apart, on one thread or, where `threads` and
-/// there is enough to do, on all.
+/// `stride` apart, on one thread or, where `threads` and there is enough to do, on all.
 pub(crate) fn gemm(
     [m, k, n]: [usize; 3],
     (dst, stride): (&mut [f32], usize),

@@ -234,6 +234,9 @@ impl Processor {
         };
         let rescale = flag("do_rescale", true)?.then_some(factor);
         let given = |key: &str| own.get(key).filter(|v| !v.is_null());
+        if flag("do_pan_and_scan", false)? {
+            return Err(Error::invalid("do_pan_and_scan, which adds parts of the picture, is not supported"));
+        }
 
         let layout = if tiles {
             let longest = |key: &str, default: u64| -> Result<usize> {

@@ -1,7 +1,7 @@
 //! ALBERT: narrow embeddings, and layers that share their weights. Lan et al. 2019, arXiv 1909.11942.
 
 use super::Model;
-use super::bert::{BERT, Spelling, block, heads, open_ended};
+use super::bert::{BERT, Spelling, block, decodes, heads, open_ended};
 use super::blocks::{Activation, Config, Defaults, Linear, Norm, Order, Scope, Stack};
 use super::encoder::{Encoder, Heads, Labels, Words};
 use crate::trace::MaskRule;
@@ -34,6 +34,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let (vocab, max) = (c.size(&["vocab_size"])?, c.size(&["max_position_embeddings"])?);
     let eps = c.eps(&["layer_norm_eps"], 1e-12)?;
     let act = Activation::parse(c.word(&["hidden_act"], "gelu_new")?)?;
+    decodes(&c, "albert")?;
     let root = Scope::root(w, device);
     let s = root.first(&["albert", ""], "embeddings.word_embeddings.weight");
     let (em, en) = (s.sub("embeddings"), s.sub("encoder"));

@@ -133,7 +133,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         Some(&[labels, _]) => Some(Linear::load(&root.sub("classifier"), d, labels, true)?),
         _ => None,
     };
-    let pooled = match means && s.has("pooler.layernorm.weight") {
+    let pooled = match means && (classifier.is_some() || s.has("pooler.layernorm.weight")) {
         true => Some(Norm::layer(&s.sub("pooler.layernorm"), d, eps)?),
         false => None,
     };

@@ -67,6 +67,20 @@ const DISTILBERT: Spelling = Spelling {
     ],
 };
 
+/// Whether tokens see only those before them.
+///
+/// Errors: positions or attention of a kind that is not supported.
+pub(super) fn decodes(c: &Config, kind: &str) -> Result<bool> {
+    if c.word(&["position_embedding_type"], "absolute")? != "absolute" {
+        return Err(Error::invalid(format!("config.json: only absolute position embeddings are supported for {kind}")));
+    }
+    let decoder = c.flag(&["is_decoder"], false)?;
+    if c.flag(&["add_cross_attention"], false)? || (decoder && kind != "bert") {
+        return Err(Error::invalid(format!("config.json: {kind} as a decoder beside an encoder is not supported")));
+    }
+    Ok(decoder)
+}
+
 /// Loads a checkpoint with or without prefix and heads.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
@@ -79,13 +93,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let roberta = matches!(kind, "roberta" | "xlm-roberta" | "camembert");
     let eps = c.eps(&["layer_norm_eps"], 1e-12)?;
     let act = Activation::parse(c.word(&[names.act], "gelu")?)?;
-    if c.word(&["position_embedding_type"], "absolute")? != "absolute" {
-        return Err(Error::invalid("config.json: only absolute position embeddings are supported for BERT"));
-    }
-    let decoder = c.flag(&["is_decoder"], false)?;
-    if c.flag(&["add_cross_attention"], false)? || (decoder && kind != "bert") {
-        return Err(Error::invalid(format!("config.json: {kind} as a decoder beside an encoder is not supported")));
-    }
+    let decoder = decodes(&c, kind)?;
     let root = Scope::root(w, device);
     let s = root.first(&["bert", "roberta", "distilbert", ""], "embeddings.word_embeddings.weight");
     let em = s.sub("embeddings");

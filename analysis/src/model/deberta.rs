@@ -96,7 +96,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let relative = c.flag(&["relative_attention"], false)?;
     let kinds = match c.value(&["pos_att_type"]) {
         Some(serde_json::Value::Array(a)) => a.iter().filter_map(|v| v.as_str()).collect::<Vec<_>>().join("|"),
-        Some(serde_json::Value::String(s)) => s.clone(),
+        Some(serde_json::Value::String(s)) => s.to_lowercase(),
         _ => String::new(),
     };
     let (c2p, p2c) = (kinds.split('|').any(|k| k.trim() == "c2p"), kinds.split('|').any(|k| k.trim() == "p2c"));
@@ -140,7 +140,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             &MaskRule::Bidirectional,
         )?;
         let a = en.sub(format!("layer.{i}.attention.self"));
-        b.attention.rule.scale = if relative { (1.0 / root_of) as f32 } else { b.attention.rule.scale };
+        b.attention.rule.scale = (1.0 / root_of) as f32;
         if let Some(table) = &distances {
             let heads = |map: &Linear| -> Result<Tensor> {
                 Ok(map.apply(table)?.reshape((2 * span, h, e))?.transpose(0, 1)?.contiguous()?)

@@ -2,7 +2,7 @@
 //! (discriminator). Clark et al. 2020, arXiv 2003.10555.
 
 use super::Model;
-use super::bert::{BERT, block, heads, open_ended};
+use super::bert::{BERT, block, decodes, heads, open_ended};
 use super::blocks::{Activation, Config, Defaults, Linear, Norm, Order, Scope, Stack};
 use super::encoder::{Encoder, Heads, Labels, Words};
 use crate::Result;
@@ -27,6 +27,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let (vocab, max) = (c.size(&["vocab_size"])?, c.size(&["max_position_embeddings"])?);
     let eps = c.eps(&["layer_norm_eps"], 1e-12)?;
     let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
+    decodes(&c, "electra")?;
     let root = Scope::root(w, device);
     let s = root.first(&["electra", ""], "embeddings.word_embeddings.weight");
     let em = s.sub("embeddings");

@@ -62,7 +62,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let ratio = c.number(&["downsample_ratio"], 0.5)?;
     let factor = (1.0 / ratio).round();
-    if !(ratio > 0.0 && (1.0..=64.0).contains(&factor)) {
+    if !(ratio > 0.0 && (1.0..=64.0).contains(&factor) && (ratio * factor - 1.0).abs() < 1e-6) {
         return Err(Error::invalid(format!("config.json: downsample_ratio {ratio} merges no patches")));
     }
     let factor = factor as usize;

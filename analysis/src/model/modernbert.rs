@@ -68,7 +68,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         let first = b.sub("attn_norm");
         blocks.push(Block {
             // The first layer reads the embeddings' own norm.
-            norm1: if first.has("weight") { norm(first)? } else { Norm::none(d, device)? },
+            norm1: if i == 0 { Norm::none(d, device)? } else { norm(first)? },
             attention: Attention {
                 q: all.slice(0, d)?,
                 k: all.slice(d, d)?,

@@ -4,9 +4,9 @@ use super::Model;
 use super::bert::{BERT, Spelling, block, heads};
 use super::blocks::{Activation, Buckets, Config, Defaults, Norm, Order, Scope, Stack};
 use super::encoder::Encoder;
-use crate::Result;
 use crate::trace::MaskRule;
 use crate::weights::Weights;
+use crate::{Error, Result};
 use candle_core::Device;
 use std::sync::Arc;
 
@@ -25,6 +25,9 @@ const MPNET: Spelling = Spelling {
     ..BERT
 };
 
+/// Buckets of distances.
+const BUCKETS: usize = 32;
+
 /// Loads a checkpoint with or without prefix and heads.
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config()).with(DEFAULTS);
@@ -35,8 +38,12 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let root = Scope::root(w, device);
     let s = root.first(&["mpnet", ""], "embeddings.word_embeddings.weight");
     let em = s.sub("embeddings");
-    let n = c.size_opt(&["relative_attention_num_buckets"])?.unwrap_or(32);
-    let table = s.get("encoder.relative_attention_bias.weight", &[n, h])?;
+    // The configuration sizes the table; distances fall into 32 of its rows whatever it says.
+    let n = c.size_opt(&["relative_attention_num_buckets"])?.unwrap_or(BUCKETS);
+    if n < BUCKETS {
+        return Err(Error::invalid(format!("config.json: relative_attention_num_buckets {n} is under {BUCKETS}")));
+    }
+    let table = s.get("encoder.relative_attention_bias.weight", &[n, h])?.narrow(0, 0, BUCKETS)?;
     // The distance from which all are the same is not in the configuration.
     let bias = Arc::new(Buckets { table, most: 128 });
     let mut blocks = Vec::new();
@@ -48,12 +55,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     }
     let words = em.get("word_embeddings.weight", &[vocab, d])?;
     let heads = heads(&c, "roberta", &root, &s, &words, (d, eps, act))?;
-    let pad = c.count(&["pad_token_id"], 1)?;
     Encoder {
         positions: Some(em.get("position_embeddings.weight", &[max, d])?),
         norm: Some(Norm::layer(&em.sub("LayerNorm"), d, eps)?),
-        // Whatever the padding of the text is, positions count on from behind 1.
-        pad: Some((pad as u32, 1)),
+        // Whatever the padding of the text is, positions count on from behind 1 and stand still at id 1.
+        pad: Some((1, 1)),
         ..Encoder::new(w, words, Stack { blocks, order: Order::PostNorm, width: d }, heads, device)
     }
     .ready(Some(max.saturating_sub(2).max(1)))

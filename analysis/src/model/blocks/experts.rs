@@ -187,7 +187,8 @@ impl Experts {
         let mut experts = Vec::with_capacity(all);
         if e.has("gate_up_proj") {
             // Some files hold them the other way round.
-            let turned = e.shape("gate_up_proj") == Some(&[all, d, 2 * inner]) && d != 2 * inner;
+            let turned =
+                e.shape("gate_up_proj") == Some(&[all, d, 2 * inner]) && e.shape("down_proj") == Some(&[all, inner, d]);
             let (both, down) = match turned {
                 true => (
                     e.get("gate_up_proj", &[all, d, 2 * inner])?.transpose(1, 2)?,

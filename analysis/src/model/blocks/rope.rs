@@ -82,11 +82,7 @@ impl Rope {
             Self { inv_freq: powers(base, width), scale: 1.0, longer: Longer::Same, axes: Vec::new(), head_width };
         let Some(s) = given else { return Ok(out) };
         if let Some(sections) = s.numbers("mrope_section")? {
-            out.axes = sections_of(
-                &sections,
-                width / 2,
-                s.flag(&["mrope_interleaved"], config.default("mrope_interleaved").is_some())?,
-            )?;
+            out.axes = sections_of(&sections, width / 2, config.default("mrope_interleaved").is_some())?;
         }
         let max = || config.size(&["max_position_embeddings"]).map(|n| n as f64);
         // The length in training; a value beside the dictionary counts before one inside.
