@@ -46,9 +46,14 @@ impl Ctx {
         self
     }
 
+    /// Bytes of memory that can be had now; `None` where that is not asked.
+    pub fn room(&self) -> Option<u64> {
+        self.room.map(|room| room())
+    }
+
     /// Fails with [`Error::Memory`] where there is no room for `need` bytes; `remedy` says what would help.
     pub fn fits(&self, need: u64, remedy: &str) -> Result<()> {
-        match self.room.map(|room| room()) {
+        match self.room() {
             Some(there) if need > there => {
                 Err(Error::Memory { need_mb: need >> 20, limit_mb: there >> 20, remedy: remedy.into() })
             }

@@ -129,7 +129,14 @@ impl State {
             ui.small("Prompt and picture are those of the recording.");
         } else if let Status::Ready(m) = cx.status("model", &ModelOf(cx.pane.run.model.clone())) {
             let info = m.model.info();
-            ui.small(format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype));
+            let line = format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype);
+            ui.small(line).on_hover_text(match m.weights.in_file {
+                true => format!(
+                    "The weights stay in their file as stored; {} of them are in memory",
+                    bytes(m.weights.bytes)
+                ),
+                false => format!("The weights are in memory as f32: {}", bytes(m.weights.bytes)),
+            });
             estimate_ui(cx, ui);
         } else {
             // As high as what will stand here.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::gpu::Gpu;
 use tokenscope_analysis::image::ImageInput;
-use tokenscope_analysis::model::{Model, load};
+use tokenscope_analysis::model::{Model, from_weights};
 use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Trace};
+use tokenscope_analysis::weights::{Hold, Weights};
 
 /// A file as the system hands it to a window that it is dropped on.
 #[derive(Debug)]
@@ -158,8 +159,14 @@ fn tolerance(tolerances: &serde_json::Value, name: &str) -> f64 {
 
 /// Runs `model` on what `expected` recorded and compares every tensor within the fixture's tolerances.
 pub fn check_forward(model: &Path, expected: &Path, tolerances: &serde_json::Value) {
+    [Hold::Memory, Hold::File].iter().for_each(|hold| check_held(model, *hold, expected, tolerances));
+}
+
+/// [`check_forward`] with weights that are held so.
+fn check_held(model: &Path, hold: Hold, expected: &Path, tolerances: &serde_json::Value) {
     let want = tensors(expected);
-    let open = load(model, &candle_core::Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
+    let open = Weights::open(model).and_then(|w| from_weights(&w.holding(hold), &candle_core::Device::Cpu));
+    let open = open.unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     let request = recorded_request(expected);
     let trace = run(open.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
     let got: BTreeMap<String, Named> = to_transformers(&trace, &Ctx::default()).unwrap().into_iter().collect();
@@ -178,7 +185,7 @@ pub fn check_forward(model: &Path, expected: &Path, tolerances: &serde_json::Val
         let atol = if w.whole { 0.0 } else { tolerance(tolerances, name) };
         problems.extend(close(name, &values, &w.values, atol).err());
     }
-    assert!(problems.is_empty(), "{}: {problems:#?}", model.display());
+    assert!(problems.is_empty(), "{}, weights {}: {problems:#?}", model.display(), hold.name());
 }
 
 /// [`check_forward`] of a fixture: as saved, with the configuration of transformers 4, and with the tensor names

@@ -139,7 +139,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let mut info = super::describe(w);
     info.towers.insert(Tower::Vision, tower.stack.info(true));
-    info.vocab = classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
+    info.vocab = classifier.as_ref().map_or(Ok(0), Linear::outputs)?;
     let pools = pooled.is_some() || !means;
     Ok(Box::new(Beit { info, tower, pooled, pools, classifier, device: device.clone() }))
 }

@@ -1,11 +1,11 @@
 //! A causal language model: token embeddings, a stack, final norm, head. GPT-2 and the Llama family are both this.
 
-use super::blocks::{Config, Deep, Linear, Norm, Pass, Scope, Stack, embedding};
+use super::blocks::{Config, Deep, Linear, Norm, Pass, Scope, Stack, embedding, look_up};
 use super::vision::row_of;
 use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, Writes, embedded, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Rows, Site, Tap, Tower};
-use crate::weights::Weights;
+use crate::weights::{Table, Weights};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
@@ -20,7 +20,7 @@ pub(super) enum Positions {
 /// What a causal language model is put together from.
 pub(super) struct Parts {
     /// Token table `[vocab, d]`.
-    pub embed: Tensor,
+    pub embed: Table,
     pub positions: Positions,
     /// Factor on the token table's rows, but not on those of a head tied to it (Gemma).
     pub embed_factor: Option<f64>,
@@ -49,7 +49,7 @@ pub(super) enum End {
 impl End {
     /// Reads the end that `architectures` of `config.json` names. A head in the file counts before tying; without
     /// one, `tied` says whether the token table serves.
-    pub fn load(c: &Config, root: &Scope, head: &Scope, embed: &Tensor, tied: bool) -> Result<Self> {
+    pub fn load(c: &Config, root: &Scope, head: &Scope, embed: &Table, tied: bool) -> Result<Self> {
         let (vocab, d) = embed.dims2()?;
         let architecture = c.architecture();
         if architecture.ends_with("ForSequenceClassification") {
@@ -65,12 +65,12 @@ impl End {
         let bare = architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel");
         let bias = head.has("bias").then(|| head.get("bias", &[vocab])).transpose()?;
         if !head.has("weight") && tied {
-            return Ok(Self::Head(Linear::from_matrix(embed, bias)?));
+            return Ok(Self::Head(Linear::from_table(embed, bias)?));
         }
         if !head.has("weight") && bare {
             return Ok(Self::Bare);
         }
-        Ok(Self::Head(Linear::from_matrix(&head.get("weight", &[vocab, d])?, bias)?))
+        Ok(Self::Head(Linear::from_table(&head.table("weight", &[vocab, d])?, bias)?))
     }
 }
 
@@ -97,7 +97,7 @@ impl Decoder {
         let mut info = super::describe(w);
         info.towers.insert(Tower::Text, parts.stack.info(false));
         if let End::Head(head) = &parts.end {
-            info.vocab = head.matrix().dim(1)?;
+            info.vocab = head.outputs()?;
             info.writes = Writes::Causal;
         }
         info.max_tokens = parts.max;
@@ -215,7 +215,7 @@ impl Model for Decoder {
     }
 
     fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        let x = embedding(&self.parts.embed, ids, "token id")?;
+        let x = look_up(&self.parts.embed, ids, "token id")?;
         Ok(match self.parts.embed_factor {
             Some(factor) => (x * factor)?,
             None => x,

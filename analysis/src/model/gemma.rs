@@ -128,7 +128,7 @@ pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, (base, head): (&str
             after2: later.then(|| norm("post_feedforward_layernorm")).transpose()?,
         });
     }
-    let embed = s.get("embed_tokens.weight", &[vocab, d])?;
+    let embed = s.table("embed_tokens.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let parts = Parts {

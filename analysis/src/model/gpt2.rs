@@ -64,7 +64,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
-    let embed = s.get("wte.weight", &[vocab, d])?;
+    let embed = s.table("wte.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
     let parts = Parts {

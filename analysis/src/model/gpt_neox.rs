@@ -7,7 +7,7 @@ use super::decoder::{Decoder, End, Parts, Positions};
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 const DEFAULTS: Defaults = &[
     ("vocab_size", 50432.0),
@@ -66,7 +66,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
-    let embed = s.get("embed_in.weight", &[vocab, d])?;
+    let embed = s.table("embed_in.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], false)?;
     let end = End::load(&c, &root, &root.sub("embed_out"), &embed, tied)?;
     let parts = Parts {
@@ -85,12 +85,12 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
 
 /// Queries, keys and values of one stored map, in which they follow each other head by head.
 fn by_head(s: &Scope, d: usize, h: usize, bias: bool) -> Result<[Linear; 3]> {
-    let weight = s.get("weight", &[3 * d, d])?.reshape((h, 3, d / h, d))?;
-    let bias = bias.then(|| s.get("bias", &[3 * d])?.reshape((h, 3, d / h)).map_err(crate::Error::from)).transpose()?;
+    let (weight, e) = (s.table("weight", &[3 * d, d])?, d / h);
+    let bias = bias.then(|| s.get("bias", &[3 * d])).transpose()?;
     let part = |i: usize| -> Result<Linear> {
-        let own = weight.narrow(1, i, 1)?.contiguous()?.reshape((d, d))?;
-        let bias = bias.as_ref().map(|b| b.narrow(1, i, 1)?.contiguous()?.reshape(d)).transpose()?;
-        Linear::from_matrix(&own, bias)
+        let rows: Vec<u32> = (0..d).map(|r| ((r / e * 3 + i) * e + r % e) as u32).collect();
+        let bias = bias.as_ref().map(|b| b.index_select(&Tensor::new(&*rows, b.device())?, 0)).transpose()?;
+        Linear::from_table(&weight.pick(&rows)?, bias)
     };
     Ok([part(0)?, part(1)?, part(2)?])
 }

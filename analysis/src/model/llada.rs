@@ -83,11 +83,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         });
     }
     let mask = c.size_opt(&["mask_token_id"])?.and_then(|id| u32::try_from(id).ok());
-    let embed = s.get("wte.weight", &[vocab, d])?;
+    let embed = s.table("wte.weight", &[vocab, d])?;
     let tied = c.flag(&["weight_tying"], !s.has("ff_out.weight"))?;
-    let head = if tied { embed.clone() } else { s.get("ff_out.weight", &[vocab, d])? };
+    let head = if tied { embed.clone() } else { s.table("ff_out.weight", &[vocab, d])? };
     let parts = Parts {
-        end: End::Head(Linear::from_matrix(&head, None)?),
+        end: End::Head(Linear::from_table(&head, None)?),
         embed,
         positions: Positions::InAttention,
         embed_factor: None,

@@ -234,7 +234,7 @@ pub(super) fn decoder(
             after2: None,
         });
     }
-    let embed = s.get("embed_tokens.weight", &[vocab, d])?;
+    let embed = s.table("embed_tokens.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], tied)?;
     let end = End::load(c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let end = match end {
@@ -296,7 +296,7 @@ impl Granite {
 
 fn times(map: Linear, by: Option<f32>) -> Result<Linear> {
     match by {
-        Some(by) => map.scaled(&Tensor::full(by, map.matrix().dim(1)?, map.matrix().device())?),
+        Some(by) => map.scaled(&Tensor::full(by, map.outputs()?, map.device())?),
         None => Ok(map),
     }
 }

@@ -6,7 +6,7 @@ use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp,
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule};
-use crate::weights::Weights;
+use crate::weights::{Table, Weights};
 use candle_core::{DType, Device, Tensor};
 
 const DEFAULTS: Defaults = &[
@@ -75,15 +75,15 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
-    let table = s.get("embed_tokens.weight", &[vocab, narrow])?;
+    let table = s.table("embed_tokens.weight", &[vocab, narrow])?;
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &table, tied)?;
     // OPT-350m has narrower token vectors than its stream; the way in is one with the table.
     let (embed, project) = if narrow == d {
         (table, None)
     } else {
-        let wide = Linear::load(&s.sub("project_in"), narrow, d, false)?.apply(&table)?;
-        (wide, Some(Linear::load(&s.sub("project_out"), d, narrow, false)?))
+        let wide = Linear::load(&s.sub("project_in"), narrow, d, false)?.apply(&table.tensor()?)?;
+        (Table::Memory(wide), Some(Linear::load(&s.sub("project_out"), d, narrow, false)?))
     };
     let last = before && !c.flag(&["_remove_final_layer_norm"], false)?;
     let parts = Parts {

@@ -68,7 +68,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
-    let embed = s.get("embed_tokens.weight", &[vocab, d])?;
+    let embed = s.table("embed_tokens.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], false)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
     let parts = Parts {

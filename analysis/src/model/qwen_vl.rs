@@ -226,7 +226,7 @@ impl Merger {
     fn apply(&self, x: &Tensor, places: &[u32], wide: usize) -> Result<Tensor> {
         let x = if self.together { x.clone() } else { self.norm.apply(x)? };
         let zero = Tensor::zeros((1, x.dim(1)?), x.dtype(), x.device())?;
-        let x = Tensor::cat(&[x, zero], 0)?.index_select(&Tensor::new(places, self.first.matrix().device())?, 0)?;
+        let x = Tensor::cat(&[x, zero], 0)?.index_select(&Tensor::new(places, self.first.device())?, 0)?;
         let x = x.reshape((x.elem_count() / wide, wide))?;
         let x = if self.together { self.norm.apply(&x)? } else { x };
         self.second.apply(&Activation::Gelu.apply(&self.first.apply(&x)?)?)
@@ -348,11 +348,11 @@ impl Connect for QwenTower {
             ));
         };
         let layout = Layout::new(grid, self.merge, self.windows.as_ref().map(|w| w.side))?;
-        let values = self.patch.matrix().dim(0)?;
+        let values = self.patch.inputs()?;
         if patches.dims() != [layout.at.len(), values] {
             return Err(Error::shape("pixel_values", format!("[{}, {values}]", layout.at.len()), patches.dims()));
         }
-        let device = self.patch.matrix().device();
+        let device = self.patch.device();
         let order = Tensor::new(layout.from.as_slice(), patches.device())?;
         let mut x = self.patch.apply_in(&patches.index_select(&order, 0)?.to_device(device)?, ctx)?;
         if let Some(p) = self.positions(&layout)? {

@@ -160,7 +160,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     if let Some(i) = &images {
         info.towers.insert(Tower::Vision, i.tower.stack.info(false));
-        info.vocab = i.classifier.as_ref().map_or(Ok(0), |l| l.matrix().dim(1))?;
+        info.vocab = i.classifier.as_ref().map_or(Ok(0), Linear::outputs)?;
     }
     let text = match has_text {
         true => {

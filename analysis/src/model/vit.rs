@@ -88,7 +88,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let mut info = super::describe(w);
     info.towers.insert(Tower::Vision, tower.stack.info(true));
-    info.vocab = classifiers.first().map_or(Ok(0), |l| l.matrix().dim(1))?;
+    info.vocab = classifiers.first().map_or(Ok(0), Linear::outputs)?;
     Ok(Box::new(Vit { info, tower, norm, pooler, classifiers, device: device.clone() }))
 }
 

@@ -1,15 +1,16 @@
-//! Stored numbers to f32, straight from the file into the array that the model keeps, on several threads.
+//! Stored numbers to f32: a few, or straight from the file into the array that the model keeps, on several threads.
 
-use super::ggml::{Ggml, eighth_table};
+use super::ggml::{Ggml, Own, eighth_table};
 use super::shard::Shard;
+use crate::cpu::vectorised;
 use crate::ctx::Ctx;
 use crate::{Error, Result};
-use candle_core::Device;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
-use half::{bf16, f16};
+use candle_core::{CpuStorage, Device, Storage};
 use rayon::prelude::*;
 use safetensors::Dtype;
+use std::sync::LazyLock;
 
 /// Values that one thread converts between two looks at the cancel flag.
 const CHUNK: usize = 1 << 16;
@@ -22,80 +23,111 @@ pub(super) struct Source<'a> {
     pub len: usize,
 }
 
-impl Source<'_> {
-    /// The `len` bytes from `from` on, in `held`.
-    fn read(self, from: usize, len: usize, held: &mut Vec<u8>) -> Result<&[u8]> {
-        held.resize(len, 0);
-        self.shard.read(self.start + from as u64, held)?;
-        Ok(held)
+/// How numbers are stored that are read here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    F32,
+    F64,
+    F16,
+    Bf16,
+    /// 8-bit floats, by their values.
+    Eight(&'static [f32; 256]),
+    /// Blocks of llama.cpp that candle reads.
+    Blocks(GgmlDType),
+    /// Blocks of llama.cpp that candle does not read.
+    Own(Own),
+}
+
+static E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| eighth_table(3, true));
+static E5M2: LazyLock<[f32; 256]> = LazyLock::new(|| eighth_table(2, false));
+
+impl Form {
+    /// A plain type, if it has values that are read.
+    pub fn plain(dtype: Dtype) -> Option<Self> {
+        Some(match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F64 => Self::F64,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            Dtype::F8_E4M3 => Self::Eight(&E4M3),
+            Dtype::F8_E5M2 => Self::Eight(&E5M2),
+            _ => return None,
+        })
     }
-}
 
-/// Little-endian numbers of a plain type as f32; `None` if the type has no such conversion.
-pub(super) fn plain(dtype: Dtype, bytes: Source, ctx: &Ctx) -> Option<Result<Vec<f32>>> {
-    Some(match dtype {
-        Dtype::F32 => numbers(bytes, f32::from_le_bytes, ctx),
-        Dtype::F64 => numbers(bytes, |b| f64::from_le_bytes(b) as f32, ctx),
-        Dtype::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f32(), ctx),
-        Dtype::BF16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f32(), ctx),
-        Dtype::F8_E4M3 => numbers(bytes, of_eight(3, true), ctx),
-        Dtype::F8_E5M2 => numbers(bytes, of_eight(2, false), ctx),
-        _ => return None,
-    })
-}
+    /// A type of llama.cpp, if it is read.
+    pub fn ggml(dtype: Ggml) -> Option<Self> {
+        Some(match dtype {
+            Ggml::Candle(GgmlDType::F32) => Self::F32,
+            Ggml::Candle(GgmlDType::F16) => Self::F16,
+            Ggml::Candle(GgmlDType::BF16) => Self::Bf16,
+            Ggml::Candle(d) => Self::Blocks(d),
+            Ggml::Own(own) => Self::Own(own),
+            Ggml::Named(..) | Ggml::Unknown(_) => return None,
+        })
+    }
 
-fn of_eight(mantissa: u32, finite: bool) -> impl Fn([u8; 1]) -> f32 + Sync {
-    let table = eighth_table(mantissa, finite);
-    move |b| table[usize::from(b[0])]
-}
-
-fn numbers<const N: usize>(bytes: Source, read: impl Fn([u8; N]) -> f32 + Sync, ctx: &Ctx) -> Result<Vec<f32>> {
-    let mut out = vec![0f32; bytes.len / N];
-    ctx.check()?;
-    out.par_chunks_mut(CHUNK).enumerate().try_for_each_init(Vec::new, |held, (i, out)| {
-        ctx.check()?;
-        let stored = bytes.read(i * CHUNK * N, out.len() * N, held)?;
-        out.iter_mut().zip(stored.as_chunks::<N>().0).for_each(|(x, b)| *x = read(*b));
-        Ok::<_, Error>(())
-    })?;
-    Ok(out)
-}
-
-/// Blocks of llama.cpp as f32; `None` if the type is not read.
-pub(super) fn ggml(dtype: Ggml, bytes: Source, ctx: &Ctx) -> Option<Result<Vec<f32>>> {
-    match dtype {
-        Ggml::Candle(GgmlDType::F32) => plain(Dtype::F32, bytes, ctx),
-        Ggml::Candle(GgmlDType::F16) => plain(Dtype::F16, bytes, ctx),
-        Ggml::Candle(GgmlDType::BF16) => plain(Dtype::BF16, bytes, ctx),
-        Ggml::Candle(d) => Some(blocks(d.block_size(), d.type_size(), bytes, ctx, &|stored, out| {
-            let t = qtensor_from_ggml(d, stored, vec![out.len()], &Device::Cpu)?.dequantize(&Device::Cpu)?;
-            out.copy_from_slice(&t.to_vec1::<f32>()?);
-            Ok(())
-        })),
-        Ggml::Own(own) => {
-            let (block, size) = own.block();
-            Some(blocks(block, size, bytes, ctx, &|stored, out| {
-                own.read(stored, out);
-                Ok(())
-            }))
+    /// Values and bytes of a block.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F64 => (1, 8),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Eight(_) => (1, 1),
+            Self::Blocks(d) => (d.block_size(), d.type_size()),
+            Self::Own(own) => own.block(),
         }
-        Ggml::Named(..) | Ggml::Unknown(_) => None,
+    }
+
+    /// The values of whole blocks.
+    pub fn read(self, stored: &[u8], out: &mut [f32]) -> Result<()> {
+        match self {
+            Self::F32 => each(stored, out, f32::from_le_bytes),
+            Self::F64 => each(stored, out, |b| f64::from_le_bytes(b) as f32),
+            Self::F16 => each(stored, out, |b| of_half(u16::from_le_bytes(b))),
+            Self::Bf16 => each(stored, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+            Self::Eight(table) => each(stored, out, |[b]| table[usize::from(b)]),
+            Self::Blocks(d) => {
+                let t = qtensor_from_ggml(d, stored, vec![out.len()], &Device::Cpu)?.dequantize(&Device::Cpu)?;
+                let (storage, _) = t.storage_and_layout();
+                let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+                    return Err(Error::invalid("dequantized blocks are not f32"));
+                };
+                out.copy_from_slice(&values[..out.len()]);
+            }
+            Self::Own(own) => own.read(stored, out),
+        }
+        Ok(())
+    }
+
+    /// All values of a tensor. Errors: the file ends before, cancelled.
+    pub fn values(self, from: Source, ctx: &Ctx) -> Result<Vec<f32>> {
+        let (block, size) = self.block();
+        let some = (CHUNK / block).max(1);
+        let mut out = vec![0f32; from.len / size * block];
+        ctx.check()?;
+        out.par_chunks_mut(some * block).enumerate().try_for_each_init(Vec::new, |held, (i, out)| {
+            ctx.check()?;
+            held.resize(out.len() / block * size, 0);
+            from.shard.read(from.start + (i * some * size) as u64, held)?;
+            self.read(held, out)
+        })?;
+        Ok(out)
     }
 }
 
-/// Fills values from whole blocks.
-type ReadBlocks<'a> = dyn Fn(&[u8], &mut [f32]) -> Result<()> + Sync + 'a;
+fn each<const N: usize>(stored: &[u8], out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+    vectorised(|| out.iter_mut().zip(stored.as_chunks::<N>().0).for_each(|(x, b)| *x = read(*b)));
+}
 
-/// Reads whole blocks, some thousand values at a time.
-fn blocks(block: usize, size: usize, bytes: Source, ctx: &Ctx, read: &ReadBlocks) -> Result<Vec<f32>> {
-    let some = (CHUNK / block).max(1);
-    let mut out = vec![0f32; bytes.len / size * block];
-    ctx.check()?;
-    out.par_chunks_mut(some * block).enumerate().try_for_each_init(Vec::new, |held, (i, out)| {
-        ctx.check()?;
-        read(bytes.read(i * some * size, out.len() / block * size, held)?, out)
-    })?;
-    Ok(out)
+/// The value of an f16, in steps that vectors have: the exponent is moved by a product, which is exact.
+#[inline(always)]
+fn of_half(h: u16) -> f32 {
+    let h = u32::from(h);
+    let size = f32::from_bits((h & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
+    // Infinity and NaN.
+    let top = if h & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(size.to_bits() | top | (h & 0x8000) << 16)
 }
 
 #[cfg(test)]
@@ -103,6 +135,7 @@ mod tests {
     use super::*;
     use candle_core::Tensor;
     use candle_core::quantized::QTensor;
+    use half::{bf16, f16};
 
     /// `bytes` in a file, behind seven bytes of something else.
     fn stored(bytes: &[u8]) -> Shard {
@@ -120,9 +153,9 @@ mod tests {
         let x: Vec<f32> = (0..3 * CHUNK + 5).map(|i| (i % 1000) as f32 - 500.0).collect();
         let ctx = Ctx::default();
         let read = |dtype, bytes: Vec<u8>| {
-            let shard = stored(&bytes);
-            assert!(plain(dtype, source(&shard, bytes.len() + 8), &ctx).unwrap().is_err(), "the file ends before");
-            plain(dtype, source(&shard, bytes.len()), &ctx).unwrap().unwrap()
+            let (shard, form) = (stored(&bytes), Form::plain(dtype).unwrap());
+            assert!(form.values(source(&shard, bytes.len() + 8), &ctx).is_err(), "the file ends before");
+            form.values(source(&shard, bytes.len()), &ctx).unwrap()
         };
         assert_eq!(read(Dtype::F32, x.iter().flat_map(|v| v.to_le_bytes()).collect()), x);
         assert_eq!(read(Dtype::F64, x.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect()), x);
@@ -131,7 +164,15 @@ mod tests {
         let small: Vec<f32> = x.iter().map(|v| v % 100.0).collect();
         assert_eq!(read(Dtype::BF16, small.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()), small);
         assert_eq!(read(Dtype::F8_E4M3, vec![0x38, 0xc0]), [1.0, -2.0]);
-        assert!(plain(Dtype::I64, source(&stored(&[0; 8]), 8), &ctx).is_none());
+        assert!(Form::plain(Dtype::I64).is_none());
+    }
+
+    #[test]
+    fn every_half_is_what_it_is() {
+        for bits in 0..=u16::MAX {
+            let (got, want) = (of_half(bits), f16::from_bits(bits).to_f32());
+            assert!(got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(), "{bits:x}: {got}, not {want}");
+        }
     }
 
     #[test]
@@ -144,8 +185,8 @@ mod tests {
             let whole = q.dequantize(&Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
             let bytes = q.data().unwrap();
             let shard = stored(&bytes);
-            let read = ggml(Ggml::Candle(dtype), source(&shard, bytes.len()), &Ctx::default());
-            assert_eq!(read.unwrap().unwrap(), whole);
+            let form = Form::ggml(Ggml::Candle(dtype)).unwrap();
+            assert_eq!(form.values(source(&shard, bytes.len()), &Ctx::default()).unwrap(), whole);
         }
     }
 
@@ -153,8 +194,8 @@ mod tests {
     fn a_cancelled_read_says_so() {
         let ctx = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
         let shard = stored(&[0; 34]);
-        assert!(matches!(plain(Dtype::F32, source(&shard, 8), &ctx), Some(Err(Error::Cancelled))));
-        let q8 = Ggml::Candle(GgmlDType::Q8_0);
-        assert!(matches!(ggml(q8, source(&shard, 34), &ctx), Some(Err(Error::Cancelled))));
+        assert!(matches!(Form::F32.values(source(&shard, 8), &ctx), Err(Error::Cancelled)));
+        let q8 = Form::Blocks(GgmlDType::Q8_0);
+        assert!(matches!(q8.values(source(&shard, 34), &ctx), Err(Error::Cancelled)));
     }
 }

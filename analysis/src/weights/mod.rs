@@ -8,28 +8,36 @@ mod convert;
 mod ggml;
 pub(crate) mod gguf;
 pub(crate) mod hf_dir;
+mod hold;
 pub(crate) mod hub;
 mod json;
 mod parts;
 pub(crate) mod recognise;
+mod scales;
 mod shard;
+mod table;
 mod wrapped;
+
+pub use hold::{Hold, SMALL, WEIGHTS_VARIABLE};
+pub use table::{FileMatrix, Table};
 
 use crate::ctx::Ctx;
 use crate::{Error, Result};
 use arch::Change;
 use candle_core::{DType, Device, Tensor};
-use convert::Source;
+use convert::{Form, Source};
 use ggml::Ggml;
 use json::parse as json;
 use rayon::prelude::*;
 use safetensors::Dtype;
+use scales::Scales;
 use serde_json::{Map, Value};
 use shard::Shard;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One tensor's place in a shard.
 #[derive(Debug, Clone)]
@@ -39,6 +47,13 @@ struct Slot {
     shape: Vec<usize>,
     start: u64,
     end: u64,
+}
+
+impl Slot {
+    /// What was done to the values on their way into the file.
+    fn change(&self) -> Change {
+        if let Stored::Ggml { change, .. } = self.dtype { change } else { Change::None }
+    }
 }
 
 /// How a tensor is stored.
@@ -73,12 +88,17 @@ pub struct Weights {
     gguf: Option<PathBuf>,
     config: Map<String, Value>,
     index: Option<PathBuf>,
-    shards: Vec<Shard>,
+    shards: Vec<Arc<Shard>>,
     slots: BTreeMap<String, Slot>,
     tensors: Vec<Tensor>,
+    hold: Hold,
+    /// Whether matrices stay in the file, once that was decided.
+    stays: OnceLock<bool>,
     /// Progress and cancel of whoever loads, and bytes handed out so far.
     ctx: Ctx,
     read: AtomicUsize,
+    /// Bytes that were handed out as f32.
+    held: AtomicU64,
 }
 
 /// The largest JSON side file (config, index) that is read, in bytes.
@@ -120,8 +140,11 @@ impl Weights {
             shards: Vec::new(),
             slots: BTreeMap::new(),
             tensors: Vec::new(),
+            hold: Hold::default(),
+            stays: OnceLock::new(),
             ctx: Ctx::default(),
             read: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
         }
     }
 
@@ -143,8 +166,8 @@ impl Weights {
                 if arch::is_factor(&t.name) {
                     let len = usize::try_from(t.end - t.start).unwrap_or(0);
                     let source = Source { shard: &shard, start: t.start, len };
-                    if let Some(values) = convert::ggml(t.dtype, source, &Ctx::default()).transpose()? {
-                        factors.insert(t.name.clone(), values.into());
+                    if let Some(form) = Form::ggml(t.dtype) {
+                        factors.insert(t.name.clone(), form.values(source, &Ctx::default())?.into());
                     }
                     continue;
                 }
@@ -163,7 +186,7 @@ impl Weights {
                 None => whole = Some(header),
                 Some(whole) => whole.tensors.extend(header.tensors),
             }
-            out.shards.push(shard);
+            out.shards.push(Arc::new(shard));
         }
         if let Some(header) = whole {
             out.config = arch::config(&header, first, &factors)?;
@@ -202,7 +225,7 @@ impl Weights {
                 return Err(damaged(path, format!("tensor {name} stands in two shards")));
             }
         }
-        self.shards.push(file);
+        self.shards.push(Arc::new(file));
         Ok(())
     }
 
@@ -282,41 +305,78 @@ impl Weights {
         format!("{:016x}", h.finish())
     }
 
+    /// The same checkpoint with its weights held so.
+    pub fn holding(mut self, hold: Hold) -> Self {
+        (self.hold, self.stays) = (hold, OnceLock::new());
+        self
+    }
+
+    /// Whether matrices of weights stay in the file.
+    pub fn stay_in_file(&self) -> bool {
+        let decide = || self.hold.in_file(4 * self.n_params() as u64, || self.ctx.room());
+        *self.stays.get_or_init(decide)
+    }
+
+    /// Bytes of memory that the weights will need: what a load brings into memory.
+    pub fn need_bytes(&self) -> u64 {
+        let stay = self.stay_in_file();
+        let brought = self.slots.values().filter(|s| !stay || s.shape.len() < 2);
+        brought.map(|s| 4 * s.shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// Bytes of memory that hold weights, of those that were handed out so far.
+    pub fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// The tensor `name`, if it is there with exactly `shape`.
+    fn slot(&self, name: &str, shape: &[usize]) -> Result<&Slot> {
+        let slot = self.slots.get(name).ok_or_else(|| self.missing(name))?;
+        if slot.shape == shape {
+            return Ok(slot);
+        }
+        if let Some(quantized) = self.quantization() {
+            return Err(self.quantized(&quantized, name));
+        }
+        let got = &slot.shape;
+        let place = self.shards.get(slot.shard).map_or(self.name.clone(), |s| s.path.display().to_string());
+        Err(Error::Weight {
+            name: name.to_string(),
+            what: format!("{place} has shape {got:?}, config.json asks for {shape:?}"),
+        })
+    }
+
+    /// How the values of a tensor are stored. Errors: a type that is not read, or none.
+    fn form(&self, name: &str, slot: &Slot) -> Result<Form> {
+        let (form, dtype) = match slot.dtype {
+            Stored::Plain(d) => (Form::plain(d), format!("{d:?}")),
+            Stored::Ggml { dtype, .. } => (Form::ggml(dtype), dtype.name()),
+            Stored::Memory(_) => (None, "f32 in memory".into()),
+        };
+        form.ok_or_else(|| self.unread(name, slot, &dtype))
+    }
+
     /// The tensor `name` as f32 on `device`. Errors unless it is there with exactly `shape`, or if the load was
     /// cancelled.
     pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let weight = |what: String| Error::Weight { name: name.to_string(), what };
-        let slot = self.slots.get(name).ok_or_else(|| self.missing(name))?;
-        if slot.shape != shape
-            && let Some(quantized) = self.quantization()
-        {
-            return Err(self.quantized(&quantized, name));
+        let slot = self.slot(name, shape)?;
+        if let Stored::Memory(i) = slot.dtype {
+            return Ok(self.tensors[i].to_device(device)?);
         }
-        if slot.shape != shape {
-            let got = &slot.shape;
-            let place = self.shards.get(slot.shard).map_or(self.name.clone(), |s| s.path.display().to_string());
-            return Err(weight(format!("{place} has shape {got:?}, config.json asks for {shape:?}")));
+        let mut values = self.form(name, slot)?.values(self.source(slot)?, &self.ctx)?;
+        if let Some(scales) = self.scales(name, slot)? {
+            let columns = shape.last().copied().unwrap_or(1).max(1);
+            values.par_chunks_mut(columns).enumerate().for_each(|(r, row)| scales.apply(r, 0, row));
+            self.ctx.check()?;
         }
-        let values = match slot.dtype {
-            Stored::Memory(i) => return Ok(self.tensors[i].to_device(device)?),
-            Stored::Plain(d) => {
-                let mut values = convert::plain(d, self.source(slot)?, &self.ctx)
-                    .ok_or_else(|| self.unread(name, slot, &format!("{d:?}")))??;
-                if matches!(d, Dtype::F8_E4M3 | Dtype::F8_E5M2) {
-                    self.scale(name, shape, &mut values)?;
-                }
-                values
-            }
-            Stored::Ggml { dtype, .. } => convert::ggml(dtype, self.source(slot)?, &self.ctx)
-                .ok_or_else(|| self.unread(name, slot, &dtype.name()))??,
-        };
-        let change = if let Stored::Ggml { change, .. } = slot.dtype { change } else { Change::None };
-        let t = match change {
+        self.held.fetch_add(4 * values.len() as u64, Ordering::Relaxed);
+        let t = match slot.change() {
             Change::None => Tensor::from_vec(values, shape, &Device::Cpu)?,
             Change::PlusOne => (Tensor::from_vec(values, shape, &Device::Cpu)? - 1.0)?,
             Change::Interleaved(heads) => {
                 let t = Tensor::from_vec(values, shape, &Device::Cpu)?;
-                deinterleave(&t, heads).map_err(|e| weight(e.to_string()))?
+                let rows = shape.first().copied().unwrap_or(0);
+                t.index_select(&Tensor::new(halves(name, rows, heads)?, &Device::Cpu)?, 0)?
             }
             Change::Turned => {
                 let stored: Vec<usize> = shape.iter().rev().copied().collect();
@@ -326,41 +386,51 @@ impl Weights {
         Ok(t.to_device(device)?)
     }
 
-    /// Multiplies 8-bit floats by the scales that stand beside them: one for all, one a row, or one a block of rows and
-    /// columns.
-    fn scale(&self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
+    /// The tensor `name` as a matrix on `device`, its axes but the last taken together as rows. Where weights stay in the
+    /// file, nothing is read yet. Errors are those of [`Weights::get`].
+    pub fn table(&self, name: &str, shape: &[usize], device: &Device) -> Result<Table> {
+        let slot = self.slot(name, shape)?;
+        let (columns, rows) = match shape {
+            [rows @ .., columns] => (*columns, rows.iter().product::<usize>()),
+            [] => (1, 1),
+        };
+        let change = slot.change();
+        let stays = device.is_cpu()
+            && rows > 1
+            && u32::try_from(rows).is_ok()
+            && change != Change::PlusOne
+            && !matches!(slot.dtype, Stored::Memory(_))
+            && self.stay_in_file();
+        if !stays {
+            let t = self.get(name, shape, device)?;
+            return Ok(Table::Memory(if shape.len() == 2 { t } else { t.reshape((rows, columns))? }));
+        }
+        let (form, source) = (self.form(name, slot)?, self.source(slot)?);
+        let shard = self.shards[slot.shard].clone();
+        let turned = change == Change::Turned;
+        let size = if turned { (columns, rows) } else { (rows, columns) };
+        let mut matrix = FileMatrix::new(shard, source.start, form, size, self.scales(name, slot)?);
+        if let Change::Interleaved(heads) = change {
+            matrix = matrix.pick(&halves(name, rows, heads)?)?;
+        }
+        Ok(Table::file(matrix, turned))
+    }
+
+    /// The scales that stand beside 8-bit floats, if there are such.
+    fn scales(&self, name: &str, slot: &Slot) -> Result<Option<Scales>> {
+        if !matches!(slot.dtype, Stored::Plain(Dtype::F8_E4M3 | Dtype::F8_E5M2)) {
+            return Ok(None);
+        }
         let Some(own) = ["_scale", "_scale_inv"].iter().map(|e| format!("{name}{e}")).find(|n| self.has(n)) else {
-            return Ok(());
+            return Ok(None);
         };
         let dims = self.shape(&own).unwrap_or_default().to_vec();
-        let scales = self.get(&own, &dims, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        let (rows, columns) = match *shape {
-            [rows, columns] => (rows, columns),
-            _ => (1, values.len()),
-        };
+        let values = self.get(&own, &dims, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let columns = slot.shape.last().copied().unwrap_or(1);
+        let rows = slot.shape.iter().product::<usize>() / columns.max(1);
         let said = &self.config.get("quantization_config").unwrap_or(&Value::Null)["weight_block_size"];
         let said = |i: usize| said[i].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-        let (high, wide) = match *dims.as_slice() {
-            [] | [1] | [1, 1] => (rows, columns),
-            [n] if n == rows => (1, columns),
-            [n, 1] if n == rows => (1, columns),
-            [a, b] if a > 0 && b > 0 => {
-                let (high, wide) = (said(0).unwrap_or(rows.div_ceil(a)), said(1).unwrap_or(columns.div_ceil(b)));
-                if rows.div_ceil(high) != a || columns.div_ceil(wide) != b {
-                    return Err(Error::Weight { name: own, what: format!("{dims:?} scales do not fit {shape:?}") });
-                }
-                (high, wide)
-            }
-            _ => return Err(Error::Weight { name: own, what: format!("{dims:?} scales do not fit {shape:?}") }),
-        };
-        let across = columns.div_ceil(wide.max(1));
-        values.par_chunks_mut(columns.max(1)).enumerate().for_each(|(r, row)| {
-            let own = &scales[r / high.max(1) * across..];
-            for (part, scale) in row.chunks_mut(wide.max(1)).zip(own) {
-                part.iter_mut().for_each(|x| *x *= scale);
-            }
-        });
-        self.ctx.check()
+        Ok(Some(Scales::new(&own, (values, &dims), (rows, columns), [said(0), said(1)])?))
     }
 
     /// The error for a tensor that is not there: what the checkpoint is instead.
@@ -440,16 +510,15 @@ pub(crate) fn read_gguf(path: &Path) -> Result<(String, gguf::Header)> {
     Ok((name, header))
 }
 
-/// Rows of each head from interleaved (first half and second half in turn) to halves one after another.
-fn deinterleave(t: &Tensor, heads: usize) -> Result<Tensor> {
-    let dims = t.dims().to_vec();
-    let rows = dims.first().copied().unwrap_or(0);
+/// The order in which interleaved rows (first half and second half of a head in turn) are halves one after another.
+fn halves(name: &str, rows: usize, heads: usize) -> Result<Vec<u32>> {
     if heads == 0 || !rows.is_multiple_of(2 * heads) {
-        return Err(Error::invalid(format!("{rows} rows do not divide into halves of {heads} heads")));
+        let what = format!("{rows} rows do not divide into halves of {heads} heads");
+        return Err(Error::Weight { name: name.to_string(), what });
     }
-    let rest: usize = dims[1..].iter().product();
-    let t = t.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
-    Ok(t.reshape(dims)?)
+    let each = rows / heads;
+    let place = |i: usize| (i / each * each + 2 * (i % each % (each / 2)) + i % each / (each / 2)) as u32;
+    Ok((0..rows).map(place).collect())
 }
 
 fn damaged(path: &Path, what: String) -> Error {

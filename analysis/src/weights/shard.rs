@@ -1,7 +1,8 @@
 //! One file of a checkpoint, read piece by piece.
 //!
 //! Files are never mapped: a file that shrinks while a map of it is read ends the whole program with a bus error,
-//! where a read gives an error that names the file. What is read is copied in any case.
+//! where a read gives an error that names the file. Weights that stay in their file are read again whenever they are
+//! needed, out of the system's cache of files: it holds what is read often, and gives way where memory is short.
 
 use super::recognise;
 use crate::{Error, Result};
@@ -10,14 +11,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The largest header of a safetensors file that is read, in bytes; the format allows no more.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// An open file of known length.
+#[derive(Debug)]
 pub(crate) struct Shard {
     pub path: PathBuf,
     pub len: u64,
+    /// When it was last written, where the system says so.
+    written: Option<SystemTime>,
     file: File,
 }
 
@@ -41,7 +46,18 @@ impl Shard {
         if meta.len() == 0 {
             return Err(Error::file(path, "the file is empty", "download it again"));
         }
-        Ok(Self { len: meta.len(), path, file })
+        Ok(Self { len: meta.len(), written: meta.modified().ok(), path, file })
+    }
+
+    /// Errors if the file was written to since it was opened: its numbers may be others now.
+    pub fn is_unchanged(&self) -> Result<()> {
+        let meta = self.file.metadata().map_err(|e| Error::io(&self.path, e))?;
+        match meta.len() == self.len && meta.modified().ok() == self.written {
+            true => Ok(()),
+            false => {
+                Err(Error::file(&self.path, "the file was changed while the model is open", "open the model again"))
+            }
+        }
     }
 
     /// Fills `out` with the bytes from `at` on. Errors if the file ends before.

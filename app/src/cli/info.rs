@@ -31,7 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let open = common::open_source(&source)?;
     common::notes(open.notes());
-    let crate::work::OpenModel { model, tokenizer, unread, .. } = open;
+    let crate::work::OpenModel { model, tokenizer, unread, weights, .. } = open;
     let info = model.info();
     let name = source.title();
     let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
@@ -39,6 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         let json = serde_json::json!({
             "name": name, "architecture": info.architecture, "n_params": info.n_params, "dtype": info.dtype,
+            "weights": { "in_file": weights.in_file, "memory_bytes": weights.bytes },
             "fingerprint": info.fingerprint, "vocab": info.vocab, "writes": info.writes.name(),
             "max_tokens": info.max_tokens, "tokenizer_vocab": tokenizer,
             "towers": info.towers.iter().map(|(name, t)| serde_json::json!({
@@ -50,6 +51,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return data(&json.to_string());
     }
     say!("{name} ({}), {} parameters in {}", info.architecture, info.n_params, info.dtype);
+    let held = weights.bytes as f64 / 1e6;
+    match weights.in_file {
+        true => say!("weights stay in their file as stored; {held:.1} MB of them are in memory"),
+        false => say!("weights are in memory as f32: {held:.1} MB"),
+    }
     for (name, t) in &info.towers {
         say!(
             "{name:?}: {} layers, width {}, {} heads ({} key-value), head width {}, MLP width {}",

@@ -28,7 +28,11 @@ use std::process::ExitCode;
 const ENVIRONMENT: &str = "Environment:
   TOKENSCOPE_COMPUTE=auto|cpu|gpu  where attention maps and other passes are computed: auto takes a hardware graphics
                                    adapter where there is one, gpu takes a software one, too; `tokenscope doctor`
-                                   says what that means here";
+                                   says what that means here
+  TOKENSCOPE_WEIGHTS=auto|f32|stored
+                                   where weights are: f32 brings them into memory, stored leaves them in their file and
+                                   makes parts of them f32 when they are needed; auto brings up to 4 GB into memory,
+                                   if that is at most half of what is free";
 
 /// A microscope for tokens. Without a verb it opens the window
 #[derive(Debug, Parser)]

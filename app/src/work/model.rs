@@ -8,7 +8,7 @@ use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, Model};
 use tokenscope_analysis::run::NO_TOKENIZER;
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::weights::Weights;
+use tokenscope_analysis::weights::{Hold, Weights};
 use tokenscope_analysis::{Ctx, Error, Result};
 
 /// Open a model.
@@ -27,6 +27,17 @@ pub struct OpenModel {
     pub processor: Option<Processor>,
     /// What to know before one relies on its numbers.
     pub caution: Option<String>,
+    /// Where its weights are.
+    pub weights: Held,
+}
+
+/// Where the weights of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of memory that they take.
+    pub bytes: u64,
+    /// Whether the matrices stay in the file, as stored.
+    pub in_file: bool,
 }
 
 impl OpenModel {
@@ -52,7 +63,7 @@ impl Ask for ModelOf {
     }
 
     fn bytes(open: &OpenModel) -> u64 {
-        4 * open.model.info().n_params as u64
+        open.weights.bytes
     }
 }
 
@@ -72,9 +83,12 @@ pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
 ///
 /// Errors: what is wrong with a file, weights that do not fit the memory, cancelled.
 pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
-    let weights = Weights::open(path)?.watched(ctx);
-    // Weights are computed with as f32, whatever they are stored as.
-    ctx.fits(4 * weights.n_params() as u64, "close other programs or choose a smaller model")?;
+    let weights = Weights::open(path)?.watched(ctx).holding(Hold::from_env()?);
+    let remedy = match weights.stay_in_file() {
+        true => "close other programs or choose a smaller model",
+        false => "set TOKENSCOPE_WEIGHTS=stored, which leaves them in their file, or close other programs",
+    };
+    ctx.fits(weights.need_bytes(), remedy)?;
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
     let tokenizer = match weights.gguf_file() {
         Some(gguf) => Tokenizer::load(gguf).map(Some),
@@ -87,7 +101,8 @@ pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
         Err(why) => (None, Some(why)),
     };
     let processor = Processor::load(&weights)?;
-    let open = OpenModel { model, tokenizer, unread, processor, caution: model::caution(&weights) };
+    let held = Held { bytes: weights.held_bytes(), in_file: weights.stay_in_file() };
+    let open = OpenModel { model, tokenizer, unread, processor, caution: model::caution(&weights), weights: held };
     open.notes().for_each(|n| ctx.note(n.clone()));
     Ok(open)
 }

@@ -2,9 +2,9 @@
 
 use super::activation::Activation;
 use super::cpu::{self, Matrix};
-use super::frozen;
+use super::{from_file, frozen};
 use crate::ctx::Ctx;
-use crate::weights::Weights;
+use crate::weights::{Table, Weights};
 use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
@@ -51,6 +51,11 @@ impl<'a> Scope<'a> {
         self.weights.get(&format!("{}{name}", self.prefix), shape, &self.device)
     }
 
+    /// The tensor `name` as a matrix, which may stay in its file; its axes but the last are taken together as rows.
+    pub fn table(&self, name: &str, shape: &[usize]) -> Result<Table> {
+        self.weights.table(&format!("{}{name}", self.prefix), shape, &self.device)
+    }
+
     /// The device that tensors go to.
     pub fn device(&self) -> &Device {
         &self.device
@@ -60,31 +65,36 @@ impl<'a> Scope<'a> {
 /// `y = x W + b`, with `W` kept as `[in, out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Table,
     bias: Option<Tensor>,
 }
 
 impl Linear {
     /// From a PyTorch `Linear`, stored `[out, in]`.
     pub fn load(s: &Scope, input: usize, output: usize, bias: bool) -> Result<Self> {
-        let weight = s.get("weight", &[output, input])?.t()?;
-        Ok(Self { weight, bias: bias.then(|| s.get("bias", &[output])).transpose()? })
+        let weight = s.table("weight", &[output, input])?;
+        Self::from_table(&weight, bias.then(|| s.get("bias", &[output])).transpose()?)
     }
 
     /// From a GPT-2 `Conv1D`, stored `[in, out]`.
     pub fn load_conv1d(s: &Scope, input: usize, output: usize) -> Result<Self> {
-        Ok(Self { weight: s.get("weight", &[input, output])?, bias: Some(s.get("bias", &[output])?) })
+        Ok(Self { weight: s.table("weight", &[input, output])?, bias: Some(s.get("bias", &[output])?) })
     }
 
     /// From a matrix `[out, in]`.
     pub fn from_matrix(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
-        Ok(Self { weight: weight.t()?, bias })
+        Self::from_table(&Table::Memory(weight.clone()), bias)
+    }
+
+    /// From a matrix `[out, in]` that may stay in its file.
+    pub fn from_table(weight: &Table, bias: Option<Tensor>) -> Result<Self> {
+        Ok(Self { weight: weight.turned()?, bias })
     }
 
     /// Columns `start..start + len` of the output, as a map of their own.
     pub fn slice(&self, start: usize, len: usize) -> Result<Self> {
         let bias = self.bias.as_ref().map(|b| b.narrow(0, start, len)).transpose()?;
-        Ok(Self { weight: self.weight.narrow(1, start, len)?.contiguous()?, bias })
+        Ok(Self { weight: self.weight.columns(start..start + len)?, bias })
     }
 
     /// `[n, in]` → `[n, out]`.
@@ -95,17 +105,17 @@ impl Linear {
     /// [`Linear::apply`] that looks at the job's cancel flag on its way, because a large map takes long.
     pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
         if self.is_plain(x) {
-            let shape = (x.dim(0)?, self.weight.dim(1)?);
+            let shape = (x.dim(0)?, self.outputs()?);
             return Ok(Tensor::from_vec(self.values(x, ctx)?, shape, x.device())?);
         }
         ctx.check()?;
         if frozen::asks(x) && self.is_plain(&x.detach()) {
-            let back = Self { weight: self.weight.t()?, bias: None };
-            let shape = (x.dim(0)?, self.weight.dim(1)?).into();
+            let back = Self { weight: self.weight.turned()?, bias: None };
+            let shape = (x.dim(0)?, self.outputs()?).into();
             let (y, ctx) = (self.values(&x.detach(), ctx)?, ctx.clone());
             return frozen::of_one("linear", x, (y, shape), move |_, grad| back.apply_in(grad, &ctx));
         }
-        let y = x.matmul(&self.weight)?;
+        let y = x.matmul(&self.weight.tensor()?)?;
         Ok(match &self.bias {
             Some(b) => y.broadcast_add(b)?,
             None => y,
@@ -114,7 +124,11 @@ impl Linear {
 
     /// Whether [`Linear::values`] serves: everything plain, and `x` a matrix.
     fn is_plain(&self, x: &Tensor) -> bool {
-        x.rank() == 2 && cpu::is_plain(x) && cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain)
+        let weight = match &self.weight {
+            Table::Memory(w) => cpu::is_plain(w),
+            Table::File { .. } => true,
+        };
+        x.rank() == 2 && cpu::is_plain(x) && weight && self.bias.as_ref().is_none_or(cpu::is_plain)
     }
 
     /// The map of a plain matrix, row by row.
@@ -130,19 +144,11 @@ impl Linear {
         let add = self.bias.is_some();
         cpu::read(x, |x, at| {
             let x = Matrix { values: x, row: at[0], col: at[1] };
-            cpu::read(&self.weight, |w, at| {
-                let columns = |j: usize| Matrix { values: &w[(j * at[1]).min(w.len())..], row: at[0], col: at[1] };
-                if n <= FEW {
-                    let width = if at[1] == 1 { out } else { narrow(n, out) };
-                    return few((n, d, out), &mut y, add, x, &columns, width, ctx);
-                }
-                let len = (cpu::POLL_FLOPS / (2 * n * d).max(1)).max(256);
-                for j in (0..out).step_by(len) {
-                    ctx.check()?;
-                    cpu::gemm([n, d, len.min(out - j)], (&mut y[j..], out), add, x, columns(j), true);
-                }
-                Ok(())
-            })
+            match &self.weight {
+                Table::Memory(w) => in_memory((n, d, out), &mut y, add, x, w, ctx),
+                Table::File { matrix, turned: true } => from_file::by_rows(n, &mut y, add, x, matrix, ctx),
+                Table::File { matrix, turned: false } => from_file::by_columns(n, &mut y, add, x, matrix, ctx),
+            }
         })?;
         Ok(y)
     }
@@ -150,21 +156,60 @@ impl Linear {
     /// The same map followed by a factor per output channel (layer scale).
     pub fn scaled(&self, factor: &Tensor) -> Result<Self> {
         let bias = self.bias.as_ref().map(|b| b * factor).transpose()?;
-        Ok(Self { weight: self.weight.broadcast_mul(factor)?, bias })
+        Ok(Self { weight: self.weight.scaled(factor)?, bias })
     }
 
-    /// The matrix `[in, out]`.
-    pub fn matrix(&self) -> &Tensor {
-        &self.weight
+    /// The matrix `[in, out]` as f32.
+    pub fn matrix(&self) -> Result<Tensor> {
+        self.weight.tensor()
+    }
+
+    /// Values that a row has before the map.
+    pub fn inputs(&self) -> Result<usize> {
+        Ok(self.weight.dims2()?.0)
+    }
+
+    /// Values that a row has behind the map.
+    pub fn outputs(&self) -> Result<usize> {
+        Ok(self.weight.dims2()?.1)
+    }
+
+    /// Where the map is computed.
+    pub fn device(&self) -> &Device {
+        self.weight.device()
     }
 }
 
+/// `y += x · w` where `add`, else `y = x · w`, for `w` `[d, out]` in memory.
+fn in_memory(
+    (n, d, out): (usize, usize, usize),
+    y: &mut [f32],
+    add: bool,
+    x: Matrix,
+    w: &Tensor,
+    ctx: &Ctx,
+) -> Result<()> {
+    cpu::read(w, |w, at| {
+        let columns = |j: usize| Matrix { values: &w[(j * at[1]).min(w.len())..], row: at[0], col: at[1] };
+        if n <= FEW {
+            let width = if at[1] == 1 { out } else { narrow(n, out) };
+            return few((n, d, out), y, add, x, &columns, width, ctx);
+        }
+        let len = (cpu::POLL_FLOPS / (2 * n * d).max(1)).max(256);
+        for j in (0..out).step_by(len) {
+            ctx.check()?;
+            cpu::gemm([n, d, len.min(out - j)], (&mut y[j..], out), add, x, columns(j), true);
+        }
+        Ok(())
+    })
+}
+
 /// Rows up to this many are bound by reading the weights, which every thread does for its own columns.
-const FEW: usize = 64;
+pub(super) const FEW: usize = 64;
 
 /// Columns at a time where weights lie by columns. The product first turns such weights, which costs as much as some
 /// ten rows and more where they do not fit a cache; it does not for products of up to 256 values.
-fn narrow(rows: usize, out: usize) -> usize {
+pub(super) fn narrow(rows: usize, out: usize) -> usize {
     match rows {
         0 | 1 => out,
         2..=16 => 256 / rows,
@@ -173,7 +218,7 @@ fn narrow(rows: usize, out: usize) -> usize {
 }
 
 /// The product of few rows, `width` columns at a time, on all threads where there is enough to do.
-fn few<'w>(
+pub(super) fn few<'w>(
     (n, d, out): (usize, usize, usize),
     y: &mut [f32],
     add: bool,
@@ -389,7 +434,7 @@ impl Mlp {
 
     /// [`Mlp::apply`] that looks at the job's cancel flag on its way.
     pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-        let (n, wide) = (x.dim(0)?, self.up.matrix().dim(1)?);
+        let (n, wide) = (x.dim(0)?, self.up.outputs()?);
         let rows = (MIDDLE / wide.max(1)).max(128);
         if n <= rows || !self.is_plain(x) {
             return self.down.apply_in(&self.hidden(x, ctx)?, ctx);
@@ -425,21 +470,25 @@ impl Mlp {
             cpu::zip_in_place(&mut h, &up, ctx, |h, up| h * up);
         }
         ctx.check()?;
-        let shape = (x.dim(0)?, self.up.matrix().dim(1)?);
+        let shape = (x.dim(0)?, self.up.outputs()?);
         Ok(Tensor::from_vec(h, shape, x.device())?)
     }
 }
 
-/// Rows `ids` of a table. Errors on an id outside it.
+/// Rows `ids` of a table in memory. Errors on an id outside it.
 pub fn embedding(table: &Tensor, ids: &[u32], what: &str) -> Result<Tensor> {
-    let rows = table.dim(0)?;
+    look_up(&Table::Memory(table.clone()), ids, what)
+}
+
+/// Rows `ids` of a table that may stay in its file. Errors on an id outside it.
+pub fn look_up(table: &Table, ids: &[u32], what: &str) -> Result<Tensor> {
+    let (rows, _) = table.dims2()?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
         return Err(Error::invalid(format!(
             "{what} {id} is outside the model's table of {rows}; is the tokenizer this model's?"
         )));
     }
-    let idx = Tensor::new(ids, table.device())?;
-    Ok(table.index_select(&idx, 0)?)
+    table.look_up(ids)
 }
 
 #[cfg(test)]
@@ -491,7 +540,9 @@ mod tests {
         for bias in [Some(some(&[7], 5)), None] {
             close(both(&x, |learned| {
                 let weight = kind(some(&[7, 24], 4), learned).t().unwrap();
-                Linear { weight, bias: bias.clone() }.apply(&x.t().unwrap().t().unwrap()).unwrap()
+                Linear { weight: Table::Memory(weight), bias: bias.clone() }
+                    .apply(&x.t().unwrap().t().unwrap())
+                    .unwrap()
             }));
         }
     }
@@ -501,7 +552,7 @@ mod tests {
         let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let ctx = Ctx::new(flag.clone(), std::sync::Arc::new(|_| ()));
         let x = Var::from_tensor(&some(&[5, 24], 1)).unwrap();
-        let map = Linear { weight: some(&[24, 7], 2), bias: None };
+        let map = Linear { weight: Table::Memory(some(&[24, 7], 2)), bias: None };
         let y = map.apply_in(&x, &ctx).unwrap().sum_all().unwrap();
         assert!(crate::model::backward(&y, &ctx).unwrap().get(&x).is_some());
         flag.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -36,7 +36,7 @@ impl FeedForward {
             Self::Dense(mlp) => Some(mlp),
             Self::Experts(e) => e.experts.first(),
         };
-        mlp.and_then(|m| m.up.matrix().dim(1).ok()).unwrap_or(0)
+        mlp.and_then(|m| m.up.outputs().ok()).unwrap_or(0)
     }
 
     /// Experts, and how many of them are chosen for a row; 0 where there is no router.

@@ -460,6 +460,6 @@ impl Stack {
     pub fn output_projection(&self, layer: usize) -> Result<Tensor> {
         let b = self.layer(layer)?;
         let (h, e) = (b.attention.rule.n_heads, b.attention.head_width);
-        Ok(b.attention.o.matrix().contiguous()?.reshape((h, e, self.width))?)
+        Ok(b.attention.o.matrix()?.contiguous()?.reshape((h, e, self.width))?)
     }
 }
