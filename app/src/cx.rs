@@ -10,10 +10,12 @@ use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
 use crate::theme::Theme;
-use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, TraceOf};
+use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, PictureOf, TraceOf};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
+use tokenscope_analysis::image::Picture;
+use tokenscope_analysis::lens::holds_predictions;
 use tokenscope_analysis::method::{Info, Kind, Need, Role};
 use tokenscope_analysis::subject::cannot_draft;
 use tokenscope_analysis::token::Token;
@@ -181,6 +183,23 @@ impl Cx<'_> {
     /// Whether the run was recorded elsewhere, so that there are no weights.
     pub fn recorded(&self) -> bool {
         matches!(self.pane.run.model, ModelSource::Recorded(_))
+    }
+
+    /// The picture of the run whose tokens are on screen: the one that was chosen, or the recording's own.
+    pub fn picture(&self, ui: &mut egui::Ui, spot: &'static str, trace: &Trace) -> Option<Arc<Picture>> {
+        match self.shown_image() {
+            Some(source) if !self.recorded() => self.need(ui, spot, &PictureOf(source)),
+            source => {
+                let own = trace.picture.clone();
+                own.or_else(|| source.and_then(|source| self.need(ui, spot, &PictureOf(source))))
+            }
+        }
+    }
+
+    /// Why the run says nothing of how probable its tokens were, if it does not: a recording may lack what it takes.
+    pub fn lacks_surprisal(&self) -> Option<&'static str> {
+        let lacks = self.recorded() && !self.ready_trace().is_some_and(|t| holds_predictions(&t));
+        lacks.then_some("This recording has no weights and not the logits of every token; record with logits=\"all\"")
     }
 
     /// Why the model did not open, if it did not.

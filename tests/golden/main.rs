@@ -6,6 +6,7 @@ mod forward;
 mod gguf;
 mod images;
 mod models;
+mod recorder;
 mod settings;
 mod tokenizers;
 mod vision_models;

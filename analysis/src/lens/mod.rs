@@ -5,7 +5,7 @@ mod edge;
 mod surprisal;
 
 pub use edge::{Effect, HeadShare, Moved, effect, heads};
-pub use surprisal::{Surprisal, surprisal};
+pub use surprisal::{Surprisal, holds_predictions, surprisal};
 
 use crate::math::{largest, log_softmax, log_sum_exp};
 use crate::model::Model;

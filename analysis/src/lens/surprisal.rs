@@ -3,7 +3,7 @@
 use super::weights;
 use crate::math::log_sum_exp;
 use crate::model::Writes;
-use crate::trace::{Site, Tower};
+use crate::trace::{AttentionRule, Site, Tower, Trace};
 use crate::{Ctx, Error, Result, Subject};
 use candle_core::Tensor;
 
@@ -20,6 +20,11 @@ pub struct Surprisal {
 }
 
 impl Surprisal {
+    fn new(ln_p: Vec<Option<f32>>) -> Self {
+        let lowest = ln_p.iter().flatten().copied().fold(0.0, f32::min);
+        Self { ln_p, max_bits: -lowest / std::f32::consts::LN_2 }
+    }
+
     /// Probability and surprisal in bits of a token.
     pub fn of(&self, token: usize) -> Option<(f32, f32)> {
         let ln_p = self.ln_p.get(token).copied().flatten()?;
@@ -27,10 +32,14 @@ impl Surprisal {
     }
 }
 
-/// Reads the probability of every token off the last residual stream, through the final norm and head.
+/// Reads the probability of every token off the last residual stream, through the final norm and head; of a recorded
+/// run off the logits of all its tokens, where they are there.
 ///
-/// Errors: a model that predicts no next token, a run without weights, a reduced run, cancelled.
+/// Errors: a model that predicts no next token, a run with neither weights nor those logits, a reduced run, cancelled.
 pub fn surprisal(on: &Subject, ctx: &Ctx) -> Result<Surprisal> {
+    if on.model.is_none() && holds_predictions(on.trace) {
+        return recorded(on.trace, ctx);
+    }
     let model = weights(on)?;
     if model.info().writes != Writes::Causal {
         return Err(Error::invalid("this model does not predict the next token, so its tokens have no surprisal"));
@@ -53,8 +62,28 @@ pub fn surprisal(on: &Subject, ctx: &Ctx) -> Result<Surprisal> {
             ln_p.push(token.id.and_then(|id| ln_share(row, id as usize)));
         }
     }
-    let lowest = ln_p.iter().flatten().copied().fold(0.0, f32::min);
-    Ok(Surprisal { ln_p, max_bits: -lowest / std::f32::consts::LN_2 })
+    Ok(Surprisal::new(ln_p))
+}
+
+/// Whether a run holds the logits of all its tokens, of a model whose tokens see none that come after them: then they
+/// say how probable each was.
+pub fn holds_predictions(trace: &Trace) -> bool {
+    let Some(tower) = trace.towers.get(&Tower::Text) else { return false };
+    let n = tower.tokens.len();
+    let ahead = |rule: &AttentionRule| (1..n).any(|k| rule.mask.allows(k - 1, k - 1, k, k));
+    n > 0 && trace.logit_rows.iter().copied().eq(0..n) && !tower.attention.iter().any(ahead)
+}
+
+fn recorded(trace: &Trace, ctx: &Ctx) -> Result<Surprisal> {
+    let tower = trace.tower(Tower::Text)?;
+    let logits = &trace.get(Tower::Text, tower.n_layers, Site::Logits)?.array;
+    let [n, _] = logits.dims("logits")?;
+    let mut ln_p = vec![None; n.min(1)];
+    for (row, token) in tower.tokens.iter().enumerate().take(n).skip(1) {
+        ctx.step(row, n)?;
+        ln_p.push(token.id.and_then(|id| ln_share(logits.row(row - 1), id as usize)));
+    }
+    Ok(Surprisal::new(ln_p))
 }
 
 /// Natural logarithm of the softmax of `logits` at `id`.
@@ -65,6 +94,10 @@ fn ln_share(logits: &[f32], id: usize) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::LogitRows;
+    use crate::model::tests::tiny;
+    use crate::run::{RunRequest, run};
+    use crate::trace::{CaptureSpec, MaskRule};
 
     #[test]
     fn a_share_by_hand() {
@@ -77,5 +110,26 @@ mod tests {
         let (p, bits) = s.of(1).unwrap();
         assert!((p - 0.5).abs() < 1e-6 && (bits - 1.0).abs() < 1e-5);
         assert_eq!((s.of(0), s.of(9)), (None, None));
+    }
+
+    #[test]
+    fn a_recording_with_all_logits_needs_no_weights() {
+        let ids = Some(vec![3, 1, 4, 1, 5]);
+        let request = RunRequest { ids, logits: Some(LogitRows::All), ..RunRequest::default() };
+        let model = tiny();
+        let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
+        let of = |model| surprisal(&Subject { model, ..Subject::new(&trace) }, &Ctx::default()).unwrap().ln_p;
+        let (with, without) = (of(Some(model.as_ref())), of(None));
+        assert_eq!((with.len(), with[0], without[0]), (5, None, None));
+        for (a, b) in with.iter().zip(&without).skip(1) {
+            assert!((a.unwrap() - b.unwrap()).abs() < 1e-4, "{a:?} {b:?}");
+        }
+        // The last token's alone do not say it, and tokens that are seen from before are not predicted.
+        let mut last = trace.clone();
+        last.logit_rows = vec![4];
+        assert!(holds_predictions(&trace) && !holds_predictions(&last));
+        let mut both = trace;
+        both.towers.get_mut(&Tower::Text).unwrap().attention[0].mask = MaskRule::Bidirectional;
+        assert!(!holds_predictions(&both));
     }
 }

@@ -1,11 +1,14 @@
 //! A trace as one file: safetensors with a JSON header, versioned, so that a run recorded elsewhere opens
 //! without the weights.
 //!
-//! The file's own types live here, so that changing the library's does not change the format.
+//! The file's own types live here, so that changing the library's does not change the format, which the front page of
+//! the module describes entry by entry.
 
+use super::check::check;
 use super::{Entry, Key, Rows, Site, Tower, TowerTrace, Trace};
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::image::Picture;
 use crate::save::save;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
@@ -18,6 +21,8 @@ use std::sync::Arc;
 /// Version of the format; readers refuse newer ones. 2 added token types, decode steps and rules that name keys.
 const VERSION: u32 = 2;
 const KEY: &str = "tokenscope_trace";
+/// The tensor of the picture, u8 `[height, width, 3]`.
+const PICTURE: &str = "picture";
 /// Traces larger than this are not read, in bytes.
 const MAX_BYTES: u64 = 64 << 30;
 /// The same of their headers, as safetensors itself has it.
@@ -44,6 +49,8 @@ struct Header {
     continuation: Vec<u32>,
     continuation_text: String,
     notes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dtype: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,6 +118,9 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
     for (name, a) in &trace.extras {
         tensors.push((format!("extra.{name}"), Dtype::F32, a.shape().to_vec(), bytes(a)));
     }
+    if let Some(p) = &trace.picture {
+        tensors.push((PICTURE.into(), Dtype::U8, vec![p.height, p.width, 3], &p.rgb));
+    }
     let header = Header {
         version: VERSION,
         model: trace.model.clone(),
@@ -127,6 +137,7 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
         continuation: trace.continuation.clone(),
         continuation_text: trace.continuation_text.clone(),
         notes: trace.notes.clone(),
+        dtype: trace.dtype.clone(),
     };
     let text =
         serde_json::to_string(&header).map_err(|e| Error::invalid(format!("the trace has no JSON form: {e}")))?;
@@ -149,32 +160,13 @@ pub fn is_trace(path: &Path) -> bool {
 ///
 /// Errors: name the file and what is wrong with it; [`Error::Memory`] where its arrays have no room.
 pub fn read_trace(path: &Path, ctx: &Ctx) -> Result<Trace> {
-    let mut file = TensorFile::open(path)?;
-    let text = file.text.take();
-    let header: Header =
-        serde_json::from_str(&text.unwrap_or_default()).map_err(|e| file.bad(format!("damaged trace header: {e}")))?;
-    if header.version > VERSION {
-        return Err(Error::file(path, format!("trace format {}", header.version), "open it with a newer Tokenscope"));
-    }
+    let (mut file, header) = opened(path)?;
     let size = file.tensors.values().map(|t| t.data_offsets.1 - t.data_offsets.0).sum::<usize>();
     ctx.fits(size as u64, "record fewer sites or layers")?;
-    let rows: Vec<Arc<Rows>> = header.rows.into_iter().map(Arc::new).collect();
-    let mut trace = Trace {
-        model: header.model,
-        architecture: header.architecture,
-        fingerprint: header.fingerprint,
-        text: header.text,
-        image_size: header.image_size,
-        towers: header.towers,
-        token_types: header.token_types,
-        logit_rows: header.logit_rows,
-        continuation: header.continuation,
-        continuation_text: header.continuation_text,
-        notes: header.notes,
-        ..Trace::default()
-    };
-    let n = header.arrays.len();
-    for (i, h) in header.arrays.into_iter().enumerate() {
+    let (mut trace, rows, arrays, extras) = header.split();
+    let rows: Vec<Arc<Rows>> = rows.into_iter().map(Arc::new).collect();
+    let n = arrays.len();
+    for (i, h) in arrays.into_iter().enumerate() {
         ctx.step(i, n)?;
         let array = file.read(&h.name())?;
         let map = rows.get(h.rows).ok_or_else(|| file.bad(format!("{} has no row map", h.name())))?;
@@ -193,11 +185,83 @@ pub fn read_trace(path: &Path, ctx: &Ctx) -> Result<Trace> {
         };
         arrays.insert(key, Entry { array: Arc::new(array), rows: map.clone() });
     }
-    for name in header.extras {
+    for name in extras {
         let array = file.read(&format!("extra.{name}"))?;
         trace.extras.insert(name, array);
     }
+    if file.tensors.contains_key(PICTURE) {
+        trace.picture = Some(Arc::new(file.picture()?));
+    }
+    check(&trace).map_err(|what| file.bad(what))?;
     Ok(trace)
+}
+
+/// What [`read_trace`] reads but for arrays and picture: text, tokens, towers, notes. Errors: the same.
+pub fn read_outline(path: &Path) -> Result<Trace> {
+    let (file, header) = opened(path)?;
+    let trace = header.split().0;
+    check(&trace).map_err(|what| file.bad(what))?;
+    Ok(trace)
+}
+
+fn opened(path: &Path) -> Result<(TensorFile<'_>, Header)> {
+    let mut file = TensorFile::open(path)?;
+    let text = file.text.take();
+    let header: Header =
+        serde_json::from_str(&text.unwrap_or_default()).map_err(|e| file.bad(format!("damaged trace header: {e}")))?;
+    if header.version > VERSION {
+        return Err(Error::file(path, format!("trace format {}", header.version), "open it with a newer Tokenscope"));
+    }
+    Ok((file, header))
+}
+
+impl Header {
+    /// The trace without what stands in tensors; row maps, arrays, extras.
+    fn split(self) -> (Trace, Vec<Rows>, Vec<ArrayHeader>, Vec<String>) {
+        let trace = Trace {
+            model: self.model,
+            architecture: self.architecture,
+            fingerprint: self.fingerprint,
+            text: self.text,
+            image_size: self.image_size,
+            towers: self.towers,
+            token_types: self.token_types,
+            logit_rows: self.logit_rows,
+            continuation: self.continuation,
+            continuation_text: self.continuation_text,
+            notes: self.notes,
+            dtype: self.dtype,
+            ..Trace::default()
+        };
+        (trace, self.rows, self.arrays, self.extras)
+    }
+}
+
+/// A tensor of any safetensors file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Its values; whole numbers are kept as such up to 2²⁴.
+    pub array: Array,
+    /// Whether they are whole numbers.
+    pub whole: bool,
+}
+
+/// The tensors of a safetensors file by name, of a trace or of anything else. Those of types that hold neither
+/// numbers nor room for them are left out.
+///
+/// Errors: as [`read_trace`].
+pub fn read_tensors(path: &Path, ctx: &Ctx) -> Result<BTreeMap<String, Stored>> {
+    let mut file = TensorFile::of(path)?;
+    let sizes = file.tensors.values().map(|t| t.shape.iter().product::<usize>() as u64);
+    ctx.fits(4 * sizes.sum::<u64>(), "close other programs, or compare with a shorter run")?;
+    let names: Vec<String> = file.tensors.keys().cloned().collect();
+    let n = names.len();
+    let mut out = BTreeMap::new();
+    for (i, name) in names.into_iter().enumerate() {
+        ctx.step(i, n)?;
+        out.extend(file.stored(&name)?.map(|t| (name, t)));
+    }
+    Ok(out)
 }
 
 /// An open safetensors file, of which nothing but the header is in memory.
@@ -212,7 +276,17 @@ struct TensorFile<'p> {
 }
 
 impl<'p> TensorFile<'p> {
+    /// A trace.
     fn open(path: &'p Path) -> Result<Self> {
+        let file = Self::of(path)?;
+        match file.text {
+            Some(_) => Ok(file),
+            None => Err(file.bad("a safetensors file, but not a trace of this program".into())),
+        }
+    }
+
+    /// Any safetensors file.
+    fn of(path: &'p Path) -> Result<Self> {
         let bad = |what: String| Error::file(path, what, HELP);
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
@@ -231,9 +305,6 @@ impl<'p> TensorFile<'p> {
         // Reading it checks that tensors follow each other and are as long as their shapes say.
         let metadata: Metadata = serde_json::from_slice(&head).map_err(|e| damaged(&e))?;
         let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).cloned();
-        if text.is_none() {
-            return Err(bad("a safetensors file, but not a trace of this program".into()));
-        }
         let end = metadata.tensors().values().map(|t| t.data_offsets.1).max().unwrap_or(0);
         if 8 + len + end as u64 != meta.len() {
             return Err(damaged(&"the file is shorter or longer than its header says"));
@@ -258,6 +329,44 @@ impl<'p> TensorFile<'p> {
         read.and_then(|_| self.file.read_exact(bytemuck::cast_slice_mut(&mut values)))
             .map_err(|e| Error::io(self.path, e))?;
         Array::new(info.shape.clone(), values)
+    }
+
+    /// The bytes of a tensor, and what they are.
+    fn bytes(&mut self, name: &str) -> Result<(TensorInfo, Vec<u8>)> {
+        let info = self.tensors.get(name).ok_or_else(|| self.bad(format!("tensor {name} is not there")))?.clone();
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        let read = self.file.seek(SeekFrom::Start(self.start + from as u64));
+        read.and_then(|_| self.file.read_exact(&mut bytes)).map_err(|e| Error::io(self.path, e))?;
+        Ok((info, bytes))
+    }
+
+    fn picture(&mut self) -> Result<Picture> {
+        let (info, bytes) = self.bytes(PICTURE)?;
+        match info.shape[..] {
+            [height, width, 3] if info.dtype == Dtype::U8 => {
+                Picture::new(width, height, bytes).map_err(|e| self.bad(e.to_string()))
+            }
+            _ => Err(self.bad(format!("the picture is {:?} {:?}, not U8 [height, width, 3]", info.dtype, info.shape))),
+        }
+    }
+
+    /// A tensor of any type of numbers; `None` for others.
+    fn stored(&mut self, name: &str) -> Result<Option<Stored>> {
+        let (info, bytes) = self.bytes(name)?;
+        let (values, whole): (Vec<f32>, bool) = match info.dtype {
+            Dtype::F32 => (bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(), false),
+            Dtype::F64 => (bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(), false),
+            Dtype::F16 => (bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(), false),
+            Dtype::BF16 => {
+                (bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(), false)
+            }
+            Dtype::I64 => (bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(), true),
+            Dtype::I32 => (bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(), true),
+            Dtype::U8 => (bytes.iter().map(|b| f32::from(*b)).collect(), true),
+            _ => return Ok(None),
+        };
+        Ok(Some(Stored { array: Array::new(info.shape, values)?, whole }))
     }
 }
 
@@ -312,6 +421,25 @@ mod tests {
         with_header(file.path(), |h| h.replace("\"version\":1", "\"version\":3"));
         let error = read_trace(file.path(), &Ctx::default()).unwrap_err();
         assert!(error.to_string().contains("newer"), "{error}");
+    }
+
+    #[test]
+    fn picture_and_type_come_back_and_the_outline_holds_no_arrays() {
+        let picture = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let trace = Trace { picture: Some(Arc::new(picture)), dtype: Some("bfloat16".into()), ..recorded() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_trace(&trace, file.path()).unwrap();
+        let back = read_trace(file.path(), &Ctx::default()).unwrap();
+        assert_eq!((&back.picture, &back.dtype), (&trace.picture, &trace.dtype));
+        let outline = read_outline(file.path()).unwrap();
+        assert_eq!((outline.towers, outline.arrays.len(), outline.picture), (trace.towers.clone(), 0, None));
+        let tensors = read_tensors(file.path(), &Ctx::default()).unwrap();
+        assert_eq!((tensors["picture"].array.shape(), tensors["picture"].whole), (&[1, 2, 3][..], true));
+        assert_eq!(tensors.len(), back.arrays.len() + back.steps.iter().map(BTreeMap::len).sum::<usize>() + 2);
+        // A header that contradicts itself is refused.
+        with_header(file.path(), |h| h.replace("\"n_tiles\":1", "\"n_tiles\":99999999"));
+        let error = read_trace(file.path(), &Ctx::default()).unwrap_err();
+        assert!(error.to_string().contains("99999999 tiles"), "{error}");
     }
 
     #[test]

@@ -2,9 +2,63 @@
 //!
 //! Attention probabilities are not stored: post-rotary Q and K are, with scale and mask rule, and maps are
 //! computed from them when looked at (see [`crate::passes`]). Memory is O(layers · tokens · width).
+//!
+//! # The file
+//!
+//! A trace file is a [safetensors](https://github.com/huggingface/safetensors) file, whatever its name ends with, that
+//! [`write_trace`] writes and [`read_trace`] reads; `tokenscope recorder` prints a Python program that writes one of any
+//! `transformers` model. Its metadata have the one key `tokenscope_trace`, whose value is the header: a JSON object.
+//! Entries marked with a star must be there; readers pass over entries and tensors that they do not know.
+//!
+//! | entry | what |
+//! |---|---|
+//! | `version`\* | 2; files of a newer format are refused. 2 added token types, decode steps and rules that name keys |
+//! | `model`\* | name of the model, for titles |
+//! | `architecture`\* | class of the model, as `LlamaForCausalLM` |
+//! | `fingerprint`\* | says which weights these are; empty if unknown |
+//! | `text`\* | the text that was read, empty without one; `bytes` of tokens are counted in it |
+//! | `image_size`\* | `[width, height]` of the original picture in pixels, or `null` |
+//! | `towers`\* | object with `text` (language model or text encoder), `vision` (image encoder) or both; see below |
+//! | `rows`\* | list of row maps `{"tokens": [[0], [1], …], "positions": [0, 1, …]}`: for each row of an array the indices of the tokens behind it, and its position id; where the rotary embedding has three sections, `"turns"`, `[time, row, column]` of each |
+//! | `arrays`\* | list of what the file holds: `{"step": 0, "tower": "text", "tile": 0, "layer": 3, "site": "q", "rows": 0}`; `rows` is an index into the row maps, `step` 0 the pass over the prompt and later ones its continuation |
+//! | `extras`\* | names of further tensors |
+//! | `token_types` | segment id of each token, or `null` where all are 0 |
+//! | `logit_rows`\* | tokens whose logits are kept, in their order |
+//! | `continuation`\*, `continuation_text`\* | ids that the model wrote, and their text |
+//! | `notes`\* | sentences that the window shows: what was cut, what was not found |
+//! | `dtype` | type that was computed in, as `float32` or `bfloat16` |
+//!
+//! A tower is an object:
+//!
+//! | entry | what |
+//! |---|---|
+//! | `tokens`\* | list of `{"id": 17, "text": " fox", "kind": "text", "source": {"bytes": {"start": 0, "end": 4}}}`; `id` is `null` for patches, `kind` one of `text`, `image`, `special`, `padding`, `source` is `"none"`, bytes of the text, or `{"rect": {"x": 0, "y": 0, "w": 14, "h": 14}}` in pixels of the original picture |
+//! | `n_layers`\*, `width`\* | layers, width of the residual stream |
+//! | `attention`\* | for each layer `{"n_heads": 8, "n_kv_heads": 2, "scale": 0.125, "mask": "causal", "soft_cap": null}`: probabilities are the softmax of `scale · q · k`, or of `soft_cap · tanh(scale · q · k / soft_cap)`, over the keys that the mask lets a query see. A layer whose queries and keys are not there has any rule, as one with 0 heads |
+//! | `grids`\* | list of `{"rows": 24, "cols": 24, "first": 5, "tile": 0, "gap": 0}`: image tokens row by row from token `first` on, with `gap` other tokens behind each row |
+//! | `n_tiles`\* | tiles of a picture that ran through the layers one by one; 1 for all others |
+//! | `class_token`\* | index of the class token, or `null` |
+//!
+//! A `mask` ([`MaskRule`]) is `"causal"`, `"bidirectional"`, `{"sliding_window": 4096}`, `{"windows": [64, 128]}`,
+//! `{"blocks": {"runs": [[5, 581]], "of": "causal"}}`, `{"near": 64}`, `{"table": [[0], [0, 1], …]}`,
+//! `{"only": {"keys": [2, 3], "of": "causal"}}` or `{"per_head": ["causal", …]}`.
+//!
+//! The tensor of an array is called `TOWER.TILE.LAYER.SITE`, as `text.0.3.q`, with `stepN.` in front for step `N` > 0.
+//! It is F32 and has no batch axis. Its layer is counted from 0; what comes after the layers (`final`, `logits`) has
+//! the number of layers as its own, and `features` has 0. [`Site`] says what is where, and [`Site::axes`] the shapes:
+//! `resid_pre`, `attn_out`, `resid_mid`, `mlp_out`, `resid_post`, `final` are `[rows, width]`, `q` is `[heads, rows,
+//! width of a head]`, `k` and `v` are `[key-value heads, rows, width of a head]` before they are repeated, `logits` is
+//! `[logit rows, vocabulary]`. Any may be left out; views say what they miss. What a model adds to scores (ALiBi,
+//! relative positions) is held by further components: `q` has one for every key with `addition / scale`, and `k` there
+//! the identity matrix.
+//!
+//! Further tensors: `extra.NAME` (F32) for each of `extras`; `picture` (U8, `[height, width, 3]`), the picture itself;
+//! `pixel_values` (F32), `image_grid_thw` and `image_sizes` (I64), what the model read of it, with which `tokenscope
+//! verify` repeats the run.
 
 mod attending;
 mod capture;
+mod check;
 mod file;
 mod rows;
 mod site;
@@ -13,7 +67,7 @@ mod tap;
 
 pub use attending::{Attending, Held, KeySet, PerHead};
 pub use capture::{Capture, CaptureSpec};
-pub use file::{is_trace, read_trace, write_tensors, write_trace};
+pub use file::{Stored, is_trace, read_outline, read_tensors, read_trace, write_tensors, write_trace};
 pub use rows::{Positions, Regroup, Rows};
 pub use site::{At, Axis, Per, Site, Sizes, Tower};
 pub use spans::Spans;
@@ -265,6 +319,10 @@ pub struct Trace {
     pub notes: Vec<String>,
     /// The image as the model got it, so that methods can run the model again; not written to files.
     pub image: Option<crate::image::ImageInput>,
+    /// The original picture, where it was kept.
+    pub picture: Option<Arc<crate::image::Picture>>,
+    /// Type that was computed in, as `float32`, where that is known.
+    pub dtype: Option<String>,
 }
 
 impl Trace {
@@ -330,6 +388,6 @@ impl Trace {
             .chain(self.steps.iter().flat_map(BTreeMap::values))
             .map(|e| (Arc::as_ptr(&e.array), e.array.data().len() * 4))
             .collect();
-        unique.values().sum()
+        unique.values().sum::<usize>() + self.picture.as_ref().map_or(0, |p| p.rgb.len())
     }
 }

@@ -13,7 +13,7 @@ use tokenscope_analysis::trace::{CaptureSpec, read_trace};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Model folder, GGUF file, recorded trace, or the name of a sample model
-    #[arg(long)]
+    #[arg(long, visible_alias = "trace")]
     model: OsString,
     /// Tokens to estimate a run for
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -25,7 +25,7 @@ pub struct Input {
     #[arg(long, value_name = "NAME")]
     pub(super) example: Option<String>,
     /// Model folder, GGUF file, recorded trace, or the name of a sample model [default: sample-lm]
-    #[arg(long)]
+    #[arg(long, visible_alias = "trace")]
     pub(super) model: Option<OsString>,
     /// Text for the model; the default is the window's first example
     #[arg(long)]

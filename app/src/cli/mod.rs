@@ -14,6 +14,7 @@ mod judge;
 mod licences;
 mod method;
 mod methods;
+mod recorder;
 mod render;
 mod run;
 mod terminal;
@@ -41,7 +42,7 @@ pub struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
     /// Model folder, GGUF file or trace to open in the window
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, visible_alias = "trace", value_name = "PATH")]
     open: Option<std::path::PathBuf>,
     /// Picture to open in the window: a file, or a drawn scene as scene:SEED
     #[arg(long, value_name = "FILE")]
@@ -56,6 +57,8 @@ enum Verb {
     Atlas(atlas::Args),
     /// Run a model once and write what it left behind
     Trace(trace::Args),
+    /// Print a Python file that records runs of any transformers model: tokenscope recorder > tokenscope_record.py
+    Recorder(recorder::Args),
     /// Cut a text with a tokenizer, or compare several
     Tokenize(tokenize::Args),
     /// Decode a picture, or draw a model's token grid on it
@@ -101,6 +104,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Atlas(a)) => atlas::run(a),
         Some(Verb::Trace(a)) => trace::run(a),
+        Some(Verb::Recorder(a)) => recorder::run(a),
         Some(Verb::Tokenize(a)) => tokenize::run(a),
         Some(Verb::Image(a)) => image::run(a),
         Some(Verb::Examples(a)) => examples::run(a),

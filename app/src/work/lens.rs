@@ -1,6 +1,6 @@
 //! What the model would predict at every layer and position, and how probable it found its tokens.
 
-use super::{main_scope, model_of, subject, trace_of};
+use super::{main_scope, model_of, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::RunKey;
 use tokenscope_analysis::lens::{self, Lens, Surprisal};
@@ -59,8 +59,8 @@ impl Ask for SurprisalOf {
     type Out = Surprisal;
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Surprisal> {
-        let (t, open) = (trace_of(&self.0, store, ctx)?, model_of(&self.0, store, ctx)?);
-        lens::surprisal(&subject(&t, &main_scope(&self.0), Some(&open)), ctx)
+        let (t, open) = (trace_of(&self.0, store, ctx)?, weights_of(&self.0, store, ctx)?);
+        lens::surprisal(&subject(&t, &main_scope(&self.0), open.as_deref()), ctx)
     }
 
     fn run(&self) -> Option<&RunKey> {

@@ -6,9 +6,12 @@ use crate::keys::{CutKey, ModelSource, RowSource};
 use crate::text::Text;
 use std::path::Path;
 use std::sync::Arc;
+use tokenscope_analysis::segment::Piece;
 use tokenscope_analysis::segment::text::{Metrics, Row, Strip, rows as cut_rows};
+use tokenscope_analysis::token::Token;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::tokenize::bpe::Step;
+use tokenscope_analysis::trace::{Tower, read_outline};
 use tokenscope_analysis::{Ctx, Error, Result};
 
 /// Name of the row of the model's own tokenizer.
@@ -43,9 +46,9 @@ impl Ask for CutsOf {
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Rows> {
         let key = &self.0;
-        let open = match key.model {
-            ModelSource::Recorded(_) => None,
-            _ => Some(store.get(&ModelOf(key.model.clone()), ctx)?),
+        let (open, recorded) = match &key.model {
+            ModelSource::Recorded(path) => (None, recorded_row(path, &key.text)?),
+            _ => (Some(store.get(&ModelOf(key.model.clone()), ctx)?), None),
         };
         // A broken file must not take the other rows along.
         let (mut loaded, mut broken) = (Vec::new(), Vec::new());
@@ -57,11 +60,15 @@ impl Ask for CutsOf {
             }
         }
         let own = open.as_ref().and_then(|o| o.tokenizer.as_ref()).map(|t| (OWN.to_string(), t));
-        let mut sources: Vec<RowSource> = own.iter().map(|_| RowSource::Model(key.model.clone())).collect();
+        let n = usize::from(own.is_some() || recorded.is_some());
+        let mut sources = vec![RowSource::Model(key.model.clone()); n];
         sources.extend(loaded.iter().map(|(file, _)| RowSource::File(file.to_path_buf())));
         sources.extend(key.named.iter().map(|n| RowSource::Named(n)));
         let others = loaded.iter().map(|(file, t)| (row_name(file), t.as_ref()));
-        let rows = cut_rows(&own.into_iter().chain(others).collect::<Vec<_>>(), &key.named, &key.text, ctx)?;
+        let mut rows = cut_rows(&own.into_iter().chain(others).collect::<Vec<_>>(), &key.named, &key.text, ctx)?;
+        if let Some(row) = recorded {
+            rows.insert(0, row);
+        }
         let metrics = rows.iter().map(|r| Metrics::of(r, &key.text)).collect();
         Ok(Rows { text: key.text.clone(), rows, sources, metrics, broken })
     }
@@ -69,6 +76,21 @@ impl Ask for CutsOf {
     fn bytes(rows: &Rows) -> u64 {
         rows.rows.iter().map(|r| 96 * r.pieces.len() as u64).sum()
     }
+}
+
+/// The tokens of a recording as a row, where they come from this text.
+fn recorded_row(path: &Path, text: &str) -> Result<Option<Row>> {
+    let trace = read_outline(path)?;
+    if trace.text != text {
+        return Ok(None);
+    }
+    let tokens = trace.towers.get(&Tower::Text).map_or(&[][..], |t| &t.tokens);
+    let piece = |t: &Token| {
+        let bytes = t.bytes()?;
+        Some(Piece { id: t.id, token: t.text.clone(), start: bytes.start, end: bytes.end, special: false })
+    };
+    let pieces: Vec<Piece> = tokens.iter().filter_map(piece).collect();
+    Ok((!pieces.is_empty()).then(|| Row { name: OWN.into(), pieces, vocab: None, continuing: String::new() }))
 }
 
 /// The same in lines of so many columns, which all rows share.
@@ -146,6 +168,7 @@ fn with_tokenizer<T>(
     f: impl FnOnce(&Tokenizer) -> T,
 ) -> Result<Option<T>> {
     Ok(match source {
+        RowSource::Model(ModelSource::Recorded(_)) => None,
         RowSource::Model(m) => store.get(&ModelOf(m.clone()), ctx)?.tokenizer.as_ref().map(f),
         RowSource::File(file) => Some(f(store.get(&TokenizerOf(file.clone()), ctx)?.as_ref())),
         RowSource::Named(name) => Tokenizer::named(name).ok().as_ref().map(f),

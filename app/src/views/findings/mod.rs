@@ -3,7 +3,7 @@
 use super::{View, picker};
 use crate::cx::Cx;
 use crate::pictures::{self, On};
-use crate::work::{FindingOf, PictureOf, Serves as _};
+use crate::work::{FindingOf, Serves as _};
 use egui::Ui;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::finding::Table;
@@ -55,7 +55,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             return;
         }
         let Some(finding) = cx.need(ui, "finding", &asked) else { return };
-        let picture = cx.shown_image().and_then(|source| cx.need(ui, "picture of the finding", &PictureOf(source)));
+        let picture = cx.picture(ui, "picture of the finding", &trace);
         let on = On { tower: cx.tower(&trace), picture: picture.as_ref(), text: &trace.text };
         pictures::finding_ui(cx, ui, &on, &finding, &(finding.clone() as _));
         cx.notes_ui(ui, "finding");

@@ -12,7 +12,6 @@ use super::{View, heat};
 use crate::cx::Cx;
 use crate::pictures::On;
 use crate::state::Command;
-use crate::work::PictureOf;
 use egui::Ui;
 use serde_json::json;
 use tokenscope_analysis::finding::Table;
@@ -53,10 +52,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             });
         }
         let Some((name, tower)) = cx.tower(&trace) else { return };
-        let picture = match cx.shown_image().filter(|_| tower.has_image()) {
-            Some(source) => cx.need(ui, "picture", &PictureOf(source)),
-            None => None,
-        };
+        let picture = if tower.has_image() { cx.picture(ui, "picture", &trace) } else { None };
         let on = On { tower: Some((name, tower)), picture: picture.as_ref(), text: &trace.text };
         let parts_ui = |ui: &mut Ui, parts: &[usize]| {
             for &i in parts {

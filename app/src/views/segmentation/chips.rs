@@ -174,7 +174,7 @@ impl Shown<'_> {
         let mut hex: Vec<String> = bytes.iter().take(16).map(|b| format!("{b:02X}")).collect();
         hex.extend((bytes.len() > 16).then(|| "…".to_string()));
         ui.label(format!("bytes {}..{} · {}", p.start, p.end, hex.join(" ")));
-        let own = matches!(self.strip.rows.sources[place.row], RowSource::Model(_)) && !cx.recorded();
+        let own = matches!(self.strip.rows.sources[place.row], RowSource::Model(_)) && cx.lacks_surprisal().is_none();
         let Some(token) = self.links.token(place.index, p).filter(|_| own) else { return };
         match cx.status("surprisal of the hovered token", &SurprisalOf(cx.pane.run.clone())) {
             Status::Ready(s) => {

@@ -17,10 +17,10 @@ pub(super) fn controls_ui(cx: &Cx, ui: &mut egui::Ui) {
     ui.horizontal_wrapped(|ui| {
         rows_ui(cx, ui);
         let mut on = cx.pane.shows.cuts.surprisal;
-        let why = "Recorded runs have no weights to read probabilities with";
-        let shown = ui.add_enabled(!cx.recorded(), egui::Checkbox::new(&mut on, "Surprisal"));
-        let shown =
-            shown.on_hover_text(format!("Colours the model's own row: {SURPRISAL}")).on_disabled_hover_text(why);
+        let why = cx.lacks_surprisal();
+        let shown = ui.add_enabled(why.is_none(), egui::Checkbox::new(&mut on, "Surprisal"));
+        let shown = shown.on_hover_text(format!("Colours the model's own row: {SURPRISAL}"));
+        let shown = shown.on_disabled_hover_text(why.unwrap_or_default());
         if shown.changed() {
             cx.set(ROWS, move |p| p.shows.cuts.surprisal = on);
         }

@@ -114,7 +114,7 @@ fn label_width(cx: &Cx, ui: &egui::Ui) -> f32 {
 
 /// The surprisal of the run's tokens, where it is asked for, and its legend.
 fn surprisal_ui(cx: &Cx, ui: &mut egui::Ui) -> Option<Arc<Surprisal>> {
-    if !cx.pane.shows.cuts.surprisal || cx.recorded() {
+    if !cx.pane.shows.cuts.surprisal || cx.lacks_surprisal().is_some() {
         return None;
     }
     let s = cx.need(ui, "surprisal", &SurprisalOf(cx.pane.run.clone()))?;
