@@ -12,7 +12,7 @@
 //!   [`math`], [`topk`], [`array`](mod@array), [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
-//! - Who runs: [`model`], [`run`].
+//! - Who runs, and how right that is: [`model`], [`run`], [`parity`].
 //! - What methods say about themselves, run on and find: [`param`], [`method`], [`subject`], [`finding`].
 //! - Methods: [`segment`], [`score`], [`reduce`], [`flow`], [`decode`], [`cache`], [`heads`], [`study`].
 //! - All of them, and what is asked of a run without a method: [`catalog`], [`atlas`], [`truth`], [`lens`].
@@ -38,6 +38,7 @@ pub mod method;
 pub mod model;
 pub mod names;
 pub mod param;
+pub mod parity;
 pub mod passes;
 pub mod raw;
 pub mod reduce;

@@ -22,7 +22,7 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`selection`],
+//! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
 //! - What is chosen: [`pane`], [`state`], [`history`], [`examples`], [`opening`].
@@ -75,5 +75,6 @@ pub mod text;
 pub mod theme;
 pub mod trial;
 pub mod truth;
+pub mod verified;
 pub mod views;
 pub mod work;

@@ -12,9 +12,9 @@ use crate::samples;
 use crate::series_source::SeriesSource;
 use crate::state::Command;
 use crate::text::Text;
-use crate::work::{EstimateOf, ModelOf, PictureOf, TraceOf};
-use egui::{Key, Ui};
-use std::path::PathBuf;
+use crate::work::{BadgeOf, EstimateOf, ModelOf, PictureOf, TraceOf, VerifyOf};
+use egui::{Key, RichText, Ui};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What the panels keep between frames.
@@ -29,6 +29,10 @@ pub struct State {
     path: String,
     /// Models of the Hugging Face cache, read when its menu opens.
     cache: Option<Vec<(String, PathBuf)>>,
+    /// The reference that the model is being compared with.
+    verifies: Option<PathBuf>,
+    /// How often models were compared.
+    turns: usize,
     /// Set when a folder should be asked for.
     pub wants_folder: Option<()>,
     /// Set when a picture should be asked for.
@@ -119,7 +123,11 @@ impl State {
             ui.label(cx.pane.run.model.title());
             match &cx.pane.run.model {
                 ModelSource::Sample(_) => ui.weak("part of the program"),
-                ModelSource::Path(p) => ui.weak("on disk").on_hover_text(p.display().to_string()),
+                ModelSource::Path(p) => {
+                    let on_disk = ui.weak("on disk").on_hover_text(p.display().to_string());
+                    self.badge_ui(cx, ui, p);
+                    on_disk
+                }
                 ModelSource::Recorded(p) => ui.weak("recorded run").on_hover_text(p.display().to_string()),
             };
         });
@@ -127,6 +135,7 @@ impl State {
             cx.failure_ui(ui, &why.to_string());
         } else if let ModelSource::Recorded(_) = cx.pane.run.model {
             ui.small("Prompt and picture are those of the recording.");
+            recording_ui(cx, ui);
         } else if let Status::Ready(m) = cx.status("model", &ModelOf(cx.pane.run.model.clone())) {
             let info = m.model.info();
             let line = format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype);
@@ -145,6 +154,54 @@ impl State {
         }
         fixed(ui, "path", |ui| self.path_ui(cx, ui));
         ui.horizontal(|ui| self.menus_ui(cx, ui));
+    }
+
+    /// How right the numbers of the model at `path` are, where that was compared or can be.
+    fn badge_ui(&mut self, cx: &Cx, ui: &mut Ui, path: &Path) {
+        if cx.ready_model().is_none() {
+            return;
+        }
+        let turn = self.turns;
+        if let Some(reference) = &self.verifies {
+            let asked = VerifyOf { model: path.into(), reference: reference.clone(), turn };
+            match cx.status("comparison with a reference", &asked) {
+                Status::Ready(_) => (self.verifies, self.turns) = (None, turn + 1),
+                Status::Failed(why) => {
+                    let shown = ui.small(RichText::new("not compared").color(cx.theme.bad));
+                    shown.on_hover_text(why.to_string());
+                    if ui.small_button("✖").on_hover_text("Leaves it").clicked() {
+                        self.verifies = None;
+                    }
+                }
+                Status::Running(done, _) | Status::Partly(done, _) => {
+                    ui.add(egui::ProgressBar::new(done).desired_width(48.0).desired_height(3.0))
+                        .on_hover_text(format!("Comparing with {}", reference.display()));
+                }
+            }
+            return;
+        }
+        let badge = match cx.status("badge", &BadgeOf { model: path.into(), turn }) {
+            Status::Ready(badge) | Status::Running(_, Some(badge)) => badge,
+            _ => return,
+        };
+        let again = |of: &Path| format!("Click to compare with {}", of.display());
+        let shown = match (&badge.last, &badge.reference) {
+            (Some(e), _) => {
+                let colour = if e.holds { cx.theme.good } else { cx.theme.bad };
+                let words = badge.reference.as_deref().map(again).unwrap_or_default();
+                let button = egui::Button::new(RichText::new(e.short()).small().color(colour)).small();
+                ui.add(button).on_hover_text(format!("{}\n{words}", e.words()))
+            }
+            (None, Some(reference)) => ui.small_button("verify").on_hover_text(format!(
+                "A run that was computed elsewhere lies with this model. {}, every tensor of it",
+                again(reference)
+            )),
+            (None, None) => return,
+        };
+        named(&shown, "comparison with a reference");
+        if shown.clicked() {
+            self.verifies = badge.reference.clone();
+        }
     }
 
     fn path_ui(&mut self, cx: &Cx, ui: &mut Ui) {
@@ -249,6 +306,17 @@ impl State {
                 }
             }
         });
+    }
+}
+
+/// What a recording is of, and what its recorder had to say.
+fn recording_ui(cx: &Cx, ui: &mut Ui) {
+    let Some(t) = cx.ready_trace() else { return };
+    let dtype = t.dtype.as_ref().map(|d| format!(" · computed in {d}")).unwrap_or_default();
+    ui.small(format!("{}{dtype}", t.architecture));
+    if !t.notes.is_empty() {
+        let s = if t.notes.len() == 1 { "" } else { "s" };
+        ui.small(format!("{} remark{s} on what was recorded", t.notes.len())).on_hover_text(t.notes.join("\n"));
     }
 }
 

@@ -20,6 +20,7 @@ mod thumbnails;
 mod timeline;
 mod trace;
 mod truth;
+mod verify;
 
 pub use cut::{Cut, CutOf, CutSource, SeriesOf, Whole};
 pub use decode::{DraftOf, Drafted, Times, TimesOf};
@@ -39,6 +40,7 @@ pub use thumbnails::{Thumbnail, ThumbnailsOf};
 pub use timeline::{TimelineOf, Written};
 pub use trace::TraceOf;
 pub use truth::TruthOf;
+pub use verify::{Badge, BadgeOf, VerifyOf};
 
 use crate::jobs::Store;
 use crate::keys::{ModelSource, RunKey, Scope};

@@ -1,5 +1,6 @@
 //! An image as a model reads it.
 
+use crate::array::Array;
 use crate::weights::read_bounded;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -40,21 +41,43 @@ impl ImageInput {
             return Err(bad(format!("pixel_values is {:?} {shape:?}", t.dtype())));
         }
         let x = Tensor::from_raw_buffer(t.data(), candle_core::DType::F32, &shape, &Device::Cpu)?;
-        let whole = |name: &str, n: usize| -> Result<Option<Vec<usize>>> {
+        let whole = |name: &str| -> Result<Option<Vec<f32>>> {
             let Ok(t) = file.tensor(name) else { return Ok(None) };
-            let all = t.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default()));
-            let all: Option<Vec<usize>> = all.map(|v| usize::try_from(v).ok().filter(|v| *v < 1 << 24)).collect();
-            all.filter(|l| t.dtype() == safetensors::Dtype::I64 && l.len() == n)
-                .map(Some)
-                .ok_or_else(|| bad(format!("{name} is not {n} whole numbers of one picture")))
+            if t.dtype() != safetensors::Dtype::I64 {
+                return Err(bad(format!("{name} is {:?}, not I64", t.dtype())));
+            }
+            Ok(Some(t.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()))
         };
-        let original = whole("image_sizes", 2)?.map_or((0, 0), |s| (s[1] as u32, s[0] as u32));
+        let (grid, sizes) = (whole("image_grid_thw")?, whole("image_sizes")?);
+        Self::of(x, grid.as_deref(), sizes.as_deref()).map_err(|e| bad(e.to_string()))
+    }
+
+    /// As [`ImageInput::from_pixel_values`], of arrays that are in memory: `pixels`, and the values of `image_grid_thw`
+    /// and `image_sizes` where they are known.
+    pub fn of_arrays(pixels: &Array, grid: Option<&[f32]>, sizes: Option<&[f32]>) -> Result<Self> {
+        let shape = pixels.shape();
+        if !matches!(shape.len(), 2..=4) || shape.contains(&0) {
+            return Err(Error::invalid(format!("pixel_values is {shape:?}")));
+        }
+        Self::of(Tensor::from_slice(pixels.data(), shape.to_vec(), &Device::Cpu)?, grid, sizes)
+    }
+
+    fn of(x: Tensor, grid: Option<&[f32]>, sizes: Option<&[f32]>) -> Result<Self> {
+        let shape = x.dims().to_vec();
+        let whole = |name: &str, all: Option<&[f32]>, n: usize| -> Result<Option<Vec<usize>>> {
+            let Some(all) = all else { return Ok(None) };
+            let fits = all.len() == n && all.iter().all(|v| v.fract() == 0.0 && (0.0..16_777_216.0).contains(v));
+            let what = || Error::invalid(format!("{name} is not {n} whole numbers of one picture"));
+            fits.then(|| Some(all.iter().map(|&v| v as usize).collect())).ok_or_else(what)
+        };
+        let original = whole("image_sizes", sizes, 2)?.map_or((0, 0), |s| (s[1] as u32, s[0] as u32));
         if shape.len() == 2 {
-            let Some(grid) = whole("image_grid_thw", 3)? else {
-                return Err(bad("pixel_values are flattened patches and no image_grid_thw stands beside them".into()));
+            let Some(grid) = whole("image_grid_thw", grid, 3)? else {
+                let what = "pixel_values are flattened patches and no image_grid_thw stands beside them";
+                return Err(Error::invalid(what));
             };
             if grid.iter().product::<usize>() != shape[0] {
-                return Err(bad(format!("image_grid_thw {grid:?} does not count {} patches", shape[0])));
+                return Err(Error::invalid(format!("image_grid_thw {grid:?} does not count {} patches", shape[0])));
             }
             let grid = Some([grid[0], grid[1], grid[2]]);
             return Ok(Self { tiles: vec![x], rects: Vec::new(), layout: (1, 1), original, grid });

@@ -20,6 +20,7 @@ mod run;
 mod terminal;
 mod tokenize;
 mod trace;
+mod verify;
 
 use crate::picture_source::PictureSource;
 use clap::builder::ValueParser;
@@ -81,6 +82,8 @@ enum Verb {
     Method(method::Args),
     /// Say what this machine offers and whether the program works on it
     Doctor(doctor::Args),
+    /// Compare what a model computes with a stored reference; exit code 1 where it differs
+    Verify(verify::Args),
     /// Say what a model folder or file holds and what a run would cost
     Info(info::Args),
     /// Say whose work is in the program, and on what terms
@@ -116,6 +119,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Render(a)) => render::run(*a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
+        Some(Verb::Verify(a)) => verify::run(a),
         Some(Verb::Info(a)) => info::run(a),
         Some(Verb::Licences(a)) => licences::run(a),
     }

@@ -90,8 +90,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         request.image = Some(ImageInput::from_pixel_values(path)?);
     }
-    if let Some(source) = PictureSource::parse_some(args.image)? {
-        common::add_picture(&open, &mut request, &source)?;
+    let picture = PictureSource::parse_some(args.image)?;
+    if let Some(source) = &picture {
+        common::add_picture(&open, &mut request, source)?;
     }
     let spec = spec(&args.sites)?;
     request.logits = Some(match args.logits.as_deref() {
@@ -110,7 +111,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         open.notes().for_each(|n| ctx.note(n.clone()));
         run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
     };
-    let trace = common::on_processor(run)?;
+    let mut trace = common::on_processor(run)?;
+    trace.picture = picture.map(|source| source.open()).transpose()?.map(Into::into);
+    trace.dtype = Some("float32".into());
     common::notes(&trace.notes);
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);
