@@ -62,6 +62,12 @@ fn own_name(kind: &str, hf: &str) -> String {
     }
     let later = matches!(kind, "gemma2" | "gemma3_text");
     renamed(&[
+        ("block_sparse_moe.gate", "ffn_gate_inp"),
+        ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+        ("mlp.shared_expert.gate", "ffn_gate_shexp"),
+        ("mlp.shared_expert.up", "ffn_up_shexp"),
+        ("mlp.shared_expert.down", "ffn_down_shexp"),
+        ("mlp.gate.", "ffn_gate_inp."),
         ("model.embed_tokens", "token_embd"),
         ("model.norm", "output_norm"),
         ("lm_head", "output"),
@@ -84,7 +90,26 @@ fn own_name(kind: &str, hf: &str) -> String {
 }
 
 /// Writes a folder of safetensors as GGUF, matrices in `matrices`, as llama.cpp's converter does.
-fn write_folder(dir: &Path, matrices: GgmlDType, to: &Path) {
+pub(super) fn write_folder(dir: &Path, matrices: GgmlDType, to: &Path) {
+    write_folder_with(dir, matrices, to, true);
+}
+
+/// The parts of expert `number` of its layer: what stands before it, and what it is stacked in.
+fn expert_of(hf: &str) -> Option<(usize, String)> {
+    let (before, after) = hf.split_once(".experts.")?;
+    let (number, part) = after.split_once('.')?;
+    let part = match part.trim_end_matches(".weight") {
+        "w1" | "gate_proj" => "gate",
+        "w3" | "up_proj" => "up",
+        "w2" | "down_proj" => "down",
+        other => panic!("{other}"),
+    };
+    let layer = before.split('.').nth(2)?;
+    Some((number.parse().ok()?, format!("blk.{layer}.ffn_{part}")))
+}
+
+/// As [`write_folder`], with experts in stacks or, as old files have them, one by one.
+pub(super) fn write_folder_with(dir: &Path, matrices: GgmlDType, to: &Path, stacked: bool) {
     let config = json(&dir.join("config.json"));
     let weights = Weights::open(dir).unwrap();
     let number = |keys: &[&str]| keys.iter().find_map(|k| config[*k].as_u64()).map(|n| n as u32);
@@ -96,6 +121,9 @@ fn write_folder(dir: &Path, matrices: GgmlDType, to: &Path) {
     let arch = match kind {
         "mistral" => "llama",
         "gemma3_text" => "gemma3",
+        "mixtral" => "llama",
+        "qwen2_moe" => "qwen2moe",
+        "qwen3_moe" => "qwen3moe",
         other => other,
     };
     let rope = &config["rope_parameters"];
@@ -130,6 +158,18 @@ fn write_folder(dir: &Path, matrices: GgmlDType, to: &Path) {
         put("rope.freq_base_swa", Value::F32(near["rope_theta"].as_f64().unwrap() as f32));
         put("attention.sliding_window_pattern", Value::U32(whole(&["sliding_window_pattern"])));
     }
+    if let Some(all) = number(&["num_local_experts", "num_experts"]) {
+        put("expert_count", Value::U32(all));
+        put("expert_used_count", Value::U32(whole(&["num_experts_per_tok"])));
+        for (own, theirs) in [
+            ("expert_feed_forward_length", "moe_intermediate_size"),
+            ("expert_shared_feed_forward_length", "shared_expert_intermediate_size"),
+        ] {
+            if let Some(n) = number(&[theirs]) {
+                put(own, Value::U32(n));
+            }
+        }
+    }
     if let Some(w) = number(&["sliding_window"]).filter(|_| !kind.starts_with("qwen")) {
         put("attention.sliding_window", Value::U32(w));
     }
@@ -151,8 +191,22 @@ fn write_folder(dir: &Path, matrices: GgmlDType, to: &Path) {
             tensors.push((format!("rope_factors_{side}.weight"), plain(&values)));
         }
     }
+    let get = |hf: &str| weights.get(hf, weights.shape(hf).unwrap(), &Device::Cpu).unwrap();
+    let mut stacks: std::collections::BTreeMap<String, Vec<(usize, Tensor)>> = Default::default();
     for hf in weights.names() {
-        let t = weights.get(&hf, weights.shape(&hf).unwrap(), &Device::Cpu).unwrap();
+        let t = get(&hf);
+        if let Some((number, name)) = expert_of(&hf) {
+            match stacked {
+                true => stacks.entry(format!("{name}_exps.weight")).or_default().push((number, t)),
+                false => {
+                    let quantised = QTensor::quantize(&t, GgmlDType::F32).unwrap();
+                    tensors.push((format!("{name}.{number}.weight"), quantised));
+                }
+            }
+            continue;
+        }
+        // llama.cpp's converter leaves out axes of length 1.
+        let t = if hf.contains("shared_expert_gate") { t.flatten_all().unwrap() } else { t };
         let own = own_name(kind, &hf);
         let n = if own.contains("attn_q.") { heads } else { groups } as usize;
         let turned = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"].iter().any(|p| own.contains(p));
@@ -165,6 +219,13 @@ fn write_folder(dir: &Path, matrices: GgmlDType, to: &Path) {
         // Vectors stay in f32, and so does what does not fill whole blocks.
         let fits = t.rank() == 2 && t.dim(1).unwrap().is_multiple_of(matrices.block_size());
         tensors.push((own, QTensor::quantize(&t, if fits { matrices } else { GgmlDType::F32 }).unwrap()));
+    }
+    for (name, mut one) in stacks {
+        one.sort_by_key(|e| e.0);
+        let all: Vec<&Tensor> = one.iter().map(|e| &e.1).collect();
+        let t = Tensor::stack(&all, 0).unwrap();
+        let fits = t.dim(2).unwrap().is_multiple_of(matrices.block_size());
+        tensors.push((name, QTensor::quantize(&t, if fits { matrices } else { GgmlDType::F32 }).unwrap()));
     }
     if rope["rope_type"] == "llama3" {
         tensors.push((
@@ -200,7 +261,7 @@ fn llama3_factors(rope: &serde_json::Value, width: u32) -> Tensor {
     Tensor::new(values, &Device::Cpu).unwrap()
 }
 
-fn last_states(model: &Path) -> (Array, Array) {
+pub(super) fn last_states(model: &Path) -> (Array, Array) {
     let model = load(model, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     let request = RunRequest { ids: Some((3..43).collect()), ..RunRequest::default() };
     let spec = CaptureSpec::sites(&[Site::ResidPost, Site::Logits]);
@@ -210,7 +271,7 @@ fn last_states(model: &Path) -> (Array, Array) {
     (t.get(Tower::Text, last, Site::ResidPost).unwrap().array.as_ref().clone(), logits.as_ref().clone())
 }
 
-fn values(a: &Array) -> Vec<f64> {
+pub(super) fn values(a: &Array) -> Vec<f64> {
     a.data().iter().map(|&x| f64::from(x)).collect()
 }
 

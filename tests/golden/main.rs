@@ -4,6 +4,7 @@
 mod bad_models;
 mod forward;
 mod gguf;
+mod gguf_experts;
 mod images;
 mod models;
 mod recorder;

@@ -18,6 +18,8 @@ pub(crate) enum Change {
     PlusOne,
     /// Rows and columns were exchanged.
     Turned,
+    /// A matrix of one row became a vector.
+    Row,
 }
 
 /// Names in the file and what Hugging Face calls them.
@@ -55,7 +57,37 @@ const MAPS: Names = &[
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ];
-const LLAMA: &[Names] = &[MAPS, &[("ffn_norm", "post_attention_layernorm")]];
+const LLAMA: &[Names] = &[MAPS, BEHIND];
+const BEHIND: Names = &[("ffn_norm", "post_attention_layernorm")];
+/// Where a stacked tensor has a number for each of its experts.
+pub(crate) const EACH: &str = ".*.";
+/// Mixtral's, which llama.cpp takes for a Llama.
+const MIXTRAL: &[Names] = &[
+    &[
+        ("ffn_gate_inp", "block_sparse_moe.gate"),
+        ("ffn_gate_exps", "block_sparse_moe.experts.*.w1"),
+        ("ffn_up_exps", "block_sparse_moe.experts.*.w3"),
+        ("ffn_down_exps", "block_sparse_moe.experts.*.w2"),
+    ],
+    MAPS,
+    BEHIND,
+];
+const QWEN_EXPERTS: &[Names] = &[
+    &[
+        ("ffn_gate_inp", "mlp.gate"),
+        ("ffn_gate_exps", "mlp.experts.*.gate_proj"),
+        ("ffn_up_exps", "mlp.experts.*.up_proj"),
+        ("ffn_down_exps", "mlp.experts.*.down_proj"),
+        (SHARE, "mlp.shared_expert_gate"),
+        ("ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
+        ("ffn_up_shexp", "mlp.shared_expert.up_proj"),
+        ("ffn_down_shexp", "mlp.shared_expert.down_proj"),
+    ],
+    MAPS,
+    BEHIND,
+];
+/// The map to the share of the expert that reads every row: of its one row the file keeps a vector.
+const SHARE: &str = "ffn_gate_inp_shexp";
 /// From the second Gemma on there are norms behind the parts, too.
 const GEMMA2: &[Names] = &[
     MAPS,
@@ -93,11 +125,13 @@ const fn rotary(
     Arch { name, kind, class, whole: WHOLE, layers: "model.layers.", parts: LLAMA, change, more: rotary_config }
 }
 
-static ARCHS: [Arch; 9] = [
-    rotary("llama", "llama", "LlamaForCausalLM", interleaved),
+static ARCHS: [Arch; 11] = [
+    rotary(LLAMA_NAME, "llama", "LlamaForCausalLM", interleaved),
     rotary("mistral", "llama", "LlamaForCausalLM", interleaved),
     rotary("qwen2", "qwen2", "Qwen2ForCausalLM", unchanged),
     rotary("qwen3", "qwen3", "Qwen3ForCausalLM", unchanged),
+    Arch { parts: QWEN_EXPERTS, more: qwen_experts, ..rotary("qwen2moe", "qwen2_moe", "Qwen2MoeForCausalLM", vector) },
+    Arch { parts: QWEN_EXPERTS, more: qwen_experts, ..rotary("qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", vector) },
     Arch { more: gemma_config, ..rotary("gemma", "gemma", "GemmaForCausalLM", around_one) },
     Arch { more: gemma_config, parts: GEMMA2, ..rotary("gemma2", "gemma2", "Gemma2ForCausalLM", around_one) },
     Arch { more: gemma_config, parts: GEMMA2, ..rotary("gemma3", "gemma3_text", "Gemma3ForCausalLM", around_one) },
@@ -119,6 +153,10 @@ static ARCHS: [Arch; 9] = [
 
 fn unchanged(_: &Header, _: &str, _: &str) -> Change {
     Change::None
+}
+
+fn vector(_: &Header, part: &str, _: &str) -> Change {
+    if part == SHARE { Change::Row } else { Change::None }
 }
 
 /// Rows of q and k, whose pairs llama.cpp turns side by side.
@@ -150,10 +188,18 @@ pub(crate) fn tensor(header: &Header, name: &str) -> (String, Change) {
     let of = |lists: &[Names], part: &str| lists.iter().copied().flatten().find(|p| p.0 == part).map(|p| p.1);
     if let Some(rest) = name.strip_prefix("blk.") {
         let mut words = rest.splitn(3, '.');
-        if let (Some(layer), Some(part), Some(end)) = (words.next(), words.next(), words.next())
-            && let Some(own) = of(arch.parts, part)
-        {
-            return (format!("{}{layer}.{own}.{end}", arch.layers), (arch.change)(header, part, end));
+        if let (Some(layer), Some(part), Some(end)) = (words.next(), words.next(), words.next()) {
+            let parts = if experts(header).is_some() && arch.name == LLAMA_NAME { MIXTRAL } else { arch.parts };
+            // Old files hold experts one by one.
+            let one = end.split_once('.').filter(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            if let Some((number, end)) = one
+                && let Some(own) = of(parts, &format!("{part}_exps"))
+            {
+                return (format!("{}{layer}.{}.{end}", arch.layers, own.replace('*', number)), Change::None);
+            }
+            if let Some(own) = of(parts, part) {
+                return (format!("{}{layer}.{own}.{end}", arch.layers), (arch.change)(header, part, end));
+            }
         }
     } else if let Some((part, end)) = name.split_once('.')
         && let Some(own) = of(&[arch.whole], part)
@@ -161,6 +207,13 @@ pub(crate) fn tensor(header: &Header, name: &str) -> (String, Change) {
         return (format!("{own}.{end}"), (arch.change)(header, part, end));
     }
     (name.into(), Change::None)
+}
+
+const LLAMA_NAME: &str = "llama";
+
+/// How many experts a layer has, where there are several.
+fn experts(header: &Header) -> Option<u64> {
+    header.own("expert_count").and_then(Meta::whole).filter(|n| *n > 0)
 }
 
 /// Values of tensors that belong to the configuration, by their names in the file: divisors of rotary frequencies.
@@ -324,6 +377,9 @@ fn rope(r: &Read) -> Result<Value> {
 
 fn rotary_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
     common(r, config)?;
+    if r.name == LLAMA_NAME && experts(r.header).is_some() {
+        return mixtral_config(r, config);
+    }
     let bias = |part: &str| r.has(&format!("{part}.bias"));
     if bias("attn_q") != bias("attn_k") || bias("attn_q") != bias("attn_v") || bias("ffn_up") != bias("ffn_down") {
         return Err(r.bad("biases on some maps of a layer only are not supported".into()));
@@ -339,6 +395,71 @@ fn rotary_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
         }
         config.insert("model_type".into(), json!("mistral"));
         config.insert("architectures".into(), json!(["MistralForCausalLM"]));
+    }
+    Ok(())
+}
+
+/// How many experts there are and read a row. Errors: shares that are multiplied by something.
+fn expert_counts(r: &Read) -> Result<(u64, u64)> {
+    if let Some(by) = r.number("expert_weights_scale").filter(|by| *by != 0.0 && *by != 1.0) {
+        return Err(r.bad(format!("shares of experts multiplied by {by} are not supported")));
+    }
+    // 1 is the softmax; 0 says nothing.
+    if let Some(n) = r.header.own("expert_gating_func").and_then(Meta::whole).filter(|n| *n > 1) {
+        return Err(r.bad(format!("experts chosen by the function {n} are not supported (1, the softmax, is)")));
+    }
+    Ok((r.size("expert_count")?, r.size("expert_used_count")?))
+}
+
+/// A llama with experts is a Mixtral.
+fn mixtral_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    if r.has("attn_q.bias") || r.has("attn_output.bias") {
+        return Err(r.bad("attention biases beside experts are not supported".into()));
+    }
+    let (all, chosen) = expert_counts(r)?;
+    for (key, v) in [
+        ("model_type", json!("mixtral")),
+        ("architectures", json!(["MixtralForCausalLM"])),
+        ("num_local_experts", json!(all)),
+        ("num_experts_per_tok", json!(chosen)),
+    ] {
+        config.insert(key.into(), v);
+    }
+    Ok(())
+}
+
+/// Widths that Qwen's files may leave to their tensors, and layers without experts.
+fn qwen_experts(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    common(r, config)?;
+    let (all, chosen) = expert_counts(r)?;
+    let layers = r.size("block_count")?;
+    let shape = |part: &str| (0..layers).find_map(|i| r.header.shape(&format!("blk.{i}.{part}.weight")));
+    let wide = |key: &str, part: &str, axis: usize| {
+        let own = shape(part).and_then(|s| s.get(axis)).map(|n| *n as u64);
+        own.map_or_else(|| r.size(key), Ok)
+    };
+    let dense: Vec<u64> =
+        (0..layers).filter(|i| r.header.shape(&format!("blk.{i}.ffn_gate_inp.weight")).is_none()).collect();
+    let inner = match shape("ffn_gate_exps") {
+        Some(s) => s.get(1).map(|n| *n as u64).ok_or_else(|| r.bad("the experts are not stacked matrices".into()))?,
+        None => wide("expert_feed_forward_length", "ffn_gate.0", 0)?,
+    };
+    let qwen3 = r.name == "qwen3moe";
+    for (key, v) in [
+        ("num_experts", json!(all)),
+        ("num_experts_per_tok", json!(chosen)),
+        ("moe_intermediate_size", json!(inner)),
+        ("mlp_only_layers", json!(dense)),
+        ("decoder_sparse_step", json!(1)),
+        ("norm_topk_prob", json!(r.header.own("expert_weights_norm").and_then(Meta::flag).unwrap_or(qwen3))),
+        ("qkv_bias", json!(r.has("attn_q.bias"))),
+        ("attention_bias", json!(r.has("attn_q.bias"))),
+    ] {
+        config.insert(key.into(), v);
+    }
+    if !qwen3 {
+        let shared = wide("expert_shared_feed_forward_length", "ffn_gate_shexp", 0)?;
+        config.insert("shared_expert_intermediate_size".into(), json!(shared));
     }
     Ok(())
 }
@@ -429,5 +550,24 @@ mod tests {
         assert_eq!(of("gpt2", "blk.0.attn_qkv.bias").1, Change::None);
         assert_eq!(of("gpt2", "blk.0.new.weight").0, "blk.0.new.weight");
         assert_eq!(of("other", "blk.0.attn_q.weight").0, "blk.0.attn_q.weight");
+    }
+
+    #[test]
+    fn experts_are_named_one_by_one_and_a_llama_with_some_is_a_mixtral() {
+        let of = |arch: &str, name: &str| {
+            let mut header = header(arch);
+            header.meta.insert(format!("{arch}.expert_count"), Meta::Unsigned(4));
+            tensor(&header, name)
+        };
+        let name = |arch: &str, name: &str| of(arch, name).0;
+        assert_eq!(name("llama", "blk.2.ffn_up_exps.weight"), "model.layers.2.block_sparse_moe.experts.*.w3.weight");
+        assert_eq!(name("llama", "blk.2.ffn_down.3.weight"), "model.layers.2.block_sparse_moe.experts.3.w2.weight");
+        assert_eq!(name("llama", "blk.2.ffn_gate_inp.weight"), "model.layers.2.block_sparse_moe.gate.weight");
+        assert_eq!(of("llama", "blk.2.attn_q.weight").1, Change::Interleaved(8));
+        assert_eq!(tensor(&header("llama"), "blk.2.ffn_up.weight").0, "model.layers.2.mlp.up_proj.weight");
+        assert_eq!(name("qwen3moe", "blk.0.ffn_gate_exps.weight"), "model.layers.0.mlp.experts.*.gate_proj.weight");
+        assert_eq!(name("qwen3moe", "blk.1.ffn_up.weight"), "model.layers.1.mlp.up_proj.weight");
+        let share = ("model.layers.0.mlp.shared_expert_gate.weight".into(), Change::Row);
+        assert_eq!(of("qwen2moe", "blk.0.ffn_gate_inp_shexp.weight"), share);
     }
 }

@@ -101,6 +101,9 @@ pub struct Weights {
     held: AtomicU64,
 }
 
+/// Experts of a layer that are told apart.
+const MAX_EXPERTS: usize = 4096;
+
 /// The largest JSON side file (config, index) that is read, in bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
@@ -173,13 +176,35 @@ impl Weights {
                 }
                 let (own, change) = arch::tensor(about, &t.name);
                 let mut shape = t.shape.clone();
-                if change == Change::Turned {
-                    shape.reverse();
+                match change {
+                    Change::Turned => shape.reverse(),
+                    Change::Row if shape.len() == 1 => shape.insert(0, 1),
+                    _ => {}
                 }
                 let stored = Stored::Ggml { dtype: t.dtype, change };
-                let slot = Slot { shard: i, dtype: stored, shape, start: t.start, end: t.end };
-                if out.slots.insert(own, slot).is_some() {
-                    return Err(damaged(path, format!("tensor {} stands in two files of the set", t.name)));
+                let slot = |shape: &[usize], start: u64, end: u64| Slot {
+                    shard: i,
+                    dtype: stored,
+                    shape: shape.to_vec(),
+                    start,
+                    end,
+                };
+                let mut slots = Vec::new();
+                match (own.split_once(arch::EACH), shape.split_first()) {
+                    // Experts lie one behind the other, each of whole blocks.
+                    (Some((before, after)), Some((&n, one))) if one.len() == 2 && n <= MAX_EXPERTS => {
+                        let size = (t.end - t.start) / n as u64;
+                        for e in 0..n {
+                            let start = t.start + e as u64 * size;
+                            slots.push((format!("{before}.{e}.{after}"), slot(one, start, start + size)));
+                        }
+                    }
+                    _ => slots.push((own, slot(&shape, t.start, t.end))),
+                }
+                for (own, slot) in slots {
+                    if out.slots.insert(own, slot).is_some() {
+                        return Err(damaged(path, format!("tensor {} stands in two files of the set", t.name)));
+                    }
                 }
             }
             match &mut whole {
@@ -371,7 +396,8 @@ impl Weights {
         }
         self.held.fetch_add(4 * values.len() as u64, Ordering::Relaxed);
         let t = match slot.change() {
-            Change::None => Tensor::from_vec(values, shape, &Device::Cpu)?,
+            // A row is stored as it is.
+            Change::None | Change::Row => Tensor::from_vec(values, shape, &Device::Cpu)?,
             Change::PlusOne => (Tensor::from_vec(values, shape, &Device::Cpu)? - 1.0)?,
             Change::Interleaved(heads) => {
                 let t = Tensor::from_vec(values, shape, &Device::Cpu)?;

@@ -1,4 +1,5 @@
-//! The window of help: every key, a page for each view, and whose work is in the program.
+//! The window of help: every key, a page for each view, runs that were recorded elsewhere, and whose work is in the
+//! program.
 
 use crate::actions::{self, Action};
 use crate::licences::{self, Licences};
@@ -13,6 +14,8 @@ pub enum Page {
     Keys,
     /// A view, by its number.
     View(usize),
+    /// Runs recorded elsewhere, and comparisons with them.
+    Recordings,
     /// The work of others.
     Licences,
 }
@@ -62,6 +65,7 @@ impl Help {
                 for (i, view) in views::ALL.iter().enumerate() {
                     ui.selectable_value(&mut self.page, Page::View(i), view.title);
                 }
+                ui.selectable_value(&mut self.page, Page::Recordings, "Recordings");
                 ui.selectable_value(&mut self.page, Page::Licences, "Licences");
             });
             ui.separator();
@@ -70,6 +74,7 @@ impl Help {
                 page => {
                     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| match page {
                         Page::View(i) => page_ui(ui, &views::ALL[i.min(views::ALL.len() - 1)]),
+                        Page::Recordings => recordings_ui(ui),
                         _ => keys_ui(ui),
                     });
                 }
@@ -143,13 +148,53 @@ impl Notices {
 fn page_ui(ui: &mut Ui, view: &views::View) {
     ui.strong(view.hint);
     ui.add_space(6.0);
-    for point in view.help.lines() {
+    points_ui(ui, view.help.lines());
+}
+
+fn points_ui<'a>(ui: &mut Ui, points: impl IntoIterator<Item = &'a str>) {
+    for point in points {
         ui.horizontal_top(|ui| {
             ui.weak("•");
             ui.add(egui::Label::new(point).wrap());
         });
     }
 }
+
+/// How to look at a model that does not open here, and how to tell whether one that does is right.
+fn recordings_ui(ui: &mut Ui) {
+    ui.strong("A model that does not open here can be recorded where it runs, and looked at without its weights.");
+    ui.add_space(6.0);
+    points_ui(ui, ["tokenscope recorder > tokenscope_record.py writes one Python file; then, where transformers is:"]);
+    ui.add(egui::Label::new(RichText::new(RECORD).monospace()).selectable(true));
+    points_ui(ui, RECORDINGS.iter().copied());
+    ui.add_space(6.0);
+    ui.strong("A model that opens here can be compared with what was computed elsewhere.");
+    ui.add_space(6.0);
+    points_ui(ui, ["The same file makes a reference:"]);
+    ui.add(egui::Label::new(RichText::new(REFER).monospace()).selectable(true));
+    points_ui(ui, VERIFIED.iter().copied());
+}
+
+const RECORD: &str = "    from tokenscope_record import record
+    with record(model, tokenizer, \"run.trace\"):
+        model(**inputs)";
+
+const RECORDINGS: [&str; 4] = [
+    "Open or drop run.trace like a model. Tokens, picture, attention, streams and probabilities are the recording's own.",
+    "What takes weights says so: reductions, drafts, the logit lens, gradients, values through the output projection.",
+    "What the recorder did not find stands in its remarks, below the token and beside the name of the recording.",
+    "image= and processor= keep the picture and where its tokens lie; grid= and box= say so where that is not found.",
+];
+
+const REFER: &str = "    python tokenscope_record.py --model DIR --prompt TEXT --out DIR/reference.trace";
+
+const VERIFIED: [&str; 3] = [
+    "It is found in the model's folder, or beside it under the folder's name with .trace behind; then verify stands \
+     beside the model's name. A click runs the model on the same input and compares every tensor.",
+    "The badge afterwards is the largest error as a share of the largest value of its kind, = where all are within the \
+     tolerance and ≠ where not; hover it for what was compared, with what, and when. Other weights have no badge.",
+    "tokenscope verify --model DIR says the same for each kind of tensor, with exit code 1 where one is off.",
+];
 
 /// Every shortcut, menu by menu.
 fn keys_ui(ui: &mut Ui) {
