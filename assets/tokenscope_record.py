@@ -72,9 +72,9 @@ def first_of(out):
 def number(x):
     """A factor: a plain number, or a tensor of one."""
     if isinstance(x, (int, float)) and not isinstance(x, bool):
-        return float(x)
+        return float(x.detach() if isinstance(x, torch.Tensor) else x)
     if isinstance(x, torch.Tensor) and x.numel() == 1:
-        return float(x)
+        return float(x.detach() if isinstance(x, torch.Tensor) else x)
     return None
 
 
@@ -83,7 +83,7 @@ class Scores:
 
     def __init__(self, q, k, scale=1.0, added=()):
         self.q, self.k, self.scale, self.added = q, k, scale, list(added)
-        self.cap, self.inner, self.odd = None, None, False
+        self.cap, self.inner, self.odd, self.sink = None, None, False, False
 
     def times(self, by):
         if self.inner is not None:
@@ -110,7 +110,12 @@ class Frame:
         self.shape, self.rows = tuple(x.shape), stack.n
         self.batch = 1 if x.dim() == 2 else x.shape[1] if stack.turned else x.shape[0]
         self.stream, self.normed, self.adds, self.children = {id(x): x}, {}, [], []
-        self.scores, self.shares, self.found, self.alive, self.sink = {}, {}, [], [], False
+        self.scores, self.shares, self.found, self.alive = {}, {}, [], []
+
+    def fits(self, t):
+        """Whether a tensor may be the stream in this or another form: some layers flatten the batch."""
+        return tuple(t.shape) == self.shape or (
+            t.dim() > 1 and t.shape[-1] == self.shape[-1] and t.numel() == self.x.numel())
 
 
 class Stack:
@@ -184,7 +189,7 @@ class record:
     def __enter__(self):
         self.stacks = find_stacks(self.model)
         if not self.stacks:
-            raise ValueError("no list of layers with attention was found in this model, so nothing can be recorded")
+            raise ValueError("no list of layers was found in this model, so nothing can be recorded")
         try:
             self.hook()
         except BaseException:
@@ -339,8 +344,8 @@ class record:
 
     def child(self, name, kind, out):
         """A part of a layer is through: attention or MLP, for layers that have both side by side."""
-        t = first_of(out)
-        if self.frames and t is not None and tuple(t.shape) == self.frames[-1].shape:
+        t, plain = first_of(out), re.search("norm|dropout", kind, re.I) is None
+        if self.frames and plain and t is not None and tuple(t.shape) == self.frames[-1].shape:
             what = "attention" if ATTENTION.search(name + kind) else "mlp" if MLP.search(name) or MLP.search(kind) else None
             if what:
                 self.frames[-1].children.append((what, on_host(t)))
@@ -375,14 +380,14 @@ class record:
         frame = self.frames[-1]
         for stream, added in ((args[0], args[1]), (args[1], args[0])):
             known = id(stream) in frame.stream or id(stream) in frame.normed
-            if known and isinstance(added, torch.Tensor) and tuple(added.shape) == frame.shape:
-                factor = kwargs.get("alpha", 1)
-                return (on_host(stream), on_host(added) * (factor if added is args[1] else 1))
+            if known and isinstance(added, torch.Tensor) and frame.fits(added) and added.shape == stream.shape:
+                factor = kwargs.get("alpha", 1) if added is args[1] else 1
+                return (on_host(stream).reshape(frame.shape), on_host(added).reshape(frame.shape) * factor)
         return None
 
     def after(self, name, args, kwargs, out, seen):
         frame = self.frames[-1]
-        if seen is not None and isinstance(out, torch.Tensor) and tuple(out.shape) == frame.shape:
+        if seen is not None and isinstance(out, torch.Tensor) and frame.fits(out):
             frame.adds.append(seen)
             frame.stream[id(out)] = out
             return
@@ -395,8 +400,10 @@ class record:
         given = [a for a in list(args) + list(kwargs.values()) if isinstance(a, torch.Tensor)]
         if name in ("cat", "concat") and args and isinstance(args[0], (tuple, list)):
             given = [a for a in args[0] if isinstance(a, torch.Tensor)]
-        if name in KEEPS and any(id(g) in frame.stream for g in given) and tuple(out.shape) == frame.shape:
-            frame.stream[id(out)] = out
+        if name in KEEPS and frame.fits(out):
+            for known in (frame.stream, frame.normed):
+                if any(id(g) in known for g in given):
+                    known[id(out)] = out
         share = next((frame.shares[id(g)] for g in given if id(g) in frame.shares), None)
         if share is not None:
             frame.shares[id(out)] = share
@@ -410,7 +417,7 @@ class record:
             frame.shares[id(out)] = found
             frame.found.append((found, self.names[-1] if self.names else ""))
         elif name in ("cat", "concat"):
-            scores.odd, frame.sink = True, True
+            scores.odd, scores.sink = True, True
         else:
             self.follow(frame, scores, name, args, known)
         frame.scores[id(out)] = scores
@@ -627,7 +634,7 @@ class record:
             return stack.lose("queries and keys", frame.layer)
         scores = seen.get("scores")
         scale, cap = scores.final() if scores else (seen["scale"], seen["cap"])
-        odd = scores is not None and scores.odd
+        odd, sink = scores is not None and scores.odd, scores is not None and scores.sink
         S = of(seen["values"]) if scores else None
         P = of(seen["shares"]) if scores else None
         z = of(seen["z"]) if not scores and seen.get("z") is not None else None
@@ -681,7 +688,10 @@ class record:
                           "model makes of them means nothing; their maps are empty")
             share = torch.nan_to_num(share)
             if P is not None:
-                off = (share - P[head][..., :m].float())[~blind].abs()
+                theirs = P[head][..., :m].float()
+                if sink:
+                    theirs = theirs / theirs.sum(-1, keepdim=True)
+                off = (share - theirs)[~blind].abs()
                 worst = max(worst, float(off.max()) if off.numel() else 0.0)
             elif z is not None and v is not None and z.shape[0] == h and z.shape[-2] == n:
                 own = z[head].float()
@@ -690,10 +700,10 @@ class record:
                 worst = max(worst, float(off.max()) / (float(own.abs().max()) or 1.0) if off.numel() else 0.0)
             biases.append(bias)
             rules.append(seen_by.cpu())
-        if frame.sink:
+        if sink:
             self.note("heads of this model leave a part of their attention to a sink that is no token; maps are shown "
                       "without it, so their rows are larger than the model's own")
-        elif worst > (2e-4 if seen["q"].dtype == torch.float32 else 6e-2):
+        if not worst <= (2e-4 if seen["q"].dtype == torch.float32 else 6e-2):
             stack.lose(f"queries and keys (probabilities made of them are off by {worst:.1e})", frame.layer)
             return
         else:
@@ -817,7 +827,9 @@ class record:
         if text is None and vision is None:
             ran = [s for s in self.stacks if s.arrays]
             if not ran:
-                raise RuntimeError("no layer was seen running, so there is nothing to write; " + "; ".join(self.notes))
+                lost = [f"of {s.name}: {what}" for s in self.stacks for what in s.lost]
+                raise RuntimeError("no layer of a form that is known was seen running, so there is nothing to write; "
+                                   + "; ".join(lost + self.notes))
             text = ran[-1]
             self.note(f"{text.name} reads neither token ids nor a picture; its rows have no text")
         config = self.model.config
@@ -1128,7 +1140,7 @@ def grouped(k, v):
 
 
 def find_stacks(model):
-    """Lists of layers: modules in a row that hold attention, outermost first."""
+    """Lists of layers: modules in a row that hold attention, outermost first; else the first list of any layers."""
     out, inside = [], []
     for name, module in model.named_modules():
         if not isinstance(module, (nn.ModuleList, nn.Sequential)) or any(name.startswith(i + ".") for i in inside):
@@ -1140,7 +1152,15 @@ def find_stacks(model):
         if layers and alike and any(holds(m) for m in layers):
             out.append(Stack(name or "layers", layers))
             inside.append(name)
-    return out
+    if out:
+        return out
+    # Models without attention have a stream all the same.
+    for name, module in model.named_modules():
+        kinds = {type(m).__name__ for m in module} if isinstance(module, nn.ModuleList) else set()
+        layer = len(kinds) == 1 and re.search("layer|block|mixer", min(kinds), re.I)
+        if layer and not re.search("norm|attn|attention|ffn|mlp", min(kinds), re.I):
+            out.append(Stack(name, list(module)))
+    return out[:1]
 
 
 def main():

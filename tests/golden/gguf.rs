@@ -420,6 +420,50 @@ fn a_byte_level_vocabulary_cuts_as_the_tokenizer_it_was_taken_from() {
 }
 
 #[test]
+fn an_unknown_pre_tokenizer_gives_way_to_the_tokenizer_json_beside_the_file_if_it_has_the_same_tokens() {
+    let source = golden().join("models/qwen2/tokenizer.json");
+    let want = Tokenizer::load(&source).unwrap();
+    let text = |v: &str| Value::String(v.into());
+    let word = |i: usize| want.token(i as u32).unwrap_or(format!("[gap {i}]"));
+    let merges: Vec<Value> = json(&source)["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| {
+            text(
+                &m.as_str()
+                    .map_or_else(|| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap()), String::from),
+            )
+        })
+        .collect();
+    for (other, taken) in [(false, true), (true, false)] {
+        // One word is spelled otherwise where it is the vocabulary of another model.
+        let tokens = (0..want.vocab_size() + 3).map(|i| text(&if other && i == 0 { "other".into() } else { word(i) }));
+        let meta = [
+            ("general.architecture", text("llama")),
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text("of-tomorrow")),
+            ("tokenizer.ggml.tokens", Value::Array(tokens.collect())),
+            ("tokenizer.ggml.merges", Value::Array(merges.clone())),
+        ];
+        let meta: Vec<(&str, &Value)> = meta.iter().map(|(k, v)| (*k, v)).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.gguf");
+        gguf_file::write(&mut std::fs::File::create(&file).unwrap(), &meta, &[]).unwrap();
+        let alone = Tokenizer::load(&file).unwrap();
+        assert!(alone.notes().iter().any(|n| n.contains("of-tomorrow")), "{:?}", alone.notes());
+        std::fs::copy(&source, dir.path().join("tokenizer.json")).unwrap();
+        let both = Tokenizer::load(&file).unwrap();
+        assert_eq!(both.notes().iter().any(|n| n.contains("tokenizer.json beside")), taken, "{:?}", both.notes());
+        let line = "don't 12345 WE'LL";
+        if taken {
+            let (a, b) = (both.encode(line, None, false).unwrap(), want.encode(line, None, false).unwrap());
+            assert_eq!(a.ids, b.ids);
+        }
+    }
+}
+
+#[test]
 fn bad_files_are_refused_with_their_name_and_a_remedy() {
     let root = golden().join("models/bad_inputs");
     let mut seen = 0;

@@ -25,6 +25,7 @@ pub use spelling::MAX_SPELLING;
 pub use tiktoken::NAMES as TIKTOKEN_NAMES;
 
 use crate::ctx::Ctx;
+use crate::weights::gguf::{Header, Meta};
 use crate::{Error, Result};
 use bpe::Step;
 use folder::{Beside, Source};
@@ -73,13 +74,35 @@ impl Tokenizer {
         folder::inside(dir).map(|source| Self::read(dir, &source, Some(dir))).transpose()
     }
 
+    /// The `tokenizer.json` beside a GGUF file whose own vocabulary cannot be cut with for sure, where it has the same
+    /// tokens.
+    fn instead(file: &Path, header: &Header) -> Option<Self> {
+        let json = file.with_file_name("tokenizer.json");
+        let mut t = Self::read(&json, &Source::Json(json.clone()), json.parent()).ok()?;
+        let own = header.meta.get("tokenizer.ggml.tokens").and_then(Meta::list)?;
+        // Files fill up to the rows of their embedding.
+        let same = |i: usize| t.token(i as u32).is_none_or(|word| own[i].text() == Some(word.as_str()));
+        let n = t.vocab_size().min(own.len());
+        if n == 0 || !(0..n).step_by((n / 256).max(1)).all(same) {
+            return None;
+        }
+        t.notes
+            .push("tokenizer.json beside the GGUF file cuts the text: the file's own way to cut is not known".into());
+        Some(t)
+    }
+
     fn read(path: &Path, source: &Source, dir: Option<&Path>) -> Result<Self> {
         let mut notes = Vec::new();
         let of = |t, notes| Self::new(title(path), Backend::Hf(Box::new(hf::Hf::new(t))), notes);
         if let Source::Gguf(file) = source {
             let (name, header) = crate::weights::read_gguf(file)?;
-            let t = gguf::load(file, &header, &mut notes)?;
-            return Ok(Self { name, ..of(t, notes) });
+            let own = gguf::load(file, &header, &mut notes);
+            if (own.is_err() || !notes.is_empty())
+                && let Some(other) = Self::instead(file, &header)
+            {
+                return Ok(Self { name, ..other });
+            }
+            return Ok(Self { name, ..of(own?, notes) });
         }
         let beside = dir.map(Beside::read).transpose()?.unwrap_or_default();
         let (file, mut t, built) = match source {

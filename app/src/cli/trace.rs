@@ -20,6 +20,9 @@ pub struct Args {
     /// Model folder, GGUF file, or the name of a sample model
     #[arg(long)]
     model: OsString,
+    /// Tokenizer to cut the text with instead of the model's own: a file, a folder, or a built-in vocabulary
+    #[arg(long, value_name = "NAME")]
+    tokenizer: Option<OsString>,
     /// Text for the model
     #[arg(long)]
     prompt: Option<String>,
@@ -59,7 +62,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let pictures = args.image.as_ref().map(Path::new);
     let inputs = [Some(Path::new(&args.model)), args.ids.as_deref(), args.pixel_values.as_deref(), pictures];
     spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
-    let open = common::open(&args.model)?;
+    let mut open = common::open(&args.model)?;
+    if let Some(name) = &args.tokenizer {
+        open.tokenizer = Some(common::tokenizer(name)?);
+    }
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
     if let Some(path) = &args.ids {
         if args.image.is_some() {
