@@ -233,11 +233,15 @@ class record:
 
     # Hooks.
 
+    def look(self, work, *args):
+        """What a hook does: it gives nothing back, because what a hook returns would stand for what was computed."""
+        self.safely(work, *args)
+
     def hook(self):
         m = self.model
         signature = dict(with_kwargs=True)
-        self.handles.append(m.register_forward_pre_hook(lambda _, a, k: self.safely(self.call, a, k), **signature))
-        self.handles.append(m.register_forward_hook(lambda _, a, k, out: self.safely(self.returned, out), **signature))
+        self.handles.append(m.register_forward_pre_hook(lambda _, a, k: self.look(self.call, a, k), **signature))
+        self.handles.append(m.register_forward_hook(lambda _, a, k, out: self.look(self.returned, out), **signature))
         layers = {}
         for stack in self.stacks:
             for layer in stack.layers:
@@ -246,20 +250,20 @@ class record:
             kind = type(module).__name__
             if id(module) in layers:
                 stack = layers[id(module)]
-                enter = lambda mod, a, k, s=stack: self.safely(self.enter, s, mod, a, k)
+                enter = lambda mod, a, k, s=stack: self.look(self.enter, s, mod, a, k)
                 self.handles.append(module.register_forward_pre_hook(enter, **signature))
-                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.safely(self.leave, out)))
+                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.look(self.leave, out)))
                 for child, part in module.named_children():
-                    kept = lambda mod, a, out, n=child: self.safely(self.child, n, type(mod).__name__, out)
+                    kept = lambda mod, a, out, n=child: self.look(self.child, n, type(mod).__name__, out)
                     self.handles.append(part.register_forward_hook(kept))
             elif "norm" in kind.lower():
-                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.safely(self.norm, a, out)))
+                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.look(self.norm, a, out)))
             if ATTENTION.search(kind):
                 own = name.rsplit(".", 1)[-1] + " " + kind
-                self.handles.append(module.register_forward_pre_hook(lambda mod, a, n=own: self.names.append(n)))
-                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.names and self.names.pop() and None))
+                self.handles.append(module.register_forward_pre_hook(lambda mod, a, n=own: self.look(self.names.append, n)))
+                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.look(self.names.pop)))
             if JOINT.search(name.rsplit(".", 1)[-1]) and name.count(".") <= 2:
-                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.safely(self.joint, out)))
+                self.handles.append(module.register_forward_hook(lambda mod, a, out: self.look(self.joint, out)))
         self.wrap()
 
     def wrap(self):
@@ -346,7 +350,8 @@ class record:
         """A part of a layer is through: attention or MLP, for layers that have both side by side."""
         t, plain = first_of(out), re.search("norm|dropout", kind, re.I) is None
         if self.frames and plain and t is not None and tuple(t.shape) == self.frames[-1].shape:
-            what = "attention" if ATTENTION.search(name + kind) else "mlp" if MLP.search(name) or MLP.search(kind) else None
+            mlp = MLP.search(name) or MLP.search(kind)
+            what = "attention" if ATTENTION.search(name + kind) else "mlp" if mlp else None
             if what:
                 self.frames[-1].children.append((what, on_host(t)))
 
@@ -529,7 +534,8 @@ class record:
 
     def found(self, frame, q, k, v, mask, scale, cap, out, causal):
         """Attention of which the inputs are known and not the scores."""
-        seen = dict(q=q.detach(), k=k.detach(), v=v.detach(), mask=mask, scale=float(scale), cap=cap, z=out, causal=causal)
+        q, k, v = q.detach(), k.detach(), v.detach()
+        seen = dict(q=q, k=k, v=v, mask=mask, scale=float(scale), cap=cap, z=out, causal=causal)
         frame.found.append((seen, self.names[-1] if self.names else ""))
 
     # What a layer left behind.
@@ -1017,7 +1023,8 @@ class record:
         if isinstance(thw, torch.Tensor):
             merge = getattr(vision, "spatial_merge_size", None) or getattr(self.processor, "merge_size", None) or 2
         pixels = self.inputs.get("pixel_values")
-        one = not (isinstance(pixels, torch.Tensor) and pixels.dim() >= 4 and pixels.flatten(0, -4).shape[0] > len(runs))
+        tiles = pixels.flatten(0, -4).shape[0] if isinstance(pixels, torch.Tensor) and pixels.dim() >= 4 else 0
+        one = tiles <= len(runs)
         grids = []
         for i, (first, count) in enumerate(runs):
             side = int(count ** 0.5 + 0.5)
@@ -1203,7 +1210,9 @@ def main():
         processor = optional(transformers.AutoProcessor) or optional(transformers.AutoImageProcessor)
         if processor is None:
             sys.exit("the folder has no processor, so the picture cannot be read")
-    tokenizer = getattr(processor, "tokenizer", None) or (optional(transformers.AutoTokenizer) if a.prompt or a.ids else None)
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None and (a.prompt or a.ids):
+        tokenizer = optional(transformers.AutoTokenizer)
     if a.ids:
         inputs = {"input_ids": torch.tensor([[int(i) for i in a.ids.split(",")]])}
         text = None

@@ -3,6 +3,7 @@
 mod field;
 mod raw;
 mod saving;
+mod verify;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -187,12 +187,58 @@ def raises(module, folder):
     assert torch.overrides._get_current_function_mode_stack() == []
 
 
+def odd(module, folder):
+    """Batches, padding, other types, generation, gradients, and attention functions that torch does not see inside."""
+    path = os.path.join(folder, "odd.part")
+    model = made("MistralForCausalLM", hf.MistralConfig(**small(num_key_value_heads=2, sliding_window=4)))
+
+    def recorded(**inputs):
+        with torch.no_grad(), module.record(model, None, path, item=inputs.pop("item", 0)):
+            model(**inputs, use_cache=False)
+        return load_file(path)
+
+    def same(a, b, atol):
+        off = {k: float(abs(a[k] - b[k]).max()) for k in a.keys() & b.keys()}
+        shapes = all(a[k].shape == b[k].shape for k in off)
+        assert a.keys() == b.keys() and shapes and max(off.values()) <= atol, (a.keys() ^ b.keys(), off)
+
+    alone = recorded(input_ids=IDS)
+    same(recorded(input_ids=torch.cat([IDS.flip(1), IDS]), item=1), alone, 1e-5)
+
+    def hidden(mod, query, key, value, mask, scaling=None, sliding_window=None, **rest):
+        with torch._C.DisableTorchFunction():
+            k, v = (t.repeat_interleave(query.shape[1] // t.shape[1], 1) for t in (key, value))
+            i = torch.arange(query.shape[2])
+            seen = (i[:, None] >= i) & (i[:, None] - i < sliding_window)
+            scores = (query @ k.transpose(2, 3) * scaling).masked_fill(~seen, float("-inf"))
+            return (scores.softmax(-1) @ v).transpose(1, 2).contiguous(), None
+
+    hf.modeling_utils.ALL_ATTENTION_FUNCTIONS.register("hidden", hidden)
+    model.set_attn_implementation("hidden")
+    same(recorded(input_ids=IDS), alone, 1e-5)
+    model.set_attn_implementation("eager")
+    with module.record(model, None, path):
+        model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    # A model that writes makes the last row's logits only.
+    written, last = load_file(path), {**alone, "text.0.3.logits": alone["text.0.3.logits"][-1:]}
+    same(written, last, 1e-5)
+    with module.record(model, None, path):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+    assert model.model.layers[0].mlp.up_proj.weight.grad is not None
+    same(load_file(path), alone, 1e-5)
+    model.to(torch.bfloat16)
+    half = recorded(input_ids=IDS)
+    assert half.keys() == alone.keys() and all(t.dtype == "float32" for t in half.values())
+    os.remove(path)
+
+
 def main():
     spec = importlib.util.spec_from_file_location("tokenscope_record", sys.argv[1])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     hf.logging.set_verbosity_error()
     raises(module, sys.argv[2])
+    odd(module, sys.argv[2])
     for name in sys.argv[3:] or RUNS:
         print("recording", name, flush=True)
         write(module, name, sys.argv[2])
