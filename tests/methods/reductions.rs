@@ -332,6 +332,10 @@ fn no_method_ignores_a_parameter() {
                 ("todre", "tau") => Params::new().set("depth", 0.5),
                 ("todre", "depth") => Params::new().set("tau", 1.0),
                 ("vqtoken", "adaptive") => Params::new().set("keep", 0.4),
+                ("dtop", "depths" | "keep_per_class") => Params::new().set("thresh", 0.0),
+                ("atp_llava", "depths" | "theta_s" | "r_s") => Params::new().set("theta_r", 50.0),
+                ("urag_pages", "depth") => Params::new().set("remain", 1),
+                ("lavit_selector", "seed") => Params::new().set("noise", true),
                 ("dymu", "proportional") => Params::new().set("threshold", 0.2),
                 _ => Params::new(),
             };

@@ -15,6 +15,7 @@ pub use place::most_tiles;
 pub use process::Processor;
 pub use prompt::Expansion;
 pub use resize::{Filter, Window, resize};
+pub use size::in_units;
 
 use crate::foreign::foreign;
 use crate::weights::{read_bounded, recognise};

@@ -126,18 +126,33 @@ const MAX_SHAPE: usize = 200;
 
 /// Qwen2-VL's size: width and height in multiples of `unit`, the area between two bounds, the shape about the same.
 ///
-/// Errors: a shape that is too extreme.
+/// Errors: a shape that is too extreme for the model.
 pub(super) fn qwen_size(
     (width, height): (usize, usize),
     unit: usize,
-    (least, most): (usize, usize),
+    bounds: (usize, usize),
 ) -> Result<(usize, usize)> {
     if width.max(height) > MAX_SHAPE * width.min(height) {
         let e = format!("a picture of {width} x {height} is too narrow; this model takes up to {MAX_SHAPE} : 1");
         return Err(Error::invalid(e));
     }
+    // A side that is rounded to nothing makes the area too small there.
+    Ok(bounded((width, height), unit, bounds, 0.0))
+}
+
+/// [`qwen_size`] of any shape, a side that would be rounded to nothing being one `unit` from the start.
+pub fn in_units(size: (usize, usize), unit: usize, bounds: (usize, usize)) -> (usize, usize) {
+    bounded(size, unit, bounds, unit as f64)
+}
+
+fn bounded(
+    (width, height): (usize, usize),
+    unit: usize,
+    (least, most): (usize, usize),
+    shortest: f64,
+) -> (usize, usize) {
     let (w, h, u) = (width as f64, height as f64, unit as f64);
-    let near = |n: f64| (n / u).round_ties_even() * u;
+    let near = |n: f64| ((n / u).round_ties_even() * u).max(shortest);
     let (mut to_w, mut to_h) = (near(w), near(h));
     if to_w * to_h > most as f64 {
         let by = (h * w / most as f64).sqrt();
@@ -148,7 +163,7 @@ pub(super) fn qwen_size(
         let up = |n: f64| (n * by / u).ceil() * u;
         (to_w, to_h) = (up(w), up(h));
     }
-    Ok((to_w.max(u) as usize, to_h.max(u) as usize))
+    (to_w.max(u) as usize, to_h.max(u) as usize)
 }
 
 /// Columns and rows of tiles whose shape is nearest that of the picture, of `least` to `most` tiles together (InternVL);

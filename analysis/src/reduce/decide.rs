@@ -2,9 +2,10 @@
 
 use super::place::Place;
 use super::seen::Seen;
-use crate::Result;
 use crate::ctx::Ctx;
+use crate::passes::host::resample::Weights;
 use crate::trace::Regroup;
+use crate::{Error, Result};
 use std::ops::Range;
 
 /// Decides at its stops which rows go on.
@@ -70,6 +71,31 @@ impl Decision {
         }
         let made = Self { regroup: Some(Regroup::of(groups).lending(all_lent)), ..Self::default() };
         if seen.place() == Place::Features { made.renumbered() } else { made }
+    }
+
+    /// [`Decision::remade`] of each grid of patches by itself: `each` is given its rows and columns, and says by cell of
+    /// the grid what new rows are made of, and what is lent to them.
+    ///
+    /// Errors: rows that are no longer whole grids; those of `each`.
+    pub fn by_tile(
+        seen: &dyn Seen,
+        ctx: &Ctx,
+        mut each: impl FnMut(usize, (usize, usize)) -> Result<Vec<(Weights, Weights)>>,
+    ) -> Result<Self> {
+        let tiles = seen.tiles();
+        if tiles.is_empty() {
+            return Err(Error::invalid("this needs the whole grid of patches, one row each"));
+        }
+        let (mut made, mut lent) = (Vec::new(), Vec::new());
+        for (i, &(first, rows, cols)) in tiles.iter().enumerate() {
+            ctx.step(i, tiles.len())?;
+            let at = |w: Weights| w.into_iter().map(|(i, w)| (first + i, w)).collect::<Weights>();
+            for (own, others) in each(first, (rows, cols))? {
+                made.push(at(own));
+                lent.push(at(others));
+            }
+        }
+        Ok(Self::remade(seen, made, lent))
     }
 
     /// Of the rows that may be touched, those with these indices among them; all others stay.

@@ -6,7 +6,8 @@ use super::seen::Seen;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::math::softmax;
-use crate::token::Source;
+use crate::method::{Info, Need};
+use crate::token::{Source, TokenKind};
 use crate::trace::{Tower, TowerTrace};
 use crate::{Error, Result, Subject};
 
@@ -73,6 +74,22 @@ pub(super) fn looked_at(seen: &dyn Seen, ctx: &Ctx) -> Result<Array> {
             ctx.note("the image encoder has no class token; what all patches look at stands in for what it does");
             received(seen)
         }
+    }
+}
+
+/// Mean over heads and these query rows of what each open row gets of their attention. A few rows at a time are held.
+pub(super) fn attended(seen: &dyn Seen, queries: &[usize]) -> Result<Vec<f64>> {
+    let mut sum = vec![0f64; seen.open().len()];
+    for some in queries.chunks(ROWS) {
+        add_rows(&mut sum, &seen.pattern(some)?, seen);
+    }
+    Ok(sum.into_iter().map(|s| s / queries.len().max(1) as f64).collect())
+}
+
+/// Adds the head means of attention rows `[heads, queries, n]`, at the open rows.
+pub(super) fn add_rows(sum: &mut [f64], rows: &Array, seen: &dyn Seen) {
+    for row in rows.mean_over_first().chunks_exact(seen.rows().len().max(1)) {
+        sum.iter_mut().zip(seen.open()).for_each(|(s, &r)| *s += row[r]);
     }
 }
 
@@ -220,6 +237,19 @@ fn shown(vision: &TowerTrace, text: &TowerTrace) -> Vec<Vec<usize>> {
         }
     }
     out
+}
+
+/// The mean embedding of the text behind the image. Errors: there is no image, nothing behind it, or no weights.
+pub(super) fn question(on: &Subject, info: &Info) -> Result<Vec<f32>> {
+    let text = on.trace.towers.get(&Tower::Text).ok_or_else(|| info.needs(Need::ReadsImage.words()))?;
+    let last = text.tokens.iter().rposition(|t| t.kind == TokenKind::Image);
+    let last = last.ok_or_else(|| info.needs(Need::ReadsImage.words()))?;
+    let ids: Vec<u32> = text.tokens[last + 1..].iter().filter_map(|t| t.id).collect();
+    if ids.is_empty() {
+        return Err(info.needs("a text behind the image"));
+    }
+    let x = Array::from_tensor(&on.weights(info)?.embed(&ids)?)?;
+    Ok(x.mean_over_first().into_iter().map(|v| v as f32).collect())
 }
 
 /// Mean over heads of `[heads, n]`, as scores.

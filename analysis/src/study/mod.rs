@@ -1,8 +1,22 @@
 //! Studies: what fits no other kind is found out about a run and given as a finding, pictures and figures in the shapes
 //! that every view draws. A study is one file here, its `mod` line and its line in [`ALL`].
 
+mod answer;
+mod catanet;
+mod delta_frames;
 mod embedlens;
 mod head_table;
+mod llava_sp;
+mod molmopoint;
+mod negtome;
+mod patches;
+mod poolformer;
+mod pvc_novelty;
+mod read_sasp;
+mod tapadl;
+mod triad_roi;
+mod vlm_frontier;
+mod yopo;
 
 use crate::ctx::Ctx;
 use crate::finding::Finding;
@@ -18,4 +32,19 @@ pub trait Method: Sync {
 }
 
 /// Every study, alphabetical by id.
-pub static ALL: &[&dyn Method] = &[&embedlens::EmbedLens, &head_table::HeadTable];
+pub static ALL: &[&dyn Method] = &[
+    &catanet::CataNet,
+    &delta_frames::DeltaFrames,
+    &embedlens::EmbedLens,
+    &head_table::HeadTable,
+    &llava_sp::LlavaSp,
+    &molmopoint::MolmoPoint,
+    &negtome::NegToMe,
+    &poolformer::PoolFormer,
+    &pvc_novelty::PvcNovelty,
+    &read_sasp::ReadSasp,
+    &tapadl::TapAdl,
+    &triad_roi::TriadRoi,
+    &vlm_frontier::VlmFrontier,
+    &yopo::Yopo,
+];

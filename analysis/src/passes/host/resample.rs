@@ -36,12 +36,15 @@ pub fn average(from: (usize, usize), to: (usize, usize)) -> Vec<Weights> {
 
 /// Bilinear interpolation between the middles of cells, without antialiasing; beyond the outer middles the edge counts.
 pub fn bilinear(from: (usize, usize), to: (usize, usize)) -> Vec<Weights> {
-    grid(from, to, |i, m, n| {
-        let at = ((i as f64 + 0.5) * n as f64 / m as f64 - 0.5).max(0.0);
-        let low = (at as usize).min(n - 1);
-        let (high, w) = ((low + 1).min(n - 1), at - low as f64);
-        if high == low || w == 0.0 { vec![(low, 1.0)] } else { vec![(low, 1.0 - w), (high, w)] }
-    })
+    grid(from, to, bilinear_at)
+}
+
+/// The one or two of `n` cells along an axis that cell `i` of `m` is between.
+pub fn bilinear_at(i: usize, m: usize, n: usize) -> Weights {
+    let at = ((i as f64 + 0.5) * n as f64 / m as f64 - 0.5).max(0.0);
+    let low = (at as usize).min(n - 1);
+    let (high, w) = ((low + 1).min(n - 1), at - low as f64);
+    if high == low || w == 0.0 { vec![(low, 1.0)] } else { vec![(low, 1.0 - w), (high, w)] }
 }
 
 /// The nearest cell, as a grid is blown up.

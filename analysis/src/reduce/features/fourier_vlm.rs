@@ -8,6 +8,7 @@ use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::host::cosine_transform::{Norm, apply, forward, of_grid, squeeze};
+use crate::passes::host::resample::Weights;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{LAYER, encoded};
 use crate::reduce::{Asked, Decide, Decision, Method};
@@ -51,27 +52,20 @@ impl Method for FourierVlm {
         let side = params.share(&KEEP).sqrt();
         let norm = norm(params.choice(&NORM))?;
         Ok(Box::new(Asked::at([encoded(on, params, &INFO)?], move |seen, ctx| {
-            let (mut made, mut lent) = (Vec::new(), Vec::new());
-            let tiles = seen.tiles();
-            if tiles.is_empty() {
-                return Err(Error::invalid("a transform needs the whole grid of patches, one row each"));
-            }
-            for (i, &(first, rows, cols)) in tiles.iter().enumerate() {
-                ctx.step(i, tiles.len())?;
+            Decision::by_tile(seen, ctx, |_, (rows, cols)| {
                 let kept = |n: usize| ((side * n as f64).round() as usize).clamp(1, n);
                 let (down, across) = (kept(rows), kept(cols));
                 let map = squeezed((rows, cols), (down, across), norm);
-                for (at, weights) in map.chunks_exact(rows * cols).enumerate() {
+                let token = |(at, weights): (usize, &[f64])| {
                     // The part of the grid that the new token stands at.
-                    let own = |i: usize| (i / cols) * down / rows * across + (i % cols) * across / cols == at;
-                    let (mine, others): (Vec<_>, Vec<_>) =
-                        weights.iter().enumerate().map(|(i, w)| (i, *w)).partition(|m| own(m.0));
-                    let at = |w: Vec<(usize, f64)>| w.into_iter().map(|(i, w)| (first + i, w)).collect();
-                    made.push(at(mine));
-                    lent.push(at(others.into_iter().filter(|m| m.1 != 0.0).collect()));
-                }
-            }
-            Ok(Decision::remade(seen, made, lent))
+                    let own =
+                        |m: &(usize, f64)| (m.0 / cols) * down / rows * across + (m.0 % cols) * across / cols == at;
+                    let (mine, mut others): (Weights, Weights) = weights.iter().copied().enumerate().partition(own);
+                    others.retain(|m| m.1 != 0.0);
+                    (mine, others)
+                };
+                Ok(map.chunks_exact(rows * cols).enumerate().map(token).collect())
+            })
         })))
     }
 }

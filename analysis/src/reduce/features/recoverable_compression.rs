@@ -13,11 +13,10 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::cosine_matrix;
 use crate::passes::host::outliers::local_factors;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{asked, both_per_feature, noted, wide};
+use crate::reduce::noted::{asked, both_per_feature, noted, question, wide};
 use crate::reduce::place::{Half, Place, encoded};
 use crate::reduce::seen::pick;
 use crate::reduce::{Decide, Decision, Method, Seen, Table};
-use crate::token::TokenKind;
 use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
@@ -82,7 +81,7 @@ impl Method for RecoverableCompression {
             text: params.number(&TEXT),
             aligned: params.toggle(&ALIGNED),
         };
-        let text = question(&on)?;
+        let text = question(&on, &INFO)?;
         let note = move |seen: &dyn Seen, _: usize, _: &Ctx| {
             let (q, k) = match layer + 1 < vision {
                 true => seen.next_queries_keys()?,
@@ -100,19 +99,6 @@ impl Method for RecoverableCompression {
             Ok(found.decide(seen, &a).scored(seen, &a))
         }))
     }
-}
-
-/// The mean embedding of the text behind the image. Errors if there is no image or nothing behind it.
-fn question(on: &Subject) -> Result<Vec<f32>> {
-    let text = on.trace.tower(Tower::Text)?;
-    let last = text.tokens.iter().rposition(|t| t.kind == TokenKind::Image);
-    let last = last.ok_or_else(|| INFO.needs(Need::ReadsImage.words()))?;
-    let ids: Vec<u32> = text.tokens[last + 1..].iter().filter_map(|t| t.id).collect();
-    if ids.is_empty() {
-        return Err(INFO.needs("a text behind the image"));
-    }
-    let x = Array::from_tensor(&on.weights(&INFO)?.embed(&ids)?)?;
-    Ok(x.mean_over_first().into_iter().map(|v| v as f32).collect())
 }
 
 /// Cosine of each row with the text, over √d.

@@ -52,23 +52,13 @@ impl Method for TokenPacker {
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
         let (scale, mean) = (params.count(&SCALE) as usize, params.choice(&BECOMES) == "mean");
-        Ok(Box::new(Asked::at([encoded(on, params, &INFO)?], move |seen, _| {
-            let (mut made, mut lent) = (Vec::new(), Vec::new());
-            let tiles = seen.tiles();
-            if tiles.is_empty() {
-                return Err(Error::invalid("squares need the whole grid of patches, one row each"));
-            }
-            for (first, rows, cols) in tiles {
+        Ok(Box::new(Asked::at([encoded(on, params, &INFO)?], move |seen, ctx| {
+            Decision::by_tile(seen, ctx, |_, (rows, cols)| {
                 let coarse = ((rows / scale).max(1), (cols / scale).max(1));
                 let queries = resample::bilinear((rows, cols), coarse);
-                for (square, query) in squares((rows, cols), coarse).into_iter().zip(queries) {
-                    let (own, others) = weighted(&square, if mean { None } else { Some(query) });
-                    let at = |w: Weights| w.into_iter().map(|(i, w)| (first + i, w)).collect::<Weights>();
-                    made.push(at(own));
-                    lent.push(at(others));
-                }
-            }
-            Ok(Decision::remade(seen, made, lent))
+                let one = |(square, query): (Vec<usize>, Weights)| weighted(&square, (!mean).then_some(query));
+                Ok(squares((rows, cols), coarse).into_iter().zip(queries).map(one).collect())
+            })
         })))
     }
 }

@@ -9,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
+use crate::reduce::noted::attended;
 use crate::reduce::place::{Half, Place};
 use crate::reduce::select::budget;
 use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
@@ -65,8 +66,7 @@ impl Method for FastV {
 /// Keeps the `k` open rows that the last row attends to most; with the score of each, a mean over heads.
 fn decide(seen: &dyn Seen, k: usize, ctx: &Ctx) -> Result<(Decision, Vec<f32>)> {
     let Some(last) = seen.rows().len().checked_sub(1) else { return Ok((Decision::stay(), Vec::new())) };
-    let row = seen.pattern(&[last])?.mean_over_first();
-    let scores: Vec<f32> = seen.open().iter().map(|&r| row[r] as f32).collect();
+    let scores: Vec<f32> = attended(seen, &[last])?.into_iter().map(|v| v as f32).collect();
     Ok((Decision::keep(seen, &top_k::of_row(&scores, k, ctx)?).scored(seen, &scores), scores))
 }
 

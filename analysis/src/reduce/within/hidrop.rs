@@ -9,6 +9,7 @@ use super::{layers_at, reader};
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
+use crate::reduce::noted::attended;
 use crate::reduce::place::{Half, Place};
 use crate::reduce::select::round_half_even;
 use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
@@ -98,8 +99,7 @@ impl Method for HiDrop {
             }
             let Some(share) = stages.get(&layer) else { return Ok(Decision::stay()) };
             let Some(last) = seen.rows().len().checked_sub(1) else { return Ok(Decision::stay()) };
-            let row = seen.pattern(&[last])?.mean_over_first();
-            let scores: Vec<f32> = seen.open().iter().map(|&r| row[r] as f32).collect();
+            let scores: Vec<f32> = attended(seen, &[last])?.into_iter().map(|v| v as f32).collect();
             let k = (round_half_even(share * n as f64) as usize).min(scores.len());
             let mask = soft_mask(&scores, k, slope);
             let soft: Vec<f32> = mask.iter().map(|v| *v as f32).collect();

@@ -1,6 +1,7 @@
 //! Reductions inside the language model, alone or together with the encoder and with what is written afterwards.
 
 mod aim;
+mod atp_llava;
 mod catp;
 mod corematching;
 mod dart;
@@ -11,6 +12,7 @@ mod mustdrop;
 mod p_mod;
 mod sparsevlm;
 mod transprune;
+mod urag_pages;
 mod visiondrop;
 
 use super::Method;
@@ -21,6 +23,7 @@ use crate::{Result, Subject};
 /// Every method of the folder, alphabetical by id.
 pub static ALL: &[&dyn Method] = &[
     &aim::Aim,
+    &atp_llava::AtpLlava,
     &catp::Catp,
     &corematching::CoreMatching,
     &dart::Dart,
@@ -31,6 +34,7 @@ pub static ALL: &[&dyn Method] = &[
     &p_mod::PMod,
     &sparsevlm::SparseVlm,
     &transprune::TransPrune,
+    &urag_pages::UragPages,
     &visiondrop::VisionDrop,
 ];
 

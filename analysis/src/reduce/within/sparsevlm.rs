@@ -14,6 +14,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::host::cluster;
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
+use crate::reduce::noted::attended;
 use crate::reduce::place::{Half, Place};
 use crate::reduce::seen::pick;
 use crate::reduce::select::round_half_even;
@@ -149,12 +150,7 @@ fn rate(x: &Array, image: &[usize], text: &[usize]) -> (Vec<usize>, Vec<f64>) {
 
 /// Mean attention of these rows to each open one.
 fn vote(seen: &dyn Seen, voters: &[usize]) -> Result<Vec<f32>> {
-    let mean = seen.pattern(voters)?.mean_over_first();
-    let mut sum = vec![0f64; seen.open().len()];
-    for row in mean.chunks_exact(seen.rows().len()) {
-        sum.iter_mut().zip(seen.open()).for_each(|(s, &r)| *s += row[r]);
-    }
-    Ok(sum.into_iter().map(|s| (s / voters.len() as f64) as f32).collect())
+    Ok(attended(seen, voters)?.into_iter().map(|v| v as f32).collect())
 }
 
 /// What a stage does, by index among the open rows.

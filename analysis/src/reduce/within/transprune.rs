@@ -12,6 +12,7 @@ use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
+use crate::reduce::noted::add_rows;
 use crate::reduce::place::{Half, Place};
 use crate::reduce::seen::causal;
 use crate::reduce::{Asked, Decide, Decision, Method, Part, Seen, Table};
@@ -119,15 +120,13 @@ impl Turned {
     fn decide(&self, seen: &dyn Seen, k: usize, ctx: &Ctx) -> Result<(Decision, Scores)> {
         let of = |r: &usize| seen.rows().tokens[*r].first().and_then(|t| self.0.get(t)).copied().unwrap_or(0.0);
         let ttv = shares(seen.open().iter().map(of).collect());
-        let (behind, n) = (seen.behind(), seen.rows().len());
+        let behind = seen.behind();
         let mut iga = vec![0.0; seen.open().len()];
         if behind.is_empty() {
             ctx.note("no text follows the image, so only the transition of its tokens counts");
         } else {
-            let mean = seen.next_pattern(&behind)?.mean_over_first();
-            for row in mean.chunks_exact(n) {
-                iga.iter_mut().zip(seen.open()).for_each(|(v, &r)| *v += row[r] / behind.len() as f64);
-            }
+            add_rows(&mut iga, &seen.next_pattern(&behind)?, seen);
+            iga.iter_mut().for_each(|v| *v /= behind.len() as f64);
         }
         let iga = shares(iga);
         let sum: Vec<f32> = ttv.iter().zip(&iga).map(|(a, b)| (a + b) as f32).collect();

@@ -12,7 +12,7 @@ use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{both_per_feature, head_sum, looked_at, noted};
+use crate::reduce::noted::{attended, both_per_feature, head_sum, looked_at, noted};
 use crate::reduce::place::{Half, Place, READ_LAYER, encoded, read_layer};
 use crate::reduce::seen::{causal, pick};
 use crate::reduce::select::{Contextual, round_half_even};
@@ -134,15 +134,7 @@ fn keys(seen: &dyn Seen) -> Result<Array> {
 
 /// How much the image's rows attend to each of them, on average over heads and rows.
 fn by_image(seen: &dyn Seen) -> Result<Vec<f32>> {
-    let open = seen.open();
-    let mut sum = vec![0f64; open.len()];
-    for queries in open.chunks(256) {
-        let mean = seen.pattern(queries)?.mean_over_first();
-        for row in mean.chunks_exact(seen.rows().len()) {
-            sum.iter_mut().zip(open).for_each(|(s, &r)| *s += row[r]);
-        }
-    }
-    Ok(sum.into_iter().map(|s| (s / open.len().max(1) as f64) as f32).collect())
+    Ok(attended(seen, seen.open())?.into_iter().map(|v| v as f32).collect())
 }
 
 /// Dominant tokens and those that take others in, by index among the open rows.

@@ -44,6 +44,22 @@ impl Grid {
         Self { rows, cols, patch_width, patch_height, width: picture.width, height: picture.height }
     }
 
+    /// The picture in `rows` by `cols` parts as equal as whole pixels allow, row by row; fewer where it has fewer
+    /// pixels.
+    pub fn even(picture: &Picture, rows: usize, cols: usize) -> Vec<Rect> {
+        let (rows, cols) = (rows.clamp(1, picture.height), cols.clamp(1, picture.width));
+        let edge = |i: usize, parts: usize, length: usize| (i * length / parts) as u32;
+        let span = |i: usize, parts: usize, length: usize| {
+            let from = edge(i, parts, length);
+            (from, edge(i + 1, parts, length) - from)
+        };
+        let part = |(r, c): (usize, usize)| {
+            let ((x, w), (y, h)) = (span(c, cols, picture.width), span(r, rows, picture.height));
+            Rect { x, y, w, h }
+        };
+        (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))).map(part).collect()
+    }
+
     /// Number of patches.
     pub fn len(&self) -> usize {
         self.rows * self.cols

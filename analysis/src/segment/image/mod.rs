@@ -1,7 +1,10 @@
 //! Cutting pictures: grids of patches, and codes of patches with what they give back.
 
+mod adaptvision;
 mod fsq;
+mod gpstoken;
 mod grid;
+mod lowres_first;
 mod patch_grid;
 mod rvq_codes;
 mod transform;
@@ -116,7 +119,14 @@ fn fits(grid: &Grid, numbers: usize, ctx: &Ctx) -> Result<()> {
 }
 
 /// Every way to cut a picture.
-pub static ALL: &[&dyn Method] = &[&fsq::Fsq, &patch_grid::PatchGrid, &rvq_codes::RvqCodes];
+pub static ALL: &[&dyn Method] = &[
+    &adaptvision::AdaptVision,
+    &fsq::Fsq,
+    &gpstoken::GpsToken,
+    &lowres_first::LowResFirst,
+    &patch_grid::PatchGrid,
+    &rvq_codes::RvqCodes,
+];
 
 #[cfg(test)]
 mod tests {
