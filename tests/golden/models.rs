@@ -86,6 +86,51 @@ fn roberta_equals_transformers() {
 }
 
 #[test]
+fn albert_equals_transformers() {
+    check("albert");
+}
+
+#[test]
+fn electra_equals_transformers() {
+    check("electra");
+}
+
+#[test]
+fn granite_equals_transformers() {
+    check("granite");
+}
+
+#[test]
+fn modernbert_equals_transformers() {
+    check("modernbert");
+}
+
+#[test]
+fn mpnet_equals_transformers() {
+    check("mpnet");
+}
+
+#[test]
+fn olmo2_equals_transformers() {
+    check("olmo2");
+}
+
+#[test]
+fn qwen2_moe_equals_transformers() {
+    check("qwen2_moe");
+}
+
+#[test]
+fn qwen3_moe_equals_transformers() {
+    check("qwen3_moe");
+}
+
+#[test]
+fn t5_equals_transformers() {
+    check("t5");
+}
+
+#[test]
 fn a_cancelled_run_stops_with_that_error() {
     let model = load(&golden().join("models/gpt2"), &candle_core::Device::Cpu).unwrap();
     let cancel = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));

@@ -85,6 +85,41 @@ fn smolvlm() {
     check("smolvlm");
 }
 
+#[test]
+fn beit() {
+    check("beit");
+}
+
+#[test]
+fn dinov3_vit() {
+    check("dinov3_vit");
+}
+
+#[test]
+fn gemma3() {
+    check("gemma3");
+}
+
+#[test]
+fn llava_onevision() {
+    check("llava_onevision");
+}
+
+#[test]
+fn paligemma() {
+    check("paligemma");
+}
+
+#[test]
+fn qwen3_vl() {
+    check("qwen3_vl");
+}
+
+#[test]
+fn qwen3_vl_moe() {
+    check("qwen3_vl_moe");
+}
+
 /// A run with one step carried out.
 fn carried_out(model: &dyn Model, request: &RunRequest, tower: Tower, step: Step) -> Result<Trace> {
     let full = run(model, None, request, &CaptureSpec::sites(&[]), &Ctx::default())?;

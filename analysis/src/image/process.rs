@@ -3,7 +3,7 @@
 use super::anyres::{AnyRes, pinpoints};
 use super::place::Place;
 use super::prompt::Expansion;
-use super::resize::{Filter, Window, resize};
+use super::resize::{Filter, Window, resize, resize_unrounded};
 use super::size::{Size, idefics_size, length, nearest_tiles, qwen_size, whole_tiles};
 use super::{ImageInput, Picture};
 use crate::weights::{Weights, read_json};
@@ -84,6 +84,8 @@ pub struct Processor {
     /// Mean and standard deviation per channel, if any.
     normalise: Option<([f64; 3], [f64; 3])>,
     place: Place,
+    /// Whether pictures are resized as numbers, not as bytes (DINOv3's).
+    unrounded: bool,
 }
 
 /// Means of OpenAI's CLIP.
@@ -106,6 +108,7 @@ const KNOWN: &[&str] = &[
     "Qwen2VL",
     "GotOcr2",
     "Gemma3",
+    "DINOv3ViT",
 ];
 /// To -1..=1.
 const HALF: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
@@ -129,6 +132,7 @@ impl Processor {
             "internvl" => "GotOcr2",
             "gemma3" => "Gemma3",
             "dinov2" | "dinov2_with_registers" => "Bit",
+            "dinov3_vit" => "DINOv3ViT",
             "idefics3" | "smolvlm" => "Idefics3",
             _ => return Ok(None),
         };
@@ -197,6 +201,7 @@ impl Processor {
             "DeiT" | "Beit" | "Siglip" => (Filter::Bicubic, HALF),
             "Idefics3" | "SmolVLM" => (Filter::Lanczos, HALF),
             "Gemma3" => (Filter::Bilinear, HALF),
+            "DINOv3ViT" => (Filter::Bilinear, IMAGENET),
             "GotOcr2" if own.is_empty() => (Filter::Bicubic, IMAGENET),
             _ => (Filter::Bicubic, CLIP),
         };
@@ -348,7 +353,11 @@ impl Processor {
             Layout::Plain { size, crop, pad, square }
         };
         let place = Place::read(&layout, whole, words, vision, config)?;
-        Ok(Self { layout, filter, rescale, normalise, place })
+        let unrounded = family == "DINOv3ViT";
+        if unrounded && !matches!(layout, Layout::Plain { crop: None, pad: None, square: None, .. }) {
+            return Err(Error::invalid("crops and paddings of DINOv3's image processor are not supported"));
+        }
+        Ok(Self { layout, filter, rescale, normalise, place, unrounded })
     }
 
     /// Whether image and text form one sequence, so that the prompt needs a place for the image.
@@ -417,6 +426,13 @@ impl Processor {
                     input.layout = (rows, cols);
                 }
                 input.tiles.push(self.tensor(&resize(picture, tw, th, self.filter, None)?)?);
+                input.rects.push([0.0, 0.0, w, h]);
+            }
+            Layout::Plain { size, .. } if self.unrounded => {
+                let (width, height) =
+                    size.map_or((picture.width, picture.height), |s| s.of(picture.width, picture.height));
+                let x = resize_unrounded(picture, width, height, self.filter)?;
+                input.tiles.push(self.floats(x, width, height)?);
                 input.rects.push([0.0, 0.0, w, h]);
             }
             Layout::Plain { size, crop, pad, square } => {
@@ -490,6 +506,16 @@ impl Processor {
         let part = resize(p, width, height, self.filter, Some(window))?;
         let part = paste(&part, cw, ch, ((-x).max(0), (-y).max(0)), [0; 3])?;
         Ok((part, rect(x as f32, y as f32, cw, ch)))
+    }
+
+    /// `[3, height, width]` of such values of 0..=255, rescaled and normalised.
+    fn floats(&self, mut x: Vec<f32>, width: usize, height: usize) -> Result<Tensor> {
+        for (c, plane) in x.chunks_mut((width * height).max(1)).enumerate() {
+            let by = self.rescale.unwrap_or(1.0);
+            let (mean, std) = self.normalise.map_or((0.0, 1.0), |(mean, std)| (mean[c], std[c]));
+            plane.iter_mut().for_each(|v| *v = ((f64::from(*v) * by - mean) / std) as f32);
+        }
+        Ok(Tensor::from_vec(x, (3, height, width), &Device::Cpu)?)
     }
 
     /// `[3, height, width]`, rescaled and normalised.

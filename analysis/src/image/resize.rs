@@ -148,6 +148,36 @@ fn mix_rows(rgb: &[u8], width: usize, columns: Range<usize>, rows: &[Taps]) -> V
     out
 }
 
+/// [`resize`] without rounding to bytes, as it is done to pictures of numbers: `[3, height, width]` values of 0..=255, or
+/// a little beyond where the kernel has negative parts.
+///
+/// Errors: a side of 0, more than 100 million pixels.
+pub fn resize_unrounded(p: &Picture, width: usize, height: usize, filter: Filter) -> Result<Vec<f32>> {
+    let fits = |a: usize, b: usize| a > 0 && b > 0 && a.checked_mul(b).is_some_and(|n| n <= MAX_PIXELS);
+    if !fits(width, height) || !fits(width, p.height) {
+        return Err(Error::invalid(format!("a picture cannot be resized to {width} x {height}")));
+    }
+    let (columns, rows) = (taps(p.width, width, 0..width, filter), taps(p.height, height, 0..height, filter));
+    let mut out = Vec::with_capacity(3 * width * height);
+    let one = f64::from(1 << BITS);
+    for c in 0..3 {
+        let mut between = Vec::with_capacity(width * p.height);
+        for y in 0..p.height {
+            between.extend(columns.iter().map(|t| {
+                let pixels = p.rgb[3 * (y * p.width + t.first) + c..].iter().step_by(3);
+                t.weights.iter().zip(pixels).map(|(w, v)| f64::from(*w) / one * f64::from(*v)).sum::<f64>()
+            }));
+        }
+        for t in &rows {
+            out.extend((0..width).map(|x| {
+                let values = between[width * t.first + x..].iter().step_by(width);
+                t.weights.iter().zip(values).map(|(w, v)| f64::from(*w) / one * v).sum::<f64>() as f32
+            }));
+        }
+    }
+    Ok(out)
+}
+
 /// The picture resampled to `width` x `height`; of that, only `window` is computed and returned.
 ///
 /// Errors: a side of 0, a window that sticks out, more than 100 million pixels.
@@ -218,6 +248,15 @@ mod tests {
                 assert_eq!(part.pixel(x, y), whole.pixel(x + 3, y + 2), "{filter:?}");
             }
         }
+    }
+
+    #[test]
+    fn numbers_are_not_rounded_between_the_passes() {
+        // Halves of both sides with a box: the mean of four.
+        let p = gray(2, 2, &[0, 1, 1, 1]);
+        let x = resize_unrounded(&p, 1, 1, Filter::Box).unwrap();
+        assert!(x.iter().all(|v| (v - 0.75).abs() < 1e-6), "{x:?}");
+        assert!(resize_unrounded(&p, 0, 1, Filter::Box).is_err());
     }
 
     #[test]

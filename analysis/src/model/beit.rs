@@ -87,7 +87,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     for i in 0..z.layers {
         let b = s.sub(format!("encoder.layer.{i}"));
         let names = ["attention.query", "attention.key", "attention.value", "output.dense"];
-        let mut a = attention(&b.sub("attention"), names, (d, z.heads), false, MaskRule::Bidirectional)?;
+        let mut a = attention(&b.sub("attention"), names, (d, z.heads), (false, true), MaskRule::Bidirectional)?;
         // Keys alone have no bias.
         let with_bias = |name: &str| Linear::load(&b.sub("attention").sub(name), d, d, true);
         (a.q, a.v) = (with_bias(names[0])?, with_bias(names[2])?);

@@ -69,7 +69,7 @@ pub(super) fn blocks(
         let names = ["q_proj", "k_proj", "v_proj", "out_proj"];
         blocks.push(Block {
             norm1: Norm::layer(&b.sub("layer_norm1"), d, eps)?,
-            attention: attention(&b.sub("self_attn"), names, (d, heads), true, mask.clone())?,
+            attention: attention(&b.sub("self_attn"), names, (d, heads), (true, true), mask.clone())?,
             norm2: Norm::layer(&b.sub("layer_norm2"), d, eps)?,
             mlp: Mlp {
                 gate: None,

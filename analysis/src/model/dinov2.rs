@@ -50,7 +50,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     for i in 0..z.layers {
         let b = s.sub(format!("encoder.layer.{i}"));
         let names = ["attention.query", "attention.key", "attention.value", "output.dense"];
-        let mut attention = attention(&b.sub("attention"), names, (d, z.heads), qkv_bias, MaskRule::Bidirectional)?;
+        let mut attention =
+            attention(&b.sub("attention"), names, (d, z.heads), (qkv_bias, true), MaskRule::Bidirectional)?;
         let m = b.sub("mlp");
         let mut mlp = if swiglu {
             let both = Linear::load(&m.sub("weights_in"), d, 2 * inner, true)?;

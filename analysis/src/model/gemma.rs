@@ -3,7 +3,9 @@
 //! Gemma Team 2024, arXiv 2403.08295 and 2408.00118; 2025, arXiv 2503.19786.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::blocks::{
+    Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
+};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -52,19 +54,30 @@ const GEMMA3: Defaults = &[
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
     let root = Scope::root(w, device);
-    Ok(Box::new(decoder(w, &c, &root, ("model", "lm_head"))?))
+    Ok(Box::new(decoder(w, &c, &root, ("model", "lm_head"), false)?))
 }
 
-/// The language model below `base`, with its head at `head`; also the text half of PaliGemma and Gemma 3.
-pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, (base, head): (&str, &str)) -> Result<Decoder> {
+/// The language model below `base`, with its head at `head`; also the text half of PaliGemma and Gemma 3
+/// (`with_pictures`; the logits of Gemma 3 then have no bound, whatever the text's settings say).
+pub(super) fn decoder(
+    w: &Weights,
+    c: &Config,
+    root: &Scope,
+    (base, head): (&str, &str),
+    with_pictures: bool,
+) -> Result<Decoder> {
     let kind = c.word(&["model_type"], "gemma")?;
     let c = c.with(match kind {
         "gemma2" => GEMMA2,
         "gemma3_text" => GEMMA3,
         _ => GEMMA,
     });
-    if c.flag(&["use_bidirectional_attention"], false)? {
-        return Err(Error::invalid("config.json: Gemma that sees both ways is not supported"));
+    // Files of PaliGemma say so, too, and mean the prompt, which sees itself anyway.
+    let both = c.flag(&["use_bidirectional_attention"], false)? && !(with_pictures && kind != "gemma3_text");
+    if both && (kind != "gemma3_text" || with_pictures || c.architecture().contains("CausalLM")) {
+        return Err(Error::invalid(
+            "config.json: of Gemmas that see both ways, only Gemma 3 without a head is supported",
+        ));
     }
     let later = kind != "gemma";
     let d = c.size(&["hidden_size"])?;
@@ -81,7 +94,8 @@ pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, (base, head): (&str
     let width = if later { c.number(&["query_pre_attn_scalar"], 256.0)? } else { e as f64 };
     // Gemma 3 has norms of queries and keys instead of a bound on scores; what its files say of one is not used.
     let score_cap = if kind == "gemma2" { cap(&c, "attn_logit_softcapping")? } else { None };
-    let logit_cap = if later { cap(&c, "final_logit_softcapping")? } else { None };
+    let logit_cap =
+        if later && !(with_pictures && kind == "gemma3_text") { cap(&c, "final_logit_softcapping")? } else { None };
     if width <= 0.0 {
         return Err(Error::invalid(format!("config.json: query_pre_attn_scalar is {width}, not positive")));
     }
@@ -99,7 +113,13 @@ pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, (base, head): (&str
             n_heads: h,
             n_kv_heads: g,
             scale: width.powf(-0.5) as f32,
-            mask: window.map_or(MaskRule::Causal, MaskRule::SlidingWindow),
+            mask: match window {
+                // A window is as wide to both sides together as it was to one.
+                Some(w) if both => MaskRule::Near(w / 2),
+                None if both => MaskRule::Bidirectional,
+                Some(w) => MaskRule::SlidingWindow(w),
+                None => MaskRule::Causal,
+            },
             soft_cap: score_cap.map(|c| c as f32),
         };
         blocks.push(Block {
@@ -129,7 +149,8 @@ pub(super) fn decoder(w: &Weights, c: &Config, root: &Scope, (base, head): (&str
         });
     }
     let embed = s.table("embed_tokens.weight", &[vocab, d])?;
-    let tied = c.flag(&["tie_word_embeddings"], true)?;
+    // Beside a picture, the text's settings do not count here.
+    let tied = with_pictures || c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let parts = Parts {
         embed,
@@ -170,13 +191,13 @@ fn cap(c: &Config, key: &str) -> Result<Option<f64>> {
 /// Rotary embeddings of layers that see everything and of those with a window; only Gemma 3 tells them apart.
 fn ropes(c: &Config, kind: &str, e: usize) -> Result<[Rope; 2]> {
     if kind != "gemma3_text" {
-        let one = Rope::load(c, e, None, 1.0)?;
+        let one = Rope::load(c, e, None, Part::Whole)?;
         return Ok([one.clone(), one]);
     }
-    let far = Rope::load(c, e, Some("full_attention"), 1.0)?;
+    let far = Rope::load(c, e, Some("full_attention"), Part::Whole)?;
     let own = c.sub("rope_parameters").and_then(|p| p.sub("sliding_attention"));
     let near = match own {
-        Some(_) => Rope::load(c, e, Some("sliding_attention"), 1.0)?,
+        Some(_) => Rope::load(c, e, Some("sliding_attention"), Part::Whole)?,
         None => Rope::plain(c.number(&["rope_local_base_freq"], 10_000.0)?, e)?,
     };
     Ok([far, near])

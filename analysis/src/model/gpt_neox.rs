@@ -2,7 +2,9 @@
 //! Black et al. 2022, arXiv 2204.06745; Biderman et al. 2023, arXiv 2304.01373.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::blocks::{
+    Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
+};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule};
@@ -31,7 +33,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let bias = c.flag(&["attention_bias"], true)?;
     let parallel = c.flag(&["use_parallel_residual"], true)?;
     let e = Config::split(d, h, "heads")?;
-    let rope = Rope::load(&c, e, None, 0.25)?;
+    let rope = Rope::load(&c, e, None, Part::Of(0.25))?;
     let root = Scope::root(w, device);
     let s = root.first(&["gpt_neox", ""], "embed_in.weight");
     let mut blocks = Vec::new();

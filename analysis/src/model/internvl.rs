@@ -88,7 +88,7 @@ fn text(w: &Weights, c: &Config, tc: &Config, root: &Scope) -> Result<Decoder> {
     let newer = root.has("model.language_model.embed_tokens.weight");
     let names =
         if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
-    llama::decoder(w, tc, root, names, c.flag(&["tie_word_embeddings"], false)?)
+    llama::decoder(w, tc, root, names, c.flag(&["tie_word_embeddings"], true)?)
 }
 
 /// InternViT below `s`.

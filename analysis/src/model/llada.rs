@@ -2,7 +2,7 @@
 //! Nie et al. 2025, arXiv 2502.09992.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -43,7 +43,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let act = Activation::parse(c.word(&["activation_type"], "silu")?)?;
     let bias = c.flag(&["include_bias"], false)?;
     let qkv_bias = c.flag(&["include_qkv_bias"], bias)?;
-    let rope = Rope::load(&c, e, None, 1.0)?;
+    let rope = Rope::load(&c, e, None, Part::Whole)?;
     let root = Scope::root(w, device);
     let s = root.first(&["model.transformer", "transformer"], "wte.weight");
     let mut blocks = Vec::new();

@@ -4,7 +4,7 @@
 //! <https://github.com/ibm-granite/granite-3.0-language-models>.
 
 use super::blocks::{
-    Activation, Attention, Block, Config, Defaults, FeedForward, Linear, Mlp, Norm, Order, Rope, Scope, Stack,
+    Activation, Attention, Block, Config, Defaults, FeedForward, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
 };
 use super::decoder::{Decoder, End, Parts, Positions};
 use super::{Model, moe};
@@ -109,7 +109,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
 }
 
 /// The language model below `base`, with its head at `head`; also the text half of vision-language models.
-/// `tied` says whether the token table serves as head where the configuration of the text does not say.
+/// `tied` says that the token table serves as head, whatever the configuration of the text says.
 pub(super) fn decoder(
     w: &Weights,
     c: &Config,
@@ -163,7 +163,8 @@ pub(super) fn decoder(
     let o_bias = c.flag(&["attention_output_bias"], flagged)?;
     let mlp_bias = matches!(kind, "llama" | "granite") && c.flag(&["mlp_bias"], false)?;
     let granite = Granite::read(c, kind == "granite")?;
-    let rope = Rope::load(c, e, None, 1.0)?;
+    // Of these families only Phi-3 leaves a part of the heads as it is, whatever a file says.
+    let rope = Rope::load(c, e, None, if kind == "phi3" { Part::Of(1.0) } else { Part::Whole })?;
     let mut blocks = Vec::new();
     for i in 0..n_layers {
         let b = s.sub(format!("layers.{i}"));
@@ -235,7 +236,8 @@ pub(super) fn decoder(
         });
     }
     let embed = s.table("embed_tokens.weight", &[vocab, d])?;
-    let tied = c.flag(&["tie_word_embeddings"], tied)?;
+    // Beside a picture, either of the two configurations may say it.
+    let tied = tied || c.flag(&["tie_word_embeddings"], false)?;
     let end = End::load(c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let end = match end {
         End::Head(head) => End::Head(granite.logits(head)?),

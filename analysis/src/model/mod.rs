@@ -9,6 +9,7 @@ mod clip;
 mod deberta;
 mod decoder;
 mod dinov2;
+mod dinov3;
 mod electra;
 mod encoder;
 mod gemma;
@@ -341,6 +342,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("deit", vit::load),
     ("dinov2", dinov2::load),
     ("dinov2_with_registers", dinov2::load),
+    ("dinov3_vit", dinov3::load),
     ("distilbert", bert::load),
     ("electra", electra::load),
     ("gemma", gemma::load),
@@ -383,33 +385,6 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("vit", vit::load),
     ("xlm-roberta", bert::load),
 ];
-
-/// Families that no numbers of `transformers` were compared with yet. A name goes when its fixture comes.
-const UNCOMPARED: &[&str] = &[
-    "albert",
-    "beit",
-    "electra",
-    "gemma3",
-    "granite",
-    "llava_onevision",
-    "modernbert",
-    "mpnet",
-    "olmo2",
-    "paligemma",
-    "qwen2_moe",
-    "qwen3_moe",
-    "qwen3_vl",
-    "qwen3_vl_moe",
-    "t5",
-];
-
-/// What to know before one relies on the numbers of a checkpoint, if anything.
-pub fn caution(w: &Weights) -> Option<String> {
-    let kind = w.config().get("model_type")?.as_str()?;
-    UNCOMPARED.contains(&kind).then(|| {
-        format!("numbers of {kind} models were not compared with those of transformers yet; compare some before you rely on them")
-    })
-}
 
 /// Names of the architectures that [`load`] knows.
 pub fn architectures() -> Vec<&'static str> {

@@ -3,7 +3,9 @@
 
 use super::Model;
 use super::bert::open_ended;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::blocks::{
+    Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
+};
 use super::encoder::{Encoder, Heads, Labels, Words};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -35,7 +37,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let near = c.size_opt(&["local_attention"])?.unwrap_or(128) / 2;
     let rope = |kind: &str, key: &str, base: f64| -> Result<Rope> {
         match c.sub("rope_parameters").and_then(|p| p.sub(kind)) {
-            Some(_) => Rope::load(&c, e, Some(kind), 1.0),
+            Some(_) => Rope::load(&c, e, Some(kind), Part::Whole),
             None => Rope::plain(c.number(&[key], base)?, e),
         }
     };

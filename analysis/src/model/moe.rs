@@ -84,7 +84,8 @@ pub(super) fn experts(
         return Ok(None);
     }
     let inner = c.size(&["moe_intermediate_size"])?;
-    let counts = (c.size(&["num_experts"])?, c.size(&["num_experts_per_tok"])?);
+    // Newer files of Qwen3-MoE count them under Mixtral's name.
+    let counts = (c.size(&["num_experts", "num_local_experts"])?, c.size(&["num_experts_per_tok"])?);
     // Qwen3-VL's text model divides whatever its files say.
     let divides = c.flag(&["norm_topk_prob"], false)? || kind == "qwen3_vl_moe";
     let shares = if divides { Shares::Chosen } else { Shares::Softmax };

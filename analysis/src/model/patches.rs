@@ -94,6 +94,8 @@ pub(super) enum Fit {
     },
     /// Nearest entry below the patch's share of the image (Idefics3, SmolVLM).
     Buckets,
+    /// There is no table: attention knows where patches are (DINOv3).
+    Unused,
 }
 
 /// Positions `[rows · cols, d]` for a grid from a table of `from` rows and columns, `[from.0 · from.1, d]`.
@@ -104,10 +106,11 @@ pub(super) fn fit_positions(
     fit: Fit,
 ) -> Result<Tensor> {
     let d = table.dim(1)?;
-    if (rows, cols) == from {
+    if (rows, cols) == from && fit != Fit::Unused {
         return Ok(table.clone());
     }
     match fit {
+        Fit::Unused => Ok(Tensor::zeros((rows * cols, d), table.dtype(), table.device())?),
         Fit::Buckets => {
             let (r, c) = (buckets(from.0, rows), buckets(from.1, cols));
             let ids: Vec<u32> = r.iter().flat_map(|r| c.iter().map(move |c| (r * from.1 + c) as u32)).collect();

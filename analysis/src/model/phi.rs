@@ -2,7 +2,9 @@
 //! biases everywhere. Gunasekar et al. 2023, arXiv 2306.11644; Li et al. 2023, arXiv 2309.05463.
 
 use super::Model;
-use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
+use super::blocks::{
+    Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
+};
 use super::decoder::{Decoder, End, Parts, Positions};
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule};
@@ -32,7 +34,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let e = Config::split(d, h, "heads")?;
     Config::split(h, g, "groups of heads")?;
     let normed = c.flag(&["qk_layernorm"], false)?;
-    let rope = Rope::load(&c, e, None, 0.5)?;
+    let rope = Rope::load(&c, e, None, Part::Of(0.5))?;
     let root = Scope::root(w, device);
     let s = root.first(&["model", ""], "embed_tokens.weight");
     let mut blocks = Vec::new();

@@ -510,14 +510,3 @@ fn a_policy_takes_rows_away_between_steps() {
     assert_eq!((ids.len(), cache.len(), cache.next_position), (3, 3, IDS.len() + 2));
     assert_eq!(cache.layers[0].positions(0, GROUPS), [0, 1, IDS.len() + 1]);
 }
-
-#[test]
-fn families_without_numbers_to_compare_with_say_so() {
-    let of = |kind: &str| {
-        let config = serde_json::Map::from_iter([("model_type".to_string(), kind.into())]);
-        caution(&Weights::from_tensors("m", config, []).unwrap())
-    };
-    assert!(of("granite").unwrap().contains("granite"));
-    assert_eq!((of("llama"), of("qwen2_5_vl")), (None, None));
-    assert!(UNCOMPARED.iter().all(|k| FAMILIES.iter().any(|f| f.0 == *k)), "a name that no family has");
-}

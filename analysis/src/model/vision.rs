@@ -1,7 +1,7 @@
 //! The image tower that ViT, CLIP, SigLIP, DINOv2 and the vision-language models share: patches, class and
 //! register tokens, positions, a pre-norm stack.
 
-use super::blocks::{Attention, Config, Defaults, Linear, Norm, Pass, Scope, Stack};
+use super::blocks::{Attention, Config, Defaults, Linear, Norm, Pass, Scope, Stack, centres};
 use super::patches::{Fit, PatchEmbed, fit_positions};
 use super::{Input, Output, TowerRun};
 use crate::ctx::Ctx;
@@ -92,7 +92,7 @@ pub(super) fn attention(
     s: &Scope,
     names: [&str; 4],
     (d, heads): (usize, usize),
-    qkv_bias: bool,
+    (qkv_bias, o_bias): (bool, bool),
     mask: MaskRule,
 ) -> Result<Attention> {
     let e = Config::split(d, heads, "heads")?;
@@ -101,7 +101,7 @@ pub(super) fn attention(
         q: Linear::load(&s.sub(q), d, d, qkv_bias)?,
         k: Linear::load(&s.sub(k), d, d, qkv_bias)?,
         v: Linear::load(&s.sub(v), d, d, qkv_bias)?,
-        o: Linear::load(&s.sub(o), d, d, true)?,
+        o: Linear::load(&s.sub(o), d, d, o_bias)?,
         q_norm: None,
         k_norm: None,
         rope: None,
@@ -174,7 +174,9 @@ impl VisionTower {
     ) -> Result<TileRun> {
         let pixels = image.tiles.get(tile).ok_or_else(|| Error::invalid(format!("the image has no tile {tile}")))?;
         let (mut x, rows, cols) = self.patch.apply(pixels)?;
-        x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
+        if self.fit != Fit::Unused {
+            x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
+        }
         let leading = match (&self.leading, &self.leading_positions) {
             (Some(l), Some(p)) => Some((l + p)?),
             (l, _) => l.clone(),
@@ -188,7 +190,12 @@ impl VisionTower {
         let first = run.tokens.len();
         self.describe(image, tile, (rows, cols), pixels.dims(), run)?;
         // Tokens are numbered over all tiles; positions only within one.
-        let map = Rows { positions: (0..n).collect(), ..Rows::span(first, n) };
+        let rope = self.stack.blocks.first().and_then(|b| b.attention.rope.as_ref());
+        let turns = match rope {
+            Some(rope) if rope.is_centred() => centres(n - rows * cols, (rows, cols)),
+            _ => Vec::new(),
+        };
+        let map = Rows { positions: (0..n).collect(), turns, ..Rows::span(first, n) };
         let mut keep = Keep::new(tap, hidden.to_vec());
         let mut pass = Pass::new(Tower::Vision, tile, map, &mut keep, ctx);
         let raw = self.stack.apply(x, &mut pass)?;

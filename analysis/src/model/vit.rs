@@ -38,7 +38,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         let names = ["attention.query", "attention.key", "attention.value", "output.dense"];
         blocks.push(Block {
             norm1: Norm::layer(&b.sub("layernorm_before"), d, eps)?,
-            attention: attention(&b.sub("attention"), names, (d, z.heads), qkv_bias, MaskRule::Bidirectional)?,
+            attention: attention(&b.sub("attention"), names, (d, z.heads), (qkv_bias, true), MaskRule::Bidirectional)?,
             norm2: Norm::layer(&b.sub("layernorm_after"), d, eps)?,
             mlp: Mlp {
                 gate: None,

@@ -25,8 +25,6 @@ pub struct OpenModel {
     pub unread: Option<Error>,
     /// What it does to pictures, if it reads them.
     pub processor: Option<Processor>,
-    /// What to know before one relies on its numbers.
-    pub caution: Option<String>,
     /// Where its weights are.
     pub weights: Held,
 }
@@ -43,7 +41,7 @@ pub struct Held {
 impl OpenModel {
     /// What the user should know about the model and its tokenizer.
     pub fn notes(&self) -> impl Iterator<Item = &String> {
-        self.caution.iter().chain(self.tokenizer.iter().flat_map(Tokenizer::notes))
+        self.tokenizer.iter().flat_map(Tokenizer::notes)
     }
 
     /// The tokenizer. Errors: there is none, or why it cannot be read.
@@ -102,7 +100,7 @@ pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
     };
     let processor = Processor::load(&weights)?;
     let held = Held { bytes: weights.held_bytes(), in_file: weights.stay_in_file() };
-    let open = OpenModel { model, tokenizer, unread, processor, caution: model::caution(&weights), weights: held };
+    let open = OpenModel { model, tokenizer, unread, processor, weights: held };
     open.notes().for_each(|n| ctx.note(n.clone()));
     Ok(open)
 }

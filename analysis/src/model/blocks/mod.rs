@@ -21,5 +21,5 @@ pub use bias::{Bias, Buckets};
 pub use config::{Config, Defaults};
 pub use experts::{Experts, FeedForward, Names, Shares};
 pub use from_file::scratch_bytes;
-pub use rope::{Places, Rope};
+pub use rope::{Part, Places, Rope, centres};
 pub use stack::{Block, Deep, Joins, Order, Pass, Stack, apply_regroup};

@@ -23,6 +23,27 @@ pub struct Rope {
     axes: Vec<u8>,
     /// Width of a head.
     head_width: usize,
+    /// Whether rows are turned by where the centre of a patch lies in the picture, not by counts (DINOv3).
+    centred: bool,
+}
+
+/// A [`Rope::of_centres`] reads coordinates of -1..=1 from turns in steps of this, counted from -1.
+const STEPS: u32 = 1 << 24;
+
+/// Turns for a [`Rope::of_centres`]: `leading` tokens that are not turned, then patches row by row.
+pub fn centres(leading: usize, (rows, cols): (usize, usize)) -> Vec<[u32; 3]> {
+    let at = |i: usize, n: usize| ((2 * i + 1) as f64 / n as f64 * f64::from(STEPS)).round() as u32;
+    let patches = (0..rows).flat_map(|r| (0..cols).map(move |c| [STEPS, at(r, rows), at(c, cols)]));
+    std::iter::repeat_n([STEPS; 3], leading).chain(patches).collect()
+}
+
+/// How much of a head is turned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Part {
+    /// All of it: the family does not read `partial_rotary_factor`, which some of its files have all the same.
+    Whole,
+    /// The share that the file says, or this one.
+    Of(f64),
 }
 
 /// Where rows stand, for a rotary embedding.
@@ -55,9 +76,9 @@ impl Rope {
     /// Reads base and scaling from both spellings of `config.json` (`rope_parameters`, or `rope_theta` with
     /// `rope_scaling`). Scaling types: default, linear, dynamic, yarn, longrope, llama3; others are refused.
     ///
-    /// `layer_type` names the entry where each type of layer has parameters of its own. `part` is the share of the
-    /// head that is turned where the file does not say.
-    pub fn load(config: &Config, head_width: usize, layer_type: Option<&str>, part: f64) -> Result<Self> {
+    /// `layer_type` names the entry where each type of layer has parameters of its own. `part` says how much of the
+    /// head is turned.
+    pub fn load(config: &Config, head_width: usize, layer_type: Option<&str>, part: Part) -> Result<Self> {
         let given = config.sub("rope_scaling").filter(|s| !s.is_empty()).or(config.sub("rope_parameters"));
         let given = match (given, layer_type) {
             (Some(g), Some(t)) => g.sub(t).or(Some(g)),
@@ -70,7 +91,21 @@ impl Rope {
         };
         let base = config.default("rope_theta").unwrap_or(10_000.0);
         let base = positive(number(&["rope_theta", "rotary_emb_base"], base)?, "rope_theta")?;
-        let part = number(&["partial_rotary_factor", "rotary_pct"], part)?;
+        let said = |default: f64| number(&["partial_rotary_factor", "rotary_pct"], default);
+        let part = match part {
+            Part::Of(default) => said(default)?,
+            Part::Whole => {
+                let stretch = given.map_or(Ok("default"), |s| s.word(&["rope_type", "type"], "default"))?;
+                let said = said(1.0)?;
+                if said != 1.0 && stretch != "default" {
+                    let e = format!(
+                        "config.json: this model turns whole heads; partial_rotary_factor {said} cannot be met"
+                    );
+                    return Err(Error::invalid(e));
+                }
+                1.0
+            }
+        };
         if !(part > 0.0 && part <= 1.0) {
             return Err(Error::invalid(format!("config.json: partial_rotary_factor {part} is not in 0..=1")));
         }
@@ -78,8 +113,14 @@ impl Rope {
         if !width.is_multiple_of(2) || width == 0 {
             return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {width}")));
         }
-        let mut out =
-            Self { inv_freq: powers(base, width), scale: 1.0, longer: Longer::Same, axes: Vec::new(), head_width };
+        let mut out = Self {
+            inv_freq: powers(base, width),
+            scale: 1.0,
+            longer: Longer::Same,
+            axes: Vec::new(),
+            head_width,
+            centred: false,
+        };
         let Some(s) = given else { return Ok(out) };
         if let Some(sections) = s.numbers("mrope_section")? {
             out.axes = sections_of(&sections, width / 2, config.default("mrope_interleaved").is_some())?;
@@ -126,7 +167,14 @@ impl Rope {
         if !head_width.is_multiple_of(2) || head_width == 0 {
             return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {head_width}")));
         }
-        Ok(Self { inv_freq: powers(base, head_width), scale: 1.0, longer: Longer::Same, axes: Vec::new(), head_width })
+        Ok(Self {
+            inv_freq: powers(base, head_width),
+            scale: 1.0,
+            longer: Longer::Same,
+            axes: Vec::new(),
+            head_width,
+            centred: false,
+        })
     }
 
     /// The embedding of an image encoder: the first half of the pairs is turned by a patch's row, the second one by its
@@ -141,7 +189,22 @@ impl Rope {
         }
         let inv_freq = powers(base, head_width / 2).repeat(2);
         let axes = [vec![1; head_width / 4], vec![2; head_width / 4]].concat();
-        Ok(Self { inv_freq, scale: 1.0, longer: Longer::Same, axes, head_width })
+        Ok(Self { inv_freq, scale: 1.0, longer: Longer::Same, axes, head_width, centred: false })
+    }
+
+    /// [`Rope::of_grid`] by where the centres of patches lie between the edges of the picture, -1 and 1, a whole turn
+    /// for the fastest pair from the middle to an edge; the places are those of [`centres`] (DINOv3).
+    ///
+    /// Errors: as [`Rope::of_grid`].
+    pub fn of_centres(base: f64, head_width: usize) -> Result<Self> {
+        let mut out = Self::of_grid(base, head_width)?;
+        out.inv_freq.iter_mut().for_each(|f| *f *= std::f64::consts::TAU);
+        Ok(Self { centred: true, ..out })
+    }
+
+    /// Whether places are those of [`centres`].
+    pub fn is_centred(&self) -> bool {
+        self.centred
     }
 
     /// Whether rows are turned by time, row and column.
@@ -167,8 +230,14 @@ impl Rope {
         let Places { positions, turns } = places;
         if self.has_axes() && !turns.is_empty() {
             let length = turns.iter().flatten().max().map_or(0, |p| *p as usize + 1);
-            let at = |row: usize, pair: usize| turns[row][usize::from(self.axes[pair])] as f32;
+            let at = |row: usize, pair: usize| {
+                let turn = turns[row][usize::from(self.axes[pair])];
+                if self.centred { (f64::from(turn) / f64::from(STEPS) - 1.0) as f32 } else { turn as f32 }
+            };
             return self.angles((turns.len(), &at), &self.frequencies(length), self.scale, device);
+        }
+        if self.centred {
+            return Err(Error::invalid("this model turns patches by their places in the picture; none were given"));
         }
         let length = positions.iter().max().map_or(0, |p| p + 1);
         let at = |row: usize, _: usize| positions[row] as f32;
@@ -387,7 +456,7 @@ mod tests {
 
     fn load(v: Value, width: usize) -> Result<Rope> {
         let map: Map<String, Value> = v.as_object().cloned().unwrap_or_default();
-        Rope::load(&Config::new(&map), width, None, 1.0)
+        Rope::load(&Config::new(&map), width, None, Part::Of(1.0))
     }
 
     #[test]
@@ -411,6 +480,36 @@ mod tests {
         let scaling = json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0 });
         let rope = load(json!({ "max_position_embeddings": 8, "rope_parameters": scaling }), 4).unwrap();
         assert!(rope.between(&[20], &[3], &Device::Cpu).is_err() && rope.between(&[6], &[3], &Device::Cpu).is_ok());
+    }
+
+    #[test]
+    fn patches_are_turned_by_their_centres_and_leading_tokens_are_not() {
+        // One row of two patches: centres at row 0 and columns -1/2 and 1/2, half a turn each; heads of one pair an axis.
+        let rope = Rope::of_centres(100.0, 4).unwrap();
+        let turns = centres(1, (1, 2));
+        let places = Places { positions: &[0, 1, 2], turns: &turns };
+        let (cos, sin) = rope.tables(places, &Device::Cpu).unwrap();
+        let near = |t: Tensor, want: [[f32; 4]; 3]| {
+            let got = t.to_vec2::<f32>().unwrap();
+            assert!(got.iter().flatten().zip(want.as_flattened()).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?}");
+        };
+        near(cos, [[1.0; 4], [1.0, -1.0, 1.0, -1.0], [1.0, -1.0, 1.0, -1.0]]);
+        near(sin, [[0.0; 4]; 3]);
+        // A quarter of a turn: four columns, the third one's centre at 1/4.
+        let turns = centres(0, (1, 4));
+        let (_, sin) = rope.tables(Places { positions: &[0, 1, 2, 3], turns: &turns }, &Device::Cpu).unwrap();
+        assert!((sin.to_vec2::<f32>().unwrap()[2][1] - 1.0).abs() < 1e-5);
+        assert!(rope.tables(at(&[1]), &Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn families_that_turn_whole_heads_do_not_read_the_share() {
+        let load = |s: serde_json::Value| {
+            let map = json!({ "rope_parameters": s }).as_object().unwrap().clone();
+            Rope::load(&Config::new(&map), 8, None, Part::Whole)
+        };
+        assert_eq!(load(json!({ "partial_rotary_factor": 0.5 })).unwrap(), Rope::plain(10_000.0, 8).unwrap());
+        assert!(load(json!({ "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5 })).is_err());
     }
 
     #[test]

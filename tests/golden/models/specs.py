@@ -1,0 +1,247 @@
+"""The configurations of the fixtures that `make_fixture.py` makes. The first of a family has the family's name."""
+
+ENC = "A train, 12 boats: x += 1"
+DEC = "The train: 12 boats, x += 1;"
+SPECS = {}
+
+
+def text(name, config, model, tokenizer="mixtral", **set_):
+    spec = {"config": config, "model": model, "tokenizer": tokenizer, "set": set_}
+    spec["text"] = DEC if model.endswith("CausalLM") else ENC
+    spec["greedy"] = model.endswith("CausalLM")
+    if "num_experts_per_tok" in set_:
+        spec["chosen"] = set_["num_experts_per_tok"]
+    SPECS[name] = spec
+    return spec
+
+
+# Decoders.
+DECODER = dict(vocab_size=136, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+               num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-4, bos_token_id=1, eos_token_id=2,
+               pad_token_id=None)
+
+
+def plain(theta=50000.0, **more):
+    return {"rope_type": "default", "rope_theta": theta, **more}
+
+
+def decoder(name, config, model, **set_):
+    return text(name, config, model, **{**DECODER, "rope_parameters": plain(), **set_})
+
+
+decoder("granite", "GraniteConfig", "GraniteForCausalLM", embedding_multiplier=3.0, logits_scaling=2.5,
+        residual_multiplier=0.7, attention_multiplier=0.2, attention_bias=True, mlp_bias=True)
+decoder("granite_tied", "GraniteConfig", "GraniteForCausalLM", embedding_multiplier=2, residual_multiplier=0.3,
+        attention_multiplier=1.0, tie_word_embeddings=True, num_key_value_heads=None, hidden_act="gelu",
+        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 20000.0})
+decoder("olmo2", "Olmo2Config", "Olmo2ForCausalLM")
+decoder("olmo2_bias_tied", "Olmo2Config", "Olmo2ForCausalLM", attention_bias=True, tie_word_embeddings=True,
+        num_key_value_heads=1, rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0,
+                                                 "original_max_position_embeddings": 32})
+MOE = dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=12)
+decoder("qwen2_moe", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", **MOE, shared_expert_intermediate_size=20,
+        num_hidden_layers=3, mlp_only_layers=[1], use_sliding_window=True, sliding_window=6, max_window_layers=1)
+decoder("qwen2_moe_norm", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", **MOE, shared_expert_intermediate_size=20,
+        num_hidden_layers=4, decoder_sparse_step=2, norm_topk_prob=True, qkv_bias=False, tie_word_embeddings=True)
+decoder("qwen3_moe", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", **MOE, head_dim=12, norm_topk_prob=True)
+decoder("qwen3_moe_slides", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", **MOE, head_dim=8, num_hidden_layers=3,
+        decoder_sparse_step=2, attention_bias=True, use_sliding_window=True, sliding_window=5,
+        tie_word_embeddings=True, hidden_act="gelu")
+
+# Encoders.
+ENCODER = dict(vocab_size=136, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+               max_position_embeddings=64, layer_norm_eps=1e-4)
+
+
+def encoder(name, config, model, tokenizer="deberta_v2", **set_):
+    return text(name, config, model, tokenizer, **{**ENCODER, **set_})
+
+
+encoder("albert", "AlbertConfig", "AlbertForMaskedLM", embedding_size=20, num_hidden_layers=3)
+encoder("albert_groups", "AlbertConfig", "AlbertForPreTraining", embedding_size=16, num_hidden_layers=4,
+        num_hidden_groups=2, inner_group_num=2, hidden_act="gelu")
+encoder("albert_model", "AlbertConfig", "AlbertModel", embedding_size=16, type_vocab_size=3)
+encoder("albert_labels", "AlbertConfig", "AlbertForSequenceClassification", embedding_size=16, num_labels=3)
+encoder("electra", "ElectraConfig", "ElectraForPreTraining", embedding_size=20)
+encoder("electra_mlm", "ElectraConfig", "ElectraForMaskedLM", embedding_size=20, hidden_act="gelu_new")
+encoder("electra_same", "ElectraConfig", "ElectraForSequenceClassification", embedding_size=32, hidden_act="relu",
+        num_labels=3)
+encoder("electra_model", "ElectraConfig", "ElectraModel", embedding_size=16)
+MODERN = dict(vocab_size=136, hidden_size=32, intermediate_size=40, num_attention_heads=4, max_position_embeddings=64,
+              norm_eps=1e-4, pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2)
+text("modernbert", "ModernBertConfig", "ModernBertForMaskedLM", "deberta_v2", **MODERN, num_hidden_layers=4,
+     local_attention=8)
+text("modernbert_bias", "ModernBertConfig", "ModernBertForMaskedLM", "deberta_v2", **MODERN, num_hidden_layers=3,
+     local_attention=6, norm_bias=True, attention_bias=True, mlp_bias=True, decoder_bias=False, classifier_bias=True,
+     layer_types=["sliding_attention", "full_attention", "sliding_attention"], hidden_activation="silu",
+     classifier_activation="relu", tie_word_embeddings=False)
+text("modernbert_mean", "ModernBertConfig", "ModernBertForSequenceClassification", "deberta_v2", **MODERN,
+     num_hidden_layers=3, local_attention=5, classifier_pooling="mean", num_labels=3,
+     rope_parameters={"full_attention": plain(30000.0), "sliding_attention": plain(500.0)})
+text("modernbert_model", "ModernBertConfig", "ModernBertModel", "deberta_v2", **MODERN, num_hidden_layers=3,
+     local_attention=8)
+MP = dict(vocab_size=512, bos_token_id=0, eos_token_id=2, pad_token_id=1)
+encoder("mpnet", "MPNetConfig", "MPNetForMaskedLM", "roberta", **MP)
+encoder("mpnet_model", "MPNetConfig", "MPNetModel", "roberta", **MP, relative_attention_num_buckets=40,
+        hidden_act="relu")
+encoder("mpnet_labels", "MPNetConfig", "MPNetForSequenceClassification", "roberta", **MP, num_labels=3)
+T5 = dict(vocab_size=136, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=3, layer_norm_epsilon=1e-4,
+          relative_attention_num_buckets=8, relative_attention_max_distance=12)
+text("t5", "T5Config", "T5EncoderModel", "deberta_v2", **T5)
+text("t5_gated", "T5Config", "T5EncoderModel", "deberta_v2", **{**T5, "num_layers": 3,
+     "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 32, "relative_attention_max_distance": 20})
+text("t5_silu", "T5Config", "T5EncoderModel", "deberta_v2", **{**T5, "feed_forward_proj": "gated-silu"})
+
+# Pictures.
+MEANS = dict(image_mean=[0.5, 0.4, 0.45], image_std=[0.25, 0.3, 0.28])
+
+
+def image(name, config, model, processor, picture, processor_set, **set_):
+    SPECS[name] = {"config": config, "model": model, "processor": (processor, None), "picture": picture,
+                   "processor_set": {**MEANS, **processor_set}, "set": set_}
+    return SPECS[name]
+
+
+TOWER = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+BEIT = dict(TOWER, image_size=24, patch_size=6, layer_norm_eps=1e-4)
+BEIT_IN = dict(size={"height": 24, "width": 24}, do_center_crop=False, crop_size={"height": 24, "width": 24})
+image("beit", "BeitConfig", "BeitForImageClassification", "BeitImageProcessorPil", (37, 29), BEIT_IN, **BEIT,
+      use_relative_position_bias=True, num_labels=4)
+image("beit_shared", "BeitConfig", "BeitForImageClassification", "BeitImageProcessorPil", (20, 33), BEIT_IN, **BEIT,
+      use_shared_relative_position_bias=True, use_absolute_position_embeddings=True, use_mean_pooling=False,
+      num_labels=3, layer_scale_init_value=0.0)
+image("beit_model", "BeitConfig", "BeitModel", "BeitImageProcessorPil", (24, 24), BEIT_IN, **BEIT,
+      use_absolute_position_embeddings=True, hidden_act="relu", use_mask_token=True)
+
+
+# Where something is added to scores, the program's queries and keys hold it, too, and are not written out.
+for name in ("beit", "beit_shared", "t5", "t5_gated", "t5_silu"):
+    SPECS[name]["drop"] = [r"[qk]_\d+"]
+
+
+def vlm(name, config, model, processor, picture, processor_set, text, tokenizer, **more):
+    SPECS[name] = {"config": config, "model": model, "processor": processor, "picture": picture, "text": text,
+                   "processor_set": {**MEANS, **processor_set}, "tokenizer": tokenizer, "greedy": True, **more}
+    return SPECS[name]
+
+
+GEMMA = dict(DECODER, head_dim=8, intermediate_size=40, query_pre_attn_scalar=6)
+SIG = dict(TOWER, image_size=24, patch_size=6, layer_norm_eps=1e-4)
+
+
+def gemma3(text_set, vision_set, **more):
+    return lambda t: t.Gemma3Config(text_config=t.Gemma3TextConfig(**{**GEMMA, "vocab_size": 139, **text_set}),
+                                    vision_config=t.SiglipVisionConfig(**{**SIG, **vision_set, "vision_use_head": False}),
+                                    mm_tokens_per_image=4, boi_token_index=136, eoi_token_index=137,
+                                    image_token_index=138, image_token_id=138, **more)
+
+
+G3 = dict(tokenizer="mixtral", add=["<start_of_image>", "<end_of_image>", "<image_soft_token>"],
+          tokenizer_set=dict(boi_token="<start_of_image>", eoi_token="<end_of_image>",
+                             image_token="<image_soft_token>"),
+          processor_config={"image_seq_length": 4})
+G3P = ("Gemma3ImageProcessorPil", lambda t, i, tok: t.Gemma3Processor(i, tok, image_seq_length=4))
+vlm("gemma3", gemma3(dict(num_hidden_layers=3, sliding_window=7, rope_parameters={
+        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 60000.0},
+        "sliding_attention": plain(900.0)},
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"]), {}),
+    "Gemma3ForConditionalGeneration", G3P, (37, 29), dict(size={"height": 24, "width": 24}),
+    "Look: <start_of_image> a train?", **G3)
+vlm("gemma3_caps", gemma3(dict(num_hidden_layers=2, sliding_window=4, attention_bias=True,
+        final_logit_softcapping=3.0, attn_logit_softcapping=5.0, hidden_activation="gelu"),
+        dict(hidden_act="quick_gelu", image_size=36)), "Gemma3ForConditionalGeneration", G3P, (20, 50),
+    dict(size={"height": 36, "width": 36}), "<start_of_image>x", **G3)
+
+
+def pali(text, vision_set, **more):
+    return lambda t: t.PaliGemmaConfig(text_config=text(t), vision_config=t.SiglipVisionConfig(
+        **{**SIG, "projection_dim": 16, "vision_use_head": False, **vision_set}), image_token_index=136,
+        image_token_id=136, projection_dim=16, hidden_size=16, **more)
+
+
+PALI = dict(tokenizer="mixtral", add=["<image>"], tokenizer_set=dict(image_token="<image>"))
+PP = ("SiglipImageProcessorPil", lambda t, i, tok: t.PaliGemmaProcessor(i, tok))
+PV = 136 + 1 + 1024 + 128
+GEM = {**DECODER, "hidden_size": 16, "intermediate_size": 24, "head_dim": 8, "vocab_size": PV,
+       "rope_parameters": plain()}
+vlm("paligemma", pali(lambda t: t.GemmaConfig(**GEM), {}), "PaliGemmaForConditionalGeneration", PP, (37, 29),
+    dict(size={"height": 24, "width": 24}), "<image>caption it", processor_attributes={"image_seq_length": 16}, **PALI)
+vlm("paligemma_2", pali(lambda t: t.Gemma2Config(**GEM, query_pre_attn_scalar=6, sliding_window=6), {}),
+    "PaliGemmaForConditionalGeneration", PP, (20, 31), dict(size={"height": 24, "width": 24}), "<image>x, y",
+    processor_attributes={"image_seq_length": 16}, **PALI)
+
+Q3T = dict(vocab_size=136, hidden_size=32, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
+           num_key_value_heads=2, head_dim=16, max_position_embeddings=128, rms_norm_eps=1e-4, bos_token_id=128,
+           eos_token_id=130, rope_parameters={"rope_type": "default", "rope_theta": 50000.0,
+                                              "mrope_section": [3, 3, 2], "mrope_interleaved": True})
+Q3V = dict(depth=3, hidden_size=16, intermediate_size=24, num_heads=2, patch_size=5, spatial_merge_size=2,
+           temporal_patch_size=2, out_hidden_size=32, num_position_embeddings=16, deepstack_visual_indexes=[0, 2])
+Q3IDS = dict(image_token_id=134, video_token_id=135, vision_start_token_id=131, vision_end_token_id=132)
+Q3P = ("Qwen2VLImageProcessorPil", lambda t, i, tok: t.Qwen3VLProcessor(
+    i, tok, video_processor=t.Qwen3VLVideoProcessor(patch_size=5)))
+Q3IN = dict(patch_size=5, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 400, "longest_edge": 3000})
+Q3TEXT = "<|im_start|>user\nA train?<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
+vlm("qwen3_vl", lambda t: t.Qwen3VLConfig(text_config=Q3T, vision_config=Q3V, **Q3IDS),
+    "Qwen3VLForConditionalGeneration", Q3P, (41, 22), Q3IN, Q3TEXT, "qwen2_5_vl")
+vlm("qwen3_vl_bias", lambda t: t.Qwen3VLConfig(text_config={**Q3T, "attention_bias": True, "num_hidden_layers": 2,
+    "rope_parameters": {**Q3T["rope_parameters"], "mrope_section": [4, 2, 2]}},
+    vision_config={**Q3V, "deepstack_visual_indexes": [1], "hidden_act": "gelu", "num_position_embeddings": 25},
+    tie_word_embeddings=True, **Q3IDS), "Qwen3VLForConditionalGeneration", Q3P, (31, 64), Q3IN, Q3TEXT, "qwen2_5_vl")
+vlm("qwen3_vl_moe", lambda t: t.Qwen3VLMoeConfig(text_config={**Q3T, "num_experts": 6, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 12, "decoder_sparse_step": 1, "mlp_only_layers": [1]}, vision_config=Q3V, **Q3IDS),
+    "Qwen3VLMoeForConditionalGeneration", Q3P, (41, 22), Q3IN, Q3TEXT, "qwen2_5_vl", chosen=2)
+
+OVT = dict(DECODER, vocab_size=137, rope_parameters=plain())
+OVIN = dict(size={"height": 20, "width": 20}, image_grid_pinpoints=[[20, 40], [40, 20], [40, 40]])
+
+
+def onevision(text_set, vision_set, **more):
+    return lambda t: t.LlavaOnevisionConfig(text_config=t.Qwen2Config(**{**OVT, **text_set}),
+        vision_config=t.SiglipVisionConfig(**{**SIG, "image_size": 20, "patch_size": 5, "vision_use_head": False,
+                                             **vision_set}),
+        image_token_id=134, image_token_index=134, video_token_id=135, video_token_index=135,
+        vision_feature_layer=-1, image_grid_pinpoints=[[20, 40], [40, 20], [40, 40]], **more)
+
+
+def ovp(aspect):
+    return ("LlavaOnevisionImageProcessorPil", lambda t, i, tok: t.LlavaOnevisionProcessor(
+        i, tok, video_processor=t.LlavaOnevisionVideoProcessor(), num_image_tokens=16,
+        vision_feature_select_strategy="full", image_token="<|image_pad|>", video_token="<|video_pad|>",
+        vision_aspect_ratio=aspect))
+
+
+OVCFG = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "image_token": "<|image_pad|>",
+         "video_token": "<|video_pad|>"}
+vlm("llava_onevision", onevision({}, {}, vision_aspect_ratio="anyres_max_9"), "LlavaOnevisionForConditionalGeneration",
+    ovp("anyres_max_9"), (50, 36), OVIN, "<|im_start|>user <|image_pad|>\nA train?<|im_end|>\n", "qwen2_5_vl",
+    processor_config={**OVCFG, "vision_aspect_ratio": "anyres_max_9"})
+vlm("llava_onevision_max", onevision({"tie_word_embeddings": True}, {"hidden_act": "gelu"},
+    vision_aspect_ratio="anyres_max_2", vision_feature_select_strategy="full", projector_hidden_act="relu",
+    tie_word_embeddings=True), "LlavaOnevisionForConditionalGeneration", ovp("anyres_max_2"), (45, 40), OVIN,
+    "<|im_start|>user <|image_pad|>\nA train?<|im_end|>\n", "qwen2_5_vl",
+    processor_config={**OVCFG, "vision_aspect_ratio": "anyres_max_2"})
+
+DINO3 = dict(TOWER, image_size=24, patch_size=6, layer_norm_eps=1e-4)
+DINO3_IN = dict(size={"height": 24, "width": 30})
+image("dinov3_vit", "DINOv3ViTConfig", "DINOv3ViTModel", "DINOv3ViTImageProcessor", (37, 29), DINO3_IN, **DINO3,
+      num_register_tokens=2, use_gated_mlp=True, hidden_act="silu", key_bias=True)
+image("dinov3_vit_plain", "DINOv3ViTConfig", "DINOv3ViTModel", "DINOv3ViTImageProcessor", (20, 31),
+      dict(size={"height": 37, "width": 24}), **{**DINO3, "patch_size": 5, "num_hidden_layers": 3}, rope_theta=30.0,
+      query_bias=False, value_bias=False, proj_bias=False, mlp_bias=False)
+
+# Settings that a mistake was found with.
+decoder("llama_partial", "LlamaConfig", "LlamaForCausalLM", rope_parameters=plain(10000.0, partial_rotary_factor=0.5))
+decoder("gemma3_both", "Gemma3TextConfig", "Gemma3TextModel", head_dim=8, query_pre_attn_scalar=5, sliding_window=16,
+        num_hidden_layers=3, use_bidirectional_attention=True,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={"full_attention": plain(5000.0), "sliding_attention": plain(300.0)})
+vlm("internvl_tied", lambda t: t.InternVLConfig(
+    text_config=t.Qwen2Config(**{**DECODER, "bos_token_id": 128, "eos_token_id": 130, "rope_parameters": plain()}),
+    vision_config={**TOWER, "image_size": [20, 20], "patch_size": [5, 5], "layer_norm_eps": 1e-4, "attention_bias": True,
+                   "norm_type": "layer_norm", "use_qk_norm": False, "use_mean_pooling": False,
+                   "use_absolute_position_embeddings": True},
+    image_token_id=134, image_seq_length=4, projector_hidden_act="relu"), "InternVLForConditionalGeneration",
+    ("GotOcr2ImageProcessorPil", lambda t, i, tok: t.InternVLProcessor(
+        i, tok, video_processor=t.InternVLVideoProcessor(), image_seq_length=4)), (41, 20),
+    dict(size={"height": 20, "width": 20}, crop_to_patches=True, min_patches=1, max_patches=2),
+    "<|im_start|>user\n<IMG_CONTEXT>\nA train?<|im_end|>\n", "internvl", processor_config={"image_seq_length": 4})
