@@ -56,8 +56,8 @@ fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
     last.is_some_and(|last| last < len)
 }
 
-/// Multiplications that one thread has done before another one has woken and joined: work below this is not split.
-pub(crate) const ALONE: usize = 1 << 20;
+/// Multiplications that are not worth waking another thread for: a tenth of a millisecond, several times what that takes.
+pub(crate) const ALONE: usize = 1 << 23;
 
 /// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
 /// `stride` apart, on one thread or, where `threads` and there is enough to do, on all.

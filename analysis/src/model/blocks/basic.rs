@@ -62,6 +62,10 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// Weights up to this many are laid out by rows when they are loaded, so that products need not turn them each time.
+/// Larger ones lie as in the file: turning them would take longer than reading it, and one row reads them faster so.
+const SMALL: usize = 1 << 18;
+
 /// `y = x W + b`, with `W` kept as `[in, out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -72,8 +76,14 @@ pub struct Linear {
 impl Linear {
     /// From a PyTorch `Linear`, stored `[out, in]`.
     pub fn load(s: &Scope, input: usize, output: usize, bias: bool) -> Result<Self> {
-        let weight = s.table("weight", &[output, input])?;
-        Self::from_table(&weight, bias.then(|| s.get("bias", &[output])).transpose()?)
+        let table = s.table("weight", &[output, input])?;
+        let mut map = Self::from_table(&table, bias.then(|| s.get("bias", &[output])).transpose()?)?;
+        if let Table::Memory(weight) = &mut map.weight
+            && weight.elem_count() <= SMALL
+        {
+            *weight = weight.contiguous()?;
+        }
+        Ok(map)
     }
 
     /// From a GPT-2 `Conv1D`, stored `[in, out]`.
@@ -519,6 +529,23 @@ mod tests {
         let list = |t: &Tensor| t.to_vec2::<f32>().unwrap();
         assert_eq!(list(&add(&x, &y).unwrap()), list(&(&x + &y).unwrap()));
         assert!(add(&x, &some(&[130, 300], 3)).is_err());
+    }
+
+    #[test]
+    fn few_rows_are_multiplied_as_many_whichever_way_weights_lie() {
+        for (n, d, out) in [(1, 40, 300), (5, 40, 300), (17, 40, 70), (3, 2048, 1500), (1, 2048, 1500), (70, 40, 30)] {
+            let (x, w, bias) = (some(&[n, d], 1), some(&[out, d], 2), some(&[out], 3));
+            let list = |t: &Tensor| t.to_vec2::<f32>().unwrap();
+            let (rows, columns, start) = (list(&x), list(&w), bias.to_vec1::<f32>().unwrap());
+            for weight in [w.t().unwrap(), w.t().unwrap().contiguous().unwrap()] {
+                let got = list(&Linear { weight, bias: Some(bias.clone()) }.apply(&x).unwrap());
+                for (i, j) in (0..n).flat_map(|i| (0..out).map(move |j| (i, j))) {
+                    let parts = rows[i].iter().zip(&columns[j]).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    let want = f64::from(start[j]) + parts.sum::<f64>();
+                    assert!((f64::from(got[i][j]) - want).abs() < 2e-3, "{n} × {d} × {out}, {i}, {j}: {want}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 
 /// Fewer values than this are not worth waking other threads for.
-const PARALLEL: usize = 1 << 15;
+const PARALLEL: usize = 1 << 17;
 
 /// Multiplications and additions between two looks at the cancel flag: a few hundredths of a second.
 pub(super) const POLL_FLOPS: usize = 4_000_000_000;

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn every_mask_gives_what_plain_loops_give() {
-        let n = 2 * QUERIES + 5;
+        // Enough for more than one thread.
+        let n = 4 * QUERIES + 5;
         let line: Vec<usize> = (0..n).collect();
         check(MaskRule::Causal, None, n, &line, None);
         check(MaskRule::Causal, Some(1.5), n, &line, None);
