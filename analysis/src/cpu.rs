@@ -1,6 +1,8 @@
 //! How slices are computed on: loops compiled for the widest vectors that the processor has, and matrix products.
 
 use gemm::Parallelism;
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
@@ -77,32 +79,45 @@ pub(crate) fn gemm(
     }
     assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
     assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
-    let threads = if threads && m * k * n >= ALONE { Parallelism::Rayon(0) } else { Parallelism::None };
+    let threads = threads && m * k * n >= ALONE;
     let keep = if add { 1.0 } else { 0.0 };
-    #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
-    // SAFETY: the largest index of each operand was found inside its slice, and `dst` is borrowed alone.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            stride as isize,
-            add,
-            a.values.as_ptr(),
-            a.col as isize,
-            a.row as isize,
-            b.values.as_ptr(),
-            b.col as isize,
-            b.row as isize,
-            keep,
-            1f32,
-            false,
-            false,
-            false,
-            threads,
-        );
+    let place = AtomicPtr::new(dst.as_mut_ptr());
+    let columns = |first: usize, len: usize, threads: Parallelism| {
+        #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
+        // SAFETY: `first + len` is at most `n`, so the largest index of each operand was found inside its slice; `dst`
+        // is borrowed alone, and no two calls at a time write the same columns of it.
+        unsafe {
+            gemm::gemm(
+                m,
+                len,
+                k,
+                place.load(Ordering::Relaxed).add(first),
+                1,
+                stride as isize,
+                add,
+                a.values.as_ptr(),
+                a.col as isize,
+                a.row as isize,
+                b.values.as_ptr().add(first * b.col),
+                b.col as isize,
+                b.row as isize,
+                keep,
+                1f32,
+                false,
+                false,
+                false,
+                threads,
+            );
+        }
+    };
+    if threads && b.col != 1 {
+        // Such a factor is turned as it is read: in the product's own threads as a whole before any of them begins, and
+        // from far apart; by columns each thread turns what it needs while another one multiplies.
+        let len = n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32);
+        let part = |i: usize| columns(i * len, len.min(n - i * len), Parallelism::None);
+        (0..n.div_ceil(len)).into_par_iter().with_max_len(1).for_each(part);
+    } else {
+        columns(0, n, if threads { Parallelism::Rayon(0) } else { Parallelism::None });
     }
 }
 
@@ -124,6 +139,24 @@ mod tests {
                 let dot: f32 = (0..k).map(|l| if j < n { a[i * k + l] * b[j * k + l] } else { 0.0 }).sum();
                 assert_eq!(dst[i * 12 + j], 1.0 + dot);
             }
+        }
+    }
+
+    #[test]
+    fn threads_give_what_one_gives_however_factors_lie() {
+        // Enough for several threads, with columns that no part divides.
+        let (m, k, n, stride) = (70, 300, 413, 420);
+        let values = |len: usize, salt: usize| (0..len).map(|i| ((i * 37 + salt) % 23) as f32 - 11.0).collect();
+        let (a, b): (Vec<f32>, Vec<f32>) = (values(m * k, 1), values(k * n, 2));
+        assert!(m * k * n > ALONE);
+        for (row, col) in [(1, k), (n, 1)] {
+            let product = |threads: bool| {
+                let mut dst: Vec<f32> = values(m * stride, 3);
+                let a = Matrix { values: &a, row: k, col: 1 };
+                gemm([m, k, n], (&mut dst, stride), true, a, Matrix { values: &b, row, col }, threads);
+                dst
+            };
+            assert_eq!(product(true), product(false));
         }
     }
 

@@ -5,7 +5,7 @@
 //! buffer for a painter: see [`DeviceHead`].
 
 use super::attention::device::{Uploaded, submissions};
-use super::attention::{Head, Norm, Running, edges, sweep, sweep_rows};
+use super::attention::{Head, Norm, QUERIES, Running, edges, in_parallel, sweep, sweep_rows};
 use super::attention_row_stats::{self, RowStats};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
@@ -291,13 +291,18 @@ pub fn mean_of_heads(heads: &[Head], window: &Window, ctx: &Ctx) -> Result<Array
     window.check(first.n_queries(), first.n_keys())?;
     ctx.compute(
         || {
-            let mut sum = vec![0f64; window.rows * window.cols];
-            for (i, head) in heads.iter().enumerate() {
-                let tile = fast(head, None, window, &ctx.part(i, heads.len()))?;
-                sum.iter_mut().zip(tile.data()).for_each(|(s, v)| *s += f64::from(*v));
+            let edges = window.query_edges();
+            let mut out = vec![0f32; window.rows * window.cols];
+            let bands = bands(&edges);
+            let mut rest = out.as_mut_slice();
+            let mut units = Vec::new();
+            for band in bands {
+                let (own, after) = std::mem::take(&mut rest).split_at_mut(band.len() * window.cols);
+                rest = after;
+                units.push((band, own));
             }
-            let values = sum.iter().map(|s| (s / heads.len() as f64) as f32).collect();
-            Array::new([window.rows, window.cols], values)
+            in_parallel(units, ctx, |(band, own)| mean_of_band(heads, window, band, own, &ctx.quiet()))?;
+            Array::new([window.rows, window.cols], out)
         },
         |device| {
             device.run(|work| {
@@ -312,6 +317,43 @@ pub fn mean_of_heads(heads: &[Head], window: &Window, ctx: &Ctx) -> Result<Array
             })
         },
     )
+}
+
+/// Rows of cells, by the queries that begin them, in bands of few queries, whose cells stay in a core's cache.
+fn bands(edges: &[usize]) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for (r, ends) in edges.windows(2).enumerate() {
+        match out.last_mut().filter(|b| ends[1] - edges[b.start] <= QUERIES) {
+            Some(band) => band.end = r + 1,
+            None => out.push(r..r + 1),
+        }
+    }
+    out
+}
+
+/// The mean over heads of some rows of a window's cells.
+fn mean_of_band(heads: &[Head], window: &Window, band: Range<usize>, out: &mut [f32], ctx: &Ctx) -> Result<()> {
+    let (mut sum, mut tile) = (vec![0f64; out.len()], vec![0f32; out.len()]);
+    for head in heads {
+        ctx.check()?;
+        tile.fill(0.0);
+        sweep_rows(head, None, window, band.clone(), &mut tile, ctx)?;
+        sum.iter_mut().zip(&tile).for_each(|(s, v)| *s += f64::from(*v));
+    }
+    let (query_edges, key_edges) = (window.query_edges(), window.key_edges());
+    for (r, (row, sum)) in
+        out.chunks_exact_mut(window.cols.max(1)).zip(sum.chunks_exact(window.cols.max(1))).enumerate()
+    {
+        let queries = query_edges[band.start + r + 1] - query_edges[band.start + r];
+        for (c, (cell, sum)) in row.iter_mut().zip(sum).enumerate() {
+            let pairs = match window.reduce {
+                Reduce::Max => 1,
+                Reduce::Mean => queries * (key_edges[c + 1] - key_edges[c]),
+            };
+            *cell = (sum / heads.len() as f64 / pairs as f64) as f32;
+        }
+    }
+    Ok(())
 }
 
 fn write_stats(work: &mut Work, head: &Uploaded, stats: &RowStats) -> Result<()> {

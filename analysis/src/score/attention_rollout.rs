@@ -7,6 +7,7 @@
 use super::maps::{self, PAPER};
 use super::{Method, Scores};
 use crate::array::Array;
+use crate::cpu::vectorised;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Param, Params};
 use crate::passes::attention_map;
@@ -103,7 +104,7 @@ impl Map {
                 }
                 let row = self.row(i);
                 for (sum, share) in sums.iter_mut().zip(rows.iter().map(|r| r[i])) {
-                    sum.iter_mut().zip(&row).for_each(|(s, x)| *s += share * x);
+                    vectorised(|| sum.iter_mut().zip(&row).for_each(|(s, x)| *s += share * x));
                 }
             }
             sums

@@ -107,13 +107,13 @@ impl Sweep<'_> {
             let r = self.query_edges[rows.start + 1..rows.end].partition_point(|e| *e <= queries.start + query);
             r * cols..(r + 1) * cols
         };
+        let alone = rows.len() == queries.len();
         if let Some(known) = self.known {
-            let add = |part: Weights| self.add(&mut cells[row_of(part.query)], part.keys, part.values);
+            let add = |part: Weights| self.add(&mut cells[row_of(part.query)], part.keys, part.values, alone);
             self.blocks.shares(queries.clone(), &self.window.keys, known, add);
             return Vec::new();
         }
         // What a query weighs becomes shares when all its keys were seen; until then it has a line of its own.
-        let alone = rows.len() == queries.len();
         let mut beside = vec![0f32; if alone { 0 } else { queries.len() * cols }];
         let lines = if alone { &mut *cells } else { &mut beside };
         let running = self.blocks.weights(queries.clone(), &self.window.keys, |part| {
@@ -121,7 +121,7 @@ impl Sweep<'_> {
             if part.factor != 1.0 {
                 line.iter_mut().for_each(|w| *w *= part.factor);
             }
-            self.add(line, part.keys, part.values);
+            self.add(line, part.keys, part.values, true);
         });
         for (line, run) in lines.chunks_exact_mut(cols.max(1)).zip(&running) {
             let share = if run.sum == 0.0 { 0.0 } else { (1.0 / run.sum) as f32 };
@@ -133,14 +133,18 @@ impl Sweep<'_> {
         running
     }
 
-    /// Adds values of `keys` to the line of cells that cover them.
-    fn add(&self, line: &mut [f32], keys: Range<usize>, values: &[f32]) {
+    /// Adds values of `keys` to the line of cells that cover them; `alone` where the line is of one query.
+    fn add(&self, line: &mut [f32], keys: Range<usize>, values: &[f32], alone: bool) {
         if values.is_empty() {
             return;
         }
         let (edges, reduce) = (&self.key_edges, self.window.reduce);
         if line.len() == self.window.keys.len() {
             let first = keys.start - self.window.keys.start;
+            if alone {
+                // A pair comes once. What is read before it is written costs the memory of a new map twice.
+                return line[first..][..values.len()].copy_from_slice(values);
+            }
             return join(&mut line[first..][..values.len()], values, reduce);
         }
         let mut c = edges.partition_point(|e| *e <= keys.start).saturating_sub(1);
