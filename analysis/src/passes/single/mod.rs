@@ -8,6 +8,7 @@ pub(super) use fused::{BLOCK, Square};
 pub(super) use pairs::Pairs;
 
 use crate::array::Array;
+use crate::cpu::vectorised;
 use fused::STRETCH;
 use rayon::prelude::*;
 
@@ -15,6 +16,7 @@ use rayon::prelude::*;
 const LANES: usize = 8;
 
 /// The length of a row, its squares added in the order of torch's `norm`.
+#[inline(always)]
 fn length(row: &[f32]) -> f32 {
     let whole = row.len() / LANES * LANES;
     let mut lanes = [0f32; LANES];
@@ -34,8 +36,10 @@ fn length(row: &[f32]) -> f32 {
 pub(super) fn unit_rows(x: &Array) -> Vec<Vec<f32>> {
     let unit = |i: usize| {
         let row = x.row(i);
-        let length = length(row);
-        row.iter().map(|v| v / length).collect()
+        vectorised(|| {
+            let length = length(row);
+            row.iter().map(|v| v / length).collect()
+        })
     };
     (0..x.shape().first().copied().unwrap_or(0)).into_par_iter().with_min_len(16).map(unit).collect()
 }
