@@ -133,11 +133,13 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     bench.row("all maps of 1,024 tokens", Limit::Products(scores), || {
         (0..layers).map(|l| attention_map::of_layer(&trace, Tower::Text, 0, l, ctx)).collect::<Vec<_>>()
     });
-    bench.row("a trace of 1,024 tokens under other names", Limit::Products(scores), || to_transformers(&trace, ctx));
+    let whole = Limit::Products(pass(layers, heads, 1024) + scores);
+    bench.row("a traced pass over 1,024 tokens and its maps by name", whole, || {
+        to_transformers(&traced(own.as_ref(), 1024, &CaptureSpec::views(), LogitRows::Last), ctx)
+    });
     let rollout = score::find("attention_rollout").expect("a score of the library");
-    // As many multiplications as the products of all layers, which are not needed for one row.
-    let products = ((layers - 1) * 1024 * 1024 * 1024) as f64;
-    bench.row("attention rollout, 1,024 tokens", Limit::Products(products), || {
+    // A trace holds queries and keys; products of whole maps are not needed for one row.
+    bench.row("attention rollout, 1,024 tokens", Limit::Products(scores), || {
         rollout.score(&Subject::new(&trace), &Params::new(), ctx).expect("a score")
     });
     // A way back that leaves the weights alone costs as much as the way there.
@@ -181,9 +183,10 @@ fn pictures(bench: &mut Bench, ctx: &Ctx) {
     let work = pass(layers, heads, n) + (layers * n * n * 64 * heads) as f64;
     let traced = || run(own.as_ref(), None, &request, &CaptureSpec::views(), ctx).expect("the run works");
     bench.row("a traced pass over a picture of 384 × 384", Limit::Products(work), traced);
-    let trace = traced();
     let scores = (layers * heads * n * n * 64) as f64;
-    bench.row("a trace of a picture under other names", Limit::Products(scores), || to_transformers(&trace, ctx));
+    bench.row("a traced pass over a picture and its maps by name", Limit::Products(work + scores), || {
+        to_transformers(&traced(), ctx)
+    });
 }
 
 fn tokenizers(bench: &mut Bench) {

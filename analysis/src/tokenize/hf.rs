@@ -107,6 +107,10 @@ impl Hf {
 
     /// The tokens of a part of a text that begins at byte `start` of it, before post-processing.
     fn cut(&self, start: usize, text: &str, ctx: &Ctx) -> Result<Encoding> {
+        // Where a space is put before every text, it stands for the one that a later part begins with.
+        let lent = usize::from(start > 0 && self.seams.as_ref().is_some_and(|s| s.puts));
+        let (whole, text) = (start, &text[lent..]);
+        let start = start + lent;
         let fast = self.fast.as_ref().map(|f| f.encode(&self.inner, text, ctx)).transpose()?.flatten();
         let mut out = match fast {
             Some(out) => out,
@@ -116,6 +120,10 @@ impl Hf {
             trim(text, out.tokens.iter(), &mut out.offsets_byte, prefix && start == 0);
         }
         out.offsets_byte.iter_mut().for_each(|at| *at = (at.0 + start, at.1 + start));
+        if let (1, Some(at), Some(token)) = (lent, out.offsets_byte.first_mut(), out.tokens.get(0)) {
+            // The space alone has no bytes of the part.
+            *at = (whole, if token.chars().count() == 1 { start } else { at.1 });
+        }
         Ok(out)
     }
 
@@ -647,6 +655,45 @@ mod tests {
             seen.push((file, parted));
         }
         assert!(seen.len() > 5 && seen.iter().all(|(_, n)| *n > 500), "{seen:?}");
+    }
+
+    #[test]
+    fn a_text_that_is_one_word_is_parted_where_no_token_goes_on_over_a_space() {
+        let pairs = [("▁", "▁"), ("▁▁", "a"), ("▁", "a"), ("a", "b"), ("▁a", "b"), ("!", "▁"), ("1", "2"), ("▁", "1")];
+        let letters = ["▁", "a", "b", "!", "1", "2", "f", "o", "x", "<unk>", "<0xC3>", "<0xA9>"].map(String::from);
+        let spelt = pairs.iter().map(|(a, b)| format!("{a}{b}"));
+        let vocab: Vec<String> = letters.into_iter().chain(spelt).collect();
+        let added = json!([
+            { "id": 400, "content": "<s>", "single_word": false, "lstrip": true, "rstrip": true, "normalized": false, "special": true },
+        ]);
+        let write = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
+        let put = json!({ "type": "Sequence", "normalizers": [{ "type": "Prepend", "prepend": "▁" }, write] });
+        let meta =
+            |scheme: &str| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false });
+        let split =
+            json!({ "type": "Split", "pattern": { "String": " " }, "behavior": "MergedWithPrevious", "invert": false });
+        let steps =
+            [(put, json!(null)), (write.clone(), split), (json!(null), meta("first")), (json!(null), meta("never"))];
+        let of = |(normal, pre): &(Value, Value), more: &[&str], bytes: bool| {
+            let all = vocab.iter().map(String::as_str).chain(more.iter().copied());
+            let ids: serde_json::Map<String, Value> = all.enumerate().map(|(i, t)| (t.into(), i.into())).collect();
+            let model = json!({ "type": "BPE", "vocab": ids, "merges": pairs, "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": bytes });
+            let t = json!({ "version": "1.0", "added_tokens": added, "normalizer": normal, "pre_tokenizer": pre, "model": model });
+            Hf::new(from_bytes(t.to_string().as_bytes()).unwrap())
+        };
+        let more = ["ab  ab a  1 é 12 ab! ab é", "  ab ab <s> ab ab  <s>ab ab", "ab   a 1"].map(|t| t.repeat(9));
+        for (step, bytes) in steps.iter().flat_map(|s| [(s, false), (s, true)]) {
+            let t = of(step, &[], bytes);
+            let seams = t.seams.as_ref().unwrap_or_else(|| panic!("no seams for {step:?}"));
+            let mut parted = 0;
+            for (i, text) in texts().chain(more.clone()).enumerate() {
+                parted += seams.parts(&t.inner, &text, 1 + i % 5).count();
+                let (parts, whole) = (encode(&t, &text, 1 + i % 5, false), encode(&t, &text, WHOLE, false));
+                assert_eq!(parts, whole, "{step:?} {text:?}");
+            }
+            assert!(parted > 450, "{step:?}: {parted}");
+            assert!(of(step, &["b▁a"], bytes).seams.is_none(), "a token goes on over a space");
+        }
     }
 
     #[test]

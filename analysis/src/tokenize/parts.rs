@@ -6,7 +6,7 @@ use super::tiktoken::{Classes, LETTER, NUMBER};
 use crate::Result;
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{OffsetReferential, OffsetType, Tokenizer};
+use tokenizers::{Model as _, ModelWrapper, OffsetReferential, OffsetType, Tokenizer};
 use unicode_segmentation::GraphemeCursor;
 
 /// Bytes of a part. Shorter texts are not worth waking other threads for.
@@ -38,34 +38,34 @@ pub(super) fn each<'t>(
 /// Where a text can be parted for a tokenizer of the `tokenizers` crate: between a letter or a number and white space.
 ///
 /// That is right where all its steps are known to change characters one by one, or where they stand together within a
-/// word, and one of them ends words before white space. For others there are no seams, and a text is cut at once.
+/// word, and one of them ends words before white space. It is right, too, where nothing ends words, as in Llama 2, but
+/// no token goes on over a space behind a letter or a number: what pairs are merged to is always a token. For others
+/// there are no seams, and a text is cut at once.
 pub(super) struct Seams {
     /// Whether any white space will do, or spaces only.
     any: bool,
     /// Bytes on both sides of a seam in which no added token may be found.
     reach: usize,
+    /// Whether a space is put before every text, so that a part does without the one that it begins with.
+    pub puts: bool,
 }
 
 impl Seams {
     /// The seams for `t`, where there are some.
     pub fn of(t: &Tokenizer) -> Option<Self> {
         let normal = serde_json::to_value(t.get_normalizer()).ok()?;
-        let pre = serde_json::to_value(t.get_pre_tokenizer()?).ok()?;
+        let pre = serde_json::to_value(t.get_pre_tokenizer()).ok()?;
+        if let Some(puts) = one_word(&normal, &pre) {
+            return Some(Self { any: false, reach: reach(t)?, puts }).filter(|_| ends_at_spaces(t));
+        }
         let steps = flat(&pre, "pretokenizers").into_iter().map(step).collect::<Option<Vec<_>>>()?;
         let drops = steps.contains(&Step::Drops);
         if !flat(&normal, "normalizers").into_iter().all(|n| local(n, drops)) || steps.iter().all(|s| *s == Step::Local)
         {
             return None;
         }
-        let added = t.get_added_vocabulary().get_added_tokens_decoder();
-        // A token that goes on over white space could lie on a seam.
-        let over = |token: &str| token.trim_start().contains(char::is_whitespace);
-        if added.values().any(|a| over(a.content.trim_end())) {
-            return None;
-        }
-        let reach = added.values().map(|a| a.content.len() + 64).max().unwrap_or(0);
         let plain = normal.is_null() && !steps.contains(&Step::Spaces);
-        Some(Self { any: drops || plain, reach })
+        Some(Self { any: drops || plain, reach: reach(t)?, puts: false })
     }
 
     /// The text in parts of `size` bytes and some, each with the byte that it begins at.
@@ -102,6 +102,54 @@ impl Seams {
         let found = near.get_splits(OffsetReferential::Original, OffsetType::Byte).iter().any(|s| s.2.is_some());
         !found && GraphemeCursor::new(at, text.len(), true).is_boundary(text, 0) == Ok(true)
     }
+}
+
+/// Bytes around a seam within which an added token could have to do with it; `None` where one goes on over white space,
+/// so that it could lie on a seam.
+fn reach(t: &Tokenizer) -> Option<usize> {
+    let added = t.get_added_vocabulary().get_added_tokens_decoder();
+    let over = |token: &str| token.trim().contains(char::is_whitespace);
+    let long = added.values().map(|a| a.content.len() + 64).max().unwrap_or(0);
+    (!added.values().any(|a| over(&a.content))).then_some(long)
+}
+
+/// What stands for a space in the tokens of SentencePiece.
+const SPACE: &str = "▁";
+
+/// Whether these steps only write spaces otherwise, so that a text is one word; then, whether they always put one before
+/// it.
+fn one_word(normal: &Value, pre: &Value) -> Option<bool> {
+    let writes = |v: &Value| v["type"] == "Replace" && v["pattern"]["String"] == " " && v["content"] == SPACE;
+    let puts = |v: &Value| v["type"] == "Prepend" && v["prepend"] == SPACE;
+    // None are left where this one could find some.
+    let idle = pre.is_null() || pre["type"] == "Split" && pre["pattern"]["String"] == " ";
+    match flat(normal, "normalizers").as_slice() {
+        [put, write] if puts(put) && writes(write) && idle => Some(true),
+        [write] if writes(write) && idle => Some(false),
+        // This one puts a space only where there is none.
+        [none] if none.is_null() => {
+            let writes = pre["type"] == "Metaspace" && pre["replacement"] == SPACE && pre["split"] == false;
+            writes.then_some(false)
+        }
+        _ => None,
+    }
+}
+
+/// Whether every token that has a letter or a number before a space ends there.
+fn ends_at_spaces(t: &Tokenizer) -> bool {
+    let ModelWrapper::BPE(model) = t.get_model() else { return false };
+    let known = |part: &Option<String>| part.as_ref().is_none_or(String::is_empty);
+    let plain = model.dropout.is_none() && !model.ignore_merges;
+    let vocab = model.get_vocab();
+    let ends = |token: &String| {
+        let parts = token.match_indices(SPACE).filter_map(|(at, _)| token[..at].chars().next_back());
+        !parts.into_iter().any(char::is_alphanumeric)
+    };
+    plain
+        && known(&model.continuing_subword_prefix)
+        && known(&model.end_of_word_suffix)
+        && vocab.contains_key(SPACE)
+        && vocab.keys().all(ends)
 }
 
 /// What a step that finds words does at white space.
