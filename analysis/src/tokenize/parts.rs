@@ -6,7 +6,7 @@ use super::tiktoken::{Classes, LETTER, NUMBER};
 use crate::Result;
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{Model as _, ModelWrapper, OffsetReferential, OffsetType, Tokenizer};
+use tokenizers::{ModelWrapper, OffsetReferential, OffsetType, Tokenizer};
 use unicode_segmentation::GraphemeCursor;
 
 /// Bytes of a part. Shorter texts are not worth waking other threads for.

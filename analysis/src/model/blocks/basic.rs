@@ -538,6 +538,7 @@ mod tests {
             let list = |t: &Tensor| t.to_vec2::<f32>().unwrap();
             let (rows, columns, start) = (list(&x), list(&w), bias.to_vec1::<f32>().unwrap());
             for weight in [w.t().unwrap(), w.t().unwrap().contiguous().unwrap()] {
+                let weight = Table::Memory(weight);
                 let got = list(&Linear { weight, bias: Some(bias.clone()) }.apply(&x).unwrap());
                 for (i, j) in (0..n).flat_map(|i| (0..out).map(move |j| (i, j))) {
                     let parts = rows[i].iter().zip(&columns[j]).map(|(a, b)| f64::from(*a) * f64::from(*b));
