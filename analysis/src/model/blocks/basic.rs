@@ -542,8 +542,10 @@ mod tests {
                 let got = list(&Linear { weight, bias: Some(bias.clone()) }.apply(&x).unwrap());
                 for (i, j) in (0..n).flat_map(|i| (0..out).map(move |j| (i, j))) {
                     let parts = rows[i].iter().zip(&columns[j]).map(|(a, b)| f64::from(*a) * f64::from(*b));
-                    let want = f64::from(start[j]) + parts.sum::<f64>();
-                    assert!((f64::from(got[i][j]) - want).abs() < 2e-3, "{n} × {d} × {out}, {i}, {j}: {want}");
+                    let (want, size) =
+                        parts.fold((f64::from(start[j]), 1.0), |(sum, size), p| (sum + p, size + p.abs()));
+                    let far = (f64::from(got[i][j]) - want).abs();
+                    assert!(far < 2e-6 * size, "{n} × {d} × {out}, {i}, {j}: {far} from {want}");
                 }
             }
         }
