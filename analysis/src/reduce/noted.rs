@@ -10,6 +10,7 @@ use crate::method::{Info, Need};
 use crate::token::{Source, TokenKind};
 use crate::trace::{Tower, TowerTrace};
 use crate::{Error, Result, Subject};
+use rayon::prelude::*;
 
 /// What `note` found in some encoder layers, tile by tile, for `decide`.
 pub(super) struct Notes<T> {
@@ -116,6 +117,9 @@ pub(super) fn received(seen: &dyn Seen) -> Result<Array> {
 /// Query rows whose attention is held at a time.
 const ROWS: usize = 256;
 
+/// Query rows that are computed side by side before somebody looks whether all is to stop.
+const TASK: usize = 64;
+
 /// All heads of `[heads, n, e]` side by side, `[n, heads · e]`.
 pub(super) fn wide(x: &Array) -> Result<Array> {
     let [heads, n, e] = x.dims("queries or keys")?;
@@ -125,17 +129,22 @@ pub(super) fn wide(x: &Array) -> Result<Array> {
 
 /// Attention of row 0 to the rows from `first` on, of all rows together where there is none before these; one head over
 /// the whole width `[rows, c]`, the softmax over all rows.
-pub(super) fn asked(q: &Array, k: &Array, first: usize) -> Result<Vec<f32>> {
+pub(super) fn asked(q: &Array, k: &Array, first: usize, ctx: &Ctx) -> Result<Vec<f32>> {
     let ([n, c], [m, e]) = (q.dims("queries")?, k.dims("keys")?);
     if (n, c) != (m, e) {
         return Err(Error::shape("keys", format!("[{n}, {c}]"), k.shape()));
     }
     let queries = if first > 0 { 0..1 } else { 0..n };
-    let (mut sum, share) = (vec![0f64; n], 1.0 / queries.len().max(1) as f64);
-    for i in queries {
-        let dot = |j: usize| q.row(i).iter().zip(k.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        let logits: Vec<f64> = (0..n).map(|j| dot(j) / (c as f64).sqrt()).collect();
-        sum.iter_mut().zip(softmax(&logits, 1.0)).for_each(|(s, p)| *s += p * share);
+    let (mut sum, share, all) = (vec![0f64; n], 1.0 / queries.len().max(1) as f64, queries.len());
+    for from in queries.step_by(TASK) {
+        ctx.step(from, all)?;
+        let row = |i: usize| {
+            let dot = |j: usize| q.row(i).iter().zip(k.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let logits: Vec<f64> = (0..n).map(|j| dot(j) / (c as f64).sqrt()).collect();
+            softmax(&logits, 1.0)
+        };
+        let rows: Vec<Vec<f64>> = (from..all.min(from + TASK)).into_par_iter().map(row).collect();
+        rows.iter().for_each(|row| sum.iter_mut().zip(row).for_each(|(s, p)| *s += p * share));
     }
     Ok(sum[first.min(n)..].iter().map(|s| *s as f32).collect())
 }

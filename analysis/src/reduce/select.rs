@@ -1,12 +1,13 @@
 //! Rules that several reductions share.
 
+use super::decide::Decision;
 use super::place::Place;
 use super::seen::{Seen, pick};
 use crate::Result;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::math::argmax;
-use crate::passes::cosine_matrix;
+use crate::passes::{cosine_matrix, top_k};
 
 /// Python's `round`: halves go to the even neighbour. Authors' code counts tokens with it.
 pub fn round_half_even(x: f64) -> i64 {
@@ -56,6 +57,31 @@ impl Contextual {
             row[1..].iter_mut().for_each(|m| m.1 = w);
         }
         rows
+    }
+}
+
+/// Tokens that go on as they are, and [`Contextual`] ones that stand for the rest.
+pub struct Dominant {
+    /// Those with the largest scores, ascending.
+    pub dominant: Vec<usize>,
+    /// All others, ascending.
+    pub rest: Vec<usize>,
+    /// Those of the rest that go on, and what goes to each.
+    pub contextual: Contextual,
+}
+
+impl Dominant {
+    /// So many of each kind, by a score for each token and a metric `[tokens, d]`.
+    pub fn of(scores: &[f32], metric: &Array, (dominant, contextual): (usize, usize), ctx: &Ctx) -> Result<Self> {
+        let dominant = top_k::of_row(scores, dominant, ctx)?;
+        let rest: Vec<usize> = (0..scores.len()).filter(|i| dominant.binary_search(i).is_err()).collect();
+        Ok(Self { contextual: Contextual::of(metric, &rest, contextual, ctx)?, dominant, rest })
+    }
+
+    /// The dominant ones as they are, then each target plus the mean of those that go to it.
+    pub fn decide(&self, seen: &dyn Seen) -> Decision {
+        let alone = self.dominant.iter().map(|&i| vec![(i, 1.0)]);
+        Decision::remade(seen, alone.chain(self.contextual.rows(|n| 1.0 / n as f64)).collect(), Vec::new())
     }
 }
 

@@ -9,12 +9,11 @@ use super::Method;
 use super::patches::{self, LAYER, Patches};
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::finding::{Class, Classes, Datum, Figure, Finding, Table, Unit};
+use crate::finding::{Class, Classes, Datum, Figure, Finding, Table};
 use crate::math::argmax;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
 use crate::raw::{Adapter, RawInput};
-use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
 
@@ -60,11 +59,16 @@ impl Method for CataNet {
         let (k, rounds) = (params.count(&CENTRES) as usize, params.count(&ROUNDS) as usize);
         // A small picture has fewer tokens than there may be centres.
         let found = Centres::of(&x, k.min(n), rounds, ctx)?;
-        let tokens: Vec<usize> = tiles.iter().flat_map(|t| (0..t.len()).map(|i| t.token(i))).collect();
-        let mut of = vec![None; vision.tokens.len()];
-        tokens.iter().zip(&found.labels).for_each(|(&t, &c)| of[t] = Some(c));
+        let mut rest = found.labels.as_slice();
+        let own = |t: &Patches| {
+            let (own, others) = rest.split_at(t.len());
+            rest = others;
+            own.to_vec()
+        };
+        let labels: Vec<Vec<usize>> = tiles.iter().map(own).collect();
+        let (unit, of) = patches::laid(on, vision, &tiles, &labels);
         let names = (0..found.now.shape()[0]).map(|c| format!("centre {c}"));
-        let classes = Classes::new("centres", Unit::Tokens(Tower::Vision), Class::categories(names), of);
+        let classes = Classes::new("centres", unit, Class::categories(names), of);
         let counts = classes.counts(None);
         let groups = found.groups(params.count(&GROUP) as usize);
         let mut table = Table::new(&["group", "tokens", "centres in it"]).titled("groups that attend to each other");

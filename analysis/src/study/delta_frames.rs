@@ -57,8 +57,14 @@ impl Method for DeltaFrames {
         let frames: Vec<&Array> = tiles.iter().map(|t| &t.x).collect();
         let found = changes(&frames, zero, ctx)?;
         let energy: Vec<Vec<f32>> = found.iter().map(|c| c.energy.iter().map(|e| *e as f32).collect()).collect();
-        let heat =
-            patches::heat("energy of the change", Measure::new("energy", "squared length"), vision, &tiles, &energy);
+        let heat = patches::heat(
+            on,
+            "energy of the change",
+            Measure::new("energy", "squared length"),
+            vision,
+            &tiles,
+            &energy,
+        );
         let points = |f: fn(&Change) -> f64| found.iter().enumerate().map(|(t, c)| [t as f64, f(c)]).collect();
         let series = vec![
             Series::new("one shared vector", Style::Line, points(|c| c.mean_share)),

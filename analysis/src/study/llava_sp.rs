@@ -103,23 +103,14 @@ impl Method for LlavaSp {
             ctx.step(i, parts.len())?;
             stages.push(likeness(&tile.x, cells));
         }
-        let one = |values: &Vec<f32>| {
-            patches::heat(
-                "",
-                Measure::signed("cosine", ""),
-                vision,
-                std::slice::from_ref(tile),
-                std::slice::from_ref(values),
-            )
-            .values
-        };
+        let only = std::slice::from_ref(tile);
+        let one = |values: &Vec<f32>| patches::laid(on, vision, only, std::slice::from_ref(values)).1;
         let title = if crops { "like the mean of the square" } else { "like the pooled cell it is in" };
         let names = Unit::named(parts.iter().map(|p| p.0.clone()));
         let values: Vec<_> = stages.iter().map(one).collect();
         let heat = Heat {
-            values: values[0].clone(),
             stages: Some(Stages { unit: names, values }),
-            ..patches::heat(title, Measure::signed("cosine", ""), vision, &[], &[])
+            ..patches::heat(on, title, Measure::signed("cosine", ""), vision, only, &stages[..1])
         };
         let mut out = Finding::of(heat).figure(Figure::new(
             "spatial tokens",

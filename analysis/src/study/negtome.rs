@@ -93,8 +93,9 @@ impl Method for NegToMe {
         let all: usize = tiles.iter().skip(1).map(Patches::len).sum();
         let classes = Classes { labels, ..Classes::new("pushed away", Unit::Tokens(Tower::Vision), kinds, of) };
         let mut out = Finding::of(classes)
-            .with(patches::heat("like the first tile", measure, vision, &tiles, &like))
+            .with(patches::heat(on, "like the first tile", measure, vision, &tiles, &like))
             .with(patches::heat(
+                on,
                 "how far it moves",
                 Measure::new("distance", "lengths of the token"),
                 vision,

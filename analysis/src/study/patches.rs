@@ -1,7 +1,7 @@
 //! The patches of a picture as an image encoder leaves them, tile by tile, for studies that look at these.
 
 use crate::array::Array;
-use crate::finding::{Heat, Measure, Unit};
+use crate::finding::{CellGrid, Heat, Measure, Unit};
 use crate::method::{Info, LayerPick, Need, Param, Params};
 use crate::token::Source;
 use crate::trace::{Site, Tower, TowerTrace};
@@ -77,19 +77,40 @@ pub(super) fn encoder<'a>(on: &Subject<'a>, info: &Info) -> Result<&'a TowerTrac
     vision.ok_or_else(|| info.needs(Need::ImageTokens.words()))
 }
 
-/// Numbers of patches, tile by tile, as a picture of the encoder's tokens.
+/// What is known of patches, tile by tile, over what is drawn on the picture: the encoder's tokens where these are shown or
+/// stand in several tiles, else the cells of the only grid.
+pub(super) fn laid<T: Clone>(
+    on: &Subject,
+    vision: &TowerTrace,
+    tiles: &[Patches],
+    values: &[Vec<T>],
+) -> (Unit, Vec<Option<T>>) {
+    if let ([tile], [values]) = (tiles, values)
+        && on.tower != Tower::Vision
+    {
+        let corners = tile.rect(vision, 0).zip(tile.rect(vision, tile.len() - 1));
+        let area = corners.map(|(a, b)| [a[0], a[1], b[0] + b[2] - a[0], b[1] + b[3] - a[1]]);
+        let grid = CellGrid { rows: tile.grid.0, cols: tile.grid.1, area };
+        return (Unit::Cells(grid), values.iter().cloned().map(Some).collect());
+    }
+    let mut all = vec![None; vision.tokens.len()];
+    for (tile, values) in tiles.iter().zip(values) {
+        values.iter().enumerate().for_each(|(i, v)| all[tile.token(i)] = Some(v.clone()));
+    }
+    (Unit::Tokens(Tower::Vision), all)
+}
+
+/// Numbers of patches, tile by tile, as a picture.
 pub(super) fn heat(
+    on: &Subject,
     title: &'static str,
     measure: Measure,
     vision: &TowerTrace,
     tiles: &[Patches],
     values: &[Vec<f32>],
 ) -> Heat {
-    let mut all = vec![None; vision.tokens.len()];
-    for (tile, values) in tiles.iter().zip(values) {
-        values.iter().enumerate().for_each(|(i, v)| all[tile.token(i)] = Some(*v));
-    }
-    Heat::new(title, Unit::Tokens(Tower::Vision), measure, all)
+    let (unit, values) = laid(on, vision, tiles, values);
+    Heat::new(title, unit, measure, values)
 }
 
 /// Of several tiles, those with as many patches as the first, and how many others there are: what frames are compared by.

@@ -98,8 +98,8 @@ impl Method for PoolFormer {
         let n: usize = moved.iter().map(Vec::len).sum();
         let mean = moved.iter().flatten().map(|v| f64::from(*v)).sum::<f64>() / n.max(1) as f64;
         let by = Measure::new("change", "lengths of the patch");
-        let mut out = Finding::of(patches::heat("how far the output moves", by, vision, &tiles, &moved))
-            .with(patches::heat("what pooling writes", Measure::new("length", ""), vision, &tiles, &written))
+        let mut out = Finding::of(patches::heat(on, "how far the output moves", by, vision, &tiles, &moved))
+            .with(patches::heat(on, "what pooling writes", Measure::new("length", ""), vision, &tiles, &written))
             .figure(Figure::new(
                 "mean change",
                 Datum::Number(mean),

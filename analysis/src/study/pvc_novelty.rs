@@ -55,7 +55,7 @@ impl Method for PvcNovelty {
         let groups = grouped(&new, tiles[0].grid, side);
         let values: Vec<Vec<f32>> = new.iter().map(|f| f.iter().map(|v| *v as f32).collect()).collect();
         let title = "new since the frames before";
-        let heat = patches::heat(title, Measure::new("novelty", "1 − cosine"), vision, &tiles, &values);
+        let heat = patches::heat(on, title, Measure::new("novelty", "1 − cosine"), vision, &tiles, &values);
         let share = shares(&new);
         let tokens = groups.first().map_or(0, Vec::len);
         let points = |v: &[f64]| v.iter().enumerate().map(|(t, v)| [t as f64, *v]).collect::<Vec<_>>();

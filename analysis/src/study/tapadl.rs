@@ -58,6 +58,8 @@ impl Method for TapAdl {
         let tiles = Patches::of(on, &Params::new(), &INFO)?;
         let (least, scales) = (params.number(&LEAST), params.count(&SCALES) as usize);
         let n_layers = vision.attention.len();
+        let tile = &tiles[0];
+        let only = std::slice::from_ref(tile);
         let (mut points, mut stages) = (Vec::new(), Vec::new());
         let mut loss = 0.0;
         for layer in 0..n_layers {
@@ -69,15 +71,15 @@ impl Method for TapAdl {
             loss += alike;
             points.push([layer as f64, alike]);
             let got: Vec<f32> = mean.iter().map(|m| (m * mean.len() as f64) as f32).collect();
-            let mut by_token = vec![None; vision.tokens.len()];
-            rows.to_tokens(&got, vision.tokens.len()).into_iter().zip(&mut by_token).for_each(|(v, t)| *t = v);
-            stages.push(by_token);
+            let by_token = rows.to_tokens(&got, vision.tokens.len());
+            let of = |i: usize| by_token.get(tile.token(i)).copied().flatten().unwrap_or(0.0);
+            stages.push((0..tile.len()).map(of).collect::<Vec<f32>>());
         }
         let measure = Measure::new("attention", "of an even share");
-        let Some(last) = stages.last().cloned() else { return Err(INFO.needs(Need::Attention.words())) };
-        let heat = Heat::new("what each token gets", Unit::Tokens(Tower::Vision), measure, last);
-        let heat = Heat { stages: Some(Stages { unit: Unit::Layers, values: stages }), ..heat };
-        let tile = &tiles[0];
+        let Some(last) = stages.last() else { return Err(INFO.needs(Need::Attention.words())) };
+        let heat = patches::heat(on, "what each patch gets", measure, vision, only, std::slice::from_ref(last));
+        let values = stages.iter().map(|s| patches::laid(on, vision, only, std::slice::from_ref(s)).1).collect();
+        let heat = Heat { stages: Some(Stages { unit: Unit::Layers, values }), ..heat };
         let d = tile.x.shape()[1];
         let weights = vec![1.0 / scales as f64; scales * tile.len()];
         // Channels first, as the pooling has it.
@@ -99,7 +101,7 @@ impl Method for TapAdl {
         );
         Ok(Finding::of(heat)
             .with(plot)
-            .with(patches::heat("what pooling over neighbours moves", by, vision, std::slice::from_ref(tile), &moved))
+            .with(patches::heat(on, "what pooling over neighbours moves", by, vision, only, &moved))
             .figure(Figure::new(
                 "diversification loss",
                 Datum::Number(loss / (n_layers as f64 + EPS)),

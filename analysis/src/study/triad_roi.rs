@@ -88,7 +88,7 @@ impl Method for TriadRoi {
         };
         let measure = Measure::new("unlike", "1 − cosine");
         let values = std::slice::from_ref(&unusual);
-        let heat = patches::heat("unlike everything else", measure, vision, std::slice::from_ref(tile), values);
+        let heat = patches::heat(on, "unlike everything else", measure, vision, std::slice::from_ref(tile), values);
         let mut out = Finding::of(heat);
         if let Some((w, h)) = on.trace.image_size.filter(|s| s.0 > 0 && s.1 > 0) {
             out.pictures.insert(

@@ -46,7 +46,7 @@ static INFO: Info = Info {
     departs: "the mask is carried out in all layers; heads are told apart on this run alone, where the authors count over a \
               hundred pictures, and are shown and not switched off; their pruned MLPs and last layers are left out; tokens of \
               different tiles are no neighbours; as in the authors' code neighbours behind a token are seen, too",
-    needs: &[Need::ReadsImage, Need::Attention, Need::Logits],
+    needs: &[Need::ReadsImage, Need::Attention],
     params: &[WINDOW, CUT],
     raw: &[Adapter { name: "yopo", run: raw }],
     ..Info::of(Kind::Study)

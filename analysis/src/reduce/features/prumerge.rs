@@ -78,12 +78,12 @@ impl Method for PruMerge {
         let (ratio, plus) = (params.share(&KEEP), params.toggle(&PLUS));
         let neighbours = params.count(&NEIGHBOURS) as usize;
         let on = *on;
-        let note = move |seen: &dyn Seen, _: usize, _: &Ctx| {
+        let note = move |seen: &dyn Seen, _: usize, ctx: &Ctx| {
             let (q, k) =
                 if layer + 1 < vision { seen.next_queries_keys()? } else { (seen.head_queries()?, seen.head_keys()?) };
             let (q, k) = (wide(&q)?, wide(&k)?);
             let first = seen.open().first().copied().unwrap_or(0);
-            Ok((asked(&q, &k, first)?, pick(&k, seen.open())?))
+            Ok((asked(&q, &k, first, ctx)?, pick(&k, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
             let (scores, keys) = both_per_feature(&on, seen, notes.of(0))?;
@@ -202,7 +202,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if !(0.0..=1.0).contains(&rule.ratio) {
         return Err(Error::invalid(format!("reduction_ratio is {}, not a share from 0 to 1", rule.ratio)));
     }
-    let a = asked(q, k, 1)?;
+    let a = asked(q, k, 1, ctx)?;
     let merge = Merge::of(&a, &pick(k, &(1..=n).collect::<Vec<_>>())?, rule, ctx)?;
     let seen = Table::new(Place::Encoder(0, Half::After), n, 0..n).with_values(x);
     let decision = merge.decide(&seen, &a);

@@ -82,14 +82,14 @@ impl Method for RecoverableCompression {
             aligned: params.toggle(&ALIGNED),
         };
         let text = question(&on, &INFO)?;
-        let note = move |seen: &dyn Seen, _: usize, _: &Ctx| {
+        let note = move |seen: &dyn Seen, _: usize, ctx: &Ctx| {
             let (q, k) = match layer + 1 < vision {
                 true => seen.next_queries_keys()?,
                 false => (seen.head_queries()?, seen.head_keys()?),
             };
             let (q, k) = (wide(&q)?, wide(&k)?);
             let first = seen.open().first().copied().unwrap_or(0);
-            Ok((asked(&q, &k, first)?, pick(&k, seen.open())?))
+            Ok((asked(&q, &k, first, ctx)?, pick(&k, seen.open())?))
         };
         Ok(noted(vec![layer], cut, note, move |seen, notes, ctx| {
             let (a, keys) = both_per_feature(&on, seen, notes.of(0))?;
@@ -204,7 +204,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if rule.neighbours == 0 {
         return Err(Error::invalid("lof_neighbors is 0; an outlier stands apart from at least one"));
     }
-    let a = asked(q, k, 1)?;
+    let a = asked(q, k, 1, ctx)?;
     let patches: Vec<usize> = (1..rows).collect();
     let found = Parts::of(&a, text.data(), &pick(k, &patches)?, rule, ctx)?;
     let seen = Table::new(Place::Encoder(0, Half::After), n, 0..n).with_values(&pick(hidden, &patches)?);

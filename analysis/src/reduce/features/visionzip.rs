@@ -8,13 +8,12 @@
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::noted::{both_per_feature, head_sum, looked_at, noted};
 use crate::reduce::place::{Half, KEEP, LAYER, Place, READ_LAYER, encoded, read_layer};
 use crate::reduce::seen::pick;
-use crate::reduce::select::{Contextual, budget, round_half_even};
-use crate::reduce::{Decide, Decision, Method, Seen, Table};
+use crate::reduce::select::{Dominant, budget, round_half_even};
+use crate::reduce::{Decide, Method, Seen, Table};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
 
@@ -63,30 +62,9 @@ impl Method for VisionZip {
             let (scores, metric) = both_per_feature(&on, seen, notes.of(0))?;
             let n = budget(seen, keep).max(1);
             let c = round_half_even(contextual * n as f64) as usize;
-            let zip = Zip::of(&scores, &metric, n - c, c, ctx)?;
+            let zip = Dominant::of(&scores, &metric, (n - c, c), ctx)?;
             Ok(zip.decide(seen).scored(seen, &scores))
         }))
-    }
-}
-
-/// Which patches go on, and which take others in.
-struct Zip {
-    dominant: Vec<usize>,
-    contextual: Contextual,
-}
-
-impl Zip {
-    fn of(scores: &[f32], metric: &Array, dominant: usize, contextual: usize, ctx: &Ctx) -> Result<Self> {
-        let dominant = top_k::of_row(scores, dominant, ctx)?;
-        let rest: Vec<usize> = (0..scores.len()).filter(|i| dominant.binary_search(i).is_err()).collect();
-        Ok(Self { contextual: Contextual::of(metric, &rest, contextual, ctx)?, dominant })
-    }
-
-    /// The dominant ones as they are, then each target plus the mean of those that go to it.
-    fn decide(&self, seen: &dyn Seen) -> Decision {
-        let alone = self.dominant.iter().map(|&i| vec![(i, 1.0)]);
-        let made = alone.chain(self.contextual.rows(|n| 1.0 / n as f64)).collect();
-        Decision::remade(seen, made, Vec::new())
     }
 }
 
@@ -115,7 +93,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::invalid(format!("dominant_num is {dominant}; there are {} patches", n - 1)));
     }
     let seen = Table::new(Place::Encoder(0, Half::After), n, 1..n).with_values(hidden);
-    let zip = Zip::of(&scores, &pick(metric, &patches)?, dominant, contextual, ctx)?;
+    let zip = Dominant::of(&scores, &pick(metric, &patches)?, (dominant, contextual), ctx)?;
     let merge: Vec<(usize, usize)> =
         zip.contextual.others.iter().map(|&(o, t)| (o, zip.contextual.targets[t])).collect();
     let decision = zip.decide(&seen);
@@ -135,7 +113,7 @@ mod tests {
         let x = Array::new([5, 1], vec![100.0, 1.0, 2.0, 4.0, 8.0]).unwrap();
         let metric = Array::new([4, 1], vec![1.0; 4]).unwrap();
         let seen = Table::new(Place::Encoder(0, Half::After), 5, 1..5).with_values(&x);
-        let zip = Zip::of(&[0.1, 0.9, 0.2, 0.3], &metric, 1, 1, &Ctx::default()).unwrap();
+        let zip = Dominant::of(&[0.1, 0.9, 0.2, 0.3], &metric, (1, 1), &Ctx::default()).unwrap();
         // Patch 1 is dominant; patch 0 takes in the mean of 2 and 3.
         let decision = zip.decide(&seen);
         let left = seen.after(&decision).unwrap();

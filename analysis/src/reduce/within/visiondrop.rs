@@ -10,12 +10,11 @@ use super::{layers_at, reader};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::noted::{attended, both_per_feature, head_sum, looked_at, noted};
 use crate::reduce::place::{Half, Place, READ_LAYER, encoded, read_layer};
 use crate::reduce::seen::{causal, pick};
-use crate::reduce::select::{Contextual, round_half_even};
+use crate::reduce::select::{Dominant, round_half_even};
 use crate::reduce::{Decide, Decision, Method, Seen, Table};
 use crate::trace::Tower;
 use crate::{Error, Result, Subject};
@@ -87,8 +86,9 @@ impl Decide for Stages<'_> {
             return Ok(Decision::stay());
         }
         let c = round_half_even(self.contextual * k as f64) as usize;
-        let stage = Stage::of(seen, &by_image(seen)?, &keys(seen)?, k - c, c, ctx)?;
-        Ok(stage.decide(seen).scored(seen, &stage.score).renumbered())
+        let scores = by_image(seen)?;
+        let stage = Dominant::of(&scores, &keys(seen)?, (k - c, c), ctx)?;
+        Ok(stage.decide(seen).scored(seen, &scores).renumbered())
     }
 }
 
@@ -113,8 +113,8 @@ impl Method for VisionDrop {
             let (scores, metric) = both_per_feature(&on, seen, notes.of(0))?;
             let k = (round_half_even(keep * scores.len() as f64) as usize).clamp(1, scores.len().max(1));
             let c = round_half_even(contextual * k as f64) as usize;
-            let stage = Stage::of(seen, &scores, &metric, k - c, c, ctx)?;
-            Ok(stage.decide(seen).scored(seen, &stage.score))
+            let stage = Dominant::of(&scores, &metric, (k - c, c), ctx)?;
+            Ok(stage.decide(seen).scored(seen, &scores))
         });
         let mut later: Vec<(usize, f64)> = layers_at(&depths, text.n_layers, 0).into_iter().zip(shares).collect();
         // Where two stages share a layer, what the later one leaves is left.
@@ -135,35 +135,6 @@ fn keys(seen: &dyn Seen) -> Result<Array> {
 /// How much the image's rows attend to each of them, on average over heads and rows.
 fn by_image(seen: &dyn Seen) -> Result<Vec<f32>> {
     Ok(attended(seen, seen.open())?.into_iter().map(|v| v as f32).collect())
-}
-
-/// Dominant tokens and those that take others in, by index among the open rows.
-struct Stage {
-    score: Vec<f32>,
-    dominant: Vec<usize>,
-    rest: Vec<usize>,
-    contextual: Contextual,
-}
-
-impl Stage {
-    fn of(
-        seen: &dyn Seen,
-        score: &[f32],
-        metric: &Array,
-        dominant: usize,
-        contextual: usize,
-        ctx: &Ctx,
-    ) -> Result<Self> {
-        let dominant = top_k::of_row(score, dominant, ctx)?;
-        let rest: Vec<usize> = (0..seen.open().len()).filter(|i| dominant.binary_search(i).is_err()).collect();
-        let contextual = Contextual::of(metric, &rest, contextual, ctx)?;
-        Ok(Self { score: score.to_vec(), dominant, rest, contextual })
-    }
-
-    fn decide(&self, seen: &dyn Seen) -> Decision {
-        let alone = self.dominant.iter().map(|&i| vec![(i, 1.0)]);
-        Decision::remade(seen, alone.chain(self.contextual.rows(|n| 1.0 / n as f64)).collect(), Vec::new())
-    }
 }
 
 /// Raw entry, by `stage`. `vision_encoder`: `cls_attn` `[heads, 1 + n]`, `hidden` and `metric` `[1 + n, any]`, the class
@@ -213,7 +184,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if dominant > open.len() {
         return Err(Error::invalid(format!("dominant_num is {dominant}; there are {} tokens", open.len())));
     }
-    let found = Stage::of(&seen, &score, &metric, dominant, contextual, ctx)?;
+    let found = Dominant::of(&score, &metric, (dominant, contextual), ctx)?;
     let decision = found.decide(&seen);
     let first = open.first().copied().unwrap_or(0);
     let values = seen.after(&decision)?.values()?;
@@ -222,7 +193,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     };
     let in_rest = |t: &usize| found.rest.iter().position(|r| r == t);
     let mut out = Map::new();
-    out.insert("score".into(), json!(found.score));
+    out.insert("score".into(), json!(score));
     out.insert("dominant".into(), json!(found.dominant));
     let (name, from) = if encoder { ("dominant_tokens_incl_cls", 0) } else { ("dominant_tokens", first) };
     out.insert(name.into(), json!(rows(from, found.dominant.len() + first - from)));
@@ -245,7 +216,7 @@ mod tests {
         let seen = Table::new(Place::Decoder(0, Half::After), 3, 0..2).with_pattern(&a).with_values(&x);
         let score = by_image(&seen).unwrap();
         assert!((score[0] - 0.7).abs() < 1e-6 && (score[1] - 0.3).abs() < 1e-6);
-        let stage = Stage::of(&seen, &score, &keys(&seen).unwrap(), 1, 1, &Ctx::default()).unwrap();
+        let stage = Dominant::of(&score, &keys(&seen).unwrap(), (1, 1), &Ctx::default()).unwrap();
         assert_eq!((stage.dominant.as_slice(), stage.contextual.targets.as_slice()), (&[0][..], &[1][..]));
     }
 }
