@@ -3,7 +3,7 @@
 
 use super::blocks::{Activation, Bias, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, attention, need_image, patch_mean, put_labels, row_of};
+use super::vision::{BASE, Sizes, VisionTower, attention, need_image, patch_mean, patch_rows, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
@@ -55,6 +55,8 @@ struct Beit {
     /// Whether the mean or the class token is given beside the rows.
     pools: bool,
     classifier: Option<Linear>,
+    /// Norm and map from a patch to the codes that a masked one is guessed among.
+    codes: Option<(Norm, Linear)>,
     device: Device,
 }
 
@@ -133,6 +135,13 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         Some(&[labels, _]) => Some(Linear::load(&root.sub("classifier"), d, labels, true)?),
         _ => None,
     };
+    let codes = match root.shape("lm_head.weight") {
+        Some(&[codes, _]) => {
+            let map = Linear::load(&root.sub("lm_head"), d, codes, true)?;
+            Some((Norm::layer(&root.sub("layernorm"), d, eps)?, map))
+        }
+        _ => None,
+    };
     let pooled = match means && (classifier.is_some() || s.has("pooler.layernorm.weight")) {
         true => Some(Norm::layer(&s.sub("pooler.layernorm"), d, eps)?),
         false => None,
@@ -141,7 +150,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     info.towers.insert(Tower::Vision, tower.stack.info(true));
     info.vocab = classifier.as_ref().map_or(Ok(0), Linear::outputs)?;
     let pools = pooled.is_some() || !means;
-    Ok(Box::new(Beit { info, tower, pooled, pools, classifier, device: device.clone() }))
+    Ok(Box::new(Beit { info, tower, pooled, pools, classifier, codes, device: device.clone() }))
 }
 
 impl Model for Beit {
@@ -157,6 +166,10 @@ impl Model for Beit {
             Some(norm) => norm.apply(&patch_mean(&t.last, &t.rows, 1)?)?,
             None => row_of(&t.last, &t.rows, 0)?,
         };
+        if let Some((norm, map)) = &self.codes {
+            let patches = patch_rows(&t.last, &t.rows, 1)?;
+            out.extras.insert("logits".into(), map.apply(&norm.apply(&patches)?)?);
+        }
         match &self.classifier {
             Some(head) => {
                 let layer = self.tower.stack.blocks.len();

@@ -75,7 +75,7 @@ pub(super) fn decodes(c: &Config, kind: &str) -> Result<bool> {
         return Err(Error::invalid(format!("config.json: only absolute position embeddings are supported for {kind}")));
     }
     let decoder = c.flag(&["is_decoder"], false)?;
-    if c.flag(&["add_cross_attention"], false)? || (decoder && kind != "bert") {
+    if c.flag(&["add_cross_attention"], false)? || (decoder && !matches!(kind, "bert" | "electra")) {
         return Err(Error::invalid(format!("config.json: {kind} as a decoder beside an encoder is not supported")));
     }
     Ok(decoder)

@@ -42,6 +42,10 @@ pub(super) enum End {
     Head(Linear),
     /// One row of logits over labels, read from the last token that is not padding.
     Labels { score: Linear, pad: Option<u32> },
+    /// Logits over labels for every token.
+    TokenLabels(Linear),
+    /// Start and end of an answer.
+    Span(Linear),
     /// Nothing: a base model.
     Bare,
 }
@@ -61,6 +65,17 @@ impl End {
             let pad = c.value(&["pad_token_id"]).and_then(serde_json::Value::as_u64);
             let pad = pad.and_then(|p| u32::try_from(p).ok());
             return Ok(Self::Labels { score: Linear::load(&s, d, labels, false)?, pad });
+        }
+        if architecture.ends_with("ForTokenClassification") {
+            let s = root.first(&["score", "classifier"], "weight");
+            let labels = match s.shape("weight") {
+                Some(&[labels, _]) => labels,
+                _ => 2,
+            };
+            return Ok(Self::TokenLabels(Linear::load(&s, d, labels, s.has("bias"))?));
+        }
+        if architecture.ends_with("ForQuestionAnswering") {
+            return Ok(Self::Span(Linear::load(&root.sub("qa_outputs"), d, 2, true)?));
         }
         let bare = architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel");
         let bias = head.has("bias").then(|| head.get("bias", &[vocab])).transpose()?;
@@ -178,6 +193,14 @@ impl Decoder {
                 let last = (0..input.ids.len()).rev().find(|&i| Some(input.ids[i]) != *pad).unwrap_or(0);
                 let row = row_of(&x, &pass.rows, if pad.is_some() { last } else { input.ids.len().max(1) - 1 })?;
                 out.extras.insert("logits".into(), score.apply(&row)?.squeeze(0)?);
+            }
+            End::TokenLabels(head) => {
+                out.extras.insert("logits".into(), head.apply(&x)?);
+            }
+            End::Span(head) => {
+                let both = head.apply(&x)?.t()?.contiguous()?;
+                out.extras.insert("start_logits".into(), both.get(0)?);
+                out.extras.insert("end_logits".into(), both.get(1)?);
             }
             End::Bare => {}
         }

@@ -1,10 +1,10 @@
 //! ELECTRA: a BERT whose embeddings may be narrower, that fills in words (generator) or finds the false ones
 //! (discriminator). Clark et al. 2020, arXiv 2003.10555.
 
-use super::Model;
 use super::bert::{BERT, block, decodes, heads, open_ended};
 use super::blocks::{Activation, Config, Defaults, Linear, Norm, Order, Scope, Stack};
 use super::encoder::{Encoder, Heads, Labels, Words};
+use super::{Model, Writes};
 use crate::Result;
 use crate::trace::MaskRule;
 use crate::weights::Weights;
@@ -27,13 +27,14 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let (vocab, max) = (c.size(&["vocab_size"])?, c.size(&["max_position_embeddings"])?);
     let eps = c.eps(&["layer_norm_eps"], 1e-12)?;
     let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
-    decodes(&c, "electra")?;
+    let decoder = decodes(&c, "electra")?;
+    let mask = if decoder { MaskRule::Causal } else { MaskRule::Bidirectional };
     let root = Scope::root(w, device);
     let s = root.first(&["electra", ""], "embeddings.word_embeddings.weight");
     let em = s.sub("embeddings");
     let mut blocks = Vec::new();
     for i in 0..c.size(&["num_hidden_layers"])? {
-        blocks.push(block(&s.sub(format!("encoder.layer.{i}")), &c, &BERT, (d, eps, act), &MaskRule::Bidirectional)?);
+        blocks.push(block(&s.sub(format!("encoder.layer.{i}")), &c, &BERT, (d, eps, act), &mask)?);
     }
     let words = em.get("word_embeddings.weight", &[vocab, narrow])?;
     let types = match c.count(&["type_vocab_size"], 2)? {
@@ -41,14 +42,17 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         n => Some(em.get("token_type_embeddings.weight", &[n, narrow])?),
     };
     let heads = own_heads(&c, &root, &s, &words, (d, narrow, eps, act))?;
-    Encoder {
+    let mut out = Encoder {
         positions: Some(em.get("position_embeddings.weight", &[max, narrow])?),
         types,
         norm: Some(Norm::layer(&em.sub("LayerNorm"), narrow, eps)?),
         project: (narrow != d).then(|| Linear::load(&s.sub("embeddings_project"), narrow, d, true)).transpose()?,
         ..Encoder::new(w, words, Stack { blocks, order: Order::PostNorm, width: d }, heads, device)
+    };
+    if decoder && out.heads.words.is_some() {
+        out.info.writes = Writes::Causal;
     }
-    .ready(Some(max))
+    out.ready(Some(max))
 }
 
 fn own_heads(

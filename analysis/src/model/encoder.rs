@@ -42,7 +42,7 @@ pub(super) struct Heads {
     pub label_norm: Option<Norm>,
     /// Labels are read from the mean of all tokens, not from the first one.
     pub mean: bool,
-    /// What stands before the labels of every token (ModernBERT).
+    /// What stands before the labels of every token, or before start and end of an answer (ModernBERT).
     pub token_head: Option<(Linear, Activation, Norm)>,
 }
 
@@ -236,18 +236,20 @@ impl Model for Encoder {
             }
             say(head.name, head.out.apply(&y)?.squeeze(0)?);
         }
+        let before_labels = || -> Result<Tensor> {
+            match &self.heads.token_head {
+                Some((dense, act, norm)) => norm.apply(&act.apply(&dense.apply(&x)?)?),
+                None => Ok(x.clone()),
+            }
+        };
         if let Some(head) = &self.heads.tokens {
-            let y = match &self.heads.token_head {
-                Some((dense, act, norm)) => norm.apply(&act.apply(&dense.apply(&x)?)?)?,
-                None => x.clone(),
-            };
-            say("logits", head.apply(&y)?);
+            say("logits", head.apply(&before_labels()?)?);
         }
         if let Some((dense, act, last)) = &self.heads.real {
             say("logits", last.apply(&act.apply(&dense.apply(&x)?)?)?.squeeze(1)?);
         }
         if let Some(head) = &self.heads.span {
-            let both = head.apply(&x)?.t()?.contiguous()?;
+            let both = head.apply(&before_labels()?)?.t()?.contiguous()?;
             say("start_logits", both.get(0)?);
             say("end_logits", both.get(1)?);
         }

@@ -150,7 +150,8 @@ pub(super) fn decoder(
     Config::split(h, g, "groups of heads")?;
     let eps = c.eps(&["rms_norm_eps"], 1e-6)?;
     let act = Activation::parse(c.word(&["hidden_act"], "silu")?)?;
-    let s = root.first(&[base, ""], "embed_tokens.weight");
+    // Llama's files for answers call the model otherwise.
+    let s = root.first(&[base, if base == "model" { "transformer" } else { "" }, ""], "embed_tokens.weight");
     // Qwen2 has biases on q, k and v whatever its configuration says, Mistral none; elsewhere a flag says so. GGUF
     // files may have them on some maps only.
     let qwen3 = matches!(kind, "qwen3" | "qwen3_moe" | "qwen3_vl" | "qwen3_vl_moe");

@@ -132,6 +132,9 @@ fn own_heads(c: &Config, root: &Scope, words: &Tensor, (d, eps, norm_bias): (usi
     } else if architecture.ends_with("ForTokenClassification") {
         out.tokens = Some(open_ended(&root.sub("classifier"), d)?);
         out.token_head = Some((dense, act, norm));
+    } else if architecture.ends_with("ForQuestionAnswering") {
+        out.span = Some(Linear::load(&root.sub("classifier"), d, 2, true)?);
+        out.token_head = Some((dense, act, norm));
     } else {
         let (vocab, last) = (words.dim(0)?, root.sub("decoder"));
         let matrix = if last.has("weight") { last.get("weight", &[vocab, d])? } else { words.clone() };

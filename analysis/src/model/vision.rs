@@ -254,14 +254,19 @@ pub(super) fn row_of(x: &Tensor, rows: &Rows, token: usize) -> Result<Tensor> {
     Ok(x.narrow(0, row, 1)?)
 }
 
-/// Mean `[1, d]` of the rows that stand for patches alone; tokens below `first` are not patches.
-pub(super) fn patch_mean(x: &Tensor, rows: &Rows, first: usize) -> Result<Tensor> {
+/// The rows that stand for patches alone; tokens below `first` are not patches. Errors where there are none.
+pub(super) fn patch_rows(x: &Tensor, rows: &Rows, first: usize) -> Result<Tensor> {
     let patches: Vec<u32> =
         (0..rows.len()).filter(|&r| rows.tokens[r].iter().all(|&k| k >= first)).map(|r| r as u32).collect();
     if patches.is_empty() {
-        return Err(Error::invalid("every patch was pruned; the classifier averages over them"));
+        return Err(Error::invalid("every patch was pruned; the model's head reads them"));
     }
-    Ok(x.index_select(&Tensor::new(patches, x.device())?, 0)?.mean_keepdim(0)?)
+    Ok(x.index_select(&Tensor::new(patches, x.device())?, 0)?)
+}
+
+/// Mean `[1, d]` of [`patch_rows`].
+pub(super) fn patch_mean(x: &Tensor, rows: &Rows, first: usize) -> Result<Tensor> {
+    Ok(patch_rows(x, rows, first)?.mean_keepdim(0)?)
 }
 
 /// Puts a classifier's logits `[1, labels]` into `out`, past the tap; they are read from row `row`.

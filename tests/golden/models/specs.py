@@ -245,3 +245,12 @@ vlm("internvl_tied", lambda t: t.InternVLConfig(
         i, tok, video_processor=t.InternVLVideoProcessor(), image_seq_length=4)), (41, 20),
     dict(size={"height": 20, "width": 20}, crop_to_patches=True, min_patches=1, max_patches=2),
     "<|im_start|>user\n<IMG_CONTEXT>\nA train?<|im_end|>\n", "internvl", processor_config={"image_seq_length": 4})
+
+# Heads.
+text("modernbert_qa", "ModernBertConfig", "ModernBertForQuestionAnswering", "deberta_v2", **MODERN, num_hidden_layers=3,
+     local_attention=1)
+encoder("electra_decoder", "ElectraConfig", "ElectraForCausalLM", embedding_size=16, is_decoder=True)
+decoder("llama_qa", "LlamaConfig", "LlamaForQuestionAnswering")
+decoder("qwen2_tokens", "Qwen2Config", "Qwen2ForTokenClassification", num_labels=3)
+image("beit_codes", "BeitConfig", "BeitForMaskedImageModeling", "BeitImageProcessorPil", (30, 24), BEIT_IN, **BEIT,
+      use_shared_relative_position_bias=True, use_mask_token=True, vocab_size=20)["drop"] = [r"[qk]_\d+"]
