@@ -808,7 +808,7 @@ class record:
                      "logits_per_text", "start_logits", "end_logits", "prediction_logits", "seq_relationship_logits"):
             t = kept.get(name)
             if t is not None and 4 * t.numel() <= MAX_LOGITS and t.dim() >= 2:
-                self.extras[name] = on_host(t if name.startswith("logits_per") else t[min(self.item, t.shape[0] - 1)])
+                self.extras[name] = on_host(t[min(self.item, t.shape[0] - 1)])
         self.output = None
 
     # The file.
@@ -886,13 +886,18 @@ class record:
                 t = on_host(self.features)
                 t = t.reshape(-1, t.shape[-1])
                 if t.shape == (len(images), stack.width):
+                    # Some models sort them behind the module that makes them; the text has them in their places.
+                    own = stack.arrays[(0, 0, "resid_pre")][images]
+                    size = lambda rows: rows.norm(dim=-1).sort().values
+                    t = own if torch.allclose(size(own), size(t), rtol=1e-4, atol=1e-5) else t
                     put(tower, 0, 0, "features", t, row_map([[i] for i in images], images))
         if not towers:
             raise RuntimeError("nothing of this run has a form that can be kept: " + "; ".join(self.notes))
         for stack in self.stacks:
             if stack.arrays and stack not in (text, vision):
                 self.note(f"not kept: {stack.name}, a stack of {stack.n_layers()} layers beside those that are shown")
-        if not any(a["site"] == "logits" for a in arrays) and "logits" not in self.extras and self.logits != "none":
+        none = not any(a["site"] == "logits" for a in arrays) and "logits" not in self.extras
+        if none and self.logits != "none" and re.search("For[A-Z]|LMHead", type(self.model).__name__):
             self.note("not found: logits")
         self.note(f"probabilities made of the recorded queries and keys differ by at most {self.worst:.1e} from what "
                   "the model computed")
@@ -1006,7 +1011,7 @@ class record:
                 if isinstance(own, int) and own in ids and found is None:
                     found = own
         if found is None:
-            if self.inputs.get("pixel_values") is not None:
+            if self.inputs.get("pixel_values") is not None and "text_embeds" not in self.extras:
                 self.note("not found: which tokens stand for the picture")
             return []
         runs, at = [], 0
@@ -1210,6 +1215,8 @@ def main():
         processor = optional(transformers.AutoProcessor) or optional(transformers.AutoImageProcessor)
         if processor is None:
             sys.exit("the folder has no processor, so the picture cannot be read")
+        if text is not None and not hasattr(processor, "tokenizer"):
+            sys.exit("the folder's AutoProcessor did not load, so text and picture cannot be read together (see above)")
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None and (a.prompt or a.ids):
         tokenizer = optional(transformers.AutoTokenizer)

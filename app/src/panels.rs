@@ -264,7 +264,8 @@ impl State {
                     }
                 }
                 None => {
-                    ui.label("No picture");
+                    let own = cx.recorded() && cx.ready_trace().is_some_and(|t| t.picture.is_some());
+                    ui.label(if own { "Picture of the recording" } else { "No picture" });
                 }
             }
             if ui.small_button("Picture…").on_hover_text("Or drop one on the window").clicked() {

@@ -63,7 +63,10 @@ fn ui(cx: &Cx, ui: &mut egui::Ui) {
     }
     let text = cx.text(ui);
     if text.is_empty() {
-        ui.weak("The prompt is empty: type one at the left and see how tokenizers cut it.");
+        ui.weak(match cx.recorded() {
+            true => "The recording says no text: give the recorder the tokenizer, so that it can name the tokens.",
+            false => "The prompt is empty: type one at the left and see how tokenizers cut it.",
+        });
         return;
     }
     let font = egui::TextStyle::Monospace.resolve(ui.style());
