@@ -1,5 +1,9 @@
 //! One run of a model on an input: tokens in, trace out. The window and the command line both come here.
 
+mod estimate;
+
+pub use estimate::{Estimate, advice, estimate};
+
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::image::{Expansion, ImageInput, Picture, Processor};
@@ -7,7 +11,7 @@ use crate::math::argmax;
 use crate::model::{Input, KvCache, LogitRows, Model, Writes};
 use crate::token::{Source, Token, TokenKind};
 use crate::tokenize::Tokenizer;
-use crate::trace::{Both, Capture, CaptureSpec, NoTap, Per, Site, Tap, Tower, TowerTrace, Trace};
+use crate::trace::{Both, Capture, CaptureSpec, NoTap, Site, Tap, Tower, TowerTrace, Trace};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -48,53 +52,9 @@ impl RunRequest {
     }
 }
 
-/// What a run would cost, said before it starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Estimate {
-    /// Bytes that the captured arrays will hold.
-    pub capture_bytes: u64,
-    /// Bytes that the pass needs on top, at its worst.
-    pub peak_bytes: u64,
-    /// Floating-point operations of the pass.
-    pub flops: u64,
-}
-
-/// Estimates a text run of `n` tokens before anything is allocated.
-pub fn estimate(model: &dyn Model, n: usize, spec: &CaptureSpec) -> Estimate {
-    let mut out = Estimate { capture_bytes: 0, peak_bytes: 0, flops: 0 };
-    let info = model.info();
-    for t in info.towers.values() {
-        let sizes = t.sizes(n, info.vocab);
-        let bytes = |site: Site| 4 * site.shape(&sizes).iter().map(|&s| s as u64).product::<u64>();
-        for site in Site::ALL {
-            let times = match site.per() {
-                Per::Layer => (0..t.n_layers).filter(|&layer| spec.keeps(site, layer)).count(),
-                Per::Tower => usize::from(spec.keeps(site, t.n_layers)),
-                Per::Run => 0,
-            };
-            out.capture_bytes += times as u64 * bytes(site);
-        }
-        let (n, d) = (n as u64, t.width as u64);
-        let (h, g, e) = (t.n_heads as u64, t.n_kv_heads as u64, t.head_width as u64);
-        let per_token = 2 * (d * (h + 2 * g) * e + h * e * d + 3 * d * t.mlp_width as u64);
-        out.flops += t.n_layers as u64 * (n * per_token + 4 * n * n * h * e);
-        out.peak_bytes =
-            out.peak_bytes.max(4 * (h * n * n).min(1 << 24).max(g.max(1) * n * n) + 8 * n * t.mlp_width as u64);
-    }
-    // What is met once has the width of the tower that views show first.
-    if let Some(t) = info.towers.get(&Tower::Text).or(info.towers.values().next()) {
-        let sizes = t.sizes(n, info.vocab);
-        let once = Site::ALL.into_iter().filter(|s| s.per() == Per::Run);
-        let bytes = |site: Site| 4 * site.shape(&sizes).iter().map(|&s| s as u64).product::<u64>();
-        out.capture_bytes += once.filter(|&s| spec.keeps(s, t.n_layers)).map(bytes).sum::<u64>();
-    }
-    out.peak_bytes += 4 * n as u64 * info.vocab as u64;
-    out
-}
-
 /// Runs `model` on the request, keeps what `spec` asks for, and continues greedily if asked.
 ///
-/// Errors: no tokens, a text without a tokenizer, a text too long for the model, cancelled.
+/// Errors: no tokens, a text without a tokenizer, a text too long for the model, too little memory, cancelled.
 pub fn run(
     model: &dyn Model,
     tokenizer: Option<&Tokenizer>,
@@ -137,6 +97,10 @@ pub fn run_with(
     ctx.fits(kept, "continue with fewer tokens")?;
     let mut tap = Both { first, then: &mut capture };
     let logits = logit_rows(request, spec, ids.len());
+    let cost = estimate(model, ids.len(), &logits, spec).bytes();
+    if let Some(room) = ctx.room().filter(|room| cost > *room) {
+        ctx.fits(cost, &advice(model, ids.len(), &logits, spec, room))?;
+    }
     let mut input = Input {
         ids,
         token_types: types.clone(),

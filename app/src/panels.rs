@@ -333,7 +333,7 @@ fn estimate_ui(cx: &Cx, ui: &mut Ui) {
     // Two cores reach about 30 GFLOP/s in f32 matrix products.
     let seconds = e.flops as f64 / 3e10;
     let time = if seconds < 0.1 { "well under a second".into() } else { format!("about {seconds:.1} s") };
-    let words = format!("this run: {}, {time}", bytes(e.capture_bytes + e.peak_bytes));
+    let words = format!("this run: {}, {time}", bytes(e.bytes()));
     let line = ui.add(egui::Label::new(egui::RichText::new(words).small()).truncate());
     line.on_hover_text(format!("At its worst; {} of it are kept while it is shown", bytes(e.capture_bytes)));
 }

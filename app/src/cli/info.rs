@@ -6,6 +6,7 @@ use crate::keys::ModelSource;
 use std::ffi::OsString;
 use std::path::Path;
 use tokenscope_analysis::Ctx;
+use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::run::estimate;
 use tokenscope_analysis::trace::{CaptureSpec, read_trace};
 
@@ -34,7 +35,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let crate::work::OpenModel { model, tokenizer, unread, weights, .. } = open;
     let info = model.info();
     let name = source.title();
-    let cost = estimate(model.as_ref(), args.tokens as usize, &CaptureSpec::views());
+    let cost = estimate(model.as_ref(), args.tokens as usize, &LogitRows::Last, &CaptureSpec::views());
     let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);
     if args.json {
         let json = serde_json::json!({

@@ -3,6 +3,7 @@
 use super::common;
 use crate::picture_source::PictureSource;
 use anyhow::{Context as _, bail};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Sites to keep, comma-separated (resid_pre,q,k,v,z,attn_out,resid_mid,mlp_out,resid_post,final,logits); default: what the views need
     #[arg(long, value_delimiter = ',')]
     sites: Vec<String>,
+    /// Layers to keep, counted from 0, as 0,2,10-15; default: all
+    #[arg(long, value_delimiter = ',')]
+    layers: Vec<String>,
     /// Tokens whose logits are kept: all, last, none, or indices as 0,4,7; default: the last one, and all of them
     /// under the names of transformers
     #[arg(long)]
@@ -100,7 +104,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(source) = &picture {
         common::add_picture(&open, &mut request, source)?;
     }
-    let spec = spec(&args.sites)?;
+    let most = info.towers.values().map(|t| t.n_layers).max().unwrap_or(0);
+    let spec = CaptureSpec { layers: layers(&args.layers, most)?, ..spec(&args.sites)? };
     request.logits = Some(match args.logits.as_deref() {
         Some("all") => LogitRows::All,
         Some("last") => LogitRows::Last,
@@ -157,6 +162,25 @@ fn list_of(v: Option<&serde_json::Value>, key: &str, path: &Path) -> anyhow::Res
     };
     let ids = serde_json::from_value(one.clone());
     ids.map(Some).with_context(|| format!("{key} is not a list of ids: {}", path.display()))
+}
+
+/// The layers that a list names, all of which must be there; `None` for no list.
+fn layers(list: &[String], most: usize) -> anyhow::Result<Option<BTreeSet<usize>>> {
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let mut out = BTreeSet::new();
+    for part in list {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number =
+            |text: &str| text.trim().parse::<usize>().with_context(|| format!("--layers {part}: as 0,2,10-15"));
+        let (first, last) = (number(first)?, number(last)?);
+        if last >= most || first > last {
+            bail!("--layers {part}: the model has the layers 0 to {}", most.saturating_sub(1));
+        }
+        out.extend(first..=last);
+    }
+    Ok(Some(out))
 }
 
 fn spec(sites: &[String]) -> anyhow::Result<CaptureSpec> {

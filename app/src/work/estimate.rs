@@ -3,6 +3,7 @@
 use super::model_of;
 use crate::jobs::{Ask, Store};
 use crate::keys::RunKey;
+use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::run::{Estimate, estimate};
 use tokenscope_analysis::trace::CaptureSpec;
 use tokenscope_analysis::{Ctx, Result};
@@ -20,7 +21,7 @@ impl Ask for EstimateOf {
             (Some(t), false) => t.encode(&self.0.prompt, None, true)?.ids.len(),
             _ => 1,
         };
-        Ok(estimate(open.model.as_ref(), n, &CaptureSpec::views()))
+        Ok(estimate(open.model.as_ref(), n, &LogitRows::Last, &CaptureSpec::views()))
     }
 
     fn run(&self) -> Option<&RunKey> {

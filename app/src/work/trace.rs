@@ -4,7 +4,7 @@ use super::{PictureOf, model_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{ModelSource, RunKey};
 use tokenscope_analysis::model::LogitRows;
-use tokenscope_analysis::run::{RunRequest, estimate, run};
+use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace, read_trace};
 use tokenscope_analysis::{Ctx, Result};
 
@@ -33,12 +33,6 @@ impl Ask for TraceOf {
         let reads_text = open.model.info().towers.contains_key(&Tower::Text);
         if reads_text {
             open.text()?;
-        }
-        if let Some(t) = &open.tokenizer {
-            let text = request.expansion.as_ref().map_or(&*key.prompt, |e| &e.text);
-            let n = t.encode(text, None, true)?.ids.len();
-            let cost = estimate(open.model.as_ref(), n, &spec);
-            ctx.fits(cost.capture_bytes + cost.peak_bytes, "shorten the prompt")?;
         }
         if !reads_text {
             request.prompt = None;

@@ -21,6 +21,7 @@ use plan::{MODELS, Scale};
 use quality::Line;
 use std::path::PathBuf;
 use tokenscope_generate::scenes::Scene;
+use tokenscope_generate::sized::{SIZES, Size, Stored};
 
 /// Makes and judges the sample models of Tokenscope.
 #[derive(Debug, Parser)]
@@ -68,6 +69,21 @@ enum Verb {
         #[arg(long, default_value_t = 24)]
         count: u64,
     },
+    /// Write a model of a real size with random weights, to measure with
+    Sized {
+        /// Its size
+        #[arg(value_parser = SIZES.map(|s| s.name))]
+        name: String,
+        /// How weights are stored; q8_0 and q4_k make a GGUF file
+        #[arg(long, default_value = "bf16", value_parser = Stored::ALL.map(Stored::name))]
+        dtype: String,
+        /// Seed of the weights
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Folder to write into
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -95,6 +111,12 @@ fn main() -> anyhow::Result<()> {
                     print(name, &plan::judge(name, &models, samples)?);
                 }
             }
+        }
+        Verb::Sized { name, dtype, seed, out } => {
+            let size = Size::named(&name).context("a size of that name")?;
+            let stored = Stored::ALL.into_iter().find(|s| s.name() == dtype).context("a type of that name")?;
+            size.write(stored, seed, &out).with_context(|| format!("cannot write the model: {}", out.display()))?;
+            println!("{name} in {dtype}, {} parameters: {}", size.n_params(), out.display());
         }
         Verb::Scenes { out, first, count } => {
             std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;

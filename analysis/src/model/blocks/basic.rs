@@ -184,6 +184,11 @@ impl Linear {
         Ok(self.weight.dims2()?.1)
     }
 
+    /// Whether the matrix stays in its file.
+    pub fn stays_in_file(&self) -> bool {
+        matches!(self.weight, Table::File { .. })
+    }
+
     /// Where the map is computed.
     pub fn device(&self) -> &Device {
         self.weight.device()
@@ -436,6 +441,11 @@ pub struct Mlp {
 /// Values that the wide middle of an MLP may hold at once; more rows are done part by part.
 const MIDDLE: usize = 1 << 22;
 
+/// Rows of `n` that an MLP does at once.
+pub fn mlp_rows(n: usize, wide: usize) -> usize {
+    (MIDDLE / wide.max(1)).max(128).min(n)
+}
+
 impl Mlp {
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
@@ -445,7 +455,7 @@ impl Mlp {
     /// [`Mlp::apply`] that looks at the job's cancel flag on its way.
     pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
         let (n, wide) = (x.dim(0)?, self.up.outputs()?);
-        let rows = (MIDDLE / wide.max(1)).max(128);
+        let rows = mlp_rows(usize::MAX, wide);
         if n <= rows || !self.is_plain(x) {
             return self.down.apply_in(&self.hidden(x, ctx)?, ctx);
         }

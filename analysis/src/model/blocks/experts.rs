@@ -189,19 +189,21 @@ impl Experts {
             // Some files hold them the other way round.
             let turned =
                 e.shape("gate_up_proj") == Some(&[all, d, 2 * inner]) && e.shape("down_proj") == Some(&[all, inner, d]);
-            let (both, down) = match turned {
-                true => (
-                    e.get("gate_up_proj", &[all, d, 2 * inner])?.transpose(1, 2)?,
-                    e.get("down_proj", &[all, inner, d])?.transpose(1, 2)?,
-                ),
-                false => (e.get("gate_up_proj", &[all, 2 * inner, d])?, e.get("down_proj", &[all, d, inner])?),
-            };
+            // Rows and columns of one map as stored; all of them stand below each other.
+            let ((wide, high), (long, short)) =
+                if turned { ((2 * inner, d), (d, inner)) } else { ((d, 2 * inner), (inner, d)) };
+            let both = e.table("gate_up_proj", &[all, high, wide])?;
+            let last = e.table("down_proj", &[all, short, long])?;
             for i in 0..all {
-                let (both, map) = (both.get(i)?, |m: Tensor| Linear::from_matrix(&m.contiguous()?, None));
+                let (own, last) = (both.rows(i * high..(i + 1) * high)?, last.rows(i * short..(i + 1) * short)?);
+                let half = |from: usize| {
+                    if turned { own.columns(from..from + inner)?.turned() } else { own.rows(from..from + inner) }
+                };
+                let down = if turned { last.turned()? } else { last };
                 experts.push(Mlp {
-                    gate: Some(map(both.narrow(0, 0, inner)?)?),
-                    up: map(both.narrow(0, inner, inner)?)?,
-                    down: map(down.get(i)?)?,
+                    gate: Some(Linear::from_table(&half(0)?, None)?),
+                    up: Linear::from_table(&half(inner)?, None)?,
+                    down: Linear::from_table(&down, None)?,
                     act,
                 });
             }

@@ -16,7 +16,7 @@ mod stack;
 
 pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
-pub use basic::{Linear, Mlp, Norm, Scope, embedding, look_up};
+pub use basic::{Linear, Mlp, Norm, Scope, embedding, look_up, mlp_rows};
 pub use bias::{Bias, Buckets};
 pub use config::{Config, Defaults};
 pub use experts::{Experts, FeedForward, Names, Shares};
