@@ -61,6 +61,41 @@ impl RawInput {
             Err(_) => Ok(default),
         }
     }
+    /// The array `name` with its `N` sizes.
+    ///
+    /// Errors: another number of axes, values that are not finite.
+    pub fn finite<const N: usize>(&self, name: &str) -> Result<(&Array, [usize; N])> {
+        let array = self.array(name)?;
+        array.check_finite(name)?;
+        Ok((array, array.dims(name)?))
+    }
+    /// A field that is a table of finite numbers, at least one row, all of one width.
+    pub fn table(&self, name: &str) -> Result<Vec<Vec<f64>>> {
+        let rows: Vec<Vec<f64>> = self.read(name)?;
+        let width = rows.first().map_or(0, Vec::len);
+        if width == 0 || rows.iter().any(|r| r.len() != width || r.iter().any(|x| !x.is_finite())) {
+            return Err(Error::invalid(format!("field {name}: not a table of numbers with rows of one width")));
+        }
+        Ok(rows)
+    }
+    /// A field that is a distribution: shares of 1 that are none below 0 (within rounding).
+    pub fn shares(&self, name: &str) -> Result<Vec<f64>> {
+        let p: Vec<f64> = self.read(name)?;
+        if !is_distribution(&p) {
+            return Err(Error::invalid(format!("field {name}: not a list of probabilities that sum to 1")));
+        }
+        Ok(p)
+    }
+    /// A field that is a whole number in `range`.
+    pub fn within(&self, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<usize> {
+        let n: usize = self.read(name)?;
+        let (low, high) = (range.start(), range.end());
+        if range.contains(&n) {
+            Ok(n)
+        } else {
+            Err(Error::invalid(format!("field {name}: {n} is not from {low} to {high}")))
+        }
+    }
     /// A number of rounds of something that is done over and over, or `default` where there is none.
     ///
     /// Errors: more than [`MAX_ROUNDS`].
@@ -70,6 +105,21 @@ impl RawInput {
             return Err(Error::invalid(format!("field {name}: {n} rounds; at most {MAX_ROUNDS} are done")));
         }
         Ok(n)
+    }
+}
+
+/// Whether these are probabilities that sum to 1, within rounding.
+pub fn is_distribution(p: &[f64]) -> bool {
+    p.iter().all(|x| *x >= 0.0) && (p.iter().sum::<f64>() - 1.0).abs() < 1e-3
+}
+
+/// A number for JSON, which has no infinities: those are words, as in Python.
+pub fn number(x: f64) -> Value {
+    match x {
+        x if x.is_nan() => Value::from("nan"),
+        f64::INFINITY => Value::from("inf"),
+        f64::NEG_INFINITY => Value::from("-inf"),
+        x => Value::from(x),
     }
 }
 

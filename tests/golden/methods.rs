@@ -12,7 +12,15 @@ use tokenscope_analysis::{Ctx, catalog};
 use tokenscope_tests::{golden, gpu, json, tensors};
 
 /// Fields that a case records beside its results.
-const INFORMATIVE: &[&str] = &["order_same_in_float64", "thresholded_as_released", "monte_carlo_check"];
+const INFORMATIVE: &[&str] = &[
+    "order_same_in_float64",
+    "thresholded_as_released",
+    "monte_carlo_check",
+    "log_line",
+    "cache_states",
+    "context_dependent_entries",
+    "context_independent_entries",
+];
 
 /// Differences of one case that are printed.
 const SHOWN: usize = 20;

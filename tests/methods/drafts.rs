@@ -47,8 +47,12 @@ fn greedy_text_is_the_targets_own_for_every_method_and_family() {
             let id = method.info().id;
             for prompt in [vec![5u32], vec![7, 9, 11, 200, 13]] {
                 for new in [1, 2, 19] {
-                    let run = decode(id, t.as_ref(), d.as_ref(), &prompt, &Params::new().set("new_tokens", new));
-                    let (same, words) = run.lossless.clone().unwrap();
+                    let params = Params::new().set("new_tokens", new);
+                    let run = decode(id, t.as_ref(), d.as_ref(), &prompt, &params);
+                    // What is not lossless above temperature 0 claims nothing, and is the same at 0.
+                    let alone = || decode("speculative_sampling", t.as_ref(), d.as_ref(), &prompt, &params).output();
+                    let (same, words) =
+                        run.lossless.clone().unwrap_or_else(|| (run.output() == alone(), "claims nothing".into()));
                     assert!(same, "{id} on {}: {words}", target.display());
                     assert_eq!(run.output().len(), new as usize, "{id}");
                     check_rounds(id, &run);

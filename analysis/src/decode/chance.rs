@@ -1,5 +1,6 @@
 //! Where decoding leaves something to chance: seeded for people, recorded for goldens, every way at once for proofs.
 
+use crate::math::largest;
 use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,6 +11,20 @@ pub trait Chance {
     fn test(&mut self, p: f64) -> bool;
     /// An index, each with its probability; the values sum to 1.
     fn draw(&mut self, p: &[f64]) -> usize;
+    /// A number from 0 to 1, for whoever draws many tokens at once by keys.
+    fn uniform(&mut self) -> f64;
+
+    /// At most `k` different indices, one after another without replacement, each with what is then its probability:
+    /// the largest of `ln p + Gumbel noise` (Kool et al. 2019, arXiv 1903.06059).
+    fn draw_some(&mut self, p: &[f64], k: usize) -> Vec<usize> {
+        let keys: Vec<f64> = p.iter().map(|x| x.ln() + gumbel(self.uniform())).collect();
+        largest(&keys, k).into_iter().filter(|&i| p[i] > 0.0).collect()
+    }
+}
+
+/// A draw of the standard Gumbel distribution.
+pub fn gumbel(uniform: f64) -> f64 {
+    -(-uniform.ln()).ln()
 }
 
 /// The index at which the cumulative sum passes `u`, the last possible one if rounding leaves none.
@@ -42,6 +57,10 @@ impl Chance for Seeded {
     fn draw(&mut self, p: &[f64]) -> usize {
         inverse_cdf(p, self.0.random())
     }
+
+    fn uniform(&mut self) -> f64 {
+        self.0.random()
+    }
 }
 
 fn passes(u: f64, p: f64) -> bool {
@@ -62,13 +81,19 @@ pub enum Drawn {
 pub struct Recorded {
     tests: std::collections::VecDeque<f64>,
     draws: std::collections::VecDeque<Drawn>,
+    uniforms: std::collections::VecDeque<f64>,
     short: bool,
 }
 
 impl Recorded {
     /// Uniforms of the tests, and the draws.
     pub fn new(tests: impl IntoIterator<Item = f64>, draws: impl IntoIterator<Item = Drawn>) -> Self {
-        Self { tests: tests.into_iter().collect(), draws: draws.into_iter().collect(), short: false }
+        Self { tests: tests.into_iter().collect(), draws: draws.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Uniforms of the keys of many tokens at once.
+    pub fn keys(uniforms: impl IntoIterator<Item = f64>) -> Self {
+        Self { uniforms: uniforms.into_iter().collect(), ..Self::default() }
     }
 
     /// Errors if more was asked for than had been recorded.
@@ -94,6 +119,12 @@ impl Chance for Recorded {
             }
         }
     }
+
+    fn uniform(&mut self) -> f64 {
+        let u = self.uniforms.pop_front();
+        self.short |= u.is_none();
+        u.unwrap_or(0.5)
+    }
 }
 
 /// Runs `f` once for every way that chance can go and gives each outcome with its probability. Exact, where
@@ -108,6 +139,9 @@ pub fn every<T>(most: usize, mut f: impl FnMut(&mut dyn Chance) -> Result<T>) ->
         }
         walk.at = 0;
         let value = f(&mut walk)?;
+        if walk.endless {
+            return Err(Error::invalid("chance that goes in endlessly many ways cannot be gone through"));
+        }
         walk.forks.truncate(walk.at);
         out.push((value, walk.forks.iter().map(|f| f[0].1).product()));
         // The last fork that has another way left takes it; those after it begin anew.
@@ -129,6 +163,8 @@ pub fn every<T>(most: usize, mut f: impl FnMut(&mut dyn Chance) -> Result<T>) ->
 struct Walk {
     forks: Vec<Vec<(usize, f64)>>,
     at: usize,
+    /// A uniform was asked for.
+    endless: bool,
 }
 
 impl Walk {
@@ -154,6 +190,23 @@ impl Chance for Walk {
     fn draw(&mut self, p: &[f64]) -> usize {
         self.ask(|| p.iter().copied().enumerate().filter(|w| w.1 > 0.0).collect())
     }
+
+    fn uniform(&mut self) -> f64 {
+        self.endless = true;
+        0.5
+    }
+
+    fn draw_some(&mut self, p: &[f64], k: usize) -> Vec<usize> {
+        let (mut left, mut out) = (p.to_vec(), Vec::new());
+        for _ in 0..k.min(p.iter().filter(|x| **x > 0.0).count()) {
+            let sum: f64 = left.iter().sum();
+            let shares: Vec<f64> = left.iter().map(|x| x / sum).collect();
+            let i = self.draw(&shares);
+            left[i] = 0.0;
+            out.push(i);
+        }
+        out
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +224,22 @@ mod tests {
         assert_eq!(all.iter().map(|a| a.0).collect::<Vec<_>>(), [(0, true), (0, false), (2, false)]);
         assert!((all[0].1 - 0.1).abs() < 1e-12 && (all[1].1 - 0.15).abs() < 1e-12 && all[2].1 == 0.75);
         assert!(every(2, |chance| Ok(chance.draw(&[0.3, 0.3, 0.4]))).is_err());
+        assert!(every(9, |chance| Ok(chance.uniform())).is_err());
+    }
+
+    #[test]
+    fn several_are_drawn_without_replacement_by_keys_as_one_after_another() {
+        let p = [0.5, 0.3, 0.2, 0.0];
+        let all = every(99, |chance| Ok(chance.draw_some(&p, 2))).unwrap();
+        assert_eq!(all.len(), 6);
+        let (mut seeded, n) = (Seeded::new(5), 20_000);
+        let mut seen = std::collections::BTreeMap::<Vec<usize>, f64>::new();
+        (0..n).for_each(|_| *seen.entry(seeded.draw_some(&p, 2)).or_default() += 1.0 / f64::from(n));
+        // 0 then 1 is 0.5 · 0.3 / 0.5; 5 standard deviations are less than 0.02.
+        for (pair, share) in all {
+            assert!((seen[&pair] - share).abs() < 0.02, "{pair:?}: {} and {share}", seen[&pair]);
+        }
+        assert_eq!(seeded.draw_some(&p, 9).len(), 3);
     }
 
     #[test]

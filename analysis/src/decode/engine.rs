@@ -114,6 +114,7 @@ impl<O: Oracle> Decode<'_, O> {
             };
             let offer = Offer { tree: &tree, rows: &rows, temperature: self.rules.temperature };
             let verdict = self.verify.verify(&offer, chance);
+            run.strayed.extend(self.verify.strays(&offer, &verdict));
             let round = round(&tree, &rows, &verdict, turn.warmth(), turn.room);
             text.extend(&round.emitted);
             run.rounds.push(round);
@@ -226,7 +227,7 @@ pub fn decode(
         return Err(Error::invalid("the prompt has no tokens"));
     };
     let mut draft = method.draft(&With { on, info }, params, ctx)?;
-    let verify = method.verify(params);
+    let verify = method.verify(&With { on, info }, params, ctx)?;
     let mut target = Reader::new(model);
     target.begin(before, input.image.clone(), ctx)?;
     let rules = Rules {

@@ -82,6 +82,18 @@ impl DraftRun {
             let passes = Datum::Number(self.draft_passes_per_round());
             figures.push(Figure::new("draft passes per round", passes, "passes of the draft model"));
         }
+        let mut notes = Vec::new();
+        if !self.strayed.is_empty() {
+            let mean = self.strayed.iter().sum::<f64>() / self.strayed.len() as f64;
+            figures.push(Figure::new(
+                "strays",
+                Datum::Share(mean.clamp(0.0, 1.0)),
+                "total-variation distance between the first token of a round and the target's own, mean over rounds",
+            ));
+            notes.push(
+                "not lossless: above temperature 0 the text is near the target's own and not distributed as it".into(),
+            );
+        }
         let proof = self.lossless.as_ref().map(|(holds, words)| Proof {
             claim: "lossless".into(),
             holds: *holds,
@@ -89,7 +101,7 @@ impl DraftRun {
         });
         let mut pictures: Vec<_> = trees.collect();
         pictures.push(self.depths().into());
-        Finding { pictures, figures, notes: Vec::new(), proof }
+        Finding { pictures, figures, notes, proof }
     }
 }
 

@@ -86,6 +86,9 @@ pub struct DraftRun {
     pub reference: Option<Vec<u32>>,
     /// Result of the lossless check in words and whether it passed; `None` if the method makes no such claim.
     pub lossless: Option<(bool, String)>,
+    /// By round, of methods that are not lossless: how far its first token is from the target's own, as a
+    /// total-variation distance.
+    pub strayed: Vec<f64>,
     /// Why it ended.
     pub ended: Ended,
 }
@@ -93,7 +96,14 @@ pub struct DraftRun {
 impl DraftRun {
     /// A decode without rounds.
     pub fn new(prompt: &[u32]) -> Self {
-        Self { prompt: prompt.to_vec(), rounds: Vec::new(), reference: None, lossless: None, ended: Ended::Not }
+        Self {
+            prompt: prompt.to_vec(),
+            rounds: Vec::new(),
+            reference: None,
+            lossless: None,
+            strayed: Vec::new(),
+            ended: Ended::Not,
+        }
     }
 
     /// All emitted tokens.

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod oracle;
 pub mod reveal;
 pub mod row;
+pub mod small;
 pub mod toy;
 pub mod tree;
 pub mod verify;
@@ -20,11 +21,14 @@ pub use engine::decode;
 pub use metrics::{DraftNode, DraftRun, Ended, NodeState, Round};
 
 use crate::Result;
+use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Info, Need, Param, Params};
 use crate::subject::{Subject, common_ids};
+use crate::trace::Tower;
 use engine::Draft;
 use oracle::Reader;
+use small::Small;
 use verify::Verify;
 
 /// Where chance starts, of every method that leaves something to it.
@@ -60,6 +64,30 @@ impl<'a> With<'a> {
         }
         Ok(reader)
     }
+
+    /// The draft model behind a policy that grows trees by levels.
+    pub fn small(&self, ctx: &Ctx) -> Result<Small<Reader<'a>>> {
+        Ok(Small(self.partner(ctx)?))
+    }
+
+    /// What each token of the target means: its embedding, scaled to length 1 `[vocab, width]`.
+    ///
+    /// Errors: no weights, a model without token embeddings, too little memory.
+    pub fn meanings(&self, ctx: &Ctx) -> Result<Array> {
+        let model = self.on.weights(self.info)?;
+        let width = model.info().towers.get(&Tower::Text).map_or(0, |t| t.width);
+        let n = model.info().vocab;
+        ctx.fits((n * width * 8) as u64, "choose a model with fewer ids, or another verifier")?;
+        let mut all = Array::from_tensor(&model.embed(&(0..n as u32).collect::<Vec<_>>())?)?;
+        let [_, width] = all.dims("token embeddings")?;
+        for row in all.data_mut().chunks_mut(width.max(1)) {
+            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if length > 0.0 {
+                row.iter_mut().for_each(|x| *x /= length);
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// One way to guess ahead and to verify.
@@ -68,6 +96,6 @@ pub trait Method: Sync {
     fn info(&self) -> &'static Info;
     /// The drafting policy.
     fn draft<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Draft + 'a>>;
-    /// The verifier.
-    fn verify(&self, params: &Params) -> Box<dyn Verify>;
+    /// The verifier. Errors: the run lacks what it goes by.
+    fn verify<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Verify + 'a>>;
 }

@@ -6,7 +6,7 @@ use crate::image::ImageInput;
 use crate::model::{Input, KvCache, LogitRows, Model};
 use crate::run::not_finite;
 use crate::tokenize::Tokenizer;
-use crate::trace::{NoTap, Tower};
+use crate::trace::{At, NoTap, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -42,6 +42,14 @@ pub trait Fill {
     fn longest(&self) -> Option<usize>;
     /// What belongs at each of `positions` of `ids`.
     fn fill(&mut self, ids: &[u32], positions: &[usize], ctx: &Ctx) -> Result<Vec<Row>>;
+    /// The same where only the places `seen` are looked at, and each place itself; all others are gaps.
+    fn fill_seeing(&mut self, ids: &[u32], positions: &[usize], seen: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
+        let mut bare = vec![self.mask(); ids.len()];
+        for &i in seen.iter().chain(positions) {
+            bare[i] = ids[i];
+        }
+        self.fill(&bare, positions, ctx)
+    }
 }
 
 /// A model and the keys and values of what it has read.
@@ -53,18 +61,43 @@ pub struct Reader<'a> {
     window: Option<usize>,
     /// For a model with another table than the one it guesses for: ids that both have, and the size of that table.
     over: Option<(usize, usize)>,
+    /// The layer behind which it stops and says what it would, by the final norm and head; the last one otherwise.
+    behind: Option<usize>,
+}
+
+/// Keeps what leaves a layer of the text.
+struct Leaving {
+    layer: usize,
+    resid: Option<Tensor>,
+}
+
+impl Tap for Leaving {
+    fn wants(&self, at: &At) -> bool {
+        at.tower == Tower::Text && at.site == Site::ResidPost && at.layer == self.layer
+    }
+
+    fn pass(&mut self, _: &At, x: Tensor) -> Result<Tensor> {
+        self.resid = Some(x.clone());
+        Ok(x)
+    }
 }
 
 impl<'a> Reader<'a> {
     /// A reader that has read nothing.
     pub fn new(model: &'a dyn Model) -> Self {
-        Self { model, cache: KvCache::default(), window: None, over: None }
+        Self { model, cache: KvCache::default(), window: None, over: None, behind: None }
     }
 
     /// The same, with rows `[vocab]` of which only the first `common` entries can be anything. An id that the model has
     /// no row for is read as id 0: what it guesses from there is worse, and no less checked.
     pub fn over(self, common: usize, vocab: usize) -> Self {
         Self { over: Some((common, vocab)), ..self }
+    }
+
+    /// The same, with what the model would say behind `layer`: the logit lens in the place of a trained early exit. Its
+    /// passes cost as much as whole ones.
+    pub fn stopping(self, layer: usize) -> Self {
+        Self { behind: Some(layer), ..self }
     }
 
     /// Reads the beginning of a text, with its picture; nothing where there are no ids.
@@ -97,8 +130,14 @@ impl<'a> Reader<'a> {
 
     fn forward(&mut self, input: Input, ctx: &Ctx) -> Result<Option<Tensor>> {
         let logits = Some(input.logits.clone().unwrap_or(LogitRows::All));
+        let wanted = !matches!(logits, Some(LogitRows::None));
+        let logits = if self.behind.is_some() { Some(LogitRows::None) } else { logits };
         let mut input = Input { cache: Some(&mut self.cache), logits, ..input };
-        let out = self.model.forward(&mut input, &mut NoTap, ctx)?;
+        let mut leaving = Leaving { layer: self.behind.unwrap_or(usize::MAX), resid: None };
+        let mut out = self.model.forward(&mut input, &mut leaving, ctx)?;
+        if let Some(resid) = leaving.resid.filter(|_| wanted) {
+            out.logits = Some(self.model.lens(&resid)?);
+        }
         if let Some(run) = out.towers.get(&Tower::Text) {
             let windows = run.attention.iter().filter_map(|a| a.mask.window());
             self.window = windows.chain(self.window).min();
@@ -196,6 +235,22 @@ impl Fill for Filler<'_> {
     fn fill(&mut self, ids: &[u32], positions: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
         let logits = Some(LogitRows::These(positions.to_vec()));
         let mut input = Input { ids: ids.to_vec(), logits, ..Input::default() };
+        rows(self.model.forward(&mut input, &mut NoTap, ctx)?.logits, self.model)
+    }
+
+    /// Other places are not there at all: attention does not see them.
+    fn fill_seeing(&mut self, ids: &[u32], positions: &[usize], seen: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
+        let logits = Some(LogitRows::These(positions.to_vec()));
+        let row = |i: usize| {
+            let mut own = seen.to_vec();
+            if !seen.contains(&i) {
+                own.push(i);
+                own.sort_unstable();
+            }
+            own
+        };
+        let mask = Some(Arc::new((0..ids.len()).map(row).collect()));
+        let mut input = Input { ids: ids.to_vec(), logits, mask, ..Input::default() };
         rows(self.model.forward(&mut input, &mut NoTap, ctx)?.logits, self.model)
     }
 }

@@ -93,6 +93,66 @@ impl Oracle for Markov {
     }
 }
 
+/// What comes next after a token at a place, places counted round: logits `[period, vocab, vocab]`.
+#[derive(Clone)]
+pub struct Clock {
+    table: Arc<Array>,
+    at: usize,
+}
+
+impl Clock {
+    /// From such a table.
+    ///
+    /// Errors: another shape, values that are not finite.
+    pub fn new(table: Array, name: &str) -> Result<Self> {
+        table.check_finite(name)?;
+        let [period, v, columns] = table.dims(name)?;
+        if period == 0 || v == 0 || columns != v {
+            return Err(Error::shape(name, "[period, vocab, vocab]", table.shape()));
+        }
+        Ok(Self { table: Arc::new(table), at: 0 })
+    }
+
+    fn row(&self, at: usize, id: u32) -> Result<Row> {
+        let [period, v] = [self.table.shape()[0], self.table.shape()[1]];
+        let start = ((at % period) * v + id as usize) * v;
+        if (id as usize) < v {
+            Ok(Row::Logits(self.table.data()[start..start + v].to_vec()))
+        } else {
+            Err(out_of_vocabulary(id))
+        }
+    }
+}
+
+impl Oracle for Clock {
+    fn vocab(&self) -> usize {
+        self.table.shape()[1]
+    }
+
+    fn len(&self) -> usize {
+        self.at
+    }
+
+    fn read(&mut self, ids: &[u32], _: &Ctx) -> Result<Vec<Row>> {
+        let rows = ids.iter().enumerate().map(|(i, &id)| self.row(self.at + i, id)).collect();
+        self.at += ids.len();
+        rows
+    }
+
+    fn read_tree(&mut self, ids: &[u32], parents: &[usize], _: &Ctx) -> Result<Vec<Row>> {
+        let mut depth = vec![0; ids.len()];
+        (1..ids.len()).for_each(|i| depth[i] = depth[parents[i]] + 1);
+        let rows = ids.iter().zip(&depth).map(|(&id, d)| self.row(self.at + d, id)).collect();
+        self.at += ids.len();
+        rows
+    }
+
+    fn keep(&mut self, tokens: &[usize]) -> Result<()> {
+        self.at = tokens.len();
+        Ok(())
+    }
+}
+
 /// Rows by position, whatever the tokens are: what was recorded of one round.
 #[derive(Clone)]
 pub struct Sheet {

@@ -41,6 +41,26 @@ impl Tree {
         self.nodes.len() - 1
     }
 
+    /// A tree of paths that begin with the same token, its root; ids below 0 end a path. Gives the nodes of each path,
+    /// too. `None` where they begin with different tokens.
+    pub fn of_paths(paths: &[Vec<i64>]) -> Option<(Self, Vec<Vec<usize>>)> {
+        let root = u32::try_from(*paths.first()?.first()?).ok()?;
+        let (mut tree, mut all) = (Self::new(root), Vec::new());
+        for path in paths {
+            let (mut at, mut nodes) = (0, vec![0]);
+            for id in path.iter().map_while(|&id| u32::try_from(id).ok()).skip(1) {
+                let known = tree.children(at).find(|&c| tree.nodes[c].token == id);
+                at = known.unwrap_or_else(|| tree.push(at, id, None, None));
+                nodes.push(at);
+            }
+            if path.first() != Some(&i64::from(root)) {
+                return None;
+            }
+            all.push(nodes);
+        }
+        Some((tree, all))
+    }
+
     /// Says which distribution the children of `node` are drawn from.
     pub fn draws_from(&mut self, node: usize, p: Vec<f64>) {
         self.drawn_from[node] = Some(p);
@@ -124,6 +144,10 @@ mod tests {
         assert!(!t.is_chain());
         assert_eq!((t.path(c), t.words(c), t.leaves()), (vec![b, c], vec![6, 7], vec![a, c]));
         assert_eq!((t.tokens(), t.parents()), (vec![9, 5, 6, 7], vec![0, 0, 0, 2]));
+        let (t2, nodes) = Tree::of_paths(&[vec![9, 5, -1], vec![9, 6, 7], vec![9, 6, 8]]).unwrap();
+        assert_eq!((t2.tokens(), t2.parents()), (vec![9, 5, 6, 7, 8], vec![0, 0, 0, 2, 2]));
+        assert_eq!((nodes[0].clone(), nodes[2].clone()), (vec![0, 1], vec![0, 2, 4]));
+        assert!(Tree::of_paths(&[vec![1], vec![2]]).is_none() && Tree::of_paths(&[]).is_none());
         assert_eq!((t.children(0).collect::<Vec<_>>(), t.nodes()[c].depth), (vec![a, b], 2));
     }
 }

@@ -62,8 +62,8 @@ impl Method for DySpec {
         Ok(Box::new(Grown { small: with.partner(ctx)?, size, levels }))
     }
 
-    fn verify(&self, params: &Params) -> Box<dyn Verify> {
-        verify::chosen(params, &verify::DRAWN)
+    fn verify<'a>(&self, _: &With<'a>, params: &Params, _: &Ctx) -> Result<Box<dyn Verify + 'a>> {
+        Ok(verify::chosen(params, &verify::DRAWN))
     }
 }
 

@@ -53,8 +53,8 @@ impl Method for SpeculativeSampling {
         Ok(Box::new(Chain { small: with.partner(ctx)?, gamma: params.count(&GAMMA) as usize }))
     }
 
-    fn verify(&self, params: &Params) -> Box<dyn Verify> {
-        verify::chosen(params, &verify::DRAWN)
+    fn verify<'a>(&self, _: &With<'a>, params: &Params, _: &Ctx) -> Result<Box<dyn Verify + 'a>> {
+        Ok(verify::chosen(params, &verify::DRAWN))
     }
 }
 

@@ -61,8 +61,8 @@ impl Method for TokenRecycling {
         Ok(Box::new(Recycler::new(&TREE.split_whitespace().map(path).filter(fits).collect::<Vec<_>>(), k)?))
     }
 
-    fn verify(&self, params: &Params) -> Box<dyn Verify> {
-        verify::chosen(params, &verify::PUT)
+    fn verify<'a>(&self, _: &With<'a>, params: &Params, _: &Ctx) -> Result<Box<dyn Verify + 'a>> {
+        Ok(verify::chosen(params, &verify::PUT))
     }
 }
 

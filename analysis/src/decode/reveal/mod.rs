@@ -1,5 +1,7 @@
 //! Policies of masked-diffusion decoding: what is revealed in a step.
 
+mod dparallel_entropy;
+mod lightningrl_tpf;
 mod llada_low_confidence;
 mod localleap;
 mod threshold_parallel;
@@ -17,8 +19,13 @@ pub trait Method: Sync {
 }
 
 /// Every policy, alphabetical by id.
-pub static ALL: &[&dyn Method] =
-    &[&llada_low_confidence::LowConfidence, &localleap::LocalLeap, &threshold_parallel::ThresholdParallel];
+pub static ALL: &[&dyn Method] = &[
+    &dparallel_entropy::DParallel,
+    &lightningrl_tpf::LightningRl,
+    &llada_low_confidence::LowConfidence,
+    &localleap::LocalLeap,
+    &threshold_parallel::ThresholdParallel,
+];
 
 /// The policy of that id. The error lists the known ones.
 pub fn find(id: &str) -> Result<&'static dyn Method> {

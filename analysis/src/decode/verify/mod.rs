@@ -1,7 +1,13 @@
 //! How a target makes up its mind about a tree of guesses: which path it accepts, and its own token after it.
 
 pub mod exact_match;
+pub mod grouped;
+pub mod k_seq;
+pub mod neighbours;
 pub mod recursive_rejection;
+pub mod typical;
+pub mod walk;
+pub mod with_replacement;
 
 use super::chance::Chance;
 use super::row::Row;
@@ -53,6 +59,16 @@ pub trait Verify {
     fn verify(&self, offer: &Offer, chance: &mut dyn Chance) -> Verdict;
     /// What is certain about the text.
     fn lossless(&self) -> Claim;
+    /// How far the first token of a round is from the target's own, as the total-variation distance of the two
+    /// distributions, for the guesses of `offer`; `None` where it is the same by design.
+    fn strays(&self, _offer: &Offer, _verdict: &Verdict) -> Option<f64> {
+        None
+    }
+}
+
+/// Total-variation distance of two distributions.
+pub fn apart(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(p, q)| (p - q).abs()).sum::<f64>() / 2.0
 }
 
 const DOC: &str = "How guesses are accepted: against what is left of the draft's distribution, or where they are what the \

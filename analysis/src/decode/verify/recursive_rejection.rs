@@ -6,6 +6,7 @@
 //! distributions its guesses were drawn from, and the target's. Gives: the accepted path and one token more.
 //! Departs: none known. Lossless: what is emitted is distributed as the target's own text, whatever the draft is.
 
+use super::walk::{Siblings, walk};
 use super::{Claim, Offer, Verdict, Verify};
 use crate::decode::chance::Chance;
 
@@ -35,10 +36,8 @@ pub fn without(p: &[f64], x: usize) -> Option<Vec<f64>> {
 /// See above.
 pub struct RecursiveRejection;
 
-impl RecursiveRejection {
-    /// Offers the children of `node` one after another: probability of each once it is looked at, and what is left of
-    /// the target where all are refused. `accepted` says after each whether to stop there.
-    fn offer(&self, offer: &Offer, node: usize, mut accepted: impl FnMut(usize, f64) -> bool) -> Vec<f64> {
+impl Siblings for RecursiveRejection {
+    fn offer(&self, offer: &Offer, node: usize, accepted: &mut dyn FnMut(usize, f64) -> bool) -> Vec<f64> {
         let mut target = offer.target(node);
         let mut draft = offer.tree.drawn_from(node).map(<[f64]>::to_vec);
         let drawn = draft.is_some();
@@ -64,32 +63,7 @@ impl RecursiveRejection {
 
 impl Verify for RecursiveRejection {
     fn verify(&self, offer: &Offer, chance: &mut dyn Chance) -> Verdict {
-        let n = offer.tree.len();
-        let mut out = Verdict { path: Vec::new(), own: 0, accept: vec![0.0; n], looked: vec![false; n] };
-        out.looked[0] = true;
-        let mut at = 0;
-        loop {
-            let mut next = None;
-            let left = self.offer(offer, at, |child, share| {
-                out.looked[child] = true;
-                let hit = chance.test(share);
-                next = hit.then_some(child);
-                hit
-            });
-            let Some(child) = next else {
-                out.own = chance.draw(&left) as u32;
-                break;
-            };
-            out.path.push(child);
-            at = child;
-        }
-        for node in (0..n).filter(|&node| offer.tree.children(node).next().is_some()) {
-            self.offer(offer, node, |child, share| {
-                out.accept[child] = share;
-                false
-            });
-        }
-        out
+        walk(self, offer, chance)
     }
 
     fn lossless(&self) -> Claim {

@@ -62,6 +62,13 @@ fn lossless_ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
                 "At temperature 0 the decode must give what the target alone would; both texts are compared id by id.",
             );
         }
+        None if !d.run.strayed.is_empty() => {
+            let mean = d.run.strayed.iter().sum::<f64>() / d.run.strayed.len() as f64;
+            ui.colored_label(cx.theme.bad, format!("✖ not lossless: strays by {mean:.3}")).on_hover_text(
+                "Total-variation distance between the first token of a round and the target's own, mean over rounds. At \
+                 temperature 0 it is 0: the text is the target's.",
+            );
+        }
         None => {
             ui.small("sampled: lossless in distribution, which one run cannot show");
         }
