@@ -62,7 +62,7 @@ impl Paper {
     /// The methods of the catalog whose code these entries run, each once, in the order of the catalog.
     pub fn methods(&self) -> Vec<&'static Info> {
         let serves = |i: &&'static Info| i.raw.iter().any(|a| self.entries().any(|e| e == a.name));
-        catalog::all().map(|e| e.info()).filter(serves).collect()
+        catalog::infos().filter(serves).collect()
     }
 
     /// How much of it is computed.

@@ -69,7 +69,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         .chain(draft::ALL.iter().map(|m| Entry::Draft(*m)))
         .chain(reveal::ALL.iter().map(|m| Entry::Reveal(*m)))
         .chain(cache::ALL.iter().map(|m| Entry::Cache(*m)))
-        .chain(study::ALL.iter().map(|m| Entry::Study(*m)))
+        .chain(study::all().map(Entry::Study))
 }
 
 /// What the methods of a kind say about themselves.
@@ -92,9 +92,19 @@ pub fn first(kind: Kind) -> Option<&'static Info> {
     of(kind).find(|i| i.first).or_else(|| of(kind).next())
 }
 
+/// What methods that compute on raw arrays alone say about themselves; no run can be shown with them.
+pub fn arrays() -> impl Iterator<Item = &'static Info> {
+    study::decoding::ARRAYS.iter().copied()
+}
+
+/// What every method says about itself, those of raw arrays alone, too.
+pub fn infos() -> impl Iterator<Item = &'static Info> {
+    all().map(Entry::info).chain(arrays())
+}
+
 /// The entries for raw arrays, alphabetical.
 pub fn adapters() -> Vec<&'static Adapter> {
-    let mut all: Vec<&'static Adapter> = all().flat_map(|e| e.info().raw).collect();
+    let mut all: Vec<&'static Adapter> = infos().flat_map(|i| i.raw).collect();
     all.sort_by_key(|a| a.name);
     all
 }

@@ -152,6 +152,10 @@ pub enum Need {
     Writes,
     /// A model that fills in masked positions.
     Fills,
+    /// Experts and a router that chooses among them.
+    Experts,
+    /// Arrays of the user's own: no loaded model gives them.
+    Arrays,
 }
 
 impl Need {
@@ -171,6 +175,8 @@ impl Need {
             Need::DraftModel => "a draft model with the same vocabulary",
             Need::Writes => "a model that writes from left to right",
             Need::Fills => "a model that fills in masked positions",
+            Need::Experts => "experts and a router",
+            Need::Arrays => "arrays of your own (tokenscope method)",
         }
     }
 }
@@ -226,6 +232,10 @@ pub const FAMILIES: &[&str] = &[
     "contributions",
     "speculative",
     "masked diffusion",
+    "decode orders",
+    "adaptive compute",
+    "constraints",
+    "routing and systems",
     "cache policies",
     "image tokens",
     "floors",

@@ -155,7 +155,7 @@ impl Reference {
         if tokens.iter().any(|t| t.kind == TokenKind::Padding) {
             return Err(Error::invalid("it was recorded with padding, which changes what is computed"));
         }
-        let sees = trace.towers.get(&Tower::Vision).is_some();
+        let sees = trace.towers.contains_key(&Tower::Vision);
         if sees && image.is_none() {
             return Err(Error::invalid("it is of a picture and does not hold its pixel values"));
         }

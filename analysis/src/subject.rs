@@ -3,7 +3,7 @@
 use crate::method::{Info, Need};
 use crate::model::{Input, Model, ModelInfo, Writes};
 use crate::tokenize::{Shared, Tokenizer};
-use crate::trace::{Tower, TowerTrace, Trace};
+use crate::trace::{Site, Tower, TowerTrace, Trace};
 use crate::{Error, Result};
 
 /// One run, and what goes with it. Cheap to copy.
@@ -122,6 +122,8 @@ impl<'a> Subject<'a> {
             // The output projection is a weight.
             Need::Values => model.is_none() || self.trace.arrays.is_empty(),
             Need::Attention | Need::Residual => self.trace.arrays.is_empty(),
+            Need::Experts => !self.trace.arrays.keys().any(|k| k.tower == self.tower && k.site == Site::Router),
+            Need::Arrays => true,
             Need::Fills => model.is_none_or(|m| m.writes != Writes::Fills),
             Need::Writes => model.is_none_or(|m| m.writes != Writes::Causal),
             Need::DraftModel => match (model, self.partner) {

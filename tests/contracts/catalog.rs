@@ -225,7 +225,7 @@ fn fail_on(problems: Vec<String>) {
 fn every_method_says_who_it_is() {
     let mut ids = BTreeSet::new();
     let mut problems = Vec::new();
-    for info in catalog::all().map(Entry::info) {
+    for info in catalog::infos() {
         let mut wrong = |what: &str| problems.push(format!("{}: {what}", info.id));
         let plain =
             |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -289,7 +289,7 @@ fn a_method_is_found_in_the_file_of_its_name() {
             (super::name_of(f), super::code(f).into_iter().fold(String::new(), |all, (_, line)| all + &line + "\n"))
         })
         .collect();
-    for info in catalog::all().map(Entry::info) {
+    for info in catalog::infos() {
         let (own, id) = (format!("/{}.rs", info.id), format!("\"{}\"", info.id));
         let holds: Vec<&String> = files.iter().filter(|(_, text)| text.contains(&id)).map(|(name, _)| name).collect();
         let shared = info.kind == Kind::Segment && holds.iter().any(|name| name.contains("/segment/"));
@@ -320,7 +320,7 @@ fn numbers_of_others_stand_behind_every_method_or_it_says_why_not() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     let mut names = BTreeSet::new();
-    for info in catalog::all().map(Entry::info) {
+    for info in catalog::infos() {
         for adapter in info.raw {
             if !names.insert(adapter.name) {
                 problems.push(format!("{}: the raw entry {} stands twice", info.id, adapter.name));

@@ -138,7 +138,7 @@ fn no_code_names_a_method_but_its_own_file() {
     let may = |file: &str, id: &str| file.ends_with(&format!("/{id}.rs")) || file == "app/src/examples.rs";
     // Vocabularies are called as their tokenizers are.
     let vocabularies = tokenscope_analysis::tokenize::TIKTOKEN_NAMES;
-    let all = tokenscope_analysis::catalog::all().map(|e| e.info().id);
+    let all = tokenscope_analysis::catalog::infos().map(|i| i.id);
     let ids: Vec<&str> = all.filter(|id| !vocabularies.contains(id)).collect();
     let mut files = sources(&root().join("app/src"));
     files.extend(sources(&root().join("analysis/src")));

@@ -40,6 +40,11 @@ pub fn fills() -> Tiny {
     open("fills", dir.path())
 }
 
+/// A causal language model with experts.
+pub fn moe() -> Tiny {
+    fixture("moe", "mixtral")
+}
+
 /// An encoder of pictures with a class token: three layers, 25 patches.
 pub fn vit() -> Tiny {
     fixture("vit", "vit")
@@ -62,7 +67,7 @@ pub fn bert() -> Tiny {
 
 /// One of each kind.
 pub fn all() -> Vec<Tiny> {
-    vec![lm(), fills(), vit(), vlm(), tiled(), bert()]
+    vec![lm(), fills(), moe(), vit(), vlm(), tiled(), bert()]
 }
 
 impl Tiny {

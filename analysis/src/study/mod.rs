@@ -1,8 +1,9 @@
 //! Studies: what fits no other kind is found out about a run and given as a finding, pictures and figures in the shapes
-//! that every view draws. A study is one file here, its `mod` line and its line in [`ALL`].
+//! that every view draws. A study is one file here, its `mod` line and its line in [`ALL`]; those of decoding have a folder.
 
 mod answer;
 mod catanet;
+pub mod decoding;
 mod delta_frames;
 mod embedlens;
 mod head_table;
@@ -31,7 +32,7 @@ pub trait Method: Sync {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding>;
 }
 
-/// Every study, alphabetical by id.
+/// Studies that stand here, alphabetical by id; [`all`] has those of folders, too.
 pub static ALL: &[&dyn Method] = &[
     &catanet::CataNet,
     &delta_frames::DeltaFrames,
@@ -48,3 +49,8 @@ pub static ALL: &[&dyn Method] = &[
     &vlm_frontier::VlmFrontier,
     &yopo::Yopo,
 ];
+
+/// Every study.
+pub fn all() -> impl Iterator<Item = &'static dyn Method> {
+    ALL.iter().chain(decoding::ALL).copied()
+}

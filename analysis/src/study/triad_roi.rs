@@ -73,7 +73,7 @@ impl Method for TriadRoi {
         let size = |length: f32| ((length * scale).round() as usize).max(1);
         let (width, height) = (size(right - left), size(bottom - top));
         let map = resized(&unusual, tile.grid, (height, width));
-        let finder = Finder { width, height, target: params.count(&TARGET) as i64 };
+        let finder = Finder { width, height, target: params.count(&TARGET) };
         let (mask, least) = over(&map, params.share(&SHARE));
         let boxes = finder.boxes(&mask, params.count(&MOST) as usize);
         let (sx, sy) = ((right - left) / width as f32, (bottom - top) / height as f32);

@@ -19,7 +19,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let mine = |i: &&Info| args.kind.as_deref().is_none_or(|k| k == i.kind.name());
-    let infos: Vec<&Info> = catalog::all().map(|e| e.info()).filter(mine).collect();
+    let infos: Vec<&Info> = catalog::infos().filter(mine).collect();
     if args.json {
         let raw: Vec<&str> = catalog::adapters().iter().map(|a| a.name).collect();
         let methods: Vec<Value> = infos.iter().map(|i| describe(i)).collect();

@@ -192,7 +192,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         depth: input.within("max_depth", 0..=1 << 10)?,
         c: [input.read_or("c1", C[0])?, input.read_or("c2", C[1])?],
     };
-    if corpus.iter().chain(&context).any(|x| *x >= vocab) || !(rules.c[1] > 0.0) {
+    if corpus.iter().chain(&context).any(|x| *x >= vocab) || !rules.c[1].is_finite() || rules.c[1] <= 0.0 {
         return Err(Error::invalid("corpus and context must be ids below vocab, and c2 above 0"));
     }
     let mut table = Table::default();

@@ -136,7 +136,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let run = whole.run(&mut Seeded::new(0), ctx, &mut |_| ())?;
     let (mut text, mut accepts, mut verified, mut drafted) = (prompt.clone(), vec![1], Vec::new(), 0);
     for round in &run.rounds {
-        if text.len() - 1 >= limit {
+        if text.len() > limit {
             break;
         }
         let ends = round.emitted.iter().position(|x| Some(*x) == eos).map(|i| i + 1);

@@ -131,7 +131,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
     let mut bar = Bar { alpha: input.read("initial_alpha")?, most: input.read_or("max_draft", 16)? };
     let p: Vec<f64> = input.read("lud_probs")?;
     let (threshold, most): (f64, usize) = (input.read("lud_threshold")?, input.within("lud_max", 1..=1 << 20)?);
-    if bar.most == 0 || !(bar.alpha > 0.0) {
+    if bar.most == 0 || !bar.alpha.is_finite() || bar.alpha <= 0.0 {
         return Err(Error::invalid("initial_alpha must be above 0, and max_draft at least 1"));
     }
     let (mut rounds, mut rest) = (Vec::new(), confidences.as_slice());

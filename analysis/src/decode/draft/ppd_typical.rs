@@ -93,7 +93,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let temperature: f64 = input.read("temperature")?;
     let threshold = input.read_or("posterior_threshold", 0.3)?;
     let verify = Typical { threshold, alpha: input.read_or("posterior_alpha", 0.09)? };
-    if !(temperature >= 0.0) || !temperature.is_finite() {
+    if !temperature.is_finite() || temperature < 0.0 {
         return Err(Error::invalid("temperature must be a number from 0 on"));
     }
     let mut out = Map::new();

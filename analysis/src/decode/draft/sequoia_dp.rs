@@ -222,7 +222,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if budgets.is_empty() || times.len() < budgets.len() || budgets.iter().any(|b| *b > size) {
         return Err(Error::invalid("valid_budget must be sizes up to max_budget, with a target_time for each"));
     }
-    if !draft.is_finite() || times.iter().any(|t| !(*t > 0.0)) {
+    if !draft.is_finite() || times.iter().any(|t| !t.is_finite() || *t <= 0.0) {
         return Err(Error::invalid("draft_time and target_time must be times, those of the target above 0"));
     }
     let best = Best::new(&p, size, levels, ctx)?;

@@ -95,7 +95,7 @@ fn starts(n: usize, k: usize) -> (Vec<usize>, usize) {
         return ((0..n / k).map(|i| i * k).collect(), k);
     }
     let m = n.div_ceil(k);
-    let wide = if n % m == 0 { m } else { n % m };
+    let wide = if n.is_multiple_of(m) { m } else { n % m };
     if m * (k - 1) + wide != n {
         return ((0..m).map(|i| (i * k).min(n - k)).collect(), k);
     }
