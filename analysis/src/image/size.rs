@@ -140,7 +140,7 @@ pub(super) fn qwen_size(
     Ok(bounded((width, height), unit, bounds, 0.0))
 }
 
-/// [`qwen_size`] of any shape, a side that would be rounded to nothing being one `unit` from the start.
+/// The size that Qwen's processor takes, of any shape, a side that would be rounded to nothing being one `unit` from the start.
 pub fn in_units(size: (usize, usize), unit: usize, bounds: (usize, usize)) -> (usize, usize) {
     bounded(size, unit, bounds, unit as f64)
 }

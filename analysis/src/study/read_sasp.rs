@@ -1,6 +1,6 @@
 //! READ's points: where on the picture a token's likeness to visual tokens is high and low.
 //!
-//! Source: Qian et al. 2024, "Reasoning to Attend: Try to Understand How <SEG> Token Works", arXiv 2412.17741;
+//! Source: Qian et al. 2024, "Reasoning to Attend: Try to Understand How `<SEG>` Token Works", arXiv 2412.17741;
 //! rui-qian/READ at 254924020e, `model/READ.py`. Takes: last hidden states of a picture's tokens and of one or several
 //! asking tokens. Gives: products, and points of high, low and middling ones, drawn to where the map around them is high.
 //! Departs: see [`Info::departs`]. Cost: O(n · d + points).
