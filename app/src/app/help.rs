@@ -56,11 +56,11 @@ impl Help {
     /// Draws it, where it is open.
     pub fn ui(&mut self, ctx: &egui::Context) {
         let mut open = self.open;
-        let size = vec2(600.0, 440.0).min(ctx.content_rect().size() - vec2(40.0, 90.0));
+        let size = vec2(640.0, 440.0).min(ctx.content_rect().size() - vec2(40.0, 90.0));
         let middle = ctx.content_rect().center() - size / 2.0;
         let window = egui::Window::new("Keys and views").open(&mut open).collapsible(false).default_pos(middle);
         window.fixed_size(size).show(ctx, |ui| {
-            ui.horizontal(|ui| {
+            ui.horizontal_wrapped(|ui| {
                 ui.selectable_value(&mut self.page, Page::Keys, "Keys");
                 for (i, view) in views::ALL.iter().enumerate() {
                     ui.selectable_value(&mut self.page, Page::View(i), view.title);

@@ -39,10 +39,10 @@ use super::Method;
 use crate::method::Kind;
 use crate::{Error, Result};
 
-/// Every draft method, alphabetical by id.
+/// Every draft method; the first that is not shown is what is compared with until another one is chosen.
 pub static ALL: &[&dyn Method] = &[
-    &aded_trigram::Aded,
     &dyspec::DySpec,
+    &aded_trigram::Aded,
     &gsd::Gsd,
     &kangaroo::Kangaroo,
     &lantern::Lantern,

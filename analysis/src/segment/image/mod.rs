@@ -118,10 +118,10 @@ fn fits(grid: &Grid, numbers: usize, ctx: &Ctx) -> Result<()> {
     ctx.fits(bytes, "take larger patches or a smaller picture")
 }
 
-/// Every way to cut a picture.
+/// Every way to cut a picture; the first is what a picture is cut by until another one is chosen.
 pub static ALL: &[&dyn Method] = &[
-    &adaptvision::AdaptVision,
     &fsq::Fsq,
+    &adaptvision::AdaptVision,
     &gpstoken::GpsToken,
     &lowres_first::LowResFirst,
     &patch_grid::PatchGrid,
