@@ -72,9 +72,9 @@ def first_of(out):
 def number(x):
     """A factor: a plain number, or a tensor of one."""
     if isinstance(x, (int, float)) and not isinstance(x, bool):
-        return float(x.detach() if isinstance(x, torch.Tensor) else x)
+        return float(x)
     if isinstance(x, torch.Tensor) and x.numel() == 1:
-        return float(x.detach() if isinstance(x, torch.Tensor) else x)
+        return float(x.detach())
     return None
 
 
@@ -901,10 +901,8 @@ class record:
             self.note("not found: logits")
         self.note(f"probabilities made of the recorded queries and keys differ by at most {self.worst:.1e} from what "
                   "the model computed")
-        extras = {}
         for name, t in self.extras.items():
             tensors[f"extra.{name}"] = numpy.ascontiguousarray(t.numpy())
-            extras[name] = True
         self.put_inputs(tensors)
         own = type(self.model).__name__
         name = getattr(config, "_name_or_path", "") or own
@@ -912,7 +910,7 @@ class record:
         header = dict(
             version=VERSION, model=os.path.basename(name.rstrip("/")) or own, fingerprint="", text=self.read or "",
             architecture=own, towers=towers, rows=rows, arrays=arrays,
-            image_size=list(self.image.size) if self.image is not None else None, extras=sorted(extras),
+            image_size=list(self.image.size) if self.image is not None else None, extras=sorted(self.extras),
             token_types=types[min(self.item, types.shape[0] - 1)].tolist() if types is not None else None,
             logit_rows=self.logit_rows, continuation=[], continuation_text="", notes=list(self.notes),
             dtype=str(next(self.model.parameters()).dtype).replace("torch.", ""), recorder="transformers")

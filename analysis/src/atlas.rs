@@ -93,7 +93,7 @@ pub fn papers() -> &'static [Paper] {
 /// Published methods of the catalog that stand for no paper of the list.
 pub fn others() -> Vec<&'static Info> {
     let listed = |i: &&'static Info| papers().iter().any(|p| p.methods().iter().any(|m| m.id == i.id));
-    catalog::all().map(|e| e.info()).filter(|i| i.paper.is_some() && !listed(i)).collect()
+    catalog::infos().filter(|i| i.paper.is_some() && !listed(i)).collect()
 }
 
 fn parse(line: &'static str) -> Option<Paper> {
@@ -138,7 +138,7 @@ mod tests {
     fn list_and_catalog_are_in_step() {
         for p in papers() {
             // A method that names the paper runs at least one of the entries that the paper takes.
-            for info in catalog::all().map(|e| e.info()).filter(|i| i.paper.is_some_and(|own| own.title == p.title)) {
+            for info in catalog::infos().filter(|i| i.paper.is_some_and(|own| own.title == p.title)) {
                 assert!(p.methods().iter().any(|m| m.id == info.id) || info.raw.is_empty(), "{}: {}", p.name, info.id);
             }
             let there = p.entries().filter(|e| catalog::raw(e).is_ok()).count();

@@ -92,14 +92,10 @@ pub fn first(kind: Kind) -> Option<&'static Info> {
     of(kind).find(|i| i.first).or_else(|| of(kind).next())
 }
 
-/// What methods that compute on raw arrays alone say about themselves; no run can be shown with them.
-pub fn arrays() -> impl Iterator<Item = &'static Info> {
-    study::decoding::ARRAYS.iter().copied()
-}
-
-/// What every method says about itself, those of raw arrays alone, too.
+/// What every method says about itself, and what those do that compute on raw arrays alone: no run can be shown with
+/// them, so that [`all`] leaves them out.
 pub fn infos() -> impl Iterator<Item = &'static Info> {
-    all().map(Entry::info).chain(arrays())
+    all().map(Entry::info).chain(study::decoding::ARRAYS.iter().copied())
 }
 
 /// The entries for raw arrays, alphabetical.

@@ -14,6 +14,33 @@ pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&x| f64::from(x) - whole).collect()
 }
 
+/// Kullback–Leibler divergence of a distribution from another, in nats, both given as logarithms. What the first one
+/// rules out counts 0; rounding takes it nowhere below 0.
+pub fn divergence(from: &[f64], to: &[f64]) -> f64 {
+    let part = |(p, q): (&f64, &f64)| if p.is_finite() { p.exp() * (p - q) } else { 0.0 };
+    from.iter().zip(to).map(part).sum::<f64>().max(0.0)
+}
+
+/// The dot product, in f64.
+pub fn dot<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
+    let product = |(&a, &b): (&A, &B)| -> f64 {
+        let (a, b): (f64, f64) = (a.into(), b.into());
+        a * b
+    };
+    a.iter().zip(b).map(product).sum()
+}
+
+/// The length of a vector, in f64.
+pub fn length<T: Copy + Into<f64>>(v: &[T]) -> f64 {
+    dot(v, v).sqrt()
+}
+
+/// The cosine of two vectors, in f64; 0 where one has no direction.
+pub fn cosine<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
+    let whole = length(a) * length(b);
+    if whole > 0.0 { dot(a, b) / whole } else { 0.0 }
+}
+
 /// The softmax of logits at a temperature above 0, in f64.
 pub fn softmax<T: Copy + Into<f64>>(logits: &[T], temperature: f64) -> Vec<f64> {
     let mut e: Vec<f64> = logits.iter().map(|&x| x.into()).collect();
@@ -171,6 +198,14 @@ mod tests {
         assert!(largest::<f64>(&[], 3).is_empty() && largest(&[1f32], 0).is_empty());
         let even = softmax(&[1.0, 1.0, f32::NEG_INFINITY], 0.3);
         assert_eq!(even, [0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn divergences_and_cosines_by_hand() {
+        let (p, q) = ([0.5f64.ln(), 0.5f64.ln(), f64::NEG_INFINITY], [0.25f64.ln(), 0.75f64.ln(), f64::NEG_INFINITY]);
+        assert!((divergence(&p, &q) - 0.5 * (4f64 / 3.0).ln()).abs() < 1e-12);
+        assert_eq!((divergence(&p, &p), divergence(&q, &p) > 0.1), (0.0, true));
+        assert_eq!((cosine(&[3f32, 4.0], &[6f64, 8.0]), cosine(&[0f32], &[1f32])), (1.0, 0.0));
     }
 
     #[test]

@@ -12,11 +12,12 @@ use crate::trace::{CaptureSpec, Stored, Tower, Trace, is_trace, read_tensors, re
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Names that a reference has in the folder of its model.
 const INSIDE: [&str; 2] = ["reference.trace", "expected.safetensors"];
-/// Tensors that are given to a model and not computed by it.
-const INPUTS: &[&str] = &[
+/// Tensors that are given to a model and not computed by it, under the names of `transformers`.
+pub const INPUTS: &[&str] = &[
     "input_ids",
     "token_type_ids",
     "attention_mask",
@@ -28,6 +29,8 @@ const INPUTS: &[&str] = &[
     "image_sizes",
     "mm_token_type_ids",
 ];
+/// Those of a picture.
+const PICTURE: [&str; 3] = ["pixel_values", "image_grid_thw", "image_sizes"];
 /// What helps with a reference that cannot be used.
 const HELP: &str = "record it again: tokenscope recorder > tokenscope_record.py, then python tokenscope_record.py --model \
     DIR --prompt TEXT --out reference.trace";
@@ -129,14 +132,15 @@ impl Reference {
     /// Errors: those of reading; a run that was padded, or that holds neither ids nor pixels.
     pub fn open(path: &Path, ctx: &Ctx) -> Result<Self> {
         let bad = |what: &str| Error::file(path, what, HELP);
-        let stored = read_tensors(path, ctx)?;
+        // A trace has tensors of its own, which are read as such.
+        let traced = is_trace(path);
+        let stored = read_tensors(path, |name| !traced || PICTURE.contains(&name), ctx)?;
         let image = stored.get("pixel_values").map(|t| {
             let of = |name: &str| stored.get(name).map(|t| t.array.data());
             ImageInput::of_arrays(&t.array, of("image_grid_thw"), of("image_sizes")).map_err(|e| bad(&e.to_string()))
         });
         let image = image.transpose()?;
-        let out = if is_trace(path) {
-            drop(stored);
+        let out = if traced {
             Self::of_trace(&read_trace(path, ctx)?, image, ctx).map_err(|e| match e {
                 Error::Invalid(what) => bad(&what),
                 e => e,
@@ -172,19 +176,7 @@ impl Reference {
             greedy: trace.continuation.len(),
             ..RunRequest::default()
         };
-        let whole = |v: Vec<f32>, columns: usize| -> Result<Stored> {
-            let shape = [v.len() / columns.max(1), columns];
-            let array = if columns == 0 { Array::new([v.len()], v)? } else { Array::new(shape, v)? };
-            Ok(Stored { array, whole: true })
-        };
-        let tensors = to_transformers(trace, ctx)?.into_iter().map(|(name, t)| {
-            let stored = match t {
-                Named::Float(a) => Stored { array: a.as_ref().clone(), whole: false },
-                Named::Int(v) => whole(v.iter().map(|&x| x as f32).collect(), 0)?,
-                Named::Table(v, columns) => whole(v.iter().map(|&x| x as f32).collect(), columns)?,
-            };
-            Ok((name, stored))
-        });
+        let tensors = to_transformers(trace, ctx)?.into_iter().map(|(name, t)| Ok((name, stored(t)?)));
         let dtype = trace.dtype.clone().unwrap_or_else(|| "float32".into());
         Ok(Self { request, tensors: tensors.collect::<Result<_>>()?, dtype })
     }
@@ -213,12 +205,12 @@ impl Reference {
         }
         let spec = CaptureSpec::views();
         let trace = run(model, None, &request, &spec, &ctx.part(0, 2))?;
-        let got: BTreeMap<String, Named> = to_transformers(&trace, &ctx.part(1, 2))?.into_iter().collect();
+        let mut got: BTreeMap<String, Named> = to_transformers(&trace, &ctx.part(1, 2))?.into_iter().collect();
         let share = share.unwrap_or_else(|| tolerance(&self.dtype));
         let mut kinds: BTreeMap<String, Worst> = BTreeMap::new();
         let mut left = Vec::new();
         for (name, want) in self.tensors.iter().filter(|(name, _)| !INPUTS.contains(&name.as_str())) {
-            let Some(got) = got.get(name) else {
+            let Some(got) = got.remove(name) else {
                 left.push(name.clone());
                 continue;
             };
@@ -233,7 +225,7 @@ impl Reference {
                 tolerance,
                 at: name.clone(),
             };
-            kinds.entry(kind.into()).or_insert_with(fresh).add(name, got, &want.array);
+            kinds.entry(kind.into()).or_insert_with(fresh).add(name, &stored(got)?.array, &want.array);
         }
         Ok(Parity { kinds: kinds.into_values().collect(), left, dtype: self.dtype.clone() })
     }
@@ -241,23 +233,36 @@ impl Reference {
 
 impl Worst {
     /// Takes one more tensor in.
-    fn add(&mut self, name: &str, got: &Named, want: &Array) {
-        let (shape, values): (Vec<usize>, Vec<f32>) = match got {
-            Named::Float(a) => (a.shape().to_vec(), a.data().to_vec()),
-            Named::Int(v) => (vec![v.len()], v.iter().map(|&x| x as f32).collect()),
-            Named::Table(v, n) => (vec![v.len() / n.max(&1), *n], v.iter().map(|&x| x as f32).collect()),
-        };
+    fn add(&mut self, name: &str, got: &Array, want: &Array) {
         self.tensors += 1;
         self.values += want.data().len();
         let finite = want.data().iter().copied().filter(|v| v.is_finite());
         self.scale = finite.fold(self.scale, |m, v| m.max(f64::from(v.abs())));
-        let (error, at) = if shape != want.shape() {
-            (f64::INFINITY, format!("{name} is {shape:?}, not {:?}", want.shape()))
+        let (error, at) = if got.shape() != want.shape() {
+            (f64::INFINITY, format!("{name} is {:?}, not {:?}", got.shape(), want.shape()))
         } else {
-            (values.iter().zip(want.data()).map(|(a, b)| distance(*a, *b)).fold(0.0, f64::max), name.to_string())
+            (got.data().iter().zip(want.data()).map(|(a, b)| distance(*a, *b)).fold(0.0, f64::max), name.to_string())
         };
         if error > self.error {
             (self.error, self.at) = (error, at);
+        }
+    }
+}
+
+/// A tensor of a run as a file would hold it.
+fn stored(named: Named) -> Result<Stored> {
+    let whole = |v: Vec<i64>, shape: Vec<usize>| -> Result<Stored> {
+        Ok(Stored { array: Array::new(shape, v.into_iter().map(|x| x as f32).collect())?, whole: true })
+    };
+    match named {
+        Named::Float(a) => Ok(Stored { array: Arc::unwrap_or_clone(a), whole: false }),
+        Named::Int(v) => {
+            let n = v.len();
+            whole(v, vec![n])
+        }
+        Named::Table(v, columns) => {
+            let rows = v.len() / columns.max(1);
+            whole(v, vec![rows, columns])
         }
     }
 }

@@ -81,7 +81,8 @@ impl RawInput {
     /// A field that is a distribution: shares of 1 that are none below 0 (within rounding).
     pub fn shares(&self, name: &str) -> Result<Vec<f64>> {
         let p: Vec<f64> = self.read(name)?;
-        if !is_distribution(&p) {
+        let proper = p.iter().all(|x| *x >= 0.0) && (p.iter().sum::<f64>() - 1.0).abs() < 1e-3;
+        if !proper {
             return Err(Error::invalid(format!("field {name}: not a list of probabilities that sum to 1")));
         }
         Ok(p)
@@ -106,11 +107,6 @@ impl RawInput {
         }
         Ok(n)
     }
-}
-
-/// Whether these are probabilities that sum to 1, within rounding.
-pub fn is_distribution(p: &[f64]) -> bool {
-    p.iter().all(|x| *x >= 0.0) && (p.iter().sum::<f64>() - 1.0).abs() < 1e-3
 }
 
 /// A number for JSON, which has no infinities: those are words, as in Python.

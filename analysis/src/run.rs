@@ -170,7 +170,7 @@ fn logit_rows(request: &RunRequest, spec: &CaptureSpec, n: usize) -> LogitRows {
     if request.greedy > 0 {
         match &mut asked {
             LogitRows::None => asked = LogitRows::Last,
-            LogitRows::These(rows) if rows.last() != Some(&(n - 1)) => rows.push(n - 1),
+            LogitRows::These(rows) if n > 0 && rows.last() != Some(&(n - 1)) => rows.push(n - 1),
             _ => {}
         }
     }

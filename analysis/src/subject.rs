@@ -62,6 +62,12 @@ impl<'a> Subject<'a> {
         self.trace.tower(self.tower)
     }
 
+    /// The language model that reads an image. Errors: there is none.
+    pub fn reader(&self, method: &Info) -> Result<&'a TowerTrace> {
+        let text = self.trace.towers.get(&Tower::Text).filter(|t| t.has_image());
+        text.ok_or_else(|| method.needs(Need::ReadsImage.words()))
+    }
+
     /// The model; without one, the error that `method` needs it.
     pub fn weights(&self, method: &Info) -> Result<&'a dyn Model> {
         self.model.ok_or_else(|| method.needs("the model's weights"))

@@ -29,8 +29,8 @@ pub struct State {
     path: String,
     /// Models of the Hugging Face cache, read when its menu opens.
     cache: Option<Vec<(String, PathBuf)>>,
-    /// The reference that the model is being compared with.
-    verifies: Option<PathBuf>,
+    /// The comparison that is under way: of one model, which need not be the one that is shown by now.
+    verifies: Option<VerifyOf>,
     /// How often models were compared.
     turns: usize,
     /// Set when a folder should be asked for.
@@ -139,13 +139,13 @@ impl State {
         } else if let Status::Ready(m) = cx.status("model", &ModelOf(cx.pane.run.model.clone())) {
             let info = m.model.info();
             let line = format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype);
-            ui.small(line).on_hover_text(match m.weights.in_file {
-                true => format!(
-                    "The weights stay in their file as stored; {} of them are in memory",
-                    bytes(m.weights.bytes)
-                ),
-                false => format!("The weights are in memory as f32: {}", bytes(m.weights.bytes)),
-            });
+            let held = bytes(m.weights.bytes);
+            let place = match m.weights.in_file {
+                true => format!("The weights stay in their file as stored; {held} of them are in memory"),
+                false => format!("The weights are in memory as f32: {held}"),
+            };
+            let how = "Set TOKENSCOPE_WEIGHTS=f32 or stored before the start to choose";
+            ui.small(line).on_hover_text(format!("{place}. {how}"));
             estimate_ui(cx, ui);
         } else {
             // As high as what will stand here.
@@ -162,26 +162,25 @@ impl State {
             return;
         }
         let turn = self.turns;
-        if let Some(reference) = &self.verifies {
-            let asked = VerifyOf { model: path.into(), reference: reference.clone(), turn };
-            match cx.status("comparison with a reference", &asked) {
+        if let Some(asked) = self.verifies.as_ref().filter(|v| v.model == path) {
+            match cx.status("comparison with a reference", asked) {
                 Status::Ready(_) => (self.verifies, self.turns) = (None, turn + 1),
                 Status::Failed(why) => {
                     let shown = ui.small(RichText::new("not compared").color(cx.theme.bad));
                     shown.on_hover_text(why.to_string());
                     if ui.small_button("✖").on_hover_text("Leaves it").clicked() {
-                        self.verifies = None;
+                        (self.verifies, self.turns) = (None, turn + 1);
                     }
                 }
                 Status::Running(done, _) | Status::Partly(done, _) => {
                     ui.add(egui::ProgressBar::new(done).desired_width(48.0).desired_height(3.0))
-                        .on_hover_text(format!("Comparing with {}", reference.display()));
+                        .on_hover_text(format!("Comparing with {}", asked.reference.display()));
                 }
             }
             return;
         }
         let badge = match cx.status("badge", &BadgeOf { model: path.into(), turn }) {
-            Status::Ready(badge) | Status::Running(_, Some(badge)) => badge,
+            Status::Ready(badge) | Status::Running(_, Some(badge)) if badge.model == path => badge,
             _ => return,
         };
         let again = |of: &Path| format!("Click to compare with {}", of.display());
@@ -200,7 +199,8 @@ impl State {
         };
         named(&shown, "comparison with a reference");
         if shown.clicked() {
-            self.verifies = badge.reference.clone();
+            let of = |reference: &PathBuf| VerifyOf { model: path.into(), reference: reference.clone(), turn };
+            self.verifies = badge.reference.as_ref().map(of);
         }
     }
 

@@ -9,6 +9,7 @@ use tokenscope_analysis::gpu::Gpu;
 use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::model::{Model, from_weights};
 use tokenscope_analysis::names::{Named, to_transformers};
+use tokenscope_analysis::parity::INPUTS;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::trace::{CaptureSpec, Trace};
 use tokenscope_analysis::weights::{Hold, Weights};
@@ -106,20 +107,6 @@ pub fn close(name: &str, got: &[f64], want: &[f64], atol: f64) -> Result<(), Str
     }
     Err(format!("{name}[{i}]: {} != {} (tolerance {atol})", got[i], want[i]))
 }
-
-/// Tensors of a fixture that are given and not computed.
-const INPUTS: &[&str] = &[
-    "input_ids",
-    "token_type_ids",
-    "attention_mask",
-    "position_ids",
-    "pixel_values",
-    "pixel_values_torchvision",
-    "pixel_attention_mask",
-    "image_grid_thw",
-    "image_sizes",
-    "mm_token_type_ids",
-];
 
 /// What a fixture gave the model: ids, token types, prepared pixels, length of the greedy continuation.
 pub fn recorded_request(expected: &Path) -> RunRequest {

@@ -39,6 +39,14 @@ impl Turn<'_> {
     pub fn warmth(&self) -> f64 {
         if self.temperature == 0.0 { 1.0 } else { self.temperature }
     }
+
+    /// The token that a chain goes on with after `row`, the most probable one in greedy decodes, and the distribution
+    /// `[vocab]` that it is drawn from.
+    pub fn draw(&self, row: &Row, chance: &mut dyn Chance) -> (usize, Vec<f64>) {
+        let q = row.distribution(self.warmth());
+        let x = if self.temperature == 0.0 { row.best() } else { chance.draw(&q) };
+        (x, q)
+    }
 }
 
 /// What a drafting policy is told when a round was verified.

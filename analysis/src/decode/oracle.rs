@@ -42,7 +42,7 @@ pub trait Fill {
     fn longest(&self) -> Option<usize>;
     /// What belongs at each of `positions` of `ids`.
     fn fill(&mut self, ids: &[u32], positions: &[usize], ctx: &Ctx) -> Result<Vec<Row>>;
-    /// The same where only the places `seen` are looked at, and each place itself; all others are gaps.
+    /// The same where only the places `seen`, ascending, are looked at, and each place itself; all others are gaps.
     fn fill_seeing(&mut self, ids: &[u32], positions: &[usize], seen: &[usize], ctx: &Ctx) -> Result<Vec<Row>> {
         let mut bare = vec![self.mask(); ids.len()];
         for &i in seen.iter().chain(positions) {

@@ -1,5 +1,6 @@
 //! What an oracle says about one next token: the logits of a model, or the probabilities of a golden's toy.
 
+use crate::array::Array;
 use crate::math::{argmax, largest, softmax, softmax_of};
 
 /// One value per entry of the vocabulary.
@@ -12,6 +13,13 @@ pub enum Row {
 }
 
 impl Row {
+    /// What stands behind token `at` of path `path` in logits `[paths, length, vocab]`. Panics out of range, like
+    /// indexing.
+    pub fn recorded(logits: &Array, path: usize, at: usize) -> Self {
+        let vocab = logits.shape()[2];
+        Row::Logits(logits.row(path)[at * vocab..(at + 1) * vocab].to_vec())
+    }
+
     /// The most probable id, the lowest on a tie.
     pub fn best(&self) -> usize {
         match self {

@@ -1,7 +1,8 @@
 //! A small model that guesses: what it says after each node of a tree that grows level by level, and how it keeps up
 //! with the text.
 
-use super::engine::{Turn, Verified};
+use super::chance::Chance;
+use super::engine::{Draft, Turn, Verified};
 use super::oracle::Oracle;
 use super::row::Row;
 use super::tree::Tree;
@@ -59,6 +60,29 @@ impl<O: Oracle> Small<O> {
         let ids: Vec<u32> = [round.tree.nodes()[0].token].into_iter().chain(path).collect();
         self.0.read(&ids, ctx)?;
         Ok(())
+    }
+}
+
+/// A tree of the model's most probable tokens, narrower the deeper.
+pub struct Narrowing<O> {
+    /// Who guesses.
+    pub small: Small<O>,
+    /// Guesses at the first place; one less at each further one, down to one.
+    pub width: usize,
+    /// Levels.
+    pub depth: usize,
+}
+
+impl<O: Oracle> Draft for Narrowing<O> {
+    fn grow(&mut self, turn: &Turn, _: &mut dyn Chance, ctx: &Ctx) -> Result<Tree> {
+        self.small.grow(turn, self.depth, ctx, &mut |tree, node, row| {
+            let width = self.width.saturating_sub(tree.nodes()[node].depth).max(1);
+            put(tree, node, row, &row.top(width), turn.warmth());
+        })
+    }
+
+    fn learn(&mut self, round: &Verified, ctx: &Ctx) -> Result<()> {
+        self.small.learn(round, ctx)
     }
 }
 

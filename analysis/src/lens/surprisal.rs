@@ -3,7 +3,7 @@
 use super::weights;
 use crate::math::log_sum_exp;
 use crate::model::Writes;
-use crate::trace::{AttentionRule, Site, Tower, Trace};
+use crate::trace::{Site, Tower, Trace};
 use crate::{Ctx, Error, Result, Subject};
 use candle_core::Tensor;
 
@@ -70,8 +70,7 @@ pub fn surprisal(on: &Subject, ctx: &Ctx) -> Result<Surprisal> {
 pub fn holds_predictions(trace: &Trace) -> bool {
     let Some(tower) = trace.towers.get(&Tower::Text) else { return false };
     let n = tower.tokens.len();
-    let ahead = |rule: &AttentionRule| (1..n).any(|k| rule.mask.allows(k - 1, k - 1, k, k));
-    n > 0 && trace.logit_rows.iter().copied().eq(0..n) && !tower.attention.iter().any(ahead)
+    n > 0 && trace.logit_rows.iter().copied().eq(0..n) && !tower.attention.iter().any(|rule| rule.mask.sees_ahead(n))
 }
 
 fn recorded(trace: &Trace, ctx: &Ctx) -> Result<Surprisal> {

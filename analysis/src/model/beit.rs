@@ -3,8 +3,8 @@
 
 use super::blocks::{Activation, Bias, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, attention, need_image, patch_mean, patch_rows, put_labels, row_of};
-use super::{Input, Model, ModelInfo, Output, TowerRun, only};
+use super::vision::{BASE, Sizes, VisionTower, attention, patch_mean, patch_rows, put_labels, row_of};
+use super::{Input, Model, ModelInfo, Output, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
@@ -159,9 +159,8 @@ impl Model for Beit {
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let mut run = TowerRun::default();
-        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
         let mut out = Output::default();
+        let t = self.tower.picture(input, &mut out, tap, ctx)?;
         let pooled = match &self.pooled {
             Some(norm) => norm.apply(&patch_mean(&t.last, &t.rows, 1)?)?,
             None => row_of(&t.last, &t.rows, 0)?,
@@ -182,7 +181,6 @@ impl Model for Beit {
                 out.extras.insert("last_hidden_state".into(), t.last);
             }
         }
-        out.towers.insert(Tower::Vision, run);
         Ok(out)
     }
 

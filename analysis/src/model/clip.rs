@@ -3,7 +3,7 @@
 
 use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, TileRun, VisionTower, attention, need_image, normalise, patch_mean, put_labels, row_of};
+use super::vision::{Sizes, TileRun, VisionTower, attention, normalise, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Rows, Site, Tap, Tower};
@@ -265,9 +265,7 @@ impl Model for Clip {
         let mut out = Output::default();
         let (mut image, mut text) = (None, None);
         if input.image.is_some() {
-            let mut run = TowerRun::default();
-            let t = self.vision()?.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
-            out.towers.insert(Tower::Vision, run);
+            let t = self.vision()?.picture(input, &mut out, tap, ctx)?;
             image = self.image(t, &mut out, tap)?;
         }
         if has_text {

@@ -3,8 +3,8 @@
 
 use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, attention, need_image, patch_mean, put_labels, row_of};
-use super::{Input, Model, ModelInfo, Output, TowerRun, only};
+use super::vision::{Sizes, VisionTower, attention, patch_mean, put_labels, row_of};
+use super::{Input, Model, ModelInfo, Output, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
@@ -117,9 +117,8 @@ impl Model for Dinov2 {
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let mut run = TowerRun::default();
-        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
         let mut out = Output::default();
+        let t = self.tower.picture(input, &mut out, tap, ctx)?;
         let class = row_of(&t.last, &t.rows, 0)?;
         if let Some(head) = &self.classifier {
             let mean = patch_mean(&t.last, &t.rows, self.tower.n_leading()?)?;
@@ -130,7 +129,6 @@ impl Model for Dinov2 {
             out.extras.insert("pooler_output".into(), class.squeeze(0)?);
             out.extras.insert("last_hidden_state".into(), t.last);
         }
-        out.towers.insert(Tower::Vision, run);
         Ok(out)
     }
 

@@ -3,8 +3,8 @@
 
 use super::blocks::{Activation, Block, Config, Defaults, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{Sizes, VisionTower, attention, need_image, row_of};
-use super::{Input, Model, ModelInfo, Output, TowerRun, only};
+use super::vision::{Sizes, VisionTower, attention, row_of};
+use super::{Input, Model, ModelInfo, Output, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
@@ -96,12 +96,10 @@ impl Model for Dinov3 {
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let mut run = TowerRun::default();
-        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
         let mut out = Output::default();
+        let t = self.tower.picture(input, &mut out, tap, ctx)?;
         out.extras.insert("pooler_output".into(), row_of(&t.last, &t.rows, 0)?.squeeze(0)?);
         out.extras.insert("last_hidden_state".into(), t.last);
-        out.towers.insert(Tower::Vision, run);
         Ok(out)
     }
 

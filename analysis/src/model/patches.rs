@@ -106,7 +106,7 @@ pub(super) fn fit_positions(
     fit: Fit,
 ) -> Result<Tensor> {
     let d = table.dim(1)?;
-    if (rows, cols) == from && fit != Fit::Unused {
+    if (rows, cols) == from {
         return Ok(table.clone());
     }
     match fit {

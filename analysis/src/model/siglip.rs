@@ -4,7 +4,7 @@
 use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, need_image, normalise, patch_mean, put_labels, row_of};
+use super::vision::{BASE, Sizes, VisionTower, normalise, patch_mean, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Site, Tap, Tower};
@@ -210,9 +210,7 @@ impl Siglip {
     /// Results of the image tower; its embedding, normalised, if a text can be compared with it.
     fn run_image(&self, input: &Input, out: &mut Output, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Option<Tensor>> {
         let own = self.images()?;
-        let mut run = TowerRun::default();
-        let t = own.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
-        out.towers.insert(Tower::Vision, run);
+        let t = own.tower.picture(input, out, tap, ctx)?;
         if let Some(head) = &own.classifier {
             let logits = head.apply(&patch_mean(&t.last, &t.rows, 0)?)?;
             put_labels(out, logits, (own.tower.stack.blocks.len(), &t.rows, 0), tap)?;

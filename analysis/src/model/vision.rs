@@ -161,6 +161,14 @@ impl VisionTower {
         Ok(count(&self.leading)? + count(&self.registers)?)
     }
 
+    /// Runs the one picture of an input, and puts its tokens, grids and attention rules into `out`.
+    pub fn picture(&self, input: &Input, out: &mut Output, tap: &mut dyn Tap, ctx: &Ctx) -> Result<TileRun> {
+        let mut run = TowerRun::default();
+        let t = self.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
+        out.towers.insert(Tower::Vision, run);
+        Ok(t)
+    }
+
     /// Runs one tile. `run` collects tokens, grids and attention rules; rows are numbered over all tiles.
     /// `hidden` are the indices of hidden states to keep (0 is the embedding, the number of layers the output).
     pub fn tile(
@@ -174,9 +182,7 @@ impl VisionTower {
     ) -> Result<TileRun> {
         let pixels = image.tiles.get(tile).ok_or_else(|| Error::invalid(format!("the image has no tile {tile}")))?;
         let (mut x, rows, cols) = self.patch.apply(pixels)?;
-        if self.fit != Fit::Unused {
-            x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
-        }
+        x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
         let leading = match (&self.leading, &self.leading_positions) {
             (Some(l), Some(p)) => Some((l + p)?),
             (l, _) => l.clone(),
@@ -241,7 +247,7 @@ impl VisionTower {
 }
 
 /// The image of an input, or an error that says that one is needed.
-pub(super) fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
+fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
     match &input.image {
         Some(image) if !image.tiles.is_empty() => Ok(image),
         _ => Err(Error::invalid("this model reads images; give it one")),

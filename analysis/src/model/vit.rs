@@ -3,8 +3,8 @@
 
 use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, attention, need_image, put_labels, row_of};
-use super::{Input, Model, ModelInfo, Output, TowerRun, only};
+use super::vision::{BASE, Sizes, VisionTower, attention, put_labels, row_of};
+use super::{Input, Model, ModelInfo, Output, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
 use crate::weights::Weights;
@@ -98,9 +98,8 @@ impl Model for Vit {
     }
 
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
-        let mut run = TowerRun::default();
-        let t = self.tower.tile(need_image(input)?, 0, &[], &mut run, tap, ctx)?;
         let mut out = Output::default();
+        let t = self.tower.picture(input, &mut out, tap, ctx)?;
         if !self.classifiers.is_empty() {
             let mut sum: Option<Tensor> = None;
             for (i, head) in self.classifiers.iter().enumerate() {
@@ -127,7 +126,6 @@ impl Model for Vit {
             }
             out.extras.insert("last_hidden_state".into(), t.last);
         }
-        out.towers.insert(Tower::Vision, run);
         Ok(out)
     }
 

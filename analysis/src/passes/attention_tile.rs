@@ -5,7 +5,7 @@
 //! buffer for a painter: see [`DeviceHead`].
 
 use super::attention::device::{Uploaded, submissions};
-use super::attention::{Head, Norm, QUERIES, Running, edges, in_parallel, sweep, sweep_rows};
+use super::attention::{Head, Norm, Running, edges, means, sweep, sweep_rows};
 use super::attention_row_stats::{self, RowStats};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
@@ -190,12 +190,15 @@ fn swept(head: &Head, stats: Option<&RowStats>, window: &Window, ctx: &Ctx) -> R
     let norm = stats.map(|s| move |q: usize| s.norm(q));
     let mut cells = vec![0f32; window.rows * window.cols];
     let running = sweep(head, norm.as_ref().map(|n| n as Norm), window, &mut cells, ctx)?;
-    // The mean of one pair, and the largest, are as they came.
-    let cells = match window.reduce {
-        Reduce::Mean if !window.is_exact() => finish(window, cells.into_iter().map(f64::from))?,
-        _ => Array::new([window.rows, window.cols], cells)?,
-    };
-    Ok((cells, running))
+    Ok((finished(window, cells)?, running))
+}
+
+/// [`finish`] of cells in f32. The mean of one pair, and the largest, are as they came.
+fn finished(window: &Window, cells: Vec<f32>) -> Result<Array> {
+    match window.reduce {
+        Reduce::Mean if !window.is_exact() => finish(window, cells.into_iter().map(f64::from)),
+        _ => Array::new([window.rows, window.cols], cells),
+    }
 }
 
 /// The whole map of `head`, pair by pair, written to `place` `[queries, keys]`, which holds zeros.
@@ -275,11 +278,7 @@ pub fn overview_in_strips(
             seen(&cells);
         }
     }
-    let cells = match window.reduce {
-        Reduce::Mean if !window.is_exact() => finish(window, cells.data().iter().map(|c| f64::from(*c)))?,
-        _ => cells,
-    };
-    Ok((cells, RowStats::of_running(running)))
+    Ok((finished(window, cells.into_data())?, RowStats::of_running(running)))
 }
 
 /// The mean over `heads` of one window of each: `[rows, cols]`. The heads must have the same rows.
@@ -290,20 +289,7 @@ pub fn mean_of_heads(heads: &[Head], window: &Window, ctx: &Ctx) -> Result<Array
     }
     window.check(first.n_queries(), first.n_keys())?;
     ctx.compute(
-        || {
-            let edges = window.query_edges();
-            let mut out = vec![0f32; window.rows * window.cols];
-            let bands = bands(&edges);
-            let mut rest = out.as_mut_slice();
-            let mut units = Vec::new();
-            for band in bands {
-                let (own, after) = std::mem::take(&mut rest).split_at_mut(band.len() * window.cols);
-                rest = after;
-                units.push((band, own));
-            }
-            in_parallel(units, ctx, |(band, own)| mean_of_band(heads, window, band, own, &ctx.quiet()))?;
-            Array::new([window.rows, window.cols], out)
-        },
+        || finished(window, means(heads, window, ctx)?),
         |device| {
             device.run(|work| {
                 let limit = work.binding_bytes();
@@ -317,43 +303,6 @@ pub fn mean_of_heads(heads: &[Head], window: &Window, ctx: &Ctx) -> Result<Array
             })
         },
     )
-}
-
-/// Rows of cells, by the queries that begin them, in bands of few queries, whose cells stay in a core's cache.
-fn bands(edges: &[usize]) -> Vec<Range<usize>> {
-    let mut out: Vec<Range<usize>> = Vec::new();
-    for (r, ends) in edges.windows(2).enumerate() {
-        match out.last_mut().filter(|b| ends[1] - edges[b.start] <= QUERIES) {
-            Some(band) => band.end = r + 1,
-            None => out.push(r..r + 1),
-        }
-    }
-    out
-}
-
-/// The mean over heads of some rows of a window's cells.
-fn mean_of_band(heads: &[Head], window: &Window, band: Range<usize>, out: &mut [f32], ctx: &Ctx) -> Result<()> {
-    let (mut sum, mut tile) = (vec![0f64; out.len()], vec![0f32; out.len()]);
-    for head in heads {
-        ctx.check()?;
-        tile.fill(0.0);
-        sweep_rows(head, None, window, band.clone(), &mut tile, ctx)?;
-        sum.iter_mut().zip(&tile).for_each(|(s, v)| *s += f64::from(*v));
-    }
-    let (query_edges, key_edges) = (window.query_edges(), window.key_edges());
-    for (r, (row, sum)) in
-        out.chunks_exact_mut(window.cols.max(1)).zip(sum.chunks_exact(window.cols.max(1))).enumerate()
-    {
-        let queries = query_edges[band.start + r + 1] - query_edges[band.start + r];
-        for (c, (cell, sum)) in row.iter_mut().zip(sum).enumerate() {
-            let pairs = match window.reduce {
-                Reduce::Max => 1,
-                Reduce::Mean => queries * (key_edges[c + 1] - key_edges[c]),
-            };
-            *cell = (sum / heads.len() as f64 / pairs as f64) as f32;
-        }
-    }
-    Ok(())
 }
 
 fn write_stats(work: &mut Work, head: &Uploaded, stats: &RowStats) -> Result<()> {
@@ -587,6 +536,7 @@ impl Pass for AttentionTile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::passes::samples::OwnedHead;
     use crate::trace::MaskRule;
 
     /// Two queries; the second splits 1/4 to 3/4.
@@ -690,6 +640,24 @@ mod tests {
         let want = attention_row_stats::cpu(&head);
         for (a, b) in stats.entropy.iter().zip(&want.entropy) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_mean_of_heads_is_that_of_the_plain_loops() {
+        let n = 300;
+        let owned: Vec<OwnedHead> = (1..4).map(|seed| OwnedHead::new(1, 1, 4, n, seed)).collect();
+        let heads: Vec<Head> = owned.iter().map(|h| h.head().unwrap()).collect();
+        for reduce in [Reduce::Mean, Reduce::Max] {
+            for (queries, rows, cols) in [(0..n, 3, 7), (0..n, n, n), (40..n, 1, 1), (7..200, 150, 20)] {
+                let window = Window { queries, keys: 0..n, rows, cols, reduce };
+                let got = mean_of_heads(&heads, &window, &Ctx::default()).unwrap();
+                let all: Vec<Array> = heads.iter().map(|h| cpu(h, &window).unwrap()).collect();
+                for (i, got) in got.data().iter().enumerate() {
+                    let want = all.iter().map(|a| a.data()[i]).sum::<f32>() / 3.0;
+                    assert!((got - want).abs() < 1e-5 * (want + 1e-3), "{window:?} {i}: {got}, not {want}");
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Decide, Place, Plan, Runner};
 use crate::ctx::Ctx;
-use crate::math::{largest, log_softmax};
+use crate::math::{divergence, largest, log_softmax};
 use crate::model::{Input, LogitRows, Model, Output};
 use crate::trace::{NoTap, Tap, Tower};
 use crate::{Error, Result, Subject};
@@ -80,7 +80,7 @@ pub fn judge(
     let (mut full_top, mut reduced_top) = (Vec::new(), Vec::new());
     match (&full.answer, &reduced) {
         (Answer::Next(p), Answer::Next(q)) => {
-            kl = Some(p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0));
+            kl = Some(divergence(p, q));
             (full_top, reduced_top) = (top(p), top(q));
         }
         (Answer::Embedding(a), Answer::Embedding(b)) => {

@@ -2,7 +2,7 @@
 
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure};
-use crate::math::{argmax, log_softmax};
+use crate::math::{divergence, largest, log_softmax};
 use crate::method::Info;
 use crate::model::{Input, LogitRows};
 use crate::trace::Tap;
@@ -28,15 +28,18 @@ pub(super) fn next(
 
 /// How far `other` is from `full`: the divergence, whether both prefer the same, and by how much each does.
 pub(super) fn compared(on: &Subject, full: &[f64], other: &[f64]) -> Vec<Figure> {
-    let kl = full.iter().zip(other).map(|(p, q)| if p.is_finite() { p.exp() * (p - q) } else { 0.0 }).sum::<f64>();
-    let best = |p: &[f64]| argmax(&p.iter().map(|v| *v as f32).collect::<Vec<_>>()).unwrap_or(0);
+    let best = |p: &[f64]| largest(p, 1).first().copied().unwrap_or(0);
     let (a, b) = (best(full), best(other));
     let says = |p: &[f64], i: usize| {
         format!("{} {:.2}", on.word(i as u32).trim(), p.get(i).copied().unwrap_or(f64::NEG_INFINITY).exp())
     };
     vec![
-        Figure::new("divergence", Datum::Number(kl.max(0.0)), "Of the next token's distribution from the model's own")
-            .unit("nats"),
+        Figure::new(
+            "divergence",
+            Datum::Number(divergence(full, other)),
+            "Of the next token's distribution from the model's own",
+        )
+        .unit("nats"),
         Figure::new(
             "same answer",
             Datum::Text(if a == b { "yes" } else { "no" }.into()),

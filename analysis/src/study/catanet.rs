@@ -10,7 +10,7 @@ use super::patches::{self, LAYER, Patches};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Class, Classes, Datum, Figure, Finding, Table};
-use crate::math::argmax;
+use crate::math::{argmax, length};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
 use crate::raw::{Adapter, RawInput};
@@ -106,6 +106,7 @@ impl Centres {
         if k == 0 || n == 0 || more > n {
             return Err(Error::invalid(format!("{k} centres of {n} tokens; take fewer centres")));
         }
+        ctx.fits(4 * (n as u64).saturating_mul(k as u64), "take fewer centres")?;
         let block = (n + more) / k;
         let row = |i: usize| x.row(if i < n { i } else { 2 * n - 1 - i });
         let mut first = vec![0f64; k * d];
@@ -125,13 +126,13 @@ impl Centres {
             let (mut sums, mut some) = (vec![0f64; k * d], vec![false; k]);
             for (i, &c) in labels.iter().enumerate() {
                 some[c] = true;
-                let length = length(x.row(i).iter().map(|v| f64::from(*v)));
+                let length = length(x.row(i)).max(SHORTEST);
                 let sum = &mut sums[c * d..(c + 1) * d];
                 sum.iter_mut().zip(x.row(i)).for_each(|(s, v)| *s += f64::from(*v) / length);
             }
             for c in (0..k).filter(|c| some[*c]) {
                 let sum = &sums[c * d..(c + 1) * d];
-                let length = length(sum.iter().copied());
+                let length = length(sum).max(SHORTEST);
                 let centre = &mut now.data_mut()[c * d..(c + 1) * d];
                 centre.iter_mut().zip(sum).for_each(|(v, s)| *v = (s / length) as f32);
             }
@@ -148,10 +149,8 @@ impl Centres {
     }
 }
 
-/// Length of a vector, at least 1e-12.
-fn length(v: impl Iterator<Item = f64>) -> f64 {
-    v.map(|x| x * x).sum::<f64>().sqrt().max(1e-12)
-}
+/// Length that a vector is divided by at least.
+const SHORTEST: f64 = 1e-12;
 
 /// Raw entry: `x` `[n, d]`, `num_centers`, `n_iter`, `group_size`.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {

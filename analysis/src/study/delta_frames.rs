@@ -14,7 +14,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::host::eigenvalues;
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result, Subject};
-use candle_core::{DType, Device};
+use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 const FIRST: Param =
@@ -52,7 +52,7 @@ impl Method for DeltaFrames {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
         let vision = patches::encoder(on, &INFO)?;
-        let (tiles, others) = patches::alike(Patches::of(on, params, &INFO)?);
+        let (tiles, left_out) = patches::alike(Patches::of(on, params, &INFO)?);
         let zero = params.choice(&FIRST) == "zero";
         let frames: Vec<&Array> = tiles.iter().map(|t| &t.x).collect();
         let found = changes(&frames, zero, ctx)?;
@@ -87,9 +87,7 @@ impl Method for DeltaFrames {
                 Datum::Share(last.1),
                 "Energy of the last change that one vector explains",
             ));
-        if others > 0 {
-            out.notes.push(format!("{others} tiles have another shape than the first and are left out."));
-        }
+        out.notes.extend(left_out);
         if tiles.len() == 1 {
             out.notes.push("There is one tile, so what changes is the whole of it, from black.".into());
         }
@@ -127,7 +125,7 @@ fn changes(frames: &[&Array], zero: bool, ctx: &Ctx) -> Result<Vec<Change>> {
         delta.chunks(d.max(1)).for_each(|r| mean.iter_mut().zip(r).for_each(|(m, v)| *m += v / n as f64));
         let (mean_share, rank1_share) = if whole > 0.0 {
             let shared = n as f64 * mean.iter().map(|m| m * m).sum::<f64>();
-            (shared / whole, largest_square(&delta, n, d, ctx)? / whole)
+            (shared / whole, largest_square(&delta, n, d, &ctx.part(t, frames.len()))? / whole)
         } else {
             (0.0, 0.0)
         };
@@ -145,7 +143,7 @@ const ROUNDS: usize = 400;
 fn largest_square(x: &[f64], n: usize, d: usize, ctx: &Ctx) -> Result<f64> {
     let side = n.min(d);
     ctx.fits((16 * side * side) as u64, "take a smaller picture")?;
-    let x = candle_core::Tensor::from_slice(x, (n, d), &Device::Cpu)?.to_dtype(DType::F64)?;
+    let x = Tensor::from_slice(x, (n, d), &Device::Cpu)?;
     let t = x.t()?.contiguous()?;
     let gram: Vec<f64> = if n <= d { x.matmul(&t)? } else { t.matmul(&x)? }.flatten_all()?.to_vec1()?;
     if side <= SMALL {
@@ -172,9 +170,7 @@ fn largest_square(x: &[f64], n: usize, d: usize, ctx: &Ctx) -> Result<f64> {
 
 /// Raw entry: `feats` `[frames, n, d]`, `first` "skip" or "zero".
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("feats")?;
-    x.check_finite("feats")?;
-    let [t, n, _] = x.dims("feats")?;
+    let (x, [t, n, _]) = input.finite("feats")?;
     let zero = match input.read_or("first", "skip".to_string())?.as_str() {
         "zero" => true,
         "skip" => false,

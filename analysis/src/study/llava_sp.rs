@@ -10,6 +10,7 @@ use super::patches::{self, LAYER, Patches};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Class, Datum, Figure, Finding, Heat, Image, Measure, Outline, Raster, Region, Stages, Unit};
+use crate::math::cosine;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::host::resample::{apply, average};
 use crate::raw::{Adapter, RawInput};
@@ -119,9 +120,8 @@ impl Method for LlavaSp {
         ));
         if let (true, Some((width, height))) = (crops, on.trace.image_size) {
             let outline = |s: &Square| {
-                let first = tile.rect(vision, s.row * cols + s.col)?;
-                let last = tile.rect(vision, (s.row + s.side - 1) * cols + s.col + s.side - 1)?;
-                Some(Outline::Rect([first[0], first[1], last[0] + last[2] - first[0], last[1] + last[3] - first[1]]))
+                let first = s.row * cols + s.col;
+                tile.span(vision, first, first + (s.side - 1) * (cols + 1)).map(Outline::Rect)
             };
             let region = |(i, s): (usize, &Square)| {
                 Some(Region { outline: outline(s)?, label: s.side.to_string(), class: Some(i), value: None })
@@ -142,7 +142,6 @@ impl Method for LlavaSp {
 /// and where it is in none of a single list, with that one's.
 fn likeness(x: &Array, cells: &[Vec<usize>]) -> Vec<f32> {
     let [n, d] = [x.shape()[0], x.shape()[1]];
-    let length = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
     let means: Vec<Vec<f64>> = cells
         .iter()
         .map(|cells| {
@@ -153,13 +152,7 @@ fn likeness(x: &Array, cells: &[Vec<usize>]) -> Vec<f32> {
         .collect();
     let mut of = vec![0usize; n];
     cells.iter().enumerate().rev().for_each(|(i, cells)| cells.iter().for_each(|&c| of[c] = i));
-    let cosine = |i: usize| {
-        let (row, mean): (Vec<f64>, _) = (x.row(i).iter().map(|v| f64::from(*v)).collect(), &means[of[i]]);
-        let whole = length(&row) * length(mean);
-        let dot: f64 = row.iter().zip(mean).map(|(a, b)| a * b).sum();
-        if whole > 0.0 { (dot / whole) as f32 } else { 0.0 }
-    };
-    (0..n).map(cosine).collect()
+    (0..n).map(|i| cosine(x.row(i), &means[of[i]]) as f32).collect()
 }
 
 /// Raw entry, by `part`: "progressive centre crops" of a square grid of side `grid`, or of the array `grid_ids`; "adaptive
@@ -183,9 +176,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     if !part.contains("pool") {
         return Err(Error::invalid(format!("field part is {part:?}; it names crops or pooling")));
     }
-    let x = input.array("x")?;
-    x.check_finite("x")?;
-    let [channels, rows, cols] = x.dims("x")?;
+    let (x, [channels, rows, cols]) = input.finite("x")?;
     let sizes: Vec<usize> = input.read_or("sizes", SIZES.to_vec())?;
     let mut out = Map::new();
     for (i, &m) in sizes.iter().enumerate() {

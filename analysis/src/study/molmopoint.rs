@@ -56,10 +56,9 @@ impl Method for MolmoPoint {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
-        let text = on.trace.towers.get(&Tower::Text).filter(|t| t.has_image());
-        let text = text.ok_or_else(|| INFO.needs(Need::ReadsImage.words()))?;
+        let text = on.reader(&INFO)?;
         let vision = on.trace.towers.get(&Tower::Vision).ok_or_else(|| INFO.needs(Need::ImageTokens.words()))?;
-        let inner = Subject { tower: Tower::Vision, ..*on };
+        let inner = on.of(Tower::Vision);
         let tiles = Patches::of(&inner, &Params::new(), &INFO)?;
         let layer = params.one_layer(&WHERE, text.n_layers)?;
         let n = text.tokens.len();

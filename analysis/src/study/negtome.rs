@@ -12,7 +12,7 @@ use crate::ctx::Ctx;
 use crate::finding::{Class, Classes, Datum, Figure, Finding, Look, Measure, Unit};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
-use crate::raw::{Adapter, RawInput};
+use crate::raw::{Adapter, RawInput, number};
 use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ impl Method for NegToMe {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
         let vision = patches::encoder(on, &INFO)?;
-        let (tiles, others) = patches::alike(Patches::of(on, params, &INFO)?);
+        let (tiles, left_out) = patches::alike(Patches::of(on, params, &INFO)?);
         if tiles.len() < 2 {
             return Err(INFO.needs("a picture that is read in several tiles, the first of which is the reference"));
         }
@@ -74,7 +74,7 @@ impl Method for NegToMe {
         }
         let measure = Measure::signed("cosine", "");
         let like: Vec<Vec<f32>> = found.iter().map(|f| f.most.clone()).collect();
-        let far: Vec<Vec<f32>> = tiles.iter().zip(&found).map(|(t, f)| moved(&t.x, &f.x)).collect();
+        let far: Vec<Vec<f32>> = tiles.iter().zip(&found).map(|(t, f)| patches::moved(&t.x, &f.x)).collect();
         let mut of = vec![None; vision.tokens.len()];
         let mut labels = vec![String::new(); vision.tokens.len()];
         for (number, (tile, f)) in tiles.iter().zip(&found).enumerate() {
@@ -107,22 +107,9 @@ impl Method for NegToMe {
                 Datum::Share(n as f64 / all.max(1) as f64),
                 "Tokens of the other tiles",
             ));
-        if others > 0 {
-            out.notes.push(format!("{others} tiles have another shape than the first and are left out."));
-        }
+        out.notes.extend(left_out);
         Ok(out)
     }
-}
-
-/// Distance between old and new rows, over the length of the old.
-fn moved(old: &Array, new: &Array) -> Vec<f32> {
-    let of = |i: usize| {
-        let squared = |f: &dyn Fn(usize) -> f64| (0..old.row(i).len()).map(|c| f(c).powi(2)).sum::<f64>().sqrt();
-        let length = squared(&|c| f64::from(old.row(i)[c]));
-        let away = squared(&|c| f64::from(new.row(i)[c]) - f64::from(old.row(i)[c]));
-        if length > 0.0 { (away / length) as f32 } else { 0.0 }
-    };
-    (0..old.shape()[0]).map(of).collect()
 }
 
 /// When and how far a token is pushed.
@@ -176,9 +163,7 @@ impl Rule {
 /// Raw entry: `hidden` `[pictures, n, d]`, the first being the reference, which is treated, too; `alpha`, `threshold`,
 /// `rule`; where `masked`, `mask` `[pictures, n, n]`, whose zeros forbid a pair.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("hidden")?;
-    x.check_finite("hidden")?;
-    let [pictures, n, d] = x.dims("hidden")?;
+    let (x, [pictures, n, d]) = input.finite("hidden")?;
     let word: String = input.read_or("rule", "code".to_string())?;
     let rule = Rule {
         alpha: input.read_or("alpha", 0.9)?,
@@ -190,9 +175,13 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         },
     };
     let mask = if input.read_or("masked", false)? { Some(input.array("mask")?) } else { None };
-    if mask.is_some_and(|m| m.shape() != [pictures, n, n]) || n == 0 || pictures == 0 {
-        return Err(Error::shape("mask", format!("[{pictures}, {n}, {n}] of some tokens"), x.shape()));
+    if n == 0 || pictures == 0 {
+        return Err(Error::shape("hidden", "[pictures, n, d], at least one token of one picture", x.shape()));
     }
+    if let Some(mask) = mask.filter(|m| m.shape() != [pictures, n, n]) {
+        return Err(Error::shape("mask", format!("[{pictures}, {n}, {n}]"), mask.shape()));
+    }
+    ctx.fits(4 * (n as u64).saturating_mul(n as u64), "take fewer tokens")?;
     let reference = x.sub(0);
     let mut found = Vec::new();
     for p in 0..pictures {
@@ -201,11 +190,10 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         let cosines = cosine_matrix::run(&own, &reference, ctx)?;
         found.push(rule.pushed(&own, &reference, &cosines, mask.map(|m| m.row(p)))?);
     }
-    let number = |v: &f32| if v.is_finite() { json!(v) } else { json!("-inf") };
     let rows = |a: &Array| a.data().chunks(d.max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>();
     let of = |f: &dyn Fn(&Pushed) -> Value| found.iter().map(f).collect::<Vec<_>>();
     Ok(json!({
-        "max_similarity": of(&|f| json!(f.most.iter().map(number).collect::<Vec<_>>())),
+        "max_similarity": of(&|f| json!(f.most.iter().map(|v| number(f64::from(*v))).collect::<Vec<_>>())),
         "match_index": of(&|f| json!(f.best)),
         "applied": of(&|f| json!(f.applied.iter().map(|a| u8::from(*a)).collect::<Vec<_>>())),
         "output": of(&|f| json!(rows(&f.x))),
@@ -230,7 +218,8 @@ mod tests {
         let code = Rule { of_reference: true, ..rule }.pushed(&x, &reference, &cosines, None).unwrap();
         assert_eq!((code.best.as_slice(), code.applied.as_slice()), (&[0, 1][..], &[true, false][..]));
         assert_eq!(code.x.row(1), x.row(1));
-        assert!((moved(&x, &code.x)[0] - 0.5).abs() < 1e-6 && moved(&x, &code.x)[1] == 0.0);
+        let far = patches::moved(&x, &code.x);
+        assert!((far[0] - 0.5).abs() < 1e-6 && far[1] == 0.0, "{far:?}");
         // Nothing to look at: nothing is changed.
         let none = Rule { of_reference: true, alpha: 1.0, least: 0.7 };
         let none = none.pushed(&x, &reference, &cosines, Some(&[0.0, 1.0, 0.0, 1.0])).unwrap();

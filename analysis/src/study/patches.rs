@@ -2,8 +2,9 @@
 
 use crate::array::Array;
 use crate::finding::{CellGrid, Heat, Measure, Unit};
+use crate::math::length;
 use crate::method::{Info, LayerPick, Need, Param, Params};
-use crate::token::Source;
+use crate::token::{Grid, Source};
 use crate::trace::{Site, Tower, TowerTrace};
 use crate::{Error, Result, Subject};
 
@@ -19,9 +20,8 @@ pub(super) struct Patches {
     pub tile: usize,
     /// See `tile`.
     pub row: usize,
-    /// The first of its tokens among those of the encoder, whose rows may have a gap behind each.
-    first: usize,
-    gap: usize,
+    /// Which of the encoder's tokens they are, row by row.
+    tokens: Vec<usize>,
     /// `[rows · cols, d]`, row by row.
     pub x: Array,
 }
@@ -34,19 +34,17 @@ impl Patches {
         let layer = params.one_layer(&LAYER, vision.n_layers)?;
         let mut out = Vec::new();
         for (number, g) in vision.grids.iter().enumerate() {
-            let tiled = vision.n_tiles > 1;
-            let entry = on.trace.get_tile(Tower::Vision, if tiled { number } else { 0 }, layer, Site::ResidPost)?;
             // Rows of a tile count from its own first token; before its patches stand as many as in the first.
-            let first = if tiled { vision.grids[0].first } else { g.first };
+            let (tile, row) = if vision.n_tiles > 1 { (number, vision.grids[0].first) } else { (0, g.first) };
+            let entry = on.trace.get_tile(Tower::Vision, tile, layer, Site::ResidPost)?;
             let [rows, d] = entry.array.dims("patches")?;
-            let cell = |i: usize| first + i / g.cols * (g.cols + g.gap) + i % g.cols;
-            let n = g.rows * g.cols;
-            if n > 0 && cell(n - 1) >= rows {
+            let cells: Vec<usize> = Grid { first: row, ..g.clone() }.tokens().collect();
+            if cells.last().is_some_and(|c| *c >= rows) {
                 return Err(Error::invalid("this needs every patch of the picture, and the run has fewer"));
             }
-            let x = Array::new([n, d], (0..n).flat_map(|i| entry.array.row(cell(i)).iter().copied()).collect())?;
-            let tile = if tiled { number } else { 0 };
-            out.push(Self { grid: (g.rows, g.cols), tile, row: first, first: g.first, gap: g.gap, x });
+            let values = cells.iter().flat_map(|&c| entry.array.row(c).iter().copied()).collect();
+            let x = Array::new([cells.len(), d], values)?;
+            out.push(Self { grid: (g.rows, g.cols), tile, row, tokens: g.tokens().collect(), x });
         }
         out.retain(|p| p.len() > 0);
         if out.is_empty() { Err(info.needs(Need::ImageTokens.words())) } else { Ok(out) }
@@ -54,12 +52,12 @@ impl Patches {
 
     /// Number of patches.
     pub fn len(&self) -> usize {
-        self.grid.0 * self.grid.1
+        self.tokens.len()
     }
 
     /// Which of the encoder's tokens patch `i` is.
     pub fn token(&self, i: usize) -> usize {
-        self.first + i / self.grid.1 * (self.grid.1 + self.gap) + i % self.grid.1
+        self.tokens[i]
     }
 
     /// The rectangle of the picture that patch `i` shows, in pixels, where it is known: left, top, width, height.
@@ -68,6 +66,12 @@ impl Patches {
             Source::Rect { x, y, w, h } => Some([x, y, w, h]),
             _ => None,
         }
+    }
+
+    /// [`Self::rect`] of all from patch `first` to patch `last`, the corners of what is meant.
+    pub fn span(&self, vision: &TowerTrace, first: usize, last: usize) -> Option<[f32; 4]> {
+        let (a, b) = self.rect(vision, first).zip(self.rect(vision, last))?;
+        Some([a[0], a[1], b[0] + b[2] - a[0], b[1] + b[3] - a[1]])
     }
 }
 
@@ -88,8 +92,7 @@ pub(super) fn laid<T: Clone>(
     if let ([tile], [values]) = (tiles, values)
         && on.tower != Tower::Vision
     {
-        let corners = tile.rect(vision, 0).zip(tile.rect(vision, tile.len() - 1));
-        let area = corners.map(|(a, b)| [a[0], a[1], b[0] + b[2] - a[0], b[1] + b[3] - a[1]]);
+        let area = tile.span(vision, 0, tile.len() - 1);
         let grid = CellGrid { rows: tile.grid.0, cols: tile.grid.1, area };
         return (Unit::Cells(grid), values.iter().cloned().map(Some).collect());
     }
@@ -113,10 +116,22 @@ pub(super) fn heat(
     Heat::new(title, unit, measure, values)
 }
 
-/// Of several tiles, those with as many patches as the first, and how many others there are: what frames are compared by.
-pub(super) fn alike(mut tiles: Vec<Patches>) -> (Vec<Patches>, usize) {
+/// Of several tiles, those of the first one's shape, which can be compared patch by patch, and a note on the others.
+pub(super) fn alike(mut tiles: Vec<Patches>) -> (Vec<Patches>, Option<String>) {
     let (grid, all) = (tiles[0].grid, tiles.len());
     tiles.retain(|t| t.grid == grid);
     let others = all - tiles.len();
-    (tiles, others)
+    let note = || format!("{others} tiles have another shape than the first and are left out.");
+    (tiles, (others > 0).then(note))
+}
+
+/// How far each row moves from an old array `[n, d]` to a new one, over the length of the old row.
+pub(super) fn moved(old: &Array, new: &Array) -> Vec<f32> {
+    let of = |i: usize| {
+        let both = new.row(i).iter().zip(old.row(i));
+        let away: Vec<f64> = both.map(|(n, o)| f64::from(*n) - f64::from(*o)).collect();
+        let whole = length(old.row(i));
+        if whole > 0.0 { (length(&away) / whole) as f32 } else { 0.0 }
+    };
+    (0..old.shape()[0]).map(of).collect()
 }

@@ -10,6 +10,7 @@ use super::patches::{self, Patches};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure, Finding, Measure};
+use crate::math::length;
 use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::trace::{At, NoTap, Site, Tap, Tower};
@@ -62,6 +63,7 @@ impl Method for PoolFormer {
         let layer = params.one_layer(&WHERE, vision.n_layers)?;
         let last = vision.n_layers - 1;
         let mut tap = Pool {
+            ctx,
             layer,
             last,
             parts: tiles.iter().map(|t| (t.tile, t.row, t.grid)).collect(),
@@ -85,15 +87,9 @@ impl Method for PoolFormer {
         let (mut written, mut moved) = (Vec::new(), Vec::new());
         for tile in &tiles {
             let w = of_tile(&tap.written, tile)?;
-            written.push((0..tile.len()).map(|i| length(w.row(i))).collect::<Vec<f32>>());
+            written.push((0..tile.len()).map(|i| length(w.row(i)) as f32).collect::<Vec<f32>>());
             let left = of_tile(&tap.left, tile)?;
-            let away = |i: usize| {
-                let old = tile.x.row(i);
-                let apart: Vec<f32> = left.row(i).iter().zip(old).map(|(a, b)| a - b).collect();
-                let whole = length(old);
-                if whole > 0.0 { length(&apart) / whole } else { 0.0 }
-            };
-            moved.push((0..tile.len()).map(away).collect::<Vec<f32>>());
+            moved.push(patches::moved(&tile.x, &left));
         }
         let n: usize = moved.iter().map(Vec::len).sum();
         let mean = moved.iter().flatten().map(|v| f64::from(*v)).sum::<f64>() / n.max(1) as f64;
@@ -112,12 +108,9 @@ impl Method for PoolFormer {
     }
 }
 
-fn length(v: &[f32]) -> f32 {
-    v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32
-}
-
 /// Puts pooling in place of a layer's attention, and keeps what the encoder leaves.
-struct Pool {
+struct Pool<'a> {
+    ctx: &'a Ctx,
     layer: usize,
     last: usize,
     /// Tile, row of the first patch, rows and columns of each grid.
@@ -129,7 +122,7 @@ struct Pool {
     left: BTreeMap<usize, Array>,
 }
 
-impl Tap for Pool {
+impl Tap for Pool<'_> {
     fn wants(&self, at: &At) -> bool {
         at.tower == Tower::Vision
             && match at.site {
@@ -159,7 +152,7 @@ impl Tap for Pool {
                 for &(_, first, grid) in self.parts.iter().filter(|p| p.0 == at.tile) {
                     let cells = first * d..(first + grid.0 * grid.1) * d;
                     if let Some(rows) = read.data().get(cells.clone()) {
-                        out.data_mut()[cells].copy_from_slice(&pooled(rows, grid, d, self.reach));
+                        out.data_mut()[cells].copy_from_slice(&pooled(rows, grid, d, self.reach, self.ctx)?);
                     }
                 }
                 let made = out.to_tensor(x.device())?.to_dtype(x.dtype())?;
@@ -171,10 +164,11 @@ impl Tap for Pool {
 }
 
 /// Means over squares around each cell of `x` `[rows · cols, d]`, of the cells that there are, less the cell itself.
-fn pooled(x: &[f32], (rows, cols): (usize, usize), d: usize, reach: usize) -> Vec<f32> {
+fn pooled(x: &[f32], (rows, cols): (usize, usize), d: usize, reach: usize, ctx: &Ctx) -> Result<Vec<f32>> {
     let span = |at: usize, n: usize| at.saturating_sub(reach)..(at + reach + 1).min(n);
     let mut out = Vec::with_capacity(x.len());
     for (y, c) in (0..rows).flat_map(|y| (0..cols).map(move |c| (y, c))) {
+        ctx.check()?;
         let mut sum = vec![0f64; d];
         let cells = span(y, rows).flat_map(|r| span(c, cols).map(move |k| r * cols + k));
         let mut n = 0;
@@ -185,14 +179,12 @@ fn pooled(x: &[f32], (rows, cols): (usize, usize), d: usize, reach: usize) -> Ve
         let own = &x[(y * cols + c) * d..(y * cols + c + 1) * d];
         out.extend(sum.iter().zip(own).map(|(s, v)| (s / n as f64 - f64::from(*v)) as f32));
     }
-    out
+    Ok(out)
 }
 
 /// Raw entry: `x` `[channels, rows, columns]`, `pool_size`, an odd side.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("x")?;
-    x.check_finite("x")?;
-    let [channels, rows, cols] = x.dims("x")?;
+    let (x, [channels, rows, cols]) = input.finite("x")?;
     let side: usize = input.read_or("pool_size", 3)?;
     if side.is_multiple_of(2) || side > 1 << 12 {
         return Err(Error::invalid(format!("field pool_size is {side}; it is an odd number below {}", 1 << 12)));
@@ -200,7 +192,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let mut out = Vec::with_capacity(channels);
     for c in 0..channels {
         ctx.step(c, channels)?;
-        let map = pooled(x.row(c), (rows, cols), 1, side / 2);
+        let map = pooled(x.row(c), (rows, cols), 1, side / 2, ctx)?;
         out.push(map.chunks(cols.max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>());
     }
     Ok(json!({ "output": out }))
@@ -213,7 +205,8 @@ mod tests {
     #[test]
     fn only_cells_that_there_are_count() {
         // A row of three: means 0.5, 1, 1.5, less the cell.
-        assert_eq!(pooled(&[0.0, 1.0, 2.0], (1, 3), 1, 1), [0.5, 0.0, -0.5]);
-        assert_eq!(pooled(&[0.0, 3.0, 3.0, 6.0], (2, 2), 1, 5), [3.0, 0.0, 0.0, -3.0]);
+        let of = |x: &[f32], grid, reach| pooled(x, grid, 1, reach, &Ctx::default()).unwrap();
+        assert_eq!(of(&[0.0, 1.0, 2.0], (1, 3), 1), [0.5, 0.0, -0.5]);
+        assert_eq!(of(&[0.0, 3.0, 3.0, 6.0], (2, 2), 5), [3.0, 0.0, 0.0, -3.0]);
     }
 }

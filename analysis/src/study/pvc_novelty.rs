@@ -9,6 +9,7 @@ use super::patches::{self, LAYER, Patches};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Axis, Datum, Figure, Finding, Measure, Plot, Series, Style, Unit};
+use crate::math::{dot, length};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result, Subject};
@@ -48,7 +49,7 @@ impl Method for PvcNovelty {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
         let vision = patches::encoder(on, &INFO)?;
-        let (tiles, others) = patches::alike(Patches::of(on, params, &INFO)?);
+        let (tiles, left_out) = patches::alike(Patches::of(on, params, &INFO)?);
         let side = params.count(&SHUFFLE) as usize;
         let frames: Vec<&Array> = tiles.iter().map(|t| &t.x).collect();
         let new = novelty(&frames, ctx)?;
@@ -73,9 +74,7 @@ impl Method for PvcNovelty {
                 Datum::Number(share.iter().sum::<f64>() * tokens as f64),
                 "Tokens of all frames, each frame's by its mean novelty",
             ));
-        if others > 0 {
-            out.notes.push(format!("{others} tiles have another shape than the first and are left out."));
-        }
+        out.notes.extend(left_out);
         if tiles.len() == 1 {
             out.notes.push("There is one tile, and all of a first frame is new.".into());
         }
@@ -85,10 +84,7 @@ impl Method for PvcNovelty {
 
 /// 1 − the largest cosine of each patch with the same patch of a frame before; 1 in the first frame.
 fn novelty(frames: &[&Array], ctx: &Ctx) -> Result<Vec<Vec<f64>>> {
-    let length = |r: &[f32]| r.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
-    let cosine = |a: &[f32], b: &[f32]| {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() / (length(a) * length(b))
-    };
+    let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (length(a).max(1e-12) * length(b).max(1e-12));
     let mut out = Vec::with_capacity(frames.len());
     for (t, frame) in frames.iter().enumerate() {
         ctx.step(t, frames.len())?;
@@ -118,9 +114,7 @@ fn shares(values: &[Vec<f64>]) -> Vec<f64> {
 
 /// Raw entry: `feats` `[frames, rows, columns, d]`, `shuffle`, which divides rows and columns.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("feats")?;
-    x.check_finite("feats")?;
-    let [t, rows, cols, d] = x.dims("feats")?;
+    let (x, [t, rows, cols, d]) = input.finite("feats")?;
     let side: usize = input.read_or("shuffle", 2)?;
     if side == 0 || rows * cols == 0 || rows % side != 0 || cols % side != 0 {
         return Err(Error::invalid(format!("squares of {side} on a grid of {rows} by {cols}; they must divide it")));

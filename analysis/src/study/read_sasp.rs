@@ -9,7 +9,7 @@ use super::Method;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Class, Datum, Figure, Finding, Heat, Image, Look, Measure, Outline, Raster, Region, Unit};
-use crate::math::softmax;
+use crate::math::{dot, softmax};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::host::resample::{apply, bilinear, bilinear_at};
 use crate::raw::{Adapter, RawInput};
@@ -54,8 +54,7 @@ impl Method for ReadSasp {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
-        let text = on.trace.towers.get(&Tower::Text).filter(|t| t.has_image());
-        let text = text.ok_or_else(|| INFO.needs(Need::ReadsImage.words()))?;
+        let text = on.reader(&INFO)?;
         let n = text.tokens.len();
         let asks = on.target.filter(|_| on.tower == Tower::Text).unwrap_or(n - 1);
         let entry = on.trace.get(Tower::Text, text.n_layers - 1, Site::ResidPost)?;
@@ -67,17 +66,15 @@ impl Method for ReadSasp {
         let gone = |t: usize| Error::invalid(format!("token {t} is not in this run any more"));
         let own = normed.row(row(asks).ok_or_else(|| gone(asks))?).to_vec();
         let g = text.grids.first().ok_or_else(|| INFO.needs(Need::ReadsImage.words()))?;
-        let cells: Vec<usize> =
-            (0..g.rows * g.cols).map(|i| g.first + i / g.cols * (g.cols + g.gap) + i % g.cols).collect();
+        let cells: Vec<usize> = g.tokens().collect();
         let mut likeness = Vec::with_capacity(cells.len());
         let mut values = vec![None; n];
         for &t in &cells {
             let x = normed.row(row(t).ok_or_else(|| gone(t))?);
-            let v = x.iter().zip(&own).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
+            let v = dot(x, &own) as f32;
             likeness.push(v);
             values[t] = Some(v);
         }
-        ctx.check()?;
         let rect = |t: &usize| match text.tokens[*t].source {
             Source::Rect { x, y, w, h } => Some([x, y, x + w, y + h]),
             _ => None,
@@ -93,7 +90,7 @@ impl Method for ReadSasp {
             down: params.count(&DOWN) as usize,
             padded: false,
         };
-        let points = rule.points(&likeness, (g.rows, g.cols), shape)?;
+        let points = rule.points(&likeness, (g.rows, g.cols), shape, ctx)?;
         let title = format!("like token {asks}");
         let heat = Heat::new(title, Unit::Tokens(Tower::Text), Measure::signed("product", ""), values);
         let count = |l: i8| points.iter().filter(|p| p.1 == l).count();
@@ -130,6 +127,7 @@ impl Method for ReadSasp {
 type Point = ((f64, f64), i8);
 
 /// How points are chosen.
+#[derive(Clone, Copy)]
 struct Rule {
     high: f32,
     low: f32,
@@ -170,7 +168,7 @@ fn padded(x: &[f32], (rows, cols): (usize, usize), pad: [i64; 2], value: f32) ->
 
 impl Rule {
     /// Points of a map over a grid, for a picture of this height and width.
-    fn points(&self, x: &[f32], grid: (usize, usize), shape: [usize; 2]) -> Result<Vec<Point>> {
+    fn points(&self, x: &[f32], grid: (usize, usize), shape: [usize; 2], ctx: &Ctx) -> Result<Vec<Point>> {
         let coarse = ((grid.0 / self.down).max(1), (grid.1 / self.down).max(1));
         let Some(small) = scaled(&apply(&bilinear(grid, coarse), x, 1)) else { return Ok(Vec::new()) };
         let Some(whole) = scaled(x) else { return Ok(Vec::new()) };
@@ -186,7 +184,7 @@ impl Rule {
         let mut negative: Vec<usize> = (0..cells.len()).filter(|&i| cells[i] >= 0.0 && cells[i] <= self.low).collect();
         negative.sort_by(|&a, &b| cells[a].total_cmp(&cells[b]));
         let neutral = (0..cells.len()).filter(|&i| cells[i] > self.low && cells[i] < self.high);
-        let chosen = positive.iter().chain(&negative).copied().chain(neutral).take(self.most);
+        let chosen: Vec<usize> = positive.iter().chain(&negative).copied().chain(neutral).take(self.most).collect();
         let map = Fine { rows: fine_rows, cols: fine_cols, cells: fine, shape };
         let point = |i: usize| {
             let pixel = |at: usize, cells: usize, length: usize| {
@@ -197,7 +195,12 @@ impl Rule {
                 if cells[i] >= 0.0 && cells[i] <= self.low { 0 } else { i8::from(cells[i] >= self.high) * 2 - 1 };
             (map.drawn(at), label)
         };
-        Ok(chosen.map(point).collect())
+        let mut out = Vec::with_capacity(chosen.len());
+        for (at, &i) in chosen.iter().enumerate() {
+            ctx.step(at, chosen.len())?;
+            out.push(point(i));
+        }
+        Ok(out)
     }
 }
 
@@ -237,7 +240,7 @@ impl Fine {
 /// Raw entry: `image_tokens` `[n, d]` on a square grid, `seg_token` `[m, d]`, `image_shape_hw`, `t_pos`, `t_neg`,
 /// `num_points`, `down_sample`. Of several asking tokens each counts by how well the first visual one fits it, and the map
 /// is that of the first.
-fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (x, asks) = (input.array("image_tokens")?, input.array("seg_token")?);
     x.check_finite("image_tokens")?;
     asks.check_finite("seg_token")?;
@@ -252,7 +255,6 @@ fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
             shape[1], shape[0]
         )));
     }
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let twice: Vec<f64> = (0..m).map(|t| 2.0 * dot(x.row(0), asks.row(t))).collect();
     let weight = softmax(&twice, 1.0)[0] * m as f64;
     let likeness: Vec<f32> = (0..n).map(|i| (dot(x.row(i), asks.row(0)) * weight) as f32).collect();
@@ -266,7 +268,7 @@ fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
     if rule.down == 0 || rule.down > side {
         return Err(Error::invalid(format!("field down_sample is {}; the grid has a side of {side}", rule.down)));
     }
-    let points = rule.points(&likeness, (side, side), shape)?;
+    let points = rule.points(&likeness, (side, side), shape, ctx)?;
     Ok(json!({
         "similarity": likeness,
         "points_xy": points.iter().map(|p| [p.0.0, p.0.1]).collect::<Vec<_>>(),
@@ -282,12 +284,13 @@ mod tests {
     #[test]
     fn points_come_by_likeness_and_are_drawn_little_where_the_map_is_even() {
         let rule = Rule { high: 0.8, low: 0.2, most: 9, down: 1, padded: true };
-        let points = rule.points(&[0.0, 10.0, 5.0, 9.0], (2, 2), [40, 40]).unwrap();
+        let of = |rule: Rule, x: &[f32]| rule.points(x, (2, 2), [40, 40], &Ctx::default()).unwrap();
+        let points = of(rule, &[0.0, 10.0, 5.0, 9.0]);
         assert_eq!(points.iter().map(|p| p.1).collect::<Vec<_>>(), [1, 1, 0, -1]);
         // The second cell's middle is pixel (30, 10).
         assert!((points[0].0.0 - 30.0).abs() < 0.2 && (points[0].0.1 - 10.0).abs() < 0.2, "{points:?}");
-        assert!(rule.points(&[3.0; 4], (2, 2), [40, 40]).unwrap().is_empty());
-        assert_eq!(Rule { most: 1, ..rule }.points(&[0.0, 10.0, 5.0, 9.0], (2, 2), [40, 40]).unwrap().len(), 1);
+        assert!(of(rule, &[3.0; 4]).is_empty());
+        assert_eq!(of(Rule { most: 1, ..rule }, &[0.0, 10.0, 5.0, 9.0]).len(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::patches::{self, Patches};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Axis, Datum, Figure, Finding, Heat, Measure, Plot, Series, Stages, Style, Unit};
+use crate::math::{dot, length};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::attention_map;
 use crate::raw::{Adapter, RawInput};
@@ -86,12 +87,8 @@ impl Method for TapAdl {
         let turned: Vec<f32> =
             (0..d).flat_map(|c| (0..tile.len()).map(move |i| (i, c))).map(|(i, c)| tile.x.row(i)[c]).collect();
         let pooled = mixed(&turned, tile.grid, d, &weights, scales);
-        let away = |i: usize| {
-            let part = (0..d).map(|c| f64::from(pooled[c * tile.len() + i] - tile.x.row(i)[c]).powi(2)).sum::<f64>();
-            let whole = tile.x.row(i).iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
-            if whole > 0.0 { (part / whole).sqrt() as f32 } else { 0.0 }
-        };
-        let moved = vec![(0..tile.len()).map(away).collect::<Vec<f32>>()];
+        let back = (0..tile.len()).flat_map(|i| (0..d).map(move |c| (i, c))).map(|(i, c)| pooled[c * tile.len() + i]);
+        let moved = vec![patches::moved(&tile.x, &Array::new([tile.len(), d], back.collect())?)];
         let by = Measure::new("change", "lengths of the patch");
         let plot = Plot::new(
             "how alike the rows are",
@@ -128,17 +125,17 @@ fn alikeness(map: &Array, toward: Toward, least: f64) -> Result<f64> {
         Toward::Queries => map.mean_over_first().into_iter().map(|v| large(v as f32)).collect(),
         Toward::Keys => Vec::new(),
     };
-    let length = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt().max(1e-8);
-    let whole = length(&mut mean.iter().copied());
+    let length = |v: &[f64]| length(v).max(1e-8);
+    let whole = length(&mean);
     let cosine = |i: usize| {
         let row: Vec<f64> = map.row(i).iter().map(|v| large(*v)).collect();
-        let own = length(&mut row.iter().copied());
+        let own = length(&row);
         if toward == Toward::Keys {
             let even = large((map.row(i).iter().map(|v| f64::from(*v)).sum::<f64>() / m as f64) as f32);
-            let all = length(&mut std::iter::repeat_n(even, m));
+            let all = length(&vec![even; m]);
             return row.iter().sum::<f64>() * even / (own * all);
         }
-        row.iter().zip(&mean).map(|(a, b)| a * b).sum::<f64>() / (own * whole)
+        dot(&row, &mean) / (own * whole)
     };
     Ok((0..n).map(cosine).sum::<f64>() / n.max(1) as f64)
 }

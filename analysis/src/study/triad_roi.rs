@@ -6,7 +6,6 @@
 
 use super::Method;
 use super::patches::{self, LAYER, Patches};
-use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Class, Datum, Figure, Finding, Image, Look, Measure, Outline, Raster, Region, Table};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
@@ -66,17 +65,16 @@ impl Method for TriadRoi {
         };
         let unusual: Vec<f32> = (0..tile.len()).map(alone).collect();
         // The part of the picture that the tile shows.
-        let corner = |i: usize| tile.rect(vision, i);
-        let area = corner(0).zip(corner(tile.len() - 1)).map(|(a, b)| [a[0], a[1], b[0] + b[2], b[1] + b[3]]);
-        let [left, top, right, bottom] = area.unwrap_or([0.0, 0.0, tile.grid.1 as f32, tile.grid.0 as f32]);
-        let scale = (MAX_SIDE / (right - left).max(bottom - top)).min(1.0);
+        let area = tile.span(vision, 0, tile.len() - 1);
+        let [left, top, across, down] = area.unwrap_or([0.0, 0.0, tile.grid.1 as f32, tile.grid.0 as f32]);
+        let scale = (MAX_SIDE / across.max(down)).min(1.0);
         let size = |length: f32| ((length * scale).round() as usize).max(1);
-        let (width, height) = (size(right - left), size(bottom - top));
+        let (width, height) = (size(across), size(down));
         let map = resized(&unusual, tile.grid, (height, width));
         let finder = Finder { width, height, target: params.count(&TARGET) };
         let (mask, least) = over(&map, params.share(&SHARE));
-        let boxes = finder.boxes(&mask, params.count(&MOST) as usize);
-        let (sx, sy) = ((right - left) / width as f32, (bottom - top) / height as f32);
+        let boxes = finder.boxes(&mask, params.count(&MOST) as usize, ctx)?;
+        let (sx, sy) = (across / width as f32, down / height as f32);
         let region = |(i, b): (usize, &Box4)| {
             let rect = [
                 left + b[0] as f32 * sx,
@@ -148,13 +146,15 @@ struct Finder {
 impl Finder {
     /// Boxes around what is set: each is grown to the target and joined with one that it overlaps; then made square, and
     /// the first ones are kept.
-    fn boxes(&self, mask: &[bool], most: usize) -> Vec<Box4> {
+    fn boxes(&self, mask: &[bool], most: usize, ctx: &Ctx) -> Result<Vec<Box4>> {
         let mut out: Vec<Box4> = Vec::new();
-        for own in self.outer(mask) {
-            let grown = self.expand(own, self.target);
+        let found = self.outer(mask);
+        for (i, own) in found.iter().enumerate() {
+            ctx.step(i, found.len())?;
+            let grown = self.expand(*own, self.target);
             let mut known = false;
             for other in &mut out {
-                if overlap(&own, other) > 0.8 {
+                if overlap(own, other) > 0.8 {
                     known = true;
                 } else if overlap(&grown, other) > 0.1 {
                     known = true;
@@ -173,9 +173,7 @@ impl Finder {
                 out.push(grown);
             }
         }
-        let mut out: Vec<Box4> = out.into_iter().map(|b| self.expand(b, 1)).collect();
-        out.truncate(most);
-        out
+        Ok(out.into_iter().take(most).map(|b| self.expand(b, 1)).collect())
     }
 
     /// Boxes of what hangs together over sides and corners and lies in no hole of another, the last found first.
@@ -246,17 +244,15 @@ fn overlap(a: &Box4, b: &Box4) -> f64 {
 }
 
 /// Raw entry: `map` `[height, width]`, `target`, `threshold`, `max_boxes`.
-fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
-    let map: &Array = input.array("map")?;
-    map.check_finite("map")?;
-    let [height, width] = map.dims("map")?;
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
+    let (map, [height, width]) = input.finite("map")?;
     let target: usize = input.read("target")?;
     let share: f64 = input.read_or("threshold", 0.9)?;
     if height * width == 0 || !(1..=1 << 24).contains(&target) {
         return Err(Error::invalid(format!("crops of {target} on a map of {width} by {height}")));
     }
     let (mask, least) = over(map.data(), share);
-    let boxes = Finder { width, height, target: target as i64 }.boxes(&mask, input.read_or("max_boxes", 4)?);
+    let boxes = Finder { width, height, target: target as i64 }.boxes(&mask, input.read_or("max_boxes", 4)?, ctx)?;
     Ok(json!({ "boxes": boxes, "threshold": least }))
 }
 
@@ -295,8 +291,8 @@ mod tests {
         let mut m = vec![false; 320];
         [(3, 3), (5, 3), (30, 3)].into_iter().for_each(|(x, y): (usize, usize)| m[y * 40 + x] = true);
         // Grown to 2..=5 and 4..=7 they share a third; both together are 2..=7, made square.
-        assert_eq!(f.boxes(&m, 4), [[29, 2, 32, 5], [2, 1, 7, 6]]);
-        assert_eq!(f.boxes(&m, 1).len(), 1);
+        assert_eq!(f.boxes(&m, 4, &Ctx::default()).unwrap(), [[29, 2, 32, 5], [2, 1, 7, 6]]);
+        assert_eq!(f.boxes(&m, 1, &Ctx::default()).unwrap().len(), 1);
         assert_eq!(overlap(&[0, 0, 0, 9], &[0, 0, 9, 9]), 0.0);
         assert!(over(&[1.0; 4], 0.9).0.iter().all(|m| !m));
     }

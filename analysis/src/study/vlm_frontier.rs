@@ -143,9 +143,15 @@ fn bought(pairs: &[Pair], budget: f64) -> Option<Pair> {
 
 /// Pairs that no other beats in cost and error, by cost.
 fn frontier(pairs: &[Pair]) -> Vec<Pair> {
-    let beats = |q: &Pair, p: &Pair| q.cost <= p.cost && q.error <= p.error && (q.cost < p.cost || q.error < p.error);
-    let mut out: Vec<Pair> = pairs.iter().filter(|p| !pairs.iter().any(|q| beats(q, p))).copied().collect();
-    out.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.at.cmp(&b.at)));
+    let mut all = pairs.to_vec();
+    all.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.error.total_cmp(&b.error)).then(a.at.cmp(&b.at)));
+    let mut out: Vec<Pair> = Vec::new();
+    for p in all {
+        // Of those that cost no more, the last one kept has the lowest error.
+        if out.last().is_none_or(|b| p.error < b.error || (p.error == b.error && p.cost == b.cost)) {
+            out.push(p);
+        }
+    }
     out
 }
 

@@ -16,7 +16,7 @@ use crate::passes::attention_map;
 use crate::passes::attention_received::{self, Groups};
 use crate::raw::{Adapter, RawInput};
 use crate::token::TokenKind;
-use crate::trace::{NoTap, Tower, TowerTrace};
+use crate::trace::{NoTap, Site, Tower, TowerTrace};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -61,8 +61,7 @@ impl Method for Yopo {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
-        let text = on.trace.towers.get(&Tower::Text).filter(|t| t.has_image());
-        let text = text.ok_or_else(|| INFO.needs(Need::ReadsImage.words()))?;
+        let text = on.reader(&INFO)?;
         let n = text.tokens.len();
         ctx.fits((12 * n * n) as u64, "choose a smaller picture or a shorter prompt")?;
         let mask = mask(text, radius(params.count(&WINDOW) as usize));
@@ -136,19 +135,19 @@ fn near(i: usize, (rows, cols): (usize, usize), radius: usize) -> impl Iterator<
 fn mask(text: &TowerTrace, radius: usize) -> Vec<Vec<usize>> {
     let visual = |i: usize| text.tokens[i].kind == TokenKind::Image;
     let mut cell_of = vec![None; text.tokens.len()];
-    let token = |g: &crate::token::Grid, c: usize| g.first + c / g.cols * (g.cols + g.gap) + c % g.cols;
-    for (number, g) in text.grids.iter().enumerate() {
-        (0..g.rows * g.cols).for_each(|c| {
-            if let Some(at) = cell_of.get_mut(token(g, c)) {
-                *at = Some((number, c));
+    let tokens: Vec<Vec<usize>> = text.grids.iter().map(|g| g.tokens().collect()).collect();
+    for (number, tokens) in tokens.iter().enumerate() {
+        for (cell, &token) in tokens.iter().enumerate() {
+            if let Some(at) = cell_of.get_mut(token) {
+                *at = Some((number, cell));
             }
-        });
+        }
     }
     let row = |i: usize| -> Vec<usize> {
         let Some((number, cell)) = cell_of[i].filter(|_| visual(i)) else { return (0..=i).collect() };
         let g = &text.grids[number];
         let mut seen: Vec<usize> = (0..i).filter(|&j| !visual(j)).collect();
-        seen.extend(near(cell, (g.rows, g.cols), radius).map(|c| token(g, c)));
+        seen.extend(near(cell, (g.rows, g.cols), radius).map(|c| tokens[number][c]));
         seen.sort_unstable();
         seen
     };
@@ -160,7 +159,7 @@ fn head_ratios(on: &Subject, text: &TowerTrace, ctx: &Ctx) -> Result<Vec<f64>> {
     let mut out = Vec::new();
     for layer in 0..text.attention.len() {
         let heads = attention_map::heads(on.trace, Tower::Text, 0, layer)?;
-        let rows = &on.trace.get(Tower::Text, layer, crate::trace::Site::Q)?.rows;
+        let rows = &on.trace.get(Tower::Text, layer, Site::Q)?.rows;
         let layer_ctx = ctx.part(layer, text.attention.len());
         for (h, head) in heads.iter().enumerate() {
             let got = attention_received::run(head, &Groups::all(rows.len()), &layer_ctx.part(h, heads.len()))?;

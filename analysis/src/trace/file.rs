@@ -246,12 +246,13 @@ pub struct Stored {
     pub whole: bool,
 }
 
-/// The tensors of a safetensors file by name, of a trace or of anything else. Those of types that hold neither
-/// numbers nor room for them are left out.
+/// The tensors of a safetensors file whose names are `wanted`, of a trace or of anything else. Those of types that hold
+/// neither numbers nor room for them are left out.
 ///
 /// Errors: as [`read_trace`].
-pub fn read_tensors(path: &Path, ctx: &Ctx) -> Result<BTreeMap<String, Stored>> {
+pub fn read_tensors(path: &Path, wanted: impl Fn(&str) -> bool, ctx: &Ctx) -> Result<BTreeMap<String, Stored>> {
     let mut file = TensorFile::of(path)?;
+    file.tensors.retain(|name, _| wanted(name));
     let sizes = file.tensors.values().map(|t| t.shape.iter().product::<usize>() as u64);
     ctx.fits(4 * sizes.sum::<u64>(), "close other programs, or compare with a shorter run")?;
     let names: Vec<String> = file.tensors.keys().cloned().collect();
@@ -433,7 +434,7 @@ mod tests {
         assert_eq!((&back.picture, &back.dtype), (&trace.picture, &trace.dtype));
         let outline = read_outline(file.path()).unwrap();
         assert_eq!((outline.towers, outline.arrays.len(), outline.picture), (trace.towers.clone(), 0, None));
-        let tensors = read_tensors(file.path(), &Ctx::default()).unwrap();
+        let tensors = read_tensors(file.path(), |_| true, &Ctx::default()).unwrap();
         assert_eq!((tensors["picture"].array.shape(), tensors["picture"].whole), (&[1, 2, 3][..], true));
         assert_eq!(tensors.len(), back.arrays.len() + back.steps.iter().map(BTreeMap::len).sum::<usize>() + 2);
         // A header that contradicts itself is refused.

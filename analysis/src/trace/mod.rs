@@ -150,6 +150,15 @@ impl MaskRule {
         }
     }
 
+    /// Whether one of `n` rows that stand at positions 0, 1, … sees the row behind it.
+    pub fn sees_ahead(&self, n: usize) -> bool {
+        match self {
+            MaskRule::Causal | MaskRule::SlidingWindow(_) => false,
+            MaskRule::PerHead(all) => all.iter().any(|m| m.sees_ahead(n)),
+            rule => (1..n).any(|k| rule.allows(k - 1, k - 1, k, k)),
+        }
+    }
+
     /// The rule of head `head` of `n_heads`.
     pub fn of_head(&self, head: usize, n_heads: usize) -> &Self {
         match self {

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokenscope_analysis::gpu::{Compute, Gpu};
+use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::save::{save, save_bytes};
@@ -75,12 +76,14 @@ pub fn open_source(source: &ModelSource) -> anyhow::Result<OpenModel> {
     Ok(crate::work::open(source, &Ctx::default().with_room(memory::available))?)
 }
 
-/// Adds the picture of `source` to `request`. Errors if the model reads no images.
-pub fn add_picture(open: &OpenModel, request: &mut RunRequest, source: &PictureSource) -> anyhow::Result<()> {
+/// Adds the picture of `source` to `request`, and gives it. Errors if the model reads no images.
+pub fn add_picture(open: &OpenModel, request: &mut RunRequest, source: &PictureSource) -> anyhow::Result<Picture> {
     let Some(processor) = &open.processor else {
         bail!("{} reads no images; leave out --image or choose another model", open.model.info().architecture);
     };
-    Ok(request.add_picture(processor, &source.open()?)?)
+    let picture = source.open()?;
+    request.add_picture(processor, &picture)?;
+    Ok(picture)
 }
 
 /// A tokenizer by name of a built-in vocabulary or of a sample model, by file or by folder. What was decided where its

@@ -101,9 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         request.image = Some(ImageInput::from_pixel_values(path)?);
     }
     let picture = PictureSource::parse_some(args.image)?;
-    if let Some(source) = &picture {
-        common::add_picture(&open, &mut request, source)?;
-    }
+    let picture = picture.map(|source| common::add_picture(&open, &mut request, &source)).transpose()?;
     let most = info.towers.values().map(|t| t.n_layers).max().unwrap_or(0);
     let spec = CaptureSpec { layers: layers(&args.layers, most)?, ..spec(&args.sites)? };
     request.logits = Some(match args.logits.as_deref() {
@@ -123,7 +121,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
     };
     let mut trace = common::on_processor(run)?;
-    trace.picture = picture.map(|source| source.open()).transpose()?.map(Into::into);
+    trace.picture = picture.map(Into::into);
     trace.dtype = Some("float32".into());
     common::notes(&trace.notes);
     if args.names.is_none() {

@@ -20,6 +20,8 @@ pub struct BadgeOf {
 /// What a badge says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Badge {
+    /// Of which model it is.
+    pub model: PathBuf,
     /// The last comparison of these weights.
     pub last: Option<Entry>,
     /// What there is to compare with.
@@ -34,7 +36,7 @@ impl Ask for BadgeOf {
         let last = Verified::load().of(&self.model, &open.model.info().fingerprint).cloned();
         // What was compared with once may lie anywhere.
         let before = last.as_ref().map(|e| e.reference.clone()).filter(|p| p.is_file());
-        Ok(Badge { reference: beside(&self.model).or(before), last })
+        Ok(Badge { model: self.model.clone(), reference: beside(&self.model).or(before), last })
     }
 }
 

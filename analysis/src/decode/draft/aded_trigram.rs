@@ -15,6 +15,7 @@ use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 const TOP: Param = Param::count("top", "Words kept behind each pair", 1, 64, 12);
 const ITERATIONS: Param = Param::count("iterations", "Visits of the search; each adds a guess at most", 1, 128, 24);
@@ -100,7 +101,7 @@ struct Found {
     visits: usize,
     sum: f64,
     /// Children, in the order of the table; `None` before they were looked up.
-    below: Option<Vec<usize>>,
+    below: Option<Range<usize>>,
 }
 
 /// Visits places from `pair` on; index 0 is the root.
@@ -115,18 +116,18 @@ fn search(table: &Table, pair: (u32, u32), rules: Rules, ctx: &Ctx) -> Result<Ve
                 let depth = all[at].depth + 1;
                 let row = table.row(now, rules.top);
                 let first = all.len();
-                all[at].below = Some((first..first + row.len()).collect());
+                all[at].below = Some(first..first + row.len());
                 all.extend(row.into_iter().map(|(token, p)| found(token, p, depth)));
             }
             let below = all[at].below.clone().unwrap_or_default();
-            let total: usize = below.iter().map(|&c| all[c].visits).sum();
+            let total: usize = below.clone().map(|c| all[c].visits).sum();
             let explore = rules.c[0] + ((total as f64 + rules.c[1] + 1.0) / rules.c[1]).ln();
             let score = |c: usize| {
                 let f = &all[c];
                 let mean = if f.visits > 0 { f.sum / f.visits as f64 } else { 0.0 };
                 if total == 0 { f.p } else { mean + explore * f.p * (total as f64).sqrt() / (1.0 + f.visits as f64) }
             };
-            let Some(next) = below.iter().copied().reduce(|b, c| if score(c) > score(b) { c } else { b }) else {
+            let Some(next) = below.reduce(|b, c| if score(c) > score(b) { c } else { b }) else {
                 break;
             };
             let new = all[next].visits == 0;
@@ -151,8 +152,8 @@ fn visited(all: &[Found]) -> Vec<(usize, usize)> {
         if at != 0 {
             out.push((at, parent));
         }
-        let below = all[at].below.iter().flatten().rev().filter(|&&c| all[c].visits > 0);
-        todo.extend(below.map(|&c| (c, at)));
+        let below = all[at].below.clone().into_iter().flatten().rev().filter(|&c| all[c].visits > 0);
+        todo.extend(below.map(|c| (c, at)));
     }
     out
 }
@@ -200,10 +201,11 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let pair = (context[0], context[1]);
     let all = search(&table, pair, rules, ctx)?;
     let places = visited(&all);
-    let id = |at: usize| places.iter().position(|p| p.0 == at).map_or(0, |i| i + 1);
+    let ids = places.iter().enumerate().map(|(i, p)| (p.0, i + 1));
+    let id: BTreeMap<usize, usize> = [(0, 0)].into_iter().chain(ids).collect();
     let node = |(i, &(at, parent)): (usize, &(usize, usize))| {
         let f = &all[at];
-        json!({ "id": i + 1, "parent": id(parent), "token": f.token, "depth": f.depth, "p": f.p, "visits": f.visits,
+        json!({ "id": i + 1, "parent": id[&parent], "token": f.token, "depth": f.depth, "p": f.p, "visits": f.visits,
             "mean_value": f.sum / f.visits as f64 })
     };
     let first: Vec<Value> =

@@ -81,8 +81,7 @@ struct Chain<O> {
 impl<O: Oracle> Draft for Chain<O> {
     fn grow(&mut self, turn: &Turn, chance: &mut dyn Chance, ctx: &Ctx) -> Result<Tree> {
         self.small.grow(turn, self.gamma, ctx, &mut |tree, node, row| {
-            let q = row.distribution(turn.warmth());
-            let x = if turn.temperature == 0.0 { row.best() } else { chance.draw(&q) };
+            let (x, q) = turn.draw(row, chance);
             tree.push(node, x as u32, Some(q[x]), None);
             tree.draws_from(node, q);
         })

@@ -88,8 +88,7 @@ impl<O: Oracle> Draft for Early<O> {
         for at in 0..self.steps.min(turn.room) {
             ctx.check()?;
             let row = own.read(&[last], ctx)?.pop().ok_or_else(|| Error::invalid("the model gave no logits"))?;
-            let q = row.distribution(turn.warmth());
-            let x = if turn.temperature == 0.0 { row.best() } else { chance.draw(&q) };
+            let (x, q) = turn.draw(&row, chance);
             self.noted.push((turn.text.len() - 1 + at, last, x as u32, q[x]));
             last = x as u32;
             tree.push(at, last, Some(q[x]), None);
@@ -111,7 +110,7 @@ impl<O: Oracle> Draft for Early<O> {
 /// Raw entry: stubs by place and token of the target and of its early exit, `[period, vocab, vocab]` logits each.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let mut target = Clock::new(input.array("target_logits")?.clone(), "target_logits")?;
-    let early = Clock::new(input.array("early_logits")?.clone(), "early_logits")?;
+    let mut early = Clock::new(input.array("early_logits")?.clone(), "early_logits")?;
     let mut prompt: Vec<u32> = input.read("prompt")?;
     let eos: Option<u32> = input.read_or("eos", None)?;
     let (most, steps) = (input.within("max_new_tokens", 0..=1 << 16)?, input.within("steps", 1..=1 << 10)?);
@@ -122,7 +121,6 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         ));
     }
     let n = prompt.len();
-    let mut early = early;
     early.read(&prompt, ctx)?;
     // The prompt's own pass gives the first token.
     let first = target.read(&prompt, ctx)?.last().map_or(0, |r| r.best()) as u32;

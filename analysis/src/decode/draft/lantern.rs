@@ -7,15 +7,14 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
-use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
-use crate::decode::oracle::Oracle;
+use crate::decode::engine::{Draft, NEW, TEMPERATURE};
 use crate::decode::row::Row;
-use crate::decode::small::{Small, put};
+use crate::decode::small::Narrowing;
 use crate::decode::tree::Tree;
 use crate::decode::verify::neighbours::Neighbours;
 use crate::decode::verify::{Offer, Verify};
 use crate::decode::{Method, SEED, With};
-use crate::math::{largest, softmax};
+use crate::math::largest;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
@@ -47,10 +46,9 @@ static INFO: Info = Info {
         arxiv: "2410.03355",
     }),
     departs: "neighbours are nearest by cosine among the target's embeddings, not in a codebook of images; a small model \
-              drafts the tree; not lossless by design, greedy decodes are",
+              drafts the tree, which ends at 256 guesses; not lossless by design, greedy decodes are",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[WIDTH, DEPTH, K, DELTA, NEW, TEMPERATURE, SEED],
-    budget: Some(&DELTA),
     raw: &[Adapter { name: "lantern", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -64,7 +62,7 @@ impl Method for Lantern {
 
     fn draft<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Draft + 'a>> {
         let of = |p| params.count(p) as usize;
-        Ok(Box::new(Top { small: with.small(ctx)?, width: of(&WIDTH), depth: of(&DEPTH) }))
+        Ok(Box::new(Narrowing { small: with.small(ctx)?, width: of(&WIDTH), depth: of(&DEPTH) }))
     }
 
     fn verify<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Verify + 'a>> {
@@ -79,26 +77,6 @@ impl Method for Lantern {
         };
         let nearest = move |x: u32| known.borrow_mut().entry(x).or_insert_with(|| find(x)).clone();
         Ok(Box::new(Neighbours { k: Some(k), delta: params.number(&DELTA), nearest: Box::new(nearest) }))
-    }
-}
-
-/// A tree of most probable tokens, narrower the deeper.
-struct Top<O> {
-    small: Small<O>,
-    width: usize,
-    depth: usize,
-}
-
-impl<O: Oracle> Draft for Top<O> {
-    fn grow(&mut self, turn: &Turn, _: &mut dyn Chance, ctx: &Ctx) -> Result<Tree> {
-        self.small.grow(turn, self.depth, ctx, &mut |tree, node, row| {
-            let width = self.width.saturating_sub(tree.nodes()[node].depth).max(1);
-            put(tree, node, row, &row.top(width), turn.warmth());
-        })
-    }
-
-    fn learn(&mut self, round: &Verified, ctx: &Ctx) -> Result<()> {
-        self.small.learn(round, ctx)
     }
 }
 
@@ -129,7 +107,7 @@ impl Chance for Forced {
 /// Raw entry: `candidates` `[paths, length]` (ids below 0 are padding), `nearest` `[vocab, neighbours]`, `logits`
 /// `[paths, length, vocab]`; the relaxed acceptance of each guess below the root, and what recorded uniforms in `traces`
 /// (`lantern`: relaxed or plain, `r`) accept and leave.
-fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (logits, [n, length, vocab]) = input.finite("logits")?;
     let (paths, [n_paths, n_ids]) = input.finite("candidates")?;
     let (nearest, [n_rows, n_near]) = input.finite("nearest")?;
@@ -150,12 +128,12 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
     let first = |node: usize| nodes.iter().enumerate().find_map(|(i, p)| Some((i, p.iter().position(|&x| x == node)?)));
     let rows = (0..tree.len()).map(|node| {
         let (i, d) = first(node).unwrap_or((0, 0));
-        Row::Logits(logits.sub(i).row(d).to_vec())
+        Row::recorded(logits, i, d)
     });
     let rows: Vec<Row> = rows.collect();
     let near = |x: u32| nearest.row(x as usize).iter().map(|&y| y as u32).collect::<Vec<_>>();
     let of = |k: Option<usize>| Neighbours { k, delta, nearest: Box::new(near) };
-    let p = softmax(logits.sub(0).row(0), 1.0);
+    let p = rows[0].distribution(1.0);
     let mut root = Map::new();
     for child in tree.children(0) {
         let x = tree.nodes()[child].token;
@@ -165,6 +143,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
     let recorded: Vec<Value> = input.read_or("traces", Vec::new())?;
     let mut traces = Vec::with_capacity(recorded.len());
     for t in recorded {
+        ctx.check()?;
         let r: Option<Vec<f64>> = t["r"].as_array().and_then(|r| r.iter().map(Value::as_f64).collect());
         let (Some(r), Some(relaxed)) = (r, t["lantern"].as_bool()) else {
             return Err(Error::invalid("traces need lantern, true or false, and numbers r"));

@@ -97,8 +97,7 @@ impl<O: Oracle> Draft for Confident<O> {
             if node > 0 && bar.reached(node, confidence) {
                 return;
             }
-            let q = row.distribution(turn.warmth());
-            let x = if turn.temperature == 0.0 { row.best() } else { chance.draw(&q) };
+            let (x, q) = turn.draw(row, chance);
             confidence *= q[x];
             tree.push(node, x as u32, Some(q[x]), Some(confidence));
             tree.draws_from(node, q);
@@ -114,8 +113,8 @@ impl<O: Oracle> Draft for Confident<O> {
 /// Lengths of lexical units: a token and those after it that are at least so probable, `most` together.
 fn units(p: &[f64], threshold: f64, most: usize) -> Vec<usize> {
     let mut out: Vec<usize> = Vec::new();
-    for (i, p) in p.iter().enumerate() {
-        match out.last_mut().filter(|n| i > 0 && *p >= threshold && **n < most) {
+    for p in p {
+        match out.last_mut().filter(|n| *p >= threshold && **n < most) {
             Some(n) => *n += 1,
             None => out.push(1),
         }

@@ -41,7 +41,6 @@ static INFO: Info = Info {
     departs: "one draft model; two widths instead of one per level; a tree ends at 256 guesses",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[FIRST, WIDTH, DEPTH, NEW, TEMPERATURE, SEED],
-    budget: Some(&FIRST),
     raw: &[Adapter { name: "multidraft_verify", run: raw }],
     ..Info::of(Kind::Draft)
 };

@@ -6,11 +6,10 @@
 //! temperature 0.
 
 use crate::ctx::Ctx;
-use crate::decode::chance::{Chance, Seeded};
-use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
-use crate::decode::oracle::Oracle;
+use crate::decode::chance::Seeded;
+use crate::decode::engine::{Draft, NEW, TEMPERATURE};
 use crate::decode::row::Row;
-use crate::decode::small::{Small, put};
+use crate::decode::small::Narrowing;
 use crate::decode::tree::Tree;
 use crate::decode::verify::typical::Typical;
 use crate::decode::verify::{Offer, Verify};
@@ -38,10 +37,10 @@ static INFO: Info = Info {
         year: 2024,
         arxiv: "2405.18628",
     }),
-    departs: "a small model drafts where the authors trained prompt tokens; not lossless by design, greedy decodes are",
+    departs: "a small model drafts where the authors trained prompt tokens; a tree ends at 256 guesses; not lossless by \
+              design, greedy decodes are",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[WIDTH, DEPTH, THRESHOLD, ALPHA, NEW, TEMPERATURE, SEED],
-    budget: Some(&WIDTH),
     raw: &[Adapter { name: "ppd_typical", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -55,30 +54,11 @@ impl Method for PpdTypical {
 
     fn draft<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Draft + 'a>> {
         let of = |p| params.count(p) as usize;
-        Ok(Box::new(Top { small: with.small(ctx)?, width: of(&WIDTH), depth: of(&DEPTH) }))
+        Ok(Box::new(Narrowing { small: with.small(ctx)?, width: of(&WIDTH), depth: of(&DEPTH) }))
     }
 
     fn verify<'a>(&self, _: &With<'a>, params: &Params, _: &Ctx) -> Result<Box<dyn Verify + 'a>> {
         Ok(Box::new(Typical { threshold: params.share(&THRESHOLD), alpha: params.share(&ALPHA) }))
-    }
-}
-
-struct Top<O> {
-    small: Small<O>,
-    width: usize,
-    depth: usize,
-}
-
-impl<O: Oracle> Draft for Top<O> {
-    fn grow(&mut self, turn: &Turn, _: &mut dyn Chance, ctx: &Ctx) -> Result<Tree> {
-        self.small.grow(turn, self.depth, ctx, &mut |tree, node, row| {
-            let width = self.width.saturating_sub(tree.nodes()[node].depth).max(1);
-            put(tree, node, row, &row.top(width), turn.warmth());
-        })
-    }
-
-    fn learn(&mut self, round: &Verified, ctx: &Ctx) -> Result<()> {
-        self.small.learn(round, ctx)
     }
 }
 
@@ -87,7 +67,8 @@ impl<O: Oracle> Draft for Top<O> {
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (logits, [n, length, vocab]) = input.finite("logits")?;
     let (paths, [n_paths, n_ids]) = input.finite("candidates")?;
-    if n == 0 || length == 0 || n_paths != n || n_ids != length || paths.data().iter().any(|x| *x >= vocab as f32) {
+    let ids = paths.data().iter().all(|x| *x < vocab as f32 && x.fract() == 0.0);
+    if n == 0 || length == 0 || n_paths != n || n_ids != length || !ids {
         return Err(Error::invalid("candidates must be paths of ids of the vocabulary, shaped as logits"));
     }
     let temperature: f64 = input.read("temperature")?;
@@ -105,7 +86,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
             let root = path.first().copied().unwrap_or(0).max(0);
             let path: Vec<i64> = [root].into_iter().chain(path.into_iter().skip(1)).collect();
             let Some((tree, _)) = Tree::of_paths(&[path]) else { continue };
-            let rows: Vec<Row> = (0..tree.len()).map(|d| Row::Logits(logits.sub(i).row(d).to_vec())).collect();
+            let rows: Vec<Row> = (0..tree.len()).map(|d| Row::recorded(logits, i, d)).collect();
             let v = verify.verify(&Offer { tree: &tree, rows: &rows, temperature: t }, &mut Seeded::new(0));
             // Of equally long paths the most probable, but greedily the first.
             let share = |d: usize| rows[d].probabilities([tree.nodes()[d + 1].token], t)[0].ln();

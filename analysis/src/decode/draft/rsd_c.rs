@@ -34,7 +34,8 @@ static INFO: Info = Info {
         year: 2024,
         arxiv: "2402.14160",
     }),
-    departs: "own reading of the paper, whose code is not public; greedy decodes take the most probable tokens",
+    departs: "own reading of the paper, whose code is not public; greedy decodes take the most probable tokens; a tree ends \
+              at 256 guesses",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[WIDTHS, NEW, verify::DRAWN, TEMPERATURE, SEED],
     raw: &[Adapter { name: "rsd_c", run: raw }],
@@ -86,8 +87,8 @@ impl<O: Oracle> Draft for Fixed<O> {
 /// Raw entry: an order-1 Markov draft, a context, widths by level, and a list of uniforms per expanded node → the tree.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let table = input.table("draft")?;
-    let small = Markov::first_order(table.clone(), "draft")?;
     let v = table.len();
+    let small = Markov::first_order(table, "draft")?;
     let start = input.within("ctx", 0..=v - 1)?;
     let widths: Vec<usize> = input.read("branching")?;
     let (mut level, mut all) = (1usize, 0usize);

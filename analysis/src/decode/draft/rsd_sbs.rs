@@ -37,7 +37,6 @@ static INFO: Info = Info {
     departs: "own reading of the paper, whose code is not public; greedy decodes keep the most probable beams",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[BEAM, DEPTH, NEW, verify::DRAWN, TEMPERATURE, SEED],
-    budget: Some(&BEAM),
     raw: &[Adapter { name: "rsd_sbs", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -108,16 +107,14 @@ impl<O: Oracle> Draft for Beams<O> {
                 tree.draws_from(beam.node, q);
             }
             let kept = largest(&keys, self.width).into_iter().filter(|&i| sums[i] > f64::NEG_INFINITY);
-            let mut next = Vec::new();
+            // Per beam: probability of those of its children that are there.
+            let (mut next, mut before) = (Vec::new(), vec![0.0f64; beams.len()]);
             for i in kept {
                 let (slot, x) = places[i];
                 let parent = beams[slot].node;
                 let q = tree.drawn_from(parent).map_or(0.0, |q| q[x]);
-                let before: f64 = tree
-                    .children(parent)
-                    .map(|c| tree.drawn_from(parent).map_or(0.0, |q| q[tree.nodes()[c].token as usize]))
-                    .sum();
-                let node = tree.push(parent, x as u32, Some((q / (1.0 - before)).min(1.0)), None);
+                let node = tree.push(parent, x as u32, Some((q / (1.0 - before[slot])).min(1.0)), None);
+                before[slot] += q;
                 next.push(Beam { node, sum: sums[i], perturbed: keys[i] });
                 self.noted.push((sums[i], keys[i]));
             }
@@ -134,7 +131,8 @@ impl<O: Oracle> Draft for Beams<O> {
 /// Raw entry: an order-1 Markov draft, a context, a beam, a depth, and uniforms by level, beam and token → the tree.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let table = input.table("draft")?;
-    let (small, v) = (Markov::first_order(table.clone(), "draft")?, table.len());
+    let v = table.len();
+    let small = Markov::first_order(table, "draft")?;
     let start = input.within("ctx", 0..=v - 1)?;
     let (width, depth) = (input.within("beam", 1..=1000)?, input.within("depth", 0..=1000)?);
     let uniforms: Vec<Vec<Vec<f64>>> = input.read("uniforms")?;

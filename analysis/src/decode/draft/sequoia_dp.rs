@@ -103,11 +103,13 @@ impl Best {
         for m in 2..=size {
             ctx.step(m, size)?;
             for l in 2..=levels {
+                // What the last branch gives where the others and the root take `y` nodes.
+                let below: Vec<f32> = (0..m).map(|y| t.whole(m - y, l - 1).0).collect();
                 for b in 1..=branches {
                     let (mut best, mut from) = (f32::NEG_INFINITY, 0);
                     // The first branch leaves the bare root.
                     for y in if b == 1 { 1..2 } else { 1..m } {
-                        let (rest, (below, _)) = (t.tokens[t.at(y, l, b - 1)], t.whole(m - y, l - 1));
+                        let (rest, below) = (t.tokens[t.at(y, l, b - 1)], below[y]);
                         let value = rest + t.p[b] * below;
                         if rest > f32::NEG_INFINITY && below > f32::NEG_INFINITY && value > best {
                             (best, from) = (value, y);
@@ -182,8 +184,8 @@ impl<O: Oracle> Draft for Shaped<O> {
                 false => chance.draw_some(&q, own.len()),
             };
             let mut left = 1.0;
-            for (x, &of) in drawn.into_iter().zip(own) {
-                tree.push(node, x as u32, Some((q[x] / left).min(1.0)), Some(f64::from(best.p[role_of(own, of)])));
+            for (k, (x, &of)) in drawn.into_iter().zip(own).enumerate() {
+                tree.push(node, x as u32, Some((q[x] / left).min(1.0)), Some(f64::from(best.p[k + 1])));
                 left -= q[x];
                 role.push(of);
             }
@@ -202,11 +204,6 @@ impl<O: Oracle> Draft for Shaped<O> {
         }
         self.small.learn(round, ctx)
     }
-}
-
-/// Rank of a node among its siblings, from 1.
-fn role_of(siblings: &[usize], node: usize) -> usize {
-    siblings.iter().position(|&s| s == node).map_or(1, |k| k + 1)
 }
 
 /// Raw entry: acceptance `p` by rank (entry 0 is left out), what a draft level and a verification of each size cost →

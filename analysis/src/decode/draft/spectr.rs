@@ -36,7 +36,6 @@ static INFO: Info = Info {
     departs: "own reading of the paper, whose code is not public; greedy decodes begin with the most probable tokens",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[DRAFTS, LENGTH, NEW, TEMPERATURE, SEED],
-    budget: Some(&DRAFTS),
     raw: &[Adapter { name: "spectr", run: raw }],
     ..Info::of(Kind::Draft)
 };

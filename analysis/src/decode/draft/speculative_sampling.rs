@@ -70,8 +70,7 @@ impl<O: Oracle> Draft for Chain<O> {
         let mut last = turn.root();
         for at in 0..self.gamma.min(turn.room) {
             let row = self.small.read(&[last], ctx)?.pop().ok_or_else(|| Error::invalid("the model gave no logits"))?;
-            let p = row.distribution(turn.warmth());
-            let x = if turn.temperature == 0.0 { row.best() } else { chance.draw(&p) };
+            let (x, p) = turn.draw(&row, chance);
             last = x as u32;
             tree.push(at, last, Some(p[x]), None);
             tree.draws_from(at, p);

@@ -45,7 +45,6 @@ static INFO: Info = Info {
               they are matched with what the target samples",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[WIDTH, DEPTH, GROUP, NEW, verify::PUT, TEMPERATURE, SEED],
-    budget: Some(&DEPTH),
     raw: &[Adapter { name: "tree_greedy_verify", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -133,7 +132,7 @@ fn one(path: &[i64], logits: &Array, i: usize) -> Result<(usize, u32)> {
     let Some((tree, _)) = Tree::of_paths(&[path.to_vec()]) else {
         return Err(Error::invalid("candidates must begin with an id"));
     };
-    let rows: Vec<Row> = (0..tree.len()).map(|d| Row::Logits(logits.sub(i).row(d).to_vec())).collect();
+    let rows: Vec<Row> = (0..tree.len()).map(|d| Row::recorded(logits, i, d)).collect();
     let v = ExactMatch.verify(&Offer { tree: &tree, rows: &rows, temperature: 0.0 }, &mut Seeded::new(0));
     Ok((v.path.len(), v.own))
 }

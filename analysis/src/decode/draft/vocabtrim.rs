@@ -37,7 +37,7 @@ static INFO: Info = Info {
               saved here",
     needs: &[Need::Writes, Need::DraftModel],
     params: &[KEEP, GAMMA, NEW, verify::DRAWN, TEMPERATURE, SEED],
-    budget: Some(&KEEP),
+    budget: Some(&GAMMA),
     raw: &[Adapter { name: "vocabtrim", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -91,12 +91,16 @@ impl<O: Oracle> Draft for Trimmed<O> {
             self.counts[id] += 1;
         }
         self.read = turn.text.len();
-        let (keep, counts) = (self.keep, &mut self.counts);
+        // The same all round, once the size of the vocabulary is known.
+        let (keep, counts, mut ids) = (self.keep, &mut self.counts, None);
         self.small.grow(turn, self.gamma, ctx, &mut |tree, node, row| {
-            counts.resize(row.len(), 0);
+            let ids: &Vec<usize> = ids.get_or_insert_with(|| {
+                counts.resize(row.len(), 0);
+                kept(counts, keep)
+            });
             let whole = row.distribution(turn.warmth());
             let mut q = vec![0.0; whole.len()];
-            kept(counts, keep).into_iter().for_each(|id| q[id] = whole[id]);
+            ids.iter().for_each(|&id| q[id] = whole[id]);
             let sum: f64 = q.iter().sum();
             if sum > 0.0 {
                 q.iter_mut().for_each(|q| *q /= sum);

@@ -5,7 +5,7 @@
 //! path and one token more. Departs: guesses that were put there and not drawn are accepted with the target's
 //! probability of them. Lossless, and at least `1 − (1 − 1/k)^k` of what any verifier could accept.
 
-use super::recursive_rejection::without;
+use super::recursive_rejection::RecursiveRejection;
 use super::walk::{Siblings, walk};
 use super::{Claim, Offer, Verdict, Verify};
 use crate::decode::chance::Chance;
@@ -67,19 +67,12 @@ pub struct KSeq;
 
 impl Siblings for KSeq {
     fn offer(&self, offer: &Offer, node: usize, accepted: &mut dyn FnMut(usize, f64) -> bool) -> Vec<f64> {
-        let mut target = offer.target(node);
+        let Some(q) = offer.tree.drawn_from(node) else {
+            return RecursiveRejection.offer(offer, node, accepted);
+        };
+        let target = offer.target(node);
         let children: Vec<usize> = offer.tree.children(node).collect();
         let token = |child: usize| offer.tree.nodes()[child].token;
-        let Some(q) = offer.tree.drawn_from(node) else {
-            for child in children {
-                let x = token(child) as usize;
-                if accepted(child, target[x]) {
-                    break;
-                }
-                target = without(&target, x).unwrap_or_else(|| vec![0.0; target.len()]);
-            }
-            return target;
-        };
         let scale = Scale::smallest(&target, q, children.len());
         for &child in &children {
             let first = children.iter().copied().find(|&c| token(c) == token(child)).unwrap_or(child);

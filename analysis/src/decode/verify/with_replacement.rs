@@ -5,7 +5,7 @@
 //! drawn independently, two of them may be the same token. Gives: the accepted path and one token more. Departs: guesses
 //! that were put there and not drawn are accepted with the target's probability of them. Lossless.
 
-use super::recursive_rejection::{accept_probability, residual, without};
+use super::recursive_rejection::{RecursiveRejection, accept_probability, residual};
 use super::walk::{Siblings, walk};
 use super::{Claim, Offer, Verdict, Verify};
 use crate::decode::chance::Chance;
@@ -15,18 +15,16 @@ pub struct WithReplacement;
 
 impl Siblings for WithReplacement {
     fn offer(&self, offer: &Offer, node: usize, accepted: &mut dyn FnMut(usize, f64) -> bool) -> Vec<f64> {
+        let Some(q) = offer.tree.drawn_from(node) else {
+            return RecursiveRejection.offer(offer, node, accepted);
+        };
         let mut target = offer.target(node);
-        let draft = offer.tree.drawn_from(node);
         for child in offer.tree.children(node) {
             let x = offer.tree.nodes()[child].token as usize;
-            let share = draft.map_or(target[x], |q| accept_probability(&target, q, x));
-            if accepted(child, share) {
+            if accepted(child, accept_probability(&target, q, x)) {
                 break;
             }
-            target = match draft {
-                Some(q) => residual(&target, q),
-                None => without(&target, x).unwrap_or_else(|| vec![0.0; target.len()]),
-            };
+            target = residual(&target, q);
         }
         target
     }

@@ -2,9 +2,11 @@
 
 mod blocks;
 pub(super) mod device;
+mod means;
 mod sweep;
 
 pub(super) use blocks::{Blocks, QUERIES, Running, edges, in_parallel, query_units};
+pub(super) use means::means;
 pub(super) use sweep::{Norm, sweep, sweep_rows};
 
 use crate::array::Array;

@@ -52,6 +52,17 @@ pub fn nearest(from: (usize, usize), to: (usize, usize)) -> Vec<Weights> {
     grid(from, to, |i, m, n| vec![(i * n / m, 1.0)])
 }
 
+/// The one cell, of a grid pooled to `to`, that each cell of `from` counts as its own.
+pub fn owners(from: (usize, usize), to: (usize, usize)) -> Vec<usize> {
+    nearest(to, from).into_iter().flatten().map(|w| w.0).collect()
+}
+
+/// What each of these new cells is made of, in two: the old cells that it owns, and those that it shares with their owner.
+pub fn parted(cells: Vec<Weights>, owners: &[usize]) -> Vec<(Weights, Weights)> {
+    let own = |(cell, w): (usize, Weights)| w.into_iter().partition(|m| owners[m.0] == cell);
+    cells.into_iter().enumerate().map(own).collect()
+}
+
 /// Values `[cells, d]` of a grid under such weights.
 pub fn apply(weights: &[Weights], x: &[f32], d: usize) -> Vec<f32> {
     let cell = |w: &Weights| {

@@ -102,8 +102,9 @@ fn done(best: &[(f32, usize)], sure: f64, stay: usize) -> Vec<usize> {
     let mut out = Vec::new();
     for own in of.values() {
         let scores: Vec<f32> = own.iter().map(|&i| best[i].0).collect();
-        let stays = largest(&scores, stay);
-        out.extend((0..own.len()).filter(|i| !stays.contains(i)).map(|i| own[i]));
+        let mut stays = vec![false; own.len()];
+        largest(&scores, stay).into_iter().for_each(|i| stays[i] = true);
+        out.extend(own.iter().zip(stays).filter(|(_, stays)| !stays).map(|(i, _)| *i));
     }
     out.sort_unstable();
     out

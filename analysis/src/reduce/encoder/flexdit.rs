@@ -80,13 +80,13 @@ impl Method for FlexDit {
             for (at, rows, cols) in tiles {
                 let side = |n: usize| ((n as f64 * density).round() as usize).clamp(1, n);
                 let to = (side(rows), side(cols));
-                let of = resample::nearest(to, (rows, cols));
+                let of = resample::owners((rows, cols), to);
                 let cells = resample::average((rows, cols), to);
                 let row = |i: usize| seen.open()[at + i];
-                let carrier = |c: usize| of.iter().position(|w| w.first().is_some_and(|m| m.0 == c)).unwrap_or(0);
-                let carriers: Vec<usize> = (0..cells.len()).map(carrier).collect();
-                for (i, w) in of.iter().enumerate() {
-                    let c = w.first().map_or(0, |m| m.0);
+                // The first of each cell's own.
+                let mut carriers = vec![0; cells.len()];
+                of.iter().enumerate().rev().for_each(|(i, &c)| carriers[c] = i);
+                for (i, &c) in of.iter().enumerate() {
                     let token = |r: usize| seen.rows().tokens[r].first().copied().unwrap_or(0);
                     carried.insert(token(row(i)), token(row(carriers[c])));
                 }

@@ -87,9 +87,7 @@ fn squeezed((rows, cols): (usize, usize), (down, across): (usize, usize), norm: 
 const ADAPTER: Adapter = Adapter { name: "fourier_vlm", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("x")?;
-    x.check_finite("x")?;
-    let [n, d] = x.dims("x")?;
+    let (x, [n, d]) = input.finite("x")?;
     let (grid, kept): ((usize, usize), (usize, usize)) = (input.read("grid")?, input.read("reserve")?);
     let fits = kept.0 > 0 && kept.1 > 0 && kept.0 <= grid.0 && kept.1 <= grid.1;
     if grid.0.checked_mul(grid.1) != Some(n) || !fits {

@@ -166,9 +166,7 @@ impl Windows {
 const ADAPTER: Adapter = Adapter { name: "hicom_local", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("feats")?;
-    x.check_finite("feats")?;
-    let [t, h, w, d] = x.dims("feats")?;
+    let (x, [t, h, w, d]) = input.finite("feats")?;
     let (frames, side): (usize, usize) = input.read("kernel")?;
     let word: String = input.read_or("guide", "none".to_string())?;
     if t * h * w == 0 || frames == 0 || side == 0 {

@@ -82,9 +82,7 @@ fn active(p: &[f32], halt: f64) -> Vec<usize> {
 const ADAPTER: Adapter = Adapter { name: "karl", run: raw };
 
 fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
-    let logits = input.array("halt_logits")?;
-    logits.check_finite("halt_logits")?;
-    let [n] = logits.dims("halt_logits")?;
+    let (logits, [n]) = input.finite("halt_logits")?;
     let halt: f64 = input.read_or("halting_prob", 0.75)?;
     let image: usize = input.read("num_img_tokens")?;
     if image > 1 << 24 {

@@ -7,6 +7,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::math::{cosine, largest};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::host::resample::{self, Weights};
 use crate::raw::{Adapter, RawInput};
@@ -79,7 +80,7 @@ impl Method for Quota {
             let mut tokens: Vec<usize> =
                 weights.iter().zip(&sizes).map(|(w, n)| ((total * w) as usize).min(*n)).collect();
             if tokens.iter().all(|t| *t == 0)
-                && let Some(first) = tokens.get_mut(crate::math::largest(&weights, 1).first().copied().unwrap_or(0))
+                && let Some(first) = tokens.get_mut(largest(&weights, 1).first().copied().unwrap_or(0))
             {
                 *first = 1;
             }
@@ -96,20 +97,11 @@ impl Method for Quota {
     }
 }
 
-fn cosine(a: &[f64], b: &[f32]) -> f64 {
-    let length = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-    let whole = length(&mut a.iter().copied()) * length(&mut b.iter().map(|v| f64::from(*v)));
-    let dot: f64 = a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum();
-    if whole > 0.0 { dot / whole } else { 0.0 }
-}
-
 /// A grid of at most `n` cells pooled adaptively; each old cell belongs to one of the new ones that it is in.
 fn pooled(grid: (usize, usize), n: usize) -> Vec<(Weights, Weights)> {
     let (rows, cols) = rectangle(n);
     let to = (rows.min(grid.0), cols.min(grid.1));
-    let of: Vec<usize> = resample::nearest(to, grid).iter().filter_map(|w| w.first()).map(|w| w.0).collect();
-    let own = |(c, w): (usize, Weights)| w.into_iter().partition(|m| of[m.0] == c);
-    resample::average(grid, to).into_iter().enumerate().map(own).collect()
+    resample::parted(resample::average(grid, to), &resample::owners(grid, to))
 }
 
 /// Rows and columns of the largest rectangle of at most `t` cells whose sides differ by at most one, rows first.
@@ -201,7 +193,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         other => return Err(Error::invalid(format!("field version is {other}; it is v1 to v5"))),
     };
     let tokens: Vec<usize> = adjusted.iter().map(|w| (all as f64 * w) as usize).collect();
-    ctx.fits(4 * (tokens.iter().sum::<usize>() as u64).saturating_mul(d as u64), "give out fewer tokens")?;
+    // Numbers of a token, and the weights of the four cells that it is between.
+    let each = (4 * d as u64).saturating_add(128);
+    ctx.fits((tokens.iter().sum::<usize>() as u64).saturating_mul(each), "give out fewer tokens")?;
     let (mut shapes, mut out) = (Vec::new(), Vec::new());
     for (f, &t) in tokens.iter().enumerate().filter(|(_, t)| **t > 0) {
         ctx.step(f, frames)?;

@@ -8,7 +8,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::math::largest;
+use crate::math::{dot, largest, length};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::cosine_matrix;
 use crate::passes::host::outliers::local_factors;
@@ -103,12 +103,11 @@ impl Method for RecoverableCompression {
 
 /// Cosine of each row with the text, over √d.
 fn fits(x: &Array, text: &[f32]) -> Vec<f32> {
-    let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let theirs = length(text);
     let of = |i: usize| {
         let row = x.row(i);
-        let dot = row.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        let whole = length(row) * length(text) * (text.len() as f64).sqrt();
-        if whole > 0.0 { (dot / whole) as f32 } else { 0.0 }
+        let whole = length(row) * theirs * (text.len() as f64).sqrt();
+        if whole > 0.0 { (dot(row, text) / whole) as f32 } else { 0.0 }
     };
     (0..x.shape()[0]).map(of).collect()
 }

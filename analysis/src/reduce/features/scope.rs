@@ -87,9 +87,7 @@ fn choose(x: &Array, saliency: &[f32], alpha: f64, how: Combined, k: usize, ctx:
 const ADAPTER: Adapter = Adapter { name: "scope", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("features")?;
-    x.check_finite("features")?;
-    let [n, _] = x.dims("features")?;
+    let (x, [n, _]) = input.finite("features")?;
     let ones = Array::new([n], vec![1.0; n])?;
     let saliency = if input.arrays.contains_key("saliency") { input.array("saliency")? } else { &ones };
     saliency.check_finite("saliency")?;

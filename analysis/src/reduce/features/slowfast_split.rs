@@ -102,9 +102,7 @@ impl Strides {
 const ADAPTER: Adapter = Adapter { name: "slowfast_split", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("feats")?;
-    x.check_finite("feats")?;
-    let [t, n, d] = x.dims("feats")?;
+    let (x, [t, n, d]) = input.finite("feats")?;
     let stride = |name: &str| input.read_or(name, 1usize).map(|s| s.max(1));
     let strides = Strides {
         sampling: stride("sampling_stride")?,

@@ -8,7 +8,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::math::largest;
+use crate::math::{dot, largest, length};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{LAYER, Place, image_cut};
@@ -150,7 +150,7 @@ impl Memory {
 
 /// Divided by its length, which counts at least 1e-12.
 fn unit(v: Vec<f64>) -> Vec<f64> {
-    let length = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+    let length = length(&v).max(1e-12);
     v.into_iter().map(|x| x / length).collect()
 }
 
@@ -210,13 +210,12 @@ fn cacher(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::shape("ref_key", format!("[{n}, {d}], of which a share is computed anew"), before.shape()));
     }
     let k = ((n as f64 * share) as usize).max(1);
-    let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-8);
     let (mut alike, mut anew) = (Vec::new(), Vec::new());
     for f in 0..frames {
         ctx.step(f, frames)?;
         let cosine = |i: usize| {
             let (a, b) = (&now.row(f)[i * d..(i + 1) * d], before.row(i));
-            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() / (length(a) * length(b))
+            dot(a, b) / (length(a).max(1e-8) * length(b).max(1e-8))
         };
         let cosines: Vec<f64> = (0..n).map(cosine).collect();
         anew.push(lowest(&cosines, k));

@@ -56,7 +56,7 @@ impl Method for TokenFlexPool {
                 let pooled = Pooled::of(grid, to);
                 let part = pick(&x, &(first..first + grid.0 * grid.1).collect::<Vec<_>>())?;
                 lost[first..first + grid.0 * grid.1].copy_from_slice(&pooled.residual(&part)?.1);
-                Ok(pooled.parted())
+                Ok(resample::parted(pooled.cells, &pooled.of))
             })?;
             Ok(made.scored(seen, &lost))
         })))
@@ -73,14 +73,7 @@ struct Pooled {
 
 impl Pooled {
     fn of(grid: (usize, usize), to: (usize, usize)) -> Self {
-        let of = resample::nearest(to, grid).iter().filter_map(|w| w.first()).map(|w| w.0).collect();
-        Self { cells: resample::average(grid, to), of }
-    }
-
-    /// For each cell its own patches and those that it shares with another cell, with weights.
-    fn parted(self) -> Vec<(Weights, Weights)> {
-        let own = |(c, w): (usize, Weights)| w.into_iter().partition(|m| self.of[m.0] == c);
-        self.cells.into_iter().enumerate().map(own).collect()
+        Self { cells: resample::average(grid, to), of: resample::owners(grid, to) }
     }
 
     /// Values of the cells, and how far each patch of `x` `[n, d]` is from that of its cell.
@@ -111,9 +104,7 @@ fn energy(x: &Array, lost: &[f32]) -> f64 {
 const ADAPTER: Adapter = Adapter { name: "tokenflex_pool", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("x")?;
-    x.check_finite("x")?;
-    let [n, d] = x.dims("x")?;
+    let (x, [n, d]) = input.finite("x")?;
     let grid: (usize, usize) = input.read("grid")?;
     let sizes: Vec<usize> = input.read_or("sizes", vec![8, 12, 16])?;
     if grid.0.checked_mul(grid.1) != Some(n) || n == 0 {
@@ -149,7 +140,7 @@ mod tests {
         assert_eq!(pooled.of, [0, 0, 1]);
         let (cells, lost) = pooled.residual(&Array::new([3, 1], vec![0.0, 2.0, 4.0]).unwrap()).unwrap();
         assert_eq!((cells.data(), lost.as_slice()), (&[1.0, 3.0][..], &[1.0, 1.0, 1.0][..]));
-        let parted = pooled.parted();
+        let parted = resample::parted(pooled.cells, &pooled.of);
         assert_eq!(parted[0], (vec![(0, 0.5), (1, 0.5)], vec![]));
         assert_eq!(parted[1], (vec![(2, 0.5)], vec![(1, 0.5)]));
     }

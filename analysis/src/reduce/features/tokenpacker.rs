@@ -87,9 +87,7 @@ fn weighted(square: &[usize], query: Option<Weights>) -> (Weights, Weights) {
 const ADAPTER: Adapter = Adapter { name: "tokenpacker", run: raw };
 
 fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
-    let x = input.array("x")?;
-    x.check_finite("x")?;
-    let [n, d] = x.dims("x")?;
+    let (x, [n, d]) = input.finite("x")?;
     let (grid, s): ((usize, usize), usize) = (input.read("grid")?, input.read("scale_factor")?);
     if grid.0.checked_mul(grid.1) != Some(n) || s == 0 || n == 0 || grid.0 % s != 0 || grid.1 % s != 0 {
         return Err(Error::invalid(format!("a grid of {} by {} in squares of {s} for {n} tokens", grid.0, grid.1)));

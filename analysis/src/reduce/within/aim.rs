@@ -6,7 +6,6 @@
 //! Gives: groups, an importance per token, and which stay. Departs: see [`Info::departs`]. Cost: O(n² · d), and
 //! O(heads · n² · steps) per layer.
 
-use super::reader;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
@@ -64,7 +63,7 @@ impl Method for Aim {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let n_layers = reader(on, &INFO)?.n_layers;
+        let n_layers = on.reader(&INFO)?.n_layers;
         let merges = params.count(&MERGES) as usize;
         let shares = shares(n_layers, params.share(&FROM), params.number(&SLOPE));
         let flow =

@@ -6,12 +6,13 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::math::dot;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::noted::attended;
 use crate::reduce::place::{Half, Place};
-use crate::reduce::within::{layers_at, reader};
-use crate::reduce::{Asked, Decide, Decision, Method, Seen};
+use crate::reduce::within::layers_at;
+use crate::reduce::{Asked, Decide, Decision, Method};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
 
@@ -74,7 +75,7 @@ impl Method for AtpLlava {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let text = reader(on, &INFO)?;
+        let text = on.reader(&INFO)?;
         let rule = Rule {
             redundancy: params.number(&REDUNDANCY),
             spatial: params.number(&SPATIAL),
@@ -93,7 +94,7 @@ impl Method for AtpLlava {
                 return Ok(Decision::stay());
             }
             let products = products(&seen.head_queries()?, &seen.head_keys()?, seen.open())?;
-            let attention = from_text(seen)?;
+            let attention = attended(seen, &seen.behind())?;
             let place = |&r: &usize| seen.patches(r).first().and_then(|p| cells.get(*p)).copied().unwrap_or((1, 1));
             let places: Vec<(usize, usize)> = seen.open().iter().map(place).collect();
             let found = rule.of(&products, &attention, &places);
@@ -113,29 +114,19 @@ fn products(q: &Array, k: &Array, open: &[usize]) -> Result<Vec<f64>> {
     if kv_heads == 0 || heads % kv_heads != 0 || n != m || e != f {
         return Err(Error::shape("keys", format!("[divisor of {heads}, {n}, {e}]"), k.shape()));
     }
-    let cell = |x: &Array, h: usize, r: usize| x.row(h)[r * e..(r + 1) * e].to_vec();
     let mut out = vec![0f64; open.len()];
     for h in 0..heads {
+        let (queries, keys) = (q.row(h), k.row(h * kv_heads / heads));
         let mut mean = vec![0f64; e];
         for &r in open {
-            let key = cell(k, h * kv_heads / heads, r);
-            mean.iter_mut().zip(key).for_each(|(m, v)| *m += f64::from(v) / open.len() as f64);
+            let key = &keys[r * e..(r + 1) * e];
+            mean.iter_mut().zip(key).for_each(|(m, v)| *m += f64::from(*v) / open.len() as f64);
         }
         for (o, &r) in out.iter_mut().zip(open) {
-            let dot: f64 = cell(q, h, r).iter().zip(&mean).map(|(a, b)| f64::from(*a) * b).sum();
-            *o += dot / (e as f64).sqrt() / heads as f64;
+            *o += dot(&queries[r * e..(r + 1) * e], &mean) / (e as f64).sqrt() / heads as f64;
         }
     }
     Ok(out)
-}
-
-/// Mean over heads and the rows behind the image of their attention to each open row; 0 where there are none.
-fn from_text(seen: &dyn Seen) -> Result<Vec<f64>> {
-    let behind = seen.behind();
-    if behind.is_empty() {
-        return Ok(vec![0.0; seen.open().len()]);
-    }
-    attended(seen, &behind)
 }
 
 /// Scores of tokens.

@@ -5,9 +5,9 @@
 //! Learning", equations 5 to 10. Takes: image and text tokens `[n, d]` of each example, attention and outputs of two layers.
 //! Gives: what stays by picture and stage. Departs: see [`Info::departs`]. Cost: O(n² · d).
 
-use super::reader;
 use crate::array::Array;
 use crate::ctx::Ctx;
+use crate::math::cosine;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::host::greedy::{self, Combined};
 use crate::passes::{cosine_matrix, top_k};
@@ -55,7 +55,7 @@ impl Method for Catp {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let text = reader(on, &INFO)?;
+        let text = on.reader(&INFO)?;
         let (removed, fit) = (params.share(&REMOVED), params.number(&FIT));
         let layer = ((params.share(&DEPTH) * text.n_layers as f64).round() as usize).clamp(1, text.n_layers) - 1;
         let words = text.tokens.iter().filter(|t| t.kind == TokenKind::Text);
@@ -91,14 +91,7 @@ fn mean(x: &Array) -> Vec<f64> {
 
 /// Cosine of each row with a vector; 0 where one has no direction.
 fn like(x: &Array, to: &[f64]) -> Vec<f32> {
-    let whole = to.iter().map(|v| v * v).sum::<f64>().sqrt();
-    let of = |i: usize| {
-        let row = x.row(i);
-        let dot = row.iter().zip(to).map(|(a, b)| f64::from(*a) * b).sum::<f64>();
-        let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() * whole;
-        if length > 0.0 { (dot / length) as f32 } else { 0.0 }
-    };
-    (0..x.shape()[0]).map(of).collect()
+    (0..x.shape()[0]).map(|i| cosine(x.row(i), to) as f32).collect()
 }
 
 /// The `k` rows of `x` that together are most like all of them and each like the text, chosen one by one; ascending.

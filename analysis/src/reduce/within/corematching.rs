@@ -5,7 +5,6 @@
 //! `[n, width]`. Gives: how many active neurons each token shares with one of the question, and where the curve of these
 //! bends. Departs: see [`Info::departs`]. Cost: O(n · width).
 
-use super::reader;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
@@ -56,7 +55,7 @@ impl Method for CoreMatching {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let layer = params.one_layer(&LAYER, reader(on, &INFO)?.n_layers)?;
+        let layer = params.one_layer(&LAYER, on.reader(&INFO)?.n_layers)?;
         let (back, strict) = (params.count(&QUERY) as usize, params.toggle(&STRICT));
         let behind = Place::Decoder(layer, Half::After);
         let decider = Asked::at([behind], move |seen, _| {

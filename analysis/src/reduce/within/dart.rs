@@ -4,7 +4,6 @@
 //! arXiv 2502.11494. Takes: keys `[heads, n, e]` of one layer of the language model and what it leaves behind the model's
 //! last norm `[n, d]`. Gives: pivots, and what each of them picks. Departs: see [`Info::departs`]. Cost: O(pivots · n · d).
 
-use super::reader;
 use crate::ctx::Ctx;
 use crate::math::largest;
 use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
@@ -64,7 +63,7 @@ impl Method for Dart {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let layer = params.one_layer(&LAYER, reader(on, &INFO)?.n_layers)?;
+        let layer = params.one_layer(&LAYER, on.reader(&INFO)?.n_layers)?;
         let share = params.share(&KEEP);
         let pivots = (params.count(&IMAGE_PIVOTS) as usize, params.count(&TEXT_PIVOTS) as usize);
         let as_set = params.choice(&ORDER) == "set";

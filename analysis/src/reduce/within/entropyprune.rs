@@ -5,7 +5,6 @@
 //! Models". Takes: queries, keys, values `[heads, n, e]` or outputs of one layer. Gives: an entropy per token.
 //! Departs: see [`Info::departs`]. Cost: O(n · heads² · (e + heads)).
 
-use super::reader;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
@@ -66,7 +65,7 @@ impl Method for EntropyPrune {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let layer = params.one_layer(&LAYER, reader(on, &INFO)?.n_layers)?;
+        let layer = params.one_layer(&LAYER, on.reader(&INFO)?.n_layers)?;
         let (share, matrix) = (params.share(&KEEP), params.choice(&MATRIX));
         let behind = Place::Decoder(layer, Half::After);
         Ok(Box::new(Asked::at([behind], move |seen, ctx| {

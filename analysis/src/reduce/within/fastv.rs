@@ -4,7 +4,6 @@
 //! `modeling_llama.py`. Takes: the last row of one layer's attention, `[heads, n]`. Gives: the best k image tokens.
 //! Departs: see [`Info::departs`]. Cost: O(heads · n · width).
 
-use super::reader;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, LayerPick, Need, Paper, Param, Params};
 use crate::passes::top_k;
@@ -56,7 +55,7 @@ impl Method for FastV {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let layer = params.one_layer(&LAYER, reader(on, &INFO)?.n_layers)?;
+        let layer = params.one_layer(&LAYER, on.reader(&INFO)?.n_layers)?;
         let share = params.share(&KEEP);
         let behind = Place::Decoder(layer, Half::After);
         Ok(Box::new(Asked::at([behind], move |seen, ctx| Ok(decide(seen, budget(seen, share), ctx)?.0))))
@@ -75,9 +74,7 @@ fn decide(seen: &dyn Seen, k: usize, ctx: &Ctx) -> Result<(Decision, Vec<f32>)> 
 const ADAPTER: Adapter = Adapter { name: "fastv", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let a = input.array("attn")?;
-    a.check_finite("attn")?;
-    let [heads, n, m] = a.dims("attn")?;
+    let (a, [heads, n, m]) = input.finite("attn")?;
     if n != m {
         return Err(Error::shape("attn", format!("[{heads}, {n}, {n}]"), a.shape()));
     }

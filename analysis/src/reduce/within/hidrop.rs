@@ -5,7 +5,7 @@
 //! Pruning, and Early Exit", arXiv 2602.23699. Takes: the last row of attention `[heads, n]` in some layers. Gives: a soft mask and what
 //! is kept by layer. Departs: see [`Info::departs`]. Cost: O(heads · n · width + n log n) per layer.
 
-use super::{layers_at, reader};
+use super::layers_at;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
@@ -61,7 +61,7 @@ impl Method for HiDrop {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let n_layers = reader(on, &INFO)?.n_layers;
+        let n_layers = on.reader(&INFO)?.n_layers;
         let at = |share: f64| ((share * n_layers as f64).round() as usize).min(n_layers);
         // The first layer that image tokens are in, and the first that they are no longer in.
         let enter = at(params.share(&ENTER)).min(n_layers.saturating_sub(1));
@@ -146,9 +146,7 @@ fn chosen(mask: &[f64], threshold: f64) -> Vec<usize> {
 const ADAPTER: Adapter = Adapter { name: "hidrop", run: raw };
 
 fn raw(input: &RawInput, _ctx: &Ctx) -> Result<Value> {
-    let s = input.array("score")?;
-    s.check_finite("score")?;
-    let [n] = s.dims("score")?;
+    let (s, [n]) = input.finite("score")?;
     let (k, slope, threshold): (usize, f64, f64) =
         (input.read("k")?, input.read_or("lam", 1.0)?, input.read_or("threshold", 0.5)?);
     if k > n {

@@ -16,9 +16,6 @@ mod urag_pages;
 mod visiondrop;
 
 use super::Method;
-use crate::method::{Info, Need};
-use crate::trace::{Tower, TowerTrace};
-use crate::{Result, Subject};
 
 /// Every method of the folder, alphabetical by id.
 pub static ALL: &[&dyn Method] = &[
@@ -37,12 +34,6 @@ pub static ALL: &[&dyn Method] = &[
     &urag_pages::UragPages,
     &visiondrop::VisionDrop,
 ];
-
-/// The language model that reads an image. Errors: there is none.
-fn reader<'a>(on: &Subject<'a>, info: &Info) -> Result<&'a TowerTrace> {
-    let text = on.trace.towers.get(&Tower::Text).filter(|t| t.has_image());
-    text.ok_or_else(|| info.needs(Need::ReadsImage.words()))
-}
 
 /// Layers that stand behind these shares of `n_layers`, the first being layer 0 behind 1 / n: each at least one behind
 /// the one before it, until the last that leaves `room` layers behind itself, which the others share.

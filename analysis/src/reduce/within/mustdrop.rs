@@ -6,7 +6,7 @@
 //! attention `[heads, n, n]` in some layers of the language model. Gives: groups, a key set, what is kept by layer.
 //! Departs: see [`Info::departs`]. Cost: O(n · window² · d), and O(text · n · width) per layer.
 
-use super::{layers_at, reader};
+use super::layers_at;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
@@ -78,7 +78,7 @@ impl Method for MustDrop {
             on.trace.towers.get(&t).map_or(0, |t| t.tokens.iter().filter(|t| t.kind == TokenKind::Image).count())
         };
         let (n, patches) = (image(Tower::Text), image(Tower::Vision));
-        reader(on, &INFO)?;
+        on.reader(&INFO)?;
         if on.trace.tower(Tower::Vision)?.class_token.is_none() {
             return Err(INFO.needs(Need::ClassToken.words()));
         }

@@ -4,7 +4,6 @@
 //! Takes: a schedule of shares over layers, and a number per token and layer. Gives: which tokens each layer works on.
 //! Departs: see [`Info::departs`]. Cost: O(n · d) per layer.
 
-use super::reader;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::top_k;
@@ -78,7 +77,7 @@ impl Method for PMod {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let n_layers = reader(on, &INFO)?.n_layers;
+        let n_layers = on.reader(&INFO)?.n_layers;
         let schedule = Schedule {
             average: params.share(&AVERAGE),
             most: params.share(&MOST),

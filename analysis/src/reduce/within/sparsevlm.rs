@@ -6,7 +6,7 @@
 //! `[n, d]` of some of its layers. Gives: raters, scores, what is kept, clusters. Departs: see [`Info::departs`].
 //! Cost: O(raters · n · width) and O(recycled² · d) per layer.
 
-use super::{layers_at, reader};
+use super::layers_at;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::math::{largest, softmax};
@@ -75,7 +75,7 @@ impl Method for SparseVlm {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let text = reader(on, &INFO)?;
+        let text = on.reader(&INFO)?;
         let (depths, budgets) = (params.schedule(&DEPTHS), budgets(params.share(&KEEP)));
         if depths.len() != budgets.len() {
             return Err(Error::invalid(format!("{} depths for three stages; give three", depths.len())));

@@ -6,7 +6,7 @@
 //! next layer from the text behind the image. Gives: a score per image token and what is kept, by stage.
 //! Departs: see [`Info::departs`]. Cost: O(text · n · width) per stage.
 
-use super::{layers_at, reader};
+use super::layers_at;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
@@ -66,7 +66,7 @@ impl Method for TransPrune {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let text = reader(on, &INFO)?;
+        let text = on.reader(&INFO)?;
         let (depths, keep) = (params.schedule(&DEPTHS), params.share(&KEEP));
         let mut shares = params.schedule(&SHARES);
         shares.push(0.0);

@@ -11,7 +11,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{Half, Place};
 use crate::reduce::seen::pick;
-use crate::reduce::within::{layers_at, reader};
+use crate::reduce::within::layers_at;
 use crate::reduce::{Asked, Decide, Decision, Method};
 use crate::{Error, Result, Subject};
 use candle_core::{D, DType, Device};
@@ -50,7 +50,7 @@ impl Method for UragPages {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let n_layers = reader(on, &INFO)?.n_layers;
+        let n_layers = on.reader(&INFO)?.n_layers;
         let remain = params.count(&REMAIN) as usize;
         let stops: Vec<Place> = layers_at(&[params.share(&DEPTH)], n_layers, 0)
             .into_iter()

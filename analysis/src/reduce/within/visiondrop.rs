@@ -6,7 +6,7 @@
 //! layers of the language model. Gives: dominant and contextual tokens by stage. Departs: see [`Info::departs`].
 //! Cost: O(n² · e) per stage.
 
-use super::{layers_at, reader};
+use super::layers_at;
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
@@ -99,7 +99,7 @@ impl Method for VisionDrop {
 
     fn start<'a>(&self, on: &Subject<'a>, params: &Params) -> Result<Box<dyn Decide + 'a>> {
         INFO.check(params)?;
-        let text = reader(on, &INFO)?;
+        let text = on.reader(&INFO)?;
         let on = on.of(Tower::Text);
         let (depths, shares) = (params.schedule(&DEPTHS), params.schedule(&SHARES));
         if depths.len() != shares.len() {
@@ -143,9 +143,7 @@ fn by_image(seen: &dyn Seen) -> Result<Vec<f32>> {
 const ADAPTER: Adapter = Adapter { name: "visiondrop", run: raw };
 
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let hidden = input.array("hidden")?;
-    hidden.check_finite("hidden")?;
-    let [n, d] = hidden.dims("hidden")?;
+    let (hidden, [n, d]) = input.finite("hidden")?;
     let (dominant, contextual): (usize, usize) = (input.read("dominant_num")?, input.read("contextual_num")?);
     let stage: String = input.read("stage")?;
     let encoder = stage == "vision_encoder";

@@ -4,7 +4,7 @@
 //! arXiv 2408.16986. Takes: a picture. Gives: the parts of it that are read beside an overview, and what they cost.
 //! Departs: see [`Info::departs`].
 
-use super::{Grid, Rect, Tile, Tiles};
+use super::{Grid, Tiles};
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure, Image, Raster};
 use crate::image::{Filter, resize};
@@ -86,8 +86,6 @@ impl Method for AdaptVision {
         ctx.fits((6 * shard * shard) as u64, "take a smaller shard")?;
         ctx.check()?;
         let [cols, rows] = plan.grid;
-        let tile = |rect: Rect| Tile { id: None, rect };
-        let tiles: Vec<Tile> = Grid::even(picture, rows, cols).into_iter().map(tile).collect();
         let side = (shard / patch).max(1);
         let overview = resize(picture, shard, shard, Filter::Bicubic, None)?;
         let figures = vec![
@@ -105,14 +103,9 @@ impl Method for AdaptVision {
         ];
         let overview = Image::new("overview", [shard, shard], Raster::Rgb(overview.rgb.into()));
         Ok(Segmentation::Image(Tiles {
-            name: INFO.id.into(),
-            grid: [rows, cols],
-            tiles,
-            rest: Vec::new(),
-            vocab: None,
-            rebuilt: None,
             figures,
             pictures: vec![overview.into()],
+            ..Tiles::parts(INFO.id, [rows, cols], Grid::even(picture, rows, cols))
         }))
     }
 }
@@ -132,15 +125,17 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
             "views of {shard} pixels, up to {most} along a side of at most {MAX_GRID}"
         )));
     }
+    let size = |i: usize| [sizes.row(i)[0] as usize, sizes.row(i)[1] as usize];
+    let plans: Vec<Plan> = (0..n).map(|i| Plan::of(size(i), shard, most)).collect();
+    // A number and a size of each view, two lists of two values.
+    ctx.fits(256 * plans.iter().map(Plan::views).sum::<usize>() as u64, "ask for fewer views")?;
     let mut results = Vec::new();
-    for i in 0..n {
+    for (i, plan) in plans.iter().enumerate() {
         ctx.step(i, n)?;
-        let size = [sizes.row(i)[0] as usize, sizes.row(i)[1] as usize];
-        let plan = Plan::of(size, shard, most);
         let [cols, rows] = plan.grid;
         let parts = (1..=rows).flat_map(|r| (1..=cols).map(move |c| [r, c]));
         results.push(json!({
-            "size": size,
+            "size": size(i),
             "resized": plan.size,
             "n_views": plan.views(),
             "index": std::iter::once([0, 0]).chain(parts).collect::<Vec<_>>(),

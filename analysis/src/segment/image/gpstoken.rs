@@ -4,7 +4,7 @@
 //! and Generation", arXiv 2509.01109; xtudbxk/GPSToken at 372231d1de, `datasets/adaptivegps.py`. Takes: a picture. Gives:
 //! the parts and a Gaussian for each, before the trained network refines it. Departs: see [`Info::departs`].
 
-use super::{Rect, Tile, Tiles};
+use super::{Rect, Tiles};
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure, Image, Measure, Outline, Raster, Region};
 use crate::method::{Basis, Info, Kind, Paper, Param, Params};
@@ -182,14 +182,9 @@ impl Method for GpsToken {
             Figure::new("most complexity", Datum::Number(most), "Of the part that would be halved next, if it may"),
         ];
         Ok(Segmentation::Image(Tiles {
-            name: INFO.id.into(),
-            grid: [1, parts.len()],
-            tiles: parts.iter().map(|p| Tile { id: None, rect: rect(p) }).collect(),
-            rest: Vec::new(),
-            vocab: None,
-            rebuilt: None,
             figures,
             pictures: vec![gaussians.into()],
+            ..Tiles::parts(INFO.id, [1, parts.len()], parts.iter().map(rect))
         }))
     }
 }
@@ -200,9 +195,7 @@ const MAX_PARTS: usize = 1 << 16;
 /// Raw entry: `gray_image` `[height, width]` from -1 to 1, `num_tokens`, `weight`, `min_hw`. Places are on a scale from -1
 /// to 1; a Gaussian is its widths, its correlation, and its middle.
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
-    let x = input.array("gray_image")?;
-    x.check_finite("gray_image")?;
-    let [height, width] = x.dims("gray_image")?;
+    let (x, [height, width]) = input.finite("gray_image")?;
     let n: usize = input.read("num_tokens")?;
     let (weight, least): (f64, usize) = (input.read_or("weight", 2.5)?, input.read_or("min_hw", 8)?);
     if height * width == 0 || !(1..=MAX_PARTS).contains(&n) || least == 0 || !weight.is_finite() {

@@ -4,7 +4,7 @@
 //! arXiv 2507.13348; sizes are those of Qwen2-VL's processor. Takes: a picture. Gives: the tokens of the pass that is
 //! shown, and what both cost. Departs: see [`Info::departs`].
 
-use super::{Grid, Rect, Tile, Tiles};
+use super::{Grid, Tile, Tiles};
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure};
 use crate::image::in_units;
@@ -87,8 +87,6 @@ impl Method for LowResFirst {
         let (rows, cols) = ((h / factor).min(picture.height), (w / factor).min(picture.width));
         ctx.fits((rows * cols * size_of::<Tile>()) as u64, "take larger tokens or fewer pixels")?;
         ctx.check()?;
-        let tile = |rect: Rect| Tile { id: None, rect };
-        let tiles: Vec<Tile> = Grid::even(picture, rows, cols).into_iter().map(tile).collect();
         let [low, high] = passes.tokens;
         let size = |(w, h): (usize, usize)| format!("{w} × {h} pixels");
         let tokens = |name: &'static str, n: usize, at| Figure::new(name, Datum::Count(n), size(at));
@@ -109,14 +107,8 @@ impl Method for LowResFirst {
             share("break even", saved(low, high), "Share of such pictures that may ask before nothing is saved"),
         ];
         Ok(Segmentation::Image(Tiles {
-            name: INFO.id.into(),
-            grid: [rows.max(1), cols.max(1)],
-            tiles,
-            rest: Vec::new(),
-            vocab: None,
-            rebuilt: None,
             figures,
-            pictures: Vec::new(),
+            ..Tiles::parts(INFO.id, [rows.max(1), cols.max(1)], Grid::even(picture, rows, cols))
         }))
     }
 }

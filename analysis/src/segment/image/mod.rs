@@ -77,6 +77,20 @@ impl Tiles {
         }
     }
 
+    /// Parts that follow a rule and leave nothing over, in `grid` rows and columns.
+    fn parts(name: &str, grid: [usize; 2], rects: impl IntoIterator<Item = Rect>) -> Self {
+        Self {
+            name: name.into(),
+            grid,
+            tiles: rects.into_iter().map(|rect| Tile { id: None, rect }).collect(),
+            rest: Vec::new(),
+            vocab: None,
+            rebuilt: None,
+            figures: Vec::new(),
+            pictures: Vec::new(),
+        }
+    }
+
     /// The same with what its ids give back of `picture`, the values of each patch, and how far off that is.
     fn giving_back(mut self, picture: &Picture, grid: &Grid, patches: &[Vec<u8>]) -> Result<Self> {
         if grid.is_empty() {

@@ -65,9 +65,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         chosen.iter().for_each(|&e| load[e] += 1.0 / n as f64);
         let mut y = vec![0.0; width];
         for (&e, g) in chosen.iter().zip(&own).filter(|(e, _)| **e < n_true) {
-            let expert = experts.sub(e);
-            for (i, x) in row.iter().enumerate() {
-                y.iter_mut().zip(expert.row(i)).for_each(|(y, w)| *y += g * f64::from(*x) * f64::from(*w));
+            // One row per component of the input.
+            for (x, own) in row.iter().zip(experts.row(e).chunks(width.max(1))) {
+                y.iter_mut().zip(own).for_each(|(y, w)| *y += g * f64::from(*x) * f64::from(*w));
             }
         }
         counts.push(chosen.iter().filter(|e| **e < n_true).count());

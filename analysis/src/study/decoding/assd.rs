@@ -111,9 +111,6 @@ impl Method for Assd {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         super::show::ready(on, &INFO, params)?;
         let model = on.weights(&INFO)?;
-        if model.info().writes != crate::model::Writes::Fills {
-            return Err(INFO.needs(Need::Fills.words()));
-        }
         let prompt = on.again().ids;
         let length = params.count(&LENGTH) as usize;
         let whole = prompt.len() + length;

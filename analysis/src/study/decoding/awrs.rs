@@ -15,7 +15,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 const CONSTRAINT: Param = Param::choice(
     "constraint",
@@ -78,14 +78,14 @@ fn geometric(
     geometric: &mut dyn FnMut(f64) -> Option<u64>,
 ) -> Option<(Option<usize>, f64, usize)> {
     let (mut gone, mut refused, mut accepts, mut rejects, mut token, mut asked) =
-        (Vec::new(), 0.0, 0u64, 0u64, None, 0);
+        (HashSet::new(), 0.0, 0u64, 0u64, None, 0);
     for order in orders {
         for &x in order {
             if gone.contains(&x) {
                 continue;
             }
             if refused > 0.0 {
-                rejects += geometric(refused)?.saturating_sub(1);
+                rejects = rejects.saturating_add(geometric(refused)?.saturating_sub(1));
             }
             asked += 1;
             if allowed(x) {
@@ -93,11 +93,11 @@ fn geometric(
                 token = token.or(Some(x));
                 break;
             }
-            (rejects, refused) = (rejects + 1, refused + p[x]);
-            gone.push(x);
+            (rejects, refused) = (rejects.saturating_add(1), refused + p[x]);
+            gone.insert(x);
         }
     }
-    let weight = if accepts == 0 { 0.0 } else { 1.min(accepts) as f64 / (accepts + rejects - 1).max(1) as f64 };
+    let weight = if accepts == 0 { 0.0 } else { 1.0 / (accepts - 1).saturating_add(rejects).max(1) as f64 };
     Some((token, weight, asked))
 }
 
@@ -111,10 +111,8 @@ impl Method for Awrs {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         show::ready(on, &INFO, params)?;
-        let tower = on.tower()?;
-        let Some(last) = tower.n_layers.checked_sub(1) else { return Err(Error::invalid("the run has no layers")) };
-        let at = on.explained(tower.tokens.len())?;
-        let p = softmax(show::logits(on, &INFO, last, ctx)?.row(at), 1.0);
+        let at = on.explained(on.tower()?.tokens.len())?;
+        let p = softmax(&show::last_logits_at(on, &INFO, at, ctx)?, 1.0);
         let rule = params.choice(&CONSTRAINT);
         let allowed = |x: usize| {
             let word = on.word(x as u32);

@@ -40,11 +40,13 @@ pub(super) struct BlockFfn;
 /// Experts that are active in whole chunks of `window` tokens, summed over the chunks, and all there are in them.
 fn activated(active: &[Vec<usize>], experts: usize, window: usize) -> (usize, usize) {
     let chunks = active.chunks_exact(window);
-    let (n, mut sum, mut on) = (chunks.len(), 0, vec![false; experts]);
-    for chunk in chunks {
-        on.fill(false);
-        chunk.iter().flatten().for_each(|&e| on[e] = true);
-        sum += on.iter().filter(|on| **on).count();
+    // The last chunk in which each expert was active, from 1.
+    let (n, mut sum, mut last) = (chunks.len(), 0, vec![0; experts]);
+    for (c, chunk) in chunks.enumerate() {
+        for &e in chunk.iter().flatten() {
+            sum += usize::from(last[e] != c + 1);
+            last[e] = c + 1;
+        }
     }
     (sum, n * experts)
 }
@@ -91,7 +93,7 @@ impl Method for BlockFfn {
 }
 
 /// Raw entry: active experts by token, padded with −1 → sparsity of tokens and of windows.
-fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let listed: Vec<Vec<i64>> = input.read("active_indices_pad_-1")?;
     let experts = input.within("num_experts", 1..=1 << 20)?;
     let windows: Vec<usize> = input.read("windows")?;
@@ -100,7 +102,8 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
     }
     let own = |r: &Vec<i64>| r.iter().filter_map(|e| usize::try_from(*e).ok()).collect();
     let active: Vec<Vec<usize>> = listed.iter().map(own).collect();
-    let all: Vec<(usize, usize)> = windows.iter().map(|w| activated(&active, experts, *w)).collect();
+    let own = |w: &usize| ctx.check().map(|()| activated(&active, experts, *w));
+    let all: Vec<(usize, usize)> = windows.iter().map(own).collect::<Result<_>>()?;
     let rest = |(on, all): &(usize, usize)| if *all > 0 { json!(1.0 - *on as f64 / *all as f64) } else { Value::Null };
     let named: usize = active.iter().map(Vec::len).sum();
     let cells = active.len() * experts;

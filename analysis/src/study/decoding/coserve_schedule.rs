@@ -88,7 +88,7 @@ fn schedule(requests: &[Request], finetune: &[usize], rules: Rules, ctx: &Ctx) -
     // The sequence, the tokens of its phase that are done, and whether it goes backward.
     let (mut sequence, mut done, mut backward) = (0, 0, false);
     for at in 0..rules.iterations {
-        ctx.step(at.min(rules.iterations), rules.iterations)?;
+        ctx.step(at, rules.iterations)?;
         let learns = finetune[sequence.min(finetune.len())..].iter().any(|l| *l > 0);
         if out.finish.iter().all(Option::is_some) && !learns {
             break;

@@ -138,7 +138,7 @@ impl Method for DynamicPack {
 /// Raw entry: `lengths`, `max_len`, `batch` → padding of three strategies, packed rows by batch.
 fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
     let given: Vec<usize> = input.read("lengths")?;
-    let (most, batch) = (input.within("max_len", 1..=1 << 24)?, input.within("batch", 1..=1 << 20)?);
+    let (most, batch) = (input.within("max_len", 1..=1 << 23)?, input.within("batch", 1..=1 << 20)?);
     if given.len() > 1 << 16 {
         return Err(Error::invalid("lengths are too many"));
     }

@@ -24,6 +24,8 @@ pub struct Grammar {
     edges: Vec<Vec<Edge>>,
     /// First and last state of each rule.
     rules: Vec<(usize, usize)>,
+    /// Whether a state is the last one of a rule.
+    last: Vec<bool>,
     root: usize,
 }
 
@@ -58,7 +60,9 @@ impl Grammar {
                 Error::invalid(format!("the grammar names the rule {}, which it does not have", name()))
             })?);
         }
-        Ok(Self { edges: p.edges, rules, root })
+        let mut last = vec![false; p.edges.len()];
+        rules.iter().for_each(|r| last[r.1] = true);
+        Ok(Self { edges: p.edges, rules, last, root })
     }
 
     /// The beginning. Errors: a rule that begins with itself.
@@ -79,7 +83,7 @@ impl Grammar {
                 ));
             }
             // The end of a rule goes back to where it was called.
-            if let Some((&back, rest)) = stack.split_last().filter(|_| self.rules.iter().any(|r| r.1 == state)) {
+            if let Some((&back, rest)) = stack.split_last().filter(|_| self.last[state]) {
                 todo.push((back, rest.to_vec()));
             }
             for edge in &self.edges[state] {
@@ -95,24 +99,27 @@ impl Grammar {
 
     /// Where the text is after these bytes; `None` where the grammar does not allow them.
     pub fn after(&self, place: &Place, bytes: &[u8]) -> Result<Option<Place>> {
-        let mut now = place.clone();
-        for &b in bytes {
-            let mut next = Vec::new();
-            for (state, stack) in &now.0 {
-                for edge in &self.edges[*state] {
-                    if let Edge::Bytes(low, high, to) = *edge
-                        && (low..=high).contains(&b)
-                    {
-                        next.push((to, stack.clone()));
-                    }
-                }
-            }
-            if next.is_empty() {
-                return Ok(None);
-            }
-            now = self.closed(next)?;
+        let Some((&first, rest)) = bytes.split_first() else { return Ok(Some(place.clone())) };
+        let Some(mut now) = self.after_byte(place, first)? else { return Ok(None) };
+        for &b in rest {
+            let Some(next) = self.after_byte(&now, b)? else { return Ok(None) };
+            now = next;
         }
         Ok(Some(now))
+    }
+
+    fn after_byte(&self, place: &Place, b: u8) -> Result<Option<Place>> {
+        let mut next = Vec::new();
+        for (state, stack) in &place.0 {
+            for edge in &self.edges[*state] {
+                if let Edge::Bytes(low, high, to) = *edge
+                    && (low..=high).contains(&b)
+                {
+                    next.push((to, stack.clone()));
+                }
+            }
+        }
+        if next.is_empty() { Ok(None) } else { self.closed(next).map(Some) }
     }
 
     /// Whether the text may end here.
@@ -123,9 +130,11 @@ impl Grammar {
     /// Whether these bytes stay inside of the rules that the text is in now, so that no stack is asked; `None` where they
     /// are not allowed at all.
     pub fn inside(&self, place: &Place, bytes: &[u8]) -> Result<Option<bool>> {
+        if self.after(place, bytes)?.is_none() {
+            return Ok(None);
+        }
         let bare: BTreeSet<(usize, Vec<usize>)> = place.0.iter().map(|(state, _)| (*state, Vec::new())).collect();
-        let without = self.after(&Place(bare), bytes)?.is_some();
-        Ok(self.after(place, bytes)?.map(|_| without))
+        Ok(Some(self.after(&Place(bare), bytes)?.is_some()))
     }
 }
 
@@ -402,7 +411,8 @@ impl Parser {
         };
         let hex: String = self.chars.iter().skip(self.at).take(digits).collect();
         self.at += digits;
-        let code = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == digits).and_then(char::from_u32);
+        let proper = hex.len() == digits && hex.chars().all(|c| c.is_ascii_hexdigit());
+        let code = u32::from_str_radix(&hex, 16).ok().filter(|_| proper).and_then(char::from_u32);
         code.ok_or_else(|| self.bad("an escape is no character"))
     }
 

@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::finding::{Axis, Datum, Figure, Finding, Heat, Measure, Plot, Series, Style, Unit};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
-use crate::{Error, Result, Subject};
+use crate::{Result, Subject};
 use serde_json::{Value, json};
 
 const RULE: Param = Param::choice(
@@ -49,14 +49,16 @@ fn entropy_at(sure: f64) -> f64 {
     -(sure * sure.ln() + OTHERS * rest * rest.ln())
 }
 
-/// Lengths of segments where `goes_on` says from the tokens so far whether another joins, which have at most `most`.
-fn joined(entropies: &[f64], most: usize, goes_on: impl Fn(&[f64], f64) -> bool) -> Vec<usize> {
-    let (mut out, mut first) = (Vec::new(), 0);
+/// Lengths of segments of at most `most` tokens, where `goes_on` says from the first and the largest entropy so far
+/// whether another one joins.
+fn joined(entropies: &[f64], most: usize, goes_on: impl Fn(f64, f64, f64) -> bool) -> Vec<usize> {
+    let (mut out, mut first, mut largest) = (Vec::new(), 0, f64::NEG_INFINITY);
     for i in 1..=entropies.len() {
-        let ends = entropies.get(i).is_none_or(|h| i - first >= most || !goes_on(&entropies[first..i], *h));
+        largest = largest.max(entropies[i - 1]);
+        let ends = entropies.get(i).is_none_or(|h| i - first >= most || !goes_on(entropies[first], largest, *h));
         if ends {
             out.push(i - first);
-            first = i;
+            (first, largest) = (i, f64::NEG_INFINITY);
         }
     }
     out
@@ -65,13 +67,11 @@ fn joined(entropies: &[f64], most: usize, goes_on: impl Fn(&[f64], f64) -> bool)
 /// Segments by a rule of [`RULE`].
 fn segments(rule: &str, entropies: &[f64], most: usize) -> Vec<usize> {
     match rule {
-        "decreasing" => joined(entropies, most, |own, h| h <= 0.3 * own[0]),
-        "decreasing_v2" => joined(entropies, most, |own, h| {
-            h < 0.05 || h < 0.3 * own.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-        }),
-        "sliding" => joined(entropies, most, |_, h| h < entropy_at(0.7)),
+        "decreasing" => joined(entropies, most, |first, _, h| h <= 0.3 * first),
+        "decreasing_v2" => joined(entropies, most, |_, largest, h| h < 0.05 || h < 0.3 * largest),
+        "sliding" => joined(entropies, most, |_, _, h| h < entropy_at(0.7)),
         // What is hard stands alone, and so ends what is before it.
-        _ => joined(entropies, most, |own, h| h.max(own[0]) <= entropy_at(0.95)),
+        _ => joined(entropies, most, |first, _, h| h.max(first) <= entropy_at(0.95)),
     }
 }
 
@@ -82,10 +82,8 @@ impl Method for Hamburger {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         show::ready(on, &INFO, params)?;
-        let tower = on.tower()?;
-        let Some(last) = tower.n_layers.checked_sub(1) else { return Err(Error::invalid("the run has no layers")) };
-        let rows = show::logits(on, &INFO, last, ctx)?;
-        let n = tower.tokens.len();
+        let rows = show::last_logits(on, &INFO, ctx)?;
+        let n = on.tower()?.tokens.len();
         // Token i is foreseen at i − 1; nothing foresees the first.
         let mut entropies = Vec::with_capacity(n.saturating_sub(1));
         for i in 1..n {

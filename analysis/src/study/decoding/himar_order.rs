@@ -5,8 +5,9 @@
 //! Departs: none known; the order only, the tokens come from trained diffusion heads.
 
 use super::super::Method;
-use super::show::{bars, order_map};
+use super::show::{bars, order_map, step_of_each};
 use crate::ctx::Ctx;
+use crate::decode::SEED;
 use crate::decode::chance::{Chance, Seeded};
 use crate::finding::{Datum, Figure, Finding, Measure};
 use crate::method::{Basis, Info, Kind, Paper, Param, Params};
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 const PIVOTS: Param = Param::count("cond_scale", "Pivots along a side; four steps for each", 1, 16, 4);
 const SIDE: Param = Param::count("side", "Dense tokens along a side", 1, 64, 16);
 const STEPS: Param = Param::count("num_iter", "Steps for the dense tokens", 1, 256, 64);
-const SEED: Param = Param::seed();
 
 static INFO: Info = Info {
     id: "himar_order",
@@ -74,8 +74,8 @@ impl Method for Himar {
         let (first, second) =
             (phase(&shuffled(pivots * pivots), 4 * pivots), phase(&shuffled(side * side), of(&STEPS)));
         let map = |title: &str, phase: &[Vec<usize>], side: usize, after: usize| {
-            let mut steps = vec![0; side * side];
-            phase.iter().enumerate().for_each(|(s, now)| now.iter().for_each(|&i| steps[i] = after + s));
+            let mut steps = step_of_each(phase, side * side);
+            steps.iter_mut().for_each(|s| *s += after);
             order_map(title, &steps, side)
         };
         let counts = first.iter().chain(&second).map(|now| now.len() as f64);

@@ -100,7 +100,8 @@ fn tiers(keys: &[&[f32]], query: &[f32], rules: Rules, ctx: &Ctx) -> Result<Tier
             if !loaded.is_empty() && held + size > rules.gpu {
                 break;
             }
-            (held, loaded) = (held + size, [&loaded[..], &[top]].concat());
+            held += size;
+            loaded.push(top);
             open.remove(0);
         } else {
             let mid = c.start + size.div_ceil(2);
@@ -124,9 +125,10 @@ fn tiers(keys: &[&[f32]], query: &[f32], rules: Rules, ctx: &Ctx) -> Result<Tier
     }
     let scores: Vec<f64> =
         keys.iter().map(|k| k.iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum()).collect();
-    let inside = |t: &usize| loaded.iter().any(|&i| (tree[i].start..tree[i].end).contains(t));
+    let mut near = vec![false; n];
+    loaded.iter().for_each(|&i| near[tree[i].start..tree[i].end].fill(true));
     let best = largest(&scores, held);
-    let recall = if held > 0 { best.iter().filter(|t| inside(t)).count() as f64 / held as f64 } else { 0.0 };
+    let recall = if held > 0 { best.iter().filter(|t| near[**t]).count() as f64 / held as f64 } else { 0.0 };
     Ok(Tiers { tree, loaded, cpu, disk, recall })
 }
 

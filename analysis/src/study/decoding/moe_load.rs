@@ -56,7 +56,7 @@ struct Load {
 }
 
 /// Of experts by layer, token and choice, with a device for each expert; token n is at home at device n mod `devices`.
-fn load(routing: &[Vec<Vec<usize>>], placement: &[Vec<usize>], devices: usize) -> Load {
+fn load(routing: &[Vec<Vec<usize>>], placement: &[Vec<usize>], devices: usize, ctx: &Ctx) -> Result<Load> {
     let mut out = Load { experts: Vec::new(), devices: Vec::new(), moves: 0, transitions: 0, local: 0.0 };
     let (mut home, mut all) = (0usize, 0usize);
     for (l, (tokens, place)) in routing.iter().zip(placement).enumerate() {
@@ -69,18 +69,18 @@ fn load(routing: &[Vec<Vec<usize>>], placement: &[Vec<usize>], devices: usize) -
                 home += usize::from(place[e] == n % devices);
             }
             let next = routing.get(l + 1).and_then(|r| r.get(n)).zip(placement.get(l + 1));
-            for (&a, (b, there)) in
-                chosen.iter().flat_map(|a| next.iter().flat_map(move |(r, p)| r.iter().map(move |b| (a, (*b, p)))))
-            {
-                out.transitions += 1;
-                out.moves += usize::from(place[a] != there[b]);
+            let Some((next, there)) = next else { continue };
+            for &a in chosen {
+                ctx.check()?;
+                out.transitions += next.len();
+                out.moves += next.iter().filter(|&&b| place[a] != there[b]).count();
             }
         }
         out.experts.push(experts);
         out.devices.push(own);
     }
     out.local = home as f64 / all.max(1) as f64;
-    out
+    Ok(out)
 }
 
 /// Largest load over the mean; 0 where there is none.
@@ -141,7 +141,7 @@ impl Method for MoeLoad {
         &INFO
     }
 
-    fn find(&self, on: &Subject, params: &Params, _: &Ctx) -> Result<Finding> {
+    fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         super::show::ready(on, &INFO, params)?;
         let layers = routed::layers(on, &INFO)?;
         let devices = params.count(&DEVICES) as usize;
@@ -153,7 +153,7 @@ impl Method for MoeLoad {
         let placement: Vec<Vec<usize>> =
             layers.iter().map(|l| placed(params.choice(&PLACE), &count(l), devices)).collect();
         let routing: Vec<Vec<Vec<usize>>> = layers.iter().map(|l| l.chosen.clone()).collect();
-        let load = load(&routing, &placement, devices);
+        let load = load(&routing, &placement, devices, ctx)?;
         let names: Vec<String> = layers.iter().map(|l| format!("layer {}", l.layer)).collect();
         let worst = load.devices.iter().map(|d| imbalance(d)).fold(0.0, f64::max);
         let moved = load.moves as f64 / load.transitions.max(1) as f64;
@@ -175,10 +175,13 @@ impl Method for MoeLoad {
 }
 
 /// Raw entry: experts by layer, token and choice, a device for each expert by layer, `gpus` → loads and moves.
-fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let routing: Vec<Vec<Vec<usize>>> = input.read("routing(layer,token,k)")?;
     let placement: Vec<Vec<usize>> = input.read("placement(layer,expert->gpu)")?;
     let devices = input.within("gpus", 1..=1 << 16)?;
+    if routing.len().saturating_mul(devices) > 1 << 22 {
+        return Err(Error::invalid("gpus are too many to list for each layer of routing"));
+    }
     let inside = |(r, p): (&Vec<Vec<usize>>, &Vec<usize>)| r.iter().flatten().all(|e| *e < p.len());
     let fits = routing.len() == placement.len() && routing.iter().zip(&placement).all(inside);
     if !fits || placement.iter().flatten().any(|d| *d >= devices) {
@@ -186,7 +189,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
             "placement must hold a device below gpus for each expert that routing names, by layer",
         ));
     }
-    let load = load(&routing, &placement, devices);
+    let load = load(&routing, &placement, devices, ctx)?;
     let first = load.experts.first().and_then(|e| best(e, devices));
     Ok(json!({
         "imbalance_max_over_mean": load.devices.iter().map(|d| imbalance(d)).collect::<Vec<_>>(),
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn two_layers_two_devices_by_hand() {
         let routing = [vec![vec![0], vec![1], vec![1]], vec![vec![1], vec![1], vec![0]]];
-        let l = load(&routing, &[vec![0, 1], vec![0, 1]], 2);
+        let l = load(&routing, &[vec![0, 1], vec![0, 1]], 2, &Ctx::default()).unwrap();
         assert_eq!((l.experts, l.devices), (vec![vec![1, 2], vec![1, 2]], vec![vec![1, 2], vec![1, 2]]));
         // Tokens 0 and 2 change devices; at home are 0, 1 and 1, 0 (token 2 is at home at 0).
         assert_eq!((l.moves, l.transitions), (2, 3));

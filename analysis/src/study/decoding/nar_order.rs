@@ -56,10 +56,9 @@ impl Method for Nar {
         INFO.check(params)?;
         let n = params.count(&SIDE) as usize;
         let (steps, passes) = (steps(n), passes(n));
-        let timeline: Vec<Option<usize>> = steps.iter().map(|s| Some(*s)).collect();
         let counts = passes.iter().map(|p| p.len() as f64);
         Ok(Finding::of(order_map("pass that decides each cell", &steps, n)?)
-            .with(order_timeline("cells decided", &timeline))
+            .with(order_timeline("cells decided", &steps))
             .with(bars("cells decided together", "pass", Measure::new("cells", ""), counts))
             .figure(Figure::new("passes", Datum::Count(passes.len()), "2 · side − 1, a diagonal each"))
             .figure(Figure::new(

@@ -85,10 +85,11 @@ fn by(n: usize, time: impl Fn(usize) -> f64) -> Vec<usize> {
     order
 }
 
-fn serve(requests: &[Request], pools: Pools) -> Vec<Served> {
+fn serve(requests: &[Request], pools: Pools, ctx: &Ctx) -> Result<Vec<Served>> {
     let mut out = vec![Served::default(); requests.len()];
     let mut free = vec![0.0f64; pools.prefill];
     for i in by(requests.len(), |i| requests[i].arrive) {
+        ctx.check()?;
         let (r, at) = (requests[i], earliest(&free));
         let busy = r.reuse / pools.cache_rate + (r.prompt - r.reuse).max(1.0) / pools.prefill_rate;
         let end = r.arrive.max(free[at]) + busy;
@@ -99,6 +100,7 @@ fn serve(requests: &[Request], pools: Pools) -> Vec<Served> {
     let ready: Vec<f64> = (0..requests.len()).map(ready).collect();
     let mut slots = vec![0.0f64; pools.decode * pools.slots];
     for i in by(requests.len(), |i| ready[i]).into_iter().filter(|&i| requests[i].output > 1.0) {
+        ctx.check()?;
         // Slots are in order of instance, then slot.
         let at = earliest(&slots);
         let start = ready[i].max(slots[at]);
@@ -107,7 +109,7 @@ fn serve(requests: &[Request], pools: Pools) -> Vec<Served> {
         out[i].decode = Some(([at / pools.slots, at % pools.slots], ready[i], start));
         out[i].finish = finish;
     }
-    out
+    Ok(out)
 }
 
 /// Figures of a run: makespan, mean time to the first token, share of time that instances and slots are busy, tokens per
@@ -129,7 +131,7 @@ impl Method for PdPools {
         &INFO
     }
 
-    fn find(&self, _: &Subject, params: &Params, _: &Ctx) -> Result<Finding> {
+    fn find(&self, _: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
         let of = |p| params.count(p) as usize;
         let mut chance = Seeded::new(params.seed(&SEED));
@@ -150,7 +152,7 @@ impl Method for PdPools {
             transfer_rate: rate * 4.0,
             tpot: params.number(&TPOT),
         };
-        let served = serve(&requests, pools);
+        let served = serve(&requests, pools, ctx)?;
         let columns = [
             "request",
             "arrives",
@@ -186,12 +188,13 @@ impl Method for PdPools {
 }
 
 /// Raw entry: `requests` and pools → every request, and the figures.
-fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let given: Vec<Value> = input.read("requests")?;
     let of = |v: &Value, key: &str| v.get(key).and_then(Value::as_f64).filter(|x| *x >= 0.0 && x.is_finite());
     let request = |v: &Value| {
         let (arrive, prompt) = (of(v, "arrive")?, of(v, "prompt")?);
-        Some(Request { arrive, prompt, reuse: of(v, "reuse").unwrap_or(0.0), output: of(v, "output")? })
+        let reuse = if v.get("reuse").is_none_or(Value::is_null) { 0.0 } else { of(v, "reuse")? };
+        Some(Request { arrive, prompt, reuse, output: of(v, "output")? })
     };
     let Some(requests) = given.iter().map(request).collect::<Option<Vec<Request>>>() else {
         return Err(Error::invalid("requests need arrive, prompt, reuse and output, numbers from 0 on"));
@@ -209,7 +212,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
         transfer_rate: rate("transfer_rate")?,
         tpot: rate("tpot")?,
     };
-    let served = serve(&requests, pools);
+    let served = serve(&requests, pools, ctx)?;
     let [makespan, ttft, read, written, per_second] = figures(&requests, &served, pools);
     let one = |(s, r): (&Served, &Request)| {
         json!({ "prefill": s.prefill, "ttft": s.first - r.arrive, "decode": s.decode.map(|d| d.0),
@@ -241,7 +244,7 @@ mod tests {
             transfer_rate: 10.0,
             tpot: 1.0,
         };
-        let s = serve(&[r(0.0, 4.0), r(0.0, 2.0)], pools);
+        let s = serve(&[r(0.0, 4.0), r(0.0, 2.0)], pools, &Ctx::default()).unwrap();
         // First tokens after 1 and 2 seconds, ready after 2 and 3; the second waits until 5.
         assert_eq!((s[0].first, s[0].decode, s[0].finish), (1.0, Some(([0, 0], 2.0, 2.0)), 5.0));
         assert_eq!((s[1].first, s[1].decode, s[1].finish), (2.0, Some(([0, 0], 3.0, 5.0)), 6.0));

@@ -120,9 +120,8 @@ fn steady(trees: &[Vec<Guess>]) -> Option<[f64; 4]> {
             return None;
         }
         let row = m[i];
-        for (k, other) in m.iter_mut().enumerate().filter(|(k, _)| *k != i) {
+        for (_, other) in m.iter_mut().enumerate().filter(|(k, _)| *k != i) {
             let factor = other[i] / row[i];
-            let _ = k;
             other.iter_mut().zip(row).for_each(|(a, b)| *a -= factor * b);
         }
     }
@@ -153,6 +152,21 @@ fn search(accuracies: &[Vec<f64>], limit: usize, ctx: &Ctx) -> Result<(Vec<Vec<G
     found.ok_or_else(|| Error::invalid("accuracies and input_length_limit leave no tree"))
 }
 
+/// How often the guess of each rank at each distance is right, by the parameters of these names. One guess at most is
+/// right, so that ranks share no more than 1.
+fn curve(first: f64, rank: f64, far: f64) -> Vec<Vec<f64>> {
+    let own = |d: i32| {
+        let mut left = 1.0f64;
+        let share = |r: i32| {
+            let p = (first * far.powi(d) * rank.powi(r)).min(left);
+            left -= p;
+            p
+        };
+        (0..NEAR as i32).map(share).collect()
+    };
+    (0..FAR_MOST as i32).map(own).collect()
+}
+
 impl Method for PpdTree {
     fn info(&self) -> &'static Info {
         &INFO
@@ -161,12 +175,8 @@ impl Method for PpdTree {
     fn find(&self, _: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
         let (first, rank, far) = (params.share(&FIRST), params.share(&RANK), params.share(&FAR));
-        let own = |d: i32| {
-            (0..NEAR as i32).map(|r| first * far.powi(d) * (1.0 - first * far.powi(d)).min(rank.powi(r))).collect()
-        };
-        let accuracies: Vec<Vec<f64>> = (0..FAR_MOST as i32).map(own).collect();
         let limit = params.count(&LIMIT) as usize;
-        let (trees, value) = search(&accuracies, limit, ctx)?;
+        let (trees, value) = search(&curve(first, rank, far), limit, ctx)?;
         let mut out = Finding::default();
         for (d, tree) in trees.iter().enumerate() {
             let node = |parent, label: String, values, state| TreeNode {
@@ -232,6 +242,14 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_curve_falls_by_rank_and_distance_and_shares_one() {
+        let a = curve(0.5, 0.25, 0.5);
+        assert_eq!((&a[0][..2], &a[2][..2]), (&[0.5, 0.125][..], &[0.125, 0.03125][..]));
+        // Two ranks as good as the first take all that is left.
+        assert_eq!(curve(0.375, 1.0, 1.0)[0][..4], [0.375, 0.375, 0.25, 0.0]);
+    }
 
     #[test]
     fn paths_by_probability_and_prompt_tokens_where_they_count() {

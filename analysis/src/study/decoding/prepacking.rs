@@ -61,17 +61,24 @@ fn pack(lengths: &[usize], capacity: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
 /// Tries of the search for the fewest rows.
 const TRIES: usize = 200_000;
 
-/// The fewest rows that hold all; `None` where the search does not end.
-fn fewest(lengths: &[usize], capacity: usize, at_most: usize) -> Option<usize> {
-    fn place(left: &[usize], fill: &mut Vec<usize>, rows: usize, capacity: usize, tries: &mut usize) -> Option<bool> {
+/// The fewest rows that hold all; `None` where the search does not end, or is cancelled.
+fn fewest(lengths: &[usize], capacity: usize, at_most: usize, ctx: &Ctx) -> Option<usize> {
+    fn place(
+        left: &[usize],
+        fill: &mut Vec<usize>,
+        rows: usize,
+        capacity: usize,
+        tries: &mut usize,
+        ctx: &Ctx,
+    ) -> Option<bool> {
         let Some((&first, rest)) = left.split_first() else { return Some(true) };
-        *tries = tries.checked_sub(1)?;
+        *tries = tries.checked_sub(1).filter(|_| !ctx.cancelled())?;
         let mut seen = Vec::new();
         for b in 0..fill.len() {
             if fill[b] + first <= capacity && !seen.contains(&fill[b]) {
                 seen.push(fill[b]);
                 fill[b] += first;
-                let done = place(rest, fill, rows, capacity, tries);
+                let done = place(rest, fill, rows, capacity, tries, ctx);
                 fill[b] -= first;
                 if done != Some(false) {
                     return done;
@@ -82,7 +89,7 @@ fn fewest(lengths: &[usize], capacity: usize, at_most: usize) -> Option<usize> {
             return Some(false);
         }
         fill.push(first);
-        let done = place(rest, fill, rows, capacity, tries);
+        let done = place(rest, fill, rows, capacity, tries, ctx);
         fill.pop();
         done
     }
@@ -91,7 +98,7 @@ fn fewest(lengths: &[usize], capacity: usize, at_most: usize) -> Option<usize> {
     let least = sorted.iter().sum::<usize>().div_ceil(capacity.max(1)).max(usize::from(!sorted.is_empty()));
     let mut tries = TRIES;
     for rows in least..at_most {
-        if place(&sorted, &mut Vec::new(), rows, capacity, &mut tries)? {
+        if place(&sorted, &mut Vec::new(), rows, capacity, &mut tries, ctx)? {
             return Some(rows);
         }
     }
@@ -208,8 +215,10 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         restart.push(Value::Object(ends));
         sums.push(seen);
     }
+    let optimal = fewest(&lengths, capacity, bins.len(), ctx);
+    ctx.check()?;
     Ok(json!({
-        "n_bins_optimal": fewest(&lengths, capacity, bins.len()),
+        "n_bins_optimal": optimal,
         "n_bins_greedy": bins.len(),
         "bins": bins,
         "bin_fill": fill,
@@ -233,7 +242,7 @@ mod tests {
         let (bins, fill) = pack(&[4, 3, 3, 2, 2, 2], 8);
         // 4, 3 and 3 to the first row and the emptiest with room, and so on.
         assert_eq!((bins, fill), (vec![vec![0, 1], vec![2, 3, 4], vec![5]], vec![7, 7, 2]));
-        assert_eq!(fewest(&[4, 3, 3, 2, 2, 2], 8, 3), Some(2));
-        assert_eq!(fewest(&[5, 5], 8, 2), Some(2));
+        let fewest = |lengths: &[usize], at_most| fewest(lengths, 8, at_most, &Ctx::default());
+        assert_eq!((fewest(&[4, 3, 3, 2, 2, 2], 3), fewest(&[5, 5], 2)), (Some(2), Some(2)));
     }
 }

@@ -7,7 +7,6 @@
 
 use super::super::Method;
 use super::show;
-use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::finding::{Class, Classes, Datum, Figure, Finding, Heat, Look, Measure, Unit};
 use crate::math::largest;
@@ -15,6 +14,7 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput, number};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const BY: Param = Param::choice("by", "What sends a token to the large model", &["entropy", "aleatoric"]);
 const ENTROPY: Param = Param::number("entropy_threshold", "Entropy in nats from which it is sent", 0.0, 8.0, 0.45);
@@ -80,10 +80,8 @@ impl Method for R2r {
 
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         show::ready(on, &INFO, params)?;
-        let tower = on.tower()?;
-        let Some(last) = tower.n_layers.checked_sub(1) else { return Err(Error::invalid("the run has no layers")) };
-        let rows: Array = show::logits(on, &INFO, last, ctx)?;
-        let n = tower.tokens.len();
+        let rows = show::last_logits(on, &INFO, ctx)?;
+        let n = on.tower()?.tokens.len();
         let by_entropy = params.choice(&BY) == "entropy";
         let (mut entropies, mut aleatoric, mut who) = (vec![None; n], vec![None; n], vec![2; n]);
         // Token i is written from what is said at i − 1.
@@ -123,10 +121,8 @@ impl Method for R2r {
 fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let (logits, [n, vocab]) = input.finite("logits")?;
     let k = input.read_or("topk", TOP)?;
-    let bar = |name: &str, default: f64| {
-        let given = input.field("thresholds").ok().and_then(|t| t.get(name)).and_then(Value::as_f64);
-        given.unwrap_or(default)
-    };
+    let bars: BTreeMap<String, Option<f64>> = input.read_or("thresholds", BTreeMap::new())?;
+    let bar = |name: &str, default: f64| bars.get(name).copied().flatten().unwrap_or(default);
     let (au_bar, h_bar) = (bar("aleatoric", 2.275), bar("entropy", 0.45));
     if vocab == 0 || k == 0 {
         return Err(Error::invalid("logits need a vocabulary, and topk must be at least 1"));

@@ -96,7 +96,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
         ));
     }
     let taken: Vec<usize> = confidence.iter().map(|c| layers[exit(c, &thresholds[..layers.len() - 1])]).collect();
-    let mean = taken.iter().sum::<usize>() as f64 / taken.len().max(1) as f64;
+    let mean = taken.iter().map(|&l| l as f64).sum::<f64>() / taken.len().max(1) as f64;
     Ok(json!({ "exit_layer_per_token": taken, "mean_draft_layers": mean }))
 }
 

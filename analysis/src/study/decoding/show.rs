@@ -22,18 +22,25 @@ pub fn order_map(title: &str, steps: &[usize], cols: usize) -> Result<Matrix> {
     Matrix::dense(title, side("row", rows), side("column", cols), Measure::new("step", ""), cells)
 }
 
-/// The step at which each place is decided, as a timeline; a place that never is has none.
-pub fn order_timeline(title: &str, steps: &[Option<usize>]) -> Timeline {
-    let cell = |(position, step): (usize, &Option<usize>)| {
+/// The step of each of `n` places of which every step decides a group.
+pub fn step_of_each(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
+    let mut out = vec![0; n];
+    groups.iter().enumerate().for_each(|(s, own)| own.iter().for_each(|&i| out[i] = s));
+    out
+}
+
+/// The step at which each place is decided, as a timeline.
+pub fn order_timeline(title: &str, steps: &[usize]) -> Timeline {
+    let cell = |(position, &step): (usize, &usize)| {
         let (id, text, why) = (None, "".into(), "".into());
-        Some(TimeCell { step: (*step)?, position, id, text, confidence: None, why, state: 0 })
+        TimeCell { step, position, id, text, confidence: None, why, state: 0 }
     };
-    let mut cells: Vec<TimeCell> = steps.iter().enumerate().filter_map(cell).collect();
+    let mut cells: Vec<TimeCell> = steps.iter().enumerate().map(cell).collect();
     cells.sort_by_key(|c| (c.step, c.position));
     Timeline {
         title: title.into(),
         steps: Unit::Steps,
-        n_steps: steps.iter().flatten().max().map_or(0, |s| s + 1),
+        n_steps: steps.iter().max().map_or(0, |s| s + 1),
         places: Unit::Positions,
         n_places: steps.len(),
         measure: Measure::new("confidence", ""),
@@ -60,14 +67,38 @@ pub fn line(title: &str, x: &'static str, y: Measure, values: impl IntoIterator<
 ///
 /// Errors: a run without weights, one that was reduced, numbers that are none.
 pub fn logits(on: &Subject, info: &Info, layer: usize, ctx: &Ctx) -> Result<Array> {
+    said(on, info, layer, None, ctx)
+}
+
+/// What the model itself says after each token, `[tokens, vocab]`.
+///
+/// Errors: those of [`logits`], a run without layers.
+pub fn last_logits(on: &Subject, info: &Info, ctx: &Ctx) -> Result<Array> {
+    said(on, info, last(on)?, None, ctx)
+}
+
+/// What the model itself says after token `at` alone, `[vocab]`.
+///
+/// Errors: those of [`last_logits`].
+pub fn last_logits_at(on: &Subject, info: &Info, at: usize, ctx: &Ctx) -> Result<Vec<f32>> {
+    Ok(said(on, info, last(on)?, Some(at), ctx)?.into_data())
+}
+
+fn last(on: &Subject) -> Result<usize> {
+    on.tower()?.n_layers.checked_sub(1).ok_or_else(|| Error::invalid("the run has no layers"))
+}
+
+/// What is said behind `layer` after one token, or after each.
+fn said(on: &Subject, info: &Info, layer: usize, at: Option<usize>, ctx: &Ctx) -> Result<Array> {
     let model = on.weights(info)?;
     let entry = on.trace.get(on.tower, layer, Site::ResidPost)?;
-    let n = on.tower()?.tokens.len();
-    if !entry.rows.is_unmerged() || entry.rows.len() != n {
+    let [n, width] = entry.array.dims("residual stream")?;
+    if !entry.rows.is_unmerged() || entry.rows.len() != n || on.tower()?.tokens.len() != n {
         return Err(Error::invalid("the run was reduced; choose the full run"));
     }
+    let (n, own) = at.map_or((n, entry.array.data()), |at| (1, entry.array.row(at)));
     ctx.fits((n * model.info().vocab * 8) as u64, "choose a shorter input")?;
-    let resid = Tensor::from_slice(entry.array.data(), entry.array.shape().to_vec(), model.device())?;
+    let resid = Tensor::from_slice(own, (n, width), model.device())?;
     let rows = Array::from_tensor(&model.lens(&resid)?)?;
     if rows.data().iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
         return Err(crate::run::not_finite(&model.info().name));

@@ -74,10 +74,11 @@ impl Method for SkipDecode {
         let prompt = tower.tokens.len().min(64);
         let n = prompt + params.count(&TOKENS) as usize;
         let depths = depths(n, prompt, least, most);
+        let run: Vec<Vec<usize>> = depths.iter().map(|d| layers(all, *d, warmup)).collect();
         let mut cells = Vec::new();
         for layer in 0..all {
-            for (t, d) in depths.iter().enumerate() {
-                let state = usize::from(!layers(all, *d, warmup).contains(&layer));
+            for (t, run) in run.iter().enumerate() {
+                let state = usize::from(!run.contains(&layer));
                 let (id, text, why) = (None, "".into(), "".into());
                 cells.push(TimeCell { step: layer, position: t, id, text, confidence: None, why, state });
             }

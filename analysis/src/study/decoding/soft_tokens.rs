@@ -12,7 +12,7 @@ use crate::decode::chance::{Chance, Seeded};
 use crate::finding::{Datum, Figure, Finding, Measure, Table};
 use crate::math::{largest, softmax};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::raw::{Adapter, RawInput};
+use crate::raw::{Adapter, RawInput, number};
 use crate::{Error, Result, Subject};
 use serde_json::{Value, json};
 
@@ -77,10 +77,8 @@ impl Method for SoftTokens {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         show::ready(on, &INFO, params)?;
         let (tower, model) = (on.tower()?, on.weights(&INFO)?);
-        let Some(last) = tower.n_layers.checked_sub(1) else { return Err(Error::invalid("the run has no layers")) };
         let at = on.explained(tower.tokens.len())?;
-        let rows = show::logits(on, &INFO, last, ctx)?;
-        let logits: Vec<f64> = rows.row(at).iter().map(|x| f64::from(*x)).collect();
+        let logits: Vec<f64> = show::last_logits_at(on, &INFO, at, ctx)?.into_iter().map(f64::from).collect();
         let width = model.info().towers.get(&on.tower).map_or(0, |t| t.width);
         ctx.fits((logits.len() * width * 16) as u64, "choose a model with fewer ids")?;
         let all = Array::from_tensor(&model.embed(&(0..logits.len() as u32).collect::<Vec<_>>())?)?;
@@ -126,9 +124,8 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
         ));
     }
     let s = soft(&embeddings, &logits, temperature, noise, &z);
-    let log_density = if s.log_density.is_finite() { json!(s.log_density) } else { crate::raw::number(s.log_density) };
     Ok(json!({ "probs": s.p, "mixture": s.mixture, "sigma": s.sigma, "noisy_input": s.noisy, "entropy": s.entropy,
-        "log_density_given_mean": log_density }))
+        "log_density_given_mean": number(s.log_density) }))
 }
 
 #[cfg(test)]

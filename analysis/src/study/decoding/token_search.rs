@@ -156,9 +156,6 @@ impl Method for TokenSearch {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         super::show::ready(on, &INFO, params)?;
         let model = on.weights(&INFO)?;
-        if model.info().writes != crate::model::Writes::Causal {
-            return Err(INFO.needs(Need::Writes.words()));
-        }
         let input = on.again();
         let Some((&last, before)) = input.ids.split_last() else {
             return Err(Error::invalid("the prompt has no tokens"));
@@ -226,34 +223,36 @@ impl Method for TokenSearch {
     }
 }
 
-/// Tables of a toy: rows are prefixes as numbers in base V, the first token counting most.
+/// Tables of a toy, of finite numbers: rows are prefixes as numbers in base V, the first token counting most.
 struct Tables<'a> {
     input: &'a RawInput,
     v: usize,
 }
 
 impl Tables<'_> {
-    fn row(&self, prefix: &[usize]) -> usize {
-        prefix.iter().fold(0, |at, x| at * self.v + x)
+    /// `None` where the number is too large for any table.
+    fn row(&self, prefix: &[usize]) -> Option<usize> {
+        prefix.iter().try_fold(0usize, |at, x| at.checked_mul(self.v)?.checked_add(*x))
     }
 }
 
 impl World for Tables<'_> {
     fn prior(&mut self, prefix: &[usize]) -> Result<Vec<f64>> {
         let name = format!("prior_{}", prefix.len());
-        let (array, [rows, v]) = self.input.finite(&name)?;
-        let row = self.row(prefix);
-        if v != self.v || row >= rows {
+        let array = self.input.array(&name)?;
+        let [rows, v] = array.dims(&name)?;
+        let Some(row) = self.row(prefix).filter(|row| v == self.v && *row < rows) else {
             return Err(Error::shape(&name, "[prefixes, vocab]", array.shape()));
-        }
+        };
         Ok(array.row(row).iter().map(|x| f64::from(*x)).collect())
     }
 
     fn score(&mut self, prefix: &[usize]) -> Result<f64> {
         let name = format!("verifier_{}", prefix.len());
-        let (array, [n]) = self.input.finite(&name)?;
-        let row = self.row(prefix);
-        array.data().get(row).map(|x| f64::from(*x)).ok_or_else(|| Error::shape(&name, "[prefixes]", &[n]))
+        let array = self.input.array(&name)?;
+        let [n] = array.dims(&name)?;
+        let value = self.row(prefix).and_then(|row| array.data().get(row));
+        value.map(|x| f64::from(*x)).ok_or_else(|| Error::shape(&name, "[prefixes]", &[n]))
     }
 }
 

@@ -5,7 +5,7 @@
 //! Departs: own reading of the paper; what fuses and unfuses channels is trained.
 
 use super::super::Method;
-use super::show::order_map;
+use super::show::{order_map, step_of_each};
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure, Finding};
 use crate::method::{Basis, Info, Kind, Paper, Param, Params};
@@ -45,13 +45,6 @@ fn groups(h: usize, w: usize, s: usize) -> Vec<Vec<usize>> {
     (0..h / s * across).map(own).collect()
 }
 
-/// The window of each token.
-fn steps(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
-    let mut out = vec![0; n];
-    groups.iter().enumerate().for_each(|(g, own)| own.iter().for_each(|&i| out[i] = g));
-    out
-}
-
 impl Method for Shuffle {
     fn info(&self) -> &'static Info {
         &INFO
@@ -63,7 +56,7 @@ impl Method for Shuffle {
         let s = of(&WINDOW);
         let (h, w) = (of(&ROWS) * s, of(&COLS) * s);
         let groups = groups(h, w, s);
-        Ok(Finding::of(order_map("position of each token", &steps(&groups, h * w), w)?)
+        Ok(Finding::of(order_map("position of each token", &step_of_each(&groups, h * w), w)?)
             .figure(Figure::new("positions", Datum::Count(groups.len()), "what the transformer reads and writes"))
             .figure(Figure::new("sequence", Datum::Count(s * s), "times fewer positions than tokens"))
             .figure(Figure::new("attention", Datum::Count(s.pow(4)), "times fewer pairs that attention looks at")))
@@ -77,7 +70,7 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
         return Err(Error::invalid(format!("s must divide h and w; {s} does not divide {h} and {w}")));
     }
     let groups = groups(h, w, s);
-    let steps = steps(&groups, h * w);
+    let steps = step_of_each(&groups, h * w);
     Ok(json!({
         "ar_steps": groups.len(),
         "groups": groups,
@@ -95,6 +88,6 @@ mod tests {
     fn windows_of_two_rows_of_four() {
         let g = groups(2, 4, 2);
         assert_eq!(g, [[0, 1, 4, 5], [2, 3, 6, 7]]);
-        assert_eq!(steps(&g, 8), [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!(step_of_each(&g, 8), [0, 0, 1, 1, 0, 0, 1, 1]);
     }
 }

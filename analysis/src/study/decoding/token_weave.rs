@@ -104,7 +104,8 @@ fn woven(rules: &Rules) -> (Option<usize>, Vec<usize>, Vec<Event>, f64) {
     let split = rules.split();
     let parts = split.map_or(vec![rules.tokens], |a| vec![a, rules.tokens - a]);
     let serial = end(&timeline(rules, &[rules.tokens]));
-    (split, parts.clone(), timeline(rules, &parts), serial)
+    let events = timeline(rules, &parts);
+    (split, parts, events, serial)
 }
 
 const LANES: [&str; 2] = ["compute", "comm"];
@@ -185,7 +186,9 @@ fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
         wave: input.read("t_wave")?,
         comm: input.read("t_comm")?,
     };
-    if rules.offset.abs() > 1 << 22 || rules.wave.iter().chain([&rules.comm]).any(|t| !t.is_finite() || *t < 0.0) {
+    if rules.offset.unsigned_abs() > 1 << 22
+        || rules.wave.iter().chain([&rules.comm]).any(|t| !t.is_finite() || *t < 0.0)
+    {
         return Err(Error::invalid("t_wave and t_comm must be times from 0 on, and offset not too large"));
     }
     let (split, parts, events, serial) = woven(&rules);

@@ -77,8 +77,7 @@ impl Method for Var {
         let n = spans.len();
         // A grid of steps by tokens is drawn where it is not too large.
         let all = spans[n - 1][1];
-        let steps: Vec<Option<usize>> =
-            spans.iter().enumerate().flat_map(|(i, s)| (s[0]..s[1]).map(move |_| Some(i))).collect();
+        let steps: Vec<usize> = spans.iter().enumerate().flat_map(|(i, s)| (s[0]..s[1]).map(move |_| i)).collect();
         let counts = spans.iter().map(|s| (s[1] - s[0]) as f64);
         let mut out = Finding::of(bars("tokens decided together", "scale", Measure::new("tokens", ""), counts))
             .with(line("guidance", "scale", Measure::new("weight", ""), weights(n, params.number(&GUIDANCE))));

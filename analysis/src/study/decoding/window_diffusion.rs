@@ -63,6 +63,13 @@ struct Pass {
     revealed: Vec<(usize, u32, f64)>,
 }
 
+impl Pass {
+    /// How many places it computes of a text of `whole`.
+    fn computed(&self, whole: usize) -> usize {
+        self.zones.as_ref().map_or(whole, |z| z.0.len())
+    }
+}
+
 /// Writes a text after `prompt`.
 fn write(model: &mut dyn Fill, prompt: &[u32], rules: Rules, ctx: &Ctx) -> Result<(Vec<u32>, Vec<Pass>)> {
     let whole = prompt.len() + rules.length;
@@ -124,8 +131,7 @@ fn write(model: &mut dyn Fill, prompt: &[u32], rules: Rules, ctx: &Ctx) -> Resul
 
 /// Places computed by all passes, and by as many full ones.
 fn computed(passes: &[Pass], whole: usize) -> (usize, usize) {
-    let own = |p: &Pass| p.zones.as_ref().map_or(whole, |z| z.0.len());
-    (passes.iter().map(own).sum(), passes.len() * whole)
+    (passes.iter().map(|p| p.computed(whole)).sum(), passes.len() * whole)
 }
 
 impl Method for WindowDiffusion {
@@ -136,9 +142,6 @@ impl Method for WindowDiffusion {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         show::ready(on, &INFO, params)?;
         let model = on.weights(&INFO)?;
-        if model.info().writes != crate::model::Writes::Fills {
-            return Err(INFO.needs(Need::Fills.words()));
-        }
         let (prompt, of) = (on.again().ids, |p| params.count(p) as usize);
         let length = of(&LENGTH);
         let (steps, refresh) = (of(&STEPS).min(length), of(&REFRESH));
@@ -183,7 +186,7 @@ impl Method for WindowDiffusion {
             states,
             cells,
         };
-        let per_pass = passes.iter().map(|p| p.zones.as_ref().map_or(whole, |z| z.0.len()) as f64);
+        let per_pass = passes.iter().map(|p| p.computed(whole) as f64);
         Ok(Finding::of(timeline)
             .with(show::bars("places computed", "pass", Measure::new("places", ""), per_pass))
             .figure(Figure::new(

@@ -5,7 +5,7 @@
 //! order. Departs: none known; the order only, the denoising of a cell is trained.
 
 use super::super::Method;
-use super::show::{order_map, order_timeline};
+use super::show::{order_map, order_timeline, step_of_each};
 use crate::ctx::Ctx;
 use crate::finding::{Datum, Figure, Finding};
 use crate::method::{Basis, Info, Kind, Paper, Param, Params};
@@ -57,11 +57,9 @@ impl Method for Xar {
         let along = params.count(&CELLS) as usize;
         let side = params.count(&SIDE) as usize * along;
         let cells = cells(side, along);
-        let mut steps = vec![0; side * side];
-        cells.iter().enumerate().for_each(|(k, cell)| cell.iter().for_each(|&i| steps[i] = k));
-        let timeline: Vec<Option<usize>> = steps.iter().map(|s| Some(*s)).collect();
+        let steps = step_of_each(&cells, side * side);
         Ok(Finding::of(order_map("step that decides each place", &steps, side)?)
-            .with(order_timeline("places decided", &timeline))
+            .with(order_timeline("places decided", &steps))
             .figure(Figure::new(
                 "steps",
                 Datum::Count(cells.len()),

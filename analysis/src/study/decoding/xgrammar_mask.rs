@@ -59,9 +59,10 @@ fn chosen(word: &str) -> &'static str {
 }
 
 /// Allowed tokens of a vocabulary, and how many of them the stack was not needed for.
-fn mask(g: &Grammar, place: &Place, words: &[Vec<u8>]) -> Result<(Vec<usize>, usize)> {
+fn mask(g: &Grammar, place: &Place, words: &[Vec<u8>], ctx: &Ctx) -> Result<(Vec<usize>, usize)> {
     let (mut out, mut inside) = (Vec::new(), 0);
     for (id, bytes) in words.iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+        ctx.check()?;
         if let Some(alone) = g.inside(place, bytes)? {
             out.push(id);
             inside += usize::from(alone);
@@ -78,9 +79,6 @@ impl Method for XGrammar {
     fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         super::show::ready(on, &INFO, params)?;
         let model = on.weights(&INFO)?;
-        if model.info().writes != crate::model::Writes::Causal {
-            return Err(INFO.needs(Need::Writes.words()));
-        }
         let tokenizer = on.tokenizer.ok_or_else(|| INFO.needs(Need::Tokenizer.words()))?;
         let grammar = Grammar::parse(chosen(params.choice(&GRAMMAR)))?;
         // What is no whole character alone stands for no text here.
@@ -103,7 +101,7 @@ impl Method for XGrammar {
         for step in 0..n {
             ctx.step(step, n)?;
             let row = reader.read(&[last], ctx)?.pop().ok_or_else(|| Error::invalid("the model gave no logits"))?;
-            let (allowed, inside) = mask(&grammar, &place, &words)?;
+            let (allowed, inside) = mask(&grammar, &place, &words, ctx)?;
             let crate::decode::row::Row::Logits(logits) = &row else { break };
             let mut best = None;
             for &id in &allowed {
@@ -179,7 +177,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
             place = next;
             step = json!({ "accepted_token": id, "can_stop": grammar.ends(&place) });
         }
-        let (mut allowed, alone) = mask(&grammar, &place, &words)?;
+        let (mut allowed, alone) = mask(&grammar, &place, &words, ctx)?;
         (inside, outside) = (inside + alone, outside + allowed.len() - alone);
         if grammar.ends(&place) {
             allowed.extend(&stops);
@@ -207,6 +205,6 @@ mod tests {
         }
         let g = Grammar::parse(chosen("numbers")).unwrap();
         let words: Vec<Vec<u8>> = ["1", "a", "12,", ""].iter().map(|w| w.as_bytes().to_vec()).collect();
-        assert_eq!(mask(&g, &g.start().unwrap(), &words).unwrap(), (vec![0, 2], 2));
+        assert_eq!(mask(&g, &g.start().unwrap(), &words, &Ctx::default()).unwrap(), (vec![0, 2], 2));
     }
 }
