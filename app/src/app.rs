@@ -45,9 +45,10 @@ use std::time::{Duration, Instant};
 use tiles::{Asked, Tiles, layout};
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::gpu::{Compute, Gpu};
+use tokenscope_analysis::weights::Hold;
 
-/// Opens the window, with this model or trace loaded if one is named, and this picture.
-pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow::Result<()> {
+/// Opens the window, with this model or trace loaded if one is named, and this picture; weights are held so.
+pub fn open_window(model: Option<&Path>, image: Option<PictureSource>, hold: Hold) -> anyhow::Result<()> {
     let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
         let (w, h) = s.split_once('x')?;
         Some([w.parse().ok()?, h.parse().ok()?])
@@ -75,6 +76,7 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>) -> anyhow
             app.caret.drawn_by(gpu.as_deref());
             app.painter = cc.wgpu_render_state.as_ref().and_then(|s| Painter::new(s, gpu.as_deref()));
             app.jobs = app.jobs.clone().on(gpu, compute);
+            app.jobs.hold(hold);
             app.recents = Recents::load();
             app.set_up(&cc.egui_ctx, settings);
             if let Some(why) = broken {

@@ -361,7 +361,8 @@ mod tests {
 
     #[test]
     fn a_prompt_ends_where_the_answer_s_first_token_begins() {
-        let open = crate::work::open(&ModelSource::Sample("sample-lm"), &tokenscope_analysis::Ctx::default()).unwrap();
+        let open =
+            crate::work::open(&ModelSource::Sample("sample-lm"), Default::default(), &Default::default()).unwrap();
         let tokenizer = open.tokenizer.unwrap();
         for t in ALL.iter().filter_map(Example::story_truth) {
             let ids = |text: &str| tokenizer.encode(text, None, true).unwrap().ids;

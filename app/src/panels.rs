@@ -12,10 +12,11 @@ use crate::samples;
 use crate::series_source::SeriesSource;
 use crate::state::Command;
 use crate::text::Text;
-use crate::work::{BadgeOf, EstimateOf, ModelOf, PictureOf, TraceOf, VerifyOf};
+use crate::work::{BadgeOf, EstimateOf, ModelOf, PictureOf, TraceOf, VerifyOf, hold_weights};
 use egui::{Key, RichText, Ui};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokenscope_analysis::weights::Hold;
 
 /// What the panels keep between frames.
 #[derive(Default)]
@@ -144,8 +145,7 @@ impl State {
                 true => format!("The weights stay in their file as stored; {held} of them are in memory"),
                 false => format!("The weights are in memory as f32: {held}"),
             };
-            let how = "Set TOKENSCOPE_WEIGHTS=f32 or stored before the start to choose";
-            ui.small(line).on_hover_text(format!("{place}. {how}"));
+            ui.small(line).on_hover_text(place);
             estimate_ui(cx, ui);
         } else {
             // As high as what will stand here.
@@ -250,6 +250,9 @@ impl State {
             }
         });
         menu.response.on_hover_text("Models that are part of the program");
+        if !cx.recorded() {
+            weights_ui(cx, ui);
+        }
     }
 
     fn picture_ui(&mut self, cx: &Cx, ui: &mut Ui) {
@@ -308,6 +311,21 @@ impl State {
             }
         });
     }
+}
+
+/// Where the weights of models are held, until the window closes.
+fn weights_ui(cx: &Cx, ui: &mut Ui) {
+    let held = cx.jobs.held();
+    let menu = ui.menu_button("Weights", |ui| {
+        for hold in Hold::ALL {
+            if ui.add(egui::Button::selectable(hold == held, hold.words())).clicked() {
+                hold_weights(cx.jobs, hold);
+                ui.close();
+            }
+        }
+    });
+    let words = "Where the weights of models are. Another place opens the model again; its numbers stay the same";
+    menu.response.on_hover_text(format!("{words}. Now: {}", held.words()));
 }
 
 /// What a recording is of, and what its recorder had to say.

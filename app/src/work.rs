@@ -30,7 +30,7 @@ pub use finding::FindingOf;
 pub use flow::FlowOf;
 pub use lens::{LensOf, NodeLensOf, SurprisalOf};
 pub use map::{AttentionMap, Cells, CellsOf, MAP_SIDE, MapOf, Part};
-pub use model::{ModelOf, OpenModel, TokenizerOf, open, open_path};
+pub use model::{ModelOf, OpenModel, TokenizerOf, hold_weights, open, open_path};
 pub use picture::PictureOf;
 pub use reduction::{AnswerOf, Reduced, ReducedOf, RetentionOf, Stage};
 pub use score::ScoreOf;

@@ -104,6 +104,32 @@ fn the_notices_name_every_crate_that_is_linked() {
     assert!(text.contains("Mozilla Public License") && text.contains("The JetBrains Mono Project Authors"));
 }
 
+/// Nothing that is given is left out in silence.
+#[test]
+fn inputs_that_a_model_does_not_read_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, ids) = (dir.path().join("x"), dir.path().join("ids.json"));
+    std::fs::write(&ids, r#"{"input_ids": [3, 4], "token_type_ids": [0, 1]}"#).unwrap();
+    let (out, ids) = (out.to_str().unwrap(), ids.to_str().unwrap());
+    let path = |name: &str| models().join(name).to_str().unwrap().to_string();
+    let (gpt2, vit, llava) = (path("gpt2"), path("vit"), path("llava"));
+    let (pixels, image) = (path("vit/expected.safetensors"), path("vit/image.png"));
+    let trace = |words: &[&str], said: &[&str]| fails_with(&[&["trace", "--out", out], words].concat(), said);
+    trace(&["--model", &gpt2, "--prompt", "a", "--pixel-values", &pixels], &["--pixel-values", "reads no images"]);
+    trace(&["--model", &gpt2, "--prompt", "a", "--image", &image], &["reads no images", "--image"]);
+    trace(&["--model", &llava, "--ids", ids, "--image", &image], &["--ids beside --image"]);
+    trace(&["--model", &gpt2, "--ids", ids], &["token_type_ids"]);
+    trace(&["--model", &vit, "--prompt", "a", "--image", &image], &["--prompt", "no text"]);
+    trace(&["--model", &path("dinov2"), "--logits", "all", "--image", &image], &["--logits", "no logits"]);
+    fails_with(&["run", "received_attention", "--model", &gpt2, "--prompt", "a", "--image", &image], &["--image"]);
+    let of = |word: &str| tokenscope(&["info", "--model", &gpt2, "--json", "--weights", word]);
+    for (word, in_file) in [("stored", true), ("f32", false), ("memory", false)] {
+        let json: serde_json::Value = serde_json::from_slice(&of(word).stdout).unwrap();
+        assert_eq!(json["weights"]["in_file"], in_file, "{word}");
+    }
+    fails_with(&["info", "--model", &gpt2, "--weights", "bf16"], &["stored"]);
+}
+
 #[test]
 fn mistakes_exit_with_2_and_say_what_to_do() {
     let bert = models().join("bert");

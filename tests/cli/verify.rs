@@ -66,3 +66,29 @@ fn a_run_of_another_model_does_not_hold() {
         &["neither input_ids nor pixel_values"],
     );
 }
+
+/// Traces of models with a picture hold what was read of it, in each of the forms that processors give.
+#[test]
+fn a_run_with_a_picture_is_repeated_from_its_trace() {
+    for name in ["llava", "llava_next", "qwen2_5_vl", "internvl", "smolvlm", "clip", "vit"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, model) = (dir.path().join("run.trace"), models().join(name));
+        let (image, meta) = (model.join("image.png"), std::fs::read_to_string(model.join("meta.json")).unwrap());
+        let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+        let mut words = vec!["trace", "--model", model.to_str().unwrap(), "--image", image.to_str().unwrap()];
+        words.extend(["--out", file.to_str().unwrap()]);
+        if let Some(text) = meta["input_text"].as_str() {
+            words.extend(["--prompt", text]);
+        } else if name == "clip" {
+            words.extend(["--prompt", "a train"]);
+        }
+        let traced = tokenscope(&words);
+        assert!(traced.status.success(), "{name}: {}", String::from_utf8_lossy(&traced.stderr));
+        let out = verify(&["--model", model.to_str().unwrap(), "--against", file.to_str().unwrap(), "--json"]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{name}: {}{said}", String::from_utf8_lossy(&out.stdout));
+        let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let kinds: Vec<&str> = found["kinds"].as_array().unwrap().iter().filter_map(|k| k["kind"].as_str()).collect();
+        assert!(kinds.iter().any(|k| k.contains("attentions")), "{name}: {kinds:?}");
+    }
+}

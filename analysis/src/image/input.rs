@@ -62,6 +62,27 @@ impl ImageInput {
         Self::of(Tensor::from_slice(pixels.data(), shape.to_vec(), &Device::Cpu)?, grid, sizes)
     }
 
+    /// What [`ImageInput::of_arrays`] reads: pixels `[tiles, channels, height, width]`, or `[patches, values]` with a
+    /// `grid`, and under the names of `transformers` what stands beside them: `image_grid_thw`, and `image_sizes` where
+    /// the size of the original is known.
+    ///
+    /// Errors: tiles of several sizes.
+    pub fn to_arrays(&self) -> Result<(Array, Vec<(&'static str, Vec<i64>)>)> {
+        let pixels = match (&self.grid, self.tiles.as_slice()) {
+            (Some(_), [patches]) => patches.clone(),
+            _ => Tensor::stack(&self.tiles, 0)?,
+        };
+        let mut beside = Vec::new();
+        if let Some(grid) = self.grid {
+            beside.push(("image_grid_thw", grid.map(|n| n as i64).to_vec()));
+        }
+        let (width, height) = self.original;
+        if self.original != (0, 0) {
+            beside.push(("image_sizes", vec![i64::from(height), i64::from(width)]));
+        }
+        Ok((Array::from_tensor(&pixels)?, beside))
+    }
+
     fn of(x: Tensor, grid: Option<&[f32]>, sizes: Option<&[f32]>) -> Result<Self> {
         let shape = x.dims().to_vec();
         let whole = |name: &str, all: Option<&[f32]>, n: usize| -> Result<Option<Vec<usize>>> {

@@ -143,7 +143,7 @@ impl Processor {
             }
             match read_json(&path)? {
                 Value::Object(map) => Ok(Some(map)),
-                _ => Err(Error::file(&path, "not a JSON object", "download the model again")),
+                _ => Err(Error::file(&path, "not a JSON object", "take the model's own one")),
             }
         };
         let whole = side_file("processor_config.json")?.unwrap_or_default();
@@ -154,7 +154,7 @@ impl Processor {
         };
         let wrong = |e: Error| {
             let file = weights.dir().join("preprocessor_config.json");
-            Error::file(&file, e.to_string(), "download the model again")
+            Error::file(&file, e.to_string(), "check that it is this model's own, and what was changed in it")
         };
         Self::parse(family, &own, (&whole, &words), config).map(Some).map_err(wrong)
     }

@@ -274,6 +274,10 @@ impl Model for Encoder {
         embedding(&self.words, ids, "token id")
     }
 
+    fn reads_segments(&self) -> bool {
+        self.types.as_ref().and_then(|t| t.dim(0).ok()).is_some_and(|rows| rows > 1)
+    }
+
     fn stack(&self, tower: Tower) -> Result<&Stack> {
         only(&self.stack, Tower::Text, tower)
     }

@@ -317,6 +317,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Whether it tells the texts of a pair apart by segment ids.
+    fn reads_segments(&self) -> bool {
+        false
+    }
+
     /// The length in tokens that every text is brought to, and the id that fills it up, for models that were trained so
     /// without a mask.
     fn padding(&self) -> Option<(usize, u32)> {
@@ -430,8 +435,13 @@ fn about(weights: &Weights, e: Error) -> Error {
                     "open the model's original folder, or another conversion",
                 ),
                 None => {
-                    let file = weights.dir().join("config.json");
-                    Error::file(file, what, "check that it is this model's own, or download it again")
+                    // The file is intact: what it says cannot be done here, or nowhere.
+                    let beyond = ["not supported", "not usable here", "cannot be met"].iter().any(|w| what.contains(w));
+                    let remedy = match beyond {
+                        true => "record a run of the model where transformers opens it: tokenscope recorder",
+                        false => "check that it is this model's own, and what was changed in it",
+                    };
+                    Error::file(weights.dir().join("config.json"), what, remedy)
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::check::check;
 use super::{Entry, Key, Rows, Site, Tower, TowerTrace, Trace};
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::image::Picture;
+use crate::image::{ImageInput, Picture};
 use crate::save::save;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
@@ -23,6 +23,8 @@ const VERSION: u32 = 2;
 const KEY: &str = "tokenscope_trace";
 /// The tensor of the picture, u8 `[height, width, 3]`.
 const PICTURE: &str = "picture";
+/// The tensor of the pixels as the model read them.
+const PIXELS: &str = "pixel_values";
 /// Traces larger than this are not read, in bytes.
 const MAX_BYTES: u64 = 64 << 30;
 /// The same of their headers, as safetensors itself has it.
@@ -117,6 +119,14 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
     }
     for (name, a) in &trace.extras {
         tensors.push((format!("extra.{name}"), Dtype::F32, a.shape().to_vec(), bytes(a)));
+    }
+    // What the model read of the picture, so that the run can be repeated.
+    let pixels = trace.image.as_ref().map(ImageInput::to_arrays).transpose()?;
+    if let Some((pixels, beside)) = &pixels {
+        tensors.push((PIXELS.into(), Dtype::F32, pixels.shape().to_vec(), bytes(pixels)));
+        for (name, values) in beside {
+            tensors.push((name.to_string(), Dtype::I64, vec![values.len()], bytemuck::cast_slice(values)));
+        }
     }
     if let Some(p) = &trace.picture {
         tensors.push((PICTURE.into(), Dtype::U8, vec![p.height, p.width, 3], &p.rgb));

@@ -326,7 +326,7 @@ pub struct Trace {
     pub continuation_text: String,
     /// Remarks of the run, e.g. that the input was cut.
     pub notes: Vec<String>,
-    /// The image as the model got it, so that methods can run the model again; not written to files.
+    /// The image as the model got it, so that methods can run the model again; written to files and not read from them.
     pub image: Option<crate::image::ImageInput>,
     /// The original picture, where it was kept.
     pub picture: Option<Arc<crate::image::Picture>>,

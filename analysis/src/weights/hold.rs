@@ -43,6 +43,15 @@ impl Hold {
             .ok_or_else(|| Error::invalid(format!("{WEIGHTS_VARIABLE} is {text}; it may be auto, f32 or stored")))
     }
 
+    /// What it means, in a few words for a menu.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Auto => "in memory, where they take little of it",
+            Self::Memory => "in memory, as f32",
+            Self::File => "in their file, as stored",
+        }
+    }
+
     /// Whether weights that would be `need` bytes as f32 stay in the file; `room` says what memory can be had.
     pub(super) fn in_file(self, need: u64, room: impl FnOnce() -> Option<u64>) -> bool {
         match self {
@@ -52,8 +61,9 @@ impl Hold {
         }
     }
 
-    /// The value of that name.
+    /// The value of that name; `memory` is taken for `f32`, too.
     pub fn parse(text: &str) -> Option<Self> {
+        let text = if text == "memory" { Self::Memory.name() } else { text };
         Self::ALL.into_iter().find(|h| h.name() == text)
     }
 }
@@ -74,6 +84,6 @@ mod tests {
     #[test]
     fn names_read_back() {
         assert!(Hold::ALL.iter().all(|h| Hold::parse(h.name()) == Some(*h)));
-        assert_eq!(Hold::parse("bf16"), None);
+        assert_eq!((Hold::parse("memory"), Hold::parse("bf16")), (Some(Hold::Memory), None));
     }
 }

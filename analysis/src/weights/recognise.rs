@@ -101,7 +101,7 @@ fn kind(start: &[u8], path: &Path) -> Option<(String, String)> {
     }
     if start.starts_with(b"\x89HDF\r\n") {
         let what = "this is an HDF5 file, as TensorFlow and Keras write weights";
-        return Some((what.into(), from_other("from_tf=True")));
+        return Some((what.into(), from_other(path.parent().unwrap_or(Path::new(".")), "from_tf=True")));
     }
     if start.starts_with(b"\x93NUMPY") {
         return own("this is a NumPy array", "give weights as safetensors");
@@ -119,10 +119,12 @@ fn to_safetensors(class: &str) -> String {
     )
 }
 
-fn from_other(argument: &str) -> String {
+/// The same for weights of another library, in the folder `dir`.
+fn from_other(dir: &Path, argument: &str) -> String {
+    let class = class_of(dir);
     format!(
-        "convert it once: python -c \"from transformers import AutoModel as M; \
-         M.from_pretrained('DIR', {argument}).save_pretrained('OUT')\", with the class that config.json names"
+        "convert it once: python -c \"from transformers import {class} as M; \
+         M.from_pretrained('DIR', {argument}).save_pretrained('OUT')\""
     )
 }
 
@@ -130,7 +132,19 @@ fn from_other(argument: &str) -> String {
 fn class_of(dir: &Path) -> String {
     let config = small_json(&dir.join("config.json")).unwrap_or(Value::Null);
     let named = config["architectures"][0].as_str().filter(|c| c.chars().all(|c| c.is_ascii_alphanumeric()));
-    named.unwrap_or("AutoModelForCausalLM").to_string()
+    // Transformers itself opens a model without its head where nothing names one; a guess must not drop it.
+    let kind = config["model_type"].as_str().unwrap_or_default();
+    let fills = ["bert", "electra", "mpnet", "deberta", "camembert", "xlm-roberta", "modernbert"];
+    let guess = match kind {
+        _ if fills.iter().any(|f| kind.contains(f)) => "AutoModelForMaskedLM",
+        _ if kind.starts_with("vit") || kind.starts_with("deit") || kind.starts_with("beit") => {
+            "AutoModelForImageClassification"
+        }
+        "clip" | "siglip" | "dinov2" => "AutoModel",
+        _ if config.get("vision_config").is_some() => "AutoModelForImageTextToText",
+        _ => "AutoModelForCausalLM",
+    };
+    named.unwrap_or(guess).to_string()
 }
 
 /// A pickle, with the class that converts it.
@@ -194,7 +208,7 @@ pub(super) fn folder(dir: &Path) -> Error {
         [(".h5", "TensorFlow weights", "from_tf=True"), (".msgpack", "Flax weights", "from_flax=True")]
     {
         if let Some(name) = first(end) {
-            return error(format!("the folder holds {kind} ({name}), which are not read"), &from_other(how));
+            return error(format!("the folder holds {kind} ({name}), which are not read"), &from_other(dir, how));
         }
     }
     for (end, kind) in [

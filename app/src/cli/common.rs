@@ -8,6 +8,7 @@ use crate::picture_source::PictureSource;
 use crate::samples;
 use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Read as _, Write};
@@ -21,6 +22,7 @@ use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::save::{save, save_bytes};
 use tokenscope_analysis::tokenize::{TIKTOKEN_NAMES, Tokenizer};
+use tokenscope_analysis::weights::Hold;
 use tokenscope_analysis::{Ctx, catalog};
 
 /// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
@@ -58,22 +60,48 @@ impl Deref for Working {
     }
 }
 
+/// How a verb that opens models holds their weights.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Weights {
+    /// Where weights are: f32 brings them into memory, stored leaves them in their file as they are and makes parts of
+    /// them f32 when they are needed, auto decides by their size [default: TOKENSCOPE_WEIGHTS, or auto]
+    #[arg(long, value_name = "WHERE", value_parser = holds())]
+    weights: Option<Hold>,
+}
+
+/// The names of all ways to hold weights.
+fn holds() -> impl TypedValueParser<Value = Hold> {
+    let names = Hold::ALL.map(|h| {
+        let name = PossibleValue::new(h.name());
+        if h == Hold::Memory { name.alias("memory") } else { name }
+    });
+    PossibleValuesParser::new(names).map(|name| Hold::parse(&name).unwrap_or_default())
+}
+
+impl Weights {
+    /// What the option says, or else the environment. Errors: a value there that is none.
+    pub fn hold(self) -> anyhow::Result<Hold> {
+        Ok(self.weights.map_or_else(Hold::from_env, Ok)?)
+    }
+}
+
 /// Jobs without a window.
-pub fn jobs() -> anyhow::Result<Working> {
+pub fn jobs(weights: Weights) -> anyhow::Result<Working> {
     let (gpu, compute) = device()?;
     let jobs = Jobs::new(|| ()).on(gpu, compute);
+    jobs.hold(weights.hold()?);
     Ok(Working { _progress: Progress::of(&jobs), jobs })
 }
 
 /// Opens a model on the CPU, with its tokenizer and image processor, where there are such: the name of a sample, or a
 /// path.
-pub fn open(model: &OsStr) -> anyhow::Result<OpenModel> {
-    open_source(&ModelSource::parse(model))
+pub fn open(model: &OsStr, weights: Weights) -> anyhow::Result<OpenModel> {
+    open_source(&ModelSource::parse(model), weights)
 }
 
 /// As [`open`], for a source that is known.
-pub fn open_source(source: &ModelSource) -> anyhow::Result<OpenModel> {
-    Ok(crate::work::open(source, &Ctx::default().with_room(memory::available))?)
+pub fn open_source(source: &ModelSource, weights: Weights) -> anyhow::Result<OpenModel> {
+    Ok(crate::work::open(source, weights.hold()?, &Ctx::default().with_room(memory::available))?)
 }
 
 /// Adds the picture of `source` to `request`, and gives it. Errors if the model reads no images.

@@ -46,7 +46,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         return args.input.tell(doc.pane(), info, args.out.as_deref());
     }
     let asked = TimelineOf::of(doc.pane(), args.input.call(doc.pane(), info)?);
-    let w = common::jobs()?.get(&asked, &Ctx::default())?;
+    let w = common::jobs(args.input.weights)?.get(&asked, &Ctx::default())?;
     let t = &w.timeline;
     let words = format!(
         "{}\n\n{} tokens in {} passes, {:.2} a pass",

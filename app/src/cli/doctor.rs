@@ -5,6 +5,7 @@ use crate::keys::ModelSource;
 use crate::samples;
 use serde_json::json;
 use tokenscope_analysis::gpu::Side;
+use tokenscope_analysis::weights::Hold;
 use tokenscope_analysis::{Ctx, passes};
 
 /// Arguments of `doctor`.
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let samples: Vec<(&str, Result<usize, String>)> = samples::NAMES
         .iter()
         .map(|name| {
-            let open = crate::work::open(&ModelSource::Sample(name), &Ctx::default());
+            let open = crate::work::open(&ModelSource::Sample(name), Hold::Auto, &Ctx::default());
             (*name, open.map(|o| o.model.info().n_params).map_err(|e| e.to_string()))
         })
         .collect();

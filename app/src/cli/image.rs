@@ -24,6 +24,8 @@ pub struct Args {
     /// PNG file to write
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    weights: common::Weights,
 }
 
 /// A picture with a grid is enlarged by whole factors to about this many pixels on its longer side.
@@ -41,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let out = match &args.model {
         None => picture,
         Some(model) => {
-            let open = common::open(model)?;
+            let open = common::open(model, args.weights)?;
             let Some(processor) = &open.processor else {
                 bail!("{} reads no images; choose another --model", open.model.info().architecture);
             };

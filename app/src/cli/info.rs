@@ -22,6 +22,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    weights: common::Weights,
 }
 
 /// Runs the verb.
@@ -30,7 +32,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let ModelSource::Recorded(path) = &source {
         return recorded(path, args.json);
     }
-    let open = common::open_source(&source)?;
+    let open = common::open_source(&source, args.weights)?;
     common::notes(open.notes());
     let crate::work::OpenModel { model, tokenizer, unread, weights, .. } = open;
     let info = model.info();

@@ -3,13 +3,14 @@
 use super::common;
 use super::terminal::remark;
 use crate::examples;
+use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::pane::Pane;
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::state::{Command, Doc};
-use crate::work;
+use crate::work::{self, ModelOf};
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::path::Path;
@@ -51,6 +52,8 @@ pub struct Input {
     /// A parameter of the method, as key=value; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    #[command(flatten)]
+    pub(super) weights: common::Weights,
 }
 
 impl Input {
@@ -71,6 +74,12 @@ impl Input {
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
             doc.pane_mut().run.model = ModelSource::parse(model);
+        }
+        if let ModelSource::Recorded(path) = &doc.pane().run.model {
+            let given = [("--prompt", self.prompt.is_some()), ("--image", self.image.is_some())];
+            if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+                bail!("{option}: a recorded run has read what it has read; leave it out: {}", path.display());
+            }
         }
         if let Some(prompt) = &self.prompt {
             doc.apply(Command::Prompt(prompt.into()));
@@ -128,10 +137,25 @@ impl Input {
         Ok(call)
     }
 
+    /// Errors if a picture is given that the model would not look at.
+    pub(super) fn sees(&self, pane: &Pane, jobs: &Jobs) -> anyhow::Result<()> {
+        if self.image.is_none() {
+            return Ok(());
+        }
+        let open = jobs.get(&ModelOf(pane.run.model.clone()), &Ctx::default())?;
+        match open.processor {
+            Some(_) => Ok(()),
+            None => bail!("--image: {} reads no images; choose another --model", open.model.info().architecture),
+        }
+    }
+
     /// Writes the method on what `pane` shows as JSON, to a file or to standard output. Errors: an unknown parameter, a
     /// bad value, those of the method.
     pub(super) fn tell(&self, pane: &Pane, info: &'static Info, out: Option<&Path>) -> anyhow::Result<()> {
-        let jobs = common::jobs()?;
+        let jobs = common::jobs(self.weights)?;
+        if info.kind != Kind::Segment {
+            self.sees(pane, &jobs)?;
+        }
         let many = |bytes: u64| {
             remark(format_args!(
                 "this may write up to {} MB; --threshold of `tokenscope flow` leaves out weak edges",

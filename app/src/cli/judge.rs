@@ -38,6 +38,8 @@ pub struct Args {
     /// Count inputs, too, that the full model answers wrong
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    weights: common::Weights,
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -76,7 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         samples: args.samples as usize,
         wrong_too: args.all,
     };
-    let jobs = common::jobs()?;
+    let jobs = common::jobs(args.weights)?;
     let ctx = Ctx::default();
     let verdict = jobs.get(&trial, &ctx)?;
     let notes = ctx.notes();

@@ -34,7 +34,7 @@ const ENVIRONMENT: &str = "Environment:
   TOKENSCOPE_WEIGHTS=auto|f32|stored
                                    where weights are: f32 brings them into memory, stored leaves them in their file and
                                    makes parts of them f32 when they are needed; auto brings up to 4 GB into memory,
-                                   if that is at most half of what is free";
+                                   if that is at most half of what is free; --weights counts before it";
 
 /// A microscope for tokens. Without a verb it opens the window
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ pub struct Cli {
     /// Picture to open in the window: a file, or a drawn scene as scene:SEED
     #[arg(long, value_name = "FILE")]
     image: Option<std::ffi::OsString>,
+    #[command(flatten)]
+    weights: common::Weights,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,7 +104,8 @@ pub fn main() -> ExitCode {
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
     match cli.verb {
         None => {
-            PictureSource::parse_some(cli.image).and_then(|image| crate::app::open_window(cli.open.as_deref(), image))
+            let image = PictureSource::parse_some(cli.image)?;
+            crate::app::open_window(cli.open.as_deref(), image, cli.weights.hold()?)
         }
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Atlas(a)) => atlas::run(a),

@@ -201,11 +201,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => Page::screen(egui::vec2(w, h), pixels),
     };
     let size = egui::vec2(w, h);
-    let jobs = common::jobs()?;
+    let jobs = common::jobs(args.input.weights)?;
+    if view.is_some_and(|v| v.id != "segmentation") {
+        args.input.sees(doc.pane(), &jobs)?;
+    }
     let round = (args.round > 1 && view.is_none_or(|v| v.id == "drafts")).then_some(args.round as usize);
     check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;
     let Some(view) = view else {
-        let figure = draw_window(doc, size, pixels)?;
+        let figure = draw_window(doc, size, pixels, jobs.held())?;
         let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
         let bytes = match end.as_deref() {
             Some("png") => figure.png(pixels)?,

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
-use tokenscope_analysis::image::ImageInput;
+use tokenscope_analysis::image::{ImageInput, Processor};
 use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::names::{Named, to_transformers};
 use tokenscope_analysis::run::{NO_TOKENIZER, RunRequest, run as run_model};
@@ -59,6 +59,8 @@ pub struct Args {
     /// File to write (safetensors)
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    weights: common::Weights,
 }
 
 /// Runs the verb.
@@ -66,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let pictures = args.image.as_ref().map(Path::new);
     let inputs = [Some(Path::new(&args.model)), args.ids.as_deref(), args.pixel_values.as_deref(), pictures];
     spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
-    let mut open = common::open(&args.model)?;
+    let mut open = common::open(&args.model, args.weights)?;
     if let Some(name) = &args.tokenizer {
         open.tokenizer = Some(common::tokenizer(name)?);
     }
@@ -88,6 +90,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     let info = open.model.info();
+    if !info.towers.contains_key(&Tower::Text) {
+        let of_text = [("--prompt", request.prompt.is_some()), ("--ids", request.ids.is_some())];
+        let given = of_text.into_iter().chain([("--tokenizer", args.tokenizer.is_some())]).find(|(_, given)| *given);
+        if let Some((option, _)) = given {
+            bail!(
+                "{option}: {} reads pictures and no text; leave it out, or choose another --model",
+                info.architecture
+            );
+        }
+    }
+    if args.logits.is_some() && info.vocab == 0 {
+        bail!("--logits: {} gives no logits over a vocabulary; leave it out", info.architecture);
+    }
     if request.prompt.is_some() && info.towers.contains_key(&Tower::Text) && open.tokenizer.is_none() {
         match open.unread {
             Some(why) => return Err(why.into()),
@@ -128,10 +143,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Ok(write_trace(&trace, &args.out)?);
     }
     let mut named = common::on_processor(|ctx| to_transformers(&trace, ctx))?;
-    if let (Some(image), Some(processor)) = (&request.image, &open.processor) {
-        let pixels = candle_core::Tensor::stack(&image.tiles, 0)?;
-        let pixels = if processor.has_tiles() && image.grid.is_none() { pixels } else { pixels.squeeze(0)? };
-        named.push(("pixel_values".into(), Named::Float(Array::from_tensor(&pixels)?.into())));
+    if let Some(image) = &request.image {
+        let (mut pixels, beside) = image.to_arrays()?;
+        // Only models that cut pictures into tiles have an axis for them.
+        let tiled = open.processor.as_ref().is_some_and(Processor::has_tiles) || image.tiles.len() > 1;
+        if !tiled && image.grid.is_none() {
+            let shape = pixels.shape()[1..].to_vec();
+            pixels = Array::new(shape, pixels.into_data())?;
+        }
+        named.push(("pixel_values".into(), Named::Float(pixels.into())));
+        named.extend(beside.into_iter().map(|(name, values)| (name.into(), Named::Int(values))));
     }
     let tensors: Vec<_> = named
         .iter()

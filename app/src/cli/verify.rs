@@ -27,6 +27,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    weights: common::Weights,
 }
 
 /// Runs the verb.
@@ -49,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             )
         })?,
     };
-    let open = common::open_source(&source)?;
+    let open = common::open_source(&source, args.weights)?;
     let found =
         common::working(|ctx| Reference::open(&reference, ctx)?.compare(open.model.as_ref(), args.tolerance, ctx))??;
     if let ModelSource::Path(path) = &source {

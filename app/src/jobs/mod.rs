@@ -16,12 +16,14 @@ use crate::keys::RunKey;
 use crate::memory;
 use ask::{AnyAsk, Key, Product};
 use slots::{Inner, Known, Running, Slot};
+use std::any::TypeId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokenscope_analysis::foreign::fault;
 use tokenscope_analysis::gpu::{Compute, Gpu};
+use tokenscope_analysis::weights::Hold;
 use tokenscope_analysis::{Ctx, Error, Result};
 
 /// Frames after which a job that nobody asks for is cancelled.
@@ -280,6 +282,25 @@ impl Jobs {
         let _ = self.changed.wait_timeout(inner, pause);
     }
 
+    /// Holds the weights of models that are opened from now on so. Whether that is another way than before.
+    pub fn hold(&self, hold: Hold) -> bool {
+        std::mem::replace(&mut self.lock().hold, hold) != hold
+    }
+
+    /// How weights are held.
+    pub fn held(&self) -> Hold {
+        self.lock().hold
+    }
+
+    /// Forgets every product of this kind, what is under way of it, and all failures, so that whoever asks has them
+    /// made anew. The old ones go first, as far as nobody works with them.
+    pub fn again<A: Ask>(&self) {
+        let gone = self.lock().forget_all(TypeId::of::<A>());
+        drop(gone);
+        self.changed.notify_all();
+        (self.wake)();
+    }
+
     /// What computes, for the status line.
     pub fn device(&self) -> &str {
         &self.device
@@ -376,6 +397,11 @@ impl Store<'_> {
             drop(inner);
             (self.jobs.wake)();
         }
+    }
+
+    /// How weights are held.
+    pub fn hold(&self) -> Hold {
+        self.jobs.held()
     }
 
     /// Other jobs that compute at this moment.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokenscope_analysis::Error;
+use tokenscope_analysis::weights::Hold;
 
 /// Finished products kept beyond those in use, however small they are.
 const KEEP: usize = 512;
@@ -61,6 +62,8 @@ pub(super) struct Inner {
     pub line: VecDeque<Key>,
     /// Threads that compute; those that wait for another job do not count.
     pub busy: isize,
+    /// How the weights of models are held.
+    pub hold: Hold,
 }
 
 impl Inner {
@@ -145,6 +148,23 @@ impl Inner {
                 gone.extend(product(known.slot));
             }
         }
+        gone
+    }
+
+    /// Takes out every product of this kind of ask, what spots show of it included; stops what is under way of it, and
+    /// forgets failures, which may have hung on it.
+    pub fn forget_all(&mut self, of: TypeId) -> Vec<Product> {
+        let mut gone = Vec::new();
+        let out: Vec<Key> = self.slots.keys().filter(|key| key.kind().0 == of).cloned().collect();
+        for known in out.iter().filter_map(|key| self.slots.remove(key)) {
+            match known.slot {
+                Slot::Running(r) => r.cancel.store(true, Ordering::Relaxed),
+                slot => gone.extend(product(slot)),
+            }
+        }
+        self.slots.retain(|_, k| !matches!(k.slot, Slot::Failed(_)));
+        self.line.retain(|key| key.kind().0 != of);
+        self.latest.retain(|_, (key, _)| key.kind().0 != of);
         gone
     }
 

@@ -459,3 +459,22 @@ fn of_twenty_that_were_opened_one_after_the_other_two_live() {
     }
     assert!(jobs.ready(&Opened(18)).is_some() && jobs.ready(&Opened(17)).is_none(), "undo has the one before");
 }
+
+/// A product of the old kind is gone before the new one is made, and what does not hang on it stays.
+#[test]
+fn weights_that_are_held_elsewhere_are_opened_again() {
+    use crate::work::hold_weights;
+    use tokenscope_analysis::weights::Hold;
+    let (jobs, ctx) = (Jobs::new(|| ()), Ctx::default());
+    let (model, missing) = (ModelOf(ModelSource::Sample("sample-lm")), ModelOf(ModelSource::Path("/nowhere".into())));
+    jobs.hold(Hold::Memory);
+    let first = jobs.get(&model, &ctx).unwrap();
+    assert!(jobs.get(&missing, &ctx).is_err() && !first.weights.in_file);
+    let weak = Arc::downgrade(&first);
+    drop(first);
+    hold_weights(&jobs, Hold::Memory);
+    assert!(jobs.ready(&model).is_some() && jobs.has_failed(&missing), "nothing changed");
+    hold_weights(&jobs, Hold::File);
+    assert!(weak.upgrade().is_none() && !jobs.knows(&model) && !jobs.has_failed(&missing));
+    assert!(jobs.get(&model, &ctx).unwrap().weights.in_file);
+}

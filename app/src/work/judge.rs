@@ -288,7 +288,8 @@ mod tests {
         let by_hand: Vec<f64> = (0..2)
             .map(|k| {
                 let case = Case::new(k, false).unwrap();
-                let open = super::super::open(&ModelSource::Sample("sample-lm"), &Ctx::default()).unwrap();
+                let open =
+                    super::super::open(&ModelSource::Sample("sample-lm"), Default::default(), &Ctx::default()).unwrap();
                 let (trace, _) = case.run(&open, &Ctx::default()).unwrap();
                 let shares = case.truth.shares(&trace.towers[&Tower::Text]).unwrap();
                 true_tokens(&shares).len() as f64 / shares.iter().flatten().count() as f64

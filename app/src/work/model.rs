@@ -1,6 +1,6 @@
 //! Opens models and tokenizers.
 
-use crate::jobs::{Ask, Store};
+use crate::jobs::{Ask, Jobs, Store};
 use crate::keys::ModelSource;
 use crate::samples;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,8 @@ impl Ask for ModelOf {
     /// Undo goes back to the one before; more are opened again where somebody wants them.
     const KEPT: usize = 1;
 
-    fn carry_out(&self, _: &Store, ctx: &Ctx) -> Result<OpenModel> {
-        open(&self.0, ctx)
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<OpenModel> {
+        open(&self.0, store.hold(), ctx)
     }
 
     fn bytes(open: &OpenModel) -> u64 {
@@ -65,11 +65,19 @@ impl Ask for ModelOf {
     }
 }
 
-/// Opens a model with its tokenizer.
-pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
+/// Has the weights of models held so from now on; those that are open are opened again where somebody wants them. What
+/// was computed stays: the values are the same.
+pub fn hold_weights(jobs: &Jobs, hold: Hold) {
+    if jobs.hold(hold) {
+        jobs.again::<ModelOf>();
+    }
+}
+
+/// Opens a model with its tokenizer, and its weights held so.
+pub fn open(source: &ModelSource, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
     match source {
-        ModelSource::Sample(name) => open_path(samples::unpack(name)?.path(), ctx),
-        ModelSource::Path(path) => open_path(path, ctx),
+        ModelSource::Sample(name) => open_path(samples::unpack(name)?.path(), hold, ctx),
+        ModelSource::Path(path) => open_path(path, hold, ctx),
         ModelSource::Recorded(path) => {
             let what = "this is a recorded run; it holds no weights";
             Err(Error::file(path, what, "open the model itself for what needs them"))
@@ -80,11 +88,11 @@ pub fn open(source: &ModelSource, ctx: &Ctx) -> Result<OpenModel> {
 /// Opens the model at `path` on the CPU and its tokenizer, where there is one.
 ///
 /// Errors: what is wrong with a file, weights that do not fit the memory, cancelled.
-pub fn open_path(path: &Path, ctx: &Ctx) -> Result<OpenModel> {
-    let weights = Weights::open(path)?.watched(ctx).holding(Hold::from_env()?);
+pub fn open_path(path: &Path, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
+    let weights = Weights::open(path)?.watched(ctx).holding(hold);
     let remedy = match weights.stay_in_file() {
         true => "close other programs or choose a smaller model",
-        false => "set TOKENSCOPE_WEIGHTS=stored, which leaves them in their file, or close other programs",
+        false => "leave them in their file (--weights stored, or Weights beside the model), or close other programs",
     };
     ctx.fits(weights.need_bytes(), remedy)?;
     let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
