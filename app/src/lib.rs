@@ -22,13 +22,13 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What is the same for every document: [`memory`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
+//! - What is the same for every document: [`memory`], [`hash`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
 //! - What is chosen: [`pane`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
-//! - What is seen: [`views`], [`export`], [`settings`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
+//! - What is seen: [`views`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
 //!   [`inspector`], [`atlas`].
 //! - The two programs: [`app`], [`cli`].
 //!
@@ -49,6 +49,7 @@ pub mod cx;
 pub mod examples;
 pub mod export;
 pub mod fonts;
+pub mod hash;
 pub mod heatmap;
 pub mod history;
 pub mod inspector;
@@ -69,6 +70,7 @@ pub mod samples;
 pub mod saving;
 pub mod selection;
 pub mod series_source;
+pub mod session;
 pub mod settings;
 pub mod state;
 pub mod text;

@@ -16,6 +16,8 @@ use tokenscope_analysis::{Error, Result, catalog};
 
 /// Width of a column of the flow lattice that has room for a token's name, in points.
 pub const COLUMN: f32 = 44.0;
+/// Layers, heads and tokens of a file are held below this, which is more than any model has.
+const FARTHEST: usize = 1 << 24;
 /// The whole map.
 pub const WHOLE: [f32; 4] = [0.0, 0.0, 1.0, 1.0];
 
@@ -375,6 +377,30 @@ impl Default for Pane {
 }
 
 impl Pane {
+    /// The pane of a file, held to what views can draw: shares between 0 and 1, widths that fit on a screen, numbers
+    /// that can still be counted up.
+    pub fn held(mut self) -> Self {
+        let c = &mut self.cursor;
+        let [x, y, w, h] = c.window;
+        c.look(if [x, y, w, h].iter().all(|v| v.is_finite()) { c.window } else { WHOLE });
+        let most = |n: usize| n.min(FARTHEST);
+        (c.head, c.round) = ((most(c.head.0), most(c.head.1)), most(c.round));
+        c.at_layer = c.at_layer.map(most);
+        c.drill = c.drill.map(|d| Drill {
+            level: most(d.level),
+            token: most(d.token),
+            from: d.from.map(most),
+            head: d.head.map(most),
+        });
+        self.aim = self.aim.within(FARTHEST);
+        let s = &mut self.shows;
+        let share = |v: f32, usual: f32| if v.is_finite() { v.clamp(0.0, 1.0) } else { usual };
+        let usual = Shows::default();
+        (s.threshold, s.cover) = (share(s.threshold, usual.threshold), share(s.cover, usual.cover));
+        s.column = if s.column.is_finite() { s.column.clamp(0.0, 10.0 * COLUMN) } else { COLUMN };
+        self
+    }
+
     /// What the segmentation view cuts, and by what.
     pub fn cut(&self, text: Text) -> CutKey {
         let Cuts { files, named, .. } = self.shows.cuts.clone();

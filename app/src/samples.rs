@@ -3,7 +3,7 @@
 use tokenscope_analysis::{Error, Result};
 
 /// A file by name.
-type Embedded = (&'static str, &'static [u8]);
+pub type Embedded = (&'static str, &'static [u8]);
 
 include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 
@@ -27,6 +27,11 @@ pub fn about(name: &str) -> &'static str {
 /// The name as one of [`NAMES`], if it is one.
 pub fn find(name: &str) -> Option<&'static str> {
     NAMES.iter().copied().find(|n| *n == name)
+}
+
+/// The files of a sample, by name; none where there is no such sample.
+pub fn files(name: &str) -> impl Iterator<Item = Embedded> {
+    FILES.iter().filter(move |s| s.0 == name).flat_map(|s| s.1.iter().copied())
 }
 
 /// A sample as a folder, so that it loads through the same code as any model. It goes when the value does.

@@ -47,6 +47,13 @@ impl Selection {
         Self { tokens: vec![token], anchor: Some(token) }
     }
 
+    /// The same of tokens below `n`.
+    pub fn within(mut self, n: usize) -> Self {
+        self.tokens.retain(|t| *t < n);
+        self.anchor = self.anchor.filter(|a| *a < n && !self.tokens.is_empty());
+        self
+    }
+
     /// The tokens, ascending.
     pub fn tokens(&self) -> &[usize] {
         &self.tokens

@@ -24,6 +24,19 @@ pub struct Doc {
     active: usize,
     /// How everything looks.
     pub look: Look,
+    /// Runs that were kept under a name, in the order in which that was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Pin>,
+}
+
+/// A run, and how it was looked at, under a name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pin {
+    /// Its name.
+    pub name: String,
+    /// What is shown when it is recalled.
+    pub pane: Pane,
 }
 
 /// How everything looks.
@@ -44,16 +57,18 @@ struct DocFile {
     active: usize,
     #[serde(default)]
     look: Look,
+    #[serde(default)]
+    pins: Vec<Pin>,
 }
 
 impl TryFrom<DocFile> for Doc {
     type Error = String;
 
-    fn try_from(DocFile { panes, active, look }: DocFile) -> Result<Self, String> {
+    fn try_from(DocFile { panes, active, look, pins }: DocFile) -> Result<Self, String> {
         match panes.len() {
             0 => Err("a document has at least one pane".into()),
             n if active >= n => Err(format!("pane {active} is active and there are {n}")),
-            _ => Ok(Self { panes, active, look }),
+            _ => Ok(Self { panes, active, look, pins }),
         }
     }
 }
@@ -67,7 +82,21 @@ impl Default for Doc {
 impl Doc {
     /// A document of one pane.
     pub fn of(pane: Pane) -> Self {
-        Self { panes: vec![pane], active: 0, look: Look::default() }
+        Self { panes: vec![pane], active: 0, look: Look::default(), pins: Vec::new() }
+    }
+
+    /// A document of these panes, of which the last is worked in where there are fewer than `active` says; of the
+    /// default one where there are none.
+    pub fn of_parts(mut panes: Vec<Pane>, active: usize, look: Look, pins: Vec<Pin>) -> Self {
+        if panes.is_empty() {
+            panes.push(Pane::default());
+        }
+        Self { active: active.min(panes.len() - 1), panes, look, pins }
+    }
+
+    /// Changes every pane, and those under a name.
+    pub fn each_pane(&mut self, change: impl FnMut(&mut Pane)) {
+        self.panes.iter_mut().chain(self.pins.iter_mut().map(|p| &mut p.pane)).for_each(change);
     }
 
     /// All panes.
@@ -285,7 +314,8 @@ mod tests {
         (pane.shows.measure, pane.shows.sort, pane.shows.truth) = (Measure::Top1, Sort::Sink, false);
         pane.shows.curves = vec!["tome"];
         let look = Look { dark: true, map: ColorMap::Magma };
-        let mut doc = Doc { panes: vec![other, pane], active: 1, look };
+        let pins = vec![Pin { name: "before".into(), pane: other.clone() }];
+        let mut doc = Doc { panes: vec![other, pane], active: 1, look, pins };
         doc.apply(Command::Param(Kind::Reduce, "r", 5.into()));
         doc
     }

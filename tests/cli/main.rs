@@ -3,6 +3,7 @@
 mod field;
 mod raw;
 mod saving;
+mod session;
 mod verify;
 
 use std::collections::BTreeSet;

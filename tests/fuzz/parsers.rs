@@ -18,13 +18,18 @@ use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, read_trace, write_trace};
 use tokenscope_analysis::weights::Weights;
 use tokenscope_analysis::{Ctx, catalog};
+use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::recents::Recents;
+use tokenscope_app::session::{Session, Snapshot, Window, Writer};
 use tokenscope_app::settings::Settings;
-use tokenscope_tests::{golden, json, tensors};
+use tokenscope_app::state::{Command, Doc, Pin};
+use tokenscope_tests::{golden, json, root, tensors};
 
 /// Every parser, alphabetical.
-pub const ALL: &[Parser] =
-    &[CONFIG, GGUF, PICTURE, PIECES, PROCESSOR, RAW, SERIES, SETTINGS, SHARDS, SIDECAR, TOKENIZER, TRACE, WEIGHTS];
+pub const ALL: &[Parser] = &[
+    CONFIG, GGUF, PICTURE, PIECES, PROCESSOR, RAW, SERIES, SESSION, SETTINGS, SHARDS, SIDECAR, TOKENIZER, TRACE,
+    WEIGHTS,
+];
 
 fn words_of(e: impl std::fmt::Display) -> String {
     e.to_string()
@@ -256,6 +261,37 @@ const SERIES: Parser = Parser {
             let s = Series::open(&file, None, None).map_err(of_no_column)?;
             assert!(s.rate.is_finite() && s.samples.iter().all(|x| x.is_finite()), "{s:?}");
             Ok(format!("{} columns, {:?}, the last {:?}", names.len().min(4), s.samples.len().min(3), last.ok()))
+        })
+    },
+};
+
+/// Session files: lines that are damaged, cut off, of other kinds, of too much.
+const SESSION: Parser = Parser {
+    name: "session",
+    form: Form::Bytes,
+    words: &[
+        "section", "pane", "pin", "window", "model", "input", "trace", "end", "data\":", "base64", "\n{", "cursor",
+    ],
+    seeds: || {
+        let mut doc = Doc::default();
+        doc.apply(Command::Image(Some(PictureSource::File(models("llava/image.png")))));
+        doc.split();
+        doc.pins = vec![Pin { name: "a".into(), pane: doc.pane().clone() }];
+        let window = Window { alone: Some("flow".into()), ..Window::default() };
+        let snapshot = Snapshot { doc, window, placed: Arc::default(), traces: Vec::new() };
+        let mut out = Vec::new();
+        Writer::default().write(&snapshot, &mut out).unwrap();
+        vec![bytes(root().join("tests/sessions/version1.tokenscope")), out]
+    },
+    open: |_| {
+        Box::new(|bytes| {
+            let session = Session::read(bytes).ok_or("no session")?;
+            let window = session.window.layout.clone().map(|l| l.tree().is_some());
+            let doc = serde_json::to_string(&session.doc).map_err(words_of)?;
+            let again: Doc = serde_json::from_str(&doc).map_err(words_of)?;
+            assert_eq!(again, session.doc, "what was read does not come back");
+            let lost = session.lost.words().next().unwrap_or_default();
+            Ok(format!("{} panes, {} pins, {window:?}, {lost}", session.doc.panes().len(), session.doc.pins.len()))
         })
     },
 };

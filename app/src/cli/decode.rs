@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(mut args: Args) -> anyhow::Result<()> {
     let info = common::named_or_first(Kind::Reveal, args.policy.as_deref())?;
-    if args.input.model.is_none() && args.input.example.is_none() {
+    if args.input.model.is_none() && !args.input.begun() {
         args.input.model = Some(samples::FILLER.into());
     }
     if let Some(n) = args.steps {

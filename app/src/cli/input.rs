@@ -9,11 +9,13 @@ use crate::pane::Pane;
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
+use crate::session::{Opened, Placed};
 use crate::state::{Command, Doc};
 use crate::work::{self, ModelOf};
 use anyhow::{Context as _, bail};
+use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Info, Kind, Setting};
 use tokenscope_analysis::save::spares;
@@ -25,6 +27,13 @@ pub struct Input {
     /// Start from this example of the gallery; what else is given replaces its part of it
     #[arg(long, value_name = "NAME")]
     pub(super) example: Option<String>,
+    /// Start from this session, a file *.tokenscope: from the pane that is worked in, or from --pin; what else is given
+    /// replaces its part of it
+    #[arg(long, value_name = "FILE", conflicts_with = "example")]
+    pub(super) session: Option<PathBuf>,
+    /// Start from the run that the session keeps under this name
+    #[arg(long, requires = "session", value_name = "NAME")]
+    pin: Option<String>,
     /// Model folder, GGUF file, recorded trace, or the name of a sample model [default: sample-lm]
     #[arg(long, visible_alias = "trace")]
     pub(super) model: Option<OsString>,
@@ -54,13 +63,17 @@ pub struct Input {
     pub(super) set: Vec<String>,
     #[command(flatten)]
     pub(super) weights: common::Weights,
+    /// Files that were unpacked of the session, as long as the verb runs.
+    #[arg(skip)]
+    placed: OnceCell<Placed>,
 }
 
 impl Input {
     /// Errors if writing to `out` would destroy what is read.
     pub(super) fn spares(&self, out: Option<&Path>) -> anyhow::Result<()> {
         let image = self.image.as_ref().map(Path::new);
-        let inputs = [self.model.as_ref().map(Path::new), image, self.series.as_ref().map(Path::new)];
+        let (model, series) = (self.model.as_ref().map(Path::new), self.series.as_ref().map(Path::new));
+        let inputs = [model, image, series, self.session.as_deref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
         Ok(out.map_or(Ok(()), |out| spares(out, &inputs))?)
     }
@@ -70,6 +83,9 @@ impl Input {
         let mut doc = Doc::default();
         if let Some(name) = &self.example {
             doc = Doc::of(examples::find(name)?.pane(doc.pane()));
+        }
+        if let Some(path) = &self.session {
+            doc = self.opened(path)?;
         }
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
@@ -96,6 +112,28 @@ impl Input {
         }
         if let Some(token) = self.target {
             doc.apply(Command::Select(Selection::one(token)));
+        }
+        Ok(doc)
+    }
+
+    /// Whether the document begins with choices that were made elsewhere, which stay where nothing else is given.
+    pub(super) fn begun(&self) -> bool {
+        self.example.is_some() || self.session.is_some()
+    }
+
+    /// The document of a session; what cannot be shown as it was is said on standard error.
+    ///
+    /// Errors: it does not open, or has no such pin.
+    fn opened(&self, path: &Path) -> anyhow::Result<Doc> {
+        let Opened { session, placed, remarks } = Opened::open(path)?;
+        remarks.iter().for_each(|r| remark(format_args!("note: {r}")));
+        let _ = self.placed.set(placed);
+        let mut doc = session.doc;
+        if let Some(name) = &self.pin {
+            let named = doc.pins.iter().find(|p| p.name == *name).map(|p| p.pane.clone());
+            let known = || doc.pins.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+            let pane = named.with_context(|| format!("no pin named {name}; known: {}: {}", known(), path.display()))?;
+            *doc.pane_mut() = pane;
         }
         Ok(doc)
     }

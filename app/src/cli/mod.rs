@@ -17,12 +17,14 @@ mod methods;
 mod recorder;
 mod render;
 mod run;
+mod session;
 mod terminal;
 mod tokenize;
 mod trace;
 mod verify;
 
 use crate::picture_source::PictureSource;
+use anyhow::bail;
 use clap::builder::ValueParser;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
@@ -42,7 +44,10 @@ const ENVIRONMENT: &str = "Environment:
 pub struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Model folder, GGUF file or trace to open in the window
+    /// Session, model folder, GGUF file or trace to open in the window
+    #[arg(value_name = "FILE", conflicts_with = "open")]
+    file: Option<std::path::PathBuf>,
+    /// The same, whatever its name
     #[arg(long, visible_alias = "trace", value_name = "PATH")]
     open: Option<std::path::PathBuf>,
     /// Picture to open in the window: a file, or a drawn scene as scene:SEED
@@ -78,6 +83,8 @@ enum Verb {
     Decode(decode::Args),
     /// Compute a flow graph and write its edges
     Flow(run::FlowArgs),
+    /// Say what a session file holds
+    Session(session::Args),
     /// Draw a view without a window
     Render(Box<render::Args>),
     /// Run a method on raw arrays
@@ -104,8 +111,12 @@ pub fn main() -> ExitCode {
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
     match cli.verb {
         None => {
+            // A verb that was mistyped is no file.
+            if let Some(file) = cli.file.as_ref().filter(|f| !f.exists()) {
+                bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
+            }
             let image = PictureSource::parse_some(cli.image)?;
-            crate::app::open_window(cli.open.as_deref(), image, cli.weights.hold()?)
+            crate::app::open_window(cli.open.or(cli.file).as_deref(), image, cli.weights.hold()?)
         }
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Atlas(a)) => atlas::run(a),
@@ -119,6 +130,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Draft(a)) => run::draft(a),
         Some(Verb::Decode(a)) => decode::run(a),
         Some(Verb::Flow(a)) => run::flow(a),
+        Some(Verb::Session(a)) => session::run(a),
         Some(Verb::Render(a)) => render::run(*a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),

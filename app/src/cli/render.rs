@@ -7,7 +7,7 @@ use crate::export::{self, Page};
 use crate::heatmap::Curve;
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
-use crate::pane::{Cuts, Pane};
+use crate::pane::Pane;
 use crate::state::{Command, Look};
 use crate::theme::ColorMap;
 use crate::views;
@@ -38,50 +38,51 @@ pub struct Args {
     view: String,
     #[command(flatten)]
     input: Input,
-    /// Parts of the importance view, comma-separated [default: all, or those of the example]
+    /// Parts of the importance view, comma-separated [default: all, or those of the example or session]
     #[arg(long, value_delimiter = ',', value_parser = views::PARTS)]
     parts: Option<Vec<String>>,
     #[command(flatten)]
     shown: Shown,
-    /// Model that drafts
-    #[arg(long, default_value = "sample-draft")]
-    draft_model: OsString,
-    /// Layer and head of the attention map [default: 1 0, or those of the example]
+    /// Model that drafts [default: sample-draft, or that of the session]
+    #[arg(long)]
+    draft_model: Option<OsString>,
+    /// Layer and head of the attention map [default: 1 0, or those of the example or session]
     #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2)]
     head: Option<Vec<usize>>,
-    /// Colour scale of the attention map
-    #[arg(long, value_parser = ["linear", "log", "rank", "row"], default_value = "linear")]
-    scale: String,
-    /// Edges of the flow view below this share are left out [default: 0.08, or that of the example]
+    /// Colour scale of the attention map [default: linear, or that of the session]
+    #[arg(long, value_parser = ["linear", "log", "rank", "row"])]
+    scale: Option<String>,
+    /// Edges of the flow view below this share are left out [default: 0.08, or that of the example or session]
     #[arg(long)]
     threshold: Option<f32>,
     /// Leave out the marks of the ground truth
     #[arg(long)]
     no_truth: bool,
-    /// Round of the drafts view, from 1; of models that fill in, the number of steps that are done
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    round: u32,
-    /// Tokenizer files that the segmentation view compares
+    /// Round of the drafts view, from 1; of models that fill in, the number of steps that are done [default: 1, or that
+    /// of the session]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    round: Option<u32>,
+    /// Tokenizer files that the segmentation view compares [default: none, or those of the session]
     #[arg(long)]
     tokenizer: Vec<PathBuf>,
-    /// Built-in rows of the segmentation view, comma-separated
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(segment::text::names()), default_values_t = Cuts::default().named.iter().map(|n| n.to_string()))]
-    rows: Vec<String>,
+    /// Built-in rows of the segmentation view, comma-separated [default: the window's, or those of the session]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(segment::text::names()))]
+    rows: Option<Vec<String>>,
     /// Way to cut the picture or the series, shown by the segmentation view instead of the text
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(wholes()))]
     cut: Option<String>,
-    /// Row that premiums of the segmentation view are relative to; default: the first
-    #[arg(long, default_value = "")]
-    reference: String,
+    /// Row that premiums of the segmentation view are relative to [default: the first, or that of the session]
+    #[arg(long)]
+    reference: Option<String>,
     /// Colour the model's own row of the segmentation view by surprisal
     #[arg(long)]
     surprisal: bool,
     /// Dark colours
     #[arg(long)]
     dark: bool,
-    /// Colours of magnitudes
-    #[arg(long, default_value = ColorMap::default().name(), value_parser = clap::builder::PossibleValuesParser::new(ColorMap::ALL.map(ColorMap::name)))]
-    colors: String,
+    /// Colours of magnitudes [default: cividis, or those of the session]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(ColorMap::ALL.map(ColorMap::name)))]
+    colors: Option<String>,
     /// Width and height in points (CSS pixels)
     #[arg(long, default_value = SIZE, value_name = "WxH")]
     size: String,
@@ -106,7 +107,7 @@ impl Shown {
     /// An option for each kind.
     fn options() -> impl Iterator<Item = clap::Arg> {
         Kind::ALL.into_iter().filter(|k| *k != Kind::Segment).map(|kind| {
-            let help = format!("Show this {} [default: the window's, or that of the example]", kind.noun());
+            let help = format!("Show this {} [default: the window's, or that of the example or session]", kind.noun());
             clap::Arg::new(kind.name()).long(kind.name()).aliases(common::former(kind)).value_name("ID").help(help)
         })
     }
@@ -159,32 +160,45 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (kind, key, value) in args.input.settings(&methods)? {
         doc.apply(Command::Param(kind, key, value));
     }
-    doc.look = Look { dark: args.dark, map: ColorMap::find(&args.colors).unwrap_or_default() };
+    let map = args.colors.as_deref().and_then(ColorMap::find).unwrap_or(doc.look.map);
+    doc.look = Look { dark: args.dark || doc.look.dark, map };
     let pane = doc.pane_mut();
-    pane.partner = ModelSource::parse(&args.draft_model);
+    if let Some(model) = &args.draft_model {
+        pane.partner = ModelSource::parse(model);
+    }
     if let Some(share) = args.threshold.filter(|t| !(0.0..=1.0).contains(t)) {
         bail!("--threshold {share}: a share from 0 to 1");
     }
     if let Some(head) = &args.head {
         pane.cursor.head = (head[0], head[1]);
     }
-    pane.cursor.round = args.round as usize - 1;
-    let named = segment::text::names().filter(|n| args.rows.iter().any(|r| r == n)).collect();
-    let (files, reference, surprisal) = (args.tokenizer, args.reference, args.surprisal);
-    pane.shows.cuts = Cuts { files, named, reference, surprisal, ..pane.shows.cuts.clone() };
-    pane.shows.truth = !args.no_truth;
+    if let Some(round) = args.round {
+        pane.cursor.round = round as usize - 1;
+    }
+    let cuts = &mut pane.shows.cuts;
+    if let Some(rows) = &args.rows {
+        cuts.named = segment::text::names().filter(|n| rows.iter().any(|r| r == n)).collect();
+    }
+    if !args.tokenizer.is_empty() {
+        cuts.files = args.tokenizer;
+    }
+    cuts.reference = args.reference.unwrap_or_else(|| std::mem::take(&mut cuts.reference));
+    cuts.surprisal |= args.surprisal;
+    pane.shows.truth &= !args.no_truth;
     pane.shows.threshold = args.threshold.unwrap_or(pane.shows.threshold);
     match args.parts {
         Some(parts) => pane.shows.parts = views::PARTS.map(|p| parts.iter().any(|x| x == p)),
-        None if args.input.example.is_none() => pane.shows.parts = [true; 4],
+        None if !args.input.begun() => pane.shows.parts = [true; 4],
         None => {}
     }
-    pane.shows.scale.curve = match args.scale.as_str() {
-        "log" => Curve::Log,
-        "rank" => Curve::Rank,
-        "row" => Curve::Row,
-        _ => Curve::Linear,
-    };
+    if let Some(scale) = &args.scale {
+        pane.shows.scale.curve = match scale.as_str() {
+            "log" => Curve::Log,
+            "rank" => Curve::Rank,
+            "row" => Curve::Row,
+            _ => Curve::Linear,
+        };
+    }
     let size = args.size.split_once('x').and_then(|(w, h)| Some((w.parse::<f32>().ok()?, h.parse::<f32>().ok()?)));
     let size = size.filter(|(w, h)| (64.0..=8192.0).contains(w) && (64.0..=8192.0).contains(h));
     let (w, h) = size.with_context(|| format!("--size {}: write it as 900x640, each from 64 to 8192", args.size))?;
@@ -205,7 +219,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if view.is_some_and(|v| v.id != "segmentation") {
         args.input.sees(doc.pane(), &jobs)?;
     }
-    let round = (args.round > 1 && view.is_none_or(|v| v.id == "drafts")).then_some(args.round as usize);
+    let round = args.round.filter(|r| *r > 1 && view.is_none_or(|v| v.id == "drafts")).map(|r| r as usize);
     check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;
     let Some(view) = view else {
         let figure = draw_window(doc, size, pixels, jobs.held())?;

@@ -18,9 +18,9 @@ pub struct RunArgs {
     method: String,
     #[command(flatten)]
     input: Input,
-    /// Model that drafts, for draft methods that need one
-    #[arg(long, default_value = "sample-draft")]
-    draft_model: OsString,
+    /// Model that drafts, for draft methods that need one [default: sample-draft, or that of the session]
+    #[arg(long)]
+    draft_model: Option<OsString>,
     /// JSON file to write; standard output without it
     #[arg(long)]
     out: Option<PathBuf>,
@@ -31,7 +31,9 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     args.input.spares(args.out.as_deref())?;
     let info = catalog::find(&args.method)?.info();
     let mut doc = args.input.start()?;
-    doc.pane_mut().partner = ModelSource::parse(&args.draft_model);
+    if let Some(model) = &args.draft_model {
+        doc.pane_mut().partner = ModelSource::parse(model);
+    }
     args.input.tell(doc.pane(), info, args.out.as_deref())
 }
 
@@ -43,9 +45,9 @@ pub struct DraftArgs {
     method: Option<String>,
     #[command(flatten)]
     input: Input,
-    /// Model that drafts
-    #[arg(long, default_value = "sample-draft")]
-    draft_model: OsString,
+    /// Model that drafts [default: sample-draft, or that of the session]
+    #[arg(long)]
+    draft_model: Option<OsString>,
     /// JSON file to write; standard output without it
     #[arg(long)]
     out: Option<PathBuf>,
