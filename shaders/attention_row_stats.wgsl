@@ -9,6 +9,8 @@ struct Params {
     width: u32,
     scale: f32,
     cap: f32,
+    sink: f32,
+    has_sink: u32,
     begins: u32,
     ends: u32,
 }
@@ -99,6 +101,8 @@ fn main(
     var row = vec4<f32>(NOTHING, 0.0, 0.0, 0.0);
     if params.begins == 0u {
         row = stats[query];
+    } else if params.has_sink != 0u {
+        row = vec4<f32>(params.sink, 1.0, 0.0, 0.0);
     }
     for (var i = 0u; i < 8u; i += 1u) {
         row = merge(row, parts[start + i]);

@@ -44,6 +44,14 @@ pub fn to_transformers(trace: &Trace, ctx: &Ctx) -> Result<Vec<(String, Named)>>
 ///
 /// Prefixes: none where a tower stands alone, and for the language model of a vision-language model. Models
 /// that cut an image into tiles have the tile axis first.
+/// Whether keys `[g, m, e]` end with a component for each key, of which they have their own, for what is added to
+/// scores.
+fn holds_additions(k: &Array) -> bool {
+    let &[_, m, e] = k.shape() else { return false };
+    let own = |row: usize| &k.data()[row * e + (e - m)..(row + 1) * e];
+    m > 0 && e > m && (0..m).all(|row| own(row).iter().enumerate().all(|(i, x)| *x == f32::from(i == row)))
+}
+
 fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(String, Named)>, ctx: &Ctx) -> Result<()> {
     let dual = ["CLIP", "Siglip"].iter().any(|a| trace.architecture.starts_with(a));
     let prefix = match (trace.towers.len(), tower) {
@@ -69,8 +77,7 @@ fn put_tower(trace: &Trace, tower: Tower, run: &TowerTrace, out: &mut Vec<(Strin
     for i in 0..n {
         put(format!("hidden_states_{i}"), Site::ResidPre, i)?;
         // Where something is added to scores, queries and keys hold it behind what they are in transformers.
-        let own = |site| trace.get(tower, i, site).ok().and_then(|e| e.array.shape().get(2).copied());
-        if own(Site::Q) == own(Site::V) || own(Site::V).is_none() {
+        if trace.get(tower, i, Site::K).is_ok_and(|e| !holds_additions(&e.array)) {
             put(format!("q_{i}"), Site::Q, i)?;
             put(format!("k_{i}"), Site::K, i)?;
         }

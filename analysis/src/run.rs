@@ -82,11 +82,6 @@ pub fn run_with(
     if !reads(Tower::Vision) && request.image.is_some() {
         return Err(Error::invalid(format!("{} reads no pictures; leave the picture out", info.name)));
     }
-    // Beside a picture they say which tokens are its own, which is known.
-    let segments = request.token_types.as_ref().is_some_and(|t| t.iter().any(|t| *t != 0));
-    if segments && !model.reads_segments() && model.image_token().is_none() {
-        return Err(Error::invalid(format!("{} tells no texts apart; leave token_type_ids out", info.name)));
-    }
     let (mut tokens, mut ids, mut types) = tokens_of(tokenizer, request)?;
     if request.ids.is_none() && !ids.is_empty() {
         fill(model, tokenizer, (&mut tokens, &mut ids, &mut types), ctx);

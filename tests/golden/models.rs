@@ -96,6 +96,21 @@ fn electra_equals_transformers() {
 }
 
 #[test]
+fn gpt_oss_equals_transformers_as_numbers_and_as_blocks_of_four_bits() {
+    check("gpt_oss");
+}
+
+#[test]
+fn deepseek_v2_equals_transformers() {
+    check("deepseek_v2");
+}
+
+#[test]
+fn deepseek_v3_equals_transformers() {
+    check("deepseek_v3");
+}
+
+#[test]
 fn granite_equals_transformers() {
     check("granite");
 }

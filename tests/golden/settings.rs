@@ -38,6 +38,11 @@ fn decoders_of_further_families() {
 }
 
 #[test]
+fn mixtures_of_experts_with_sinks_or_latents() {
+    check(&["deepseek_", "gpt_oss_"], 5);
+}
+
+#[test]
 fn image_towers_with_other_heads_and_shapes() {
     check(&["beit_", "clip_", "deit_", "dinov2", "dinov3_", "siglip_", "vit_"], 11);
 }
@@ -77,8 +82,18 @@ fn a_row_dropped_inside_a_block_leaves_the_others_as_they_were() {
 /// Both ways to a map, of every layer and head: what the model used, and what the passes make of queries and keys.
 #[test]
 fn patterns_that_taps_see_are_those_that_the_passes_compute() {
-    let names =
-        ["gemma2_windows", "qwen2_sw_some", "gpt_neox_pythia", "llava_list", "smol_idefics3", "bert_pretraining"];
+    let names = [
+        "gemma2_windows",
+        "qwen2_sw_some",
+        "gpt_neox_pythia",
+        "llava_list",
+        "smol_idefics3",
+        "bert_pretraining",
+        "gpt_oss_odd",
+        "gpt_oss_wide",
+        "deepseek_v2_groups",
+        "deepseek_v3_part",
+    ];
     for name in names {
         let dir = golden().join("models/settings").join(name);
         let model = load(&dir, &Device::Cpu).unwrap();

@@ -48,7 +48,14 @@ impl Arrays {
     pub fn pass<T>(&self, read: Range<usize>, mask: MaskRule, see: impl FnOnce(&Attending) -> Result<T>) -> Result<T> {
         let (n_heads, _, e) = self.q.dims3()?;
         let (q, k) = (self.q.narrow(1, read.start, read.len())?, self.k.narrow(1, 0, read.end)?.contiguous()?);
-        let rule = AttentionRule { n_heads, n_kv_heads: k.dim(0)?, scale: (e as f32).powf(-0.5), mask, soft_cap: None };
+        let rule = AttentionRule {
+            n_heads,
+            n_kv_heads: k.dim(0)?,
+            scale: (e as f32).powf(-0.5),
+            mask,
+            soft_cap: None,
+            sinks: None,
+        };
         let held = [Held { v: k.clone(), k, positions: (0..read.end).collect() }];
         let positions: Vec<usize> = read.collect();
         see(&Attending { q: &q, held: &held, rule: &rule, positions: &positions, sizes: None })

@@ -67,7 +67,7 @@ pub fn decode(
     let tower = info.towers.get(&Tower::Text).filter(|_| info.writes == Writes::Causal);
     let tower = tower.ok_or_else(|| Error::invalid(format!("{} cannot continue a text", info.architecture)))?;
     let n_prompt = input.ids.len();
-    let row = 2 * size_of::<f32>() * tower.n_layers * tower.n_kv_heads * tower.head_width;
+    let row = size_of::<f32>() * tower.n_layers * tower.n_kv_heads * (tower.head_width + tower.value_width);
     // Beside the full cache, what each step and layer held.
     let notes = size_of::<usize>() * tower.n_layers * tower.n_kv_heads;
     ctx.fits(((n_prompt + new) * (3 * row + new * notes)) as u64, "shorten the prompt, or generate fewer tokens")?;

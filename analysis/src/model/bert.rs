@@ -153,9 +153,11 @@ pub(super) fn block(
                 scale: (e as f32).powf(-0.5),
                 mask: mask.clone(),
                 soft_cap: None,
+                sinks: None,
             },
             head_width: e,
             bias: None,
+            latent: None,
         },
         norm2: Norm::layer(&b.sub(names.norm2), d, eps)?,
         mlp: Mlp {

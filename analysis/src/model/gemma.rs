@@ -121,6 +121,7 @@ pub(super) fn decoder(
                 None => MaskRule::Causal,
             },
             soft_cap: score_cap.map(|c| c as f32),
+            sinks: None,
         };
         blocks.push(Block {
             norm1: norm("input_layernorm")?,
@@ -135,6 +136,7 @@ pub(super) fn decoder(
                 rule,
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: norm(if later { "pre_feedforward_layernorm" } else { "post_attention_layernorm" })?,
             mlp: Mlp {

@@ -37,7 +37,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         if c.flag(&["scale_attn_by_inverse_layer_idx"], false)? {
             scale /= (i + 1) as f32;
         }
-        let rule = AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None };
+        let rule =
+            AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None, sinks: None };
         blocks.push(Block {
             norm1: Norm::layer(&b.sub("ln_1"), d, eps)?,
             attention: Attention {
@@ -51,6 +52,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rule,
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: Norm::layer(&b.sub("ln_2"), d, eps)?,
             mlp: Mlp {

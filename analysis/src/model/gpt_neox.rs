@@ -52,9 +52,17 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 q_norm: None,
                 k_norm: None,
                 rope: Some(rope.clone()),
-                rule: AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None },
+                rule: AttentionRule {
+                    n_heads: h,
+                    n_kv_heads: h,
+                    scale,
+                    mask: MaskRule::Causal,
+                    soft_cap: None,
+                    sinks: None,
+                },
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: Norm::layer(&b.sub("post_attention_layernorm"), d, eps)?,
             mlp: Mlp {

@@ -129,9 +129,11 @@ fn tower(s: &Scope, c: &Config) -> Result<VisionTower> {
                     scale: (e as f32).powf(-0.5),
                     mask: MaskRule::Bidirectional,
                     soft_cap: None,
+                    sinks: None,
                 },
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: norm("layernorm_after")?,
             mlp: Mlp {

@@ -55,6 +55,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             scale: (e as f32).powf(-0.5),
             mask: MaskRule::Bidirectional,
             soft_cap: None,
+            sinks: None,
         };
         blocks.push(Block {
             norm1: Norm::rms(&b.sub("attn_norm"), d, eps)?,
@@ -69,6 +70,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 rule,
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: Norm::rms(&b.sub("ff_norm"), d, eps)?,
             mlp: Mlp {

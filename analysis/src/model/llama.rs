@@ -189,6 +189,7 @@ pub(super) fn decoder(
             scale: granite.scale.unwrap_or((e as f32).powf(-0.5)),
             mask: mask(c, kind, i)?,
             soft_cap: None,
+            sinks: None,
         };
         // Phi-3 stores the maps that read the same input as one.
         let (q, k, v) = if kind == "phi3" {
@@ -229,6 +230,7 @@ pub(super) fn decoder(
                 rule,
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: Norm::rms(&b.sub(norm2), d, eps)?,
             mlp,

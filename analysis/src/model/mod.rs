@@ -8,6 +8,7 @@ mod cache;
 mod clip;
 mod deberta;
 mod decoder;
+mod deepseek;
 mod dinov2;
 mod dinov3;
 mod electra;
@@ -16,6 +17,7 @@ mod gemma;
 mod gemma_vl;
 mod gpt2;
 mod gpt_neox;
+mod gpt_oss;
 mod internvl;
 mod llada;
 mod llama;
@@ -63,8 +65,10 @@ pub struct TowerInfo {
     pub n_heads: usize,
     /// Key-value heads.
     pub n_kv_heads: usize,
-    /// Width of one head.
+    /// Width of one head's queries and keys.
     pub head_width: usize,
+    /// Width of one head's values.
+    pub value_width: usize,
     /// Width of the MLP, or of one expert.
     pub mlp_width: usize,
     /// Experts of a layer, and how many of them read a row; 0 where there is no router.
@@ -85,6 +89,7 @@ impl TowerInfo {
             heads: self.n_heads,
             kv_heads: self.n_kv_heads,
             head_width: self.head_width,
+            value_width: self.value_width,
             width: self.width,
             mlp_width: self.mlp_width,
             experts: self.experts,
@@ -344,6 +349,8 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("clip_text_model", clip::load),
     ("clip_vision_model", clip::load),
     ("deberta-v2", deberta::load),
+    ("deepseek_v2", deepseek::load),
+    ("deepseek_v3", deepseek::load),
     ("deit", vit::load),
     ("dinov2", dinov2::load),
     ("dinov2_with_registers", dinov2::load),
@@ -356,6 +363,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("gemma3_text", gemma::load),
     ("gpt2", gpt2::load),
     ("gpt_neox", gpt_neox::load),
+    ("gpt_oss", gpt_oss::load),
     ("granite", llama::load),
     ("idefics3", smolvlm::load),
     ("internvl", internvl::load),

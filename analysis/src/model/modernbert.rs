@@ -85,9 +85,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                     scale: (e as f32).powf(-0.5),
                     mask: if slides { MaskRule::Near(near) } else { MaskRule::Bidirectional },
                     soft_cap: None,
+                    sinks: None,
                 },
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: norm(b.sub("mlp_norm"))?,
             mlp: Mlp {

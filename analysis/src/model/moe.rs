@@ -67,7 +67,7 @@ pub(super) fn experts(
     if kind == "mixtral" {
         let inner = c.size(&["intermediate_size"])?;
         let counts = (c.size(&["num_local_experts"])?, c.size(&["num_experts_per_tok"])?);
-        return Experts::load(b, MIXTRAL_NAMES, (d, inner), counts, (act, Shares::Chosen)).map(Some);
+        return Experts::load(b, MIXTRAL_NAMES, (d, inner), counts, (act, Shares::chosen())).map(Some);
     }
     if !matches!(kind, "qwen2_moe" | "qwen3_moe" | "qwen3_vl_moe") {
         return Ok(None);
@@ -88,7 +88,7 @@ pub(super) fn experts(
     let counts = (c.size(&["num_experts", "num_local_experts"])?, c.size(&["num_experts_per_tok"])?);
     // Qwen3-VL's text model divides whatever its files say.
     let divides = c.flag(&["norm_topk_prob"], false)? || kind == "qwen3_vl_moe";
-    let shares = if divides { Shares::Chosen } else { Shares::Softmax };
+    let shares = if divides { Shares::chosen() } else { Shares::softmax() };
     let mut out = Experts::load(b, QWEN_NAMES, (d, inner), counts, (act, shares))?;
     if kind == "qwen2_moe" {
         let (s, wide) = (b.sub("mlp.shared_expert"), c.size(&["shared_expert_intermediate_size"])?);
@@ -98,7 +98,7 @@ pub(super) fn experts(
             down: Linear::load(&s.sub("down_proj"), wide, d, false)?,
             act,
         };
-        out.shared = Some((shared, Linear::load(&b.sub("mlp.shared_expert_gate"), d, 1, false)?));
+        out.shared = Some((shared, Some(Linear::load(&b.sub("mlp.shared_expert_gate"), d, 1, false)?)));
     }
     Ok(Some(out))
 }

@@ -59,9 +59,17 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 q_norm: None,
                 k_norm: None,
                 rope: None,
-                rule: AttentionRule { n_heads: h, n_kv_heads: h, scale: 1.0, mask: MaskRule::Causal, soft_cap: None },
+                rule: AttentionRule {
+                    n_heads: h,
+                    n_kv_heads: h,
+                    scale: 1.0,
+                    mask: MaskRule::Causal,
+                    soft_cap: None,
+                    sinks: None,
+                },
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: norm(&b.sub("final_layer_norm"))?,
             mlp: Mlp {

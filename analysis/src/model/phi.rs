@@ -54,9 +54,17 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 q_norm: norm("q_layernorm")?,
                 k_norm: norm("k_layernorm")?,
                 rope: Some(rope.clone()),
-                rule: AttentionRule { n_heads: h, n_kv_heads: g, scale, mask: MaskRule::Causal, soft_cap: None },
+                rule: AttentionRule {
+                    n_heads: h,
+                    n_kv_heads: g,
+                    scale,
+                    mask: MaskRule::Causal,
+                    soft_cap: None,
+                    sinks: None,
+                },
                 head_width: e,
                 bias: None,
+                latent: None,
             },
             norm2: both,
             mlp: Mlp {

@@ -105,9 +105,17 @@ pub(super) fn attention(
         q_norm: None,
         k_norm: None,
         rope: None,
-        rule: AttentionRule { n_heads: heads, n_kv_heads: heads, scale: (e as f32).powf(-0.5), mask, soft_cap: None },
+        rule: AttentionRule {
+            n_heads: heads,
+            n_kv_heads: heads,
+            scale: (e as f32).powf(-0.5),
+            mask,
+            soft_cap: None,
+            sinks: None,
+        },
         head_width: e,
         bias: None,
+        latent: None,
     })
 }
 

@@ -28,6 +28,10 @@ gpu_struct! {
         scale: f32,
         /// Soft cap, 0 for none.
         cap: f32,
+        /// A score that belongs to no key.
+        sink: f32,
+        /// 1 where there is such a score.
+        has_sink: u32,
         /// 1 for the first piece of keys.
         begins: u32,
         /// 1 for the last piece of keys.
@@ -48,11 +52,11 @@ const KERNEL: Kernel = Kernel {
 /// Statistics of every row of one head's map, one value per query.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowStats {
-    /// Largest score; −∞ for a query that sees nothing.
+    /// Largest score, that of a sink included; −∞ for a query that sees nothing.
     pub max: Vec<f32>,
     /// ln Σ exp(score − max), so that max + log_sum is the log-sum-exp; 0 for a query that sees nothing.
     pub log_sum: Vec<f32>,
-    /// Entropy of the row in nats.
+    /// Entropy of the row in nats; the share of a sink counts as one of its parts.
     pub entropy: Vec<f32>,
     /// Σ p · |position of the query − position of the key|.
     pub distance: Vec<f32>,
@@ -81,11 +85,12 @@ impl RowStats {
 pub fn cpu(head: &Head) -> RowStats {
     let mut out = RowStats::default();
     for q in 0..head.n_queries() {
-        let scores = head.scores(q);
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (max, sum) = head.norm(&head.scores(q));
         let (mut log_sum, mut entropy, mut distance) = (0.0, 0.0, 0.0);
         if max > f64::NEG_INFINITY {
-            log_sum = scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
+            log_sum = sum.ln();
+            let sink = head.sink.map_or(0.0, |s| (f64::from(s) - max).exp() / sum);
+            entropy -= if sink > 0.0 { sink * sink.ln() } else { 0.0 };
             for (k, p) in head.probabilities(q).into_iter().enumerate().filter(|(_, p)| *p > 0.0) {
                 entropy -= p * p.ln();
                 distance += p * head.q_positions[q].abs_diff(head.k_positions[k]) as f64;
@@ -147,6 +152,8 @@ fn record_blocks(work: &mut Work, head: &Uploaded, piece: &QueryPiece, blocks: &
             width: head.width as u32,
             scale: head.scale,
             cap: head.cap,
+            sink: head.sink.unwrap_or(0.0),
+            has_sink: u32::from(head.sink.is_some()),
             begins: u32::from(i == 0),
             ends: u32::from(i + 1 == head.keys.len()),
         };
@@ -227,6 +234,7 @@ mod tests {
             width: 1,
             scale: 1.0,
             soft_cap: None,
+            sink: None,
             mask: &MaskRule::Causal,
             q_positions: &[0, 2],
             k_positions: &[0, 2],
@@ -249,6 +257,7 @@ mod tests {
             width: 1,
             scale: 1.0,
             soft_cap: None,
+            sink: None,
             mask: &MaskRule::Table(vec![vec![]].into()),
             q_positions: &[0],
             k_positions: &[0],

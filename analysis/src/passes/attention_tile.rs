@@ -547,6 +547,7 @@ mod tests {
             width: 1,
             scale: 1.0,
             soft_cap: None,
+            sink: None,
             mask: &MaskRule::Causal,
             q_positions: &[0, 1],
             k_positions: &[0, 1],

@@ -40,7 +40,14 @@ impl OwnedHead {
         Self {
             q: array(h, 2 * seed),
             k: array(g, 2 * seed + 1),
-            rule: AttentionRule { n_heads: h, n_kv_heads: g, scale, mask: MaskRule::Causal, soft_cap: None },
+            rule: AttentionRule {
+                n_heads: h,
+                n_kv_heads: g,
+                scale,
+                mask: MaskRule::Causal,
+                soft_cap: None,
+                sinks: None,
+            },
             q_positions: (0..n).collect(),
             k_positions: (0..n).collect(),
             head: 0,
@@ -116,6 +123,17 @@ pub fn heads() -> Vec<(String, OwnedHead)> {
                 h.rule.scale = 3.0;
                 h.rule.soft_cap = Some(5.0);
             }),
+        ),
+        (
+            "sink".into(),
+            OwnedHead::new(4, 2, 12, 50, 5).with(|h| {
+                h.head = 3;
+                h.rule.sinks = Some(vec![0.0, -9.0, 40.0, 1.5]);
+            }),
+        ),
+        (
+            "large sink and rows that see nothing".into(),
+            masked(12, MaskRule::SlidingWindow(0)).with(|h| h.rule.sinks = Some(vec![3.0])),
         ),
         ("one key takes all".into(), causal(40, 16).with(|h| h.rule.scale = 12.0)),
         ("more than a small binding".into(), causal(300, 80)),

@@ -114,7 +114,7 @@ fn kv_bytes(on: &Subject, plan: &Plan) -> Result<Vec<usize>> {
         Some((layers, left)) if on.tower == Tower::Text && layers.contains(&layer) => n.min(*left),
         _ => n,
     };
-    Ok(rows.map(left).map(|n| n * t.n_kv_heads * t.head_width * 2 * 4).collect())
+    Ok(rows.map(left).map(|n| n * t.n_kv_heads * (t.head_width + t.value_width) * 4).collect())
 }
 
 /// Operations of the reduced model over those of the full one, in the towers that the plan changes.

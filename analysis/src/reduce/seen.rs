@@ -93,7 +93,14 @@ pub fn causal(q: &Array, k: &Array) -> Result<Array> {
     let positions: Vec<usize> = (0..n).collect();
     let held = [Held { v: k.clone(), k, positions: positions.clone() }];
     let scale = (e as f32).powf(-0.5);
-    let rule = AttentionRule { n_heads: heads, n_kv_heads: kv_heads, scale, mask: MaskRule::Causal, soft_cap: None };
+    let rule = AttentionRule {
+        n_heads: heads,
+        n_kv_heads: kv_heads,
+        scale,
+        mask: MaskRule::Causal,
+        soft_cap: None,
+        sinks: None,
+    };
     Attending { q: &q, held: &held, rule: &rule, positions: &positions, sizes: None }.rows(&positions)
 }
 

@@ -37,10 +37,10 @@ pub fn estimate(model: &dyn Model, n: usize, logits: &LogitRows, spec: &CaptureS
         let scratch = if stays_in_file(model, tower) { scratch_bytes(n, t.width, t.mlp_width) } else { 0 };
         out.peak_bytes = out.peak_bytes.max(working(t, n, spec) + scratch);
         let (n, d) = (n as u64, t.width as u64);
-        let (h, g, e) = (t.n_heads as u64, t.n_kv_heads as u64, t.head_width as u64);
+        let (h, g, e, w) = (t.n_heads as u64, t.n_kv_heads as u64, t.head_width as u64, t.value_width as u64);
         let mlps = t.experts.1.max(1) as u64;
-        let per_token = 2 * (d * (h + 2 * g) * e + h * e * d + 3 * mlps * d * t.mlp_width as u64);
-        out.flops += t.n_layers as u64 * (n * per_token + 4 * n * n * h * e);
+        let per_token = 2 * (d * (h * e + g * (e + w)) + h * w * d + 3 * mlps * d * t.mlp_width as u64);
+        out.flops += t.n_layers as u64 * (n * per_token + 2 * n * n * h * (e + w));
     }
     // What is met once has the width of the tower that views show first; only pictures in a text have features.
     if let Some(t) = info.towers.get(&Tower::Text).or(info.towers.values().next()) {

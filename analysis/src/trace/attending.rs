@@ -135,7 +135,8 @@ impl Attending<'_> {
                     let from = (head * r + row) * own;
                     let to = ((i * heads + head) * r + row) * m;
                     let scores = &scores.data()[from..from + own];
-                    self.share(scores, spans.of(row), &mut out.data_mut()[to..to + own]);
+                    let sink = self.rule.sink(i * heads + head);
+                    self.share(scores, spans.of(row), sink, &mut out.data_mut()[to..to + own]);
                 }
             }
         }
@@ -143,15 +144,16 @@ impl Attending<'_> {
     }
 
     /// The softmax of what a query sees, in f64; `out` is zero elsewhere.
-    fn share(&self, scores: &[f32], seen: &[(usize, usize)], out: &mut [f32]) {
+    fn share(&self, scores: &[f32], seen: &[(usize, usize)], sink: Option<f32>, out: &mut [f32]) {
         let keys = || seen.iter().flat_map(|&(a, b)| a..b);
         let score = |k: usize| {
             let s = f64::from(scores[k]) * f64::from(self.rule.scale);
             let s = self.rule.soft_cap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh());
             s + self.sizes.map_or(0.0, |sizes| (sizes[k] as f64).ln())
         };
-        let max = keys().map(score).fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = keys().map(|k| (score(k) - max).exp()).sum();
+        let sink = sink.map(f64::from);
+        let max = keys().map(score).chain(sink).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = keys().map(score).chain(sink).map(|s| (s - max).exp()).sum();
         keys().for_each(|k| out[k] = ((score(k) - max).exp() / sum) as f32);
     }
 }

@@ -11,7 +11,8 @@ pub(super) fn check(trace: &Trace) -> Result<(), String> {
     for (tower, t) in &trace.towers {
         of_tower(t, &trace.text).map_err(|what| format!("{what} (of the {tower:?} tower)").to_lowercase())?;
     }
-    for (key, entry) in &trace.arrays {
+    let every = trace.arrays.iter().map(|a| (true, a));
+    for (prompt, (key, entry)) in every.chain(trace.steps.iter().flatten().map(|a| (false, a))) {
         let t = trace
             .towers
             .get(&key.tower)
@@ -22,6 +23,8 @@ pub(super) fn check(trace: &Trace) -> Result<(), String> {
             return Err(format!("{name} of layer {}, tile {}, which are not there", key.layer, key.tile));
         }
         let n = t.tokens.len();
+        // What a step reads is written on behind the tokens of the prompt.
+        let n = if prompt { n } else { n.saturating_add(trace.continuation.len()) };
         if n > 0 && entry.rows.tokens.iter().flatten().any(|&token| token >= n) {
             return Err(format!("{name} of layer {} has rows of tokens that are not there", key.layer));
         }
@@ -29,7 +32,7 @@ pub(super) fn check(trace: &Trace) -> Result<(), String> {
         if wide && entry.array.shape().last() != Some(&t.width) {
             return Err(format!("{name} of layer {} is not {} wide", key.layer, t.width));
         }
-        if key.site == Site::Logits && !trace.logit_rows.is_empty() {
+        if prompt && key.site == Site::Logits && !trace.logit_rows.is_empty() {
             let rows = entry.array.shape().first().copied().unwrap_or(0);
             if rows != trace.logit_rows.len() || trace.logit_rows.iter().any(|&r| r >= n.max(1)) {
                 return Err(format!("{rows} rows of logits for {} tokens", trace.logit_rows.len()));
@@ -54,6 +57,9 @@ fn of_tower(t: &TowerTrace, text: &str) -> Result<(), String> {
         }
         if !rule.scale.is_finite() || rule.soft_cap.is_some_and(|c| !c.is_finite() || c <= 0.0) {
             return Err("a scale or cap of scores that is no number".into());
+        }
+        if rule.sinks.as_ref().is_some_and(|s| s.len() != rule.n_heads || s.iter().any(|x| !x.is_finite())) {
+            return Err(format!("sinks that are not a number for each of {} heads", rule.n_heads));
         }
     }
     for g in &t.grids {
@@ -86,11 +92,19 @@ mod tests {
     use crate::array::Array;
     use crate::token::{Grid, Token, TokenKind};
     use crate::trace::{AttentionRule, Entry, Key, MaskRule, Rows, Tower};
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     /// Two tokens, one layer, width 2.
     fn small() -> Trace {
-        let rule = AttentionRule { n_heads: 2, n_kv_heads: 1, scale: 1.0, mask: MaskRule::Causal, soft_cap: None };
+        let rule = AttentionRule {
+            n_heads: 2,
+            n_kv_heads: 1,
+            scale: 1.0,
+            mask: MaskRule::Causal,
+            soft_cap: None,
+            sinks: None,
+        };
         let token = |start, end| Token {
             id: Some(1),
             text: "a".into(),
@@ -116,13 +130,22 @@ mod tests {
         out
     }
 
+    /// What one decode step left at a layer, so wide.
+    fn step(layer: usize, width: usize) -> BTreeMap<Key, Entry> {
+        let key = Key { tower: Tower::Text, tile: 0, layer, site: Site::ResidPre };
+        let array = Arc::new(Array::zeros([1, width]));
+        [(key, Entry { array, rows: Arc::new(Rows::span(2, 1)) })].into()
+    }
+
     #[test]
     fn what_contradicts_itself_is_named() {
         assert_eq!(check(&small()), Ok(()));
+        assert_eq!(check(&Trace { steps: vec![step(0, 2)], continuation: vec![5], ..small() }), Ok(()));
         type Change = fn(&mut Trace, &mut TowerTrace);
         let changes: &[(&str, Change)] = &[
             ("heads", |_, t| t.attention[0].n_kv_heads = 0),
             ("scale", |_, t| t.attention[0].scale = f32::NAN),
+            ("sinks", |_, t| t.attention[0].sinks = Some(vec![0.5])),
             ("rules", |_, t| t.attention.push(t.attention[0].clone())),
             ("layers", |_, t| t.n_layers = usize::MAX),
             ("grid", |_, t| t.grids[0].first = 1),
@@ -137,6 +160,9 @@ mod tests {
                 (t.grids, t.class_token) = (Vec::new(), None);
             }),
             ("rows of logits", |trace, _| trace.logit_rows = vec![0, 1]),
+            ("layer 7", |trace, _| trace.steps = vec![step(7, 2)]),
+            ("tokens that are not there", |trace, _| trace.steps = vec![step(0, 2)]),
+            ("not 2 wide", |trace, _| (trace.steps, trace.continuation) = (vec![step(0, 3)], vec![5])),
         ];
         for (want, change) in changes {
             let mut trace = small();

@@ -34,7 +34,7 @@
 //! |---|---|
 //! | `tokens`\* | list of `{"id": 17, "text": " fox", "kind": "text", "source": {"bytes": {"start": 0, "end": 4}}}`; `id` is `null` for patches, `kind` one of `text`, `image`, `special`, `padding`, `source` is `"none"`, bytes of the text, or `{"rect": {"x": 0, "y": 0, "w": 14, "h": 14}}` in pixels of the original picture |
 //! | `n_layers`\*, `width`\* | layers, width of the residual stream |
-//! | `attention`\* | for each layer `{"n_heads": 8, "n_kv_heads": 2, "scale": 0.125, "mask": "causal", "soft_cap": null}`: probabilities are the softmax of `scale · q · k`, or of `soft_cap · tanh(scale · q · k / soft_cap)`, over the keys that the mask lets a query see. A layer whose queries and keys are not there has any rule, as one with 0 heads |
+//! | `attention`\* | for each layer `{"n_heads": 8, "n_kv_heads": 2, "scale": 0.125, "mask": "causal", "soft_cap": null}`: probabilities are the softmax of `scale · q · k`, or of `soft_cap · tanh(scale · q · k / soft_cap)`, over the keys that the mask lets a query see. `sinks`, where it is there, has a score for each query head that belongs to no key and takes its share of every query. A layer whose queries and keys are not there has any rule, as one with 0 heads |
 //! | `grids`\* | list of `{"rows": 24, "cols": 24, "first": 5, "tile": 0, "gap": 0}`: image tokens row by row from token `first` on, with `gap` other tokens behind each row |
 //! | `n_tiles`\* | tiles of a picture that ran through the layers one by one; 1 for all others |
 //! | `class_token`\* | index of the class token, or `null` |
@@ -244,6 +244,17 @@ pub struct AttentionRule {
     pub mask: MaskRule,
     /// `cap · tanh(score / cap)` before the softmax, where the model caps scores.
     pub soft_cap: Option<f32>,
+    /// For each query head a score that takes its share of every query and belongs to no key, so that the shares of the
+    /// keys sum to less than 1 (GPT-OSS). Neither scaled nor capped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<Vec<f32>>,
+}
+
+impl AttentionRule {
+    /// The sink of a query head, where heads have one.
+    pub fn sink(&self, head: usize) -> Option<f32> {
+        self.sinks.as_ref().and_then(|s| s.get(head).copied())
+    }
 }
 
 /// What is kept about one stack of layers.

@@ -20,6 +20,8 @@ pub enum Axis {
     KvHeads,
     /// Components of one head.
     HeadWidth,
+    /// Components of one head\'s values.
+    ValueWidth,
     /// Components of the residual stream.
     Width,
     /// Components of the wide middle of an MLP.
@@ -54,8 +56,10 @@ pub struct Sizes {
     pub heads: usize,
     /// Key-value heads.
     pub kv_heads: usize,
-    /// Components of one head.
+    /// Components of one head's queries and keys.
     pub head_width: usize,
+    /// Components of one head's values.
+    pub value_width: usize,
     /// Components of the residual stream.
     pub width: usize,
     /// Components of the middle of an MLP.
@@ -75,6 +79,7 @@ impl Sizes {
             Axis::Heads => self.heads,
             Axis::KvHeads => self.kv_heads,
             Axis::HeadWidth => self.head_width,
+            Axis::ValueWidth => self.value_width,
             Axis::Width => self.width,
             Axis::MlpWidth => self.mlp_width,
             Axis::Experts => self.experts.0,
@@ -117,12 +122,12 @@ sites! {
     /// Keys after rotary embedding and normalisation, before repetition of grouped heads; those of the new rows.
     K "k" [KvHeads Rows HeadWidth] Layer;
     /// Values before repetition of grouped heads; those of the new rows.
-    V "v" [KvHeads Rows HeadWidth] Layer;
+    V "v" [KvHeads Rows ValueWidth] Layer;
     /// Attention probabilities, made only where somebody wants them. Where heads hold different cached keys, each
     /// head has its own first, and zeros up to the longest.
     Pattern "pattern" [Heads Rows Keys] Layer;
     /// Weighted values per head, before the output projection.
-    Z "z" [Heads Rows HeadWidth] Layer;
+    Z "z" [Heads Rows ValueWidth] Layer;
     /// Output of the attention block, after the output projection.
     AttnOut "attn_out" [Rows Width] Layer;
     /// Residual stream between attention and MLP.

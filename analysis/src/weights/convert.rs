@@ -32,11 +32,17 @@ pub(super) enum Form {
     Bf16,
     /// 8-bit floats, by their values.
     Eight(&'static [f32; 256]),
+    /// Two 4-bit floats in a byte, the lower half first, as they are before their exponent (OCP Microscaling Formats
+    /// 1.0, 2023).
+    Pairs,
     /// Blocks of llama.cpp that candle reads.
     Blocks(GgmlDType),
     /// Blocks of llama.cpp that candle does not read.
     Own(Own),
 }
+
+/// The values of 4-bit floats with two bits of exponent and one of mantissa.
+const FOURTH: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 static E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| eighth_table(3, true));
 static E5M2: LazyLock<[f32; 256]> = LazyLock::new(|| eighth_table(2, false));
@@ -74,6 +80,7 @@ impl Form {
             Self::F64 => (1, 8),
             Self::F16 | Self::Bf16 => (1, 2),
             Self::Eight(_) => (1, 1),
+            Self::Pairs => (2, 1),
             Self::Blocks(d) => (d.block_size(), d.type_size()),
             Self::Own(own) => own.block(),
         }
@@ -87,6 +94,11 @@ impl Form {
             Self::F16 => each(stored, out, |b| of_half(u16::from_le_bytes(b))),
             Self::Bf16 => each(stored, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Self::Eight(table) => each(stored, out, |[b]| table[usize::from(b)]),
+            Self::Pairs => vectorised(|| {
+                for (pair, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(stored) {
+                    *pair = [FOURTH[usize::from(byte & 15)], FOURTH[usize::from(byte >> 4)]];
+                }
+            }),
             Self::Blocks(d) => {
                 let t = qtensor_from_ggml(d, stored, vec![out.len()], &Device::Cpu)?.dequantize(&Device::Cpu)?;
                 let (storage, _) = t.storage_and_layout();

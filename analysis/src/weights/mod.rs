@@ -11,6 +11,7 @@ pub(crate) mod hf_dir;
 mod hold;
 pub(crate) mod hub;
 mod json;
+mod packed;
 mod parts;
 pub(crate) mod recognise;
 mod scales;
@@ -68,6 +69,11 @@ enum Stored {
     },
     /// A tensor of [`Weights::from_tensors`], by its place in the list.
     Memory(usize),
+    /// Pairs of 4-bit floats; the exponents of each 32 stand from there on in that shard.
+    Pairs {
+        shard: usize,
+        start: u64,
+    },
 }
 
 impl Stored {
@@ -76,6 +82,7 @@ impl Stored {
         match self {
             Stored::Plain(d) => format!("{d:?}").to_lowercase(),
             Stored::Memory(_) => "f32".into(),
+            Stored::Pairs { .. } => "mxfp4".into(),
             Stored::Ggml { dtype, .. } => dtype.name().to_lowercase(),
         }
     }
@@ -129,6 +136,7 @@ impl Weights {
             out.add_shard(shard)?;
         }
         wrapped::unwrap(&mut out.slots);
+        packed::unpack(&mut out.slots);
         out.index = found.index;
         Ok(out)
     }
@@ -376,6 +384,7 @@ impl Weights {
         let (form, dtype) = match slot.dtype {
             Stored::Plain(d) => (Form::plain(d), format!("{d:?}")),
             Stored::Ggml { dtype, .. } => (Form::ggml(dtype), dtype.name()),
+            Stored::Pairs { .. } => (Some(Form::Pairs), "mxfp4".into()),
             Stored::Memory(_) => (None, "f32 in memory".into()),
         };
         form.ok_or_else(|| self.unread(name, slot, &dtype))
@@ -391,7 +400,7 @@ impl Weights {
         let mut values = self.form(name, slot)?.values(self.source(slot)?, &self.ctx)?;
         if let Some(scales) = self.scales(name, slot)? {
             let columns = shape.last().copied().unwrap_or(1).max(1);
-            values.par_chunks_mut(columns).enumerate().for_each(|(r, row)| scales.apply(r, 0, row));
+            values.par_chunks_mut(columns).enumerate().try_for_each(|(r, row)| scales.apply(r, 0, row))?;
             self.ctx.check()?;
         }
         self.held.fetch_add(4 * values.len() as u64, Ordering::Relaxed);
@@ -442,8 +451,17 @@ impl Weights {
         Ok(Table::file(matrix, turned))
     }
 
-    /// The scales that stand beside 8-bit floats, if there are such.
+    /// Whether a tensor is stored as pairs of 4-bit floats with exponents beside them.
+    pub fn is_packed(&self, name: &str) -> bool {
+        self.slots.get(name).is_some_and(|s| matches!(s.dtype, Stored::Pairs { .. }))
+    }
+
+    /// The scales that stand beside 4- and 8-bit floats, if there are such.
     fn scales(&self, name: &str, slot: &Slot) -> Result<Option<Scales>> {
+        if let Stored::Pairs { shard, start } = slot.dtype {
+            let columns = slot.shape.last().copied().unwrap_or(0);
+            return Ok(Some(Scales::exponents(self.shards[shard].clone(), start, columns)));
+        }
         if !matches!(slot.dtype, Stored::Plain(Dtype::F8_E4M3 | Dtype::F8_E5M2)) {
             return Ok(None);
         }

@@ -1,11 +1,13 @@
-//! Factors that stand beside 8-bit floats.
+//! Factors that stand beside 4- and 8-bit floats.
 
+use super::shard::Shard;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 /// One factor for each block of rows and columns.
 #[derive(Debug)]
 pub(super) struct Scales {
-    values: Vec<f32>,
+    values: Values,
     /// Rows and columns of a block.
     high: usize,
     wide: usize,
@@ -13,7 +15,24 @@ pub(super) struct Scales {
     across: usize,
 }
 
+/// Where the factors are.
+#[derive(Debug)]
+enum Values {
+    Floats(Vec<f32>),
+    /// Exponents of 2, a byte each and 127 too large, from there on in the file: all of a large model would need as much
+    /// memory as some layers.
+    Exponents(Arc<Shard>, u64),
+}
+
+/// Values that have one exponent (OCP Microscaling Formats 1.0, 2023).
+pub(super) const SHARED: usize = 32;
+
 impl Scales {
+    /// Exponents from `start` on in `shard`, one for each [`SHARED`] values of a row of so many columns.
+    pub fn exponents(shard: Arc<Shard>, start: u64, columns: usize) -> Self {
+        Self { values: Values::Exponents(shard, start), high: 1, wide: SHARED, across: columns.div_ceil(SHARED) }
+    }
+
     /// Factors `values` of the shape `dims` for a matrix of `rows` and `columns`: one for all, one a row, or one a block;
     /// `said` is the size of a block, where the configuration says it. `name` is for messages.
     ///
@@ -42,20 +61,49 @@ impl Scales {
             _ => return Err(misfit()),
         };
         let (high, wide) = (high.max(1), wide.max(1));
-        Ok(Self { values, high, wide, across: columns.div_ceil(wide) })
+        Ok(Self { values: Values::Floats(values), high, wide, across: columns.div_ceil(wide) })
     }
 
-    /// Multiplies values of a row, from the column `first` on.
-    pub fn apply(&self, row: usize, first: usize, values: &mut [f32]) {
-        let own = &self.values[row / self.high * self.across..];
+    /// Multiplies values of a row, from the column `first` on. Errors: the file ends before or cannot be read.
+    pub fn apply(&self, row: usize, first: usize, values: &mut [f32]) -> Result<()> {
+        let at = row / self.high * self.across;
+        match &self.values {
+            Values::Floats(all) => self.multiply(|i| all[at + i], first, values),
+            Values::Exponents(shard, start) => {
+                let (from, to) = (first / self.wide, (first + values.len()).div_ceil(self.wide));
+                let mut bytes = vec![0; to - from];
+                shard.read(start + (at + from) as u64, &mut bytes)?;
+                self.multiply(|i| power(bytes[i - from]), first, values);
+            }
+        }
+        Ok(())
+    }
+
+    fn multiply(&self, scale: impl Fn(usize) -> f32, first: usize, values: &mut [f32]) {
         let mut at = first;
         let mut rest = values;
         while !rest.is_empty() {
             let len = (self.wide - at % self.wide).min(rest.len());
             let (part, after) = rest.split_at_mut(len);
-            let scale = own[at / self.wide];
+            let scale = scale(at / self.wide);
             part.iter_mut().for_each(|x| *x *= scale);
             (rest, at) = (after, at + len);
         }
+    }
+}
+
+/// 2 to the power of a stored exponent; the smallest has no place among the normal numbers.
+fn power(stored: u8) -> f32 {
+    if stored == 0 { f32::from_bits(0x0040_0000) } else { f32::from_bits(u32::from(stored) << 23) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_are_powers_of_two() {
+        assert_eq!([127, 128, 124, 1].map(power), [1.0, 2.0, 0.125, f32::MIN_POSITIVE]);
+        assert_eq!(power(0), 2f32.powi(-127));
     }
 }

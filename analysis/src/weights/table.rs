@@ -238,7 +238,7 @@ impl FileMatrix {
             }
             for (k, out) in out.chunks_exact_mut(wide).enumerate() {
                 if let Some(scales) = &self.scales {
-                    scales.apply(at + k, self.columns.start, out);
+                    scales.apply(at + k, self.columns.start, out)?;
                 }
                 if let Some(factors) = &self.factors {
                     let factor = factors[first + i + k];

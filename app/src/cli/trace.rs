@@ -100,6 +100,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             );
         }
     }
+    // Beside a picture they say which tokens are its own, which is known.
+    let segments = request.token_types.as_ref().is_some_and(|t| t.iter().any(|t| *t != 0));
+    if segments && !open.model.reads_segments() && open.model.image_token().is_none() {
+        bail!("{} tells no texts apart; leave token_type_ids out of the file of --ids", info.architecture);
+    }
     if args.logits.is_some() && info.vocab == 0 {
         bail!("--logits: {} gives no logits over a vocabulary; leave it out", info.architecture);
     }

@@ -55,6 +55,8 @@ def draw(model, seed):
                 p.copy_((0.0 if adds_one(model, name) else 1.0) + 0.25 * noise)
             elif tail in ("e_score_correction_bias",):
                 p.copy_(0.3 * noise)
+            elif tail == "sinks":
+                p.copy_(0.5 + noise)
             elif re.search(r"lambda_|layer_scale|gamma", name):
                 p.copy_(0.6 + 0.2 * noise)
             elif p.dim() <= 1 or tail.endswith("bias"):
@@ -69,6 +71,36 @@ def draw(model, seed):
         for name, b in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 b.copy_(0.2 * torch.randn(b.shape, generator=rng))
+
+
+FOURTH = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+
+
+def packed(weight):
+    """Weights `[experts, in, out]` as blocks `[experts, out, in / 32, 16]` of 4-bit floats and their exponents, and what
+    these are worth."""
+    w = weight.transpose(1, 2).contiguous()
+    w = w.reshape(*w.shape[:2], -1, 32)
+    exponents = (w.abs().amax(-1, keepdim=True) / 6.0).log2().ceil().clamp(-127, 127)
+    exact = w / exponents.exp2()
+    code = (exact.abs()[..., None] - FOURTH).abs().argmin(-1)
+    worth = FOURTH[code] * torch.where(exact < 0, -1.0, 1.0) * exponents.exp2()
+    code = (code + 8 * (exact < 0)).to(torch.uint8)
+    blocks = code[..., 0::2] | (code[..., 1::2] << 4)
+    scales = (exponents[..., 0] + 127).to(torch.uint8)
+    return blocks.contiguous(), scales, worth.flatten(2).transpose(1, 2).contiguous()
+
+
+def pack(model):
+    """Gives the experts weights that four bits hold; what they are stored as, by name."""
+    parts = {}
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if re.search(r"experts\.(gate_up|down)_proj$", name):
+                blocks, scales, worth = packed(p)
+                parts[name + "_blocks"], parts[name + "_scales"] = blocks, scales
+                p.copy_(worth)
+    return parts
 
 
 def adds_one(model, name):
@@ -160,7 +192,13 @@ class Recorder:
             return
         bias = getattr(m, "bias", None)
         logits = torch.nn.functional.linear(x.to(m.weight.dtype), m.weight, bias).detach()
-        self.routers.append((logits, out[-1].detach() if isinstance(out, tuple) else None))
+        chosen = out[-1].detach() if isinstance(out, tuple) else None
+        if chosen is not None and type(m).__name__.startswith("Deepseek"):
+            # In no order; the best comes first here.
+            added = getattr(m, "e_score_correction_bias", None)
+            by = logits if added is None else logits.sigmoid() + added
+            chosen = chosen.gather(-1, by.gather(-1, chosen).argsort(dim=-1, descending=True, stable=True))
+        self.routers.append((logits, chosen))
 
     def _features(self, _m, _args, out):
         self.features = (out[0] if isinstance(out, tuple) else out).detach().clone()
@@ -377,6 +415,7 @@ def make(name, spec, out):
         if hasattr(model, "set_experts_implementation"):
             model.set_experts_implementation("eager")
         draw(model, seed)
+        parts = pack(model) if spec.get("packed") else {}
         inputs_now = {k: v.clone() for k, v in inputs.items()}
         want = record(model, inputs_now, spec)
         if any(not t.isfinite().all() for t in want.values() if t.dtype.is_floating_point):
@@ -426,6 +465,17 @@ def make(name, spec, out):
                                                                       dtype=torch.float32).eval()
         apart = distances(want, record(again, inputs_now, spec))
         assert all(v <= 1e-4 for v in apart.values()), (name, "legacy", apart)
+    if parts:
+        from safetensors.torch import load_file
+        from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+        hub, plain = os.path.join(out, "hub_layout"), load_file(os.path.join(out, "model.safetensors"))
+        os.makedirs(hub, exist_ok=True)
+        for n in [n.removesuffix("_blocks") for n in parts if n.endswith("_blocks")]:
+            theirs = convert_moe_packed_tensors(parts[n + "_blocks"], parts[n + "_scales"], dtype=torch.float32)
+            assert torch.equal(theirs, plain.pop(n)), n
+        save_file({**plain, **parts}, os.path.join(hub, "model.safetensors"), metadata={"format": "pt"})
+        with open(os.path.join(hub, "config.json"), "w") as f:
+            json.dump({**legacy(saved), "quantization_config": {"quant_method": "mxfp4"}}, f, indent=1)
     stored = {k: v[0] if k in ("input_ids", "token_type_ids", "image_grid_thw", "mm_token_type_ids") or
               (k == "pixel_values" and not type(model).__name__.startswith(TILING) and v.shape[0] == 1) else v
               for k, v in inputs_now.items() if k not in ("attention_mask", "num_crops", "batch_num_images")}

@@ -47,6 +47,39 @@ decoder("qwen3_moe", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", **MOE, head_dim=12
 decoder("qwen3_moe_slides", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", **MOE, head_dim=8, num_hidden_layers=3,
         decoder_sparse_step=2, attention_bias=True, use_sliding_window=True, sliding_window=5,
         tie_word_embeddings=True, hidden_act="gelu")
+OSS = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=3, head_dim=12, sliding_window=5,
+           num_local_experts=5, num_experts_per_tok=2)
+decoder("gpt_oss", "GptOssConfig", "GptOssForCausalLM", **OSS, rope_parameters=None)["packed"] = True
+decoder("gpt_oss_odd", "GptOssConfig", "GptOssForCausalLM", **{**OSS, "intermediate_size": 20, "head_dim": 8},
+        attention_bias=False, tie_word_embeddings=True, num_key_value_heads=4, swiglu_limit=0.8, swiglu_alpha=1.1,
+        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0},
+        layer_types=["full_attention", "sliding_attention", "sliding_attention"])
+decoder("gpt_oss_wide", "GptOssConfig", "GptOssForCausalLM", **{**OSS, "num_hidden_layers": 2, "hidden_size": 64},
+        num_key_value_heads=1, rope_parameters={"rope_type": "yarn", "factor": 8.0, "rope_theta": 3000.0,
+                                                "original_max_position_embeddings": 16, "truncate": True})
+MLA = dict(num_key_value_heads=4, q_lora_rank=12, kv_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4,
+           v_head_dim=9, num_hidden_layers=3, num_experts_per_tok=3, moe_intermediate_size=12)
+
+
+def stretched(**more):
+    return {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32, **more}
+
+
+decoder("deepseek_v2", "DeepseekV2Config", "DeepseekV2ForCausalLM", **{**MLA, "q_lora_rank": None},
+        n_routed_experts=6, n_shared_experts=2, first_k_dense_replace=1, routed_scaling_factor=1.7)
+decoder("deepseek_v2_groups", "DeepseekV2Config", "DeepseekV2ForCausalLM", **MLA, n_routed_experts=9,
+        n_shared_experts=1, first_k_dense_replace=1, topk_method="group_limited_greedy", n_group=3, topk_group=2,
+        attention_bias=True, mlp_bias=True, tie_word_embeddings=True, hidden_act="gelu",
+        rope_parameters=stretched(mscale=0.7, mscale_all_dim=0.9))
+decoder("deepseek_v3", "DeepseekV3Config", "DeepseekV3ForCausalLM", **MLA, n_routed_experts=8, n_group=4,
+        topk_group=2, first_k_dense_replace=1, routed_scaling_factor=2.5,
+        rope_parameters=stretched(mscale=1.0, mscale_all_dim=1.0))
+decoder("deepseek_v3_apart", "DeepseekV3Config", "DeepseekV3ForCausalLM", **{**MLA, "q_lora_rank": None,
+        "v_head_dim": 12}, n_routed_experts=6, n_group=2, topk_group=2, first_k_dense_replace=0, n_shared_experts=2,
+        norm_topk_prob=False, rope_interleave=False, attention_bias=True, tie_word_embeddings=True)
+decoder("deepseek_v3_part", "DeepseekV3Config", "DeepseekV3ForCausalLM", **{**MLA, "qk_rope_head_dim": 6},
+        n_routed_experts=6, n_group=1, topk_group=1, first_k_dense_replace=2, routed_scaling_factor=1.0,
+        rope_parameters=stretched(mscale_all_dim=0.5))
 
 # Encoders.
 ENCODER = dict(vocab_size=136, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,

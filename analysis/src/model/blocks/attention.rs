@@ -6,10 +6,10 @@ use super::heads::attend;
 use super::heads_back::attend_with_gradients;
 use super::rope::Tables;
 use super::stack::Pass;
-use super::{Linear, Norm, Rope};
-use crate::Result;
+use super::{Latent, Linear, Norm, Rope};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, Held, MaskRule, Site, Spans};
+use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Shape, Tensor};
 use std::sync::Arc;
 
@@ -35,6 +35,9 @@ pub struct Attention {
     pub head_width: usize,
     /// What is added to scores, where the model adds something.
     pub bias: Option<Arc<dyn Bias>>,
+    /// Where keys and values come through a latent: then `k` gives it with the rotary key behind it, and `v` makes keys
+    /// and values of it.
+    pub latent: Option<Latent>,
 }
 
 /// An additive mask `[n, m]`, or `[heads, n, m]` where heads read different keys: 0 where a key is seen (or the
@@ -95,6 +98,11 @@ impl Attention {
         self.o.apply_in(&z.transpose(0, 1)?.reshape((n, h * e))?, pass.ctx)
     }
 
+    /// Width of a head's values.
+    pub fn value_width(&self) -> usize {
+        self.latent.as_ref().map_or(self.head_width, |l| l.values)
+    }
+
     /// Queries `[h, n, e]`, keys and values `[g, n, e]` of rows `[n, d]`, as attention reads them; `tables` turn them,
     /// where the model has a rotary embedding.
     pub fn project(
@@ -104,6 +112,9 @@ impl Attention {
         positions: &[usize],
         ctx: &Ctx,
     ) -> Result<(Tensor, Tensor, Tensor)> {
+        if let Some(latent) = &self.latent {
+            return latent.project(self, x, tables, ctx);
+        }
         let n = x.dim(0)?;
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
         let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
@@ -164,7 +175,7 @@ impl Attention {
                 attend_with_gradients(inputs, rule, pass.seen(&mask, &kept.positions), pass.ctx)?
             } else {
                 let mask = pass.mask(&mask, &kept.positions, q.device())?;
-                self.attend_by_tensors(&q, &kept.k, &kept.v, &mask)?
+                self.attend_by_tensors(&q, &kept.k, &kept.v, &mask, first)?
             });
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
@@ -184,38 +195,47 @@ impl Attention {
             let mask = rule.mask.of_heads(first..first + heads, h);
             let mask = pass.mask(&mask, &kept.positions, q.device())?;
             let q = q.narrow(0, first, heads)?.contiguous()?.reshape((g, heads / g * n, e))?;
-            let p = self.shares(&q, &kept.k.contiguous()?, &mask, heads / g)?;
+            let p = self.shares(&q, &kept.k.contiguous()?, &mask, heads / g, first)?;
             parts.push(if own == m { p } else { p.pad_with_zeros(2, 0, m - own)? });
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
     }
 
-    /// `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`, by whole tensors, for gradients of capped
-    /// scores and for what is not f32 on the CPU.
-    fn attend_by_tensors(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
+    /// `[h, n, e]` queries of the heads from `first` on over `[g, m, e]` keys and `[g, m, w]` values → `[h, n, w]`, by
+    /// whole tensors, for gradients of capped scores and for what is not f32 on the CPU.
+    fn attend_by_tensors(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        mask: &AttentionMask,
+        first: usize,
+    ) -> Result<Tensor> {
         let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
         let wide = v.dim(2)?;
         // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.
         let rep = h / g;
         let q = q.contiguous()?.reshape((g, rep * n, e))?;
         let (k, v) = (k.contiguous()?, v.contiguous()?);
-        let mix = |q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask| -> Result<Tensor> {
+        let mix = |q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, first: usize| -> Result<Tensor> {
             let g = k.dim(0)?;
-            Ok(self.shares(q, k, mask, rep)?.reshape((g, rep * n, m))?.matmul(v)?)
+            Ok(self.shares(q, k, mask, rep, first)?.reshape((g, rep * n, m))?.matmul(v)?)
         };
         let z = if q.track_op() || h * n * m <= MAX_SCORES {
-            mix(&q, &k, &v, mask)?
+            mix(&q, &k, &v, mask, first)?
         } else {
-            let part =
-                |i| mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, &mask.heads(i * rep, rep)?);
+            let part = |i| {
+                let mask = mask.heads(i * rep, rep)?;
+                mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, &mask, first + i * rep)
+            };
             Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?
         };
         Ok(z.reshape((h, n, wide))?)
     }
 
-    /// Probabilities `[g·rep, n, m]` of `[g, rep·n, e]` queries over `[g, m, e]` keys. A query that sees no key has
-    /// zeros.
-    fn shares(&self, q: &Tensor, k: &Tensor, mask: &AttentionMask, rep: usize) -> Result<Tensor> {
+    /// Probabilities `[g·rep, n, m]` of `[g, rep·n, e]` queries of the heads from `first` on over `[g, m, e]` keys. A
+    /// query that sees no key has zeros.
+    fn shares(&self, q: &Tensor, k: &Tensor, mask: &AttentionMask, rep: usize, first: usize) -> Result<Tensor> {
         let scores = q.matmul(&k.transpose(1, 2)?)?;
         let (g, rows, m) = scores.dims3()?;
         let mut scores = scores.reshape((g * rep, rows / rep, m))?;
@@ -224,14 +244,24 @@ impl Attention {
             scores = ((scores * f64::from(scale / cap))?.tanh()? * f64::from(cap))?;
             scale = 1.0;
         }
-        if scores.device().is_cpu() {
-            return Ok(scores.contiguous()?.apply_op2(&mask.0, MaskedSoftmax { scale })?);
+        let mut mask = mask.0.clone();
+        if let Some(sinks) = &self.rule.sinks {
+            // One more key, which every query sees with the score of the head's sink, and which is left out again.
+            let own = sinks.get(first..first + g * rep).ok_or_else(|| Error::invalid("heads without a sink"))?;
+            let own: Vec<f32> = own.iter().map(|s| s / scale).collect();
+            let own = Tensor::from_vec(own, (g * rep, 1, 1), scores.device())?;
+            scores = Tensor::cat(&[&scores, &own.broadcast_as((g * rep, rows / rep, 1))?.contiguous()?], 2)?;
+            mask = mask.pad_with_zeros(D::Minus1, 0, 1)?;
         }
-        let s = (scores * f64::from(scale))?.broadcast_add(&mask.0)?;
-        // A finite bound, so that rows that see nothing stay numbers.
-        let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?.maximum(f32::MIN)?)?.exp()?;
-        let sum = s.sum_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?;
-        Ok(s.broadcast_div(&sum)?)
+        let p = if scores.device().is_cpu() {
+            scores.contiguous()?.apply_op2(&mask.contiguous()?, MaskedSoftmax { scale })?
+        } else {
+            let s = (scores * f64::from(scale))?.broadcast_add(&mask)?;
+            // A finite bound, so that rows that see nothing stay numbers.
+            let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?.maximum(f32::MIN)?)?.exp()?;
+            s.broadcast_div(&s.sum_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?)?
+        };
+        Ok(if self.rule.sinks.is_some() { p.narrow(2, 0, m)?.contiguous()? } else { p })
     }
 
     /// Keys `[heads, m, e]` turned from the positions `from` to the positions `to`; as they are where the model has no
@@ -240,7 +270,10 @@ impl Attention {
     /// Errors: an embedding that turns otherwise at one of the two lengths.
     pub fn moved(&self, k: &Tensor, from: &[usize], to: &[usize]) -> Result<Tensor> {
         match &self.rope {
-            Some(rope) if from != to => rope.turn(k, &rope.between(from, to, k.device())?),
+            Some(rope) if from != to => {
+                let tables = rope.between(from, to, k.device())?;
+                self.latent.as_ref().map_or_else(|| rope.turn(k, &tables), |l| l.moved(rope, k, &tables))
+            }
             _ => Ok(k.clone()),
         }
     }

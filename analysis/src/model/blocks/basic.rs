@@ -46,6 +46,11 @@ impl<'a> Scope<'a> {
         self.weights.shape(&format!("{}{name}", self.prefix))
     }
 
+    /// Whether the tensor `name` is stored as blocks of four bits with exponents beside them.
+    pub fn is_packed(&self, name: &str) -> bool {
+        self.weights.is_packed(&format!("{}{name}", self.prefix))
+    }
+
     /// The tensor `name`, of exactly this shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.weights.get(&format!("{}{name}", self.prefix), shape, &self.device)

@@ -1,10 +1,11 @@
 //! Mixtures of experts: a router chooses some of many MLPs for every row. Shazeer et al. 2017, arXiv 1701.06538; Jiang
 //! et al. 2024, 2401.04088.
 
-use super::{Activation, Linear, Mlp, Pass, Scope};
+use super::{Activation, Linear, Mlp, Pass, Scope, cpu};
+use crate::ctx::Ctx;
 use crate::trace::Site;
 use crate::{Error, Result};
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 
 /// The part of a block behind attention.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ impl FeedForward {
             Self::Dense(mlp) => Some(mlp),
             Self::Experts(e) => e.experts.first(),
         };
-        mlp.and_then(|m| m.up.outputs().ok()).unwrap_or(0)
+        mlp.and_then(|m| m.down.inputs().ok()).unwrap_or(0)
     }
 
     /// Experts, and how many of them are chosen for a row; 0 where there is no router.
@@ -60,13 +61,137 @@ impl FeedForward {
     }
 }
 
-/// How the logits of a router become weights.
+/// How the logits of a router become scores, which experts are chosen by them, and how much each of these counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shares {
+    /// Each score is a sigmoid of its own, and not a part of a softmax over all (DeepSeek-V3).
+    pub sigmoid: bool,
+    /// Scores are divided by the sum of the chosen ones; of a softmax, that is a softmax over the chosen ones.
+    pub divides: bool,
+    /// What the scores are multiplied by then.
+    pub factor: f64,
+    /// Added to the scores of the experts for the choice alone, one each; empty where nothing is.
+    pub bias: Vec<f32>,
+    /// Experts are chosen out of a few groups only, where there are such.
+    pub groups: Option<Groups>,
+}
+
+/// Experts next to each other form groups, of which the best few may be chosen from (DeepSeek-V2, arXiv 2405.04434).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shares {
+pub struct Groups {
+    /// How many there are.
+    pub all: usize,
+    /// How many may be chosen from.
+    pub open: usize,
+    /// A group counts as much as its best so many experts together.
+    pub best: usize,
+}
+
+impl Shares {
     /// Softmax over all experts.
-    Softmax,
-    /// Softmax over all, divided by the sum of the chosen ones: a softmax over the chosen ones.
-    Chosen,
+    pub fn softmax() -> Self {
+        Self { sigmoid: false, divides: false, factor: 1.0, bias: Vec::new(), groups: None }
+    }
+
+    /// Softmax over the chosen ones.
+    pub fn chosen() -> Self {
+        Self { divides: true, ..Self::softmax() }
+    }
+
+    /// Errors unless `all` experts form the groups, and the open ones hold `chosen`.
+    fn check(&self, all: usize, chosen: usize) -> Result<()> {
+        let Some(g) = self.groups else { return Ok(()) };
+        let fits = g.all > 0 && all.is_multiple_of(g.all) && (1..=g.all).contains(&g.open);
+        if !fits || g.best == 0 || g.best > all / g.all || chosen > g.open * (all / g.all) {
+            let Groups { all: groups, open, .. } = g;
+            let e = format!("config.json: {chosen} of {all} experts cannot be chosen out of {open} of {groups} groups");
+            return Err(Error::invalid(e));
+        }
+        Ok(())
+    }
+
+    /// The scores of all experts.
+    fn scores(&self, logits: &Tensor) -> Result<Tensor> {
+        if self.sigmoid {
+            return Ok((logits.neg()?.exp()? + 1.0)?.recip()?);
+        }
+        let e = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
+        Ok(e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?)
+    }
+
+    /// Indices `[n, k]` of the experts that read each row, best first; of equal ones the lower.
+    fn best(&self, logits: &Tensor, k: usize) -> Result<Tensor> {
+        // Where nothing is added, the logits have the order of their scores.
+        if self.bias.is_empty() && self.groups.is_none() {
+            return best(&logits.detach().to_vec2()?, k, logits.device());
+        }
+        let mut rows = self.scores(&logits.detach())?.to_vec2::<f32>()?;
+        for row in &mut rows {
+            row.iter_mut().zip(&self.bias).for_each(|(x, b)| *x += b);
+            if let Some(groups) = self.groups {
+                groups.close(row);
+            }
+        }
+        best(&rows, k, logits.device())
+    }
+}
+
+impl Groups {
+    /// Takes the experts of all but the best groups out of the choice.
+    fn close(self, row: &mut [f32]) {
+        let size = row.len() / self.all.max(1);
+        let worth = |group: &[f32]| {
+            let mut group = group.to_vec();
+            group.sort_by(|a, b| b.total_cmp(a));
+            group[..self.best.min(group.len())].iter().sum::<f32>()
+        };
+        let worths: Vec<f32> = row.chunks(size.max(1)).map(worth).collect();
+        let mut order: Vec<usize> = (0..worths.len()).collect();
+        order.sort_by(|&a, &b| worths[b].total_cmp(&worths[a]));
+        for &closed in order.iter().skip(self.open) {
+            row[closed * size..(closed + 1) * size].fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+/// What stands between the maps of an expert whose first map gives gate and value in turn (GPT-OSS):
+/// `(value + 1) · gate · sigmoid(alpha · gate)`, gates up to the limit, values within it on both sides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clamped {
+    /// How steep the gate is.
+    pub alpha: f32,
+    /// The limit.
+    pub limit: f32,
+}
+
+impl Clamped {
+    /// `[n, 2 · m]` → `[n, m]`.
+    fn apply(self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        let (n, both) = x.dims2()?;
+        let m = both / 2;
+        if cpu::is_plain(x) {
+            let x = x.contiguous()?;
+            let mut y = vec![0f32; n * m];
+            cpu::read(&x, |x, _| {
+                cpu::each(&mut y, m.max(1), ctx, |i, y| {
+                    for (y, pair) in y.iter_mut().zip(x[2 * m * i..].as_chunks::<2>().0) {
+                        let gate = pair[0].min(self.limit);
+                        let value = pair[1].clamp(-self.limit, self.limit);
+                        *y = (value + 1.0) * cpu::swish(gate, self.alpha);
+                    }
+                });
+                Ok(())
+            })?;
+            ctx.check()?;
+            return Ok(Tensor::from_vec(y, (n, m), x.device())?);
+        }
+        let pairs = x.reshape((n, m, 2))?;
+        let of = |i: usize| pairs.narrow(2, i, 1)?.squeeze(2);
+        let gate = of(0)?.minimum(self.limit)?;
+        let value = of(1)?.minimum(self.limit)?.maximum(-self.limit)?;
+        let open = ((&gate * f64::from(-self.alpha))?.exp()? + 1.0)?.recip()?;
+        Ok(((value + 1.0)? * (gate * open)?)?)
+    }
 }
 
 /// Several MLPs and their router.
@@ -80,14 +205,16 @@ pub struct Experts {
     pub shares: Shares,
     /// The MLPs.
     pub experts: Vec<Mlp>,
-    /// One that reads every row (Qwen2-MoE), with a map to the logit of its share.
-    pub shared: Option<(Mlp, Linear)>,
+    /// What stands between their maps instead of gate and activation.
+    pub clamped: Option<Clamped>,
+    /// One that reads every row, with a map to the logit of its share (Qwen2-MoE), or as it is (DeepSeek).
+    pub shared: Option<(Mlp, Option<Linear>)>,
 }
 
 impl Experts {
     fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
         let logits = pass.tap(Site::Router, layer, self.router.apply_in(x, pass.ctx)?)?;
-        let best = best(&logits, self.chosen)?;
+        let best = self.shares.best(&logits, self.chosen)?;
         // Who changes the choice sends rows to other experts, with the shares that the router gives these.
         let best = pass.tap(Site::Experts, layer, best)?.to_vec2::<f32>()?;
         let (n, all) = logits.dims2()?;
@@ -102,11 +229,12 @@ impl Experts {
         }
         let weights = self.weights(&logits, &best)?;
         let mut out = match &self.shared {
-            Some((mlp, gate)) => {
+            Some((mlp, Some(gate))) => {
                 let share = gate.apply(x)?;
                 let share = (share.neg()?.exp()? + 1.0)?.recip()?;
                 mlp.apply_in(x, pass.ctx)?.broadcast_mul(&share)?
             }
+            Some((mlp, None)) => mlp.apply_in(x, pass.ctx)?,
             None => x.zeros_like()?,
         };
         let flat = weights.flatten_all()?;
@@ -116,7 +244,12 @@ impl Experts {
             let shares: Vec<u32> =
                 rows.iter().map(|&(row, rank)| row * best[row as usize].len() as u32 + rank).collect();
             let shares = flat.index_select(&Tensor::new(shares, x.device())?, 0)?.unsqueeze(1)?;
-            let y = expert.apply_in(&x.index_select(&index, 0)?, pass.ctx)?.broadcast_mul(&shares)?;
+            let own = x.index_select(&index, 0)?;
+            let y = match self.clamped {
+                Some(c) => expert.down.apply_in(&c.apply(&expert.up.apply_in(&own, pass.ctx)?, pass.ctx)?, pass.ctx)?,
+                None => expert.apply_in(&own, pass.ctx)?,
+            };
+            let y = y.broadcast_mul(&shares)?;
             out = if rows.len() == n && rows.iter().enumerate().all(|(i, r)| r.0 as usize == i) {
                 (out + y)?
             } else {
@@ -133,26 +266,25 @@ impl Experts {
         if best.iter().any(|b| b.len() != k) || k == 0 {
             return Err(Error::invalid("every row needs the same number of experts, at least one"));
         }
-        let e = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
-        let p = e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?;
-        let p = p.gather(&Tensor::from_vec(index, (best.len(), k), logits.device())?, 1)?;
-        Ok(match self.shares {
-            Shares::Softmax => p,
-            Shares::Chosen => p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?,
-        })
+        let index = Tensor::from_vec(index, (best.len(), k), logits.device())?;
+        let mut p = self.shares.scores(logits)?.gather(&index, 1)?;
+        if self.shares.divides {
+            // The smallest number keeps sigmoids that are all 0 finite, as in the original.
+            p = p.broadcast_div(&(p.sum_keepdim(D::Minus1)? + 1e-20)?)?;
+        }
+        Ok(if self.shares.factor == 1.0 { p } else { (p * self.shares.factor)? })
     }
 }
 
 /// Indices `[n, k]` of the `k` largest of each row, best first; of equal ones the lower.
-fn best(logits: &Tensor, k: usize) -> Result<Tensor> {
-    let rows = logits.detach().to_vec2::<f32>()?;
+fn best(rows: &[Vec<f32>], k: usize, device: &Device) -> Result<Tensor> {
     let mut out = Vec::with_capacity(rows.len() * k);
-    for row in &rows {
+    for row in rows {
         let mut order: Vec<usize> = (0..row.len()).collect();
         order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
         out.extend(order[..k].iter().map(|&i| i as f32));
     }
-    Ok(Tensor::from_vec(out, (rows.len(), k), logits.device())?)
+    Ok(Tensor::from_vec(out, (rows.len(), k), device)?)
 }
 
 /// What a router's weights and those of its experts are called.
@@ -180,6 +312,7 @@ impl Experts {
         if chosen == 0 || chosen > all {
             return Err(Error::invalid(format!("config.json: {chosen} of {all} experts cannot be chosen")));
         }
+        shares.check(all, chosen)?;
         let own = names.iter().find(|n| s.sub(n.router).has("weight")).or(names.first());
         let own = own.ok_or_else(|| Error::invalid("experts need names"))?;
         let router = Linear::load(&s.sub(own.router), d, all, false)?;
@@ -219,16 +352,15 @@ impl Experts {
                 });
             }
         }
-        Ok(Self { router, chosen, shares, experts, shared: None })
+        Ok(Self { router, chosen, shares, experts, clamped: None, shared: None })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ctx::Ctx;
     use crate::trace::{NoTap, Rows, Tower};
-    use candle_core::Device;
+    use candle_core::Var;
 
     /// The experts on `[n, d]`, and nobody looks.
     fn run(e: &Experts, x: &Tensor) -> Vec<f32> {
@@ -250,8 +382,9 @@ mod tests {
         let mut experts = Experts {
             router: map(&[&[0.0], &[2f32.ln()], &[4f32.ln()]]),
             chosen: 2,
-            shares: Shares::Chosen,
+            shares: Shares::chosen(),
             experts: vec![expert(1.0), expert(2.0), expert(3.0)],
+            clamped: None,
             shared: None,
         };
         let x = Tensor::new(&[[1f32], [-1.0]], &Device::Cpu).unwrap();
@@ -261,10 +394,60 @@ mod tests {
         // 1: experts 2 and 1 by 4 : 2, so 3 · 2/3 + 2 · 1/3; -1: experts 0 and 1 by 4 : 2.
         close(run(&experts, &x), [8.0 / 3.0, -4.0 / 3.0]);
         // Without the division: 4/7, 2/7 and 1/7.
-        experts.shares = Shares::Softmax;
+        experts.shares = Shares::softmax();
         close(run(&experts, &x), [16.0 / 7.0, -8.0 / 7.0]);
         // One for every row, by half.
-        experts.shared = Some((expert(10.0), map(&[&[0.0]])));
+        experts.shared = Some((expert(10.0), Some(map(&[&[0.0]]))));
         close(run(&experts, &x), [16.0 / 7.0 + 5.0, -8.0 / 7.0 - 5.0]);
+    }
+
+    #[test]
+    fn sigmoids_that_are_chosen_with_a_bias_out_of_the_best_groups_by_hand() {
+        // Expert i gives i + 1 for a row of 1; logits ln 3, 0, 0, ln 3, so sigmoids 3/4, 1/2, 1/2, 3/4.
+        let ln3 = 3f32.ln();
+        let expert = |by: f32| Mlp { gate: None, up: map(&[&[by]]), down: map(&[&[1.0]]), act: Activation::Linear };
+        let groups = Some(Groups { all: 2, open: 1, best: 2 });
+        let shares = Shares { sigmoid: true, divides: true, factor: 2.0, bias: vec![0.0, 0.5, 0.1, 0.0], groups };
+        let mut e = Experts {
+            router: map(&[&[ln3], &[0.0], &[0.0], &[ln3]]),
+            chosen: 2,
+            shares,
+            experts: (1..=4).map(|i| expert(i as f32)).collect(),
+            clamped: None,
+            shared: Some((expert(100.0), None)),
+        };
+        let x = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
+        let near = |got: Vec<f32>, want: f32| assert!((got[0] - want).abs() < 1e-4, "{got:?}, not {want}");
+        // With the bias the groups hold 1.75 and 1.35, so experts 1 and 0 by 1/2 : 3/4; the bias weighs nothing.
+        let logits = e.router.apply(&x).unwrap();
+        assert_eq!(e.shares.best(&logits, 2).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 0.0]]);
+        near(run(&e, &x), 100.0 + 2.0 * (0.4 * 2.0 + 0.6));
+        // Two of all four: experts 1 (1.0 with its bias) and 0.
+        e.shares.groups = None;
+        near(run(&e, &x), 100.0 + 2.0 * (0.4 * 2.0 + 0.6));
+        // Without bias and division: 0 and 3, three quarters each.
+        e.shares = Shares { divides: false, bias: Vec::new(), ..e.shares.clone() };
+        near(run(&e, &x), 100.0 + 2.0 * 0.75 * (1.0 + 4.0));
+        // More than the open groups hold.
+        let groups = Some(Groups { all: 2, open: 1, best: 1 });
+        assert!(Shares { groups, ..Shares::softmax() }.check(4, 3).is_err());
+        assert!(Shares { groups, ..Shares::softmax() }.check(5, 1).is_err());
+    }
+
+    #[test]
+    fn clamped_pairs_and_their_gradients_are_those_of_plain_arithmetic() {
+        let c = Clamped { alpha: 1.702, limit: 2.0 };
+        let x = Var::new(&[[0.5f32, -0.25, 3.0, 1.0], [-1.0, 5.0, 2.5, -7.0]], &Device::Cpu).unwrap();
+        let swish = |x: f64| x / (1.0 + (-1.702 * x).exp());
+        let want = [0.75 * swish(0.5), 2.0 * swish(2.0), 3.0 * swish(-1.0), -swish(2.0)];
+        for x in [x.as_tensor().clone(), x.as_detached_tensor()] {
+            let y = c.apply(&x, &Ctx::default()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(y.iter().zip(want).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6), "{y:?}, not {want:?}");
+        }
+        let y = c.apply(x.as_tensor(), &Ctx::default()).unwrap().sum_all().unwrap();
+        let grads = y.backward().unwrap().get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        // What is clamped gets nothing back.
+        assert_eq!([grads[2], grads[5], grads[6], grads[7]], [0.0; 4]);
+        assert!((f64::from(grads[1]) - swish(0.5)).abs() < 1e-6, "{grads:?}");
     }
 }

@@ -46,24 +46,25 @@ impl Seen {
     }
 }
 
-/// `softmax(scale · q kᵀ + mask) v` per head: `[h, n, e]` queries over `[g, m, e]` keys and values → `[h, n, e]`,
-/// laid out so that the heads of a row lie together. A query that sees no key gives zeros. What is seen does not come
-/// from the rule.
+/// `softmax(scale · q kᵀ + mask) v` per head: `[h, n, e]` queries over `[g, m, e]` keys and `[g, m, w]` values →
+/// `[h, n, w]`, laid out so that the heads of a row lie together. A query that sees no key gives zeros. What is seen
+/// does not come from the rule.
 pub(super) fn attend(inputs: [&Tensor; 3], rule: &AttentionRule, seen: &Seen, ctx: &Ctx) -> Result<Tensor> {
-    let (h, n, e) = inputs[0].dims3()?;
+    let ((h, n, _), w) = (inputs[0].dims3()?, inputs[2].dim(2)?);
     let z = values(inputs, rule, seen, ctx)?;
-    Ok(Tensor::from_vec(z, (n, h, e), inputs[0].device())?.transpose(0, 1)?)
+    Ok(Tensor::from_vec(z, (n, h, w), inputs[0].device())?.transpose(0, 1)?)
 }
 
-/// [`attend`] as values `[n, h, e]`.
+/// [`attend`] as values `[n, h, w]`.
 pub(super) fn values([q, k, v]: [&Tensor; 3], rule: &AttentionRule, seen: &Seen, ctx: &Ctx) -> Result<Vec<f32>> {
     let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
-    let fits = k.dim(2)? == e && v.dims() == k.dims() && (seen.n_queries, seen.n_keys) == (n, m);
+    let w = v.dim(2)?;
+    let fits = k.dim(2)? == e && v.dims()[..2] == k.dims()[..2] && (seen.n_queries, seen.n_keys) == (n, m);
     if g == 0 || h % g != 0 || !fits {
         return Err(Error::shape("keys", format!("[divisor of {h}, {m}, {e}]"), k.dims()));
     }
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
-    let mut z = vec![0f32; n * h * e];
+    let mut z = vec![0f32; n * h * w];
     cpu::read_all([&q, &k, &v], |[(q, q_at), (k, k_at), (v, v_at)]| {
         let one = |rows: std::ops::Range<usize>, head: usize, z: &mut [f32], scores: &mut Vec<f32>| {
             if ctx.cancelled() {
@@ -73,22 +74,22 @@ pub(super) fn values([q, k, v]: [&Tensor; 3], rule: &AttentionRule, seen: &Seen,
             let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
             let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
             let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
-            let block = Block { rule, bias: seen.bias(), spans: seen.by(head, h), rows, e };
-            block.attend(q, k, v, (z, h * e), scores);
+            let block = Block { rule, sink: rule.sink(head), bias: seen.bias(), spans: seen.by(head, h), rows, e };
+            block.attend(q, k, v, w, (z, h * w), scores);
         };
         // Two products, and shares between them.
-        if 4 * h * n * m * e < cpu::ALONE {
+        if 2 * h * n * m * (e + w) < cpu::ALONE {
             let mut scores = Vec::new();
-            (0..h).for_each(|head| one(0..n, head, &mut z[head * e..], &mut scores));
+            (0..h).for_each(|head| one(0..n, head, &mut z[head * w..], &mut scores));
         } else if n == 1 {
-            z.par_chunks_mut(e).enumerate().for_each_init(Vec::new, |s, (head, z)| one(0..1, head, z, s));
+            z.par_chunks_mut(w.max(1)).enumerate().for_each_init(Vec::new, |s, (head, z)| one(0..1, head, z, s));
         } else {
             let share = n.div_ceil(4 * rayon::current_num_threads());
             let rows = share.clamp(16, QUERIES).min((SCORES / m.max(1)).max(16));
             // Later queries see more keys, so the last blocks go first.
-            z.par_chunks_mut(rows * h * e).enumerate().rev().for_each_init(Vec::new, |s, (i, z)| {
+            z.par_chunks_mut((rows * h * w).max(1)).enumerate().rev().for_each_init(Vec::new, |s, (i, z)| {
                 let rows = i * rows..((i + 1) * rows).min(n);
-                (0..h).for_each(|head| one(rows.clone(), head, &mut z[head * e..], s));
+                (0..h).for_each(|head| one(rows.clone(), head, &mut z[head * w..], s));
             });
         }
         Ok(())
@@ -105,6 +106,8 @@ pub(super) fn dense(t: &Tensor) -> Result<Tensor> {
 /// Some queries of one head.
 pub(super) struct Block<'a> {
     pub rule: &'a AttentionRule,
+    /// A score of the head that belongs to no key.
+    pub sink: Option<f32>,
     pub bias: Option<&'a [f32]>,
     pub spans: &'a Spans,
     pub rows: std::ops::Range<usize>,
@@ -112,8 +115,16 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// `q` begins at the block's first query; `z` at its place for this head, with rows `stride` apart.
-    fn attend(&self, q: Matrix, k: Matrix, v: Matrix, (z, stride): (&mut [f32], usize), scores: &mut Vec<f32>) {
+    /// `q` begins at the block's first query; `z` at its place for this head, with rows of `w` values `stride` apart.
+    fn attend(
+        &self,
+        q: Matrix,
+        k: Matrix,
+        v: Matrix,
+        w: usize,
+        (z, stride): (&mut [f32], usize),
+        scores: &mut Vec<f32>,
+    ) {
         let hull = self.spans.hull(self.rows.clone());
         if hull.is_empty() {
             return;
@@ -128,18 +139,18 @@ impl Block<'_> {
         for ((query, p), sum) in self.rows.clone().zip(p.chunks_exact_mut(m)).zip(&mut sums) {
             *sum = self.weigh(self.spans.of(query), hull.start, p);
         }
-        cpu::gemm([b, m, e], (z, stride), false, Matrix { values: p, row: m, col: 1 }, v, false);
+        cpu::gemm([b, m, w], (z, stride), false, Matrix { values: p, row: m, col: 1 }, v, false);
         for (z, sum) in z.chunks_mut(stride).zip(sums) {
             let inv = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-            z[..e].iter_mut().for_each(|z| *z *= inv);
+            z[..w].iter_mut().for_each(|z| *z *= inv);
         }
     }
 
     /// Scores of a query over keys from `first` on to weights that are not yet divided by their sum, which is
-    /// returned; 0 outside of what it sees.
+    /// returned, the weight of a sink in it; 0 outside of what it sees.
     pub fn weigh(&self, runs: &[(usize, usize)], first: usize, p: &mut [f32]) -> f32 {
         let scale = self.rule.scale;
-        let mut max = f32::NEG_INFINITY;
+        let mut max = self.sink.unwrap_or(f32::NEG_INFINITY);
         for &(a, b) in runs {
             let p = &mut p[a - first..b - first];
             cpu::vectorised(|| match self.rule.soft_cap {
@@ -151,7 +162,7 @@ impl Block<'_> {
             }
             max = max.max(cpu::vectorised(|| cpu::max(p)));
         }
-        let (mut sum, mut done) = (0.0, 0);
+        let (mut sum, mut done) = (self.sink.map_or(0.0, |s| cpu::exp(s - max)), 0);
         if max > f32::NEG_INFINITY {
             for &(a, b) in runs {
                 p[done..a - first].fill(0.0);
@@ -182,7 +193,7 @@ mod tests {
         rule: &AttentionRule,
         (queries, keys, sizes): (&[usize], &[usize], Option<&[usize]>),
     ) -> Vec<f64> {
-        let (h, g, m, e) = (q.len(), k.len(), k[0].len(), q[0][0].len());
+        let (h, g, m, w) = (q.len(), k.len(), k[0].len(), v[0][0].len());
         let mut out = Vec::new();
         for (head, rows) in q.iter().enumerate() {
             let (k, v) = (&k[head / (h / g)], &v[head / (h / g)]);
@@ -197,23 +208,39 @@ mod tests {
                 };
                 let mask = rule.mask.of_head(head, h);
                 let seen: Vec<usize> = (0..m).filter(|&j| mask.allows(i, queries[i], j, keys[j])).collect();
-                let sum: f64 = seen.iter().map(|&j| score(j)).sum();
+                let sink = rule.sink(head).map_or(0.0, |s| f64::from(s).exp());
+                let sum = seen.iter().map(|&j| score(j)).sum::<f64>() + sink;
                 let part = |c: usize| seen.iter().map(|&j| score(j) * f64::from(v[j][c])).sum::<f64>();
-                out.extend((0..e).map(|c| if seen.is_empty() { 0.0 } else { part(c) / sum }));
+                out.extend((0..w).map(|c| if seen.is_empty() { 0.0 } else { part(c) / sum }));
             }
         }
         out
     }
 
     fn check(mask: MaskRule, cap: Option<f32>, n: usize, keys: &[usize], sizes: Option<&[usize]>) {
+        for (sinks, w) in [(None, 3), (Some(vec![0.5, -2.0, 3.0, 0.0]), 5)] {
+            check_wide(mask.clone(), cap, n, keys, sizes, sinks, w);
+        }
+    }
+
+    /// With a sink for each head, and values of another width than keys.
+    fn check_wide(
+        mask: MaskRule,
+        cap: Option<f32>,
+        n: usize,
+        keys: &[usize],
+        sizes: Option<&[usize]>,
+        sinks: Option<Vec<f32>>,
+        w: usize,
+    ) {
         let (h, g, e, m) = (4, 2, 3, keys.len());
-        let make = |a: usize, n: usize, salt: usize| {
+        let make = |a: usize, n: usize, e: usize, salt: usize| {
             let x: Vec<f32> =
                 (0..a * n * e).map(|i| ((i * 7919 + salt * 104_729) % 997) as f32 / 400.0 - 1.2).collect();
             Tensor::from_vec(x, (n, a, e), &Device::Cpu).unwrap().transpose(0, 1).unwrap()
         };
-        let (q, k, v) = (make(h, n, 1), make(g, m, 2), make(g, m, 3).contiguous().unwrap());
-        let rule = AttentionRule { n_heads: h, n_kv_heads: g, scale: 0.8, mask, soft_cap: cap };
+        let (q, k, v) = (make(h, n, e, 1), make(g, m, e, 2), make(g, m, w, 3).contiguous().unwrap());
+        let rule = AttentionRule { n_heads: h, n_kv_heads: g, scale: 0.8, mask, soft_cap: cap, sinks };
         // Queries stand at the last positions, as with a cache.
         let queries = &keys[m - n..];
         let seen = Seen::new(&rule.mask, queries, keys, sizes);
@@ -257,7 +284,14 @@ mod tests {
     #[test]
     fn a_cancelled_job_gets_no_result() {
         let t = Tensor::ones((2, 40, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let rule = AttentionRule { n_heads: 2, n_kv_heads: 2, scale: 1.0, mask: MaskRule::Causal, soft_cap: None };
+        let rule = AttentionRule {
+            n_heads: 2,
+            n_kv_heads: 2,
+            scale: 1.0,
+            mask: MaskRule::Causal,
+            soft_cap: None,
+            sinks: None,
+        };
         let line: Vec<usize> = (0..40).collect();
         let ctx = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
         let seen = Seen::new(&rule.mask, &line, &line, None);

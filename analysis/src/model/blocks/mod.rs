@@ -11,6 +11,7 @@ mod from_file;
 mod frozen;
 mod heads;
 mod heads_back;
+mod latent;
 mod rope;
 mod stack;
 
@@ -19,7 +20,8 @@ pub use attention::{Attention, AttentionMask};
 pub use basic::{Linear, Mlp, Norm, Scope, embedding, look_up, mlp_rows};
 pub use bias::{Bias, Buckets};
 pub use config::{Config, Defaults};
-pub use experts::{Experts, FeedForward, Names, Shares};
+pub use experts::{Clamped, Experts, FeedForward, Groups, Names, Shares};
 pub use from_file::scratch_bytes;
+pub use latent::{Latent, Pairs};
 pub use rope::{Part, Places, Rope, centres};
 pub use stack::{Block, Deep, Joins, Order, Pass, Stack, apply_regroup};

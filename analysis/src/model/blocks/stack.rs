@@ -449,6 +449,7 @@ impl Stack {
             n_heads: a.map_or(0, |a| a.rule.n_heads),
             n_kv_heads: a.map_or(0, |a| a.rule.n_kv_heads),
             head_width: a.map_or(0, |a| a.head_width),
+            value_width: a.map_or(0, Attention::value_width),
             mlp_width: wide,
             experts,
             class_token,
@@ -459,7 +460,7 @@ impl Stack {
     /// A layer's output projection as `[heads, head_width, d]`.
     pub fn output_projection(&self, layer: usize) -> Result<Tensor> {
         let b = self.layer(layer)?;
-        let (h, e) = (b.attention.rule.n_heads, b.attention.head_width);
+        let (h, e) = (b.attention.rule.n_heads, b.attention.value_width());
         Ok(b.attention.o.matrix()?.contiguous()?.reshape((h, e, self.width))?)
     }
 }

@@ -33,6 +33,11 @@ pub(in crate::passes) struct Running {
 impl Running {
     const NOTHING: Self = Self { max: f32::NEG_INFINITY, sum: 0.0, shifted: 0.0, distance: 0.0 };
 
+    /// Before any key: nothing, or the sink's score.
+    fn beside(sink: Option<f32>) -> Self {
+        sink.map_or(Self::NOTHING, |max| Self { max, sum: 1.0, ..Self::NOTHING })
+    }
+
     /// Measures scores from `max` on, which is no less than the own one; gives the factor that weights change by.
     fn raise(&mut self, max: f32) -> f32 {
         if max == self.max || self.max == f32::NEG_INFINITY {
@@ -158,7 +163,7 @@ impl<'h> Blocks<'h> {
     /// Calls `each` with what every one of `queries` weighs in `window`, keys in ascending order; gives the rows'
     /// statistics, by which weights become shares: these are measured from `max`, and sum to `sum`.
     pub fn weights(&self, queries: Range<usize>, window: &Range<usize>, mut each: impl FnMut(Weights)) -> Vec<Running> {
-        let mut out = vec![Running::NOTHING; queries.len()];
+        let mut out = vec![Running::beside(self.head.sink); queries.len()];
         let mut scores = Vec::new();
         for keys in chunks(self.spans.hull(queries.clone())) {
             self.scores(&queries, &keys, &mut scores);

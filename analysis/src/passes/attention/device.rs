@@ -32,6 +32,8 @@ pub(in crate::passes) struct Uploaded {
     pub scale: f32,
     /// 0 where scores are not capped.
     pub cap: f32,
+    /// A score that belongs to no key, where there is one.
+    pub sink: Option<f32>,
 }
 
 impl Uploaded {
@@ -62,7 +64,7 @@ impl Uploaded {
         if head.soft_cap.is_some_and(|c| c.is_nan() || c <= 0.0) {
             return Err(Error::invalid(format!("a soft cap of {cap} leaves no score")));
         }
-        Ok(Self { queries, keys, width, scale: head.scale, cap })
+        Ok(Self { queries, keys, width, scale: head.scale, cap, sink: head.sink })
     }
 }
 

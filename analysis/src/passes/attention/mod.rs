@@ -26,6 +26,8 @@ pub struct Head<'a> {
     pub scale: f32,
     /// `cap · tanh(score / cap)` before the softmax, where the model caps scores.
     pub soft_cap: Option<f32>,
+    /// A score that belongs to no key and takes its share of every query.
+    pub sink: Option<f32>,
     /// Which keys a query sees.
     pub mask: &'a MaskRule,
     /// Position ids of the query rows.
@@ -67,6 +69,7 @@ impl<'a> Head<'a> {
             width: e,
             scale: rule.scale,
             soft_cap: rule.soft_cap,
+            sink: rule.sink(head),
             mask: rule.mask.of_head(head, h),
             q_positions,
             k_positions,
@@ -122,15 +125,19 @@ impl<'a> Head<'a> {
         out
     }
 
-    /// One row of the map in f64: the softmax of [`Head::scores`]. Zeros where the query sees nothing.
+    /// One row of the map in f64: the softmax of [`Head::scores`], beside the sink where there is one. Zeros where the
+    /// query sees nothing.
     pub fn probabilities(&self, query: usize) -> Vec<f64> {
         let scores = self.scores(query);
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if max == f64::NEG_INFINITY {
-            return vec![0.0; scores.len()];
-        }
-        let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-        scores.iter().map(|s| (s - max).exp() / sum).collect()
+        let (max, sum) = self.norm(&scores);
+        scores.iter().map(|s| if *s == f64::NEG_INFINITY { 0.0 } else { (s - max).exp() / sum }).collect()
+    }
+
+    /// The largest score, the sink's included, and Σ exp(score − max); −∞ and 0 where there is none.
+    pub fn norm(&self, scores: &[f64]) -> (f64, f64) {
+        let all = || scores.iter().copied().chain(self.sink.map(f64::from)).filter(|s| *s > f64::NEG_INFINITY);
+        let max = all().fold(f64::NEG_INFINITY, f64::max);
+        (max, all().map(|s| (s - max).exp()).sum())
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
     use super::*;
 
     fn rule(mask: MaskRule) -> AttentionRule {
-        AttentionRule { n_heads: 2, n_kv_heads: 1, scale: 1.0, mask, soft_cap: None }
+        AttentionRule { n_heads: 2, n_kv_heads: 1, scale: 1.0, mask, soft_cap: None, sinks: None }
     }
 
     #[test]
@@ -152,6 +159,20 @@ mod tests {
         assert_eq!(head.probabilities(0), [1.0, 0.0]);
         let row = head.probabilities(1);
         assert!((row[0] - 0.25).abs() < 1e-7 && (row[1] - 0.75).abs() < 1e-7, "{row:?}");
+    }
+
+    #[test]
+    fn a_sink_takes_its_share_by_hand() {
+        // Scores 0 and ln 3 beside a sink of ln 4: shares 1/8 and 3/8, and half for the sink; the first row sees 0 alone.
+        let q = Array::new([2, 2, 1], vec![0.0, 0.0, 5.0, 3f32.ln()]).unwrap();
+        let k = Array::new([1, 2, 1], vec![0.0, 1.0]).unwrap();
+        let rule = AttentionRule { sinks: Some(vec![9.0, 4f32.ln()]), ..rule(MaskRule::Causal) };
+        let head = Head::new(&q, &k, &rule, &[0, 1], &[0, 1], 1).unwrap();
+        let close = |got: Vec<f64>, want: [f64; 2]| {
+            assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-7), "{got:?}, not {want:?}");
+        };
+        close(head.probabilities(0), [0.2, 0.0]);
+        close(head.probabilities(1), [0.125, 0.375]);
     }
 
     #[test]

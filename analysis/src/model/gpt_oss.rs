@@ -1,0 +1,163 @@
+//! GPT-OSS: a sink beside the keys of every head, windows on every other layer, a mixture of experts with clamped
+//! gates, and weights of four bits. OpenAI 2025, arXiv 2508.10925; sinks: Xiao et al. 2023, arXiv 2309.17453.
+
+use super::Model;
+use super::blocks::{
+    Activation, Attention, Block, Clamped, Config, Defaults, Experts, FeedForward, Linear, Mlp, Norm, Order, Part,
+    Rope, Scope, Shares, Stack,
+};
+use super::decoder::{Decoder, End, Parts, Positions};
+use crate::trace::{AttentionRule, MaskRule};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use candle_core::Device;
+use serde_json::{Map, Value, json};
+
+const GPT_OSS: Defaults = &[
+    ("vocab_size", 201_088.0),
+    ("hidden_size", 2880.0),
+    ("intermediate_size", 2880.0),
+    ("num_hidden_layers", 36.0),
+    ("num_attention_heads", 64.0),
+    ("num_key_value_heads", 8.0),
+    ("head_dim", 64.0),
+    ("max_position_embeddings", 131_072.0),
+    ("sliding_window", 128.0),
+    ("rms_norm_eps", 1e-5),
+    ("rope_theta", 150_000.0),
+    ("num_local_experts", 128.0),
+    ("num_experts_per_tok", 4.0),
+];
+
+/// Loads a checkpoint.
+pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let c = &Config::new(w.config()).with(GPT_OSS);
+    let root = &Scope::root(w, device);
+    let s = root.first(&["model", ""], "embed_tokens.weight");
+    let (d, h) = (c.size(&["hidden_size"])?, c.size(&["num_attention_heads"])?);
+    let g = c.size_opt(&["num_key_value_heads"])?.unwrap_or(h);
+    let e = match c.size_opt(&["head_dim"])? {
+        Some(e) => e,
+        None => Config::split(d, h, "heads")?,
+    };
+    Config::split(h, g, "groups of heads")?;
+    let (vocab, eps) = (c.size(&["vocab_size"])?, c.eps(&["rms_norm_eps"], 1e-5)?);
+    let bias = c.flag(&["attention_bias"], true)?;
+    let rope = rope(c, e)?;
+    let mut blocks = Vec::new();
+    for i in 0..c.size(&["num_hidden_layers"])? {
+        let b = s.sub(format!("layers.{i}"));
+        let a = b.sub("self_attn");
+        let map = |name: &str, heads: usize| Linear::load(&a.sub(name), d, heads * e, bias);
+        let rule = AttentionRule {
+            n_heads: h,
+            n_kv_heads: g,
+            scale: (e as f32).powf(-0.5),
+            mask: mask(c, i)?,
+            soft_cap: None,
+            sinks: Some(a.get("sinks", &[h])?.to_vec1()?),
+        };
+        blocks.push(Block {
+            norm1: Norm::rms(&b.sub("input_layernorm"), d, eps)?,
+            attention: Attention {
+                q: map("q_proj", h)?,
+                k: map("k_proj", g)?,
+                v: map("v_proj", g)?,
+                o: Linear::load(&a.sub("o_proj"), h * e, d, bias)?,
+                q_norm: None,
+                k_norm: None,
+                rope: Some(rope.clone()),
+                rule,
+                head_width: e,
+                bias: None,
+                latent: None,
+            },
+            norm2: Norm::rms(&b.sub("post_attention_layernorm"), d, eps)?,
+            mlp: FeedForward::Experts(experts(c, &b.sub("mlp"), d)?),
+            after1: None,
+            after2: None,
+        });
+    }
+    let embed = s.table("embed_tokens.weight", &[vocab, d])?;
+    let tied = c.flag(&["tie_word_embeddings"], false)?;
+    let end = End::load(c, root, &root.sub("lm_head"), &embed, tied)?;
+    let parts = Parts {
+        embed,
+        positions: Positions::InAttention,
+        embed_factor: None,
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
+        project: None,
+        logit_cap: None,
+        end,
+        max: c.size_opt(&["max_position_embeddings"])?,
+    };
+    Ok(Box::new(Decoder::new(w, parts)?))
+}
+
+/// The rotary embedding; a file that says nothing of it means the published one.
+fn rope(c: &Config, e: usize) -> Result<Rope> {
+    if c.value(&["rope_parameters", "rope_scaling"]).is_some() {
+        return Rope::load(c, e, None, Part::Of(1.0));
+    }
+    let theta = c.number(&["rope_theta"], 150_000.0)?;
+    let max = c.size_opt(&["max_position_embeddings"])?;
+    let yarn = json!({ "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+        "original_max_position_embeddings": 4096, "rope_theta": theta });
+    let map: Map<String, Value> =
+        [("rope_parameters".to_string(), yarn), ("max_position_embeddings".into(), json!(max))].into_iter().collect();
+    Rope::load(&Config::new(&map), e, None, Part::Of(1.0))
+}
+
+/// Every other layer slides, from the first on, unless `layer_types` says otherwise.
+fn mask(c: &Config, layer: usize) -> Result<MaskRule> {
+    let slides = match c.value(&["layer_types"]) {
+        None => layer.is_multiple_of(2),
+        Some(types) => match types.get(layer).and_then(Value::as_str) {
+            Some("full_attention") => false,
+            Some("sliding_attention") => true,
+            other => {
+                let e = format!("config.json: the type {other:?} of layer {layer} is not usable here");
+                return Err(Error::invalid(e));
+            }
+        },
+    };
+    Ok(match c.size_opt(&["sliding_window"])?.filter(|_| slides) {
+        Some(window) => MaskRule::SlidingWindow(window),
+        None => MaskRule::Causal,
+    })
+}
+
+/// The experts below `s`: all of them in one tensor, as numbers by input, or as blocks of four bits by output. The rows
+/// of the first map give gate and value in turn.
+fn experts(c: &Config, s: &Scope, d: usize) -> Result<Experts> {
+    let inner = c.size(&["intermediate_size"])?;
+    let (all, chosen) = (c.size(&["num_local_experts", "num_experts"])?, c.size(&["num_experts_per_tok"])?);
+    if chosen > all {
+        return Err(Error::invalid(format!("config.json: {chosen} of {all} experts cannot be chosen")));
+    }
+    let clamped =
+        Clamped { alpha: c.number(&["swiglu_alpha"], 1.702)? as f32, limit: c.number(&["swiglu_limit"], 7.0)? as f32 };
+    let e = s.sub("experts");
+    let by_output = e.is_packed("gate_up_proj");
+    let maps = |name: &str, input: usize, output: usize| -> Result<Vec<Linear>> {
+        let (high, wide) = if by_output { (output, input) } else { (input, output) };
+        let table = e.table(name, &[all, high, wide])?;
+        let biases = e.get(&format!("{name}_bias"), &[all, output])?;
+        let one = |i: usize| {
+            let own = table.rows(i * high..(i + 1) * high)?;
+            Linear::from_table(&if by_output { own } else { own.turned()? }, Some(biases.get(i)?))
+        };
+        (0..all).map(one).collect()
+    };
+    let (first, second) = (maps("gate_up_proj", d, 2 * inner)?, maps("down_proj", inner, d)?);
+    let one = |(up, down)| Mlp { gate: None, up, down, act: Activation::Linear };
+    Ok(Experts {
+        router: Linear::load(&s.sub("router"), d, all, true)?,
+        chosen,
+        shares: Shares::chosen(),
+        experts: first.into_iter().zip(second).map(one).collect(),
+        clamped: Some(clamped),
+        shared: None,
+    })
+}
