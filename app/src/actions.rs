@@ -36,6 +36,7 @@ pub enum Act {
     SplitPane,
     NextPane,
     ClosePane,
+    Apart,
     WholeMap,
     NextRound,
     PreviousRound,
@@ -122,6 +123,7 @@ pub static ALL: &[Action] = &[
     action(Act::SaveView(2), "File: Save", "Save Flow…", "Its picture or its numbers", command(Key::Num3)),
     action(Act::SaveView(3), "File: Save", "Save Drafts…", "Its picture or its numbers", command(Key::Num4)),
     action(Act::SaveView(4), "File: Save", "Save Findings…", "Its picture or its numbers", command(Key::Num5)),
+    action(Act::SaveView(5), "File: Save", "Save Compare…", "Its picture or its numbers", command(Key::Num6)),
     action(Act::Undo, "Edit", "Undo", "Takes back the last change", command(Key::Z)),
     action(
         Act::Redo,
@@ -180,6 +182,13 @@ pub static ALL: &[Action] = &[
         "Gives it the window, or shows all views again",
         alt(Key::Num5),
     ),
+    action(
+        Act::Alone(5),
+        "View: One view",
+        "Only Compare",
+        "Gives it the window, or shows all views again",
+        alt(Key::Num6),
+    ),
     action(Act::NextToken, "Select", "Next token", "Selects the token after", alt(Key::Period)),
     action(Act::PreviousToken, "Select", "Previous token", "Selects the token before", alt(Key::Comma)),
     action(Act::GrowRight, "Select", "Extend forwards", "One token more to the selection", alt_shift(Key::Period)),
@@ -193,6 +202,13 @@ pub static ALL: &[Action] = &[
     ),
     action(Act::NextPane, "View: Panes", "Next pane", "Goes to the next run", alt(Key::P)),
     action(Act::ClosePane, "View: Panes", "Close pane", "Closes this run", command(Key::W)),
+    action(
+        Act::Apart,
+        "View: Panes",
+        "Each pane for itself",
+        "Scrolling, zoom, scales and open parts of one pane are not those of the others",
+        None,
+    ),
     action(Act::NextHead, "View: Attention map", "Next head", "Attention map of the next head", alt(Key::ArrowRight)),
     action(
         Act::PreviousHead,

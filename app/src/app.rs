@@ -2,6 +2,7 @@
 
 mod caret;
 mod chrome;
+mod columns;
 mod drop;
 mod help;
 mod still;
@@ -35,6 +36,7 @@ use crate::state::{Command, Doc};
 use crate::theme::{ColorMap, Theme};
 use crate::views;
 use crate::work::{ModelOf, TraceOf};
+use columns::Columns;
 use egui::{Key, Modifiers};
 use help::Help;
 use std::cell::{Cell, RefCell};
@@ -128,6 +130,8 @@ pub struct App {
     tabs: egui_tiles::Tree<usize>,
     /// The view that has the window to itself.
     alone: Option<usize>,
+    /// What is kept of panes that stand side by side.
+    columns: Columns,
     /// Draws heatmaps on the window's device; `None` where the CPU draws them.
     pub painter: Option<Painter>,
     theme: Theme,
@@ -176,6 +180,7 @@ impl App {
             tiles: layout(),
             tabs: tiles::tabs(),
             alone: None,
+            columns: Columns::default(),
             painter: None,
             theme,
             panels,
@@ -412,6 +417,10 @@ impl App {
             Act::SplitPane => self.change_panes(ctx, "another pane", Doc::split),
             Act::NextPane => self.change_panes(ctx, "pane", |d| d.go_to(d.active() + 1)),
             Act::ClosePane => self.change_panes(ctx, "pane", Doc::close),
+            Act::Apart => {
+                let apart = !self.doc.apart;
+                commands.push(Command::whole("panes", move |d| d.apart = apart));
+            }
             Act::WholeMap => commands.push(Command::part(WHOLE)),
             Act::NextRound => commands.push(Command::round(self.doc.pane().cursor.round + 1)),
             Act::PreviousRound => commands.push(Command::round(self.doc.pane().cursor.round.saturating_sub(1))),
@@ -505,9 +514,9 @@ impl App {
         self.keys(&ctx, &mut commands);
         egui::Panel::top("top").show(ui, |ui| self.top_ui(ui, &mut commands));
         self.hints_ui(ui);
-        self.panes_ui(ui);
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
         self.notices.ui(ui, &self.theme);
+        let seen = self.columns.seen(&self.doc, &self.jobs, &self.hovered, self.doc.active());
         let (sent, hover, failed) = (RefCell::new(commands), RefCell::new(Hover::default()), RefCell::new(None));
         let mut cx = Cx {
             doc: &self.doc,
@@ -517,16 +526,18 @@ impl App {
             theme: &self.theme,
             jobs: &self.jobs,
             commands: &sent,
-            hovered: &self.hovered,
+            hovered: &seen,
             hover: &hover,
             failed: &failed,
             excused: Cell::new(false),
             waits: Cell::new(false),
             figure: false,
+            view: Cell::new(""),
+            scrolls: None,
             painter: self.painter.as_ref(),
         };
         let wide = ui.available_width() >= 1500.0;
-        let mut asked = Asked::default();
+        let (mut asked, mut done) = (Asked::default(), columns::Done::default());
         if self.sources {
             let most = (ui.available_width() * 0.4).max(120.0);
             egui::Panel::left("sources").default_size(284.0f32.min(most)).max_size(most).show(ui, |ui| {
@@ -550,15 +561,29 @@ impl App {
             });
         }
         egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| {
+            let beside = columns::fit(self.doc.panes().len(), ui.available_width());
+            if !beside {
+                asked.pane = chrome::panes_ui(&self.doc, ui);
+            }
             let mut tiles = Tiles { cx, asked: &mut asked, alone: self.alone };
             if let Some(view) = self.alone {
                 tiles.alone_ui(ui, view);
-                return;
             }
-            // Large print or a small screen: four views would be four slits.
-            let small = ui.available_width() < 560.0 || ui.available_height() < 400.0;
+            let small = columns::is_small(ui.available_size());
             let tree = if small { &mut self.tabs } else { &mut self.tiles };
-            tree.ui(&mut tiles, ui);
+            match self.alone {
+                _ if beside => {
+                    let Tiles { cx, asked, alone } = tiles;
+                    let rest = egui::UiBuilder::new().max_rect(ui.available_rect_before_wrap());
+                    ui.scope_builder(rest, |ui| {
+                        done = self.columns.ui(ui, &cx, [&mut self.tiles, &mut self.tabs], alone, asked);
+                    });
+                }
+                Some(view) => {
+                    egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| tiles.view_ui(ui, view));
+                }
+                None => tree.ui(&mut tiles, ui),
+            }
         });
         if let Some((view, format)) = asked.save {
             self.saving.show_for(view, Some(format));
@@ -579,7 +604,10 @@ impl App {
         self.help.ui(&ctx);
         drop::hovering_ui(&ctx, &self.theme);
         self.caret.ring_ui(&ctx, &self.theme);
-        let (hover, sent) = (hover.into_inner(), sent.into_inner());
+        let (own, sent) = (hover.into_inner(), sent.into_inner());
+        // What is marked outside of the panes is marked in the one that is worked in.
+        let (place, hover) = done.hover.unwrap_or((self.doc.active(), own));
+        self.columns.hovered_in = place;
         if self.hovered != hover {
             self.hovered = hover;
             // Drawn once more before it is shown, so that all views mark the token in the same frame. While the
@@ -595,5 +623,33 @@ impl App {
             self.redrawn = 0;
         }
         self.apply(&ctx, sent);
+        self.columns_done(&ctx, asked.pane.or(done.pressed), done.sent, done.closed);
+    }
+
+    /// Carries out what was done in panes that are not worked in, and goes to the one that was pressed in.
+    fn columns_done(
+        &mut self,
+        ctx: &egui::Context,
+        pressed: Option<usize>,
+        sent: Vec<(usize, Vec<Command>)>,
+        closed: Option<usize>,
+    ) {
+        let go_to = |app: &mut Self, pane: usize| {
+            app.take_typed(ctx);
+            // Looking at another pane changes nothing that could be undone.
+            app.doc.go_to(pane);
+            app.follow(ctx);
+        };
+        if let Some(pane) = pressed.filter(|p| *p != self.doc.active()) {
+            go_to(self, pane);
+        }
+        for (pane, commands) in sent {
+            go_to(self, pane);
+            self.apply(ctx, commands);
+        }
+        if let Some(pane) = closed {
+            go_to(self, pane);
+            self.change_panes(ctx, "pane", Doc::close);
+        }
     }
 }

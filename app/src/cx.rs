@@ -12,6 +12,7 @@ use crate::text::Text;
 use crate::theme::Theme;
 use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, PictureOf, TraceOf};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::image::Picture;
@@ -49,6 +50,9 @@ pub fn fixed<R>(
     ui.scope_builder(egui::UiBuilder::new().scope_id(id), content)
 }
 
+/// How far each view is scrolled, in points, and in which pane it was.
+pub type Scrolls = RefCell<BTreeMap<&'static str, (f32, usize)>>;
+
 /// Everything that is drawn may look at.
 pub struct Cx<'a> {
     /// What is chosen.
@@ -77,6 +81,10 @@ pub struct Cx<'a> {
     pub waits: Cell<bool>,
     /// Whether this becomes a figure: then there are captions instead of controls.
     pub figure: bool,
+    /// Name of the view that is drawn.
+    pub view: Cell<&'static str>,
+    /// Where the views of all panes are scrolled to, where they are scrolled together.
+    pub scrolls: Option<&'a Scrolls>,
     /// Draws heatmaps on the window's device; without it they are drawn on the CPU.
     pub painter: Option<&'a Painter>,
 }
@@ -108,12 +116,28 @@ impl Sheet {
             excused: Cell::new(false),
             waits: Cell::new(false),
             figure: true,
+            view: Cell::new(""),
+            scrolls: None,
             painter: None,
         }
     }
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// The same for another pane of the document; what it sends goes to the pane that is worked in.
+    pub fn on_pane(&self, pane: usize) -> Self {
+        let at = if self.figure { FIGURE - 1 - pane } else { pane };
+        Self {
+            pane: &self.doc.panes()[pane],
+            at,
+            typed: None,
+            excused: Cell::new(false),
+            waits: Cell::new(false),
+            view: Cell::new(""),
+            ..*self
+        }
+    }
+
     /// Sends a command.
     pub fn send(&self, command: Command) {
         self.commands.borrow_mut().push(command);
@@ -122,6 +146,11 @@ impl Cx<'_> {
     /// Sets something of the pane; `what` names it in words for the menu.
     pub fn set(&self, what: &'static str, change: impl Fn(&mut Pane) + Send + Sync + 'static) {
         self.send(Command::set(what, change));
+    }
+
+    /// Sets something of how panes are looked at, of all of them where they move together.
+    pub fn set_look(&self, what: &'static str, change: impl Fn(&mut Pane) + Send + Sync + 'static) {
+        self.send(Command::look(what, change));
     }
 
     /// Where a spot of this pane stands; asks for it.
@@ -380,8 +409,18 @@ impl Cx<'_> {
     pub fn long(&self, ui: &mut egui::Ui, content: impl FnOnce(&mut egui::Ui)) {
         if self.figure {
             content(ui);
-        } else {
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, content);
+            return;
+        }
+        let mut area = egui::ScrollArea::vertical().auto_shrink(false);
+        let shared = self.scrolls.and_then(|s| s.borrow().get(self.view.get()).copied());
+        if let Some((y, _)) = shared.filter(|(_, pane)| *pane != self.at) {
+            area = area.vertical_scroll_offset(y);
+        }
+        let out = area.show(ui, content);
+        // A shorter pane ends sooner without the user's doing.
+        let moved = ui.input(|i| i.smooth_scroll_delta.y != 0.0 || i.pointer.any_down());
+        if let Some(scrolls) = self.scrolls.filter(|_| moved && ui.rect_contains_pointer(out.inner_rect)) {
+            scrolls.borrow_mut().insert(self.view.get(), (out.state.clamped_offset().y, self.at));
         }
     }
 

@@ -25,7 +25,7 @@
 //! - What is the same for every document: [`memory`], [`hash`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
 //! - What there is to compute: [`keys`], [`truth`], [`trial`].
-//! - What is chosen: [`pane`], [`state`], [`history`], [`examples`], [`opening`].
+//! - What is chosen: [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
 //! - What is seen: [`views`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
@@ -46,6 +46,7 @@ pub mod app;
 pub mod atlas;
 pub mod cli;
 pub mod cx;
+pub mod differs;
 pub mod examples;
 pub mod export;
 pub mod fonts;

@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tokenscope_analysis::finding;
 use tokenscope_analysis::method::{Kind, Params, Role};
 use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::{Tower, Trace};
@@ -171,6 +172,12 @@ pub struct Shows {
     /// The kind of methods whose findings are shown where no view is their own.
     #[serde(with = "kind")]
     pub found: Kind,
+    /// The pane that this one is compared with; `None` is the next one.
+    pub against: Option<usize>,
+    /// Parts of the comparison that are open.
+    pub compared: Vec<Compared>,
+    /// What becomes of tokens that another tokenizer has as one.
+    pub fold: Fold,
 }
 
 impl Default for Shows {
@@ -187,6 +194,9 @@ impl Default for Shows {
             cover: 0.6,
             truth: true,
             found: Kind::FOUND[0],
+            against: None,
+            compared: vec![Compared::Next, Compared::Scores],
+            fold: Fold::default(),
         }
     }
 }
@@ -199,6 +209,103 @@ pub enum Measure {
     Kl,
     /// Whether the most probable token is the same.
     Top1,
+}
+
+/// A part of what two panes show, to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compared {
+    /// What is predicted next.
+    Next,
+    /// The tokens' scores.
+    Scores,
+    /// The attention map of the head that each pane shows.
+    Map,
+    /// The flow graph.
+    Flow,
+    /// What a reduction leaves.
+    Reduction,
+    /// Findings without a view of their own.
+    Findings,
+    /// Drafts, or what was filled in.
+    Drafts,
+    /// How the input is cut.
+    Cuts,
+}
+
+impl Compared {
+    /// All of them, in the order of the view.
+    pub const ALL: [Self; 8] = [
+        Self::Next,
+        Self::Scores,
+        Self::Map,
+        Self::Flow,
+        Self::Reduction,
+        Self::Findings,
+        Self::Drafts,
+        Self::Cuts,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Scores => "scores",
+            Self::Map => "map",
+            Self::Flow => "flow",
+            Self::Reduction => "reduction",
+            Self::Findings => "findings",
+            Self::Drafts => "drafts",
+            Self::Cuts => "cuts",
+        }
+    }
+
+    /// What it is about, as a heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Next => "What is predicted next",
+            Self::Scores => "Scores",
+            Self::Map => "Attention map",
+            Self::Flow => "Flow",
+            Self::Reduction => "Reduction",
+            Self::Findings => "Findings",
+            Self::Drafts => "Drafts",
+            Self::Cuts => "Tokens",
+        }
+    }
+}
+
+/// What the values of several tokens become that another tokenizer has as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fold {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// Their mean.
+    Mean,
+    /// The one that is farthest from 0.
+    Max,
+}
+
+impl Fold {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sum, Self::Mean, Self::Max];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        finding::Fold::from(self).name()
+    }
+}
+
+impl From<Fold> for finding::Fold {
+    fn from(fold: Fold) -> Self {
+        match fold {
+            Fold::Sum => Self::Sum,
+            Fold::Mean => Self::Mean,
+            Fold::Max => Self::Max,
+        }
+    }
 }
 
 /// What thumbnails are ordered by.

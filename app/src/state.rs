@@ -47,6 +47,8 @@ pub struct Look {
     pub dark: bool,
     /// Colours of magnitudes.
     pub map: ColorMap,
+    /// Whether each pane is scrolled, zoomed and set for itself.
+    pub apart: bool,
 }
 
 /// A document as a file says it.
@@ -235,9 +237,18 @@ impl Command {
         Self::set("head", move |p| p.cursor.head = (layer, head))
     }
 
+    /// Sets something of how panes are looked at: of all of them, unless each is looked at for itself.
+    pub fn look(what: &'static str, change: impl Fn(&mut Pane) + Send + Sync + 'static) -> Self {
+        let change = move |doc: &mut Doc| match doc.look.apart {
+            true => change(doc.pane_mut()),
+            false => doc.panes.iter_mut().for_each(&change),
+        };
+        Self::Set(Set { what, goes_on: true, change: Arc::new(change) })
+    }
+
     /// Shows this part of the attention map.
     pub fn part(window: [f32; 4]) -> Self {
-        Self::set("part of the map", move |p| p.cursor.look(window))
+        Self::look("part of the map", move |p| p.cursor.look(window))
     }
 
     /// Shows pictures of stages as they enter this layer, or after all of them.
@@ -313,7 +324,7 @@ mod tests {
         pane.shows.cuts = Cuts { files: vec!["/t.json".into()], named: vec!["words"], ..cuts };
         (pane.shows.measure, pane.shows.sort, pane.shows.truth) = (Measure::Top1, Sort::Sink, false);
         pane.shows.curves = vec!["tome"];
-        let look = Look { dark: true, map: ColorMap::Magma };
+        let look = Look { dark: true, map: ColorMap::Magma, apart: true };
         let pins = vec![Pin { name: "before".into(), pane: other.clone() }];
         let mut doc = Doc { panes: vec![other, pane], active: 1, look, pins };
         doc.apply(Command::Param(Kind::Reduce, "r", 5.into()));

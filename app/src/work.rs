@@ -1,6 +1,7 @@
 //! The computations that can be asked for, a file each: what names it, how it is carried out, what comes back. The
 //! window's jobs and the command line both ask for them.
 
+mod compare;
 mod cut;
 mod decode;
 mod edge;
@@ -22,6 +23,7 @@ mod trace;
 mod truth;
 mod verify;
 
+pub use compare::{MinusOf, PairingsOf, Side};
 pub use cut::{Cut, CutOf, CutSource, SeriesOf, Whole};
 pub use decode::{DraftOf, Drafted, Times, TimesOf};
 pub use edge::{EdgeOf, EffectOf};
@@ -35,7 +37,7 @@ pub use picture::PictureOf;
 pub use reduction::{AnswerOf, Reduced, ReducedOf, RetentionOf, Stage};
 pub use score::ScoreOf;
 pub use segment::{CutsOf, EncodingsOf, MergesOf, OWN, OtherEncodings, Rows, StripOf, TextStrip, row_name};
-pub use serves::{Around, Serves, Telling, Told, tell};
+pub use serves::{Around, Serves, Telling, Told, TraceFrom, tell};
 pub use thumbnails::{Thumbnail, ThumbnailsOf};
 pub use timeline::{TimelineOf, Written};
 pub use trace::TraceOf;

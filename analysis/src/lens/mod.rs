@@ -2,9 +2,11 @@
 //! would be predicted where, how probable the tokens were, and what one head's share of it does.
 
 mod edge;
+mod next;
 mod surprisal;
 
 pub use edge::{Effect, HeadShare, Moved, effect, heads};
+pub use next::{contrast, next};
 pub use surprisal::{Surprisal, holds_predictions, surprisal};
 
 use crate::math::{largest, log_softmax, log_sum_exp};

@@ -1,10 +1,10 @@
 //! Around the views: menus, status line, hints of the first start.
 
-use super::App;
+use super::{App, columns};
 use crate::actions::{self, Act, Action};
 use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
-use crate::state::Command;
+use crate::state::{Command, Doc};
 use crate::views;
 use std::path::Path;
 use std::time::Duration;
@@ -35,6 +35,23 @@ fn hint(ctx: &egui::Context, read: usize) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// The panes, where there are several and they have no room beside each other. Gives the one that is chosen.
+pub(super) fn panes_ui(doc: &Doc, ui: &mut egui::Ui) -> Option<usize> {
+    let n = doc.panes().len();
+    if n < 2 {
+        return None;
+    }
+    let mut to = None;
+    ui.horizontal_wrapped(|ui| {
+        for i in 0..n {
+            if ui.selectable_label(i == doc.active(), columns::words(doc, i)).clicked() {
+                to = Some(i);
+            }
+        }
+    });
+    to
 }
 
 impl App {
@@ -104,6 +121,7 @@ impl App {
             Act::Colors(map) => map == self.doc.look.map,
             Act::Alone(view) => self.alone == Some(view),
             Act::Sources => self.sources,
+            Act::Apart => self.doc.apart,
             _ => false,
         };
         let on = match a.act {
@@ -111,36 +129,13 @@ impl App {
             Act::Redo => self.history.names(false).next().is_some(),
             Act::CloseImage => self.doc.pane().run.image.is_some(),
             Act::CloseSeries => self.doc.pane().series.is_some(),
-            Act::NextPane | Act::ClosePane => self.doc.panes().len() > 1,
+            Act::NextPane | Act::ClosePane | Act::Apart => self.doc.panes().len() > 1,
             Act::Stop => self.jobs.running().0 > 0,
             _ => true,
         };
         if ui.add_enabled(on, button.selected(chosen)).on_hover_text(a.tip).clicked() {
             self.act(&ctx, a.act, commands);
             ui.close();
-        }
-    }
-
-    /// The panes, where there are several, and which one is worked in.
-    pub(super) fn panes_ui(&mut self, ui: &mut egui::Ui) {
-        if self.doc.panes().len() < 2 {
-            return;
-        }
-        let mut to = None;
-        egui::Panel::top("panes").show(ui, |ui| {
-            ui.horizontal_wrapped(|ui| {
-                for (i, pane) in self.doc.panes().iter().enumerate() {
-                    let text: String = pane.run.prompt.chars().take(24).collect();
-                    let name = format!("{}: {} · {text}", i + 1, pane.run.model.title());
-                    if ui.selectable_label(i == self.doc.active(), name).clicked() {
-                        to = Some(i);
-                    }
-                }
-            });
-        });
-        if let Some(i) = to {
-            self.take_typed(ui.ctx());
-            self.apply(ui.ctx(), vec![Command::whole("pane", move |d| d.go_to(i))]);
         }
     }
 

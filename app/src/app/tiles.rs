@@ -30,6 +30,8 @@ pub(super) struct Asked {
     pub save: Option<(usize, usize)>,
     /// A view that should have the window to itself, or no longer.
     pub alone: Option<usize>,
+    /// A pane to go to.
+    pub pane: Option<usize>,
 }
 
 /// Draws the views in their places.
@@ -44,7 +46,7 @@ impl Tiles<'_> {
     /// One view in all of the room that there is.
     pub(super) fn view_ui(&mut self, ui: &mut Ui, view: usize) {
         // Names of its own, since the tiles give all views the same.
-        let id = egui::Id::unique("view").with(views::ALL[view].id);
+        let id = egui::Id::unique("view").with((views::ALL[view].id, self.cx.at));
         let room = ui.max_rect();
         ui.scope_builder(egui::UiBuilder::new().scope_id(id).max_rect(room), |ui| {
             // Below everything that is drawn: the right button beside what has a menu of its own opens the view's.
@@ -54,6 +56,7 @@ impl Tiles<'_> {
             frame.show(ui, |ui| {
                 ui.set_min_size(ui.available_size());
                 self.cx.excused.set(false);
+                self.cx.view.set(views::ALL[view].id);
                 (views::ALL[view].ui)(&self.cx, ui);
             });
         });
@@ -70,7 +73,7 @@ impl Tiles<'_> {
         self.save_ui(ui, view);
     }
 
-    /// A view alone, below a bar that leads back.
+    /// A bar above a view alone, which leads back.
     pub(super) fn alone_ui(&mut self, ui: &mut Ui, view: usize) {
         egui::Panel::top("alone").show(ui, |ui| {
             ui.horizontal(|ui| {
@@ -87,7 +90,6 @@ impl Tiles<'_> {
                 });
             });
         });
-        egui::CentralPanel::default().frame(egui::Frame::new()).show(ui, |ui| self.view_ui(ui, view));
     }
 
     /// Save, and the window to itself.

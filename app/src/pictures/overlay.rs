@@ -159,7 +159,7 @@ pub fn cover_ui(cx: &Cx, ui: &mut Ui) {
         let slider = egui::Slider::new(&mut cover, 0.0..=1.0).show_value(false);
         let slider = ui.add(slider).labelled_by(label.id);
         if slider.on_hover_text("How much the colours hide of the picture").changed() {
-            cx.set("overlay", move |p| p.shows.cover = cover);
+            cx.set_look("overlay", move |p| p.shows.cover = cover);
         }
     });
 }

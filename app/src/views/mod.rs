@@ -1,5 +1,6 @@
 //! The views: each reads shared state, asks for what it needs and draws pictures; it writes only by sending commands.
 
+mod compare;
 mod drafts;
 mod findings;
 mod flow;
@@ -37,7 +38,7 @@ pub struct View {
 }
 
 /// The views in the order of the default layout.
-pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW, findings::VIEW];
+pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW, findings::VIEW, compare::VIEW];
 
 /// The view of that name. The error lists the known ones.
 pub fn find(id: &str) -> anyhow::Result<&'static View> {

@@ -1,6 +1,6 @@
 //! Cuts of a text, a picture or a series by one method.
 
-use super::{Around, PictureOf, Serves, Told};
+use super::{Around, PictureOf, Serves, Told, TraceFrom};
 use crate::heatmap::version;
 use crate::jobs::{Ask, Store};
 use crate::keys::Call;
@@ -131,6 +131,10 @@ impl Serves for CutOf {
             Reads::Series => pane.series.clone().map(CutSource::Series),
         };
         Self { source: source.unwrap_or(CutSource::Missing(reads)), call }
+    }
+
+    fn found<'a>(&self, cut: &'a Cut, _: &TraceFrom) -> Result<Cow<'a, Finding>> {
+        Ok(Cow::Borrowed(&cut.found))
     }
 
     fn tell<'a>(&self, cut: &'a Cut, around: &Around) -> Result<Told<'a>> {

@@ -1,6 +1,6 @@
 //! Decodes ahead with a draft method and measures it against a plain decode.
 
-use super::{Around, ModelOf, OpenModel, Serves, Told, model_of, trace_of};
+use super::{Around, ModelOf, OpenModel, Serves, Told, TraceFrom, model_of, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, ModelSource, RunKey};
 use crate::pane::Pane;
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokenscope_analysis::decode::{DraftRun, decode, draft};
+use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::method::Need;
 use tokenscope_analysis::model::Model;
@@ -86,13 +87,17 @@ impl Serves for DraftOf {
         Self { run: pane.run.clone(), partner: pane.partner.clone(), call }
     }
 
-    fn tell<'a>(&self, d: &'a Drafted, _: &Around) -> Result<Told<'a>> {
+    fn found<'a>(&self, d: &'a Drafted, _: &TraceFrom) -> Result<Cow<'a, Finding>> {
         let word = |id: u32| d.text.get(&id).cloned().unwrap_or_default();
+        Ok(Cow::Owned(d.run.finding(&word)))
+    }
+
+    fn tell<'a>(&self, d: &'a Drafted, around: &Around) -> Result<Told<'a>> {
         let fields = json!({
             "draft_model": self.partner.title(), "tokens_per_round": d.run.tokens_per_round(),
             "text": d.whole, "run": d.run,
         });
-        Ok(Told { found: Cow::Owned(d.run.finding(&word)), fields })
+        Ok(Told { found: self.found(d, &|| around.trace(&self.run))?, fields })
     }
 }
 

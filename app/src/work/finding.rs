@@ -1,6 +1,6 @@
 //! What a method finds out about a run, as pictures, whatever its kind.
 
-use super::{Around, Serves, Told, subject, trace_of, weights_of};
+use super::{Around, Serves, Told, TraceFrom, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
@@ -40,6 +40,10 @@ impl Ask for FindingOf {
 impl Serves for FindingOf {
     fn of(pane: &Pane, call: Call) -> Self {
         Self { scope: pane.scope(), target: pane.aim.tokens().last().copied(), call }
+    }
+
+    fn found<'a>(&self, found: &'a Finding, _: &TraceFrom) -> Result<Cow<'a, Finding>> {
+        Ok(Cow::Borrowed(found))
     }
 
     fn tell<'a>(&self, found: &'a Finding, around: &Around) -> Result<Told<'a>> {

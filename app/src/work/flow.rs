@@ -1,7 +1,7 @@
 //! Flow graphs.
 
 use super::serves::{Rows, write_rows};
-use super::{Around, Serves, Told, subject, trace_of, weights_of};
+use super::{Around, Serves, Told, TraceFrom, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
@@ -46,6 +46,10 @@ impl Serves for FlowOf {
 
     fn of(pane: &Pane, call: Call) -> Self {
         Self { scope: pane.scope(), call }
+    }
+
+    fn found<'a>(&self, g: &'a FlowGraph, _: &TraceFrom) -> Result<Cow<'a, Finding>> {
+        Ok(Cow::Owned(Finding::of(g.links.clone())))
     }
 
     fn tell<'a>(&self, g: &'a FlowGraph, around: &Around) -> Result<Told<'a>> {

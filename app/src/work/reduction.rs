@@ -1,12 +1,13 @@
 //! Reductions, really carried out: at one budget with every step, and at several budgets for a curve.
 
-use super::{Around, Serves, Told, model_of, subject, trace_of};
+use super::{Around, Serves, Told, TraceFrom, model_of, subject, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::time::Instant;
+use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::reduce::budget::{self, Retained};
 use tokenscope_analysis::reduce::{self, Fate, Full, Judgement, Place, Plan, Runner, Step};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
@@ -108,6 +109,10 @@ impl Serves for ReducedOf {
         Self { scope: pane.scope(), call }
     }
 
+    fn found<'a>(&self, p: &'a Reduced, trace: &TraceFrom) -> Result<Cow<'a, Finding>> {
+        Ok(Cow::Owned(p.plan.finding(&subject(&*trace()?, &self.scope, None), Some(&p.judgement))?))
+    }
+
     fn tell<'a>(&self, p: &'a Reduced, around: &Around) -> Result<Told<'a>> {
         let trace = around.trace(&self.scope.run)?;
         let on = subject(&trace, &self.scope, None);
@@ -121,7 +126,7 @@ impl Serves for ReducedOf {
             "full": top(&p.full), "reduced": top(&p.reduced), "rows_by_layer": j.rows_by_layer,
             "kv_bytes_by_layer": j.kv_bytes_by_layer, "flops_share": j.flops_share,
         });
-        Ok(Told { found: Cow::Owned(p.plan.finding(&on, Some(j))?), fields })
+        Ok(Told { found: self.found(p, &|| Ok(trace.clone()))?, fields })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Importance of the tokens for a prediction, or for several.
 
-use super::{Around, Serves, Told, TruthOf, subject, trace_of, weights_of};
+use super::{Around, Serves, Told, TraceFrom, tower, TruthOf, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
@@ -45,6 +45,10 @@ impl Serves for ScoreOf {
         Self { scope: pane.scope(), targets: pane.targets(), call }
     }
 
+    fn found<'a>(&self, s: &'a Scores, trace: &TraceFrom) -> Result<Cow<'a, Finding>> {
+        Ok(Cow::Owned(s.finding(tower(&self.scope, &*trace()?))))
+    }
+
     fn tell<'a>(&self, s: &'a Scores, around: &Around) -> Result<Told<'a>> {
         let trace = around.trace(&self.scope.run)?;
         let on = subject(&trace, &self.scope, None);
@@ -65,7 +69,7 @@ impl Serves for ScoreOf {
                 "rank_correlation": a.and_then(|a| a.rank),
             });
         }
-        Ok(Told { found: Cow::Owned(s.finding(on.tower)), fields })
+        Ok(Told { found: self.found(s, &|| Ok(trace.clone()))?, fields })
     }
 }
 

@@ -23,6 +23,10 @@ pub trait Serves: Ask {
     /// The method on what the pane shows.
     fn of(pane: &Pane, call: Call) -> Self;
 
+    /// Everything that is found, for whoever compares; `trace` gives the run, where it takes that to say it. Errors:
+    /// those of the run.
+    fn found<'a>(&self, out: &'a Self::Out, trace: &TraceFrom) -> Result<Cow<'a, Finding>>;
+
     /// What scripts are told of the product. Errors: those of what else is asked for around it.
     fn tell<'a>(&self, out: &'a Self::Out, around: &Around) -> Result<Told<'a>>;
 
@@ -37,6 +41,9 @@ pub trait Serves: Ask {
         Ok(0)
     }
 }
+
+/// Gives the run that a product is about.
+pub type TraceFrom<'a> = dyn Fn() -> Result<Arc<Trace>> + 'a;
 
 /// Writes elements of a list, with what stands between them.
 pub type Rows = Box<dyn Fn(&mut dyn Write) -> io::Result<()>>;

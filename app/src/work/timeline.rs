@@ -1,6 +1,6 @@
 //! Writes by filling in masks, step by step, with a reveal policy.
 
-use super::{Around, Serves, Told, model_of, trace_of};
+use super::{Around, Serves, Told, TraceFrom, model_of, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey};
 use crate::pane::Pane;
@@ -68,6 +68,10 @@ impl Ask for TimelineOf {
 impl Serves for TimelineOf {
     fn of(pane: &Pane, call: Call) -> Self {
         Self { run: pane.run.clone(), call }
+    }
+
+    fn found<'a>(&self, w: &'a Written, _: &TraceFrom) -> Result<Cow<'a, Finding>> {
+        Ok(Cow::Borrowed(w.finding.as_ref()))
     }
 
     fn tell<'a>(&self, w: &'a Written, _: &Around) -> Result<Told<'a>> {

@@ -74,7 +74,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
                 let mut threshold = cx.pane.shows.threshold;
                 let slider = egui::Slider::new(&mut threshold, 0.001..=1.0).logarithmic(true);
                 if ui.add(slider).labelled_by(label.id).on_hover_text(THRESHOLD).changed() {
-                    cx.set("threshold", move |p| p.shows.threshold = threshold);
+                    cx.set_look("threshold", move |p| p.shows.threshold = threshold);
                 }
                 let mut fit = cx.pane.shows.column == 0.0;
                 let tip = "All columns at once, names where they have room; Ctrl+wheel for other widths";
@@ -201,5 +201,5 @@ fn table(cx: &Cx) -> Option<Table> {
 
 /// Makes the columns this wide; 0 fits all into the view.
 fn show_columns(cx: &Cx, width: f32) {
-    cx.set("width of columns", move |p| p.shows.column = width.clamp(0.0, 200.0));
+    cx.set_look("width of columns", move |p| p.shows.column = width.clamp(0.0, 200.0));
 }

@@ -118,7 +118,7 @@ fn scale_ui(cx: &Cx, ui: &mut Ui) {
     ui.checkbox(&mut scale.mask_sink, "mask sink")
         .on_hover_text("Hatches the first token and leaves it out of the scale");
     if scale != cx.pane.shows.scale {
-        cx.set("colour scale", move |p| p.shows.scale = scale);
+        cx.set_look("colour scale", move |p| p.shows.scale = scale);
     }
 }
 

@@ -105,7 +105,7 @@ fn part_ui(cx: &Cx, ui: &mut Ui, i: usize, tower: &TowerTrace) -> bool {
         if ui.add(button).on_hover_text(format!("Opens and closes the {name}")).clicked() {
             let mut parts = cx.pane.shows.parts;
             parts[i] = !open;
-            cx.set("open parts", move |p| p.shows.parts = parts);
+            cx.set_look("open parts", move |p| p.shows.parts = parts);
         }
         if i == 1 && open {
             reduction::heading_ui(cx, ui, tower);

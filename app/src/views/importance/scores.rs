@@ -48,7 +48,7 @@ fn sink_ui(cx: &Cx, ui: &mut Ui) {
         .on_hover_text("Leaves the first token out of the scale, where attention often piles up; of the maps, too")
         .changed()
     {
-        cx.set("colour scale", move |p| p.shows.scale = scale);
+        cx.set_look("colour scale", move |p| p.shows.scale = scale);
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, chosen: (usize, usize)) {
             });
             widgets::named(&combo.response, "order of the heads");
             if sort != cx.pane.shows.sort {
-                cx.set("order of heads", move |p| p.shows.sort = sort);
+                cx.set_look("order of heads", move |p| p.shows.sort = sort);
             }
         });
     }

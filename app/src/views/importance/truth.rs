@@ -98,7 +98,7 @@ impl Known {
                 let mut on = cx.pane.shows.truth;
                 let tip = "Outlines on text and picture what decides the answer; it is known because the program made the input itself";
                 if ui.checkbox(&mut on, what).on_hover_text(tip).changed() {
-                    cx.set("ground truth", move |p| p.shows.truth = on);
+                    cx.set_look("ground truth", move |p| p.shows.truth = on);
                 }
                 key(cx, ui);
             }

@@ -1,0 +1,81 @@
+//! What two panes do not have in common, in words.
+
+use crate::pane::Pane;
+use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::Kind;
+
+/// What two panes do not have in common, each as what it is and how it stands on each side.
+pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
+    const LONG: usize = 60;
+    let short = |text: &str| {
+        let words: String = text.chars().take(LONG).collect();
+        if text.chars().count() > LONG { format!("{words}…") } else { words }
+    };
+    let mut out: Vec<[String; 3]> = Vec::new();
+    let mut held = |what: &str, a: String, b: String| {
+        if a != b {
+            out.push([what.into(), a, b]);
+        }
+    };
+    held("model", a.run.model.title(), b.run.model.title());
+    if a.run.prompt != b.run.prompt {
+        let (x, y) = (short(&a.run.prompt), short(&b.run.prompt));
+        // Texts that differ further on differ all the same.
+        held("prompt", x.clone(), if x == y { format!("{y} (it differs further on)") } else { y });
+    }
+    let picture = |p: &Pane| p.run.image.as_ref().map_or("none".into(), |i| i.title());
+    held("picture", picture(a), picture(b));
+    let series = |p: &Pane| p.series.as_ref().map_or("none".into(), |s| s.to_string());
+    held("series", series(a), series(b));
+    let stack = |p: &Pane| p.tower.map_or("main".into(), |t| format!("{t:?}").to_lowercase());
+    held("stack of layers", stack(a), stack(b));
+    let aim = |p: &Pane| match p.aim.tokens() {
+        [] => "last".into(),
+        all => all.iter().map(usize::to_string).collect::<Vec<_>>().join(" "),
+    };
+    held("selected tokens", aim(a), aim(b));
+    let head = |p: &Pane| format!("layer {}, head {}", p.cursor.head.0, p.cursor.head.1);
+    held("head", head(a), head(b));
+    held("draft model", a.partner.title(), b.partner.title());
+    for kind in Kind::ALL {
+        let words = |p: &Pane| {
+            let call = p.call(kind);
+            let title = catalog::info(kind, call.method).map_or(call.method, |i| i.title);
+            let params = call.params.to_json();
+            let set: Vec<String> = params.iter().map(|(k, v)| format!("{k} {v}")).collect();
+            if set.is_empty() { title.into() } else { format!("{title} ({})", set.join(", ")) }
+        };
+        held(kind.noun(), words(a), words(b));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{Call, ModelSource};
+    use tokenscope_analysis::method::Params;
+
+    fn pane(prompt: &str) -> Pane {
+        let mut pane = Pane::default();
+        pane.run.prompt = prompt.into();
+        pane
+    }
+
+    #[test]
+    fn what_differs_is_named_and_a_change_in_one_thing_is_one_line() {
+        let a = pane("one");
+        assert!(differs(&a, &a).is_empty());
+        let mut other = a.clone();
+        other.cursor.head = (2, 1);
+        assert_eq!(differs(&a, &other), [["head", "layer 1, head 0", "layer 2, head 1"].map(String::from)]);
+        let mut b = pane(&format!("{}b", "a".repeat(80)));
+        let long = pane(&"a".repeat(80));
+        assert!(differs(&long, &b)[0][2].ends_with("further on)"));
+        b.run.model = ModelSource::Sample("sample-draft");
+        b.choose(Call { method: "divprune", params: Params::new() }).unwrap();
+        let all: Vec<String> = differs(&long, &b).into_iter().map(|d| d[0].clone()).collect();
+        assert_eq!(all[..2], ["model", "prompt"]);
+        assert!(all.len() == 3 && all[2] == Kind::Reduce.noun());
+    }
+}
