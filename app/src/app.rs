@@ -418,8 +418,8 @@ impl App {
             Act::NextPane => self.change_panes(ctx, "pane", |d| d.go_to(d.active() + 1)),
             Act::ClosePane => self.change_panes(ctx, "pane", Doc::close),
             Act::Apart => {
-                let apart = !self.doc.apart;
-                commands.push(Command::whole("panes", move |d| d.apart = apart));
+                let apart = !self.doc.look.apart;
+                commands.push(Command::whole("panes", move |d| d.look.apart = apart));
             }
             Act::WholeMap => commands.push(Command::part(WHOLE)),
             Act::NextRound => commands.push(Command::round(self.doc.pane().cursor.round + 1)),

@@ -6,11 +6,6 @@ use tokenscope_analysis::method::Kind;
 
 /// What two panes do not have in common, each as what it is and how it stands on each side.
 pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
-    const LONG: usize = 60;
-    let short = |text: &str| {
-        let words: String = text.chars().take(LONG).collect();
-        if text.chars().count() > LONG { format!("{words}…") } else { words }
-    };
     let mut out: Vec<[String; 3]> = Vec::new();
     let mut held = |what: &str, a: String, b: String| {
         if a != b {
@@ -19,9 +14,8 @@ pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
     };
     held("model", a.run.model.title(), b.run.model.title());
     if a.run.prompt != b.run.prompt {
-        let (x, y) = (short(&a.run.prompt), short(&b.run.prompt));
-        // Texts that differ further on differ all the same.
-        held("prompt", x.clone(), if x == y { format!("{y} (it differs further on)") } else { y });
+        let [x, y] = around_change(&a.run.prompt, &b.run.prompt);
+        held("prompt", x, y);
     }
     let picture = |p: &Pane| p.run.image.as_ref().map_or("none".into(), |i| i.title());
     held("picture", picture(a), picture(b));
@@ -50,6 +44,23 @@ pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
     out
 }
 
+/// Characters of a text that are shown.
+const LONG: usize = 60;
+/// Characters that are shown before those that differ.
+const BEFORE: usize = 12;
+
+/// Two texts from a little before the first character that differs.
+fn around_change(a: &str, b: &str) -> [String; 2] {
+    let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
+    let from = if a.chars().count().max(b.chars().count()) <= LONG { 0 } else { same.saturating_sub(BEFORE) };
+    [a, b].map(|text| {
+        let mut rest = text.chars().skip(from);
+        let words: String = rest.by_ref().take(LONG).collect();
+        let (before, after) = (if from > 0 { "…" } else { "" }, if rest.next().is_some() { "…" } else { "" });
+        format!("{before}{words}{after}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +82,8 @@ mod tests {
         assert_eq!(differs(&a, &other), [["head", "layer 1, head 0", "layer 2, head 1"].map(String::from)]);
         let mut b = pane(&format!("{}b", "a".repeat(80)));
         let long = pane(&"a".repeat(80));
-        assert!(differs(&long, &b)[0][2].ends_with("further on)"));
+        let [_, x, y] = &differs(&long, &b)[0];
+        assert_eq!((x.as_str(), y.as_str()), ("…aaaaaaaaaaaa", "…aaaaaaaaaaaab"));
         b.run.model = ModelSource::Sample("sample-draft");
         b.choose(Call { method: "divprune", params: Params::new() }).unwrap();
         let all: Vec<String> = differs(&long, &b).into_iter().map(|d| d[0].clone()).collect();

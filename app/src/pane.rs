@@ -161,6 +161,8 @@ pub struct Shows {
     pub curves: Vec<&'static str>,
     /// What they measure.
     pub measure: Measure,
+    /// The share of the tokens at which they are shown side by side.
+    pub share: f32,
     /// Width of a column of the flow lattice in points; 0 fits all into the view.
     pub column: f32,
     /// Edges below this are not drawn.
@@ -189,6 +191,7 @@ impl Default for Shows {
             cuts: Cuts::default(),
             curves: catalog::of(Kind::Reduce).filter(|i| i.role == Role::Floor).map(|i| i.id).collect(),
             measure: Measure::Kl,
+            share: 0.5,
             column: COLUMN,
             threshold: 0.08,
             cover: 0.6,
@@ -235,16 +238,8 @@ pub enum Compared {
 
 impl Compared {
     /// All of them, in the order of the view.
-    pub const ALL: [Self; 8] = [
-        Self::Next,
-        Self::Scores,
-        Self::Map,
-        Self::Flow,
-        Self::Reduction,
-        Self::Findings,
-        Self::Drafts,
-        Self::Cuts,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Next, Self::Scores, Self::Map, Self::Flow, Self::Reduction, Self::Findings, Self::Drafts, Self::Cuts];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {

@@ -63,11 +63,14 @@ impl Layout {
         Self { views: views::ALL.iter().map(|v| v.id.to_string()).collect(), tree: tree.clone() }
     }
 
-    /// The tree, if it shows each view of this version exactly once and nothing else.
+    /// The tree, if it shows each view of its version exactly once and nothing else; views that came later stand behind
+    /// the others in the fullest row of tabs.
     pub fn tree(self) -> Option<egui_tiles::Tree<usize>> {
-        if !self.views.iter().map(String::as_str).eq(views::ALL.iter().map(|v| v.id)) {
+        let known = |(i, v): (usize, &String)| views::ALL.get(i).is_some_and(|w| w.id == v);
+        if self.views.len() > views::ALL.len() || !self.views.iter().enumerate().all(known) {
             return None;
         }
+        let stored = self.views.len();
         let (mut seen, mut shown) = (HashSet::new(), HashSet::new());
         let mut stack = vec![self.tree.root?];
         while let Some(id) = stack.pop() {
@@ -84,8 +87,25 @@ impl Layout {
                 egui_tiles::Tile::Container(c) => stack.extend(c.children()),
             }
         }
-        let all = shown.len() == views::ALL.len() && shown.iter().all(|v| *v < views::ALL.len());
-        (all && seen.len() == self.tree.tiles.iter().count()).then_some(self.tree)
+        let all = shown.len() == stored && shown.iter().all(|v| *v < stored);
+        if !all || seen.len() != self.tree.tiles.iter().count() {
+            return None;
+        }
+        let mut tree = self.tree;
+        for view in stored..views::ALL.len() {
+            let tab = tree.tiles.insert_pane(view);
+            // Behind the others of the last row of tabs, where the default layout has it.
+            let tabs = tree.tiles.iter().filter_map(|(id, t)| match t {
+                egui_tiles::Tile::Container(egui_tiles::Container::Tabs(tabs)) => Some((tabs.children.len(), *id)),
+                _ => None,
+            });
+            let place = tabs.max().map(|t| t.1).or(tree.root?.into())?;
+            match tree.tiles.get_mut(place) {
+                Some(egui_tiles::Tile::Container(c)) => c.add_child(tab),
+                _ => return None,
+            }
+        }
+        Some(tree)
     }
 }
 
@@ -210,11 +230,13 @@ mod tests {
     #[test]
     fn a_layout_without_each_view_exactly_once_is_refused() {
         let grid = |panes: Vec<usize>| Layout::of(&egui_tiles::Tree::new_grid(egui::Id::unique("views"), panes));
-        assert!(grid(vec![3, 1, 0, 4, 2]).tree().is_some());
-        for bad in [vec![0, 1, 2, 3], vec![0, 1, 2, 3, 3], vec![0, 1, 2, 3, 4, 4], vec![0, 1, 2, 3, 9], vec![]] {
+        assert!(grid(vec![3, 1, 0, 4, 2, 5]).tree().is_some());
+        for bad in
+            [vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4, 4], vec![0, 1, 2, 3, 4, 5, 5], vec![0, 1, 2, 3, 4, 9], vec![]]
+        {
             assert!(grid(bad.clone()).tree().is_none(), "{bad:?}");
         }
-        let mut other = grid(vec![0, 1, 2, 3, 4]);
+        let mut other = grid(vec![0, 1, 2, 3, 4, 5]);
         other.views.swap(0, 1);
         assert!(other.tree().is_none());
         // A container that holds itself.
@@ -224,5 +246,17 @@ mod tests {
             c.add_child(root);
         }
         assert!(Layout::of(&tree).tree().is_none());
+    }
+
+    #[test]
+    fn a_layout_of_fewer_views_stays_and_the_new_ones_stand_behind_the_others() {
+        let mut old = Layout::of(&egui_tiles::Tree::new_tabs(egui::Id::unique("views"), vec![0, 2, 1, 3, 4]));
+        old.views.truncate(5);
+        let tree = old.clone().tree().unwrap();
+        let Some(egui_tiles::Tile::Container(c)) = tree.root.and_then(|r| tree.tiles.get(r)) else { panic!() };
+        let views: Vec<usize> = c.children().map(|id| tree.tiles.get_pane(id).copied().unwrap()).collect();
+        assert_eq!(views, [0, 2, 1, 3, 4, 5]);
+        old.views.swap(0, 1);
+        assert!(old.tree().is_none());
     }
 }

@@ -140,6 +140,13 @@ impl Doc {
         self.active = pane % self.panes.len();
     }
 
+    /// Moves the pane that is worked in to that place among the others.
+    pub fn move_active_to(&mut self, place: usize) {
+        let pane = self.panes.remove(self.active);
+        self.active = place.min(self.panes.len());
+        self.panes.insert(self.active, pane);
+    }
+
     /// Carries out a command on the pane that is worked in.
     pub fn apply(&mut self, command: Command) {
         let pane = self.pane_mut();

@@ -34,7 +34,7 @@ pub use lens::{LensOf, NodeLensOf, SurprisalOf};
 pub use map::{AttentionMap, Cells, CellsOf, MAP_SIDE, MapOf, Part};
 pub use model::{ModelOf, OpenModel, TokenizerOf, hold_weights, open, open_path};
 pub use picture::PictureOf;
-pub use reduction::{AnswerOf, Reduced, ReducedOf, RetentionOf, Stage};
+pub use reduction::{AnswerOf, AtShareOf, Reduced, ReducedOf, RetentionOf, Stage};
 pub use score::ScoreOf;
 pub use segment::{CutsOf, EncodingsOf, MergesOf, OWN, OtherEncodings, Rows, StripOf, TextStrip, row_name};
 pub use serves::{Around, Serves, Telling, Told, TraceFrom, tell};

@@ -436,3 +436,44 @@ fn ids_and_pixel_values_are_one_input() {
     let run = with(["--image".into(), "scene:1".into()]);
     assert!(!run.status.success() && String::from_utf8_lossy(&run.stderr).contains("--pixel-values"));
 }
+
+#[test]
+fn two_runs_are_compared_by_what_one_has_and_the_other_has_not() {
+    let ask = ["compare", "--prompt", "The red fox met a hen", "--parts", "next,scores,cuts,map"];
+    let with = |words: &str| {
+        let out = tokenscope(&[&ask[..], &["--with", words]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()["comparisons"][0].clone()
+    };
+    let same = with("");
+    assert_eq!(same["differs"], serde_json::json!([]));
+    let rows = same["parts"]["scores"]["pictures"][0]["rows"].as_array().unwrap().clone();
+    assert!(rows.iter().all(|r| r.as_object().unwrap().values().nth(1).unwrap().as_f64() == Some(0.0)), "{rows:?}");
+    // The difference of scores is that of the two runs alone.
+    let other = with("--prompt 'The red fox met a fox'");
+    assert_eq!(other["differs"][0]["what"], "prompt");
+    let score = |prompt: &str| {
+        let out = tokenscope(&["run", "gradient_input", "--prompt", prompt]);
+        let all: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        all["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect::<Vec<_>>()
+    };
+    let (a, b) = (score("The red fox met a hen"), score("The red fox met a fox"));
+    let rows = other["parts"]["scores"]["pictures"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), a.len());
+    for (i, row) in rows.iter().enumerate().take(a.len() - 1) {
+        let d = row.as_object().unwrap().values().nth(1).unwrap().as_f64();
+        assert!(d.is_some_and(|d| (d - (a[i] - b[i])).abs() < 1e-6), "token {i}: {d:?}, {} {}", a[i], b[i]);
+    }
+    let last = rows.last().unwrap().as_object().unwrap().values().nth(1).unwrap();
+    assert!(last.is_null(), "words that differ have a difference: {last}");
+    // What cannot be subtracted says why, beside what can.
+    let head = with("--head 9 9 --model sample-mlm");
+    assert!(head["parts"]["next"]["why_not"].is_string() || head["parts"]["next"]["pictures"].is_array());
+    fails_with(&["compare"], &["--with"]);
+    fails_with(&["compare", "--with", "--prompt 'x"], &["quote is not closed"]);
+    fails_with(&["compare", "--with", "--nonsense"], &["--with --nonsense", "unexpected argument"]);
+    let dir = tempfile::tempdir().unwrap();
+    let svg = dir.path().join("c.svg");
+    let out = tokenscope(&["compare", "--with", "--head 2 1", "--parts", "map", "--out", svg.to_str().unwrap()]);
+    assert!(out.status.success() && std::fs::read_to_string(&svg).unwrap().contains("head"));
+}

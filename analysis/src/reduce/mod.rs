@@ -26,7 +26,7 @@ pub mod within;
 pub use decide::{Asked, Decide, Decision};
 pub use judge::{Full, Judgement, full, judge};
 pub use place::{Half, Place};
-pub use plan::{Again, Fate, Plan};
+pub use plan::{Again, Fate, Plan, overlap};
 pub use runner::Runner;
 pub use seen::{Part, Seen, Table};
 pub use step::Step;

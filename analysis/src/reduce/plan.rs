@@ -35,6 +35,24 @@ pub enum Fate {
     Dropped(usize),
 }
 
+impl Fate {
+    /// Whether what the token carried is still there, as a row of its own or in another.
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::Kept | Self::Merged(_))
+    }
+}
+
+/// How far two reductions agree: the tokens that both leave, as a share of those that at least one leaves (intersection
+/// over union), among those that count; `None` where neither leaves any.
+pub fn overlap(a: &[Fate], b: &[Fate], counts: &[bool]) -> Option<f64> {
+    let (mut both, mut any) = (0, 0);
+    for ((a, b), _) in a.iter().zip(b).zip(counts).filter(|(_, counts)| **counts) {
+        both += usize::from(a.is_there() && b.is_there());
+        any += usize::from(a.is_there() || b.is_there());
+    }
+    (any > 0).then(|| both as f64 / any as f64)
+}
+
 impl Plan {
     /// A plan of steps that name what changes and leave the rest as it is.
     ///
@@ -215,6 +233,16 @@ mod tests {
 
     fn plan(tokens: usize, steps: Vec<Step>) -> Plan {
         Plan::drawn([(Tower::Text, tokens)].into(), steps).unwrap()
+    }
+
+    #[test]
+    fn overlap_counts_what_is_there_among_what_counts() {
+        use Fate::{Aside, Dropped, Kept, Merged};
+        let (a, b) = ([Kept, Merged(0), Dropped(0), Kept, Aside(0)], [Kept, Dropped(0), Dropped(0), Kept, Kept]);
+        // Both: 0 and 3; at least one: 0, 1, 3, 4.
+        assert_eq!(overlap(&a, &b, &[true; 5]), Some(0.5));
+        assert_eq!(overlap(&a, &b, &[true, true, true, false, false]), Some(0.5));
+        assert_eq!(overlap(&a, &b, &[false, false, true, false, false]), None);
     }
 
     fn merged(place: Place, rows: &[&[usize]]) -> Step {

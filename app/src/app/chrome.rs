@@ -121,7 +121,7 @@ impl App {
             Act::Colors(map) => map == self.doc.look.map,
             Act::Alone(view) => self.alone == Some(view),
             Act::Sources => self.sources,
-            Act::Apart => self.doc.apart,
+            Act::Apart => self.doc.look.apart,
             _ => false,
         };
         let on = match a.act {

@@ -5,7 +5,7 @@ use super::tiles::{Asked, Tiles};
 use crate::cx::{Cx, Scrolls};
 use crate::differs::differs;
 use crate::jobs::{Jobs, Spot, Status};
-use crate::pictures::widgets::{named, visible};
+use crate::pictures::widgets::{named, readable};
 use crate::selection::Hover;
 use crate::state::{Command, Doc};
 use crate::work::{PairingsOf, TraceOf};
@@ -77,7 +77,7 @@ impl Columns {
         let lists: Vec<RefCell<Vec<Command>>> = (0..n).map(|_| RefCell::default()).collect();
         let hovers: Vec<RefCell<Hover>> = (0..n).map(|_| RefCell::default()).collect();
         let Self { trees, scrolls, .. } = self;
-        let scrolls = (!cx.doc.apart).then_some(&*scrolls);
+        let scrolls = (!cx.doc.look.apart).then_some(&*scrolls);
         let mut done = Done::default();
         let room = ui.max_rect();
         let each = room.width() / n as f32;
@@ -103,6 +103,10 @@ impl Columns {
                 scrolls,
                 ..*cx
             };
+            // Whichever view is in front, a pane has its run: its tokens are what the others are held against.
+            if own.pane.run.image.is_some() || !own.sees_only() {
+                own.status("trace", &TraceOf(own.pane.run.clone()));
+            }
             let id = egui::Id::unique("pane").with(i);
             ui.scope_builder(egui::UiBuilder::new().scope_id(id).max_rect(rect), |ui| {
                 ui.set_clip_rect(rect.intersect(ui.clip_rect()));
@@ -149,6 +153,9 @@ impl Columns {
         let Some(origin) = panes.get(from).filter(|o| from != pane && o.run != panes[pane].run) else {
             return hovered.clone();
         };
+        if origin.run.prompt == panes[pane].run.prompt && hovered.tokens.is_none() {
+            return Hover { bytes: hovered.bytes, ..Hover::default() };
+        }
         let Some((first, last)) = hovered.tokens else { return Hover::default() };
         let asked = PairingsOf { first: origin.run.clone(), second: panes[pane].run.clone() };
         let own = jobs.ready(&TraceOf(panes[pane].run.clone()));
@@ -203,9 +210,9 @@ pub(super) fn words(doc: &Doc, i: usize) -> String {
     let what = match &lines[..] {
         [] => {
             let text: String = panes[i].run.prompt.chars().take(24).collect();
-            format!("{} · {}", panes[i].run.model.title(), visible(&text))
+            format!("{} · {}", panes[i].run.model.title(), readable(&text))
         }
-        lines => lines.iter().map(|[what, _, own]| format!("{what} {}", visible(own))).collect::<Vec<_>>().join(" · "),
+        lines => lines.iter().map(|[what, _, own]| format!("{what} {}", readable(own))).collect::<Vec<_>>().join(" · "),
     };
     format!("{}: {what}", i + 1)
 }

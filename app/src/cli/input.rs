@@ -80,12 +80,19 @@ impl Input {
 
     /// The document with model, input and what an example chose. Errors: an unknown example, a bad picture.
     pub(super) fn start(&self) -> anyhow::Result<Doc> {
-        let mut doc = Doc::default();
+        let mut doc = match &self.session {
+            Some(path) => self.opened(path)?,
+            None => Doc::default(),
+        };
+        self.change(&mut doc)?;
+        Ok(doc)
+    }
+
+    /// Changes the pane that is worked in to what is given; the rest of it, and a session, stay. Errors: as of [`Input::start`].
+    pub(super) fn change(&self, doc: &mut Doc) -> anyhow::Result<()> {
         if let Some(name) = &self.example {
-            doc = Doc::of(examples::find(name)?.pane(doc.pane()));
-        }
-        if let Some(path) = &self.session {
-            doc = self.opened(path)?;
+            let pane = examples::find(name)?.pane(doc.pane());
+            *doc.pane_mut() = pane;
         }
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
@@ -113,7 +120,7 @@ impl Input {
         if let Some(token) = self.target {
             doc.apply(Command::Select(Selection::one(token)));
         }
-        Ok(doc)
+        Ok(())
     }
 
     /// Whether the document begins with choices that were made elsewhere, which stay where nothing else is given.

@@ -3,7 +3,9 @@
 //! Exit codes: 0 fine, 1 a check failed, 2 bad input.
 
 mod atlas;
+mod beside;
 mod common;
+mod compare;
 mod decode;
 mod doctor;
 mod examples;
@@ -85,6 +87,8 @@ enum Verb {
     Flow(run::FlowArgs),
     /// Say what a session file holds
     Session(session::Args),
+    /// Say what one run has minus what another has: two prompts, models, heads, methods
+    Compare(Box<compare::Args>),
     /// Draw a view without a window
     Render(Box<render::Args>),
     /// Run a method on raw arrays
@@ -131,6 +135,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Decode(a)) => decode::run(a),
         Some(Verb::Flow(a)) => run::flow(a),
         Some(Verb::Session(a)) => session::run(a),
+        Some(Verb::Compare(a)) => compare::run(*a),
         Some(Verb::Render(a)) => render::run(*a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),

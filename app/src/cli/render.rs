@@ -1,26 +1,27 @@
 //! The verb `render`: a view drawn without a window.
 
+use super::beside::{self, Shown};
 use super::common;
 use super::input::Input;
 use crate::app::draw_window;
 use crate::export::{self, Page};
 use crate::heatmap::Curve;
 use crate::jobs::Jobs;
-use crate::keys::{Call, ModelSource};
-use crate::pane::Pane;
-use crate::state::{Command, Look};
+use crate::keys::ModelSource;
+use crate::pane::{Compared, Fold, Pane};
+use crate::state::Look;
 use crate::theme::ColorMap;
 use crate::views;
 use crate::work::{DraftOf, ModelOf, Serves as _, TimelineOf, TraceOf};
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::save::save_bytes;
 use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::Site;
-use tokenscope_analysis::{Ctx, catalog};
 
 /// Ways to cut what is no text.
 fn wholes() -> Vec<&'static str> {
@@ -33,7 +34,7 @@ const SIZE: &str = "900x640";
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// View: segmentation, importance, flow, drafts, findings, or window for all of them with their panels
+    /// View: segmentation, importance, flow, drafts, findings, compare, or window for all of them with their panels
     #[arg(long)]
     view: String,
     #[command(flatten)]
@@ -55,6 +56,16 @@ pub struct Args {
     /// Edges of the flow view below this share are left out [default: 0.08, or that of the example or session]
     #[arg(long)]
     threshold: Option<f32>,
+    /// A further pane: options for what is another in it, in quotes, as --with '--prompt "A cat" --head 2 1'; may be
+    /// given several times. The view compare shows the first pane minus it
+    #[arg(long, value_name = "OPTIONS")]
+    with: Vec<String>,
+    /// Parts of the view compare, comma-separated [default: next,scores]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(Compared::ALL.map(Compared::name)))]
+    compared: Option<Vec<String>>,
+    /// What becomes of tokens in the view compare that another tokenizer has as one [default: sum]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(Fold::ALL.map(Fold::name)))]
+    fold: Option<String>,
     /// Leave out the marks of the ground truth
     #[arg(long)]
     no_truth: bool,
@@ -99,69 +110,15 @@ pub struct Args {
     out: PathBuf,
 }
 
-/// A method of each kind for the views to show; cuts of a text stand side by side and have options of their own.
-#[derive(Debug)]
-struct Shown(Vec<(Kind, String)>);
-
-impl Shown {
-    /// An option for each kind.
-    fn options() -> impl Iterator<Item = clap::Arg> {
-        Kind::ALL.into_iter().filter(|k| *k != Kind::Segment).map(|kind| {
-            let help = format!("Show this {} [default: the window's, or that of the example or session]", kind.noun());
-            clap::Arg::new(kind.name()).long(kind.name()).aliases(common::former(kind)).value_name("ID").help(help)
-        })
-    }
-
-    /// Chooses the methods, and a way to cut. What is chosen already keeps its parameters.
-    fn choose(&self, pane: &mut Pane, cut: Option<&str>) -> anyhow::Result<()> {
-        let cut = cut.map(|id| (Kind::Segment, id));
-        for (kind, id) in self.0.iter().map(|(kind, id)| (*kind, id.as_str())).chain(cut) {
-            let (info, chosen) = (catalog::info(kind, id)?, pane.call(kind));
-            let keeps = chosen.method == info.id;
-            pane.choose(if keeps { chosen } else { Call::of(info) })?;
-        }
-        Ok(())
-    }
-}
-
-impl clap::FromArgMatches for Shown {
-    fn from_arg_matches(given: &clap::ArgMatches) -> Result<Self, clap::Error> {
-        let of = |kind: Kind| Some((kind, given.try_get_one::<String>(kind.name()).ok()??.clone()));
-        Ok(Self(Kind::ALL.into_iter().filter_map(of).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, given: &clap::ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(given)?;
-        Ok(())
-    }
-}
-
-impl clap::Args for Shown {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(Self::options())
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        command.args(Self::options())
-    }
-}
-
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
     args.input.spares(Some(&args.out))?;
     let whole = args.view == "window";
     let view = if whole { None } else { Some(views::find(&args.view)?) };
     let mut doc = args.input.start()?;
-    args.shown.choose(doc.pane_mut(), args.cut.as_deref())?;
-    // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
-    let pane = doc.pane();
-    let kinds = Kind::ALL.into_iter().filter(|k| *k != Kind::Segment || pane.shows.cuts.shows != Reads::Text);
-    let methods: Vec<&Info> = kinds.filter_map(|k| catalog::info(k, pane.call(k).method).ok()).collect();
-    for (kind, key, value) in args.input.settings(&methods)? {
-        doc.apply(Command::Param(kind, key, value));
-    }
+    args.shown.choose(&mut doc, &args.input, args.cut.as_deref())?;
     let map = args.colors.as_deref().and_then(ColorMap::find).unwrap_or(doc.look.map);
-    doc.look = Look { dark: args.dark || doc.look.dark, map };
+    doc.look = Look { dark: args.dark || doc.look.dark, map, ..doc.look };
     let pane = doc.pane_mut();
     if let Some(model) = &args.draft_model {
         pane.partner = ModelSource::parse(model);
@@ -199,6 +156,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             _ => Curve::Linear,
         };
     }
+    if let Some(parts) = &args.compared {
+        pane.shows.compared = beside::parts(parts);
+    }
+    if let Some(fold) = &args.fold {
+        pane.shows.fold = beside::fold(fold);
+    }
     let size = args.size.split_once('x').and_then(|(w, h)| Some((w.parse::<f32>().ok()?, h.parse::<f32>().ok()?)));
     let size = size.filter(|(w, h)| (64.0..=8192.0).contains(w) && (64.0..=8192.0).contains(h));
     let (w, h) = size.with_context(|| format!("--size {}: write it as 900x640, each from 64 to 8192", args.size))?;
@@ -215,11 +178,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => Page::screen(egui::vec2(w, h), pixels),
     };
     let size = egui::vec2(w, h);
-    let jobs = common::jobs(args.input.weights)?;
-    if view.is_some_and(|v| v.id != "segmentation") {
-        args.input.sees(doc.pane(), &jobs)?;
-    }
-    let round = args.round.filter(|r| *r > 1 && view.is_none_or(|v| v.id == "drafts")).map(|r| r as usize);
     check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;
     let Some(view) = view else {
         let figure = draw_window(doc, size, pixels, jobs.held())?;

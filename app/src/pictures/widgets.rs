@@ -17,6 +17,12 @@ pub fn visible(text: &str) -> String {
     seen(text)
 }
 
+/// A text as it reads, or with its white space made visible where that is more than single spaces between words.
+pub fn readable(text: &str) -> String {
+    let plain = text.split(' ').all(|w| !w.is_empty() && !w.chars().any(|c| c.is_whitespace() || c.is_control()));
+    if plain { text.to_string() } else { visible(text) }
+}
+
 /// What a chip stands for, so that other views can follow.
 #[derive(Clone, Copy)]
 pub enum Link<'a> {

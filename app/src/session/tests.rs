@@ -51,7 +51,7 @@ fn first_version() -> Doc {
     (s.curves, s.column, s.threshold, s.cover, s.truth) = (vec!["tome"], 60.0, 0.25, 0.5, false);
     s.found = Kind::FOUND[1];
     let pins = vec![Pin { name: "before \"it\"".into(), pane: other.clone() }];
-    let mut doc = Doc::of_parts(vec![other, pane], 1, Look { dark: true, map: ColorMap::Magma }, pins);
+    let mut doc = Doc::of_parts(vec![other, pane], 1, Look { dark: true, map: ColorMap::Magma, apart: true }, pins);
     doc.apply(Command::Param(Kind::Reduce, "r", 5.into()));
     doc
 }

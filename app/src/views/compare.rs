@@ -19,7 +19,7 @@ pub(super) const VIEW: View = View {
     title: "Compare",
     shows: &[],
     help: "With several panes, what this one shows minus what another shows: two prompts, models, heads, methods, or anything else that you change in one of them. The lines at the top say what differs.\n\
-           Blue and red are signs: more here than there, and less.\n\
+           Colours are signs: orange is more here than there, blue is less.\n\
            Tokens meet by the bytes of the text that both runs share, patches by their place in the picture. Where one tokenizer has several tokens for another's one, they are put together first, as sum, mean or the farthest from 0; what only one prompt has shows no difference.\n\
            A click on a heading opens and closes a part; only open parts are computed. What cannot be subtracted says why.",
     hint: "Open a second pane with Ctrl+T, change one thing in it, and read here what that does.",
@@ -124,9 +124,9 @@ fn sides_ui(cx: &Cx, ui: &mut Ui, with: usize) {
     if lines.is_empty() {
         ui.weak("Nothing differs between them: change one thing in one of them.");
     }
-    let words: Vec<[String; 3]> = lines.iter().map(|l| l.clone().map(|w| widgets::visible(&w))).collect();
+    let words: Vec<[String; 3]> = lines.iter().map(|l| l.clone().map(|w| widgets::readable(&w))).collect();
+    let room = (ui.available_width() - 150.0).max(120.0) / 2.0;
     egui::Grid::new("differs").num_columns(3).spacing([12.0, 2.0]).show(ui, |ui| {
-        let room = (ui.available_width() - 130.0).max(120.0) / 2.0;
         for [what, a, b] in &words {
             ui.weak(what);
             for side in [a, b] {

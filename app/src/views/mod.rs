@@ -38,7 +38,8 @@ pub struct View {
 }
 
 /// The views in the order of the default layout.
-pub static ALL: &[View] = &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW, findings::VIEW, compare::VIEW];
+pub static ALL: &[View] =
+    &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW, findings::VIEW, compare::VIEW];
 
 /// The view of that name. The error lists the known ones.
 pub fn find(id: &str) -> anyhow::Result<&'static View> {

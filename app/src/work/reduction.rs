@@ -6,6 +6,7 @@ use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::reduce::budget::{self, Retained};
@@ -173,6 +174,32 @@ impl Ask for RetentionOf {
 
     fn run(&self) -> Option<&RunKey> {
         self.0.run()
+    }
+}
+
+/// The same reduction with the budget that comes closest to keeping a share of the tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AtShareOf {
+    /// The reduction.
+    pub reduced: ReducedOf,
+    /// What is to be kept, in thousandths.
+    pub share: u32,
+}
+
+impl Ask for AtShareOf {
+    type Out = Arc<Reduced>;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Arc<Reduced>> {
+        let ReducedOf { scope, call } = &self.reduced;
+        let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
+        let on = subject(&t, scope, Some(&open));
+        let method = reduce::find(call.method)?;
+        let params = budget::at_share(method, &on, &call.params, f64::from(self.share) / 1000.0, ctx)?;
+        store.get(&ReducedOf { scope: scope.clone(), call: Call { method: call.method, params } }, ctx)
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        self.reduced.run()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Importance of the tokens for a prediction, or for several.
 
-use super::{Around, Serves, Told, TraceFrom, tower, TruthOf, subject, trace_of, weights_of};
+use super::{Around, Serves, Told, TraceFrom, TruthOf, subject, tower, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;

@@ -5,6 +5,7 @@ mod maps;
 mod reduction;
 mod retention;
 mod scores;
+mod several;
 mod thumbnails;
 mod truth;
 
@@ -27,7 +28,7 @@ pub(super) const VIEW: View = View {
     help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to the last.\n\
            Where the input is an example whose answer is known, brackets and outlines mark what decides it, and below the legend stands how well the score finds it.\n\
            Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the model says then.\n\
-           Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor.\n\
+           Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor; below, the chosen methods side by side at one budget, and how far they agree.\n\
            Attention maps: queries down, keys across.\n\
            Ctrl+wheel zooms, a drag pans, a double click shows the whole; with the map in focus the arrow keys pan, + and - zoom; close up, rows and columns carry their tokens and cells their numbers.\n\
            Click a thumbnail to choose a head.\n\
@@ -65,7 +66,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
                 cx.steady(ui, PARTS[i], |ui| match i {
                     0 => scores::ui(cx, ui, tower, &on),
                     1 => reduction::ui(cx, ui, tower, &on),
-                    2 => retention::ui(cx, ui),
+                    2 => retention::ui(cx, ui, &on),
                     _ => maps::ui(cx, ui, tower),
                 });
             }

@@ -1,10 +1,11 @@
 //! How close a reduced model stays to the full one at every budget, for several methods at once.
 
+use super::several;
 use crate::cx::Cx;
 use crate::jobs::{Spot, Status};
 use crate::keys::Call;
 use crate::pane;
-use crate::pictures::plot;
+use crate::pictures::{On, plot};
 use crate::work::{ReducedOf, RetentionOf, Serves as _};
 use egui::Ui;
 use std::sync::Arc;
@@ -16,14 +17,19 @@ use tokenscope_analysis::reduce::budget::{Retained, SEEDS};
 /// A curve and what it belongs to.
 type Curve = (&'static Info, usize, Arc<Vec<Retained>>);
 
-fn asked(cx: &Cx, info: &Info) -> RetentionOf {
+/// A method with the parameters that it has here.
+pub(super) fn reduced(cx: &Cx, info: &Info) -> ReducedOf {
     // The chosen method keeps its other parameters; the rest have their defaults.
     let chosen = cx.pane.call(Kind::Reduce);
     let call = if chosen.method == info.id { chosen } else { Call::of(info) };
-    RetentionOf(ReducedOf::of(cx.pane, call))
+    ReducedOf::of(cx.pane, call)
 }
 
-pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
+fn asked(cx: &Cx, info: &Info) -> RetentionOf {
+    RetentionOf(reduced(cx, info))
+}
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, on: &On) {
     if cx.recorded() {
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
         return;
@@ -94,6 +100,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
     }
     plot_ui(cx, ui, &curves, logits);
     curves.iter().for_each(|c| cx.notes_ui(ui, spot(c.0)));
+    several::ui(cx, ui, on);
 }
 
 /// Where the curve of a method is shown.
