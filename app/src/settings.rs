@@ -99,7 +99,7 @@ impl Layout {
                 egui_tiles::Tile::Container(egui_tiles::Container::Tabs(tabs)) => Some((tabs.children.len(), *id)),
                 _ => None,
             });
-            let place = tabs.max().map(|t| t.1).or(tree.root?.into())?;
+            let place = tabs.max_by_key(|t| t.0).map(|t| t.1).or(tree.root)?;
             match tree.tiles.get_mut(place) {
                 Some(egui_tiles::Tile::Container(c)) => c.add_child(tab),
                 _ => return None,

@@ -467,8 +467,9 @@ fn two_runs_are_compared_by_what_one_has_and_the_other_has_not() {
     let last = rows.last().unwrap().as_object().unwrap().values().nth(1).unwrap();
     assert!(last.is_null(), "words that differ have a difference: {last}");
     // What cannot be subtracted says why, beside what can.
-    let head = with("--head 9 9 --model sample-mlm");
-    assert!(head["parts"]["next"]["why_not"].is_string() || head["parts"]["next"]["pictures"].is_array());
+    let other = with("--model sample-diffusion");
+    assert!(other["parts"]["next"]["why_not"].as_str().unwrap().contains("does not predict the next token"));
+    assert!(other["parts"]["cuts"]["pictures"].is_array());
     fails_with(&["compare"], &["--with"]);
     fails_with(&["compare", "--with", "--prompt 'x"], &["quote is not closed"]);
     fails_with(&["compare", "--with", "--nonsense"], &["--with --nonsense", "unexpected argument"]);

@@ -110,6 +110,8 @@ impl Columns {
             let id = egui::Id::unique("pane").with(i);
             ui.scope_builder(egui::UiBuilder::new().scope_id(id).max_rect(rect), |ui| {
                 ui.set_clip_rect(rect.intersect(ui.clip_rect()));
+                ui.painter().rect_filled(rect, 0.0, own.theme.background);
+                ui.spacing_mut().item_spacing.y = 0.0;
                 if i > 0 {
                     let stroke = egui::Stroke::new(1.0, own.theme.line);
                     ui.painter().vline(rect.left(), rect.y_range(), stroke);
@@ -183,7 +185,7 @@ impl Columns {
 fn heading_ui(ui: &mut Ui, cx: &Cx, active: bool) -> bool {
     let mut closed = false;
     let frame = egui::Frame::new().inner_margin(egui::Margin::symmetric(8, 2));
-    let fill = if active { ui.visuals().selection.bg_fill.gamma_multiply(0.5) } else { cx.theme.background };
+    let fill = if active { ui.visuals().selection.bg_fill } else { ui.visuals().widgets.inactive.weak_bg_fill };
     frame.fill(fill).show(ui, |ui| {
         ui.set_width(ui.available_width());
         ui.horizontal(|ui| {

@@ -4,13 +4,13 @@ use super::retention::reduced;
 use crate::cx::Cx;
 use crate::jobs::{Spot, Status};
 use crate::pictures::widgets::named;
-use crate::pictures::{self, On, fates, matrix};
+use crate::pictures::{self, On, fates, table};
 use crate::work::{AtShareOf, Reduced};
 use egui::Ui;
+use serde_json::json;
 use std::sync::Arc;
-use tokenscope_analysis::array::Array;
 use tokenscope_analysis::catalog;
-use tokenscope_analysis::finding::{Matrix, Measure, Unit};
+use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::reduce::overlap;
 use tokenscope_analysis::token::TokenKind;
@@ -102,16 +102,17 @@ fn overlap_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, done: &[Done]) {
         true => tower.tokens.iter().map(|t| t.kind == TokenKind::Image).collect(),
         false => vec![true; tower.tokens.len()],
     };
-    let share =
-        |(a, b): (usize, usize)| overlap(&done[a].1.fates, &done[b].1.fates, &counts).map_or(f32::NAN, |v| v as f32);
-    let pairs = (0..done.len()).flat_map(|a| (0..done.len()).map(move |b| (a, b)));
-    let Ok(cells) = Array::new([done.len(); 2], pairs.map(share).collect()) else { return };
-    let names = Unit::named(done.iter().map(|d| d.0.title));
-    let measure = Measure::new("overlap", "intersection over union");
-    if let Ok(m) = Matrix::dense("overlap of what is kept", names.clone(), names, measure, cells) {
-        ui.strong("Overlap of what is kept");
-        matrix::ui(cx, ui, &On::default(), &m);
+    let names = done.iter().map(|d| d.0.title);
+    let columns: Vec<&str> = std::iter::once("overlap").chain(names).collect();
+    let mut table = Table::new(&columns).titled("overlap of what is kept");
+    for (info, a) in done {
+        let share = |(_, b): &Done| json!(overlap(&a.fates, &b.fates, &counts));
+        table.rows.push(std::iter::once(json!(info.title)).chain(done.iter().map(share)).collect());
     }
+    ui.add_space(6.0);
+    let meaning = "What both keep, as a share of what at least one of them keeps (intersection over union)";
+    ui.strong("Overlap of what is kept").on_hover_text(meaning);
+    table::ui(cx, ui, &table);
     let kept = |i: usize| done.iter().filter(|d| d.1.fates.get(i).is_some_and(|f| f.is_there())).count();
     let all = (0..tower.tokens.len()).filter(|i| counts[*i]);
     let (mut every, mut none) = (0, 0);
