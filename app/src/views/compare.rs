@@ -145,9 +145,14 @@ fn fold_ui(cx: &Cx, ui: &mut Ui, there: &Cx) {
     let asked = PairingsOf { first: cx.pane.run.clone(), second: there.pane.run.clone() };
     let Some(pairings) = cx.need(ui, "pairings", &asked) else { return };
     let tower = cx.ready_trace().map(|t| cx.pane.tower_of(&t));
-    let Some(words) = tower.and_then(|t| pairings.get(t)).and_then(|p| p.words()) else { return };
+    let Some(pairing) = tower.and_then(|t| pairings.get(t)) else { return };
+    let Some(words) = pairing.words() else { return };
+    let pieces = pairing.pairs.iter().any(|p| p.first.len() + p.second.len() > 2);
     ui.horizontal_wrapped(|ui| {
         ui.small(words);
+        if !pieces {
+            return;
+        }
         if cx.figure {
             ui.small(format!("pieces as {}", cx.pane.shows.fold.name()));
             return;
