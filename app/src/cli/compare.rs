@@ -62,7 +62,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     pane.shows.fold = beside::fold(&args.fold);
     beside::open(&mut doc, &args.with)?;
-    let jobs = common::jobs()?;
+    let jobs = common::jobs(args.input.weights)?;
+    args.input.sees(doc.pane(), &jobs)?;
     let end = args.out.as_ref().and_then(|p| p.extension()).map(|e| e.to_string_lossy().to_lowercase());
     match (&args.out, end.as_deref()) {
         (Some(out), Some("svg" | "png" | "csv" | "pdf")) => {

@@ -178,6 +178,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => Page::screen(egui::vec2(w, h), pixels),
     };
     let size = egui::vec2(w, h);
+    let jobs = common::jobs(args.input.weights)?;
+    if view.is_some_and(|v| v.id != "segmentation") {
+        args.input.sees(doc.pane(), &jobs)?;
+    }
+    let round = args.round.filter(|r| *r > 1 && view.is_none_or(|v| v.id == "drafts")).map(|r| r as usize);
+    beside::open(&mut doc, &args.with)?;
     check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;
     let Some(view) = view else {
         let figure = draw_window(doc, size, pixels, jobs.held())?;
