@@ -27,10 +27,11 @@ pub const INPUTS: &[&str] = &[
     "pixel_attention_mask",
     "image_grid_thw",
     "image_sizes",
+    "image_tiles",
     "mm_token_type_ids",
 ];
 /// Those of a picture.
-const PICTURE: [&str; 3] = ["pixel_values", "image_grid_thw", "image_sizes"];
+const PICTURE: [&str; 4] = ["pixel_values", "image_grid_thw", "image_sizes", "image_tiles"];
 /// What helps with a reference that cannot be used.
 const HELP: &str = "record it again: tokenscope recorder > tokenscope_record.py, then python tokenscope_record.py --model \
     DIR --prompt TEXT --out reference.trace";
@@ -137,7 +138,8 @@ impl Reference {
         let stored = read_tensors(path, |name| !traced || PICTURE.contains(&name), ctx)?;
         let image = stored.get("pixel_values").map(|t| {
             let of = |name: &str| stored.get(name).map(|t| t.array.data());
-            ImageInput::of_arrays(&t.array, of("image_grid_thw"), of("image_sizes")).map_err(|e| bad(&e.to_string()))
+            ImageInput::of_arrays(&t.array, [of("image_grid_thw"), of("image_sizes"), of("image_tiles")])
+                .map_err(|e| bad(&e.to_string()))
         });
         let image = image.transpose()?;
         let out = if traced {

@@ -41,9 +41,15 @@ impl RunRequest {
     /// Adds a picture: its pixels as the model gets them, and its place in the prompt where the model reads both
     /// as one sequence.
     ///
-    /// Errors: several image places in the prompt, a picture too extreme in shape for the model.
+    /// Several pictures that lie side by side on one are several pictures to the model, too.
+    ///
+    /// Errors: another number of image places in the prompt, several for a model that reads one, a picture too extreme
+    /// in shape for the model.
     pub fn add_picture(&mut self, processor: &Processor, picture: &Picture) -> Result<()> {
         let image = processor.process(picture)?;
+        if !image.rest.is_empty() && !processor.writes_into_the_prompt() {
+            return Err(Error::invalid("this model reads one picture; give it one"));
+        }
         if self.ids.is_none() && processor.writes_into_the_prompt() {
             self.expansion = processor.expand(self.prompt.get_or_insert_default(), &image)?;
         }
@@ -122,7 +128,7 @@ pub fn run_with(
         architecture: info.architecture.clone(),
         fingerprint: info.fingerprint.clone(),
         text: request.prompt.clone().unwrap_or_default(),
-        image_size: request.image.as_ref().map(|i| i.original).filter(|s| *s != (0, 0)),
+        image_size: request.image.as_ref().and_then(ImageInput::extent),
         arrays: capture.arrays,
         steps: capture.steps,
         token_types: types.filter(|t| t.iter().any(|&t| t != 0)),

@@ -227,7 +227,7 @@ impl App {
     fn remember(&mut self, command: &Command) {
         match command {
             Command::Model(ModelSource::Path(p) | ModelSource::Recorded(p)) => self.recents.add_model(p),
-            Command::Image(Some(PictureSource::File(p))) => self.recents.add_picture(p),
+            Command::Image(Some(source)) => source.files().into_iter().for_each(|p| self.recents.add_picture(p)),
             _ => return,
         }
         if self.stores {
@@ -389,10 +389,13 @@ impl App {
             Act::OpenFile => self.dialog(ctx, |d| {
                 d.add_filter("models and traces", &["gguf", "safetensors"]).pick_file().map(Picked::Model)
             }),
-            Act::OpenImage => self.dialog(ctx, |d| {
-                let ends = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
-                d.add_filter("pictures", &ends).pick_file().map(Picked::Image)
-            }),
+            Act::OpenImage => {
+                self.panels.adds_image = false;
+                self.dialog(ctx, |d| {
+                    let ends = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
+                    d.add_filter("pictures", &ends).pick_file().map(Picked::Image)
+                });
+            }
             Act::OpenSeries => {
                 self.dialog(ctx, |d| d.add_filter("series", &["wav", "csv", "tsv"]).pick_file().map(Picked::Series))
             }
@@ -487,7 +490,11 @@ impl App {
         while let Ok(picked) = self.picked.1.try_recv() {
             match picked {
                 Picked::Model(path) => commands.push(Command::Model(ModelSource::of_path(path))),
-                Picked::Image(path) => commands.push(Command::Image(Some(PictureSource::File(path)))),
+                Picked::Image(path) => {
+                    let there = self.doc.pane().run.image.clone().filter(|_| self.panels.adds_image);
+                    let all = there.into_iter().chain([PictureSource::File(path)]);
+                    commands.push(Command::Image(PictureSource::joined(all)));
+                }
                 Picked::Series(path) => commands.push(Command::Series(Some(SeriesSource::file(path)))),
                 Picked::NoDialog => {
                     let words =
@@ -594,8 +601,9 @@ impl App {
         if self.panels.wants_folder.take().is_some() {
             self.act(&ctx, Act::OpenFolder, &mut sent.borrow_mut());
         }
-        if self.panels.wants_image.take().is_some() {
+        if let Some(adds) = self.panels.wants_image.take() {
             self.act(&ctx, Act::OpenImage, &mut sent.borrow_mut());
+            self.panels.adds_image = adds;
         }
         if self.panels.wants_series.take().is_some() {
             self.act(&ctx, Act::OpenSeries, &mut sent.borrow_mut());

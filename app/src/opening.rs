@@ -34,6 +34,10 @@ fn kind_of(path: &Path) -> Kind {
 
 /// What opening `path` means: a picture, a series, a tokenizer to compare with, else a model or a trace.
 pub fn command_of(path: PathBuf) -> Command {
+    // Clips and drawn scenes have names of their own.
+    if let Ok(named @ (PictureSource::Clip(..) | PictureSource::Scene(_))) = PictureSource::parse(path.clone().into()) {
+        return Command::Image(Some(named));
+    }
     match kind_of(&path) {
         Kind::Picture => Command::Image(Some(PictureSource::File(path))),
         Kind::Series => Command::Series(Some(SeriesSource::file(path))),

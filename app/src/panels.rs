@@ -36,8 +36,10 @@ pub struct State {
     turns: usize,
     /// Set when a folder should be asked for.
     pub wants_folder: Option<()>,
-    /// Set when a picture should be asked for.
-    pub wants_image: Option<()>,
+    /// Set when a picture should be asked for, and whether it joins those that are there.
+    pub wants_image: Option<bool>,
+    /// The same of the picture that was asked for last.
+    pub adds_image: bool,
     /// Set when a series should be asked for.
     pub wants_series: Option<()>,
 }
@@ -272,7 +274,16 @@ impl State {
                 }
             }
             if ui.small_button("Picture…").on_hover_text("Or drop one on the window").clicked() {
-                self.wants_image = Some(());
+                self.wants_image = Some(false);
+            }
+            // A model that reads the picture as a part of its text reads several.
+            let several = cx.ready_model().and_then(|m| m.processor.as_ref().map(|p| p.writes_into_the_prompt()));
+            if cx.pane.run.image.is_some() && several == Some(true) {
+                let more =
+                    ui.small_button("Add…").on_hover_text("One more picture of the same prompt, beside the first");
+                if more.clicked() {
+                    self.wants_image = Some(true);
+                }
             }
         });
         // Whether it can be read is said at once, whether or not the model looks at it.

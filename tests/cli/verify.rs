@@ -92,3 +92,38 @@ fn a_run_with_a_picture_is_repeated_from_its_trace() {
         assert!(kinds.iter().any(|k| k.contains("attentions")), "{name}: {kinds:?}");
     }
 }
+
+/// Several pictures, as options or as frames of a folder, are read in their order and repeated from the trace.
+#[test]
+fn several_pictures_are_traced_repeated_and_shown_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, model) = (dir.path().join("run.trace"), models().join("several/qwen3_vl"));
+    let frames = dir.path().join("frames");
+    std::fs::create_dir(&frames).unwrap();
+    for (from, to) in [("image.png", "1.png"), ("image_1.png", "2.png")] {
+        std::fs::copy(model.join(from), frames.join(to)).unwrap();
+    }
+    let path = |p: &Path| p.to_str().unwrap().to_string();
+    let prompt = "both: <|image_pad|> and <|image_pad|>?";
+    let trace = |images: &[&str]| {
+        let words = ["trace", "--model", &path(&model), "--prompt", prompt, "--out", &path(&file)];
+        let traced = tokenscope(&[&words[..], images].concat());
+        assert!(traced.status.success(), "{}", String::from_utf8_lossy(&traced.stderr));
+        tokenscope_analysis::trace::read_trace(&file, &tokenscope_analysis::Ctx::default()).unwrap()
+    };
+    let (first, second) = (path(&model.join("image.png")), path(&model.join("image_1.png")));
+    let one = trace(&["--image", &first, "--image", &second]);
+    let out = verify(&["--model", &path(&model), "--against", &path(&file)]);
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
+    let other = trace(&["--image", &path(&frames), "--frames", "2"]);
+    assert_eq!((one.arrays, one.image_size), (other.arrays, other.image_size));
+    assert_eq!(one.picture.unwrap().width as u32, one.image_size.unwrap().0);
+    let words = ["trace", "--model", &path(&model), "--out", &path(&file), "--prompt", prompt, "--image", &first];
+    fails_with(&words, &["2 places <|image_pad|>, but there is one image"]);
+    fails_with(&[&words[..], &["--frames", "3"]].concat(), &["no animation"]);
+    let vit = path(&models().join("vit"));
+    fails_with(
+        &["trace", "--model", &vit, "--out", &path(&file), "--image", &first, "--image", &second],
+        &["reads one picture"],
+    );
+}

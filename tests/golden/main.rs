@@ -9,5 +9,6 @@ mod images;
 mod models;
 mod recorder;
 mod settings;
+mod several;
 mod tokenizers;
 mod vision_models;

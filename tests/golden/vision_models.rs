@@ -176,6 +176,8 @@ fn rectangles_are_in_pixels_of_the_original() -> Result<()> {
         layout: (1, 1),
         original: (100, 50),
         grid: None,
+        at: [0.0; 2],
+        rest: Vec::new(),
     };
     let mut input = Input { image: Some(image), ..Input::default() };
     let out = Model::forward(model.as_ref(), &mut input, &mut NoTap, &Ctx::default())?;

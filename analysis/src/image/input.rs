@@ -20,16 +20,34 @@ pub struct ImageInput {
     pub original: (u32, u32),
     /// Frames, rows and columns of flattened patches (Qwen2-VL).
     pub grid: Option<[usize; 3]>,
+    /// Where its left upper corner lies on the picture that shows it beside others.
+    pub at: [f32; 2],
+    /// The pictures behind it in the prompt, which have none behind them.
+    pub rest: Vec<ImageInput>,
 }
 
 /// The largest file of pixel values that is read, in bytes.
 const MAX_PIXEL_BYTES: u64 = 1 << 30;
 
 impl ImageInput {
+    /// This one and those behind it, in the order of the prompt.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.rest)
+    }
+
+    /// Width and height of what shows all of them; `None` if only pixel values are known.
+    pub fn extent(&self) -> Option<(u32, u32)> {
+        let known = self.all().all(|i| i.original != (0, 0));
+        let (w, h) = self
+            .all()
+            .fold((0, 0), |(w, h), i| (w.max(i.at[0] as u32 + i.original.0), h.max(i.at[1] as u32 + i.original.1)));
+        known.then_some((w, h))
+    }
+
     /// An image that was processed elsewhere: the f32 tensor `pixel_values` of a safetensors file,
     /// `[channels, height, width]` or `[tiles, channels, height, width]`, or `[patches, values]` with `image_grid_thw`
     /// beside it. Rectangles are in its own pixels, or in those of the original where `image_sizes` (height and width)
-    /// stands there.
+    /// stands there. Of several pictures `image_grid_thw` has a row each, or `image_tiles` says how many tiles each has.
     pub fn from_pixel_values(path: &Path) -> Result<Self> {
         let bad = |what: String| Error::file(path, what, "give a safetensors file with f32 pixel_values");
         let bytes = read_bounded(path, MAX_PIXEL_BYTES)?;
@@ -48,65 +66,156 @@ impl ImageInput {
             }
             Ok(Some(t.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()))
         };
-        let (grid, sizes) = (whole("image_grid_thw")?, whole("image_sizes")?);
-        Self::of(x, grid.as_deref(), sizes.as_deref()).map_err(|e| bad(e.to_string()))
+        let beside = [whole("image_grid_thw")?, whole("image_sizes")?, whole("image_tiles")?];
+        Self::of(x, beside.each_ref().map(Option::as_deref)).map_err(|e| bad(e.to_string()))
     }
 
-    /// As [`ImageInput::from_pixel_values`], of arrays that are in memory: `pixels`, and the values of `image_grid_thw`
-    /// and `image_sizes` where they are known.
-    pub fn of_arrays(pixels: &Array, grid: Option<&[f32]>, sizes: Option<&[f32]>) -> Result<Self> {
+    /// As [`ImageInput::from_pixel_values`], of arrays that are in memory: `pixels`, and the values of `image_grid_thw`,
+    /// `image_sizes` and `image_tiles` where they are known.
+    pub fn of_arrays(pixels: &Array, beside: [Option<&[f32]>; 3]) -> Result<Self> {
         let shape = pixels.shape();
         if !matches!(shape.len(), 2..=4) || shape.contains(&0) {
             return Err(Error::invalid(format!("pixel_values is {shape:?}")));
         }
-        Self::of(Tensor::from_slice(pixels.data(), shape.to_vec(), &Device::Cpu)?, grid, sizes)
+        Self::of(Tensor::from_slice(pixels.data(), shape.to_vec(), &Device::Cpu)?, beside)
     }
 
     /// What [`ImageInput::of_arrays`] reads: pixels `[tiles, channels, height, width]`, or `[patches, values]` with a
-    /// `grid`, and under the names of `transformers` what stands beside them: `image_grid_thw`, and `image_sizes` where
-    /// the size of the original is known.
-    ///
-    /// Errors: tiles of several sizes.
-    pub fn to_arrays(&self) -> Result<(Array, Vec<(&'static str, Vec<i64>)>)> {
-        let pixels = match (&self.grid, self.tiles.as_slice()) {
-            (Some(_), [patches]) => patches.clone(),
-            _ => Tensor::stack(&self.tiles, 0)?,
-        };
+    /// `grid`, and what stands beside them by name: `image_grid_thw`, `image_sizes` where the sizes of the originals are
+    /// known, and `image_tiles` of several pictures. `None` where tiles are of several sizes, which no array holds.
+    pub fn to_arrays(&self) -> Result<Option<(Array, Vec<(&'static str, Vec<i64>)>)>> {
+        let tiles: Vec<&Tensor> = self.all().flat_map(|i| &i.tiles).collect();
+        let Some(first) = tiles.first() else { return Ok(None) };
         let mut beside = Vec::new();
-        if let Some(grid) = self.grid {
-            beside.push(("image_grid_thw", grid.map(|n| n as i64).to_vec()));
+        let grids: Vec<i64> = self.all().filter_map(|i| i.grid).flatten().map(|n| n as i64).collect();
+        let pixels = if grids.is_empty() {
+            if tiles.iter().any(|t| t.dims() != first.dims()) {
+                return Ok(None);
+            }
+            if !self.rest.is_empty() {
+                beside.push(("image_tiles", self.all().map(|i| i.tiles.len() as i64).collect()));
+            }
+            Tensor::stack(&tiles, 0)?
+        } else {
+            beside.push(("image_grid_thw", grids));
+            Tensor::cat(&tiles, 0)?
+        };
+        if self.all().all(|i| i.original != (0, 0)) {
+            let sizes = self.all().flat_map(|i| [i64::from(i.original.1), i64::from(i.original.0)]);
+            beside.push(("image_sizes", sizes.collect()));
         }
-        let (width, height) = self.original;
-        if self.original != (0, 0) {
-            beside.push(("image_sizes", vec![i64::from(height), i64::from(width)]));
-        }
-        Ok((Array::from_tensor(&pixels)?, beside))
+        Ok(Some((Array::from_tensor(&pixels)?, beside)))
     }
 
-    fn of(x: Tensor, grid: Option<&[f32]>, sizes: Option<&[f32]>) -> Result<Self> {
+    /// Pixels, and the values of `image_grid_thw`, `image_sizes` and `image_tiles`.
+    fn of(x: Tensor, [grid, sizes, tiles]: [Option<&[f32]>; 3]) -> Result<Self> {
         let shape = x.dims().to_vec();
         let whole = |name: &str, all: Option<&[f32]>, n: usize| -> Result<Option<Vec<usize>>> {
             let Some(all) = all else { return Ok(None) };
-            let fits = all.len() == n && all.iter().all(|v| v.fract() == 0.0 && (0.0..16_777_216.0).contains(v));
-            let what = || Error::invalid(format!("{name} is not {n} whole numbers of one picture"));
+            let fits = !all.is_empty() && all.len().is_multiple_of(n);
+            let fits = fits && all.iter().all(|v| v.fract() == 0.0 && (0.0..16_777_216.0).contains(v));
+            let what = || Error::invalid(format!("{name} is not {n} whole numbers for each picture"));
             fits.then(|| Some(all.iter().map(|&v| v as usize).collect())).ok_or_else(what)
         };
-        let original = whole("image_sizes", sizes, 2)?.map_or((0, 0), |s| (s[1] as u32, s[0] as u32));
+        let (sizes, tiles) = (whole("image_sizes", sizes, 2)?, whole("image_tiles", tiles, 1)?);
+        let one = |tiles: Vec<Tensor>, rects, grid| Self {
+            tiles,
+            rects,
+            layout: (1, 1),
+            original: (0, 0),
+            grid,
+            at: [0.0; 2],
+            rest: Vec::new(),
+        };
+        let mut all = Vec::new();
         if shape.len() == 2 {
             let Some(grid) = whole("image_grid_thw", grid, 3)? else {
                 let what = "pixel_values are flattened patches and no image_grid_thw stands beside them";
                 return Err(Error::invalid(what));
             };
-            if grid.iter().product::<usize>() != shape[0] {
+            let (grids, _) = grid.as_chunks::<3>();
+            let counts: Vec<usize> = grids.iter().map(|g| g.iter().product()).collect();
+            if counts.iter().sum::<usize>() != shape[0] {
                 return Err(Error::invalid(format!("image_grid_thw {grid:?} does not count {} patches", shape[0])));
             }
-            let grid = Some([grid[0], grid[1], grid[2]]);
-            return Ok(Self { tiles: vec![x], rects: Vec::new(), layout: (1, 1), original, grid });
+            let mut first = 0;
+            for (g, n) in grids.iter().zip(counts) {
+                all.push(one(vec![x.narrow(0, first, n)?], Vec::new(), Some(*g)));
+                first += n;
+            }
+        } else {
+            let every =
+                if shape.len() == 3 { vec![x] } else { (0..shape[0]).map(|i| x.get(i)).collect::<Result<_, _>>()? };
+            let (h, w) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+            let counts = tiles.unwrap_or_else(|| vec![every.len()]);
+            if counts.iter().sum::<usize>() != every.len() || counts.contains(&0) {
+                return Err(Error::invalid(format!("image_tiles {counts:?} do not count {} tiles", every.len())));
+            }
+            let mut every = every.into_iter();
+            for n in counts {
+                let rects = vec![[0.0, 0.0, w as f32, h as f32]; n];
+                all.push(one(every.by_ref().take(n).collect(), rects, None));
+            }
         }
-        let tiles =
-            if shape.len() == 3 { vec![x] } else { (0..shape[0]).map(|i| x.get(i)).collect::<Result<_, _>>()? };
-        let (h, w) = (shape[shape.len() - 2], shape[shape.len() - 1]);
-        let rects = vec![[0.0, 0.0, w as f32, h as f32]; tiles.len()];
-        Ok(Self { tiles, rects, layout: (1, 1), original, grid: None })
+        if let Some(sizes) = sizes {
+            if sizes.len() != 2 * all.len() {
+                let e = format!("image_sizes of {} pictures, and pixel values of {}", sizes.len() / 2, all.len());
+                return Err(Error::invalid(e));
+            }
+            let mut left = 0;
+            for (image, size) in all.iter_mut().zip(sizes.chunks(2)) {
+                (image.original, image.at) = ((size[1] as u32, size[0] as u32), [left as f32, 0.0]);
+                left += size[1];
+            }
+        }
+        Self::joined(all)
+    }
+
+    /// The first of several, with the others behind it. Errors: there are none.
+    pub fn joined(all: Vec<Self>) -> Result<Self> {
+        let mut all = all.into_iter();
+        let first = all.next().ok_or_else(|| Error::invalid("there is no picture"))?;
+        Ok(Self { rest: all.collect(), ..first })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(tiles: usize, size: (u32, u32), grid: Option<[usize; 3]>) -> ImageInput {
+        let x = |n: usize| match grid {
+            Some(g) => Tensor::full(n as f32, (g.iter().product::<usize>(), 2), &Device::Cpu).unwrap(),
+            None => Tensor::full(n as f32, (3, 2, 2), &Device::Cpu).unwrap(),
+        };
+        let tiles = (0..tiles).map(x).collect();
+        ImageInput { tiles, rects: vec![], layout: (1, 1), original: size, grid, at: [0.0; 2], rest: vec![] }
+    }
+
+    #[test]
+    fn several_pictures_come_back_from_their_arrays() {
+        for (grid, counts) in [(None, [3, 1]), (Some([1, 2, 4]), [1, 1])] {
+            let second = input(counts[1], (5, 6), grid.map(|_| [1, 2, 2]));
+            let all = ImageInput { rest: vec![second], ..input(counts[0], (7, 8), grid) };
+            let (pixels, beside) = all.to_arrays().unwrap().unwrap();
+            let of = |name: &str| {
+                beside.iter().find(|b| b.0 == name).map(|b| b.1.iter().map(|&v| v as f32).collect::<Vec<_>>())
+            };
+            let named = [of("image_grid_thw"), of("image_sizes"), of("image_tiles")];
+            let back = ImageInput::of_arrays(&pixels, named.each_ref().map(Option::as_deref)).unwrap();
+            let shape = |i: &ImageInput| (i.tiles.len(), i.tiles[0].dims().to_vec(), i.original, i.grid);
+            assert!(back.all().map(shape).eq(all.all().map(shape)));
+            assert_eq!((back.rest[0].at, back.extent()), ([7.0, 0.0], Some((12, 8))));
+        }
+        // Tiles that fit no array, and counts that do not add up.
+        let odd = ImageInput {
+            tiles: vec![Tensor::zeros((3, 1, 1), candle_core::DType::F32, &Device::Cpu).unwrap()],
+            ..input(0, (1, 1), None)
+        };
+        assert!(ImageInput { rest: vec![odd], ..input(1, (1, 1), None) }.to_arrays().unwrap().is_none());
+        let pixels = Array::zeros([4, 3, 2, 2]);
+        for tiles in [[3.0, 2.0], [4.0, 0.0]] {
+            assert!(ImageInput::of_arrays(&pixels, [None, None, Some(&tiles)]).is_err());
+        }
     }
 }

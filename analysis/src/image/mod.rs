@@ -1,7 +1,9 @@
 //! Pictures: from a file to RGB pixels as Pillow gives them, and on to what a model's processor makes of them.
 
 mod anyres;
+mod clip;
 mod input;
+mod montage;
 mod place;
 mod process;
 mod prompt;
@@ -10,6 +12,7 @@ mod size;
 mod whole;
 
 pub use anyres::{AnyRes, pinpoints};
+pub use clip::{evenly, frames};
 pub use input::ImageInput;
 pub use place::most_tiles;
 pub use process::Processor;
@@ -41,6 +44,9 @@ pub struct Picture {
     pub height: usize,
     /// Row-major red, green, blue: `3 · width · height` bytes.
     pub rgb: Vec<u8>,
+    /// Left, top, width and height of the pictures that lie side by side on this one, in their order; empty for one
+    /// picture.
+    pub parts: Vec<[usize; 4]>,
 }
 
 impl Picture {
@@ -51,7 +57,7 @@ impl Picture {
         if !fits || rgb.is_empty() {
             return Err(Error::shape("picture", format!("[{height}, {width}, 3], not empty"), &[rgb.len()]));
         }
-        Ok(Self { width, height, rgb })
+        Ok(Self { width, height, rgb, parts: Vec::new() })
     }
 
     /// Opens a PNG, JPEG, WebP, BMP or GIF (its first frame), whatever the file is called.

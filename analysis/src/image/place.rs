@@ -117,27 +117,56 @@ impl Place {
         }
     }
 
-    /// The prompt with its placeholder written out for this image; added in front if it has none. `None` for models
-    /// whose text knows nothing of the image.
+    /// The prompt with its placeholders written out for these images, one each; added in front if it has none. `None`
+    /// for models whose text knows nothing of images.
     ///
-    /// Errors: several placeholders.
+    /// Errors: another number of placeholders than of images.
     pub fn expand(&self, prompt: &str, image: &ImageInput, layout: &Layout) -> Result<Option<Expansion>> {
-        let patches = |patch: usize| image.tiles.iter().map(move |t| (t.dims()[1] / patch) * (t.dims()[2] / patch));
+        let texts = || image.all().map(|i| self.text(i, layout)).collect::<Result<Vec<String>>>();
         match self {
             Self::None => Ok(None),
+            Self::Llava { token, .. } | Self::AnyRes { token, .. } => {
+                Expansion::new(prompt, token, &texts()?, ["", "\n"]).map(Some)
+            }
+            Self::Idefics { .. } => Expansion::new(prompt, "<image>", &texts()?, ["", ""]).map(Some),
+            Self::Merged { token, around, .. } => Expansion::new(prompt, token, &texts()?, *around).map(Some),
+            Self::Prefix { token, begin, .. } => {
+                // Pictures stand before the text, wherever the prompt may name them.
+                let n = 1 + image.rest.len();
+                let text = format!("{}{begin}", texts()?.concat());
+                let (all, named) = (token.repeat(n), prompt.matches(token.as_str()).count());
+                if named == 0 || (named == n && prompt.trim_start().starts_with(&all)) {
+                    return Expansion::new(prompt, &all, &[text], ["", ""]).map(|e| Some(e.ended("\n")));
+                }
+                let it = if n == 1 { "the picture" } else { "the pictures" };
+                Err(Error::invalid(format!("this model reads {it} before the text; put {all} at its beginning")))
+            }
+            Self::Between { placeholder, glue, .. } => {
+                Expansion::new(prompt, placeholder, &texts()?, ["", glue]).map(Some)
+            }
+        }
+    }
+
+    /// What stands in the place of one image.
+    fn text(&self, image: &ImageInput, layout: &Layout) -> Result<String> {
+        let patches = |patch: usize| image.tiles.iter().map(move |t| (t.dims()[1] / patch) * (t.dims()[2] / patch));
+        Ok(match self {
+            Self::None => String::new(),
             Self::Llava { token, patch, extra, skip } => {
-                let n = (patches(*patch).sum::<usize>() + extra).saturating_sub(*skip);
-                Expansion::new(prompt, token, &token.repeat(n), ["", "\n"]).map(Some)
+                token.repeat((patches(*patch).sum::<usize>() + extra).saturating_sub(*skip))
             }
             Self::AnyRes { token, patch, extra, skip, most } => {
                 let Layout::AnyRes { sizes, tile, .. } = layout else {
                     return Err(Error::invalid("this model needs a processor that cuts tiles of the best size"));
                 };
-                let (w, h) = image.original;
-                let cut = AnyRes::new((w as usize, h as usize), sizes, *tile, *patch, *most)?;
-                let (rows, cols) = cut.grid();
-                let n = (patches(*patch).next().unwrap_or(0) + extra + rows * (cols + 1)).saturating_sub(*skip);
-                Expansion::new(prompt, token, &token.repeat(n), ["", "\n"]).map(Some)
+                let marked = if image.tiles.len() == 1 {
+                    1
+                } else {
+                    let (w, h) = image.original;
+                    let (rows, cols) = AnyRes::new((w as usize, h as usize), sizes, *tile, *patch, *most)?.grid();
+                    rows * (cols + 1)
+                };
+                token.repeat((patches(*patch).next().unwrap_or(0) + extra + marked).saturating_sub(*skip))
             }
             Self::Idefics { per_tile } => {
                 let (edge, whole) = ("<fake_token_around_image>", "<global-img>");
@@ -153,28 +182,16 @@ impl Place {
                     }
                     text.push('\n');
                 }
-                text += &format!("{edge}{whole}{pixels}{edge}");
-                Expansion::new(prompt, "<image>", &text, ["", ""]).map(Some)
+                text + &format!("{edge}{whole}{pixels}{edge}")
             }
-            Self::Merged { token, patches, around } => {
-                let n = image.grid.map_or(0, |g| g.iter().product::<usize>() / patches);
-                Expansion::new(prompt, token, &token.repeat(n), *around).map(Some)
+            Self::Merged { token, patches, .. } => {
+                token.repeat(image.grid.map_or(0, |g| g.iter().product::<usize>() / patches))
             }
-            Self::Prefix { token, n, begin } => {
-                // The picture stands before the text, wherever the prompt may name it.
-                let text = format!("{}{begin}", token.repeat(n * image.tiles.len()));
-                if prompt.trim_start().starts_with(token.as_str()) || !prompt.contains(token.as_str()) {
-                    return Expansion::new(prompt, token, &text, ["", ""]).map(|e| Some(e.ended("\n")));
-                }
-                Err(Error::invalid(format!(
-                    "this model reads the picture before the text; put {token} at its beginning"
-                )))
+            Self::Prefix { token, n, .. } => token.repeat(n * image.tiles.len()),
+            Self::Between { token, per_tile, before, after, .. } => {
+                format!("{before}{}{after}", token.repeat(per_tile * image.tiles.len()))
             }
-            Self::Between { placeholder, token, per_tile, before, after, glue } => {
-                let text = format!("{before}{}{after}", token.repeat(per_tile * image.tiles.len()));
-                Expansion::new(prompt, placeholder, &text, ["", glue]).map(Some)
-            }
-        }
+        })
     }
 }
 

@@ -44,6 +44,9 @@ pub(super) enum Layout {
         /// What every tile is brought to.
         size: Option<Size>,
         crop: Option<(usize, usize)>,
+        /// Colour of the bars that make each of several pictures square, which is then seen as a whole alone
+        /// (LLaVA-OneVision); `None` where they are cut, too.
+        several: Option<[u8; 3]>,
     },
     /// Qwen2-VL: one picture in multiples of merged patches, as a list of flattened patches.
     Patches {
@@ -319,7 +322,8 @@ impl Processor {
             let list = given("image_grid_pinpoints").or(config.get("image_grid_pinpoints"));
             let list = list.ok_or_else(|| Error::invalid("there are no image_grid_pinpoints"))?;
             let size = flag("do_resize", true)?.then_some(size);
-            Layout::AnyRes { sizes: pinpoints(list)?, tile, whole, size, crop }
+            let several = (!next).then(|| mean.map(|m| (m * 255.0) as u8));
+            Layout::AnyRes { sizes: pinpoints(list)?, tile, whole, size, crop, several }
         } else {
             let by_shortest = matches!(family, "CLIP" | "Bit" | "Llava" | "Siglip" | "Gemma3");
             let default = if own.is_empty() { side } else { 224 };
@@ -370,13 +374,33 @@ impl Processor {
         matches!(self.layout, Layout::Tiles { .. } | Layout::AnyRes { .. } | Layout::Nearest { .. })
     }
 
-    /// The model's input from a picture, with the rectangle of the original that each tile shows.
+    /// The model's input from a picture, or from each of those that lie side by side on it, with the rectangle of the
+    /// original that each tile shows.
     pub fn process(&self, picture: &Picture) -> Result<ImageInput> {
+        if picture.parts.is_empty() {
+            return self.process_one(picture, true);
+        }
+        let several = picture.parts.len() > 1;
+        let one = |(p, at): (Picture, [f32; 2])| {
+            let cuts = !several || !matches!(self.layout, Layout::AnyRes { several: Some(_), .. });
+            Ok(ImageInput { at, ..self.process_one(&p, cuts)? })
+        };
+        ImageInput::joined(picture.apart()?.into_iter().map(one).collect::<Result<_>>()?)
+    }
+
+    /// The same of one picture; `cuts` says whether it may be cut into tiles at all.
+    fn process_one(&self, picture: &Picture, cuts: bool) -> Result<ImageInput> {
         let (w, h) = (picture.width as f32, picture.height as f32);
         let original = (w as u32, h as u32);
-        let mut input = ImageInput { tiles: vec![], rects: vec![], layout: (1, 1), original, grid: None };
+        let (tiles, rects, rest) = (vec![], vec![], vec![]);
+        let mut input = ImageInput { tiles, rects, layout: (1, 1), original, grid: None, at: [0.0; 2], rest };
         match self.layout {
-            Layout::AnyRes { ref sizes, tile, whole, size, crop } => {
+            Layout::AnyRes { size, crop, several, .. } if !cuts => {
+                let (tile, rect) = self.plain(picture, size, crop, several)?;
+                input.tiles.push(self.tensor(&tile)?);
+                input.rects.push(rect);
+            }
+            Layout::AnyRes { ref sizes, tile, whole, size, crop, .. } => {
                 // Patches count for the model only; here a tile may be one.
                 let cut = AnyRes::new((picture.width, picture.height), sizes, tile, tile, None)?;
                 let mut tiles = vec![resize(picture, whole.0, whole.1, self.filter, None)?];
@@ -535,10 +559,10 @@ impl Processor {
         Ok(Tensor::from_vec(out, (3, p.height, p.width), &Device::Cpu)?)
     }
 
-    /// The prompt with its placeholder written out for this image; added in front if it has none. `None` for models
-    /// whose text knows nothing of the image.
+    /// The prompt with its placeholders written out for these images, one each; added in front if it has none. `None`
+    /// for models whose text knows nothing of images.
     ///
-    /// Errors: several placeholders.
+    /// Errors: another number of placeholders than of images.
     pub fn expand(&self, prompt: &str, image: &ImageInput) -> Result<Option<Expansion>> {
         self.place.expand(prompt, image, &self.layout)
     }

@@ -73,7 +73,10 @@ impl Connect for AnyResolution {
             let e = format!("a picture of {w} x {h} gives {} tiles, not {}", 1 + rows * cols, image.tiles.len());
             return Err(Error::invalid(e));
         }
-        let image = ImageInput { rects: cut.rects.clone(), ..image.clone() };
+        // A picture that was not cut says itself what it shows.
+        let whole = image.tiles.len() == 1 && image.rects.len() == 1;
+        let rects = if whole { image.rects.clone() } else { cut.rects.clone() };
+        let image = ImageInput { rects, ..image.clone() };
         let f = self.projector.of_tiles(&image, run, tap, ctx)?;
         let per_tile = f.tokens.len() / image.tiles.len();
         let mut out = Packed::new(&f);

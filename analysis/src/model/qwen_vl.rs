@@ -309,12 +309,13 @@ impl QwenTower {
         Ok(sum)
     }
 
-    /// The mask of each layer: within a frame, or within a window.
-    fn masks(&self, layout: &Layout) -> Vec<Option<MaskRule>> {
+    /// The mask of each layer: within a frame, or within a window. Positions are counted from `first` on.
+    fn masks(&self, layout: &Layout, first: usize) -> Vec<Option<MaskRule>> {
         let per_frame = layout.grid[1] * layout.grid[2];
-        let frames =
-            (layout.grid[0] > 1).then(|| MaskRule::Windows((0..=layout.grid[0]).map(|f| f * per_frame).collect()));
-        let within = self.windows.as_ref().map(|w| (w, MaskRule::Windows(layout.edges.clone())));
+        let frames = (0..=layout.grid[0]).map(|f| first + f * per_frame);
+        let frames = (layout.grid[0] > 1).then(|| MaskRule::Windows(frames.collect()));
+        let edges = || layout.edges.iter().map(|e| first + e).collect();
+        let within = self.windows.as_ref().map(|w| (w, MaskRule::Windows(edges())));
         (0..self.stack.blocks.len())
             .map(|i| match &within {
                 Some((w, mask)) if !w.whole.contains(&i) => Some(mask.clone()),
@@ -323,13 +324,14 @@ impl QwenTower {
             .collect()
     }
 
+    /// The tokens of a picture, and its grids under the number that its arrays have.
     fn describe(&self, image: &ImageInput, layout: &Layout, run: &mut TowerRun) {
         let [t, rows, cols] = layout.grid;
         let whole = [0.0, 0.0, cols as f32, rows as f32];
         let [x, y, w, h] = image.rects.first().copied().unwrap_or(whole);
         let (pw, ph) = (w / cols as f32, h / rows as f32);
         for frame in 0..t {
-            run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile: frame, gap: 0 });
+            run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile: run.n_tiles + frame, gap: 0 });
             for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
                 let source = Source::Rect { x: x + c as f32 * pw, y: y + r as f32 * ph, w: pw, h: ph };
                 run.tokens.push(Token { id: None, text: format!("patch {r},{c}"), kind: TokenKind::Image, source });
@@ -360,20 +362,22 @@ impl Connect for QwenTower {
         if let Some(p) = self.positions(&layout)? {
             x = (x + p)?;
         }
+        // Tokens and positions are counted over all pictures of the prompt, so that one rule serves the arrays of each.
+        let (first, number) = (run.tokens.len(), run.n_tiles);
         self.describe(image, &layout, run);
         // Tokens are numbered row by row, whatever order the tower reads them in.
         let rows = Rows {
-            tokens: layout.at.iter().map(|&at| vec![layout.index(at)]).collect(),
-            positions: (0..layout.at.len()).collect(),
+            tokens: layout.at.iter().map(|&at| vec![first + layout.index(at)]).collect(),
+            positions: (first..first + layout.at.len()).collect(),
             turns: layout.at.iter().map(|&[_, r, c]| [0, r as u32, c as u32]).collect(),
         };
         // What a layer gives is what the next one reads.
         let mut keep = Keep::new(tap, self.deep.iter().map(|d| d.0 + 1).collect());
-        let mut pass = Pass::new(Tower::Vision, 0, rows, &mut keep, ctx);
-        pass.masks = self.masks(&layout);
+        let mut pass = Pass::new(Tower::Vision, number, rows, &mut keep, ctx);
+        pass.masks = self.masks(&layout, first);
         let x = self.stack.apply(x, &mut pass)?;
-        run.attention = std::mem::take(&mut pass.rules);
-        run.n_tiles = 1;
+        run.attention = of_both(std::mem::take(&mut run.attention), std::mem::take(&mut pass.rules));
+        run.n_tiles = number + 1;
         let rows = pass.rows;
         let (m, wide) = (self.merge, self.stack.width * self.merge * self.merge);
         let [t, n_rows, n_cols] = [grid[0], grid[1] / m, grid[2] / m];
@@ -382,7 +386,7 @@ impl Connect for QwenTower {
         for (frame, r, c) in (0..t).flat_map(|f| (0..n_rows).flat_map(move |r| (0..n_cols).map(move |c| (f, r, c)))) {
             let patches: Vec<usize> = (0..m * m).map(|k| layout.index([frame, r * m + k / m, c * m + k % m])).collect();
             places.push(patches.clone());
-            let source = match run.tokens[patches[0]].source {
+            let source = match run.tokens[first + patches[0]].source {
                 Source::Rect { x, y, w, h } => Source::Rect { x, y, w: w * m as f32, h: h * m as f32 },
                 other => other,
             };
@@ -395,7 +399,7 @@ impl Connect for QwenTower {
         let rows_of = |rows: &Rows| -> Vec<u32> {
             let mut row_of = vec![rows.len() as u32; layout.at.len()];
             for (row, tokens) in rows.tokens.iter().enumerate() {
-                tokens.iter().for_each(|&k| row_of[k] = row as u32);
+                tokens.iter().for_each(|&k| row_of[k - first] = row as u32);
             }
             places.iter().flatten().map(|&k| row_of[k]).collect()
         };
@@ -406,6 +410,22 @@ impl Connect for QwenTower {
         }
         Ok(out)
     }
+}
+
+/// The rules of layers that read pictures one by one: windows of either stand one behind the other.
+fn of_both(before: Vec<AttentionRule>, mut own: Vec<AttentionRule>) -> Vec<AttentionRule> {
+    for (a, b) in before.into_iter().zip(&mut own) {
+        b.mask = match (a.mask, std::mem::replace(&mut b.mask, MaskRule::Bidirectional)) {
+            (MaskRule::Windows(mut edges), MaskRule::Windows(more)) => {
+                edges.extend(more);
+                edges.dedup();
+                MaskRule::Windows(edges)
+            }
+            (windows @ MaskRule::Windows(_), MaskRule::Bidirectional) => windows,
+            (_, other) => other,
+        };
+    }
+    own
 }
 
 #[cfg(test)]
@@ -424,5 +444,17 @@ mod tests {
         let plain = Layout::new([2, 2, 4], 2, None).unwrap();
         assert_eq!((plain.edges.as_slice(), plain.from.iter().copied().is_sorted()), ([0, 8, 16].as_slice(), true));
         assert!(Layout::new([1, 3, 4], 2, None).is_err());
+    }
+
+    #[test]
+    fn windows_of_two_pictures_stand_one_behind_the_other() {
+        let rule = |mask| AttentionRule { n_heads: 1, n_kv_heads: 1, scale: 1.0, mask, soft_cap: None, sinks: None };
+        let all = |a, b| of_both(vec![rule(a)], vec![rule(b)]).remove(0).mask;
+        let (first, second) = (MaskRule::Windows(vec![0, 4, 6]), MaskRule::Windows(vec![6, 8]));
+        assert_eq!(all(first.clone(), second.clone()), MaskRule::Windows(vec![0, 4, 6, 8]));
+        // A picture that is no windows at all lies in one of its own.
+        assert_eq!(all(first.clone(), MaskRule::Bidirectional), first);
+        assert_eq!(all(MaskRule::Bidirectional, second.clone()), second);
+        assert_eq!(of_both(Vec::new(), vec![rule(second.clone())]).len(), 1);
     }
 }

@@ -188,6 +188,8 @@ impl VisionTower {
         tap: &mut dyn Tap,
         ctx: &Ctx,
     ) -> Result<TileRun> {
+        // Counted over all pictures of the prompt.
+        let number = run.n_tiles;
         let pixels = image.tiles.get(tile).ok_or_else(|| Error::invalid(format!("the image has no tile {tile}")))?;
         let (mut x, rows, cols) = self.patch.apply(pixels)?;
         x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
@@ -202,7 +204,7 @@ impl VisionTower {
         }
         let (n, n_layers) = (x.dim(0)?, self.stack.blocks.len());
         let first = run.tokens.len();
-        self.describe(image, tile, (rows, cols), pixels.dims(), run)?;
+        self.describe(image, (tile, number), (rows, cols), pixels.dims(), run)?;
         // Tokens are numbered over all tiles; positions only within one.
         let rope = self.stack.blocks.first().and_then(|b| b.attention.rope.as_ref());
         let turns = match rope {
@@ -211,14 +213,14 @@ impl VisionTower {
         };
         let map = Rows { positions: (0..n).collect(), turns, ..Rows::span(first, n) };
         let mut keep = Keep::new(tap, hidden.to_vec());
-        let mut pass = Pass::new(Tower::Vision, tile, map, &mut keep, ctx);
+        let mut pass = Pass::new(Tower::Vision, number, map, &mut keep, ctx);
         let raw = self.stack.apply(x, &mut pass)?;
         let last = match &self.post_norm {
             Some(norm) => pass.tap(Site::Final, n_layers, norm.apply(&raw)?)?,
             None => raw.clone(),
         };
         run.attention = std::mem::take(&mut pass.rules);
-        run.n_tiles = run.n_tiles.max(tile + 1);
+        run.n_tiles = number + 1;
         let map = pass.rows;
         let hidden = keep.found().into_iter().map(|f| f.unwrap_or_else(|| (raw.clone(), map.clone()))).collect();
         Ok(TileRun { raw, last, rows: map, hidden, grid: (rows, cols) })
@@ -228,7 +230,7 @@ impl VisionTower {
     fn describe(
         &self,
         image: &ImageInput,
-        tile: usize,
+        (tile, number): (usize, usize),
         (rows, cols): (usize, usize),
         dims: &[usize],
         run: &mut TowerRun,
@@ -243,7 +245,7 @@ impl VisionTower {
         for i in 0..self.n_leading()? - n_lead {
             run.tokens.push(special(format!("register {i}")));
         }
-        run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile, gap: 0 });
+        run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile: number, gap: 0 });
         let (ph, pw) = self.patch.sides;
         let (pw, ph) = (pw as f32 * w / width, ph as f32 * h / height);
         for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
@@ -254,9 +256,10 @@ impl VisionTower {
     }
 }
 
-/// The image of an input, or an error that says that one is needed.
+/// The one image of an input, or an error that says that one is needed.
 fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
     match &input.image {
+        Some(image) if !image.rest.is_empty() => Err(Error::invalid("this model reads one picture; give it one")),
         Some(image) if !image.tiles.is_empty() => Ok(image),
         _ => Err(Error::invalid("this model reads images; give it one")),
     }

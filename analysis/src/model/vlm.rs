@@ -10,7 +10,7 @@ use crate::trace::{Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
-/// Features of the whole image as the language model gets them.
+/// Features of an image, or of several one behind the other, as the language model gets them.
 pub(super) struct Features {
     /// `[rows, d]`.
     pub x: Tensor,
@@ -27,14 +27,50 @@ pub(super) struct Features {
     pub deep: Vec<Tensor>,
     /// Placeholders that mark the end of a row of patches, not patches.
     pub ends: Vec<usize>,
+    /// Placeholders of each image, where there are several.
+    pub images: Vec<usize>,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        let (of, tokens, grids, turns, deep, ends) = Default::default();
+        let (of, tokens, grids, turns, deep, ends, images) = Default::default();
         // A tensor without values takes no memory and cannot fail on the CPU.
         let x = Tensor::from_slice::<_, f32>(&[], (0, 0), &Device::Cpu).expect("an empty tensor");
-        Self { x, of, tokens, grids, turns, deep, ends }
+        Self { x, of, tokens, grids, turns, deep, ends, images }
+    }
+}
+
+impl Features {
+    /// These, and behind them those of another image, whose tiles are counted from `tile` on.
+    fn then(mut self, next: Self, tile: usize) -> Result<Self> {
+        if self.images.is_empty() {
+            self.images.push(self.tokens.len());
+        }
+        let base = self.tokens.len();
+        self.images.push(next.tokens.len());
+        self.x = Tensor::cat(&[self.x, next.x], 0)?;
+        self.of.extend(next.of.into_iter().map(|of| of.into_iter().map(|k| base + k).collect()));
+        self.tokens.extend(next.tokens);
+        self.grids.extend(next.grids.into_iter().map(|g| Grid { first: base + g.first, tile: tile + g.tile, ..g }));
+        self.turns.extend(next.turns);
+        self.ends.extend(next.ends.into_iter().map(|k| base + k));
+        for (own, more) in self.deep.iter_mut().zip(next.deep) {
+            *own = Tensor::cat(&[&*own, &more], 0)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Moves rectangles to where their image lies beside others, without the bars around it, which would lie on those.
+fn beside<'a>(sources: impl Iterator<Item = &'a mut Source>, image: &ImageInput) {
+    let (wide, high) = (image.original.0 as f32, image.original.1 as f32);
+    for source in sources {
+        if let Source::Rect { x, y, w, h } = source {
+            let within = |from: f32, to: f32, side: f32| (from.clamp(0.0, side), to.clamp(0.0, side));
+            let ((left, right), (top, bottom)) = (within(*x, *x + *w, wide), within(*y, *y + *h, high));
+            let (x, y, w, h) = (image.at[0] + left, image.at[1] + top, right - left, bottom - top);
+            *source = Source::Rect { x, y, w, h };
+        }
     }
 }
 
@@ -87,6 +123,25 @@ pub(super) struct Vlm<C> {
 }
 
 impl<C: Connect> Vlm<C> {
+    /// Features of all images, one behind the other.
+    fn features(&self, images: &ImageInput, run: &mut TowerRun, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Features> {
+        let mut all: Option<Features> = None;
+        for image in images.all() {
+            ctx.check()?;
+            let (first, tile) = (run.tokens.len(), run.n_tiles);
+            let mut own = self.connector.features(image, run, tap, ctx)?;
+            if !images.rest.is_empty() && image.original != (0, 0) {
+                beside(own.tokens.iter_mut().map(|t| &mut t.1), image);
+                beside(run.tokens[first..].iter_mut().map(|t| &mut t.source), image);
+            }
+            all = Some(match all {
+                Some(before) => before.then(own, tile)?,
+                None => own,
+            });
+        }
+        all.ok_or_else(|| Error::invalid("there is no picture"))
+    }
+
     /// The runs of positions that see each other.
     fn seen(&self, rows: &Rows, places: &[usize], base: &Rows) -> Vec<(usize, usize)> {
         let of_image: Vec<usize> = places.iter().map(|&k| base.tokens[k][0]).collect();
@@ -129,12 +184,13 @@ impl<C: Connect> Model for Vlm<C> {
             return self.text.forward(input, tap, ctx);
         };
         let mut vision = TowerRun::default();
-        let features = self.connector.features(&image, &mut vision, tap, ctx)?;
+        let features = self.features(&image, &mut vision, tap, ctx)?;
         let places: Vec<usize> = (0..input.ids.len()).filter(|&i| input.ids[i] == self.image_token).collect();
         if places.len() != features.tokens.len() {
             return Err(Error::invalid(format!(
-                "the prompt has {} image tokens and the image gives {}",
+                "the prompt has {} image tokens and the {} {}",
                 places.len(),
+                if image.rest.is_empty() { "image gives" } else { "images give" },
                 features.tokens.len()
             )));
         }
@@ -147,7 +203,7 @@ impl<C: Connect> Model for Vlm<C> {
             base.positions.iter_mut().for_each(|p| *p += self.connector.first_position());
         }
         if !features.turns.is_empty() {
-            base.turns = turns(&base, &places, &features.turns);
+            base.turns = turns(&base, &places, &features.turns, &features.images);
         }
         let next_turn = base.turns.iter().flatten().max().map(|t| *t as usize + 1);
         // Rows of the features are tokens of the text, so that a cut here reads like one inside the language model.
@@ -230,20 +286,22 @@ impl<C: Connect> Model for Vlm<C> {
     }
 }
 
-/// Time, row and column of every token: those of a text are the same, and count on behind the largest of the image.
-fn turns(base: &Rows, places: &[usize], own: &[[u32; 3]]) -> Vec<[u32; 3]> {
+/// Time, row and column of every token: those of a text are the same, and count on behind the largest of the image
+/// before. `images` are the placeholders of each image, where there are several.
+fn turns(base: &Rows, places: &[usize], own: &[[u32; 3]], images: &[usize]) -> Vec<[u32; 3]> {
     let first = base.turns.first().map(|t| t[0]);
     let mut next = first.or(base.positions.first().map(|p| *p as u32)).unwrap_or(0);
     let (mut out, mut seen) = (Vec::with_capacity(base.len()), 0);
+    let mut images = images.iter().copied().chain(std::iter::repeat(usize::MAX));
     while out.len() < base.len() {
         let first = places.get(seen).copied().unwrap_or(base.len());
         while out.len() < first {
             out.push([next; 3]);
             next += 1;
         }
-        // Placeholders side by side are one image.
-        let start = next;
-        while places.get(seen) == Some(&out.len()) {
+        // Placeholders side by side are one image, as far as it reaches.
+        let (start, end) = (next, seen.saturating_add(images.next().unwrap_or(usize::MAX)));
+        while seen < end && places.get(seen) == Some(&out.len()) {
             let at = own[seen].map(|t| start + t);
             next = next.max(at.into_iter().max().unwrap_or(0) + 1);
             out.push(at);
@@ -300,4 +358,19 @@ fn join(
             turns: all.iter().filter_map(|r| r.2.turns.get(r.3).copied()).collect(),
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_counts_on_behind_each_image_and_images_side_by_side_are_told_apart() {
+        // Text, an image of one row of two, another one of two rows of one right behind it, text.
+        let own = [[0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0]];
+        let got = turns(&Rows::span(0, 6), &[1, 2, 3, 4], &own, &[2, 2]);
+        assert_eq!(got, [[0; 3], [1, 1, 1], [1, 1, 2], [3, 3, 3], [3, 4, 3], [5; 3]]);
+        let got = turns(&Rows::span(0, 3), &[1, 2], &own[..2], &[]);
+        assert_eq!(got, [[0; 3], [1, 1, 1], [1, 1, 2]]);
+    }
 }

@@ -121,7 +121,7 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
         tensors.push((format!("extra.{name}"), Dtype::F32, a.shape().to_vec(), bytes(a)));
     }
     // What the model read of the picture, so that the run can be repeated.
-    let pixels = trace.image.as_ref().map(ImageInput::to_arrays).transpose()?;
+    let pixels = trace.image.as_ref().map(ImageInput::to_arrays).transpose()?.flatten();
     if let Some((pixels, beside)) = &pixels {
         tensors.push((PIXELS.into(), Dtype::F32, pixels.shape().to_vec(), bytes(pixels)));
         for (name, values) in beside {

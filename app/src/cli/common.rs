@@ -9,7 +9,7 @@ use crate::samples;
 use crate::work::OpenModel;
 use anyhow::{Context as _, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Read as _, Write};
 use std::ops::Deref;
@@ -69,6 +69,35 @@ pub struct Weights {
     weights: Option<Hold>,
 }
 
+/// The pictures of a prompt.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Images {
+    /// Picture (PNG, JPEG, WebP, BMP, GIF, or a drawn scene as scene:SEED) for models that read one; several for those
+    /// that read several, in the order of their places in the prompt
+    #[arg(long, value_name = "FILE")]
+    image: Vec<OsString>,
+    /// Take so many frames, evenly spread, of a clip given as --image: an animated GIF or WebP, or a folder of pictures
+    #[arg(long, value_name = "N", requires = "image", value_parser = clap::value_parser!(u16).range(1..=64))]
+    frames: Option<u16>,
+}
+
+impl Images {
+    /// Whether none is given.
+    pub fn is_none(&self) -> bool {
+        self.image.is_empty()
+    }
+
+    /// The paths that are given.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.image.iter().map(Path::new)
+    }
+
+    /// What they name, if something.
+    pub fn source(&self) -> anyhow::Result<Option<PictureSource>> {
+        PictureSource::parse_all(&self.image, self.frames.map(usize::from))
+    }
+}
+
 /// The names of all ways to hold weights.
 fn holds() -> impl TypedValueParser<Value = Hold> {
     let names = Hold::ALL.map(|h| {
@@ -109,7 +138,7 @@ pub fn add_picture(open: &OpenModel, request: &mut RunRequest, source: &PictureS
     let Some(processor) = &open.processor else {
         bail!("{} reads no images; leave out --image or choose another model", open.model.info().architecture);
     };
-    let picture = source.open()?;
+    let picture = source.open(&Ctx::default())?;
     request.add_picture(processor, &picture)?;
     Ok(picture)
 }

@@ -39,7 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let inputs = [Some(Path::new(&args.file)), args.model.as_ref().map(Path::new)];
     spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
-    let picture = PictureSource::parse(args.file)?.open()?;
+    let picture = PictureSource::parse(args.file)?.open(&Ctx::default())?;
     let out = match &args.model {
         None => picture,
         Some(model) => {

@@ -6,7 +6,6 @@ use crate::examples;
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::pane::Pane;
-use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::session::{Opened, Placed};
@@ -40,9 +39,8 @@ pub struct Input {
     /// Text for the model; the default is the window's first example
     #[arg(long)]
     prompt: Option<String>,
-    /// Picture for models that read one: a file, or a drawn scene as scene:SEED
-    #[arg(long)]
-    image: Option<OsString>,
+    #[command(flatten)]
+    image: common::Images,
     /// Series for methods that cut one: a WAV or CSV file, or a made signal as signal:SEED
     #[arg(long, value_name = "FILE")]
     series: Option<OsString>,
@@ -71,10 +69,9 @@ pub struct Input {
 impl Input {
     /// Errors if writing to `out` would destroy what is read.
     pub(super) fn spares(&self, out: Option<&Path>) -> anyhow::Result<()> {
-        let image = self.image.as_ref().map(Path::new);
         let (model, series) = (self.model.as_ref().map(Path::new), self.series.as_ref().map(Path::new));
-        let inputs = [model, image, series, self.session.as_deref()];
-        let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
+        let inputs = [model, series, self.session.as_deref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().chain(self.image.paths()).collect();
         Ok(out.map_or(Ok(()), |out| spares(out, &inputs))?)
     }
 
@@ -99,7 +96,7 @@ impl Input {
             doc.pane_mut().run.model = ModelSource::parse(model);
         }
         if let ModelSource::Recorded(path) = &doc.pane().run.model {
-            let given = [("--prompt", self.prompt.is_some()), ("--image", self.image.is_some())];
+            let given = [("--prompt", self.prompt.is_some()), ("--image", !self.image.is_none())];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 bail!("{option}: a recorded run has read what it has read; leave it out: {}", path.display());
             }
@@ -107,7 +104,7 @@ impl Input {
         if let Some(prompt) = &self.prompt {
             doc.apply(Command::Prompt(prompt.into()));
         }
-        if let Some(image) = PictureSource::parse_some(self.image.clone())? {
+        if let Some(image) = self.image.source()? {
             doc.apply(Command::Image(Some(image)));
         }
         if let Some(series) = self.series()? {

@@ -25,7 +25,6 @@ mod tokenize;
 mod trace;
 mod verify;
 
-use crate::picture_source::PictureSource;
 use anyhow::bail;
 use clap::builder::ValueParser;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -52,9 +51,8 @@ pub struct Cli {
     /// The same, whatever its name
     #[arg(long, visible_alias = "trace", value_name = "PATH")]
     open: Option<std::path::PathBuf>,
-    /// Picture to open in the window: a file, or a drawn scene as scene:SEED
-    #[arg(long, value_name = "FILE")]
-    image: Option<std::ffi::OsString>,
+    #[command(flatten)]
+    image: common::Images,
     #[command(flatten)]
     weights: common::Weights,
 }
@@ -119,7 +117,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
             if let Some(file) = cli.file.as_ref().filter(|f| !f.exists()) {
                 bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
             }
-            let image = PictureSource::parse_some(cli.image)?;
+            let image = cli.image.source()?;
             crate::app::open_window(cli.open.or(cli.file).as_deref(), image, cli.weights.hold()?)
         }
         Some(Verb::Methods(a)) => methods::run(a),

@@ -1,7 +1,6 @@
 //! The verb `trace`: run a model once and write what it left behind.
 
 use super::common;
-use crate::picture_source::PictureSource;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -34,11 +33,10 @@ pub struct Args {
     /// of one is taken, too
     #[arg(long, conflicts_with = "prompt")]
     ids: Option<PathBuf>,
-    /// Picture (PNG, JPEG, WebP, BMP, GIF, or a drawn scene as scene:SEED) for models that read images
-    #[arg(long, conflicts_with = "pixel_values")]
-    image: Option<OsString>,
+    #[command(flatten)]
+    image: common::Images,
     /// Safetensors file whose `pixel_values` ([3, h, w] or [tiles, 3, h, w]) are the image, already processed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "image")]
     pixel_values: Option<PathBuf>,
     /// Sites to keep, comma-separated (resid_pre,q,k,v,z,attn_out,resid_mid,mlp_out,resid_post,final,logits); default: what the views need
     #[arg(long, value_delimiter = ',')]
@@ -65,16 +63,15 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let pictures = args.image.as_ref().map(Path::new);
-    let inputs = [Some(Path::new(&args.model)), args.ids.as_deref(), args.pixel_values.as_deref(), pictures];
-    spares(&args.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
+    let inputs = [Some(Path::new(&args.model)), args.ids.as_deref(), args.pixel_values.as_deref()];
+    spares(&args.out, &inputs.into_iter().flatten().chain(args.image.paths()).collect::<Vec<_>>())?;
     let mut open = common::open(&args.model, args.weights)?;
     if let Some(name) = &args.tokenizer {
         open.tokenizer = Some(common::tokenizer(name)?);
     }
     let mut request = RunRequest { prompt: args.prompt, pair: args.pair, greedy: args.greedy, ..RunRequest::default() };
     if let Some(path) = &args.ids {
-        if args.image.is_some() {
+        if !args.image.is_none() {
             bail!(
                 "--ids beside --image: give the text as --prompt, in which the picture gets its place, or the picture as --pixel-values"
             );
@@ -120,7 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         request.image = Some(ImageInput::from_pixel_values(path)?);
     }
-    let picture = PictureSource::parse_some(args.image)?;
+    let picture = args.image.source()?;
     let picture = picture.map(|source| common::add_picture(&open, &mut request, &source)).transpose()?;
     let most = info.towers.values().map(|t| t.n_layers).max().unwrap_or(0);
     let spec = CaptureSpec { layers: layers(&args.layers, most)?, ..spec(&args.sites)? };
@@ -148,10 +145,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Ok(write_trace(&trace, &args.out)?);
     }
     let mut named = common::on_processor(|ctx| to_transformers(&trace, ctx))?;
-    if let Some(image) = &request.image {
-        let (mut pixels, beside) = image.to_arrays()?;
-        // Only models that cut pictures into tiles have an axis for them.
-        let tiled = open.processor.as_ref().is_some_and(Processor::has_tiles) || image.tiles.len() > 1;
+    if let Some(image) = &request.image
+        && let Some((mut pixels, beside)) = image.to_arrays()?
+    {
+        // Only models that cut pictures into tiles, or read several, have an axis for them.
+        let many = image.tiles.len() > 1 || !image.rest.is_empty();
+        let tiled = many || open.processor.as_ref().is_some_and(Processor::has_tiles);
         if !tiled && image.grid.is_none() {
             let shape = pixels.shape()[1..].to_vec();
             pixels = Array::new(shape, pixels.into_data())?;

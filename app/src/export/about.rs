@@ -5,6 +5,7 @@ use super::Page;
 use crate::heatmap::Curve;
 use crate::keys::ModelSource;
 use crate::pane::Pane;
+use crate::picture_source::PictureSource;
 use crate::state::Doc;
 use crate::views::{PARTS, View};
 use std::path::Path;
@@ -75,7 +76,7 @@ fn command(view: &View, doc: &Doc, page: &Page, path: &Path) -> String {
     let mut say = |name: &str, value: String| words.extend([name.to_string(), value]);
     say("--model", source(&pane.run.model));
     say("--prompt", pane.run.prompt.to_string());
-    if let Some(image) = &pane.run.image {
+    for image in pane.run.image.iter().flat_map(PictureSource::each) {
         say("--image", image.to_string());
     }
     match pane.tower {

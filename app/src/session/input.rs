@@ -143,9 +143,8 @@ impl Recording {
 pub(super) fn files_of(doc: &Doc) -> Vec<(InputKind, PathBuf)> {
     let mut out: Vec<(InputKind, PathBuf)> = Vec::new();
     for pane in doc.panes().iter().chain(doc.pins.iter().map(|p| &p.pane)) {
-        if let Some(PictureSource::File(p)) = &pane.run.image {
-            out.push((InputKind::Picture, p.clone()));
-        }
+        let pictures = pane.run.image.iter().flat_map(PictureSource::files);
+        out.extend(pictures.map(|p| (InputKind::Picture, p.to_path_buf())));
         if let Some(SeriesSource::File { path, .. }) = &pane.series {
             out.push((InputKind::Series, path.clone()));
         }
@@ -163,9 +162,7 @@ fn replace_files(pane: &mut Pane, to: &dyn Fn(&Path) -> Option<PathBuf>) {
             *p = other;
         }
     };
-    if let Some(PictureSource::File(p)) = &mut pane.run.image {
-        swap(p);
-    }
+    pane.run.image.iter_mut().flat_map(PictureSource::files_mut).for_each(swap);
     if let Some(SeriesSource::File { path, .. }) = &mut pane.series {
         swap(path);
     }

@@ -48,7 +48,7 @@ impl Case {
         let prompt = &self.truth.prompt;
         let mut request = RunRequest { prompt: Some(prompt.clone()), ..RunRequest::default() };
         if let (Some(source), Some(processor)) = (&self.picture, &open.processor) {
-            request.add_picture(processor, &source.open()?)?;
+            request.add_picture(processor, &source.open(ctx)?)?;
         }
         let (before, all) = (
             tokenizer.encode(prompt, None, true)?.ids,

@@ -12,8 +12,8 @@ pub struct PictureOf(pub PictureSource);
 impl Ask for PictureOf {
     type Out = Picture;
 
-    fn carry_out(&self, _: &Store, _: &Ctx) -> Result<Picture> {
-        self.0.open()
+    fn carry_out(&self, _: &Store, ctx: &Ctx) -> Result<Picture> {
+        self.0.open(ctx)
     }
 
     fn bytes(p: &Picture) -> u64 {

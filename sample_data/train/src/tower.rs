@@ -56,6 +56,8 @@ pub fn pixels(scene: &Scene) -> anyhow::Result<ImageInput> {
         layout: (1, 1),
         original: (SIDE as u32, SIDE as u32),
         grid: None,
+        at: [0.0; 2],
+        rest: Vec::new(),
     })
 }
 

@@ -345,6 +345,14 @@ def legacy(config):
     return turn(theta(config))
 
 
+def drawn(w, h, seed):
+    """A smooth picture of many colours."""
+    from PIL import Image
+    coarse = (torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(seed)) * 255)
+    pixels = torch.nn.functional.interpolate(coarse, (h, w), mode="bicubic")[0].clamp(0, 255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
 def processed(spec, out):
     """Inputs of the model, and what `meta.json` says about them."""
     meta, tok = {}, None
@@ -361,25 +369,24 @@ def processed(spec, out):
         inputs = {k: encoded[k] for k in keys}
         tok.save_pretrained(out)
         return inputs, dict(meta, input_text=spec["text"], **({"input_pair": spec["pair"]} if "pair" in spec else {}))
-    from PIL import Image
-    w, h = spec["picture"]
-    picture = Image.new("RGB", (w, h))
-    rng = torch.Generator().manual_seed(7)
-    coarse = (torch.rand(1, 3, 5, 6, generator=rng) * 255)
-    pixels = torch.nn.functional.interpolate(coarse, (h, w), mode="bicubic")[0].clamp(0, 255).round().byte()
-    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    picture.save(os.path.join(out, "image.png"))
+    pictures = []
+    for i, (w, h) in enumerate(spec.get("pictures") or [spec["picture"]]):
+        picture, name = drawn(w, h, 7 + i), f"image_{i}.png" if i else "image.png"
+        picture.save(os.path.join(out, name))
+        pictures.append(picture)
+    w, h = pictures[0].size
     meta["image"] = {"file": "image.png", "width": w, "height": h}
     images, make = spec["processor"]
     image_processor = getattr(transformers, images)(**spec.get("processor_set", {}))
     for key, value in spec.get("processor_attributes", {}).items():
         setattr(image_processor, key, value)
     if make is None:
-        inputs = dict(image_processor(picture, return_tensors="pt"))
+        inputs = dict(image_processor(pictures[0], return_tensors="pt"))
         image_processor.save_pretrained(out)
     else:
         processor = make(transformers, image_processor, tok)
-        inputs = dict(processor(images=[picture], text=[spec["text"]], return_tensors="pt"))
+        images = [pictures] if spec.get("nested") else pictures
+        inputs = dict(processor(images=images, text=[spec["text"]], return_tensors="pt"))
         tok.save_pretrained(out)
         image_processor.save_pretrained(out)
         own = {"processor_class": type(processor).__name__}
@@ -476,9 +483,13 @@ def make(name, spec, out):
         save_file({**plain, **parts}, os.path.join(hub, "model.safetensors"), metadata={"format": "pt"})
         with open(os.path.join(hub, "config.json"), "w") as f:
             json.dump({**legacy(saved), "quantization_config": {"quant_method": "mxfp4"}}, f, indent=1)
-    stored = {k: v[0] if k in ("input_ids", "token_type_ids", "image_grid_thw", "mm_token_type_ids") or
+    stored = {k: v[0] if (k in ("input_ids", "token_type_ids", "image_grid_thw", "mm_token_type_ids")
+                          and v.shape[0] == 1) or
               (k == "pixel_values" and not type(model).__name__.startswith(TILING) and v.shape[0] == 1) else v
               for k, v in inputs_now.items() if k not in ("attention_mask", "num_crops", "batch_num_images")}
+    if spec.get("pictures"):
+        # What the pictures become is the program's to find.
+        stored = {k: v for k, v in stored.items() if k == "input_ids"}
     if type(model).__name__.startswith(TILING) and "pixel_values" in stored and stored["pixel_values"].dim() == 5:
         stored["pixel_values"] = stored["pixel_values"][0]
     entropy = attention_entropy(want)

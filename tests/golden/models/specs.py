@@ -287,3 +287,42 @@ decoder("llama_qa", "LlamaConfig", "LlamaForQuestionAnswering")
 decoder("qwen2_tokens", "Qwen2Config", "Qwen2ForTokenClassification", num_labels=3)
 image("beit_codes", "BeitConfig", "BeitForMaskedImageModeling", "BeitImageProcessorPil", (30, 24), BEIT_IN, **BEIT,
       use_shared_relative_position_bias=True, use_mask_token=True, vocab_size=20)["drop"] = [r"[qk]_\d+"]
+
+
+# Several pictures in one prompt. The tower's rows of all of them are one list or one batch in transformers.
+TOWERS = dict(drop=[r"vision_.*"])
+
+
+def several(name, of, pictures, text, **more):
+    SPECS[name] = {**SPECS[of], "pictures": pictures, "text": text, **TOWERS, **more}
+
+
+several("several_gemma3", "gemma3", [(37, 29), (20, 44)], "<start_of_image> and <start_of_image>: a train?", nested=True)
+several("several_qwen3_vl", "qwen3_vl", [(41, 22), (20, 52)],
+        "<|im_start|>user\n1:<|vision_start|><|image_pad|><|vision_end|>2:<|vision_start|><|image_pad|><|vision_end|>A "
+        "train?<|im_end|>\n")
+several("several_llava_onevision", "llava_onevision", [(50, 36), (24, 20)],
+        "<|im_start|>user <|image_pad|>\n<|image_pad|>\nA train?<|im_end|>\n", nested=True)
+several("several_internvl", "internvl_tied", [(41, 20), (20, 20), (20, 39)],
+        "<|im_start|>user\n<IMG_CONTEXT>\n<IMG_CONTEXT> and <IMG_CONTEXT>\nA train?<|im_end|>\n")
+several("several_paligemma", "paligemma", [(37, 29), (24, 24)], "<image><image>caption both", nested=True)
+Q25T = dict(vocab_size=136, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-4, bos_token_id=128, eos_token_id=130,
+            rope_parameters={"rope_type": "default", "rope_theta": 50000.0, "mrope_section": [2, 1, 1]})
+Q25V = dict(depth=3, hidden_size=16, intermediate_size=24, num_heads=2, patch_size=5, spatial_merge_size=2,
+            temporal_patch_size=2, out_hidden_size=32, window_size=20, fullatt_block_indexes=[1])
+vlm("several_qwen2_5_vl", lambda t: t.Qwen2_5_VLConfig(text_config=Q25T, vision_config=Q25V, **Q3IDS),
+    "Qwen2_5_VLForConditionalGeneration", ("Qwen2VLImageProcessorPil", lambda t, i, tok: t.Qwen2_5_VLProcessor(
+        i, tok, video_processor=t.Qwen2VLVideoProcessor(patch_size=5))), (41, 22), Q3IN,
+    SPECS["several_qwen3_vl"]["text"], "qwen2_5_vl", pictures=[(62, 22), (30, 41)], **TOWERS)
+NEXT = dict(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20},
+            image_grid_pinpoints=[[20, 40], [40, 20], [40, 40]])
+vlm("several_llava_next", lambda t: t.LlavaNextConfig(text_config=t.Qwen2Config(**OVT),
+    vision_config=t.CLIPVisionConfig(**{**TOWER, "image_size": 20, "patch_size": 5, "layer_norm_eps": 1e-4}),
+    image_token_index=134, image_token_id=134, image_grid_pinpoints=NEXT["image_grid_pinpoints"]),
+    "LlavaNextForConditionalGeneration", ("LlavaNextImageProcessorPil", lambda t, i, tok: t.LlavaNextProcessor(
+        i, tok, patch_size=5, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        image_token="<|image_pad|>")), (50, 36), NEXT, "<|im_start|>user <|image_pad|>\n<|image_pad|> A train?<|im_end|>\n",
+    "qwen2_5_vl", pictures=[(50, 36), (21, 47)], **TOWERS, processor_config={
+        "patch_size": 5, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
+        "image_token": "<|image_pad|>"})
