@@ -14,6 +14,9 @@ pub enum Act {
     CloseImage,
     OpenSeries,
     CloseSeries,
+    OpenSession,
+    SaveSession,
+    SaveSessionAs,
     Sample,
     Save,
     SaveView(usize),
@@ -33,6 +36,7 @@ pub enum Act {
     PreviousHead,
     NextLayer,
     PreviousLayer,
+    Pin,
     SplitPane,
     NextPane,
     ClosePane,
@@ -71,6 +75,10 @@ const fn alt_shift(key: Key) -> Option<KeyboardShortcut> {
     Some(KeyboardShortcut::new(Modifiers::ALT.plus(Modifiers::SHIFT), key))
 }
 
+const fn shift(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), key))
+}
+
 const fn action(
     act: Act,
     place: &'static str,
@@ -102,8 +110,8 @@ impl Action {
 }
 
 /// Actions above which a menu has a line: what follows is of another sort.
-pub const PARTED: [Act; 7] =
-    [Act::OpenImage, Act::Sample, Act::Save, Act::Stop, Act::GrowRight, Act::Alone(0), Act::Help];
+pub const PARTED: [Act; 8] =
+    [Act::OpenImage, Act::OpenSession, Act::Sample, Act::Save, Act::Stop, Act::GrowRight, Act::Alone(0), Act::Help];
 
 /// The menus in their order.
 pub const MENUS: [&str; 5] = ["File", "Edit", "Select", "View", "Help"];
@@ -116,6 +124,9 @@ pub static ALL: &[Action] = &[
     action(Act::CloseImage, "File", "Remove picture", "Run without a picture", None),
     action(Act::OpenSeries, "File", "Open series…", "A WAV file, or a column of a CSV file, to cut into tokens", None),
     action(Act::CloseSeries, "File", "Remove series", "Cut the text again", None),
+    action(Act::OpenSession, "File", "Open session…", "Everything that a window showed, from a file", shift(Key::O)),
+    action(Act::SaveSession, "File", "Save session", "Panes, pins, layout and inputs, in one file", shift(Key::S)),
+    action(Act::SaveSessionAs, "File", "Save session as…", "Under another name, with or without the runs", None),
     action(Act::Sample, "File", "Back to the sample", "The model that is part of the program", None),
     action(Act::Save, "File", "Save view…", "PNG or SVG of a view, or its numbers as CSV or JSON", command(Key::S)),
     action(Act::SaveView(0), "File: Save", "Save Segmentation…", "Its picture or its numbers", command(Key::Num1)),
@@ -125,13 +136,7 @@ pub static ALL: &[Action] = &[
     action(Act::SaveView(4), "File: Save", "Save Findings…", "Its picture or its numbers", command(Key::Num5)),
     action(Act::SaveView(5), "File: Save", "Save Compare…", "Its picture or its numbers", command(Key::Num6)),
     action(Act::Undo, "Edit", "Undo", "Takes back the last change", command(Key::Z)),
-    action(
-        Act::Redo,
-        "Edit",
-        "Redo",
-        "Makes the change again",
-        Some(KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::Z)),
-    ),
+    action(Act::Redo, "Edit", "Redo", "Makes the change again", shift(Key::Z)),
     action(Act::Stop, "Edit", "Stop work", "Cancels everything under way; Esc does it, too", None),
     action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
     action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
@@ -193,6 +198,7 @@ pub static ALL: &[Action] = &[
     action(Act::PreviousToken, "Select", "Previous token", "Selects the token before", alt(Key::Comma)),
     action(Act::GrowRight, "Select", "Extend forwards", "One token more to the selection", alt_shift(Key::Period)),
     action(Act::GrowLeft, "Select", "Extend backwards", "One token more at the other side", alt_shift(Key::Comma)),
+    action(Act::Pin, "View: Panes", "Pin this", "Keeps what the pane shows under a name, to come back", shift(Key::P)),
     action(
         Act::SplitPane,
         "View: Panes",

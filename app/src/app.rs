@@ -1,10 +1,13 @@
 //! The window: draws panels and views, carries out their commands. Nothing else.
 
+mod asking;
 mod caret;
 mod chrome;
 mod columns;
 mod drop;
 mod help;
+mod keeping;
+mod sessions;
 mod still;
 mod tiles;
 
@@ -23,11 +26,13 @@ use crate::inspector;
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
 use crate::notices::Notices;
+use crate::opening::{SESSION, is_session};
 use crate::palette::{self, Choice, Palette};
 use crate::pane::WHOLE;
 use crate::panels;
 use crate::picture_source::PictureSource;
-use crate::recents::Recents;
+use crate::pins;
+use crate::recents::{self, Recents};
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
 use crate::series_source::SeriesSource;
@@ -39,6 +44,7 @@ use crate::work::{ModelOf, TraceOf};
 use columns::Columns;
 use egui::{Key, Modifiers};
 use help::Help;
+use sessions::Sessions;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,12 +91,24 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>, hold: Hol
                 app.notices.say(why, false, None);
             }
             app.stores = true;
-            let given = match model {
-                Some(m) => Some(Command::Model(ModelSource::of_path(m))),
+            if let Some(dir) = recents::folder() {
+                app.keep_in(&cc.egui_ctx, &dir);
+            }
+            let session = model.as_deref().filter(|m| is_session(m));
+            let given = match &model {
+                Some(m) if session.is_some() => {
+                    app.open_first(&cc.egui_ctx, m);
+                    None
+                }
+                Some(m) => Some(Command::Model(ModelSource::of_path(m.clone()))),
                 None => examples::find(examples::FIRST).ok().map(|e| Command::Show(e.pane(app.doc.pane()).into())),
             };
             app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
             app.history.clear();
+            if session.is_none() {
+                let doc = app.doc.clone();
+                app.session.begin(&doc);
+            }
             Ok(Box::new(app))
         }),
     )
@@ -110,6 +128,7 @@ enum Picked {
     Model(PathBuf),
     Image(PathBuf),
     Series(PathBuf),
+    Session(PathBuf),
     /// The system opened no dialog.
     NoDialog,
 }
@@ -157,6 +176,7 @@ pub struct App {
     redrawn: u32,
     help: Help,
     atlas: Atlas,
+    session: Sessions,
     /// The caret in text boxes.
     pub caret: Caret,
     picked: (Sender<Picked>, Receiver<Picked>),
@@ -172,6 +192,7 @@ impl App {
         let mut panels = panels::State::default();
         panels.follow(&doc.pane().run.prompt);
         Self {
+            session: Sessions::of(&doc),
             doc,
             history: History::default(),
             presses: 0,
@@ -217,7 +238,8 @@ impl App {
                 }
             }
             // How everything looks is no step: undo is for work.
-            if before.panes() != self.doc.panes() || before.active() != self.doc.active() {
+            let steps = |d: &Doc| (d.panes().to_vec(), d.active(), d.pins.clone());
+            if steps(&before) != steps(&self.doc) {
                 self.history.record(before, &command, self.presses, held, Instant::now());
             }
         }
@@ -363,7 +385,9 @@ impl App {
         // A list that hangs open closes first, by itself.
         let free = !self.palette.open && !egui::Popup::is_any_open(ctx);
         if free && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape)) {
-            if self.saving.open {
+            if self.session.form.open {
+                self.close_form();
+            } else if self.saving.open {
                 self.saving.open = false;
             } else if self.atlas.open {
                 self.atlas.open = false;
@@ -401,6 +425,18 @@ impl App {
             }
             Act::CloseSeries => commands.push(Command::Series(None)),
             Act::CloseImage => commands.push(Command::Image(None)),
+            Act::OpenSession => {
+                self.dialog(ctx, |d| d.add_filter("sessions", &[SESSION]).pick_file().map(Picked::Session))
+            }
+            Act::SaveSession => self.save_session(ctx),
+            Act::SaveSessionAs => {
+                self.take_typed(ctx);
+                self.ask_where();
+            }
+            Act::Pin => {
+                self.take_typed(ctx);
+                commands.push(pins::pin());
+            }
             Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(|e| self.shown(e))),
             Act::Save => self.saving.show(),
             Act::SaveView(view) => self.saving.show_for(view, None),
@@ -461,9 +497,7 @@ impl eframe::App for App {
     }
 
     fn on_exit(&mut self) {
-        if let Some(settings) = self.unsaved.take() {
-            settings.store();
-        }
+        self.end();
     }
 }
 
@@ -471,6 +505,7 @@ impl App {
     /// An app that shows `doc`, for pictures of the window.
     pub fn with_doc(ctx: &egui::Context, doc: Doc) -> Self {
         let mut app = Self::new(ctx);
+        app.session.begin(&doc);
         app.doc = doc;
         app.theme = Theme::new(!app.doc.look.dark, app.doc.look.map);
         app.follow(ctx);
@@ -496,6 +531,7 @@ impl App {
                     commands.push(Command::Image(PictureSource::joined(all)));
                 }
                 Picked::Series(path) => commands.push(Command::Series(Some(SeriesSource::file(path)))),
+                Picked::Session(path) => self.open_session(&ctx, path),
                 Picked::NoDialog => {
                     let words =
                         "No file dialog opened on this desktop. Type the path under Model, or drop the file here.";
@@ -503,9 +539,19 @@ impl App {
                 }
             }
         }
-        commands.extend(drop::dropped(&ctx));
-        if self.palette.open {
+        let (dropped, session) = drop::dropped(&ctx);
+        commands.extend(dropped);
+        if let Some(path) = session.or(self.panels.wants_session.take()) {
+            self.open_session(&ctx, path);
+        }
+        let asks = self.asks();
+        if self.palette.open && !asks {
             let mut entries = palette::entries(&ctx);
+            entries.extend(self.doc.pins.iter().map(|p| palette::Entry {
+                text: format!("Pin: {}", p.name),
+                note: p.pane.run.model.title(),
+                choice: Choice::Command(pins::recall(p)),
+            }));
             entries.extend(examples::shown().map(|e| palette::Entry {
                 text: format!("Example: {}", e.title),
                 note: e.model().into(),
@@ -518,8 +564,13 @@ impl App {
                 None => {}
             }
         }
-        self.keys(&ctx, &mut commands);
+        // While something is asked, keys are for the answer.
+        if !asks {
+            self.keys(&ctx, &mut commands);
+        }
+        self.sessions_ui(&ctx, &mut commands);
         egui::Panel::top("top").show(ui, |ui| self.top_ui(ui, &mut commands));
+        self.left_ui(ui);
         self.hints_ui(ui);
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
         self.notices.ui(ui, &self.theme);

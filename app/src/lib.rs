@@ -28,7 +28,7 @@
 //! - What is chosen: [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
-//! - What is seen: [`views`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`saving`], [`panels`],
+//! - What is seen: [`views`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`pins`], [`saving`], [`panels`],
 //!   [`inspector`], [`atlas`].
 //! - The two programs: [`app`], [`cli`].
 //!
@@ -65,6 +65,7 @@ pub mod pane;
 pub mod panels;
 pub mod picture_source;
 pub mod pictures;
+pub mod pins;
 pub mod prompt;
 pub mod recents;
 pub mod samples;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// What a file is by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    Session,
     Picture,
     Series,
     Tokenizer,
@@ -21,6 +22,7 @@ enum Kind {
 fn kind_of(path: &Path) -> Kind {
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
     match name.rsplit_once('.').map_or("", |(_, end)| end) {
+        SESSION => Kind::Session,
         "png" | "jpg" | "jpeg" | "webp" | "bmp" | "gif" => Kind::Picture,
         // The reader says what to do with these.
         "tif" | "tiff" | "avif" | "heic" | "heif" => Kind::Picture,
@@ -32,7 +34,16 @@ fn kind_of(path: &Path) -> Kind {
     }
 }
 
-/// What opening `path` means: a picture, a series, a tokenizer to compare with, else a model or a trace.
+/// How the names of session files end.
+pub const SESSION: &str = "tokenscope";
+
+/// Whether a file is a session by its name.
+pub fn is_session(path: &Path) -> bool {
+    kind_of(path) == Kind::Session
+}
+
+/// What opening `path` means: a picture, a series, a tokenizer to compare with, else a model or a trace. A session is
+/// more than a command and opened by the window.
 pub fn command_of(path: PathBuf) -> Command {
     // Clips and drawn scenes have names of their own.
     if let Ok(named @ (PictureSource::Clip(..) | PictureSource::Scene(_))) = PictureSource::parse(path.clone().into()) {
@@ -46,7 +57,7 @@ pub fn command_of(path: PathBuf) -> Command {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             Command::Model(ModelSource::of_path(folder.to_path_buf()))
         }
-        Kind::Model => Command::Model(ModelSource::of_path(path)),
+        Kind::Model | Kind::Session => Command::Model(ModelSource::of_path(path)),
     }
 }
 
@@ -54,6 +65,7 @@ pub fn command_of(path: PathBuf) -> Command {
 pub fn words_of(path: &Path) -> String {
     let name = |p: &Path| p.file_name().map_or_else(|| p.display().to_string(), |n| n.to_string_lossy().into_owned());
     match kind_of(path) {
+        Kind::Session => format!("Drop to open the session {}", name(path)),
         Kind::Picture => format!("Drop to show the picture {}", name(path)),
         Kind::Series => format!("Drop to cut the series {}", name(path)),
         Kind::Tokenizer => format!("Drop to compare the tokenizer {}", name(path)),
@@ -85,6 +97,8 @@ mod tests {
         for whole in ["/a/model", "/a/m.gguf", "/a/m.safetensors", "/a/note.txt"] {
             assert_eq!(opened(whole), model(whole));
         }
+        assert!(is_session(Path::new("/a/b.Tokenscope")) && !is_session(Path::new("/a/tokenscope")));
+        assert_eq!(words_of(Path::new("b.tokenscope")), "Drop to open the session b.tokenscope");
         assert_eq!(words_of(Path::new("/a/gpt2/config.json")), "Drop to open the model gpt2");
     }
 }

@@ -4,8 +4,9 @@ use crate::cx::{Cx, fixed};
 use crate::examples;
 use crate::jobs::Status;
 use crate::keys::ModelSource;
-use crate::opening::command_of;
+use crate::opening::{command_of, is_session};
 use crate::pictures::widgets::named;
+use crate::pins;
 use crate::prompt::PromptBox;
 use crate::recents::hub;
 use crate::samples;
@@ -42,6 +43,9 @@ pub struct State {
     pub adds_image: bool,
     /// Set when a series should be asked for.
     pub wants_series: Option<()>,
+    /// Set when this session should be opened.
+    pub wants_session: Option<PathBuf>,
+    pins: pins::State,
 }
 
 impl State {
@@ -71,6 +75,10 @@ impl State {
         let lacks = cx.sees_only() && cx.pane.run.image.is_none();
         if let (false, Status::Failed(why)) = (lacks, cx.status("run of the sources", &TraceOf(cx.pane.run.clone()))) {
             cx.failure_ui(ui, &why.to_string());
+        }
+        ui.separator();
+        if self.pins.ui(cx, ui) {
+            self.typed_at = None;
         }
         ui.separator();
         ui.heading("Examples");
@@ -211,11 +219,17 @@ impl State {
             // Both buttons stand beside it in a narrow panel, too.
             let room = (ui.available_width() - 138.0).clamp(48.0, 240.0);
             let edit = egui::TextEdit::singleline(&mut self.path).hint_text("folder or file…").desired_width(room);
-            let edit = ui.add(edit).on_hover_text("Path of a model folder, a GGUF file, a recorded trace or a picture");
+            let edit = ui
+                .add(edit)
+                .on_hover_text("Path of a model folder, a GGUF file, a recorded trace, a picture or a session");
             named(&edit, "path of a model, trace or picture");
             let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
             if (ui.button("Open").clicked() || entered) && !self.path.trim().is_empty() {
-                cx.send(command_of(self.path.trim().into()));
+                let path = PathBuf::from(self.path.trim());
+                match is_session(&path) {
+                    true => self.wants_session = Some(path),
+                    false => cx.send(command_of(path)),
+                }
             }
             if ui.button("Browse…").clicked() {
                 self.wants_folder = Some(());

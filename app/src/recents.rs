@@ -7,7 +7,7 @@ use tokenscope_analysis::save::save_bytes;
 /// Entries kept per list.
 const KEEP: usize = 10;
 
-/// Models and pictures opened lately, the last one first.
+/// Models, pictures and sessions opened lately, the last one first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Recents {
@@ -15,6 +15,8 @@ pub struct Recents {
     pub models: Vec<PathBuf>,
     /// Pictures.
     pub pictures: Vec<PathBuf>,
+    /// Sessions.
+    pub sessions: Vec<PathBuf>,
 }
 
 /// The folder of settings: `TOKENSCOPE_CONFIG_DIR`, or the system's place for them.
@@ -71,6 +73,11 @@ impl Recents {
     /// Puts a model at the front.
     pub fn add_model(&mut self, path: &Path) {
         push(&mut self.models, path);
+    }
+
+    /// Puts a session at the front.
+    pub fn add_session(&mut self, path: &Path) {
+        push(&mut self.sessions, path);
     }
 
     /// Puts a picture at the front.

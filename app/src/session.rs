@@ -21,7 +21,7 @@
 //! | `document` | 1 | `panes` and `pins`, how many of each follow; `active`, the pane that is worked in, from 0; `look`, a [`Look`] |
 //! | `pane` | 1 to 64 | a [`Pane`], in their order |
 //! | `pin` | up to 1000 | a [`Pin`]: `name` and `pane` |
-//! | `window` | 0 or 1 | `layout`, where the views are, a [`Layout`](crate::settings::Layout); `alone`, the id of the view that has the window to itself; `sources`, whether their panel is open |
+//! | `window` | 0 or 1 | `layout`, where the views are, a [`Layout`](crate::settings::Layout); `alone`, the id of the view that has the window to itself; `sources`, whether their panel is open; `file`, the session's own path, where it was written by a window that runs |
 //! | `model` | one a model | [`Stamp`]: `source` as in a pane, `name`, `files`, `bytes`, `sha256`, and `covers`, what that hash is of |
 //! | `input` | one a file | [`Input`]: `kind` (`picture`, `series`, `tokenizer`), `path` on the machine that saved it, `bytes`, `sha256`, and `base64`, its content, unless it was too large or gone |
 //! | `trace` | where asked for | [`Recording`]: `run` as in a pane, `bytes`, and `base64`, a trace file ([`tokenscope_analysis::trace`]) |
@@ -56,13 +56,11 @@ use crate::pane::Pane;
 use crate::settings::Layout;
 use crate::state::{Doc, Look, Pin};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenscope_analysis::{Error, Result};
 
 /// Version of the format that this program writes.
 pub const VERSION: u32 = 1;
-/// How the names of session files end.
-pub const ENDING: &str = "tokenscope";
 /// Panes and pins that are read; more are no session of ours.
 const MAX_PANES: usize = 64;
 const MAX_PINS: usize = 1000;
@@ -107,11 +105,14 @@ pub struct Window {
     pub alone: Option<String>,
     /// Whether the panel of sources is open.
     pub sources: bool,
+    /// The file that the session was opened from: of sessions that are kept while a window runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { layout: None, alone: None, sources: true }
+        Self { layout: None, alone: None, sources: true, file: None }
     }
 }
 
@@ -162,11 +163,6 @@ pub struct Session {
     pub recordings: Vec<Recording>,
     /// What could not be read.
     pub lost: Lost,
-}
-
-/// Whether a file is a session by its name.
-pub fn is_session(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ENDING))
 }
 
 impl Session {

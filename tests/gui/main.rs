@@ -14,6 +14,7 @@ mod masks;
 mod panes;
 mod pictures;
 mod segmentation;
+mod session;
 mod snapshots;
 
 use egui::{Key, Modifiers, vec2};

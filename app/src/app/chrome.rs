@@ -6,7 +6,7 @@ use crate::keys::ModelSource;
 use crate::picture_source::PictureSource;
 use crate::state::{Command, Doc};
 use crate::views;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Number of hints.
@@ -59,12 +59,15 @@ impl App {
         let ctx = ui.ctx().clone();
         egui::MenuBar::new().ui(ui, |ui| {
             ui.strong("Tokenscope");
+            self.name_ui(ui);
             ui.add_space(4.0);
             for menu in actions::MENUS {
                 ui.menu_button(menu, |ui| {
                     self.menu_ui(ui, menu, commands);
                     if menu == "File" {
-                        self.recent_ui(ui, commands);
+                        if let Some(path) = self.recent_ui(ui, commands) {
+                            self.open_session(&ctx, path);
+                        }
                     }
                 });
             }
@@ -157,12 +160,37 @@ impl App {
         });
     }
 
-    fn recent_ui(&self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
-        if !self.recents.models.is_empty() || !self.recents.pictures.is_empty() {
+    /// The session's name and whether it is saved.
+    fn name_ui(&self, ui: &mut egui::Ui) {
+        let unsaved = self.unsaved();
+        let words = match (self.session.name(), unsaved) {
+            (Some(name), true) => format!("• {name}"),
+            (Some(name), false) => name,
+            (None, true) => "• not saved".into(),
+            (None, false) => return,
+        };
+        let place = self.session_file().map_or_else(String::new, |p| format!("{}\n", p.display()));
+        let keys = keys_of(ui.ctx(), Act::SaveSession);
+        let tip = if unsaved { format!("{place}Not saved; {keys} saves it") } else { format!("{place}Saved") };
+        let label = egui::Label::new(egui::RichText::new(words).color(self.theme.weak)).truncate();
+        ui.add_sized([ui.available_width().min(220.0), 18.0], label).on_hover_text(tip);
+    }
+
+    /// What was opened lately; gives a session that should be opened again.
+    fn recent_ui(&self, ui: &mut egui::Ui, commands: &mut Vec<Command>) -> Option<PathBuf> {
+        let r = &self.recents;
+        if !r.models.is_empty() || !r.pictures.is_empty() || !r.sessions.is_empty() {
             ui.separator();
             ui.small("Opened lately");
         }
         let name = |p: &Path| p.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let mut session = None;
+        for p in &r.sessions {
+            if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
+                session = Some(p.clone());
+                ui.close();
+            }
+        }
         for p in &self.recents.models {
             if ui.button(name(p)).on_hover_text(p.display().to_string()).clicked() {
                 commands.push(Command::Model(ModelSource::of_path(p.clone())));
@@ -175,6 +203,7 @@ impl App {
                 ui.close();
             }
         }
+        session
     }
 
     pub(super) fn jobs_ui(&self, ui: &mut egui::Ui) {

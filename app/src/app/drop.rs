@@ -1,13 +1,15 @@
 //! Files that are dropped on the window, and what their being opened means.
 
-use crate::opening::{command_of, words_of};
+use crate::opening::{command_of, is_session, words_of};
 use crate::state::Command;
 use crate::theme::Theme;
 use std::path::PathBuf;
 
-/// Files dropped in this frame, by what they are.
-pub(super) fn dropped(ctx: &egui::Context) -> Vec<Command> {
-    ctx.input(|i| i.raw.dropped_files.iter().map(|f| command_of(f.path().to_path_buf())).collect())
+/// Files dropped in this frame, by what they are, and the last of the sessions among them.
+pub(super) fn dropped(ctx: &egui::Context) -> (Vec<Command>, Option<PathBuf>) {
+    let files: Vec<PathBuf> = ctx.input(|i| i.raw.dropped_files.iter().map(|f| f.path().to_path_buf()).collect());
+    let (mut sessions, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|p| is_session(p));
+    (others.into_iter().map(command_of).collect(), sessions.pop())
 }
 
 /// What dropping the files that hang over the window would do, said across it.
@@ -40,6 +42,6 @@ pub(super) fn hovering_ui(ctx: &egui::Context, theme: &Theme) {
 }
 
 fn welcome() -> String {
-    "Drop a model folder, a GGUF or safetensors file, a picture, a WAV or CSV file, a tokenizer.json or a recorded run"
+    "Drop a model folder, a GGUF or safetensors file, a picture, a WAV or CSV file, a tokenizer.json, a recorded run or a session"
         .into()
 }

@@ -5,7 +5,8 @@
 //! both away.
 
 use super::lock::{Taken, try_lock};
-use super::{ENDING, Snapshot, Writer};
+use super::{Snapshot, Writer};
+use crate::opening::SESSION as ENDING;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,12 +16,18 @@ use std::time::{Duration, SystemTime};
 /// What nobody holds and has no session beside it goes after this time: one that begins has its lock first.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
+/// What the thread is told.
+enum Message {
+    Keep(Box<Snapshot>),
+    Forget,
+}
+
 /// Writes what it is handed on a thread of its own, the newest first; what is older by then is never written.
 pub struct Autosaver {
     path: PathBuf,
     lock: PathBuf,
     held: Option<File>,
-    send: Option<Sender<Snapshot>>,
+    send: Option<Sender<Message>>,
     done: Receiver<Result<(), String>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,17 +40,22 @@ impl Autosaver {
         let name = format!("{}-{now}", std::process::id());
         let (path, lock) = (dir.join(format!("{name}.{ENDING}")), lock_of(dir, &name));
         let held = try_lock(&lock).ok().flatten()?;
-        let (send, take) = channel::<Snapshot>();
+        let (send, take) = channel::<Message>();
         let (say, done) = channel();
         let at = path.clone();
         let work = move || {
             let mut writer = Writer::default();
-            while let Ok(mut snapshot) = take.recv() {
+            while let Ok(mut message) = take.recv() {
                 while let Ok(newer) = take.try_recv() {
-                    snapshot = newer;
+                    message = newer;
                 }
+                let end = match message {
+                    Message::Keep(snapshot) => writer.save(&snapshot, &at).map_err(|e| e.to_string()),
+                    // What was never written is gone already.
+                    Message::Forget => std::fs::remove_file(&at).or(Ok(())),
+                };
                 // The window may be gone by then.
-                let _ = say.send(writer.save(&snapshot, &at).map_err(|e| e.to_string()));
+                let _ = say.send(end);
                 wake();
             }
         };
@@ -53,9 +65,18 @@ impl Autosaver {
 
     /// Hands over what the window shows now.
     pub fn keep(&self, snapshot: Snapshot) {
+        self.tell(Message::Keep(snapshot.into()));
+    }
+
+    /// Takes away what was written: something else holds it now.
+    pub fn forget(&self) {
+        self.tell(Message::Forget);
+    }
+
+    fn tell(&self, message: Message) {
         if let Some(send) = &self.send {
             // A thread that is gone has said why.
-            let _ = send.send(snapshot);
+            let _ = send.send(message);
         }
     }
 

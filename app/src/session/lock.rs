@@ -1,7 +1,6 @@
 //! Who has a session open, and whether its file changed meanwhile.
 
 use crate::hash::sha256;
-use crate::recents::folder;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,16 +16,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes the session at `path`; `None` where another window has it. Where nothing can be locked, nobody is kept out.
-    pub fn take(path: &Path) -> Option<Self> {
-        match folder() {
-            Some(dir) => Self::take_in(&dir, path),
-            None => Some(Self { path: path.into(), _file: None }),
-        }
-    }
-
-    /// As [`Held::take`], with the locks in another folder.
-    pub fn take_in(dir: &Path, path: &Path) -> Option<Self> {
+    /// Takes the session at `path`, with a lock below the folder `dir`; `None` where another window has it. Where
+    /// nothing can be locked, or there is no folder for it, nobody is kept out.
+    pub fn take(dir: Option<&Path>, path: &Path) -> Option<Self> {
+        let Some(dir) = dir else { return Some(Self { path: path.into(), _file: None }) };
         // However it is written, it is one file.
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let name = &sha256(whole.as_os_str().as_encoded_bytes())[..16];
@@ -86,14 +79,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tokenscope");
         std::fs::write(&path, "").unwrap();
-        let held = Held::take_in(dir.path(), &path).expect("free");
+        let held = Held::take(Some(dir.path()), &path).expect("free");
         assert!(held.is(&path) && held.is(&dir.path().join("./a.tokenscope")));
-        assert!(Held::take_in(dir.path(), &dir.path().join("./a.tokenscope")).is_none(), "two have it");
-        assert!(Held::take_in(dir.path(), &dir.path().join("b.tokenscope")).is_some());
+        assert!(Held::take(Some(dir.path()), &dir.path().join("./a.tokenscope")).is_none(), "two have it");
+        assert!(Held::take(Some(dir.path()), &dir.path().join("b.tokenscope")).is_some());
         drop(held);
-        assert!(Held::take_in(dir.path(), &path).is_some());
+        assert!(Held::take(Some(dir.path()), &path).is_some());
         // Where no lock can lie, the window works all the same.
-        assert!(Held::take_in(&path, &path).is_some());
+        assert!(Held::take(Some(&path), &path).is_some());
     }
 
     #[test]

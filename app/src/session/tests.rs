@@ -61,7 +61,7 @@ const DOT: &[u8] = b"\x89PNG no picture, but bytes that JSON cannot hold: \xff\x
 /// What the window of the file of version 1 was.
 fn first_window() -> Window {
     let tree = egui_tiles::Tree::new_tabs(egui::Id::unique("views"), (0..views::ALL.len()).collect());
-    Window { layout: Some(Layout::of(&tree)), alone: Some("flow".into()), sources: false }
+    Window { layout: Some(Layout::of(&tree)), alone: Some("flow".into()), sources: false, file: None }
 }
 
 fn snapshot(doc: Doc) -> Snapshot {
@@ -326,7 +326,7 @@ fn what_a_killed_window_leaves_is_whole_and_offered_once() {
             let named = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&pid));
             files.filter(named).find(|p| p.extension().is_some_and(|e| e == end))
         };
-        while own(ENDING).is_none() {
+        while own(crate::opening::SESSION).is_none() {
             assert!(start.elapsed().as_secs() < 60, "nothing is written");
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
