@@ -38,7 +38,7 @@ fn beside(pin: &Pin) -> Command {
 }
 
 /// Letters of the prompt in a name.
-const WORDS: usize = 28;
+const WORDS: usize = 20;
 
 /// A name that says what the pane shows: the beginning of the prompt, the model, and the methods that are chosen in it
 /// and not in a pin of the same run before. No other pin has it.
@@ -118,9 +118,7 @@ impl State {
                 });
                 named(&menu.response, &format!("menu of pin {}", p.name));
                 let here = cx.pane == &p.pane;
-                let room = ui.available_width();
-                let label = egui::Button::selectable(here, p.name.as_str()).truncate();
-                let label = ui.add_sized([room, ui.spacing().interact_size.y], label);
+                let label = ui.add(egui::Button::selectable(here, p.name.as_str()).truncate());
                 if label.on_hover_text(format!("{}\n{}", p.pane.run.model.title(), p.pane.run.prompt)).clicked() {
                     shown = true;
                     cx.send(recall(p));
@@ -178,7 +176,7 @@ mod tests {
         doc.apply(Command::head(3, 1));
         assert_eq!(pinned(&mut doc), "A red fox · sample-lm · layer 3 head 1");
         doc.apply(Command::Prompt("Überlänge ist kein Problem, auch hier".into()));
-        assert_eq!(pinned(&mut doc), "Überlänge ist kein Problem, … · sample-lm");
+        assert_eq!(pinned(&mut doc), "Überlänge ist kein P… · sample-lm");
         doc.apply(Command::Prompt("".into()));
         assert_eq!(pinned(&mut doc), "sample-lm");
     }

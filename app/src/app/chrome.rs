@@ -9,6 +9,8 @@ use crate::views;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Letters of a session's name in the bar, so that the menus fit beside it.
+const NAME: usize = 28;
 /// Number of hints.
 pub const HINTS: usize = 3;
 
@@ -163,7 +165,11 @@ impl App {
     /// The session's name and whether it is saved.
     fn name_ui(&self, ui: &mut egui::Ui) {
         let unsaved = self.unsaved();
-        let words = match (self.session.name(), unsaved) {
+        let short = |name: String| match name.char_indices().nth(NAME) {
+            Some((cut, _)) => format!("{}…", &name[..cut]),
+            None => name,
+        };
+        let words = match (self.session.name().map(short), unsaved) {
             (Some(name), true) => format!("• {name}"),
             (Some(name), false) => name,
             (None, true) => "• not saved".into(),
@@ -172,8 +178,7 @@ impl App {
         let place = self.session_file().map_or_else(String::new, |p| format!("{}\n", p.display()));
         let keys = keys_of(ui.ctx(), Act::SaveSession);
         let tip = if unsaved { format!("{place}Not saved; {keys} saves it") } else { format!("{place}Saved") };
-        let label = egui::Label::new(egui::RichText::new(words).color(self.theme.weak)).truncate();
-        ui.add_sized([ui.available_width().min(220.0), 18.0], label).on_hover_text(tip);
+        ui.label(egui::RichText::new(words).color(self.theme.weak)).on_hover_text(tip);
     }
 
     /// What was opened lately; gives a session that should be opened again.
