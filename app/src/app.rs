@@ -95,17 +95,15 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>, hold: Hol
                 app.keep_in(&cc.egui_ctx, &dir);
             }
             let session = model.as_deref().filter(|m| is_session(m));
-            let given = match &model {
-                Some(m) if session.is_some() => {
-                    app.open_first(&cc.egui_ctx, m);
-                    None
-                }
-                Some(m) => Some(Command::Model(ModelSource::of_path(m.clone()))),
+            let opened = session.is_some_and(|path| app.open_first(&cc.egui_ctx, path));
+            let given = match model.filter(|m| !is_session(m)) {
+                Some(m) => Some(Command::Model(ModelSource::of_path(m))),
+                None if opened => None,
                 None => examples::find(examples::FIRST).ok().map(|e| Command::Show(e.pane(app.doc.pane()).into())),
             };
             app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
             app.history.clear();
-            if session.is_none() {
+            if !opened {
                 let doc = app.doc.clone();
                 app.session.begin(&doc);
             }
@@ -238,8 +236,8 @@ impl App {
                 }
             }
             // How everything looks is no step: undo is for work.
-            let steps = |d: &Doc| (d.panes().to_vec(), d.active(), d.pins.clone());
-            if steps(&before) != steps(&self.doc) {
+            let same = before.panes() == self.doc.panes() && before.pins == self.doc.pins;
+            if !same || before.active() != self.doc.active() {
                 self.history.record(before, &command, self.presses, held, Instant::now());
             }
         }

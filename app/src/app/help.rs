@@ -16,6 +16,8 @@ pub enum Page {
     View(usize),
     /// Runs recorded elsewhere, and comparisons with them.
     Recordings,
+    /// What is saved, kept and pinned.
+    Sessions,
     /// The work of others.
     Licences,
 }
@@ -66,6 +68,7 @@ impl Help {
                     ui.selectable_value(&mut self.page, Page::View(i), view.title);
                 }
                 ui.selectable_value(&mut self.page, Page::Recordings, "Recordings");
+                ui.selectable_value(&mut self.page, Page::Sessions, "Sessions");
                 ui.selectable_value(&mut self.page, Page::Licences, "Licences");
             });
             ui.separator();
@@ -75,6 +78,7 @@ impl Help {
                     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| match page {
                         Page::View(i) => page_ui(ui, &views::ALL[i.min(views::ALL.len() - 1)]),
                         Page::Recordings => recordings_ui(ui),
+                        Page::Sessions => points_ui(ui, SESSIONS.iter().copied()),
                         _ => keys_ui(ui),
                     });
                 }
@@ -174,6 +178,21 @@ fn recordings_ui(ui: &mut Ui) {
     ui.add(egui::Label::new(RichText::new(REFER).monospace()).selectable(true));
     points_ui(ui, VERIFIED.iter().copied());
 }
+
+const SESSIONS: [&str; 6] = [
+    "Save session writes panes, pins, layout, colours, pictures and series into one file *.tokenscope. Everybody with the \
+     file can read the prompts in it.",
+    "Saved with the runs as they were computed, it shows the same picture where the model is not there or another one; \
+     which of the two it is, a notice says.",
+    "Open one from the menu File, by dropping it, by its path below Model, or as tokenscope FILE. tokenscope session FILE \
+     says what is in it, --session FILE draws a view of it or runs a method on it.",
+    "A dot before the name says that something is not saved. Before that would be lost the window asks; of a window that \
+     was only looked at it does not.",
+    "What is not saved is kept every few seconds. If the program ends without a word, the next start offers it above the \
+     views, and it stays until you restore or discard it.",
+    "Pin this keeps what the pane shows under a name. A click on the name brings it back, and its menu opens it beside, \
+     renames or removes it; all of it can be undone.",
+];
 
 const RECORD: &str = "    from tokenscope_record import record
     with record(model, tokenizer, \"run.trace\"):

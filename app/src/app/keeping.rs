@@ -57,6 +57,10 @@ impl App {
         self.session.folder = Some(dir.into());
         self.session.keeping.left = orphans(&own);
         self.session.keeping.saver = Autosaver::start(&own, move || waker.request_repaint());
+        if self.session.keeping.saver.is_none() {
+            let words = format!("what is not saved is not kept meanwhile: no file can be locked in {}", own.display());
+            self.notices.say(words, false, None);
+        }
     }
 
     /// The window ends as it should.

@@ -148,6 +148,7 @@ impl App {
     /// Does what takes the present document away, after a question where something would be lost.
     pub(super) fn want(&mut self, ctx: &egui::Context, next: Next) {
         self.take_typed(ctx);
+        self.forget_next();
         if self.unsaved() {
             self.session.question = Some(Question::Save);
             self.session.next = Some(next);
@@ -189,19 +190,25 @@ impl App {
         }
     }
 
-    /// Opens a session before the window is there.
-    pub(super) fn open_first(&mut self, ctx: &egui::Context, path: &Path) {
+    /// Opens a session before the window is there. Gives whether it is shown.
+    pub(super) fn open_first(&mut self, ctx: &egui::Context, path: &Path) -> bool {
         match Opened::open(path) {
             Ok(opened) => self.show_session(ctx, path, opened, None),
-            Err(e) => self.notices.say(e.to_string(), false, None),
+            Err(e) => {
+                self.notices.say(e.to_string(), false, None);
+                return false;
+            }
         }
+        true
     }
 
     /// Shows what was read.
     fn show_session(&mut self, ctx: &egui::Context, path: &Path, opened: Opened, orphan: Option<Orphan>) {
         let Opened { session, placed, mut remarks } = opened;
         let lost = !remarks.is_empty();
-        let file = if orphan.is_some() { session.window.file.clone() } else { Some(path.to_path_buf()) };
+        // Wherever the program is started the next time, it is the same file.
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let file = if orphan.is_some() { session.window.file.clone() } else { Some(whole) };
         let before = self.session.held.take().filter(|h| file.as_deref().is_some_and(|f| h.is(f)));
         let held = before.or_else(|| file.as_deref().and_then(|f| Held::take(self.session.folder.as_deref(), f)));
         let s = &mut self.session;
@@ -277,7 +284,7 @@ impl App {
     /// Writes the session on a thread of its own.
     pub(super) fn write(&mut self, ctx: &egui::Context, path: PathBuf) {
         if self.session.busy {
-            return;
+            return self.failed("a file is still being read or written; save again in a moment".into());
         }
         let own = self.session.held.as_ref().is_some_and(|h| h.is(&path));
         let held = if own { None } else { Held::take(self.session.folder.as_deref(), &path) };
@@ -346,8 +353,7 @@ impl App {
             self.take_typed(ctx);
             if self.unsaved() {
                 ctx.send_viewport_cmd(ViewportCommand::CancelClose);
-                self.session.question = Some(Question::Save);
-                self.session.next = Some(Next::Close);
+                self.want(ctx, Next::Close);
             }
         }
         // In this order: a form gets the keyboard in a frame in which no question has it.
@@ -376,8 +382,9 @@ impl App {
         self.recents.add_session(&path);
         self.store_recents();
         self.notices.say(format!("saved {}", path.display()), true, Some(path));
+        // What was changed while it was written is asked about once more.
         if let Some(next) = self.session.next.take() {
-            self.go(ctx, next);
+            self.want(ctx, next);
         }
     }
 
