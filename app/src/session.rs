@@ -19,7 +19,7 @@
 //! | section | how many | `data` |
 //! |---|---|---|
 //! | `document` | 1 | `panes` and `pins`, how many of each follow; `active`, the pane that is worked in, from 0; `look`, a [`Look`] |
-//! | `pane` | 1 to 64 | a [`Pane`], in their order |
+//! | `pane` | 1 to 256 | a [`Pane`], in their order |
 //! | `pin` | up to 1000 | a [`Pin`]: `name` and `pane` |
 //! | `window` | 0 or 1 | `layout`, where the views are, a [`Layout`](crate::settings::Layout); `alone`, the id of the view that has the window to itself; `sources`, whether their panel is open; `file`, the session's own path, where it was written by a window that runs |
 //! | `model` | one a model | [`Stamp`]: `source` as in a pane, `name`, `files`, `bytes`, `sha256`, and `covers`, what that hash is of |
@@ -62,7 +62,7 @@ use tokenscope_analysis::{Error, Result};
 /// Version of the format that this program writes.
 pub const VERSION: u32 = 1;
 /// Panes and pins that are read; more are no session of ours.
-const MAX_PANES: usize = 64;
+const MAX_PANES: usize = 256;
 const MAX_PINS: usize = 1000;
 /// The same of files and models.
 const MAX_FILES: usize = 1000;

@@ -8,6 +8,7 @@ use crate::series_source::SeriesSource;
 use crate::state::Command;
 use crate::theme::ColorMap;
 use crate::views;
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokenscope_analysis::catalog;
@@ -78,6 +79,20 @@ fn fixture() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/sessions/version1.tokenscope")
 }
 
+/// Everything that `file` says stands in `read`, too.
+fn keeps(file: &Value, read: &Value, at: &str) {
+    match (file, read) {
+        (Value::Object(file), Value::Object(read)) => {
+            file.iter().for_each(|(key, v)| keeps(v, read.get(key).unwrap_or(&Value::Null), &format!("{at}.{key}")));
+        }
+        (Value::Array(file), Value::Array(read)) => {
+            assert_eq!(file.len(), read.len(), "{at}");
+            file.iter().zip(read).enumerate().for_each(|(i, (f, r))| keeps(f, r, &format!("{at}[{i}]")));
+        }
+        _ => assert_eq!(file, read, "{at}"),
+    }
+}
+
 /// Written once with this format: never write it again, or what was saved with it might open no more and nobody would
 /// see. `TOKENSCOPE_REWRITE_SESSION=1` makes the file of a version that no program was given out with.
 #[test]
@@ -111,7 +126,25 @@ fn the_file_of_version_1_opens_for_ever() {
     let session = Session::open(&fixture()).unwrap();
     assert_eq!(session.lost, Lost::default());
     assert_eq!((session.version, session.program.as_str()), (1, "0.1.0"));
-    assert_eq!(session.doc, first_version());
+    // Everything that the file says is in the document. What later versions add has its default there.
+    let text = std::fs::read_to_string(fixture()).unwrap();
+    let data = |section: &str| -> Vec<Value> {
+        let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+        lines.filter(|l| l["section"] == section).map(|mut l| l["data"].take()).collect()
+    };
+    let told: Value = serde_json::from_str(&serde_json::to_string(&session.doc).unwrap()).unwrap();
+    assert_eq!((data("pane").len(), data("pin").len()), (2, 1));
+    keeps(&Value::Array(data("pane")), &told["panes"], "panes");
+    keeps(&Value::Array(data("pin")), &told["pins"], "pins");
+    keeps(&data("document")[0]["look"], &told["look"], "look");
+    assert_eq!(session.doc.active(), 1);
+    // And in words of the program: what was chosen when the file was written.
+    let (made, pane) = (first_version(), session.doc.pane());
+    assert_eq!((&session.doc.panes()[0].run, &pane.run), (&made.panes()[0].run, &made.pane().run));
+    assert_eq!((&pane.aim, &pane.cursor, &pane.series), (&made.pane().aim, &made.pane().cursor, &made.pane().series));
+    let chosen = [Kind::Score, Kind::Reduce, Kind::Flow].map(|k| pane.call(k));
+    assert_eq!(chosen, [Kind::Score, Kind::Reduce, Kind::Flow].map(|k| made.pane().call(k)));
+    assert_eq!((pane.shows.scale.curve, pane.shows.curves.as_slice()), (Curve::Rank, ["tome"].as_slice()));
     assert_eq!((&session.window.alone, session.window.sources), (&Some("flow".into()), false));
     assert!(session.window.layout.is_some_and(|l| l.tree().is_some()));
     let inputs: Vec<_> = session.inputs.iter().map(|i| (i.kind, i.path.to_str().unwrap(), i.content.clone())).collect();
