@@ -2,6 +2,7 @@
 
 use crate::heatmap::Scale;
 use crate::keys::{Call, CutKey, ModelSource, RunKey, Scope};
+use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::text::Text;
@@ -482,6 +483,7 @@ impl Pane {
     /// The pane of a file, held to what views can draw: shares between 0 and 1, widths that fit on a screen, numbers
     /// that can still be counted up.
     pub fn held(mut self) -> Self {
+        self.run.image = self.run.image.and_then(PictureSource::held);
         let c = &mut self.cursor;
         let [x, y, w, h] = c.window;
         c.look(if [x, y, w, h].iter().all(|v| v.is_finite()) { c.window } else { WHOLE });

@@ -93,6 +93,26 @@ impl PictureSource {
         if all.len() > 1 { Some(Self::Several(all)) } else { all.pop() }
     }
 
+    /// The source of a file as options would give it: no more pictures than one prompt may have, none of them several.
+    pub fn held(self) -> Option<Self> {
+        let (mut left, mut all) = (vec![self], Vec::new());
+        while let Some(source) = left.pop() {
+            match source {
+                Self::Several(own) => left.extend(own.into_iter().rev()),
+                Self::Clip(path, n) => all.push(Self::Clip(path, n.clamp(1, MOST))),
+                one => all.push(one),
+            }
+        }
+        let mut room = MOST;
+        all.retain(|s| {
+            let n = if let Self::Clip(_, n) = s { *n } else { 1 };
+            let fits = n <= room;
+            room -= if fits { n } else { 0 };
+            fits
+        });
+        Self::joined(all)
+    }
+
     /// This picture, or each of several.
     pub fn each(&self) -> std::slice::Iter<'_, Self> {
         match self {
@@ -171,6 +191,20 @@ impl fmt::Display for PictureSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_file_says_is_held_to_what_options_give() {
+        let several = PictureSource::Several;
+        let scene = PictureSource::Scene;
+        let nested =
+            several(vec![scene(1), several(vec![scene(2), several(vec![])]), PictureSource::Clip("a".into(), 0)]);
+        let clip = PictureSource::Clip("a".into(), 1);
+        assert_eq!(nested.held(), Some(several(vec![scene(1), scene(2), clip])));
+        assert_eq!(several(vec![several(vec![scene(3)])]).held(), Some(scene(3)));
+        assert_eq!(several(Vec::new()).held(), None);
+        let many = several((0..100).map(scene).collect()).held().expect("some");
+        assert_eq!(many.each().count(), MOST);
+    }
 
     #[test]
     fn scenes_and_files_are_told_apart_and_written_as_they_are_read() {
