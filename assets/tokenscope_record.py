@@ -926,12 +926,34 @@ class record:
         if self.image is not None:
             tensors["picture"] = numpy.ascontiguousarray(numpy.asarray(self.image, dtype=numpy.uint8))
         pixels = self.inputs.get("pixel_values")
+        texts = self.ids.shape[0] if self.ids is not None else 1
+        grid, own = self.inputs.get("image_grid_thw"), None
         if isinstance(pixels, torch.Tensor) and pixels.dim() <= 5:
-            while pixels.dim() > 4 or (pixels.dim() == 4 and pixels.shape[0] == 1):
-                pixels = pixels[0]
-            tensors["pixel_values"] = on_host(pixels).numpy()
+            if pixels.dim() == 2 and isinstance(grid, torch.Tensor) and texts > 1:
+                # One list of patches for the whole batch: those of the item's own picture.
+                counts = grid.reshape(-1, 3).prod(-1).tolist()
+                if len(counts) == texts and sum(counts) == pixels.shape[0]:
+                    own = min(self.item, texts - 1)
+                    pixels = pixels.split(counts)[own]
+                else:
+                    pixels = None
+            elif pixels.dim() >= 4 and pixels.shape[0] == texts > 1:
+                own = min(self.item, texts - 1)
+                pixels = pixels[own]
+            elif texts > 1:
+                pixels = None
+        if not isinstance(pixels, torch.Tensor) or pixels.dim() > 5:
+            if self.inputs.get("pixel_values") is not None:
+                self.note("the pixel values of this text are not told apart from those of the batch, so the run cannot "
+                          "be repeated from the file")
+            return
+        while pixels.dim() > 4 or (pixels.dim() == 4 and pixels.shape[0] == 1):
+            pixels = pixels[0]
+        tensors["pixel_values"] = on_host(pixels).numpy()
         for name, size in (("image_grid_thw", 3), ("image_sizes", 2)):
             t = self.inputs.get(name)
+            if isinstance(t, torch.Tensor) and own is not None and t.numel() == size * texts:
+                t = t.reshape(-1, size)[own]
             if isinstance(t, torch.Tensor) and t.numel() == size:
                 tensors[name] = t.detach().cpu().to(torch.int64).reshape(-1).numpy()
 

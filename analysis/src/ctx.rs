@@ -25,6 +25,9 @@ pub struct Ctx {
     pub seed: u64,
     /// Bytes of memory that can be had now. `None` is as much as is asked for.
     room: Option<fn() -> u64>,
+    /// How often the cancel flag was looked at.
+    #[cfg(test)]
+    looks: Arc<AtomicUsize>,
 }
 
 impl Ctx {
@@ -112,7 +115,15 @@ impl Ctx {
 
     /// Whether the job was asked to stop. A loop on several threads looks here and leaves its rest undone.
     pub fn cancelled(&self) -> bool {
+        #[cfg(test)]
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// How often this and its clones looked at the cancel flag.
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Fails with [`Error::Cancelled`] if the job was asked to stop; for places between two [`Ctx::step`]s.

@@ -194,8 +194,19 @@ impl Attention {
             let (first, g, own) = (i * heads, kept.k.dim(0)?, kept.positions.len());
             let mask = rule.mask.of_heads(first..first + heads, h);
             let mask = pass.mask(&mask, &kept.positions, q.device())?;
-            let q = q.narrow(0, first, heads)?.contiguous()?.reshape((g, heads / g * n, e))?;
-            let p = self.shares(&q, &kept.k.contiguous()?, &mask, heads / g, first)?;
+            let (rep, k) = (heads / g, kept.k.contiguous()?);
+            let q = q.narrow(0, first, heads)?.contiguous()?.reshape((g, rep * n, e))?;
+            let p = if heads * n * own <= MAX_SCORES {
+                self.shares(&q, &k, &mask, rep, first)?
+            } else {
+                // Large ones group by group, to be stopped between.
+                let one = |i: usize| {
+                    pass.ctx.check()?;
+                    let mask = mask.heads(i * rep, rep)?;
+                    self.shares(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &mask, rep, first + i * rep)
+                };
+                Tensor::cat(&(0..g).map(one).collect::<Result<Vec<_>>>()?, 0)?
+            };
             parts.push(if own == m { p } else { p.pad_with_zeros(2, 0, m - own)? });
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })

@@ -215,10 +215,10 @@ fn in_memory(
             let width = if at[1] == 1 { out } else { narrow(n, out) };
             return few((n, d, out), y, add, x, &columns, width, ctx);
         }
-        let len = (cpu::POLL_FLOPS / (2 * n * d).max(1)).max(256);
-        for j in (0..out).step_by(len) {
+        for ([r, j], [high, wide]) in cpu::tiles((n, d, out)) {
             ctx.check()?;
-            cpu::gemm([n, d, len.min(out - j)], (&mut y[j..], out), add, x, columns(j), true);
+            let x = Matrix { values: &x.values[r * x.row..], ..x };
+            cpu::gemm([high, d, wide], (&mut y[r * out + j..], out), add, x, columns(j), true);
         }
         Ok(())
     })
@@ -590,6 +590,37 @@ mod tests {
                     .unwrap()
             }));
         }
+    }
+
+    #[test]
+    fn products_of_large_layers_look_at_the_flag_between_tiles() {
+        // Up to 64 rows have another way; the shapes of an 8B layer, texts that are long, and maps that are narrow.
+        for (n, d, out) in [(200, 4096, 14336), (2000, 14336, 4096), (100_000, 4096, 128), (65, 8, 7), (70, 1, 0)] {
+            let (mut cells, mut tiles) = (0, 0);
+            for ([r, j], [high, wide]) in cpu::tiles((n, d, out)) {
+                assert!(r + high <= n && j + wide <= out && high > 0 && wide > 0);
+                let flops = 2 * high * d * wide;
+                assert!(flops <= cpu::POLL_FLOPS, "{n} × {d} × {out}: {flops} at once");
+                (cells, tiles) = (cells + high * wide, tiles + 1);
+            }
+            // Tiles that fill the product do not overlap.
+            assert_eq!(cells, n * out);
+            assert!(tiles >= 2 * n * d * out / cpu::POLL_FLOPS, "{n} × {d} × {out}: {tiles} tiles");
+        }
+        let (n, d, out) = (700, 1024, 2048);
+        let (x, w) = (some(&[n, d], 1), Linear::from_matrix(&some(&[out, d], 2), None).unwrap());
+        let ctx = Ctx::default();
+        let y = w.apply_in(&x, &ctx).unwrap();
+        let least = cpu::tiles((n, d, out)).count();
+        assert!(least > 1 && ctx.looks() >= least, "{} looks in {least} tiles", ctx.looks());
+        // Rows of every tile are those of a product of that row alone.
+        for r in [0, 350, 699] {
+            let row = w.apply(&x.narrow(0, r, 1).unwrap()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let got = y.get(r).unwrap().to_vec1::<f32>().unwrap();
+            assert!(got.iter().zip(&row).all(|(a, b)| (a - b).abs() < 1e-2), "row {r}");
+        }
+        let stopped = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
+        assert!(matches!(w.apply_in(&x, &stopped), Err(Error::Cancelled)));
     }
 
     #[test]

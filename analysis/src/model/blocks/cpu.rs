@@ -12,7 +12,19 @@ use rayon::prelude::*;
 const PARALLEL: usize = 1 << 17;
 
 /// Multiplications and additions between two looks at the cancel flag: a few hundredths of a second.
-pub(super) const POLL_FLOPS: usize = 4_000_000_000;
+pub(super) const POLL_FLOPS: usize = 2_000_000_000;
+
+/// Columns and rows of a product that are multiplied at once: fewer make it slower.
+const LEAST: (usize, usize) = (256, 64);
+
+/// A product `[n, d] × [d, out]` in parts between which the cancel flag is looked at: for each the first row and the
+/// first column, and how many.
+pub(super) fn tiles((n, d, out): (usize, usize, usize)) -> impl Iterator<Item = ([usize; 2], [usize; 2])> {
+    let wide = (POLL_FLOPS / (2 * n * d).max(1)).max(LEAST.0);
+    let high = (POLL_FLOPS / (2 * d * wide.min(out)).max(1)).max(LEAST.1);
+    let columns = (0..out).step_by(wide).map(move |j| (j, wide.min(out - j)));
+    columns.flat_map(move |(j, w)| (0..n).step_by(high).map(move |r| ([r, j], [high.min(n - r), w])))
+}
 
 /// Whether `t` can be computed on as a slice: f32, on the CPU, and nobody asks for gradients.
 pub(super) fn is_plain(t: &Tensor) -> bool {

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 /// Multiplications and additions of a thread between two looks at the cancel flag.
-const POLL_FLOPS: usize = cpu::POLL_FLOPS / 4;
+const POLL_FLOPS: usize = cpu::POLL_FLOPS / 2;
 
 /// Weights that a thread holds as f32 at once.
 const PANEL: usize = 1 << 20;
@@ -182,10 +182,10 @@ pub(super) fn by_columns(n: usize, y: &mut [f32], add: bool, x: Matrix, m: &File
             few((n, len, out), y, add, x, &columns, out, ctx)?;
             continue;
         }
-        let wide = (cpu::POLL_FLOPS / (2 * n * len).max(1)).max(256);
-        for j in (0..out).step_by(wide) {
+        for ([r, j], [high, wide]) in cpu::tiles((n, len, out)) {
             ctx.check()?;
-            cpu::gemm([n, len, wide.min(out - j)], (&mut y[j..], out), add, x, columns(j), true);
+            let x = Matrix { values: &x.values[r * x.row..], ..x };
+            cpu::gemm([high, len, wide], (&mut y[r * out + j..], out), add, x, columns(j), true);
         }
     }
     Ok(())
