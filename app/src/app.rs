@@ -27,7 +27,7 @@ use crate::jobs::Jobs;
 use crate::keys::ModelSource;
 use crate::notices::Notices;
 use crate::opening::{SESSION, is_session};
-use crate::palette::{self, Choice, Palette};
+use crate::palette::{Choice, Palette};
 use crate::pane::WHOLE;
 use crate::panels;
 use crate::picture_source::PictureSource;
@@ -537,24 +537,12 @@ impl App {
                 }
             }
         }
-        let (dropped, session) = drop::dropped(&ctx);
-        commands.extend(dropped);
+        let session = drop::dropped(&ctx, &mut commands);
         if let Some(path) = session.or(self.panels.wants_session.take()) {
             self.open_session(&ctx, path);
         }
-        let asks = self.asks();
-        if self.palette.open && !asks {
-            let mut entries = palette::entries(&ctx);
-            entries.extend(self.doc.pins.iter().map(|p| palette::Entry {
-                text: format!("Pin: {}", p.name),
-                note: p.pane.run.model.title(),
-                choice: Choice::Command(pins::recall(p)),
-            }));
-            entries.extend(examples::shown().map(|e| palette::Entry {
-                text: format!("Example: {}", e.title),
-                note: e.model().into(),
-                choice: Choice::Example(e),
-            }));
+        if self.palette.open && !self.asks() {
+            let entries = self.findable(&ctx);
             match self.palette.ui(&ctx, &entries) {
                 Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),
                 Some(Choice::Command(c)) => commands.push(c),
@@ -563,7 +551,7 @@ impl App {
             }
         }
         // While something is asked, keys are for the answer.
-        if !asks {
+        if !self.asks() {
             self.keys(&ctx, &mut commands);
         }
         self.sessions_ui(&ctx, &mut commands);

@@ -2,8 +2,11 @@
 
 use super::{App, columns};
 use crate::actions::{self, Act, Action};
+use crate::examples;
 use crate::keys::ModelSource;
+use crate::palette::{self, Choice, Entry};
 use crate::picture_source::PictureSource;
+use crate::pins;
 use crate::state::{Command, Doc};
 use crate::views;
 use std::path::{Path, PathBuf};
@@ -57,6 +60,22 @@ pub(super) fn panes_ui(doc: &Doc, ui: &mut egui::Ui) -> Option<usize> {
 }
 
 impl App {
+    /// Everything that the palette finds: actions and methods, what is pinned, examples.
+    pub(super) fn findable(&self, ctx: &egui::Context) -> Vec<Entry> {
+        let mut entries = palette::entries(ctx);
+        entries.extend(self.doc.pins.iter().map(|p| Entry {
+            text: format!("Pin: {}", p.name),
+            note: p.pane.run.model.title(),
+            choice: Choice::Command(pins::recall(p)),
+        }));
+        entries.extend(examples::shown().map(|e| Entry {
+            text: format!("Example: {}", e.title),
+            note: e.model().into(),
+            choice: Choice::Example(e),
+        }));
+        entries
+    }
+
     pub(super) fn top_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
         let ctx = ui.ctx().clone();
         egui::MenuBar::new().ui(ui, |ui| {

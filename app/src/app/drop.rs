@@ -5,11 +5,12 @@ use crate::state::Command;
 use crate::theme::Theme;
 use std::path::PathBuf;
 
-/// Files dropped in this frame, by what they are, and the last of the sessions among them.
-pub(super) fn dropped(ctx: &egui::Context) -> (Vec<Command>, Option<PathBuf>) {
+/// Adds what files that were dropped in this frame ask for, and gives the last session among them.
+pub(super) fn dropped(ctx: &egui::Context, commands: &mut Vec<Command>) -> Option<PathBuf> {
     let files: Vec<PathBuf> = ctx.input(|i| i.raw.dropped_files.iter().map(|f| f.path().to_path_buf()).collect());
     let (mut sessions, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|p| is_session(p));
-    (others.into_iter().map(command_of).collect(), sessions.pop())
+    commands.extend(others.into_iter().map(command_of));
+    sessions.pop()
 }
 
 /// What dropping the files that hang over the window would do, said across it.
