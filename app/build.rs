@@ -1,10 +1,14 @@
-//! Makes every model folder in `sample_data/models` part of the program: a list of their files for `src/samples.rs`.
+//! Makes every model folder in `sample_data/models` and every lesson of `assets/lessons` part of the program: lists of
+//! their files for `src/samples.rs` and `src/lesson`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which come first in lists; the others follow by name.
 const FIRST: [&str; 2] = ["sample-lm", "sample-draft"];
+
+/// Lessons in the order in which they are offered; others follow by name.
+const LESSONS: [&str; 8] = ["tokens", "attention", "recall", "heatmap", "pruning", "drafts", "masks", "cache"];
 
 fn main() -> std::io::Result<()> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample_data/models");
@@ -27,7 +31,28 @@ fn main() -> std::io::Result<()> {
     text += &dirs.iter().map(|d| format!("{:?}", name(d))).collect::<Vec<_>>().join(", ");
     text += "];\n";
     let out = std::env::var_os("OUT_DIR").map(PathBuf::from).expect("cargo says where build output goes");
-    std::fs::write(out.join("samples.rs"), text)
+    std::fs::write(out.join("samples.rs"), text)?;
+    std::fs::write(out.join("lessons.rs"), lessons()?)
+}
+
+/// Names and texts of the lessons.
+fn lessons() -> std::io::Result<String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/lessons");
+    println!("cargo:rerun-if-changed={}", dir.display());
+    let mut files = entries(&dir)?;
+    files.retain(|f| f.extension().is_some_and(|e| e == "json"));
+    let place = |f: &Path| LESSONS.iter().position(|l| f.file_stem().is_some_and(|s| s == *l)).unwrap_or(LESSONS.len());
+    files.sort_by_key(|f| (place(f), name(f)));
+    let mut text =
+        "/// Name and text of every lesson that is part of the program.\nstatic FILES: &[(&str, &str)] = &[\n"
+            .to_string();
+    for file in &files {
+        // A folder is watched for files that come and go, a file for what stands in it.
+        println!("cargo:rerun-if-changed={}", file.display());
+        let _ = writeln!(text, "    ({:?}, include_str!({:?})),", name(file), file.display().to_string());
+    }
+    text += "];\n";
+    Ok(text)
 }
 
 /// What a folder holds, sorted, without hidden files.

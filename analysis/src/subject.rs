@@ -114,7 +114,8 @@ impl<'a> Subject<'a> {
         info.needs.iter().find_map(|need| self.lacks_need(*need))
     }
 
-    fn lacks_need(&self, need: Need) -> Option<String> {
+    /// What the run lacks of one need, in words; `None` if it is met.
+    pub fn lacks_need(&self, need: Need) -> Option<String> {
         let tower = self.trace.towers.get(&self.tower);
         let model = self.model.map(|m| m.info());
         let missing = match need {

@@ -7,13 +7,15 @@ mod columns;
 mod drop;
 mod help;
 mod keeping;
+mod lesson;
+mod places;
 mod sessions;
 mod still;
 mod tiles;
 
 pub use caret::Caret;
 pub use chrome::HINTS;
-pub use still::draw_window;
+pub use still::{draw_lesson, draw_window};
 
 use crate::actions::{self, Act};
 use crate::atlas::Atlas;
@@ -25,6 +27,7 @@ use crate::history::History;
 use crate::inspector;
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
+use crate::lesson::Lesson;
 use crate::notices::Notices;
 use crate::opening::{SESSION, is_session};
 use crate::palette::{Choice, Palette};
@@ -55,8 +58,13 @@ use tokenscope_analysis::catalog;
 use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::weights::Hold;
 
-/// Opens the window, with this model or trace loaded if one is named, and this picture; weights are held so.
-pub fn open_window(model: Option<&Path>, image: Option<PictureSource>, hold: Hold) -> anyhow::Result<()> {
+/// Opens the window, with this model or trace loaded if one is named, this picture, and this lesson; weights are held so.
+pub fn open_window(
+    model: Option<&Path>,
+    image: Option<PictureSource>,
+    lesson: Option<Arc<Lesson>>,
+    hold: Hold,
+) -> anyhow::Result<()> {
     let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
         let (w, h) = s.split_once('x')?;
         Some([w.parse().ok()?, h.parse().ok()?])
@@ -81,6 +89,9 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>, hold: Hol
                 .as_ref()
                 .and_then(|s| Gpu::from_parts(&s.adapter, s.device.clone(), s.queue.clone()))
                 .map(Arc::new);
+            let (lessons, wrong) = crate::lesson::all();
+            app.lessons = lessons;
+            wrong.iter().for_each(|why| app.notices.say(why.to_string(), false, None));
             app.caret.drawn_by(gpu.as_deref());
             app.painter = cc.wgpu_render_state.as_ref().and_then(|s| Painter::new(s, gpu.as_deref()));
             app.jobs = app.jobs.clone().on(gpu, compute);
@@ -106,6 +117,9 @@ pub fn open_window(model: Option<&Path>, image: Option<PictureSource>, hold: Hol
             if !opened {
                 let doc = app.doc.clone();
                 app.session.begin(&doc);
+            }
+            if let Some(lesson) = lesson {
+                app.start_lesson(&cc.egui_ctx, lesson);
             }
             Ok(Box::new(app))
         }),
@@ -175,6 +189,10 @@ pub struct App {
     help: Help,
     atlas: Atlas,
     session: Sessions,
+    /// The lessons that are offered.
+    lessons: Vec<Arc<Lesson>>,
+    /// The one under way.
+    lesson: Option<lesson::Player>,
     /// The caret in text boxes.
     pub caret: Caret,
     picked: (Sender<Picked>, Receiver<Picked>),
@@ -216,6 +234,8 @@ impl App {
             redrawn: 0,
             help: Help::default(),
             atlas: Atlas::default(),
+            lessons: crate::lesson::own(),
+            lesson: None,
             caret: Caret::default(),
             picked: channel(),
         }
@@ -282,7 +302,11 @@ impl App {
 
     /// What to remember of the window as it is.
     pub fn settings(&self, ctx: &egui::Context) -> Settings {
-        let zoom = ctx.zoom_factor();
+        // What a lesson changes is not the user's taste.
+        let (zoom, sources) = match &self.lesson {
+            Some(player) => player.own_settings(),
+            None => (ctx.zoom_factor(), self.sources),
+        };
         // Where the system does not tell the window's place, the size before stays.
         let size = ctx.input(|i| i.viewport().inner_rect).map(|r| [r.width() * zoom, r.height() * zoom]);
         Settings {
@@ -291,7 +315,7 @@ impl App {
             zoom,
             size: size.or(self.stored.0.size),
             hints: self.hints,
-            sources: self.sources,
+            sources,
             layout: Some(Layout::of(&self.tiles)),
         }
     }
@@ -372,6 +396,7 @@ impl App {
 
     /// Does what the keys ask for.
     fn keys(&mut self, ctx: &egui::Context, commands: &mut Vec<Command>) {
+        self.lesson_keys(ctx);
         // Keys with more modifiers first, or Ctrl+Shift+Z would count as Ctrl+Z.
         let mut keyed: Vec<&actions::Action> = actions::ALL.iter().filter(|a| a.key.is_some()).collect();
         keyed.sort_by_key(|a| a.key.map(|k| !k.modifiers.shift));
@@ -519,6 +544,7 @@ impl App {
         }
         self.presses += u64::from(ctx.input(|i| i.pointer.any_pressed()));
         self.caret.begin_frame(&ctx);
+        self.begin_lesson(&ctx);
         let mut commands = Vec::new();
         while let Ok(picked) = self.picked.1.try_recv() {
             match picked {
@@ -541,12 +567,14 @@ impl App {
         if let Some(path) = session.or(self.panels.wants_session.take()) {
             self.open_session(&ctx, path);
         }
+        self.dropped_lesson(&ctx);
         if self.palette.open && !self.asks() {
             let entries = self.findable(&ctx);
             match self.palette.ui(&ctx, &entries) {
                 Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),
                 Some(Choice::Command(c)) => commands.push(c),
                 Some(Choice::Example(e)) => commands.push(self.shown(e)),
+                Some(Choice::Lesson(l)) => self.start_lesson(&ctx, l),
                 None => {}
             }
         }
@@ -560,6 +588,7 @@ impl App {
         self.hints_ui(ui);
         egui::Panel::bottom("jobs").show(ui, |ui| self.jobs_ui(ui));
         self.notices.ui(ui, &self.theme);
+        self.lesson_ui(ui);
         let seen = self.columns.seen(&self.doc, &self.jobs, &self.hovered, self.doc.active());
         let (sent, hover, failed) = (RefCell::new(commands), RefCell::new(Hover::default()), RefCell::new(None));
         let mut cx = Cx {
@@ -647,6 +676,7 @@ impl App {
         }
         self.saving.ui(&ctx, &self.doc, &self.jobs, self.theme.bad, &mut self.notices);
         self.help.ui(&ctx);
+        self.spotlight_ui(&ctx, &asked.places);
         drop::hovering_ui(&ctx, &self.theme);
         self.caret.ring_ui(&ctx, &self.theme);
         let (own, sent) = (hover.into_inner(), sent.into_inner());

@@ -53,6 +53,16 @@ pub fn fixed<R>(
 /// How far each view is scrolled, in points, and in which pane it was.
 pub type Scrolls = RefCell<BTreeMap<&'static str, (f32, usize)>>;
 
+/// Where a part of a view lies, and what it is known by, where it was drawn in the last pass or in this one.
+pub fn part_place(ctx: &egui::Context, name: &str) -> Option<(egui::Rect, egui::Id)> {
+    let (pass, rect, id) = ctx.data(|d| d.get_temp::<(u64, egui::Rect, egui::Id)>(part_id(name)))?;
+    (pass + 1 >= ctx.cumulative_pass_nr()).then_some((rect, id))
+}
+
+fn part_id(name: &str) -> egui::Id {
+    egui::Id::unique("part of a view").with(name)
+}
+
 /// Everything that is drawn may look at.
 pub struct Cx<'a> {
     /// What is chosen.
@@ -351,6 +361,8 @@ impl<'a> Cx<'a> {
         let around = self.waits.replace(false);
         let inner = fixed(ui, name, content);
         let (height, waits) = (inner.response.rect.height(), self.waits.get());
+        let place = (ui.ctx().cumulative_pass_nr(), inner.response.rect, inner.response.id);
+        ui.data_mut(|d| d.insert_temp(part_id(name), place));
         let before: f32 = ui.data(|d| d.get_temp(slot)).unwrap_or(0.0);
         if !waits {
             ui.data_mut(|d| d.insert_temp(slot, height));
@@ -492,6 +504,10 @@ impl<'a> Cx<'a> {
         let trace = self.ready_trace()?;
         let (tower, _) = self.tower(&trace)?;
         let open = self.ready_model();
+        if open.is_none() && !self.recorded() && self.model_failure().is_none() {
+            // A run may be kept longer than its model, and where the panel of sources is closed nobody else asks.
+            return None;
+        }
         let drafts = info.needs.contains(&Need::DraftModel);
         let partner = if drafts { self.drafter(&self.pane.partner) } else { None };
         if drafts && partner.is_none() && open.is_some() {

@@ -28,8 +28,8 @@
 //! - What is chosen: [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
-//! - What is seen: [`views`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`pins`], [`saving`], [`panels`],
-//!   [`inspector`], [`atlas`].
+//! - What is seen: [`views`], [`lesson`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`pins`],
+//!   [`saving`], [`panels`], [`inspector`], [`atlas`].
 //! - The two programs: [`app`], [`cli`].
 //!
 //! # Where to add something
@@ -56,6 +56,7 @@ pub mod history;
 pub mod inspector;
 pub mod jobs;
 pub mod keys;
+pub mod lesson;
 pub mod licences;
 pub mod memory;
 pub mod notices;

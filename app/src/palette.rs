@@ -2,8 +2,10 @@
 
 use crate::actions::{self, Act};
 use crate::examples::Example;
+use crate::lesson::Lesson;
 use crate::state::Command;
 use egui::{Key, Modifiers, vec2};
+use std::sync::Arc;
 use tokenscope_analysis::catalog;
 
 /// What an entry does.
@@ -15,6 +17,8 @@ pub enum Choice {
     Command(Command),
     /// An example of the gallery.
     Example(&'static Example),
+    /// A lesson.
+    Lesson(Arc<Lesson>),
 }
 
 /// One line.

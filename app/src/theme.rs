@@ -67,6 +67,8 @@ pub struct Theme {
     pub bad: Color32,
     /// Laid over what was dropped.
     pub veil: Color32,
+    /// Lies over what is not being talked about.
+    pub dim: Color32,
     /// Backgrounds of token chips.
     pub chips: [Color32; 8],
 }
@@ -89,6 +91,7 @@ impl Theme {
                 good: rgb(0, 158, 115),
                 bad: rgb(230, 120, 50),
                 veil: Color32::from_black_alpha(190),
+                dim: Color32::from_black_alpha(150),
                 chips: [
                     rgb(52, 66, 92),
                     rgb(78, 60, 50),
@@ -114,6 +117,7 @@ impl Theme {
                 good: rgb(0, 128, 96),
                 bad: rgb(190, 80, 0),
                 veil: Color32::from_white_alpha(205),
+                dim: Color32::from_black_alpha(96),
                 chips: [
                     rgb(214, 226, 246),
                     rgb(248, 226, 210),

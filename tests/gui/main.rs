@@ -9,6 +9,7 @@ mod gallery;
 mod hands;
 mod heatmap;
 mod importance;
+mod lessons;
 mod looks;
 mod masks;
 mod panes;

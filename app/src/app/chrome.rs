@@ -1,6 +1,6 @@
 //! Around the views: menus, status line, hints of the first start.
 
-use super::{App, columns};
+use super::{App, columns, lesson};
 use crate::actions::{self, Act, Action};
 use crate::examples;
 use crate::keys::ModelSource;
@@ -29,7 +29,8 @@ fn hint(ctx: &egui::Context, read: usize) -> Option<String> {
     match read {
         0 => Some("Point at a token and every view marks it; click to keep it, Esc to let go.".into()),
         1 => Some(format!(
-            "{} finds every action, method and example by a few letters; {} says what each view shows.",
+            "{} finds every action, method and lesson by a few letters; {} says what each view shows; Help > Lessons \
+             walks you through.",
             keys(Act::Palette),
             keys(Act::Help)
         )),
@@ -73,6 +74,11 @@ impl App {
             note: e.model().into(),
             choice: Choice::Example(e),
         }));
+        entries.extend(self.lessons.iter().map(|l| Entry {
+            text: format!("Lesson: {}", l.title),
+            note: format!("{} steps", l.steps.len()),
+            choice: Choice::Lesson(l.clone()),
+        }));
         entries
     }
 
@@ -84,6 +90,10 @@ impl App {
             ui.add_space(4.0);
             for menu in actions::MENUS {
                 ui.menu_button(menu, |ui| {
+                    if menu == "Help" {
+                        let chosen = ui.menu_button("Lessons", |ui| lesson::menu_ui(ui, &self.lessons)).inner.flatten();
+                        chosen.into_iter().for_each(|l| self.start_lesson(&ctx, l));
+                    }
                     self.menu_ui(ui, menu, commands);
                     if menu == "File" {
                         if let Some(path) = self.recent_ui(ui, commands) {
@@ -165,7 +175,7 @@ impl App {
 
     /// One hint at a time, until all were read.
     pub(super) fn hints_ui(&mut self, ui: &mut egui::Ui) {
-        let Some(words) = hint(ui.ctx(), self.hints) else { return };
+        let Some(words) = hint(ui.ctx(), self.hints).filter(|_| self.lesson.is_none()) else { return };
         egui::Panel::top("hint").show(ui, |ui| {
             ui.horizontal_wrapped(|ui| {
                 ui.colored_label(self.theme.accent, format!("{} of {HINTS}", self.hints + 1));

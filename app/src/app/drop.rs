@@ -1,15 +1,17 @@
 //! Files that are dropped on the window, and what their being opened means.
 
+use crate::lesson::is_lesson;
 use crate::opening::{command_of, is_session, words_of};
 use crate::state::Command;
 use crate::theme::Theme;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Adds what files that were dropped in this frame ask for, and gives the last session among them.
+/// Adds what files that were dropped in this frame ask for, and gives the last session among them. Lessons are
+/// left out, which are no command.
 pub(super) fn dropped(ctx: &egui::Context, commands: &mut Vec<Command>) -> Option<PathBuf> {
     let files: Vec<PathBuf> = ctx.input(|i| i.raw.dropped_files.iter().map(|f| f.path().to_path_buf()).collect());
     let (mut sessions, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|p| is_session(p));
-    commands.extend(others.into_iter().map(command_of));
+    commands.extend(others.into_iter().filter(|p| !is_lesson(p)).map(command_of));
     sessions.pop()
 }
 
@@ -20,7 +22,7 @@ pub(super) fn hovering_ui(ctx: &egui::Context, theme: &Theme) {
     if over.is_empty() {
         return;
     }
-    let words: Vec<String> = over.iter().take(6).map(|p| p.as_deref().map_or_else(welcome, words_of)).collect();
+    let words: Vec<String> = over.iter().take(6).map(|p| p.as_deref().map_or_else(welcome, words)).collect();
     let id = egui::Id::unique("hovering files");
     let screen = ctx.content_rect();
     // Above tooltips, which stay where the pointer was before it brought the files.
@@ -42,7 +44,16 @@ pub(super) fn hovering_ui(ctx: &egui::Context, theme: &Theme) {
     });
 }
 
+fn words(path: &Path) -> String {
+    if is_lesson(path) {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        return format!("Drop to start the lesson {name}");
+    }
+    words_of(path)
+}
+
 fn welcome() -> String {
-    "Drop a model folder, a GGUF or safetensors file, a picture, a WAV or CSV file, a tokenizer.json, a recorded run or a session"
+    "Drop a model folder, a GGUF or safetensors file, a picture, a WAV or CSV file, a tokenizer.json, a recorded run, a session \
+     or a lesson"
         .into()
 }

@@ -241,7 +241,7 @@ fn keys_ui(ui: &mut Ui) {
 }
 
 /// Keys and gestures that are no entries of a menu.
-const PLACES: [(&str, &str, &str); 11] = [
+const PLACES: [(&str, &str, &str); 12] = [
     ("Esc", "Close", "a list, a window, a detail; then release the token; then show all views; stops work"),
     ("Click, Shift+click, Ctrl+click", "Select", "a token, a range, one more"),
     ("Right click", "Menu", "what can be done with a token, a picture, a view"),
@@ -253,6 +253,7 @@ const PLACES: [(&str, &str, &str); 11] = [
     ("Enter, Backspace", "Drill", "down and back up in the lattice that has the keyboard"),
     ("Ctrl++, Ctrl+-, Ctrl+0", "Print", "larger, smaller, as it was"),
     ("Space", "Play", "the steps of a text out of masks"),
+    ("Right, Page down, Space", "Go on", "in a lesson; Left and Page up go back, Esc leaves it"),
 ];
 
 fn grid_ui(ui: &mut Ui, rows: Vec<(String, &str, &str)>) {

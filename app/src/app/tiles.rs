@@ -32,6 +32,8 @@ pub(super) struct Asked {
     pub alone: Option<usize>,
     /// A pane to go to.
     pub pane: Option<usize>,
+    /// Where the views lie that were drawn.
+    pub places: Vec<(usize, egui::Rect)>,
 }
 
 /// Draws the views in their places.
@@ -48,6 +50,7 @@ impl Tiles<'_> {
         // Names of its own, since the tiles give all views the same.
         let id = egui::Id::unique("view").with((views::ALL[view].id, self.cx.at));
         let room = ui.max_rect();
+        self.asked.places.push((view, room.intersect(ui.clip_rect())));
         ui.scope_builder(egui::UiBuilder::new().scope_id(id).max_rect(room), |ui| {
             // Below everything that is drawn: the right button beside what has a menu of its own opens the view's.
             let ground = ui.interact(room, id.with("ground"), Sense::CLICK - Sense::FOCUSABLE);

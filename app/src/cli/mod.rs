@@ -13,6 +13,7 @@ mod image;
 mod info;
 mod input;
 mod judge;
+mod lesson;
 mod licences;
 mod method;
 mod methods;
@@ -73,6 +74,10 @@ enum Verb {
     Image(image::Args),
     /// List the examples of the gallery, for --example
     Examples(examples::Args),
+    /// List the lessons: guided walks through the window
+    Lessons(lesson::ListArgs),
+    /// Open the window on a lesson, or check what it claims
+    Lesson(lesson::Args),
     /// Run a method on a model and an input
     Run(run::RunArgs),
     /// Judge scores or reductions by the truth of many inputs that no training used
@@ -118,7 +123,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
                 bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
             }
             let image = cli.image.source()?;
-            crate::app::open_window(cli.open.or(cli.file).as_deref(), image, cli.weights.hold()?)
+            crate::app::open_window(cli.open.or(cli.file).as_deref(), image, None, cli.weights.hold()?)
         }
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Atlas(a)) => atlas::run(a),
@@ -127,6 +132,8 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Tokenize(a)) => tokenize::run(a),
         Some(Verb::Image(a)) => image::run(a),
         Some(Verb::Examples(a)) => examples::run(a),
+        Some(Verb::Lessons(a)) => lesson::list(a),
+        Some(Verb::Lesson(a)) => lesson::run(a),
         Some(Verb::Run(a)) => run::run(a),
         Some(Verb::Judge(a)) => judge::run(a),
         Some(Verb::Draft(a)) => run::draft(a),

@@ -3,11 +3,12 @@
 use super::beside::{self, Shown};
 use super::common;
 use super::input::Input;
-use crate::app::draw_window;
+use crate::app::{draw_lesson, draw_window};
 use crate::export::{self, Page};
 use crate::heatmap::Curve;
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
+use crate::lesson;
 use crate::pane::{Compared, Fold, Pane};
 use crate::state::Look;
 use crate::theme::ColorMap;
@@ -35,8 +36,14 @@ const SIZE: &str = "900x640";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// View: segmentation, importance, flow, drafts, findings, compare, or window for all of them with their panels
-    #[arg(long)]
-    view: String,
+    #[arg(long, required_unless_present = "lesson")]
+    view: Option<String>,
+    /// Draw the window at a step of this lesson, with its caption; on the model of --model, where one is named
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["view", "example"])]
+    lesson: Option<String>,
+    /// Step of the lesson
+    #[arg(long, requires = "lesson", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    step: u32,
     #[command(flatten)]
     input: Input,
     /// Parts of the importance view, comma-separated [default: all, or those of the example or session]
@@ -113,8 +120,10 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> anyhow::Result<()> {
     args.input.spares(Some(&args.out))?;
-    let whole = args.view == "window";
-    let view = if whole { None } else { Some(views::find(&args.view)?) };
+    let lesson = args.lesson.as_deref().map(lesson::find).transpose()?;
+    let asked = args.view.as_deref().unwrap_or("window");
+    let whole = asked == "window";
+    let view = if whole { None } else { Some(views::find(asked)?) };
     let mut doc = args.input.start()?;
     args.shown.choose(&mut doc, &args.input, args.cut.as_deref())?;
     let map = args.colors.as_deref().and_then(ColorMap::find).unwrap_or(doc.look.map);
@@ -186,7 +195,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     beside::open(&mut doc, &args.with)?;
     check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;
     let Some(view) = view else {
-        let figure = draw_window(doc, size, pixels, jobs.held())?;
+        let figure = match lesson {
+            Some(lesson) if args.step as usize > lesson.steps.len() => {
+                bail!("--step {}: {} has {}", args.step, lesson.id, lesson.steps.len())
+            }
+            Some(lesson) => draw_lesson(doc, &lesson, args.step as usize - 1, size, pixels, jobs.held())?,
+            None => draw_window(doc, size, pixels, jobs.held())?,
+        };
         let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
         let bytes = match end.as_deref() {
             Some("png") => figure.png(pixels)?,
