@@ -45,7 +45,7 @@ impl Entry {
     /// What it finds out about `on`, as pictures. Errors: [`Error::Need`] where the run lacks something.
     pub fn find(self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         match self {
-            Entry::Score(m) => Ok(m.score(on, params, ctx)?.finding(on.tower)),
+            Entry::Score(m) => Ok(score::run(m, on, params, ctx)?.finding(on.tower)),
             Entry::Flow(m) => Ok(m.graph(on, params, ctx)?.finding()),
             Entry::Cache(m) => cache::run(m, on, params, ctx)?.finding(on),
             Entry::Study(m) => m.find(on, params, ctx),

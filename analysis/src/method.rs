@@ -210,6 +210,8 @@ pub struct Info {
     pub budget: Option<&'static Param>,
     /// Entries for raw arrays that run this method's code.
     pub raw: &'static [Adapter],
+    /// Whether it explains a token of the prediction, so that it can say why this one rather than that.
+    pub contrasts: bool,
     /// Whether it takes minutes on a picture's tokens, so that it runs with all others only where it is named.
     pub slow: bool,
     /// Whether it is what a window shows first of its kind; of cuts of a text, which stand side by side, several are.
@@ -258,6 +260,7 @@ impl Info {
             params: &[],
             budget: None,
             raw: &[],
+            contrasts: false,
             slow: false,
             first: false,
         }

@@ -1,10 +1,66 @@
 //! What a method runs on: one run of one model, and what goes with it.
 
-use crate::method::{Info, Need};
+use crate::math::argmax;
+use crate::method::{Info, Kind, Need};
 use crate::model::{Input, Model, ModelInfo, Writes};
 use crate::tokenize::{Shared, Tokenizer};
 use crate::trace::{Site, Tower, TowerTrace, Trace};
 use crate::{Error, Result};
+use candle_core::Tensor;
+
+/// What of a prediction is explained: why a token, or why this one rather than that.
+///
+/// The contrast is that of Yin and Neubig 2022, arXiv 2202.10419: a score of a token's logit becomes one of the
+/// difference of two logits, which is that of their log-probabilities, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Aim {
+    /// The token; `None` is the most probable one.
+    pub token: Option<u32>,
+    /// The token that it is held against.
+    pub against: Option<u32>,
+}
+
+impl Aim {
+    /// Why the most probable token rather than this one.
+    pub fn rather_than(against: u32) -> Self {
+        Self { token: None, against: Some(against) }
+    }
+
+    /// The explained token, and the one that it is held against, in these logits of the model `name`.
+    ///
+    /// Errors: logits that are not finite, a token that the vocabulary does not have, a token held against itself.
+    pub fn of(self, logits: &[f32], name: &str) -> Result<(usize, Option<usize>)> {
+        let known = |id: u32| {
+            let n = logits.len();
+            let unknown = || Error::invalid(format!("there is no token {id}; the vocabulary has {n}"));
+            if (id as usize) < n { Ok(id as usize) } else { Err(unknown()) }
+        };
+        let best = argmax(logits).ok_or_else(|| crate::run::not_finite(name))?;
+        let token = self.token.map_or(Ok(best), known)?;
+        let against = self.against.map(known).transpose()?;
+        if against == Some(token) {
+            let which = if self.token.is_none() { ", which is what the model predicts here" } else { "" };
+            return Err(Error::invalid(format!("token {token} is held against itself{which}; choose another")));
+        }
+        Ok((token, against))
+    }
+
+    /// What is differentiated of logits `[vocabulary]`: that of the token, less that of the one it is held against. Gives
+    /// the token, too.
+    ///
+    /// Errors: those of [`Aim::of`].
+    pub fn logit(self, logits: &Tensor, name: &str) -> Result<(usize, Tensor)> {
+        let (token, against) = self.of(&logits.detach().to_vec1::<f32>()?, name)?;
+        let value = logits.get(token)?;
+        Ok((
+            token,
+            match against {
+                Some(other) => (value - logits.get(other)?)?,
+                None => value,
+            },
+        ))
+    }
+}
 
 /// One run, and what goes with it. Cheap to copy.
 #[derive(Clone, Copy)]
@@ -15,6 +71,8 @@ pub struct Subject<'a> {
     pub tower: Tower,
     /// The explained token; `None` means the last one.
     pub target: Option<usize>,
+    /// What of its prediction is explained.
+    pub aim: Aim,
     /// The model, unless the run was recorded elsewhere and there are no weights.
     pub model: Option<&'a dyn Model>,
     /// Its tokenizer, where it has one.
@@ -34,6 +92,7 @@ impl<'a> Subject<'a> {
             trace,
             tower: trace.main_tower(),
             target: None,
+            aim: Aim::default(),
             model: None,
             tokenizer: None,
             partner: None,
@@ -55,6 +114,11 @@ impl<'a> Subject<'a> {
     /// The same with this token explained.
     pub fn at(self, target: Option<usize>) -> Self {
         Self { target, ..self }
+    }
+
+    /// The same about this token of the prediction, or about this one rather than that.
+    pub fn aimed(self, aim: Aim) -> Self {
+        Self { aim, ..self }
     }
 
     /// The tower that it is about. Errors if the run has none of the kind.
@@ -111,6 +175,12 @@ impl<'a> Subject<'a> {
 
     /// What the run lacks for a method, in words; `None` if it can be served.
     pub fn lacks(&self, info: &Info) -> Option<String> {
+        let aims = self.aim != Aim::default() && info.kind == Kind::Score && !info.contrasts;
+        if aims {
+            return Some(
+                "explains no token of the prediction, so that it cannot say why one rather than another".into(),
+            );
+        }
         info.needs.iter().find_map(|need| self.lacks_need(*need))
     }
 
@@ -180,5 +250,29 @@ pub fn common_ids(
             Err(format!("{} has {} vocabulary entries and this model {}", small.name, small.vocab, large.vocab))
         }
         _ => Ok(n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn an_aim_is_the_best_token_or_a_named_one_less_the_one_it_is_held_against() {
+        let row = [1.0, 4.0, -2.0];
+        let logits = Tensor::new(&row, &Device::Cpu).unwrap();
+        let value = |aim: Aim| {
+            let (token, value) = aim.logit(&logits, "m").unwrap();
+            (token, value.to_scalar::<f32>().unwrap())
+        };
+        assert_eq!(value(Aim::default()), (1, 4.0));
+        assert_eq!(value(Aim::rather_than(2)), (1, 6.0));
+        assert_eq!(value(Aim { token: Some(2), against: Some(0) }), (2, -3.0));
+        let why = |aim: Aim| aim.of(&row, "m").unwrap_err().to_string();
+        assert!(why(Aim::rather_than(3)).contains("the vocabulary has 3"));
+        assert!(why(Aim::rather_than(1)).contains("what the model predicts"));
+        assert!(why(Aim { token: Some(0), against: Some(0) }).contains("against itself"));
+        assert!(Aim::default().of(&[f32::NAN; 2], "m").is_err());
     }
 }

@@ -18,7 +18,7 @@ use tokenscope_analysis::array::Array;
 use tokenscope_analysis::image::Picture;
 use tokenscope_analysis::lens::holds_predictions;
 use tokenscope_analysis::method::{Info, Kind, Need, Role};
-use tokenscope_analysis::subject::cannot_draft;
+use tokenscope_analysis::subject::{Aim, cannot_draft};
 use tokenscope_analysis::token::Token;
 use tokenscope_analysis::trace::{Tower, TowerTrace, Trace};
 use tokenscope_analysis::{Error, Subject, catalog};
@@ -520,6 +520,7 @@ impl<'a> Cx<'a> {
             tokenizer: open.as_ref().and_then(|m| m.tokenizer.as_ref()),
             partner: partner.as_ref().map(|m| m.model.as_ref()),
             partner_tokenizer: partner.as_ref().and_then(|m| m.tokenizer.as_ref()),
+            aim: self.pane.contrast.as_ref().map_or_else(Aim::default, |c| Aim::rather_than(c.id)),
             ..Subject::new(&trace)
         };
         subject.lacks(info)

@@ -3,8 +3,8 @@
 use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::panels::bytes;
-use crate::pictures::widgets::{number, visible};
-use crate::work::{LensOf, ScoreOf, Serves as _, TraceOf};
+use crate::pictures::widgets::{self, number, visible};
+use crate::work::{LensOf, NodeLensOf, ScoreOf, Serves as _, TraceOf};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::token::{Source, Token};
@@ -46,6 +46,9 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
             ui.end_row();
         }
     });
+    if let ([i], Tower::Text, None) = (&shown[..], name, cx.hovered.token()) {
+        alternatives_ui(cx, ui, *i, tower.n_layers);
+    }
     if !lines.is_empty() && ui.small_button("Copy").on_hover_text("These numbers as text").clicked() {
         let text: Vec<String> = lines.iter().map(|(k, v)| format!("{k}\t{v}")).collect();
         ui.ctx().copy_text(text.join("\n"));
@@ -56,6 +59,25 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
         ui.small(note);
     }
 }
+
+/// What else may come after the token, to explain the prediction rather than one of them. Not of what the pointer
+/// passes over: that would be a list for each token on its way.
+fn alternatives_ui(cx: &Cx, ui: &mut Ui, token: usize, level: usize) {
+    if cx.recorded() || cx.ready_model().is_none_or(|m| m.model.info().vocab == 0) {
+        return;
+    }
+    let asked = NodeLensOf { run: cx.pane.run.clone(), level, token };
+    let Status::Ready(top) = cx.status("alternatives", &asked) else { return };
+    ui.small("explain the prediction rather than");
+    ui.horizontal_wrapped(|ui| {
+        for (i, g) in top.iter().enumerate().skip(1).take(ALTERNATIVES) {
+            widgets::guess(cx, ui, token, i, g);
+        }
+    });
+}
+
+/// Alternatives that are offered.
+const ALTERNATIVES: usize = 5;
 
 type Lines = Vec<(&'static str, String)>;
 

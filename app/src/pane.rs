@@ -39,6 +39,9 @@ pub struct Pane {
     /// Selected tokens; their predictions are explained. Empty means the last token.
     #[serde(default)]
     pub aim: Selection,
+    /// The token that the explained prediction is held against: why what is predicted rather than this.
+    #[serde(default)]
+    pub contrast: Option<Contrast>,
     /// Chosen methods with their parameters; of other kinds what the catalog shows first.
     #[serde(default)]
     pub choices: Choices,
@@ -51,6 +54,15 @@ pub struct Pane {
     /// What is shown, and how.
     #[serde(default)]
     pub shows: Shows,
+}
+
+/// A token of the vocabulary that a prediction is held against.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Contrast {
+    /// Its id in the vocabulary of the pane's model.
+    pub id: u32,
+    /// Its text, for words and for the command line.
+    pub text: String,
 }
 
 /// A method of each of some kinds.
@@ -471,6 +483,7 @@ impl Default for Pane {
             tower: None,
             partner: ModelSource::Sample("sample-draft"),
             aim: Selection::default(),
+            contrast: None,
             choices: Choices::default(),
             beside: Choices::default(),
             cursor: Cursor::default(),

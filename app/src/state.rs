@@ -1,7 +1,7 @@
 //! The document: what the user has chosen, as plain data that a file can hold, and the commands that change it.
 
 use crate::keys::{Call, ModelSource};
-use crate::pane::{Drill, Pane};
+use crate::pane::{Contrast, Drill, Pane};
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
@@ -153,7 +153,8 @@ impl Doc {
         match command {
             Command::Model(m) => {
                 pane.forget_tokens();
-                (pane.run.model, pane.tower) = (m, None);
+                // Ids of another vocabulary mean other tokens.
+                (pane.run.model, pane.tower, pane.contrast) = (m, None, None);
                 (pane.cursor.head, pane.cursor.round, pane.cursor.at_layer) = ((0, 0), 0, None);
             }
             Command::Prompt(p) => {
@@ -273,6 +274,16 @@ impl Command {
         Self::set("drill into the flow", move |p| p.cursor.drill = drill)
     }
 
+    /// Explains why what is predicted at this token, rather than another; or no longer rather than anything.
+    pub fn contrast(at: Option<usize>, contrast: Option<Contrast>) -> Self {
+        Self::set("what a prediction is held against", move |p| {
+            if let Some(at) = at {
+                p.aim = Selection::one(at);
+            }
+            p.contrast.clone_from(&contrast);
+        })
+    }
+
     /// What it changes, in words for the menu.
     pub fn what(&self) -> &'static str {
         match self {
@@ -314,6 +325,7 @@ mod tests {
         pane.tower = Some(Tower::Vision);
         pane.partner = ModelSource::Sample("sample-lm");
         pane.aim = Selection::one(3);
+        pane.contrast = Some(Contrast { id: 7, text: " b".into() });
         pane.choose(Call { method: "tome", params: Params::new() }).unwrap();
         pane.cut_series(Some(SeriesSource::File {
             path: "/s.csv".into(),

@@ -254,6 +254,46 @@ fn examples_are_listed_and_start_a_run_that_knows_its_truth() {
 }
 
 #[test]
+fn a_prediction_is_explained_rather_than_another_token() {
+    let scored = |more: &[&str]| {
+        let run = tokenscope(&[&["run", "gradient_input", "--example", "recall"], more].concat());
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        serde_json::from_slice::<serde_json::Value>(&run.stdout).unwrap()
+    };
+    let (alone, held) = (scored(&[]), scored(&["--rather-than", " forest"]));
+    assert_eq!((&alone["rather_than"], &held["rather_than"]["text"]), (&serde_json::Value::Null, &" forest".into()));
+    assert_ne!(alone["values"], held["values"]);
+    let start = ["--example", "recall", "--rather-than"];
+    let with = |method: &'static str, text: &'static str| [&["run", method], &start[..], &[text]].concat();
+    fails_with(&with("gradient_input", "forest"), &["--rather-than \"forest\"", "tokens", "name one"]);
+    fails_with(&with("gradient_input", " harbour"), &["what the model predicts here"]);
+    fails_with(&with("received_attention", " forest"), &["received_attention", "why one rather than another"]);
+    fails_with(&with("tome", " forest"), &["--rather-than is for scores"]);
+}
+
+#[test]
+fn lessons_are_listed_checked_and_wrong_ones_are_named() {
+    let list = tokenscope(&["lessons", "--json"]);
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert!(list.as_array().is_some_and(|l| l.len() >= 8 && l[0]["id"] == "tokens"));
+    let check = tokenscope(&["lesson", "tokens", "--check", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert!(check.status.success() && told["holds"] == true && told["steps"][0]["claims"][0]["holds"] == true);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mine.json");
+    let write = |steps: &str| {
+        std::fs::write(&file, format!(r#"{{ "title": "T", "about": "A.", "steps": [{steps}] }}"#)).unwrap();
+    };
+    write(r#"{ "says": "s", "claims": [{ "bytes": { "text": "é" }, "is": 1 }] }"#);
+    let wrong = tokenscope(&["lesson", file.to_str().unwrap(), "--check"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stdout).contains("FAILS step 1, claims[1]: it is 2, claimed is 1"));
+    write(r#"{ "says": "s", "views": "flow" }"#);
+    fails_with(&["lesson", file.to_str().unwrap(), "--check"], &["step 1, views", "mine.json"]);
+    fails_with(&["lesson", "nonsense", "--check"], &["nonsense", "tokens"]);
+}
+
+#[test]
 fn a_drawn_scene_is_a_picture_by_its_seed() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("scene.png");

@@ -1,11 +1,15 @@
 //! The importance view: the attention map close up, what stands along its edges.
 
-use super::{settle, window_with};
+use super::{press, settle, window, window_with};
+use egui::{Key, Modifiers};
+use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
-
+use tokenscope_analysis::method::{Kind, Params};
+use tokenscope_app::app::App;
+use tokenscope_app::keys::Call;
 use tokenscope_app::pane::WHOLE;
 use tokenscope_app::state::Doc;
-use tokenscope_app::work::TraceOf;
+use tokenscope_app::work::{ScoreOf, Serves as _, TraceOf};
 
 #[test]
 fn close_up_the_map_names_its_tokens_and_says_where_it_is() {
@@ -25,4 +29,29 @@ fn close_up_the_map_names_its_tokens_and_says_where_it_is() {
     settle(&mut h);
     assert_eq!(h.state().doc.pane().cursor.window, WHOLE);
     assert!(h.query_by_label("whole").is_none());
+}
+
+#[test]
+fn an_alternative_of_the_inspector_is_what_the_prediction_is_held_against() {
+    let mut h = window();
+    let (score, of) = (h.state().doc.pane().call(Kind::Score), |h: &Harness<'static, App>| {
+        let pane = h.state().doc.pane();
+        h.state().jobs.ready(&ScoreOf::of(pane, pane.call(Kind::Score))).map(|s| s.values.clone())
+    });
+    assert_eq!(score.method, "gradient_input");
+    let alone = of(&h).expect("scores");
+    // They stand below the examples, and are scrolled to.
+    h.query_all_by_label_contains("rather than ·").next().expect("alternatives").click_accesskit();
+    settle(&mut h);
+    let contrast = h.state().doc.pane().contrast.clone().expect("a contrast");
+    let held = of(&h).expect("scores");
+    assert_ne!(held, alone, "{contrast:?}");
+    // What explains no prediction gives way to what does, and comes back.
+    h.state_mut().doc.pane_mut().choose(Call { method: "received_attention", params: Params::new() }).unwrap();
+    settle(&mut h);
+    h.get_by_label("rather than nothing").click();
+    settle(&mut h);
+    assert_eq!(h.state().doc.pane().contrast, None);
+    press(&mut h, Modifiers::COMMAND, Key::Z);
+    assert_eq!(h.state().doc.pane().contrast, Some(contrast));
 }

@@ -19,6 +19,17 @@ use candle_core::Tensor;
 /// Entries of a list of vocabulary.
 const TOP: usize = 8;
 
+/// A next token that may come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guess {
+    /// Its vocabulary id.
+    pub id: u32,
+    /// Its text, or its number where there is no tokenizer.
+    pub text: String,
+    /// Its probability.
+    pub p: f32,
+}
+
 /// What would be predicted at every layer and token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lens {
@@ -52,7 +63,7 @@ pub fn read(on: &Subject, ctx: &Ctx) -> Result<Lens> {
 /// the inputs at level 0.
 ///
 /// Errors: a run without weights or residual stream, a level or token that it does not have.
-pub fn node(on: &Subject, level: usize, token: usize) -> Result<Vec<(String, f32)>> {
+pub fn node(on: &Subject, level: usize, token: usize) -> Result<Vec<Guess>> {
     let model = weights(on)?;
     let entry = match level.checked_sub(1) {
         None => on.trace.get(Tower::Text, 0, Site::ResidPre)?,
@@ -64,7 +75,8 @@ pub fn node(on: &Subject, level: usize, token: usize) -> Result<Vec<(String, f32
     }
     let row = Tensor::from_slice(entry.array.row(token), (1, d), model.device())?;
     let logp = log_softmax(&model.lens(&row)?.squeeze(0)?.to_vec1::<f32>()?);
-    Ok(largest(&logp, TOP).into_iter().map(|i| (word(on.tokenizer, i), logp[i].exp() as f32)).collect())
+    let guess = |i: usize| Guess { id: i as u32, text: word(on.tokenizer, i), p: logp[i].exp() as f32 };
+    Ok(largest(&logp, TOP).into_iter().map(guess).collect())
 }
 
 fn weights<'a>(on: &Subject<'a>) -> Result<&'a dyn Model> {

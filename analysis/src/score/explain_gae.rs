@@ -9,12 +9,11 @@ use super::{Method, Scores};
 use crate::Subject;
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::math::argmax;
 use crate::math::largest;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows, Model, Writes, backward};
 use crate::raw::{Adapter, RawInput};
-use crate::run::not_finite;
+use crate::subject::Aim;
 use crate::trace::{At, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Tensor, Var};
@@ -38,6 +37,7 @@ static INFO: Info = Info {
     departs: "one answer token by default; the trained network that stands in for it where gradients cost too much is \
               not here",
     needs: &[Need::Gradients, Need::Logits],
+    contrasts: true,
     params: &[ANSWER],
     raw: &[Adapter { name: "explain_gae", run: raw }],
     ..Info::of(Kind::Score)
@@ -73,7 +73,9 @@ impl Method for ExplainGae {
                 break;
             }
             let again = Input { ids: ids.clone(), logits: Some(LogitRows::These(vec![row])), ..input.again() };
-            let (next, layers) = patterns(model, again, &ctx.part(row - first, answer))?;
+            // What is held against a token is so at the explained one; the rest of the answer follows from it.
+            let aim = if row == first { input.aim } else { Aim::default() };
+            let (next, layers) = patterns(model, again, aim, &ctx.part(row - first, answer))?;
             if row + 1 >= ids.len() {
                 ids.push(next);
             }
@@ -101,13 +103,13 @@ impl Tap for Variables {
     }
 }
 
-/// The most probable next token behind the asked row, and each layer's pattern with the gradient of that token's logit.
-fn patterns(model: &dyn Model, mut input: Input, ctx: &Ctx) -> Result<(u32, Vec<(Array, Array)>)> {
+/// The token that is explained behind the asked row, and each layer's pattern with the gradient of that token's logit.
+fn patterns(model: &dyn Model, mut input: Input, aim: Aim, ctx: &Ctx) -> Result<(u32, Vec<(Array, Array)>)> {
     let mut tap = Variables(Vec::new());
     let logits = model.forward(&mut input, &mut tap, ctx)?.logits;
     let logits = logits.ok_or_else(|| INFO.needs(Need::Logits.words()))?.squeeze(0)?;
-    let best = argmax(&logits.detach().to_vec1::<f32>()?).ok_or_else(|| not_finite(&model.info().name))?;
-    let grads = backward(&logits.get(best)?, ctx)?;
+    let (best, value) = aim.logit(&logits, &model.info().name)?;
+    let grads = backward(&value, ctx)?;
     let pair = |(p, zeros): &(Tensor, Var)| {
         // The last layer's other rows lead nowhere, and a layer may have no gradient at all.
         let grad = grads.get(zeros).map_or_else(|| Ok(Array::zeros(p.dims())), Array::from_tensor)?;
@@ -213,6 +215,10 @@ mod tests {
         };
         let early = score(&on.at(Some(2)), 1);
         assert!(early[..3].iter().all(|&v| v >= 0.0) && early[2] >= 1.0 && early[3..] == [0.0, 0.0]);
+        // Held against another token, it rests on other tokens, and only at the explained one.
+        let against = |a: Option<u32>, b: Option<u32>| score(&on.at(Some(2)).aimed(Aim { token: a, against: b }), 1);
+        assert_ne!(against(None, Some(0)), early);
+        assert_ne!(against(Some(0), Some(1)), against(Some(1), Some(0)));
         // Over three tokens: those behind the explained one, and one that the model writes.
         let single: Vec<Vec<f32>> = (3..5).map(|t| score(&on.at(Some(t)), 1)).collect();
         let three = score(&on.at(Some(3)), 3);

@@ -7,10 +7,8 @@ use super::{Method, Scores};
 use crate::Result;
 use crate::Subject;
 use crate::ctx::Ctx;
-use crate::math::argmax;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::model::{Input, LogitRows, backward};
-use crate::run::not_finite;
 use crate::token::TokenKind;
 use crate::trace::NoTap;
 use candle_core::{D, Var};
@@ -22,7 +20,7 @@ const OUTPUT: Param = Param::choice("output", "What is differentiated", &["logit
 static INFO: Info = Info {
     id: "gradient_input",
     title: "Gradient × input",
-    summary: "Differentiates the most probable prediction by each token's embedding.",
+    summary: "Differentiates the most probable prediction, or its lead over another token, by each token's embedding.",
     family: "gradient",
     paper: Some(Paper {
         title: "Learning Important Features Through Propagating Activation Differences",
@@ -33,6 +31,7 @@ static INFO: Info = Info {
     needs: &[Need::Gradients, Need::Logits],
     params: &[KIND, OUTPUT],
     basis: Basis::OwnReading,
+    contrasts: true,
     first: true,
     ..Info::of(Kind::Score)
 };
@@ -67,13 +66,12 @@ impl Method for GradientInput {
         let mut request = Input { embeds: given, logits, ..input.again() };
         let out = model.forward(&mut request, &mut NoTap, ctx)?;
         let logits = out.logits.ok_or_else(|| need("logits of a language model"))?;
-        let best =
-            argmax(&logits.detach().squeeze(0)?.to_vec1::<f32>()?).ok_or_else(|| not_finite(&model.info().name))?;
-        let mut value = logits.narrow(1, best, 1)?;
-        if params.choice(&OUTPUT) == "log_probability" {
+        let (_, mut value) = input.aim.logit(&logits.squeeze(0)?, &model.info().name)?;
+        // Of two tokens the normalizer is the same.
+        if params.choice(&OUTPUT) == "log_probability" && input.aim.against.is_none() {
             let max = logits.detach().max_keepdim(D::Minus1)?;
             let lse = (logits.broadcast_sub(&max)?.exp()?.sum_keepdim(D::Minus1)?.log()? + max)?;
-            value = (value - lse)?;
+            value = (value - lse.flatten_all()?.get(0)?)?;
         }
         let grads = backward(&value.sum_all()?, ctx)?;
         let grad = grads.get(&embeds).ok_or_else(|| need("gradients"))?;
@@ -83,5 +81,43 @@ impl Method for GradientInput {
         let values = per_token.to_vec1::<f32>()?.into_iter().zip(tokens);
         let values = values.map(|(v, t)| (t.kind != TokenKind::Image).then_some(v)).collect();
         Ok(Scores { signed: !norm, ..Scores::new(values, if norm { "nats per unit" } else { "nats" }) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tests::tiny;
+    use crate::run::{RunRequest, run};
+    use crate::subject::Aim;
+    use crate::trace::CaptureSpec;
+
+    #[test]
+    fn a_score_against_another_token_is_the_difference_of_both_scores() {
+        let model = tiny();
+        let request = RunRequest { ids: Some(vec![3, 1, 4, 15, 9]), ..RunRequest::default() };
+        let trace = run(model.as_ref(), None, &request, &CaptureSpec::views(), &Ctx::default()).unwrap();
+        let on = Subject::new(&trace).with_model(model.as_ref()).at(Some(3));
+        let score = |aim: Aim, output: &'static str| {
+            let params = Params::new().set("output", output);
+            let s = GradientInput.score(&on.aimed(aim), &params, &Ctx::default()).unwrap();
+            s.values.into_iter().map(Option::unwrap).collect::<Vec<f32>>()
+        };
+        let of = |token: u32| score(Aim { token: Some(token), against: None }, "logit");
+        let (a, b) = (of(2), of(7));
+        assert_ne!(a, b);
+        for output in ["logit", "log_probability"] {
+            let both = score(Aim { token: Some(2), against: Some(7) }, output);
+            for ((a, b), both) in a.iter().zip(&b).zip(&both) {
+                assert!((a - b - both).abs() < 1e-5, "{output}: {a} - {b} is not {both}");
+            }
+        }
+        // Nothing that is named is what the model predicts.
+        let best = score(Aim::default(), "logit");
+        let named = (0..model.info().vocab as u32).filter(|t| of(*t) == best).count();
+        assert_eq!(named, 1);
+        let own = (0..model.info().vocab as u32).find(|t| of(*t) == best).unwrap();
+        let against = GradientInput.score(&on.aimed(Aim::rather_than(own)), &Params::new(), &Ctx::default());
+        assert!(against.is_err_and(|e| e.to_string().contains("what the model predicts")));
     }
 }

@@ -19,6 +19,7 @@ pub use maps::{all_head_means, augment};
 use crate::ctx::Ctx;
 use crate::finding::{Finding, Heat, Measure, Stages, Unit};
 use crate::method::{Info, Params};
+use crate::subject::Aim;
 use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 
@@ -86,6 +87,18 @@ pub trait Method: Sync {
     fn score(&self, input: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores>;
 }
 
+/// What `method` says of `on`. Errors: those of the method; one that explains no token of the prediction cannot say why
+/// this one rather than that.
+pub fn run(method: &dyn Method, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Scores> {
+    let info = method.info();
+    if !info.contrasts
+        && let Some(why) = on.lacks(info).filter(|_| on.aim != Aim::default())
+    {
+        return Err(Error::invalid(format!("{} {why}", info.id)));
+    }
+    method.score(on, params, ctx)
+}
+
 /// Every score, alphabetical by id.
 pub static ALL: &[&dyn Method] = &[
     &attention_flow::AttentionFlow,
@@ -121,6 +134,24 @@ mod tests {
         let scores = Scores::over_layers(layers, 3, "parts");
         assert_eq!(scores.values, [Some(1.5), None, Some(1.5)]);
         assert_eq!(scores.layers, [[1.0, 0.0, 3.0], [2.0, 0.0, 0.0]]);
+    }
+
+    #[test]
+    fn scores_that_explain_no_prediction_say_that_they_cannot_say_why_one_token_rather_than_another() {
+        let model = crate::model::tests::tiny();
+        let request = crate::run::RunRequest { ids: Some(vec![3, 1, 4]), ..Default::default() };
+        let spec = crate::trace::CaptureSpec::views();
+        let trace = crate::run::run(model.as_ref(), None, &request, &spec, &Ctx::default()).unwrap();
+        let on = Subject::new(&trace).with_model(model.as_ref());
+        let ids = |all: bool| ALL.iter().filter(move |m| m.info().contrasts == all);
+        assert!(ids(true).count() >= 2 && ids(false).count() >= 2);
+        for (m, against) in ALL.iter().flat_map(|m| [(m, None), (m, Some(0))]) {
+            let aim = Aim { token: None, against };
+            let ran = run(*m, &on.aimed(aim), &Params::new(), &Ctx::default());
+            let why = ran.err().map_or_else(String::new, |e| e.to_string());
+            let refused = why.contains("why one rather than another");
+            assert_eq!(refused, against.is_some() && !m.info().contrasts, "{}: {why}", m.info().id);
+        }
     }
 
     #[test]

@@ -73,6 +73,10 @@ impl App {
 
     /// Hands over what changed, when it is time.
     pub(super) fn keep(&mut self, ctx: &egui::Context) {
+        if self.lesson.is_some() {
+            // What a lesson shows is nobody's work; what was before it is kept already.
+            return;
+        }
         let clean = self.session.holds(&self.doc);
         let k = &mut self.session.keeping;
         let Some(saver) = &k.saver else { return };

@@ -140,6 +140,19 @@ impl App {
         self.apply(ctx, vec![Command::whole("lesson", back)]);
     }
 
+    /// The user's document: during a lesson the one from before.
+    pub(super) fn own_doc(&self) -> &Doc {
+        self.own_look().0
+    }
+
+    /// The same, with the view that has the window, and whether the panel of sources is open.
+    pub(super) fn own_look(&self) -> (&Doc, Option<usize>, bool) {
+        match &self.lesson {
+            Some(p) => (&p.before.doc, p.before.alone, p.before.sources),
+            None => (&self.doc, self.alone, self.sources),
+        }
+    }
+
     /// The lesson under way, and its step from 0.
     pub fn lesson(&self) -> Option<(&Arc<Lesson>, usize)> {
         self.lesson.as_ref().map(|p| (&p.lesson, p.at))
@@ -195,7 +208,7 @@ impl App {
 
     /// Whether a window lies over the views, which Esc closes first.
     fn covered(&self) -> bool {
-        self.palette.open || self.saving.open || self.atlas.open || self.help.open
+        self.palette.open || self.session.form.open || self.saving.open || self.atlas.open || self.help.open
     }
 
     /// Keeps a lesson up with the run and the window, before anything is drawn.

@@ -137,7 +137,8 @@ impl App {
     /// with the settings, and a session that was only looked at should not seem changed.
     pub fn unsaved(&self) -> bool {
         let s = &self.session;
-        !s.holds(&self.doc) && (s.path.is_some() || s.saved.is_none() || worth(&self.doc))
+        let doc = self.own_doc();
+        !s.holds(doc) && (s.path.is_some() || s.saved.is_none() || worth(doc))
     }
 
     /// The file of the session, once it has one.
@@ -204,6 +205,7 @@ impl App {
 
     /// Shows what was read.
     fn show_session(&mut self, ctx: &egui::Context, path: &Path, opened: Opened, orphan: Option<Orphan>) {
+        self.leave_lesson(ctx);
         let Opened { session, placed, mut remarks } = opened;
         let lost = !remarks.is_empty();
         // Wherever the program is started the next time, it is the same file.
@@ -308,21 +310,23 @@ impl App {
 
     /// The window as it is now. Runs that are not there yet are left out.
     pub(super) fn snapshot(&self, traces: bool) -> Snapshot {
+        // What a lesson shows is not the user's.
+        let (doc, alone, sources) = self.own_look();
         let window = Window {
             layout: Some(Layout::of(&self.tiles)),
-            alone: self.alone.map(|v| views::ALL[v].id.into()),
-            sources: self.sources,
+            alone: alone.map(|v| views::ALL[v].id.into()),
+            sources,
             file: None,
         };
         let mut kept = Vec::new();
         if traces {
-            for pane in self.doc.panes().iter().chain(self.doc.pins.iter().map(|p| &p.pane)) {
+            for pane in doc.panes().iter().chain(doc.pins.iter().map(|p| &p.pane)) {
                 let known = kept.iter().any(|(run, _)| *run == pane.run);
                 let ready = self.jobs.ready(&TraceOf(pane.run.clone())).filter(|_| !known);
                 kept.extend(ready.map(|t| (pane.run.clone(), t)));
             }
         }
-        Snapshot { doc: self.doc.clone(), window, placed: self.session.placed.clone(), traces: kept }
+        Snapshot { doc: doc.clone(), window, placed: self.session.placed.clone(), traces: kept }
     }
 
     /// What the runs that would be saved along take, in bytes.

@@ -5,7 +5,7 @@ use super::terminal::remark;
 use crate::examples;
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
-use crate::pane::Pane;
+use crate::pane::{Contrast, Pane};
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::session::{Opened, Placed};
@@ -56,6 +56,10 @@ pub struct Input {
     /// Index of the token whose prediction is explained; default: the last
     #[arg(long)]
     target: Option<usize>,
+    /// Explain why what is predicted there rather than this token, given by its exact text, with the space that belongs
+    /// to it: for scores that explain a prediction
+    #[arg(long, value_name = "TEXT")]
+    rather_than: Option<String>,
     /// A parameter of the method, as key=value; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
@@ -93,7 +97,8 @@ impl Input {
         }
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
-            doc.pane_mut().run.model = ModelSource::parse(model);
+            let pane = doc.pane_mut();
+            (pane.run.model, pane.contrast) = (ModelSource::parse(model), None);
         }
         if let ModelSource::Recorded(path) = &doc.pane().run.model {
             let given = [("--prompt", self.prompt.is_some()), ("--image", !self.image.is_none())];
@@ -191,6 +196,25 @@ impl Input {
         }
     }
 
+    /// Holds the prediction of `pane` against the token that `--rather-than` names. Errors: a model without a tokenizer, a
+    /// text that is not one token of it.
+    pub(super) fn hold_against(&self, pane: &mut Pane, jobs: &Jobs) -> anyhow::Result<()> {
+        let Some(text) = &self.rather_than else { return Ok(()) };
+        let open = jobs.get(&ModelOf(pane.run.model.clone()), &Ctx::default())?;
+        let tokenizer = open.text()?;
+        let ids = tokenizer.encode(text, None, false)?.ids;
+        let [id] = ids[..] else {
+            let pieces: Vec<String> = ids.iter().map(|id| format!("{:?}", tokenizer.token_text(*id))).collect();
+            bail!(
+                "--rather-than {text:?}: this is {} tokens ({}), name one; most words have their space before them",
+                ids.len(),
+                pieces.join(", ")
+            );
+        };
+        pane.contrast = Some(Contrast { id, text: text.clone() });
+        Ok(())
+    }
+
     /// Writes the method on what `pane` shows as JSON, to a file or to standard output. Errors: an unknown parameter, a
     /// bad value, those of the method.
     pub(super) fn tell(&self, pane: &Pane, info: &'static Info, out: Option<&Path>) -> anyhow::Result<()> {
@@ -198,6 +222,12 @@ impl Input {
         if info.kind != Kind::Segment {
             self.sees(pane, &jobs)?;
         }
+        if self.rather_than.is_some() && info.kind != Kind::Score {
+            bail!("--rather-than is for scores; {} is a {}", info.id, info.kind.noun());
+        }
+        let mut pane = pane.clone();
+        self.hold_against(&mut pane, &jobs)?;
+        let pane = &pane;
         let many = |bytes: u64| {
             remark(format_args!(
                 "this may write up to {} MB; --threshold of `tokenscope flow` leaves out weak edges",

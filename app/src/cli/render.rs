@@ -191,6 +191,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if view.is_some_and(|v| v.id != "segmentation") {
         args.input.sees(doc.pane(), &jobs)?;
     }
+    args.input.hold_against(doc.pane_mut(), &jobs)?;
     let round = args.round.filter(|r| *r > 1 && view.is_none_or(|v| v.id == "drafts")).map(|r| r as usize);
     beside::open(&mut doc, &args.with)?;
     check_cursor(doc.pane(), args.head.as_deref(), round, &jobs)?;

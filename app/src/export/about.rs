@@ -64,6 +64,9 @@ pub fn of(view: &View, doc: &Doc, page: &Page, path: &Path) -> About {
         let set: Vec<String> = info.params.iter().map(|p| format!("{}={}", p.key, call.params.value(p))).collect();
         out.push((kind.name(), format!("{} {}", info.id, set.join(" ")).trim().into()));
     }
+    if let Some(contrast) = pane.contrast.as_ref().filter(|_| view.shows.contains(&Kind::Score)) {
+        out.push(("explained", format!("rather than {:?}, token {}", contrast.text, contrast.id)));
+    }
     out.push(("command", command(view, doc, page, path)));
     // What no option says is here: the whole document.
     out.extend(serde_json::to_string(doc).ok().map(|text| ("document", text)));
@@ -86,6 +89,9 @@ fn command(view: &View, doc: &Doc, page: &Page, path: &Path) -> String {
     }
     if let [target] = pane.aim.tokens() {
         say("--target", target.to_string());
+    }
+    if let Some(contrast) = pane.contrast.as_ref().filter(|_| view.shows.contains(&Kind::Score)) {
+        say("--rather-than", contrast.text.clone());
     }
     for kind in shown(view, pane) {
         let (Some(name), call) = (option(*kind), pane.call(*kind)) else { continue };

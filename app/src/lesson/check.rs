@@ -14,6 +14,7 @@ use crate::work::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokenscope_analysis::flow::{Node, Part};
+use tokenscope_analysis::lens::Guess;
 use tokenscope_analysis::method::{Kind, Need};
 use tokenscope_analysis::passes::attention_map;
 use tokenscope_analysis::reduce::Fate;
@@ -208,16 +209,16 @@ impl Look<'_> {
                 let list = self.predicted(at, *level)?;
                 let entry =
                     list.get(rank - 1).ok_or_else(|| Error::invalid(format!("no {rank} tokens are predicted")))?;
-                Ok(Answer::Text(entry.0.clone()))
+                Ok(Answer::Text(entry.text.clone()))
             }
             Quantity::Chance { of, at, level } => {
                 let list = self.predicted(at, *level)?;
-                let entry = list.iter().find(|e| e.0 == *of);
+                let entry = list.iter().find(|e| e.text == *of);
                 let entry = entry.ok_or_else(|| {
-                    let all: Vec<&str> = list.iter().map(|e| e.0.as_str()).collect();
+                    let all: Vec<&str> = list.iter().map(|e| e.text.as_str()).collect();
                     Error::invalid(format!("{of:?} is not among the first {}: {all:?}", all.len()))
                 })?;
-                Ok(Answer::Number(f64::from(entry.1)))
+                Ok(Answer::Number(f64::from(entry.p)))
             }
             Quantity::Largest { call, besides } => {
                 let tower = self.tower()?;
@@ -349,7 +350,7 @@ impl Look<'_> {
     }
 
     /// The most probable next tokens at a token, by the lens after `level` layers or by the model itself.
-    fn predicted(&self, at: &TokenAt, level: Option<usize>) -> Result<Arc<Vec<(String, f32)>>> {
+    fn predicted(&self, at: &TokenAt, level: Option<usize>) -> Result<Arc<Vec<Guess>>> {
         let tower = self.trace.tower(Tower::Text)?;
         let (token, level) = (self.find(at, tower)?, level.unwrap_or(tower.n_layers));
         self.store.get(&NodeLensOf { run: self.run(), level, token }, self.ctx)

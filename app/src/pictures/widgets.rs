@@ -1,15 +1,39 @@
 //! Pieces that several views draw: token chips, legends, words for values.
 
 use crate::cx::{Cx, Standing};
+use crate::pane::Contrast;
 use crate::selection::{Pick, Selection};
 use crate::state::Command;
 use egui::{Color32, Sense, Stroke, Ui};
+use tokenscope_analysis::lens::Guess;
 use tokenscope_analysis::segment::text::seen;
 use tokenscope_analysis::token::Token;
 
 /// Tells a screen reader what a control without words of its own is for.
 pub fn named(response: &egui::Response, name: &str) {
     response.ctx.accesskit_node_builder(response.id, |node| node.set_label(name));
+}
+
+/// A next token that may come after token `at`, the `i`th of a list; a click explains what is predicted there rather than
+/// it.
+pub fn guess(cx: &Cx, ui: &mut Ui, at: usize, i: usize, guess: &Guess) {
+    let words = egui::RichText::new(visible(&guess.text)).monospace();
+    let chosen = cx.pane.contrast.as_ref().is_some_and(|c| c.id == guess.id);
+    // What is predicted cannot be held against itself.
+    if cx.figure || (i == 0 && !chosen) {
+        ui.label(words);
+        return;
+    }
+    let link = ui.add(egui::Button::selectable(chosen, words).frame_when_inactive(false));
+    named(&link, &format!("rather than {}", visible(&guess.text)));
+    let tip = match chosen {
+        true => "Explain the prediction by itself again".into(),
+        false => format!("Explain why what is predicted here, rather than {}", visible(&guess.text)),
+    };
+    if link.on_hover_text(tip).clicked() {
+        let contrast = Contrast { id: guess.id, text: guess.text.clone() };
+        cx.send(Command::contrast(Some(at), (!chosen).then_some(contrast)));
+    }
 }
 
 /// White space, and whatever else cannot be seen, made visible.

@@ -3,7 +3,7 @@
 use super::{main_scope, model_of, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::RunKey;
-use tokenscope_analysis::lens::{self, Lens, Surprisal};
+use tokenscope_analysis::lens::{self, Guess, Lens, Surprisal};
 use tokenscope_analysis::{Ctx, Result};
 
 /// Most probable token at every layer and position.
@@ -39,9 +39,9 @@ pub struct NodeLensOf {
 }
 
 impl Ask for NodeLensOf {
-    type Out = Vec<(String, f32)>;
+    type Out = Vec<Guess>;
 
-    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Vec<(String, f32)>> {
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Vec<Guess>> {
         let (t, open) = (trace_of(&self.run, store, ctx)?, model_of(&self.run, store, ctx)?);
         lens::node(&subject(&t, &main_scope(&self.run), Some(&open)), self.level, self.token)
     }

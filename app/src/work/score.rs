@@ -8,6 +8,7 @@ use serde_json::json;
 use std::borrow::Cow;
 use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::score::{self, Scores};
+use tokenscope_analysis::subject::Aim;
 use tokenscope_analysis::truth::Agreement;
 use tokenscope_analysis::{Ctx, Result, Subject};
 
@@ -18,6 +19,8 @@ pub struct ScoreOf {
     pub scope: Scope,
     /// Tokens whose predictions are explained; none means the last token.
     pub targets: Vec<usize>,
+    /// What those predictions are held against.
+    pub against: Option<u32>,
     /// The score.
     pub call: Call,
 }
@@ -28,7 +31,8 @@ impl Ask for ScoreOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Scores> {
         let run = &self.scope.run;
         let (t, open) = (trace_of(run, store, ctx)?, weights_of(run, store, ctx)?);
-        let subject = subject(&t, &self.scope, open.as_deref());
+        let aim = self.against.map_or_else(Aim::default, Aim::rather_than);
+        let subject = subject(&t, &self.scope, open.as_deref()).aimed(aim);
         // An encoder of pictures says what it saw at its class token; the last patch is nobody's question.
         let class: Vec<usize> = t.towers.get(&subject.tower).and_then(|t| t.class_token).into_iter().collect();
         let targets = if self.targets.is_empty() { &class } else { &self.targets };
@@ -42,7 +46,8 @@ impl Ask for ScoreOf {
 
 impl Serves for ScoreOf {
     fn of(pane: &Pane, call: Call) -> Self {
-        Self { scope: pane.scope(), targets: pane.targets(), call }
+        let against = pane.contrast.as_ref().map(|c| c.id);
+        Self { scope: pane.scope(), targets: pane.targets(), against, call }
     }
 
     fn found<'a>(&self, s: &'a Scores, trace: &TraceFrom) -> Result<Cow<'a, Finding>> {
@@ -56,6 +61,9 @@ impl Serves for ScoreOf {
         let mut fields = json!({
             "tokens": tower.tokens, "unit": s.unit, "signed": s.signed, "values": s.values, "layers": s.layers,
         });
+        if let Some(contrast) = &around.pane.contrast {
+            fields["rather_than"] = json!({ "id": contrast.id, "text": contrast.text });
+        }
         // What decides the answer is known of inputs that the program makes itself, for the last prediction.
         let about_the_last = matches!(self.targets[..], []) || self.targets == [tower.tokens.len().wrapping_sub(1)];
         if about_the_last
@@ -76,12 +84,12 @@ impl Serves for ScoreOf {
 /// The mean of the scores for several explained tokens, over those that say something about a token.
 fn scores(input: &Subject, targets: &[usize], call: &Call, ctx: &Ctx) -> Result<Scores> {
     let (method, params) = (score::find(call.method)?, &call.params);
-    let (Some(&first), n) = (targets.first(), targets.len()) else { return method.score(input, params, ctx) };
-    let mut out = method.score(&input.at(Some(first)), params, ctx)?;
+    let (Some(&first), n) = (targets.first(), targets.len()) else { return score::run(method, input, params, ctx) };
+    let mut out = score::run(method, &input.at(Some(first)), params, ctx)?;
     let mut counts: Vec<f32> = out.values.iter().map(|v| f32::from(u8::from(v.is_some()))).collect();
     for (done, &target) in targets.iter().enumerate().skip(1) {
         ctx.step(done, n)?;
-        let next = method.score(&input.at(Some(target)), params, ctx)?;
+        let next = score::run(method, &input.at(Some(target)), params, ctx)?;
         for ((sum, count), v) in out.values.iter_mut().zip(&mut counts).zip(next.values) {
             if let Some(v) = v {
                 *sum = Some(sum.unwrap_or(0.0) + v);

@@ -113,9 +113,9 @@ fn node_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, drill: Drill) {
                 let asked = NodeLensOf { run: cx.pane.run.clone(), level: drill.level, token: drill.token };
                 let Some(top) = cx.need(ui, "node lens", &asked) else { return };
                 egui::Grid::new("lens").num_columns(2).spacing([8.0, 2.0]).show(ui, |ui| {
-                    for (text, p) in top.iter() {
-                        ui.monospace(widgets::visible(text));
-                        bar(cx, ui, *p, format!("{:.1}%", p * 100.0));
+                    for (i, g) in top.iter().enumerate() {
+                        widgets::guess(cx, ui, drill.token, i, g);
+                        bar(cx, ui, g.p, format!("{:.1}%", g.p * 100.0));
                         ui.end_row();
                     }
                 });

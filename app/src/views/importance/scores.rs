@@ -4,6 +4,7 @@ use super::super::picker;
 use super::truth;
 use crate::cx::Cx;
 use crate::pictures::{self, On, heat, widgets};
+use crate::state::Command;
 use crate::work::{ScoreOf, Serves as _};
 use egui::Ui;
 use tokenscope_analysis::method::Kind;
@@ -62,4 +63,14 @@ fn explained_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
         all => format!("mean over {} selected tokens, {} to {}", all.len(), all[0], all[all.len() - 1]),
     };
     ui.small(words);
+    let Some(contrast) = &cx.pane.contrast else { return };
+    ui.small(format!("rather than {}", widgets::visible(&contrast.text)))
+        .on_hover_text("The difference of two logits is explained: of what is predicted, less of this token");
+    if !cx.figure {
+        let shut = ui.small_button("✖").on_hover_text("Explains the prediction by itself again");
+        widgets::named(&shut, "rather than nothing");
+        if shut.clicked() {
+            cx.send(Command::contrast(None, None));
+        }
+    }
 }
