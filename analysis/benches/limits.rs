@@ -176,6 +176,8 @@ fn pictures(bench: &mut Bench, ctx: &Ctx) {
         layout: (1, 1),
         original: (0, 0),
         grid: None,
+        at: [0.0; 2],
+        rest: Vec::new(),
     };
     let request = RunRequest { image: Some(image), ..RunRequest::default() };
     let n = (side / 16) * (side / 16) + 1;

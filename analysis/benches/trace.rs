@@ -88,7 +88,15 @@ fn encoder() {
     let (_dir, model) = shared::vit(LAYERS, HEADS, 384);
     let pixels = Tensor::rand(-1f32, 1f32, (3, 384, 384), &Device::Cpu).expect("a random picture");
     let rects = vec![[0.0, 0.0, 384.0, 384.0]];
-    let image = ImageInput { tiles: vec![pixels], rects, layout: (1, 1), original: (384, 384), grid: None };
+    let image = ImageInput {
+        tiles: vec![pixels],
+        rects,
+        layout: (1, 1),
+        original: (384, 384),
+        grid: None,
+        at: [0.0; 2],
+        rest: vec![],
+    };
     let request = RunRequest { image: Some(image), ..RunRequest::default() };
     let factor = Tensor::rand(-1f32, 1f32, (SIDE, SIDE), &Device::Cpu).expect("a random matrix");
     let n = PATCHES + 1;

@@ -26,6 +26,9 @@ pub struct ImageInput {
     pub rest: Vec<ImageInput>,
 }
 
+/// What stands beside pixel values, by name.
+pub type Beside = Vec<(&'static str, Vec<i64>)>;
+
 /// The largest file of pixel values that is read, in bytes.
 const MAX_PIXEL_BYTES: u64 = 1 << 30;
 
@@ -83,7 +86,7 @@ impl ImageInput {
     /// What [`ImageInput::of_arrays`] reads: pixels `[tiles, channels, height, width]`, or `[patches, values]` with a
     /// `grid`, and what stands beside them by name: `image_grid_thw`, `image_sizes` where the sizes of the originals are
     /// known, and `image_tiles` of several pictures. `None` where tiles are of several sizes, which no array holds.
-    pub fn to_arrays(&self) -> Result<Option<(Array, Vec<(&'static str, Vec<i64>)>)>> {
+    pub fn to_arrays(&self) -> Result<Option<(Array, Beside)>> {
         let tiles: Vec<&Tensor> = self.all().flat_map(|i| &i.tiles).collect();
         let Some(first) = tiles.first() else { return Ok(None) };
         let mut beside = Vec::new();
