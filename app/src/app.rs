@@ -462,6 +462,7 @@ impl App {
             }
             Act::Sample => commands.extend(examples::find(examples::FIRST).ok().map(|e| self.shown(e))),
             Act::Save => self.saving.show(),
+            Act::Report => self.saving.show_report(),
             Act::SaveView(view) => self.saving.show_for(view, None),
             Act::Alone(view) => self.show_alone(view),
             Act::Sources => self.sources = !self.sources,

@@ -24,11 +24,11 @@
 //!
 //! - What is the same for every document: [`memory`], [`hash`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
-//! - What there is to compute: [`keys`], [`truth`], [`trial`].
-//! - What is chosen: [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
+//! - What there is to compute: [`keys`], [`digest`], [`truth`], [`trial`].
+//! - What is chosen: [`patch`], [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
-//! - What is seen: [`views`], [`lesson`], [`export`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`pins`],
+//! - What is seen: [`views`], [`lesson`], [`export`], [`report`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`pins`],
 //!   [`saving`], [`panels`], [`inspector`], [`atlas`].
 //! - The two programs: [`app`], [`cli`].
 //!
@@ -47,6 +47,7 @@ pub mod atlas;
 pub mod cli;
 pub mod cx;
 pub mod differs;
+pub mod digest;
 pub mod examples;
 pub mod export;
 pub mod fonts;
@@ -64,11 +65,13 @@ pub mod opening;
 pub mod palette;
 pub mod pane;
 pub mod panels;
+pub mod patch;
 pub mod picture_source;
 pub mod pictures;
 pub mod pins;
 pub mod prompt;
 pub mod recents;
+pub mod report;
 pub mod samples;
 pub mod saving;
 pub mod selection;

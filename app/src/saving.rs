@@ -1,9 +1,10 @@
-//! The window that saves a view: which one, as what, how large. The work runs beside the window.
+//! The window that saves a view, or the report of all: which one, as what, how large. The work runs beside the window.
 
 use crate::export::{self, Page};
 use crate::jobs::Jobs;
 use crate::notices::Notices;
 use crate::pictures::widgets::named;
+use crate::report;
 use crate::state::Doc;
 use crate::views;
 use egui::{Key, vec2};
@@ -23,6 +24,19 @@ const SIZES: [Preset; 4] = [
     Preset { name: "two columns, 178 mm", size: [178.0, 127.0], paper: true },
     Preset { name: "slide 1280 × 720", size: [1280.0, 720.0], paper: false },
 ];
+
+/// Stands for the report among the numbers of views.
+const REPORT: usize = usize::MAX;
+
+/// What a view, or the report, can be saved as.
+fn formats(view: usize) -> &'static [&'static str] {
+    if view == REPORT { report::FORMATS } else { export::FORMATS }
+}
+
+/// What a view, or the report, is called.
+fn title(view: usize) -> &'static str {
+    if view == REPORT { "Report of all views" } else { views::ALL[view].title }
+}
 
 /// What came of an attempt to save: the file, or what was wrong.
 type Outcome = Result<PathBuf, String>;
@@ -86,12 +100,20 @@ impl Saving {
         self.name();
     }
 
+    /// Opens the window for the report.
+    pub fn show_report(&mut self) {
+        self.show_for(REPORT, Some(0));
+    }
+
     /// A name in the home folder that fits view and format.
     fn name(&mut self) {
+        let formats = formats(self.view);
+        self.format = self.format.min(formats.len() - 1);
         let home = directories::BaseDirs::new().map(|d| d.home_dir().to_path_buf()).unwrap_or_default();
         let old = PathBuf::from(self.path.trim());
         let dir = old.parent().filter(|p| !p.as_os_str().is_empty()).map_or(home, PathBuf::from);
-        let file = format!("tokenscope-{}.{}", views::ALL[self.view].id, export::FORMATS[self.format]);
+        let id = if self.view == REPORT { "report" } else { views::ALL[self.view].id };
+        let file = format!("tokenscope-{id}.{}", formats[self.format]);
         self.path = dir.join(file).display().to_string();
     }
 
@@ -114,29 +136,33 @@ impl Saving {
         }
         let mut open = self.open;
         let middle = ctx.content_rect().center() - vec2(230.0, 90.0);
-        egui::Window::new("Save view").default_pos(middle).open(&mut open).collapsible(false).resizable(false).show(
-            ctx,
-            |ui| {
+        egui::Window::new(if self.view == REPORT { "Save report" } else { "Save view" })
+            .id(egui::Id::unique("save"))
+            .default_pos(middle)
+            .open(&mut open)
+            .collapsible(false)
+            .resizable(false)
+            .show(ctx, |ui| {
                 let before = (self.view, self.format);
                 egui::Grid::new("save").num_columns(2).spacing(vec2(12.0, 6.0)).show(ui, |ui| {
                     ui.label("View");
-                    let combo = egui::ComboBox::from_id_salt("save view")
-                        .selected_text(views::ALL[self.view].title)
-                        .show_ui(ui, |ui| {
+                    let combo =
+                        egui::ComboBox::from_id_salt("save view").selected_text(title(self.view)).show_ui(ui, |ui| {
                             for (i, v) in views::ALL.iter().enumerate() {
                                 ui.selectable_value(&mut self.view, i, v.title);
                             }
+                            ui.selectable_value(&mut self.view, REPORT, title(REPORT));
                         });
                     named(&combo.response, "view to save");
                     ui.end_row();
                     ui.label("As");
                     ui.horizontal(|ui| {
-                        for (i, f) in export::FORMATS.iter().enumerate() {
+                        for (i, f) in formats(self.view).iter().enumerate() {
                             ui.selectable_value(&mut self.format, i, f.to_uppercase());
                         }
                     });
                     ui.end_row();
-                    if self.format < 2 {
+                    if self.view != REPORT && self.format < export::PICTURES {
                         ui.label("Size");
                         ui.horizontal(|ui| {
                             let combo = egui::ComboBox::from_id_salt("save size")
@@ -189,8 +215,7 @@ impl Saving {
                         None => ui.small("An existing file is replaced."),
                     };
                 });
-            },
-        );
+            });
         self.open = open;
     }
 
@@ -216,7 +241,10 @@ impl Saving {
         let page = if paper { Page::paper(w, h, scale) } else { Page::screen(vec2(w, h), scale) };
         self.wrong = None;
         let started = std::thread::Builder::new().name("save".into()).spawn(move || {
-            let saved = export::save_page(&views::ALL[view], &doc, &jobs, &page, &path);
+            let saved = match view {
+                REPORT => report::save(&doc, &views::ALL.iter().collect::<Vec<_>>(), &jobs, &path).map(drop),
+                _ => export::save_page(&views::ALL[view], &doc, &jobs, &page, &path),
+            };
             // The window may be gone by then.
             let _ = send.send((time, saved.map(|()| path).map_err(|e| format!("{e:#}"))));
             ctx.request_repaint();

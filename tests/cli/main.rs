@@ -1,7 +1,9 @@
 //! The built binary as a script uses it: exit codes, files, messages.
 
+mod again;
 mod field;
 mod raw;
+mod report;
 mod saving;
 mod session;
 mod verify;

@@ -252,6 +252,24 @@ pub struct Output {
     pub towers: BTreeMap<Tower, TowerRun>,
 }
 
+impl Output {
+    /// An embedding of the input, as one row: of the picture where `tower` is its encoder, else of the text; the pooled
+    /// output, or the first row of the last states where there is none.
+    ///
+    /// Errors: the model gave nothing of the kind.
+    pub fn embedding(&self, tower: Tower) -> Result<Vec<f32>> {
+        let own =
+            if tower == Tower::Vision { ["image_embeds", "vision_pooled"] } else { ["text_embeds", "text_pooled"] };
+        for name in own.into_iter().chain(["pooler_output"]) {
+            if let Some(t) = self.extras.get(name) {
+                return Ok(t.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        let last = self.extras.get("last_hidden_state");
+        Ok(last.ok_or_else(|| Error::invalid("the model gave no output to compare"))?.get(0)?.to_vec1::<f32>()?)
+    }
+}
+
 /// What a run says about one tower.
 #[derive(Debug, Clone, Default)]
 pub struct TowerRun {

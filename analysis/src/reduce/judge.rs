@@ -149,15 +149,7 @@ fn answer(out: &Output, tower: Tower) -> Result<Answer> {
     if let Some(logits) = &out.logits {
         return Ok(Answer::Next(log_softmax(&logits.squeeze(0)?.to_vec1::<f32>()?)));
     }
-    let own = if tower == Tower::Vision { ["image_embeds", "vision_pooled"] } else { ["text_embeds", "text_pooled"] };
-    for name in own.into_iter().chain(["pooler_output"]) {
-        if let Some(t) = out.extras.get(name) {
-            return Ok(Answer::Embedding(t.flatten_all()?.to_vec1::<f32>()?));
-        }
-    }
-    let last =
-        out.extras.get("last_hidden_state").ok_or_else(|| Error::invalid("the model gave no output to compare"))?;
-    Ok(Answer::Embedding(last.get(0)?.to_vec1::<f32>()?))
+    Ok(Answer::Embedding(out.embedding(tower)?))
 }
 
 fn top(logp: &[f64]) -> Vec<(u32, f32)> {

@@ -111,7 +111,7 @@ impl Tiles<'_> {
 
     fn save_ui(&mut self, ui: &mut Ui, view: usize) {
         for (i, format) in export::FORMATS.iter().enumerate() {
-            let what = if i < 2 { "picture" } else { "numbers" };
+            let what = if i < export::PICTURES { "picture" } else { "numbers" };
             if ui.button(format!("{} ({what})…", format.to_uppercase())).clicked() {
                 self.asked.save = Some((view, i));
                 ui.close();

@@ -3,9 +3,10 @@
 use super::common;
 use super::input::Input;
 use crate::keys::{Call, ModelSource};
-use crate::pane::{Compared, Fold};
+use crate::pane::{Compared, Fold, Pane};
+use crate::patch;
 use crate::state::{Command, Doc};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Parser as _;
 use std::ffi::OsString;
 use tokenscope_analysis::catalog;
@@ -26,6 +27,16 @@ struct Change {
     head: Option<Vec<usize>>,
     #[arg(long)]
     cut: Option<String>,
+    /// As of `render`.
+    #[arg(long)]
+    pane: Option<String>,
+}
+
+/// Lays what no option says, as JSON, over a pane. Errors: no JSON, names or values that do not fit.
+pub(super) fn lay(pane: &mut Pane, text: &str) -> anyhow::Result<()> {
+    let rest = serde_json::from_str(text).map_err(|e| anyhow!("--pane is no JSON: {e}"))?;
+    *pane = patch::onto(pane, &rest).map_err(|e| anyhow!("--pane: {e}"))?.held();
+    Ok(())
 }
 
 /// Opens a pane for each of `with`, the options for what is another in it, and stays in the first. Errors: quotes that
@@ -54,6 +65,9 @@ pub(super) fn open(doc: &mut Doc, with: &[String]) -> anyhow::Result<()> {
         if let Some(model) = change.draft_model {
             pane.partner = ModelSource::parse(&model);
         }
+        if let Some(text) = &change.pane {
+            lay(pane, text).with_context(|| format!("--with {words}"))?;
+        }
     }
     doc.go_to(0);
     Ok(())
@@ -77,7 +91,7 @@ impl Shown {
     /// An option for each kind.
     fn options() -> impl Iterator<Item = clap::Arg> {
         Kind::ALL.into_iter().filter(|k| *k != Kind::Segment).map(|kind| {
-            let help = format!("Show this {} [default: the window's, or that of the example]", kind.noun());
+            let help = format!("Show this {} [default: the window's, or that of the example or session]", kind.noun());
             clap::Arg::new(kind.name()).long(kind.name()).aliases(common::former(kind)).value_name("ID").help(help)
         })
     }

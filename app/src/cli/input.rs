@@ -60,7 +60,8 @@ pub struct Input {
     /// to it: for scores that explain a prediction
     #[arg(long, value_name = "TEXT")]
     rather_than: Option<String>,
-    /// A parameter of the method, as key=value; may be given several times
+    /// A parameter of the method, as key=value, or as kind.key=value where methods of several kinds have one of that
+    /// name; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
     #[command(flatten)]
@@ -153,13 +154,16 @@ impl Input {
         self.series.as_ref().map(of).transpose()
     }
 
-    /// What `--set` says, each parameter for every one of the methods that has it.
+    /// What `--set` says, each parameter for every one of the methods that has it, or for that of the kind it names.
     ///
     /// Errors: none has it, a bad value.
     pub(super) fn settings(&self, methods: &[&Info]) -> anyhow::Result<Vec<(Kind, &'static str, Setting)>> {
         let mut out = Vec::new();
         for pair in &self.set {
             let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write it as key=value"))?;
+            let of = key.split_once('.').and_then(|(kind, key)| Some((common::kind(kind)?, key)));
+            let (only, key) = of.map_or((None, key), |(kind, key)| (Some(kind), key));
+            let methods: Vec<&&Info> = methods.iter().filter(|i| only.is_none_or(|kind| i.kind == kind)).collect();
             let before = out.len();
             for (kind, p) in methods.iter().filter_map(|i| Some((i.kind, i.param(key)?))) {
                 out.push((kind, p.key, p.parse(value)?));

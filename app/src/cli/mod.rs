@@ -9,6 +9,7 @@ mod compare;
 mod decode;
 mod doctor;
 mod examples;
+mod figure;
 mod image;
 mod info;
 mod input;
@@ -19,6 +20,7 @@ mod method;
 mod methods;
 mod recorder;
 mod render;
+mod report;
 mod run;
 mod session;
 mod terminal;
@@ -94,6 +96,8 @@ enum Verb {
     Compare(Box<compare::Args>),
     /// Draw a view without a window
     Render(Box<render::Args>),
+    /// Write a report: settings, figures with their commands, numbers and papers, as HTML or PDF
+    Report(Box<report::Args>),
     /// Run a method on raw arrays
     Method(method::Args),
     /// Say what this machine offers and whether the program works on it
@@ -142,6 +146,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Session(a)) => session::run(a),
         Some(Verb::Compare(a)) => compare::run(*a),
         Some(Verb::Render(a)) => render::run(*a),
+        Some(Verb::Report(a)) => report::run(*a),
         Some(Verb::Method(a)) => method::run(a),
         Some(Verb::Doctor(a)) => doctor::run(a),
         Some(Verb::Verify(a)) => verify::run(a),

@@ -1,14 +1,20 @@
-//! What leaves the program: views as PNG and SVG, the numbers behind them as CSV and JSON.
+//! What leaves the program: views as PNG, SVG and PDF, the numbers behind them as CSV and JSON.
 //!
 //! A figure is drawn by the view itself, in an egui of its own without a window; its shapes then go to one of
-//! two back ends. So a saved figure and the screen cannot drift apart.
+//! three back ends. So a saved figure and the screen cannot drift apart.
 
 mod about;
+mod command;
 mod outline;
+mod pdf;
 mod png;
+mod runs;
+mod shape;
 mod svg;
 
-pub use about::About;
+pub use about::{About, SOFTWARE, about, command_of};
+pub use command::source;
+pub use pdf::{Link, Sheets};
 pub use svg::escape;
 
 use crate::cx::{Cx, Sheet};
@@ -27,7 +33,9 @@ use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::save::save_bytes;
 
 /// Formats that a view can be saved as, by the end of the file's name.
-pub const FORMATS: &[&str] = &["png", "svg", "csv", "json"];
+pub const FORMATS: &[&str] = &["png", "svg", "pdf", "csv", "json"];
+/// How many of them, from the first on, are pictures; the others are numbers.
+pub const PICTURES: usize = 3;
 /// Around the content, in points.
 const MARGIN: f32 = 12.0;
 /// The longest figure, in points.
@@ -79,9 +87,27 @@ impl Page {
 
     /// A figure of so many millimetres for paper.
     pub fn paper(width_mm: f32, height_mm: f32, scale: f32) -> Self {
-        let points = |mm: f32| mm / 25.4 * 96.0;
         Self { size: egui::vec2(points(width_mm), points(height_mm)), print: true, scale }
     }
+
+    /// Width and height in millimetres, if it is for paper; [`Page::paper`] makes the same page of them.
+    pub fn mm(&self) -> Option<[f32; 2]> {
+        self.print.then(|| [self.size.x, self.size.y].map(millimetres))
+    }
+}
+
+fn points(mm: f32) -> f32 {
+    mm / 25.4 * 96.0
+}
+
+/// Millimetres that make these points, in few digits where such are exact.
+fn millimetres(of: f32) -> f32 {
+    let near = of / 96.0 * 25.4;
+    let short = [1.0, 10.0, 100.0, 1000.0].map(|m| (near * m).round() / m);
+    // Rounding on the way back may need a neighbour.
+    let bits = near.to_bits();
+    let about = (0..8).flat_map(|i| [bits.saturating_add(i), bits.saturating_sub(i)]).map(f32::from_bits);
+    short.into_iter().chain(about).find(|mm| points(*mm) == of).unwrap_or(near)
 }
 
 /// Pixels a point that make 300 dots an inch.
@@ -103,10 +129,11 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
         bail!("cannot tell the format from the name; end it in {}: {}", FORMATS.join(", "), path.display());
     }
     let mut figure = draw(view, doc, jobs, page)?;
-    figure.about = about::of(view, doc, page, path);
+    figure.about = about(Some(view), doc, page, path);
     let bytes = match format.as_str() {
         "svg" => figure.svg().into_bytes(),
         "png" => figure.png(page.scale)?,
+        "pdf" => figure.pdf()?,
         _ => {
             let theme = Theme::new(doc.look.dark, doc.look.map);
             let table = (view.table)(&Sheet::default().cx(doc, jobs, &theme));
@@ -135,6 +162,20 @@ pub fn draw_with(
     jobs: &Jobs,
     page: &Page,
 ) -> anyhow::Result<Figure> {
+    // What an egui keeps from frame to frame hangs on what was there when; a figure must not. So everything is waited for
+    // first, and drawn by another that finds it there.
+    let (figure, waited) = drawn(content, own_height, doc, jobs, page)?;
+    if waited { drawn(content, own_height, doc, jobs, page).map(|f| f.0) } else { Ok(figure) }
+}
+
+/// Draws with an egui of its own; says whether anything had to be waited for.
+fn drawn(
+    content: &dyn Fn(&Cx, &mut egui::Ui),
+    own_height: bool,
+    doc: &Doc,
+    jobs: &Jobs,
+    page: &Page,
+) -> anyhow::Result<(Figure, bool)> {
     let (size, scale) = (page.size, page.scale);
     let theme = Theme::new(doc.look.dark, doc.look.map);
     let theme = if page.print { theme.on_paper() } else { theme };
@@ -145,7 +186,13 @@ pub fn draw_with(
     let mut used = size;
     let mut failed = None;
     let own = !jobs.has_window();
-    let mut figure = settle(ctx, room, scale, theme.background, &|| jobs.running().0, |ui| {
+    let waited = std::cell::Cell::new(false);
+    let running = || {
+        let n = jobs.running().0;
+        waited.set(waited.get() || n > 0);
+        n
+    };
+    let mut figure = settle(ctx, room, scale, theme.background, &running, |ui| {
         // Beside a window its frames are those that count.
         if own {
             jobs.begin_frame();
@@ -164,7 +211,7 @@ pub fn draw_with(
         bail!("{why}");
     }
     (figure.size, figure.print) = (used, page.print);
-    Ok(figure)
+    Ok((figure, waited.get()))
 }
 
 /// Runs frames of `ui` on a page of `room` points until `running` says that nothing is under way.
@@ -240,12 +287,26 @@ impl Figure {
     /// The figure as standalone SVG that looks the same in every program: letters are outlines, with the text itself
     /// unseen above them, to be found, copied and read aloud.
     pub fn svg(&self) -> String {
-        svg::to_svg(self, Some(outline::Outliner::new(&self.ctx)))
+        svg::to_svg(self, Some(outline::Outliner::new(&self.ctx)), "")
     }
 
     /// The same with letters as text in named fonts.
     pub fn svg_text(&self) -> String {
-        svg::to_svg(self, None)
+        svg::to_svg(self, None, "")
+    }
+
+    /// The same with ids that begin with `prefix`, so that several can stand in one page.
+    pub fn svg_in(&self, prefix: &str) -> String {
+        svg::to_svg(self, None, prefix)
+    }
+
+    /// The figure as a PDF of one page of its size, with the fonts of its letters.
+    ///
+    /// Errors: a font that cannot be embedded.
+    pub fn pdf(&self) -> anyhow::Result<Vec<u8>> {
+        let mut sheets = Sheets::new();
+        sheets.add(self.size, |sheet| sheet.figure(self, egui::Pos2::ZERO, 1.0));
+        sheets.finish(&self.about)
     }
 
     /// The figure as PNG, `scale` pixels a point.
@@ -253,5 +314,22 @@ impl Figure {
         let primitives = self.ctx.tessellate(self.shapes.clone(), scale);
         let png = png::to_png(&primitives, &self.textures, self.size, scale, self.background)?;
         Ok(png::with_about(png, &self.about))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_made_again_from_its_millimetres() {
+        for i in 0..2000 {
+            let (w, h) = (30.0 + i as f32 * 0.2341, 17.0 + i as f32 * 0.0713);
+            let page = Page::paper(w, h, 2.0);
+            let [w, h] = page.mm().unwrap();
+            assert_eq!(Page::paper(w, h, 2.0), page);
+        }
+        assert_eq!(Page::paper(85.0, 80.0, 1.0).mm(), Some([85.0, 80.0]));
+        assert_eq!(Page::screen(egui::vec2(85.0, 80.0), 1.0).mm(), None);
     }
 }

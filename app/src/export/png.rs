@@ -3,7 +3,7 @@
 use super::Texture;
 use anyhow::{Context as _, bail};
 use egui::epaint::{ClippedPrimitive, Primitive, Vertex};
-use egui::{Color32, Mesh, TextureId, Vec2};
+use egui::{Color32, Mesh, Rect, TextureId, Vec2};
 use std::collections::HashMap;
 
 /// The longest side of a picture in pixels.
@@ -48,6 +48,29 @@ pub fn to_png(
     Ok(with_density(png, (f64::from(scale) * 96.0 / 0.0254).round() as u32))
 }
 
+impl Texture {
+    /// The part between two corners, as shares of it; `None` where that is nothing.
+    pub(super) fn part(&self, uv: Rect) -> Option<image::RgbaImage> {
+        let [w, h] = self.image.size;
+        let within = |share: f32, n: usize| (share * n as f32).round().clamp(0.0, n as f32) as usize;
+        let (x, y) = (within(uv.min.x, w)..within(uv.max.x, w), within(uv.min.y, h)..within(uv.max.y, h));
+        let mut rgba = Vec::with_capacity(x.len() * y.len() * 4);
+        for row in y.clone() {
+            for column in x.clone() {
+                rgba.extend_from_slice(&self.image.pixels[row * w + column].to_srgba_unmultiplied());
+            }
+        }
+        image::RgbaImage::from_raw(x.len() as u32, y.len() as u32, rgba).filter(|i| !i.is_empty())
+    }
+
+    /// The same as a file.
+    pub(super) fn png(&self, uv: Rect) -> Option<Vec<u8>> {
+        let mut out = std::io::Cursor::new(Vec::new());
+        self.part(uv)?.write_to(&mut out, image::ImageFormat::Png).ok()?;
+        Some(out.into_inner())
+    }
+}
+
 /// Says in a PNG how many pixels a metre has, so that it is set in its true size.
 fn with_density(png: Vec<u8>, per_metre: u32) -> Vec<u8> {
     let metre = per_metre.to_be_bytes();
@@ -61,6 +84,8 @@ pub(super) fn with_about(mut png: Vec<u8>, about: &super::About) -> Vec<u8> {
         let mut key: Vec<char> = name.chars().collect();
         key[..1].iter_mut().for_each(|c| *c = c.to_ascii_uppercase());
         let key: String = key.into_iter().collect();
+        // A zero ends the words of a chunk.
+        let words = &words.replace('\0', "\u{fffd}");
         png = if words.is_ascii() {
             with_chunk(png, b"tEXt", format!("{key}\0{words}").as_bytes())
         } else {

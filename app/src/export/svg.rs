@@ -3,20 +3,21 @@
 //! Pixels are embedded only for textures (images, painted heatmaps). Everything a user typed is escaped.
 
 use super::outline::Outliner;
+use super::runs::{self, Run};
 use super::{About, Figure, Texture};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use egui::epaint::text::{Galley, Row};
 use egui::epaint::{ColorMode, PathShape, PathStroke, RectShape, TextShape};
 use egui::{Color32, Pos2, Rect, Shape, Stroke, StrokeKind, TextureId};
 use std::collections::HashMap;
 use std::fmt::Write;
 
 /// Writes `figure` as a standalone SVG, its outer size in millimetres if it is for paper, its letters as outlines of
-/// `fonts` where they are given.
-pub(super) fn to_svg(figure: &Figure, fonts: Option<Outliner>) -> String {
+/// `fonts` where they are given. Its ids begin with `prefix`, so that several can stand in one page.
+pub(super) fn to_svg(figure: &Figure, fonts: Option<Outliner>, prefix: &str) -> String {
     let Figure { size, background, print, .. } = *figure;
     let outer = |points: f32| if print { format!("{}mm", num(points / 96.0 * 25.4)) } else { num(points) };
-    let mut w = Writer { out: String::new(), defs: String::new(), textures: &figure.textures, n_defs: 0, fonts };
+    let mut w =
+        Writer { out: String::new(), defs: String::new(), textures: &figure.textures, n_defs: 0, fonts, prefix };
     let page = Rect::from_min_size(Pos2::ZERO, size);
     for clipped in &figure.shapes {
         let bounds = clipped.shape.visual_bounding_rect();
@@ -28,13 +29,13 @@ pub(super) fn to_svg(figure: &Figure, fonts: Option<Outliner>) -> String {
             w.shape(&clipped.shape);
         } else {
             let id = w.clip(clip);
-            let _ = writeln!(w.out, r##"<g clip-path="url(#c{id})">"##);
+            let _ = writeln!(w.out, r##"<g clip-path="url(#{prefix}c{id})">"##);
             w.shape(&clipped.shape);
             w.out.push_str("</g>\n");
         }
     }
     for (i, path) in w.fonts.iter().flat_map(|f| &f.paths).enumerate() {
-        let _ = writeln!(w.defs, r#"<path id="g{i}" d="{path}"/>"#);
+        let _ = writeln!(w.defs, r#"<path id="{prefix}g{i}" d="{path}"/>"#);
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {x} {y}\">\n\
@@ -71,6 +72,8 @@ struct Writer<'a> {
     defs: String,
     textures: &'a HashMap<TextureId, Texture>,
     n_defs: usize,
+    /// How ids begin.
+    prefix: &'a str,
     /// Draws letters as outlines.
     fonts: Option<Outliner>,
 }
@@ -135,7 +138,8 @@ impl Writer<'_> {
         self.n_defs += 1;
         let _ = writeln!(
             self.defs,
-            r#"<clipPath id="c{id}"><rect x="{}" y="{}" width="{}" height="{}"/></clipPath>"#,
+            r#"<clipPath id="{}c{id}"><rect x="{}" y="{}" width="{}" height="{}"/></clipPath>"#,
+            self.prefix,
             num(r.min.x),
             num(r.min.y),
             num(r.width()),
@@ -251,18 +255,7 @@ impl Writer<'_> {
     }
 
     fn image(&mut self, texture: &Texture, rect: Rect, uv: Rect) {
-        let image = &texture.image;
-        let [w, h] = image.size;
-        let region = [
-            (uv.min.x * w as f32).round().max(0.0) as usize,
-            (uv.min.y * h as f32).round().max(0.0) as usize,
-            (uv.max.x * w as f32).round().min(w as f32) as usize,
-            (uv.max.y * h as f32).round().min(h as f32) as usize,
-        ];
-        if region[2] <= region[0] || region[3] <= region[1] {
-            return;
-        }
-        let Some(png) = png_of(image, region) else { return };
+        let Some(png) = texture.png(uv) else { return };
         let _ = writeln!(
             self.out,
             r#"<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" {}xlink:href="data:image/png;base64,{}"/>"#,
@@ -299,59 +292,12 @@ impl Writer<'_> {
     }
 
     fn text(&mut self, t: &TextShape) {
-        let galley: &Galley = &t.galley;
         let turn = if t.angle == 0.0 {
             String::new()
         } else {
             format!(" transform=\"rotate({} {} {})\"", num(t.angle.to_degrees()), num(t.pos.x), num(t.pos.y))
         };
-        // Glyphs follow the characters of the job's text; each row's newline has no glyph.
-        let mut chars = galley.job.text.char_indices().peekable();
-        for placed in &galley.rows {
-            let row: &Row = &placed.row;
-            let at = t.pos + placed.pos.to_vec2();
-            let mut run: Option<Run> = None;
-            for g in &row.glyphs {
-                // An elided galley ends with a glyph that the text does not have.
-                let byte = match chars.peek() {
-                    Some(&(b, c)) if c == g.chr => {
-                        chars.next();
-                        b
-                    }
-                    Some(&(b, _)) => b,
-                    None => galley.job.text.len().saturating_sub(1),
-                };
-                let section = galley
-                    .job
-                    .sections
-                    .iter()
-                    .position(|s| byte >= s.byte_range.start.0 && byte < s.byte_range.end.0)
-                    .unwrap_or(0);
-                match &mut run {
-                    Some(r) if r.section == section => {
-                        r.text.push(g.chr);
-                        r.x1 = g.pos.x + g.advance_width;
-                    }
-                    _ => {
-                        self.run(t, &turn, at, run.take());
-                        let (box_, x0) = (g.logical_rect(), g.pos.x);
-                        run = Some(Run {
-                            section,
-                            x0,
-                            x1: x0 + g.advance_width,
-                            baseline: g.pos.y,
-                            middle: box_.center().y,
-                            bottom: box_.bottom(),
-                            text: g.chr.to_string(),
-                        });
-                    }
-                }
-            }
-            self.run(t, &turn, at, run);
-            if placed.ends_with_newline {
-                chars.next_if(|&(_, c)| c == '\n');
-            }
-        }
+        runs::of(t).into_iter().for_each(|run| self.run(t, &turn, &run));
     }
 
     /// The letters of a run as outlines, `width` points wide; false where they have none.
@@ -363,23 +309,22 @@ impl Writer<'_> {
             let (x, y) = (at.x + g.at[0] * font.size * stretch, at.y - g.at[1] * font.size);
             let scale = format!("{:.5}", g.scale * font.size);
             let place = format!("translate({} {}) scale({scale} -{scale})", num(x), num(y));
-            let _ = writeln!(self.out, r##"<use xlink:href="#g{}" transform="{place}"/>"##, g.outline);
+            let _ = writeln!(self.out, r##"<use xlink:href="#{}g{}" transform="{place}"/>"##, self.prefix, g.outline);
         }
         self.out.push_str("</g>\n");
         true
     }
 
-    fn run(&mut self, t: &TextShape, turn: &str, at: Pos2, run: Option<Run>) {
-        let Some(Run { section, x0, x1, baseline, middle, bottom, text }) = run else { return };
-        let Some(format) = t.galley.job.sections.get(section).map(|s| &s.format) else { return };
+    fn run(&mut self, t: &TextShape, turn: &str, run: &Run) {
+        let Run { text, format, at, width, .. } = run;
         if format.background.a() > 0 {
             let size = format.font_id.size;
             let _ = writeln!(
                 self.out,
                 r#"<rect x="{}" y="{}" width="{}" height="{}" {}{turn}/>"#,
-                num(at.x + x0),
-                num(at.y + baseline - size),
-                num(x1 - x0),
+                num(at.x),
+                num(at.y - size),
+                num(*width),
                 num(size * 1.25),
                 fill(format.background)
             );
@@ -387,61 +332,32 @@ impl Writer<'_> {
         if text.trim().is_empty() {
             return;
         }
-        let mut color = t.override_text_color.unwrap_or(format.color);
-        if color == Color32::PLACEHOLDER {
-            color = t.fallback_color;
-        }
-        let color = color.gamma_multiply(t.opacity_factor);
         let family = match &format.font_id.family {
             egui::FontFamily::Monospace => "JetBrains Mono, monospace",
             _ => "Inter, sans-serif",
         };
-        let outlined = self.letters(&format.font_id, &text, at + egui::vec2(x0, baseline), x1 - x0, turn, color);
-        let color = if outlined { Color32::TRANSPARENT } else { color };
+        let outlined = self.letters(&format.font_id, text, *at, *width, turn, run.color);
+        let color = if outlined { Color32::TRANSPARENT } else { run.color };
         let style = if format.italics { " font-style=\"italic\"" } else { "" };
         let _ = writeln!(
             self.out,
             r#"<text x="{}" y="{}" font-family="{family}" font-size="{}"{style} textLength="{}" lengthAdjust="spacingAndGlyphs" font-variant-ligatures="none" xml:space="preserve" {}{turn}>{}</text>"#,
-            num(at.x + x0),
-            num(at.y + baseline),
+            num(at.x),
+            num(at.y),
             num(format.font_id.size),
-            num(x1 - x0),
+            num(*width),
             fill(color),
-            escape(&text)
+            escape(text)
         );
         // Lines of their own: what is crossed out must be so in every program that reads the file.
-        for (line, y) in [(format.strikethrough, middle), (format.underline, bottom)] {
+        for (line, y) in [(format.strikethrough, run.middle), (format.underline, run.bottom)] {
             if !line.is_empty() {
-                let (from, to, y) = (num(at.x + x0), num(at.x + x1), num(at.y + y));
+                let (from, to, y) = (num(at.x), num(at.x + width), num(y));
                 let line = stroke(Stroke::new(line.width, line.color.gamma_multiply(t.opacity_factor)));
                 let _ = writeln!(self.out, r#"<line x1="{from}" y1="{y}" x2="{to}" y2="{y}"{line}{turn}/>"#);
             }
         }
     }
-}
-
-/// Glyphs of one row and one format.
-struct Run {
-    section: usize,
-    x0: f32,
-    x1: f32,
-    baseline: f32,
-    middle: f32,
-    bottom: f32,
-    text: String,
-}
-
-fn png_of(image: &egui::ColorImage, [x0, y0, x1, y1]: [usize; 4]) -> Option<Vec<u8>> {
-    let mut rgba = Vec::with_capacity((x1 - x0) * (y1 - y0) * 4);
-    for y in y0..y1 {
-        for x in x0..x1 {
-            rgba.extend_from_slice(&image.pixels[y * image.size[0] + x].to_srgba_unmultiplied());
-        }
-    }
-    let buffer = image::RgbaImage::from_raw((x1 - x0) as u32, (y1 - y0) as u32, rgba)?;
-    let mut out = std::io::Cursor::new(Vec::new());
-    buffer.write_to(&mut out, image::ImageFormat::Png).ok()?;
-    Some(out.into_inner())
 }
 
 #[cfg(test)]
@@ -493,7 +409,7 @@ mod tests {
             ui.painter().galley(Pos2::new(10.0, 20.0), galley, Color32::BLACK);
         });
         output.textures_delta.clear();
-        let svg = to_svg(&figure(output.shapes, egui::vec2(100.0, 40.0), ctx), None);
+        let svg = to_svg(&figure(output.shapes, egui::vec2(100.0, 40.0), ctx), None, "");
         let line = svg.lines().find(|l| l.starts_with("<line")).expect("no line through the text");
         assert!(line.contains(r#"x1="10""#) && line.contains("#ff0000"), "{line}");
         let y: f32 = line.split("y1=\"").nth(1).and_then(|r| r.split('"').next()).unwrap().parse().unwrap();
@@ -505,7 +421,7 @@ mod tests {
     fn a_rectangle_and_its_color_survive() {
         let r = Shape::rect_filled(Rect::from_min_size(Pos2::new(1.0, 2.0), egui::vec2(3.0, 4.5)), 0.0, Color32::RED);
         let clipped = egui::epaint::ClippedShape::new(Rect::EVERYTHING, r);
-        let svg = to_svg(&figure(vec![clipped], egui::vec2(10.0, 10.0), egui::Context::default()), None);
+        let svg = to_svg(&figure(vec![clipped], egui::vec2(10.0, 10.0), egui::Context::default()), None, "");
         assert!(svg.contains(r##"<rect x="1" y="2" width="3" height="4.5" fill="#ff0000"/>"##), "{svg}");
     }
 }

@@ -160,7 +160,8 @@ fn round_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round, before: usize) {
 /// The times of a decode: those taken with it if nothing else computed meanwhile, else those of a second decode that
 /// runs when everything else is done. `None` until it is there.
 fn timed(cx: &Cx, call: &Call, d: &Drafted) -> Option<Times> {
-    let times = d.times?;
+    // A figure is the same whenever it is made, and times are not.
+    let times = d.times.filter(|_| !cx.figure)?;
     // A decode from before the one that was stopped or failed is not worth another run.
     let asked = asked(cx, call.clone());
     if times.alone || !cx.ready(&asked).is_some_and(|now| std::ptr::eq(&*now, d)) {

@@ -22,7 +22,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
     );
     match times {
         Some(t) => speed_ui(ui, &Speed::of(&d.run, t), t),
-        None if d.times.is_none() => {}
+        None if cx.figure || d.times.is_none() => {}
         None => drop(ui.weak("speed-up: taken when nothing else computes")),
     }
     depths_ui(cx, ui, &d.run);
