@@ -15,8 +15,10 @@
 //! - Who runs, and how right that is: [`model`], [`run`], [`parity`].
 //! - What methods say about themselves, run on and find: [`param`], [`method`], [`subject`], [`finding`].
 //! - Methods: [`segment`], [`score`], [`reduce`], [`flow`], [`decode`], [`cache`], [`heads`], [`study`].
-//! - All of them, and what is asked of a run without a method: [`catalog`], [`atlas`], [`truth`], [`lens`].
+//! - All of them, and what is asked of a run without a method: [`catalog`], [`atlas`], [`truth`], [`lens`],
+//!   [`faithful`], [`aggregate`].
 
+pub mod aggregate;
 pub mod array;
 pub mod atlas;
 pub mod cache;
@@ -25,6 +27,7 @@ mod cpu;
 pub mod ctx;
 pub mod decode;
 pub mod error;
+pub mod faithful;
 pub mod finding;
 pub mod flow;
 pub mod foreign;

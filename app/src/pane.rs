@@ -1,5 +1,9 @@
 //! A pane: one run, and how it is looked at. Plain data that a file can hold.
 
+mod gather;
+
+pub use gather::{Aggregate, Gather, Per};
+
 use crate::heatmap::Scale;
 use crate::keys::{Call, CutKey, ModelSource, RunKey, Scope};
 use crate::picture_source::PictureSource;
@@ -10,6 +14,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tokenscope_analysis::aggregate::MAX_CELLS;
 use tokenscope_analysis::finding;
 use tokenscope_analysis::method::{Kind, Params, Role};
 use tokenscope_analysis::segment::{self, Reads};
@@ -193,6 +198,10 @@ pub struct Shows {
     pub compared: Vec<Compared>,
     /// What becomes of tokens that another tokenizer has as one.
     pub fold: Fold,
+    /// What scores are gathered into.
+    pub aggregate: Aggregate,
+    /// Whether it is shown how faithful the score is to the model.
+    pub faithful: bool,
 }
 
 impl Default for Shows {
@@ -213,6 +222,8 @@ impl Default for Shows {
             against: None,
             compared: vec![Compared::Next, Compared::Scores],
             fold: Fold::default(),
+            aggregate: Aggregate::default(),
+            faithful: false,
         }
     }
 }
@@ -514,6 +525,7 @@ impl Pane {
         let share = |v: f32, usual: f32| if v.is_finite() { v.clamp(0.0, 1.0) } else { usual };
         let usual = Shows::default();
         (s.threshold, s.cover) = (share(s.threshold, usual.threshold), share(s.cover, usual.cover));
+        s.aggregate.cells = s.aggregate.cells.clamp(1, MAX_CELLS);
         s.column = if s.column.is_finite() { s.column.clamp(0.0, 10.0 * COLUMN) } else { COLUMN };
         self
     }
@@ -581,6 +593,17 @@ impl Pane {
     pub fn forget_tokens(&mut self) {
         self.aim = Selection::default();
         (self.cursor.window, self.cursor.drill) = (WHOLE, None);
+        self.shows.aggregate.segments.clear();
+    }
+
+    /// Makes segments of the ranges of selected tokens, beside those that there are, and releases the selection. Where
+    /// they meet, the new ones take the place of the old.
+    pub fn add_segments(&mut self) {
+        let new = std::mem::take(&mut self.aim).ranges();
+        let all = &mut self.shows.aggregate.segments;
+        all.retain(|(first, last)| new.iter().all(|n| n.1 < *first || n.0 > *last));
+        all.extend(new);
+        all.sort_unstable();
     }
 }
 

@@ -59,6 +59,12 @@ impl Selection {
         &self.tokens
     }
 
+    /// The tokens as ranges, first and last of each.
+    pub fn ranges(&self) -> Vec<(usize, usize)> {
+        let each = self.tokens.chunk_by(|a, b| a + 1 == *b);
+        each.filter_map(|run| Some((*run.first()?, *run.last()?))).collect()
+    }
+
     /// Whether nothing is selected.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()

@@ -135,6 +135,24 @@ impl Doc {
         }
     }
 
+    /// The pane that pane `at` is compared with, if there is another: the chosen one, else the next.
+    pub fn against(&self, at: usize) -> Option<usize> {
+        let n = self.panes.len();
+        let chosen = self.panes.get(at)?.shows.against.filter(|i| *i != at && *i < n);
+        chosen.or((n > 1).then(|| (at + 1) % n))
+    }
+
+    /// What a figure of the pane that is worked in needs: this pane alone, with the one that it is compared with where
+    /// `pair` says so and there is one.
+    pub fn figured(&self, pair: bool) -> Self {
+        let mut panes = vec![self.pane().clone()];
+        if pair {
+            panes.extend(self.against(self.active).map(|i| self.panes[i].clone()));
+        }
+        panes[0].shows.against = None;
+        Self::of_parts(panes, 0, Look { apart: false, ..self.look }, Vec::new())
+    }
+
     /// Goes to that pane; after the last comes the first.
     pub fn go_to(&mut self, pane: usize) {
         self.active = pane % self.panes.len();

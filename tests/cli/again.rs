@@ -9,7 +9,7 @@ use tokenscope_app::export::{PRINT_SCALE, Page, save_page};
 use tokenscope_app::heatmap::{Curve, Scale};
 use tokenscope_app::jobs::Jobs;
 use tokenscope_app::keys::{Call, ModelSource};
-use tokenscope_app::pane::{Drill, Measure, Pane, Sort};
+use tokenscope_app::pane::{Compared, Drill, Fold, Gather, Measure, Pane, Per, Sort};
 use tokenscope_app::picture_source::PictureSource;
 use tokenscope_app::selection::{Pick, Selection};
 use tokenscope_app::series_source::SeriesSource;
@@ -123,10 +123,27 @@ fn importance_is_made_again_with_methods_parts_heads_and_scales() {
 }
 
 #[test]
+fn gathered_scores_and_curves_of_faithfulness_are_made_again() {
+    let doc = doc_of(|p| {
+        p.shows.parts = [true, false, false, false];
+        p.shows.faithful = true;
+        p.shows.aggregate.per = Per::Word;
+        p.shows.aggregate.by = Gather::Max;
+    });
+    made_again("words", "importance", &doc, &screen(), "svg");
+    let own = doc_of(|p| {
+        p.shows.parts = [true, false, false, false];
+        p.aim = Selection::one(2).picked(6, 6, Pick::Extend);
+        p.shows.aggregate.per = Per::Segment;
+        p.add_segments();
+    });
+    made_again("segments", "importance", &own, &screen(), "svg");
+}
+
+#[test]
 fn what_a_model_does_not_have_is_made_again_as_it_is_shown() {
     let stale = doc_of(|p| {
         (p.cursor.head, p.cursor.round) = ((9, 9), 99);
-        p.shows.threshold = 1.5;
         choose(p, "cls_score", Params::new());
     });
     for view in ["importance", "drafts", "flow"] {
@@ -150,6 +167,26 @@ fn moved(id: &str) -> Call {
     };
     let params = info.params.iter().filter_map(|p| Some((p.key, other(p)?)));
     Call { method: info.id, params: params.fold(Params::new(), |all, (key, v)| all.set(key, v)) }
+}
+
+#[test]
+fn a_comparison_is_made_again_with_both_panes_whichever_they_are() {
+    let mut doc = doc_of(|p| p.run.prompt = "The red fox met a hen".into());
+    doc.split();
+    doc.split();
+    doc.pane_mut().run.prompt = "The red fox met\na fox".into();
+    doc.pane_mut().cursor.head = (2, 1);
+    doc.pane_mut().shows.compared = vec![Compared::Next, Compared::Scores, Compared::Map];
+    doc.pane_mut().shows.against = Some(0);
+    let words = made_again("third minus first", "compare", &doc, &screen(), "svg");
+    assert!(words.contains("--with"), "{words}");
+    doc.go_to(0);
+    doc.pane_mut().choose(moved("random_score")).unwrap();
+    doc.pane_mut().shows.fold = Fold::Max;
+    made_again("first minus second", "compare", &doc, &screen(), "png");
+    // Another view of one of several panes needs that pane alone.
+    let words = made_again("one of three", "flow", &doc, &screen(), "svg");
+    assert!(!words.contains("--with"), "{words}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The built binary as a script uses it: exit codes, files, messages.
 
 mod again;
+mod beside;
 mod field;
 mod raw;
 mod report;

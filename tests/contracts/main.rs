@@ -211,6 +211,7 @@ fn only_files_that_are_kept_are_read_back_from_disk() {
             // The document.
             "app/src/state.rs",
             "app/src/pane.rs",
+            "app/src/pane/",
             "app/src/series_source.rs",
             "app/src/keys.rs",
             "app/src/text.rs",

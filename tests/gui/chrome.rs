@@ -47,6 +47,30 @@ fn each_view_is_saved_by_its_key_and_the_notice_says_where_and_goes() {
 }
 
 #[test]
+fn the_report_of_all_panes_is_saved_by_its_key() {
+    let mut h = window();
+    let dir = tempfile::tempdir().unwrap();
+    press(&mut h, Modifiers::COMMAND, Key::T);
+    for name in ["r.html", "r.pdf"] {
+        let file = dir.path().join(name);
+        press(&mut h, Modifiers::COMMAND | Modifiers::SHIFT, Key::S);
+        assert!(h.query_by_label("Save report").is_some());
+        press(&mut h, Modifiers::COMMAND, Key::A);
+        type_text(&mut h, &file.display().to_string());
+        h.key_press(Key::Enter);
+        assert!(notice(&mut h, name).good);
+    }
+    let page = std::fs::read_to_string(dir.path().join("r.html")).unwrap();
+    assert!(
+        page.contains("Run 1 of 2")
+            && page.contains("Run 2 of 2")
+            && page.contains("Pane 1 is run 2, pane 2 is run 1")
+            && page.contains("tokenscope render")
+    );
+    assert!(std::fs::read(dir.path().join("r.pdf")).unwrap().starts_with(b"%PDF"));
+}
+
+#[test]
 fn a_save_that_ends_late_leaves_the_next_one_alone() {
     let mut h = window();
     let dir = tempfile::tempdir().unwrap();

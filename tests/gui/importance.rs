@@ -7,8 +7,9 @@ use egui_kittest::kittest::Queryable as _;
 use tokenscope_analysis::method::{Kind, Params};
 use tokenscope_app::app::App;
 use tokenscope_app::keys::Call;
-use tokenscope_app::pane::WHOLE;
-use tokenscope_app::state::Doc;
+use tokenscope_app::pane::{Per, WHOLE};
+use tokenscope_app::selection::{Pick, Selection};
+use tokenscope_app::state::{Command, Doc};
 use tokenscope_app::work::{ScoreOf, Serves as _, TraceOf};
 
 #[test]
@@ -54,4 +55,52 @@ fn an_alternative_of_the_inspector_is_what_the_prediction_is_held_against() {
     assert_eq!(h.state().doc.pane().contrast, None);
     press(&mut h, Modifiers::COMMAND, Key::Z);
     assert_eq!(h.state().doc.pane().contrast, Some(contrast));
+}
+
+/// Only the scores.
+fn scores() -> Doc {
+    let mut doc = Doc::default();
+    doc.pane_mut().shows.parts = [true, false, false, false];
+    doc
+}
+
+#[test]
+fn one_click_measures_how_faithful_the_score_is_and_another_stops() {
+    let mut h = window_with(scores());
+    assert!(h.query_by_label_contains("deletion area").is_none());
+    h.get_by_label_contains("faithfulness: deletion").click();
+    settle(&mut h);
+    assert!(h.state().doc.pane().shows.faithful);
+    for words in ["deletion area: ", "random deletion area: ", "insertion area: ", "random insertion area: "] {
+        assert!(h.query_all_by_label_contains(words).next().is_some(), "no {words}");
+    }
+    h.get_by_label_contains("faithfulness: deletion").click();
+    settle(&mut h);
+    assert!(h.query_by_label_contains("deletion area").is_none());
+}
+
+#[test]
+fn a_score_is_gathered_by_word_and_by_what_is_selected() {
+    let mut h = window_with(scores());
+    h.get_by_label("what the score is gathered into").click();
+    settle(&mut h);
+    h.get_by_label("word").click();
+    settle(&mut h);
+    assert_eq!(h.state().doc.pane().shows.aggregate.per, Per::Word);
+    assert!(h.query_by_label("how the score is gathered").is_some());
+    // A selection becomes a segment, and no prediction is explained at it any more.
+    let mut doc = h.state().doc.clone();
+    doc.apply(Command::Select(Selection::one(2).picked(5, 5, Pick::Extend)));
+    h.state_mut().doc = doc;
+    settle(&mut h);
+    h.get_by_label("what the score is gathered into").click();
+    settle(&mut h);
+    h.get_by_label("own segment").click();
+    settle(&mut h);
+    let pane = h.state().doc.pane();
+    assert_eq!((&pane.shows.aggregate.segments[..], pane.aim.is_empty()), (&[(2, 5)][..], true));
+    h.get_by_label("clear").click();
+    settle(&mut h);
+    assert!(h.state().doc.pane().shows.aggregate.segments.is_empty());
+    assert!(h.query_by_label_contains("Select tokens with Shift+click").is_some());
 }

@@ -178,7 +178,7 @@ fn figures_say_what_made_them_and_need_no_fonts() {
         }
     }
     let svg = std::fs::read_to_string(dir.path().join("importance.svg")).unwrap();
-    assert!(svg.contains("--reduce random --set seed=7"), "the command does not make the same figure");
+    assert!(svg.contains("--reduce random --set reduce.seed=7"), "the command does not make the same figure");
 }
 
 #[test]

@@ -300,7 +300,7 @@ fn saving_a_view_gives_each_format_and_says_what_is_wrong_with_a_name() {
         assert_eq!(json.as_array().unwrap().len() + 1, csv.trim_end().split("\r\n").count(), "{view}");
     }
     let wrong = save("flow", "a.tiff").unwrap_err().to_string();
-    assert!(wrong.contains("png, svg, csv, json"), "{wrong}");
+    assert!(wrong.contains("png, svg, pdf, csv, json"), "{wrong}");
     assert!(tokenscope_app::views::find("nonsense").is_err());
 }
 

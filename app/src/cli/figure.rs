@@ -1,6 +1,7 @@
 //! What figures show: the options that `render` and `report` share, and the document that they make.
 
 use super::beside::{self, Shown};
+use super::gather::Beside;
 use super::input::Input;
 use crate::heatmap::Curve;
 use crate::jobs::Jobs;
@@ -13,11 +14,11 @@ use crate::work::{DraftOf, ModelOf, Serves as _, TimelineOf, TraceOf};
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::segment::{self, Reads};
 use tokenscope_analysis::trace::Site;
-use tokenscope_analysis::Ctx;
 
 /// Ways to cut what is no text.
 fn wholes() -> Vec<&'static str> {
@@ -34,6 +35,8 @@ pub struct Figure {
     parts: Option<Vec<String>>,
     #[command(flatten)]
     shown: Shown,
+    #[command(flatten)]
+    beside: Beside,
     /// Model that drafts [default: sample-draft, or that of the session]
     #[arg(long)]
     draft_model: Option<OsString>,
@@ -137,6 +140,7 @@ impl Figure {
                 _ => Curve::Linear,
             };
         }
+        self.beside.put(pane)?;
         if let Some(parts) = &self.compared {
             pane.shows.compared = beside::parts(parts);
         }

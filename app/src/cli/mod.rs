@@ -10,6 +10,7 @@ mod decode;
 mod doctor;
 mod examples;
 mod figure;
+mod gather;
 mod image;
 mod info;
 mod input;

@@ -86,7 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 let mut figure = draw_window(doc, page.size, pixels, jobs.held())?;
                 figure.about = about;
                 figure
-            },
+            }
         };
         let end = args.out.extension().map(|e| e.to_string_lossy().to_lowercase());
         let bytes = match end.as_deref() {

@@ -3,6 +3,7 @@
 //! They build the document that the window would have and ask for the same products.
 
 use super::common;
+use super::gather::Beside;
 use super::input::Input;
 use crate::keys::ModelSource;
 use anyhow::bail;
@@ -18,6 +19,8 @@ pub struct RunArgs {
     method: String,
     #[command(flatten)]
     input: Input,
+    #[command(flatten)]
+    beside: Beside,
     /// Model that drafts, for draft methods that need one [default: sample-draft, or that of the session]
     #[arg(long)]
     draft_model: Option<OsString>,
@@ -30,10 +33,12 @@ pub struct RunArgs {
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     args.input.spares(args.out.as_deref())?;
     let info = catalog::find(&args.method)?.info();
+    args.beside.fits(info.kind)?;
     let mut doc = args.input.start()?;
     if let Some(model) = &args.draft_model {
         doc.pane_mut().partner = ModelSource::parse(model);
     }
+    args.beside.put(doc.pane_mut())?;
     args.input.tell(doc.pane(), info, args.out.as_deref())
 }
 
@@ -56,7 +61,13 @@ pub struct DraftArgs {
 /// Runs the verb `draft`.
 pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
     let info = common::named_or_first(Kind::Draft, args.method.as_deref())?;
-    run(RunArgs { method: info.id.into(), input: args.input, draft_model: args.draft_model, out: args.out })
+    run(RunArgs {
+        method: info.id.into(),
+        input: args.input,
+        beside: Beside::default(),
+        draft_model: args.draft_model,
+        out: args.out,
+    })
 }
 
 /// Arguments of `flow`.

@@ -9,7 +9,7 @@ use crate::patch;
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
-use crate::state::Doc;
+use crate::state::{Doc, Look};
 use crate::views::{PARTS, View};
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Kind, Params};
@@ -17,7 +17,12 @@ use tokenscope_analysis::segment::Reads;
 use tokenscope_analysis::trace::Tower;
 
 /// Parts of a pane that one view alone looks at, by the view's id.
-const OWN: [(&str, &str); 14] = [
+const OWN: [(&str, &str); 19] = [
+    ("compare", "/shows/against"),
+    ("compare", "/shows/compared"),
+    ("compare", "/shows/fold"),
+    ("importance", "/shows/aggregate"),
+    ("importance", "/shows/faithful"),
     ("importance", "/contrast"),
     ("importance", "/shows/parts"),
     ("importance", "/shows/curves"),
@@ -60,7 +65,7 @@ fn sayable(word: &str) -> bool {
 
 /// Kinds of methods that the figure shows; of findings there is one at a time. Without a view, all.
 pub(super) fn shown(view: Option<&View>, pane: &Pane) -> Vec<Kind> {
-    let kinds = view.map_or(&Kind::ALL[..], |v| v.shows);
+    let kinds = view.filter(|v| !v.compares()).map_or(&Kind::ALL[..], |v| v.shows);
     kinds.iter().copied().filter(|k| !Kind::FOUND.contains(k) || *k == pane.shows.found).collect()
 }
 
@@ -198,6 +203,21 @@ impl Said {
     }
 }
 
+/// The pane with nothing chosen that no method of these kinds looks at, and without what has its default.
+fn plain(pane: &Pane, kinds: &[Kind]) -> Pane {
+    let mut out = pane.clone();
+    let (mut choices, mut beside) = (Choices::default(), Choices::default());
+    for kind in kinds.iter().filter(|k| **k != Kind::Segment) {
+        drop(choices.choose(short(&pane.call(*kind))));
+        pane.beside.get(*kind).into_iter().for_each(|c| drop(beside.choose(short(c))));
+    }
+    (out.choices, out.beside) = (choices, beside);
+    let cuts = &mut out.shows.cuts;
+    cuts.calls.retain(|reads, _| *reads == cuts.shows);
+    cuts.calls.values_mut().for_each(|c| *c = short(c));
+    out
+}
+
 /// How a figure is made again.
 pub(super) struct Again {
     /// The command.
@@ -212,27 +232,22 @@ pub(super) struct Again {
 /// `None` where a file it needs has a name that is no Unicode.
 pub(super) fn again(view: Option<&View>, doc: &Doc, page: &Page, out: &str) -> Option<Again> {
     let words = ["tokenscope", "render", "--view", view.map_or("window", |v| v.id)].map(String::from).to_vec();
+    let pair = view.is_none_or(View::compares);
     let kinds = shown(view, doc.pane());
-    let mut want = doc.pane().clone();
-    // A choice that no figure of this view looks at makes no other command.
-    let (mut choices, mut beside) = (Choices::default(), Choices::default());
-    for kind in kinds.iter().filter(|k| **k != Kind::Segment) {
-        drop(choices.choose(short(&want.call(*kind))));
-        want.beside.get(*kind).into_iter().for_each(|c| drop(beside.choose(short(c))));
-    }
-    (want.choices, want.beside) = (choices, beside);
-    let cuts = &mut want.shows.cuts;
-    cuts.calls.retain(|reads, _| *reads == cuts.shows);
-    cuts.calls.values_mut().for_each(|c| *c = short(c));
-
+    let of = if pair { doc.clone() } else { doc.figured(false) };
+    let wants: Vec<Pane> = of.panes().iter().map(|p| plain(p, &kinds)).collect();
+    let want = &wants[of.active()];
     // What the command line starts from.
     let mut pane = Pane::default();
     pane.shows.parts = [true; 4];
     let mut said = Said { words, pane };
-    said.run(&want);
-    let ids = view.map_or_else(|| crate::views::ALL.iter().map(|v| v.id).collect(), |v| vec![v.id]);
+    said.run(want);
+    let ids = match view {
+        Some(v) if !pair => vec![v.id],
+        _ => crate::views::ALL.iter().map(|v| v.id).collect(),
+    };
     if ids.contains(&"segmentation") {
-        said.series(&want);
+        said.series(want);
     }
     for kind in &kinds {
         let call = want.call(*kind);
@@ -243,7 +258,7 @@ pub(super) fn again(view: Option<&View>, doc: &Doc, page: &Page, out: &str) -> O
             None => {}
         }
     }
-    ids.iter().for_each(|id| said.own(id, &want));
+    ids.iter().for_each(|id| said.own(id, want));
     if ids.contains(&"importance") || want.shows.scale.curve != Curve::Linear {
         said.pane.shows.scale.curve = want.shows.scale.curve;
         let curve = match want.shows.scale.curve {
@@ -256,12 +271,20 @@ pub(super) fn again(view: Option<&View>, doc: &Doc, page: &Page, out: &str) -> O
     }
     let others: Vec<&str> = OWN.iter().filter(|o| !ids.contains(&o.0)).map(|o| o.1).collect();
     let mut pane = said.pane.clone();
-    if let Some(rest) = patch::between(&said.pane, &want, &others).ok()? {
+    if let Some(rest) = patch::between(&said.pane, want, &others).ok()? {
         pane = patch::onto(&pane, &rest).ok()?;
         said.say("--pane", patch::text(&rest));
     }
-    let mut made = Doc::of(pane);
-    made.look = doc.look;
+    // Further panes by what is another in them; the window of several begins with the one that is worked in.
+    let mut panes = vec![pane];
+    for (_, other) in wants.iter().enumerate().filter(|(i, _)| *i != of.active()) {
+        let rest = patch::between(&panes[0], other, &[]).ok()?;
+        let made = rest.as_ref().map_or(Ok(panes[0].clone()), |rest| patch::onto(&panes[0], rest)).ok()?;
+        let words = rest.map_or(String::new(), |rest| format!("--pane {}", quoted(&patch::text(&rest))));
+        said.say("--with", words);
+        panes.push(made);
+    }
+    let made = Doc::of_parts(panes, 0, Look { apart: false, ..doc.look }, Vec::new());
     said.words.extend(doc.look.dark.then(|| "--dark".into()));
     said.say("--colors", doc.look.map.name());
     match page.mm() {
@@ -298,7 +321,7 @@ mod tests {
 
     #[test]
     fn every_parameter_of_every_method_is_said_by_an_option() {
-        for info in catalog::infos().filter(|i| i.kind != Kind::Segment) {
+        for info in catalog::all().map(|e| e.info()).filter(|i| i.kind != Kind::Segment) {
             let params = info.params.iter().fold(Params::new(), |all, p| all.set(p.key, other(p)));
             let call = short(&Call { method: info.id, params });
             let mut said = Said { words: Vec::new(), pane: Pane::default() };

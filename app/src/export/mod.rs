@@ -128,6 +128,7 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
     if !FORMATS.contains(&format.as_str()) {
         bail!("cannot tell the format from the name; end it in {}: {}", FORMATS.join(", "), path.display());
     }
+    let doc = &doc.figured(view.compares());
     let mut figure = draw(view, doc, jobs, page)?;
     figure.about = about(Some(view), doc, page, path);
     let bytes = match format.as_str() {
@@ -151,7 +152,7 @@ pub fn json(table: &Table) -> String {
 
 /// Draws a view frame after frame until nothing is under way and the layout has settled.
 pub fn draw(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<Figure> {
-    draw_with(&|cx, ui| (view.ui)(cx, ui), view.own_height, doc, jobs, page)
+    draw_with(&|cx, ui| (view.ui)(cx, ui), view.own_height, &doc.figured(view.compares()), jobs, page)
 }
 
 /// The same for anything that is drawn; `own_height` as of [`View::own_height`].

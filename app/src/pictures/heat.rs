@@ -51,7 +51,10 @@ pub fn with(
         }
         (Unit::Cells(grid), Some(picture)) => {
             let height = tokens::picture_height(ui);
-            overlay::ui(cx, ui, picture, on, &heat.unit, &overlay::of_cells(grid, picture), height, &over, &say);
+            let cells = overlay::of_cells(grid, picture);
+            for rect in overlay::ui(cx, ui, picture, on, &heat.unit, &cells, height, &over, &say) {
+                more(ui, More::Picture(rect));
+            }
         }
         (Unit::Cells(grid), None) => {
             grid_ui(cx, ui, on, heat, values, [grid.rows, grid.cols]);

@@ -46,6 +46,8 @@ pub struct Report {
     title: String,
     software: &'static str,
     runs: Vec<Run>,
+    /// What one run shows minus what another does.
+    comparisons: Vec<Drawn>,
     methods: Vec<Used>,
     papers: Vec<Cited>,
     bibtex: String,
@@ -154,7 +156,7 @@ impl Report {
             let name =
                 if doc.panes().len() > 1 { format!("Run {} of {}", i + 1, doc.panes().len()) } else { String::new() };
             let mut run = Run::new(name, at.pane(), jobs)?;
-            for view in views {
+            for view in views.iter().filter(|v| !v.compares()) {
                 match drawn(view, &at, jobs, medium, figures + 1, &mut methods) {
                     Ok(Some(figure)) => {
                         figures += 1;
@@ -166,6 +168,22 @@ impl Report {
             }
             runs.push(run);
         }
+        let (mut comparisons, mut at) = (Vec::new(), doc.clone());
+        for view in views.iter().filter(|v| v.compares()) {
+            for other in (0..doc.panes().len()).filter(|i| *i != doc.active()) {
+                at.pane_mut().shows.against = Some(other);
+                match drawn(view, &at.figured(true), jobs, medium, figures + 1, &mut methods) {
+                    Ok(Some(mut figure)) => {
+                        figures += 1;
+                        let words = format!("Pane 1 is run {}, pane 2 is run {}.", doc.active() + 1, other + 1);
+                        figure.caption.insert(0, words);
+                        comparisons.push(figure);
+                    }
+                    Ok(None) => {}
+                    Err(why) => runs[other].left_out.push((view.title, format!("{why:#}"))),
+                }
+            }
+        }
         if figures == 0 {
             let why = runs.iter().flat_map(|r| &r.left_out).map(|(view, why)| format!("{view}: {why}"));
             bail!("no view has anything to show\n{}", why.collect::<Vec<_>>().join("\n"));
@@ -176,7 +194,7 @@ impl Report {
             [one] => format!("Tokenscope report of {}", one.model),
             all => format!("Tokenscope report of {} runs", all.len()),
         };
-        Ok(Self { title, software: SOFTWARE, runs, methods, papers, bibtex })
+        Ok(Self { title, software: SOFTWARE, runs, comparisons, methods, papers, bibtex })
     }
 
     /// Views that the report has no figure of, and why.
@@ -273,6 +291,7 @@ impl Run {
             _ => format!("at token {}", aim.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
         };
         facts.push(("Explained prediction", explained));
+        facts.extend(pane.contrast.as_ref().map(|c| ("Rather than", format!("{:?}, token {}", c.text, c.id))));
         facts.push(("Computed on", jobs.device().into()));
         let text = trace.as_ref().map(|t| t.text.clone()).filter(|t| !t.is_empty());
         let text = text.unwrap_or_else(|| pane.run.prompt.to_string());

@@ -156,6 +156,10 @@ impl<'a> Setter<'a, '_> {
         for run in &report.runs {
             self.run(run);
         }
+        if !report.comparisons.is_empty() {
+            self.heading("Comparison", 16.0);
+            report.comparisons.iter().for_each(|f| self.figure(f, "two runs"));
+        }
         self.heading("Methods", 16.0);
         for m in &report.methods {
             self.room(40.0);

@@ -35,9 +35,7 @@ fn own(cx: &Cx) -> usize {
 
 /// Number of the pane that it is compared with, if there is another.
 fn other(cx: &Cx) -> Option<usize> {
-    let (n, at) = (cx.doc.panes().len(), own(cx));
-    let chosen = cx.pane.shows.against.filter(|i| *i != at && *i < n);
-    chosen.or((n > 1).then(|| (at + 1) % n))
+    cx.doc.against(own(cx))
 }
 
 /// What is asked for a part of both panes. Errors: what the two show of it has nothing in common.

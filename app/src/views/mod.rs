@@ -37,6 +37,13 @@ pub struct View {
     pub table: fn(&Cx) -> Option<Table>,
 }
 
+impl View {
+    /// Whether it is about two panes, whatever they show.
+    pub fn compares(&self) -> bool {
+        self.shows.is_empty()
+    }
+}
+
 /// The views in the order of the default layout.
 pub static ALL: &[View] =
     &[segmentation::VIEW, importance::VIEW, flow::VIEW, drafts::VIEW, findings::VIEW, compare::VIEW];

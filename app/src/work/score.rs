@@ -1,9 +1,9 @@
 //! Importance of the tokens for a prediction, or for several.
 
-use super::{Around, Serves, Told, TraceFrom, TruthOf, subject, tower, trace_of, weights_of};
+use super::{Around, FaithfulOf, GatheredOf, Serves, Told, TraceFrom, TruthOf, subject, tower, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
-use crate::pane::Pane;
+use crate::pane::{Pane, Per};
 use serde_json::json;
 use std::borrow::Cow;
 use tokenscope_analysis::finding::Finding;
@@ -76,6 +76,14 @@ impl Serves for ScoreOf {
                 "precision_at_true_size": a.map(|a| a.precision), "true_size": a.map(|a| a.n_true),
                 "rank_correlation": a.and_then(|a| a.rank),
             });
+        }
+        let aggregate = around.pane.shows.aggregate.clone();
+        if aggregate.per != Per::Token {
+            let gathered = around.get(&GatheredOf { score: self.clone(), aggregate: aggregate.clone() })?;
+            fields["aggregate"] = gathered.json(&aggregate);
+        }
+        if around.pane.shows.faithful {
+            fields["faithful"] = around.get(&FaithfulOf(self.clone()))?.json();
         }
         Ok(Told { found: self.found(s, &|| Ok(trace.clone()))?, fields })
     }

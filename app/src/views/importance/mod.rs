@@ -1,6 +1,8 @@
 //! Which tokens matter, what a reduction drops, what the reduced model then says, and the maps of every head.
 
 mod axes;
+mod faithful;
+mod gather;
 mod maps;
 mod reduction;
 mod retention;
@@ -27,6 +29,8 @@ pub(super) const VIEW: View = View {
     shows: &[Kind::Score, Kind::Reduce],
     help: "Colour says how much a token matters for the prediction at the selected token: click one, Shift+click a range, Esc goes back to the last.\n\
            Where the input is an example whose answer is known, brackets and outlines mark what decides it, and below the legend stands how well the score finds it.\n\
+           Per: the score of each word, sentence, line, own segment of selected tokens, or region of the picture, as sum, mean or maximum.\n\
+           Faithfulness: what the model still says when the tokens that the score puts first are taken away, or are all that is there, against random order.\n\
            Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the model says then.\n\
            Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor; below, the chosen methods side by side at one budget, and how far they agree.\n\
            Attention maps: queries down, keys across.\n\
@@ -125,6 +129,9 @@ fn table(cx: &Cx) -> Option<Table> {
         _ => {}
     }
     let scores = cx.ready(&scores::asked(cx))?;
+    if let Some(gathered) = gather::ready(cx).filter(|_| cx.pane.shows.parts[0]) {
+        return Some(gathered.table(&format!("{} ({})", cx.call(Kind::Score).method, scores.unit)));
+    }
     let reduced = cx.ready(&reduction::asked(cx));
     // Where the run cannot serve the chosen method, another stands in.
     let score = format!("{} ({})", cx.call(Kind::Score).method, scores.unit);

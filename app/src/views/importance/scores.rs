@@ -1,7 +1,7 @@
 //! One number per token by a chosen score, as colour on text and picture.
 
 use super::super::picker;
-use super::truth;
+use super::{faithful, gather, truth};
 use crate::cx::Cx;
 use crate::pictures::{self, On, heat, widgets};
 use crate::state::Command;
@@ -16,14 +16,24 @@ pub(super) fn asked(cx: &Cx) -> ScoreOf {
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     picker::method_ui(cx, ui, Kind::Score);
+    gather::controls_ui(cx, ui, tower);
     let Some(scores) = cx.need(ui, "score", &asked(cx)) else { return };
     let known = truth::known(cx, tower);
-    let heat = scores.heat(on.tower.map_or(Tower::Text, |t| t.0));
-    let note = |i: usize| match &known {
-        Some(k) if k.is_true(i) => ", decides the answer".to_string(),
-        _ => String::new(),
+    let name = on.tower.map_or(Tower::Text, |t| t.0);
+    let gathered = gather::shown(cx, ui);
+    let heat = gathered.as_ref().map_or_else(|| scores.heat(name), |g| g.heat(&scores, name));
+    let tokens = gathered.as_ref().is_none_or(gather::Shown::of_tokens);
+    let note = |i: usize| {
+        if !tokens {
+            return String::new();
+        }
+        let of = gathered.as_ref().map_or(String::new(), |g| g.note(i));
+        if known.as_ref().is_some_and(|k| k.is_true(i)) { of + ", decides the answer" } else { of }
     };
-    let scale = heat::with(cx, ui, on, &heat, None, &note, &mut |ui, more| truth::mark(cx, ui, known.as_ref(), &more));
+    let scale = heat::with(cx, ui, on, &heat, None, &note, &mut |ui, more| {
+        gathered.iter().for_each(|g| g.mark(cx, ui, &more));
+        truth::mark(cx, ui, known.as_ref(), &more);
+    });
     ui.horizontal_wrapped(|ui| {
         if let Some(scale) = scale {
             scale.legend_ui(cx, ui);
@@ -35,6 +45,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
         k.ui(cx, ui, &scores);
     }
     pictures::finding_ui(cx, ui, on, &scores.also, &(scores.clone() as _));
+    faithful::ui(cx, ui);
 }
 
 /// Whether the first token is left out of the scale; a figure says so in words.
