@@ -118,7 +118,7 @@ impl Pair {
         };
         let (drafting, verifying) = (Cell::default(), Cell::default());
         let target = TimedOracle { own: self.before(self.target.as_ref()), time: &verifying };
-        let with = With { on: &on, info: method.info() };
+        let with = With { on: &on, info: method.info(), shared: None };
         let own = method.draft(&with, &Params::new(), &ctx).expect("it begins");
         let mut draft = TimedDraft { own, time: &drafting };
         let verify = method.verify(&with, &Params::new(), &ctx).expect("it begins");
@@ -205,7 +205,7 @@ fn main() {
             share(|s| s.draft),
             share(|s| s.verify),
             share(|s| s.all - s.draft - s.verify),
-            run.expected_speed_up(small / plain),
+            run.tokens_per_round() / (1.0 + run.draft_passes_per_round() * small / plain),
         );
     }
 }

@@ -50,7 +50,7 @@ impl Entry {
             Entry::Cache(m) => cache::run(m, on, params, ctx)?.finding(on),
             Entry::Study(m) => m.find(on, params, ctx),
             Entry::Reduce(m) => reduce::plan(m, on, params, ctx)?.finding(on, None),
-            Entry::Draft(m) => Ok(decode::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id))),
+            Entry::Draft(m) => Ok(decode::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id), None)),
             Entry::Reveal(m) => Ok(decode::mask::decode(m, on, params, ctx, &mut |_| ())?.finding(&|id| on.word(id))),
             Entry::Segment(_) => {
                 let (id, noun) = (self.info().id, self.info().kind.noun());

@@ -4,6 +4,7 @@ use crate::trace::Tower;
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A layer, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +62,11 @@ pub enum Domain {
         /// The words; the first is the default.
         options: &'static [&'static str],
     },
+    /// A text of several lines, such as a grammar.
+    Text {
+        /// Texts to begin with, by name; the first is the default, and the name of one stands for it.
+        presets: &'static [(&'static str, &'static str)],
+    },
     /// A list of numbers, such as shares by stage or levels by dimension.
     Schedule {
         /// Smallest value of an entry.
@@ -85,6 +91,8 @@ pub struct Param {
 
 /// A schedule has at most this many entries.
 const MAX_SCHEDULE: usize = 4096;
+/// A text has at most this many bytes.
+const MAX_TEXT: usize = 64 << 10;
 
 impl Param {
     /// A share from 0 to 1.
@@ -120,6 +128,10 @@ impl Param {
     pub const fn choice(key: &'static str, doc: &'static str, options: &'static [&'static str]) -> Self {
         Self { key, doc, domain: Domain::Choice { options } }
     }
+    /// A text, with some to begin with.
+    pub const fn text(key: &'static str, doc: &'static str, presets: &'static [(&'static str, &'static str)]) -> Self {
+        Self { key, doc, domain: Domain::Text { presets } }
+    }
     /// A list of numbers, each from `min` to `max`.
     pub const fn schedule(key: &'static str, doc: &'static str, min: f64, max: f64, default: &'static [f64]) -> Self {
         Self { key, doc, domain: Domain::Schedule { min, max, default } }
@@ -134,6 +146,7 @@ impl Param {
             Domain::Seed => 0.into(),
             Domain::Toggle { default } => default.into(),
             Domain::Choice { options } => options[0].into(),
+            Domain::Text { presets } => Setting::Text(presets[0].1.into()),
             Domain::Schedule { default, .. } => default.into(),
         }
     }
@@ -149,6 +162,10 @@ impl Param {
             Domain::Seed => "a whole number from 0 on".into(),
             Domain::Toggle { .. } => "true or false".into(),
             Domain::Choice { options } => format!("one of {}", options.join(", ")),
+            Domain::Text { presets } => {
+                let names: Vec<&str> = presets.iter().map(|p| p.0).collect();
+                format!("a text of at most {MAX_TEXT} bytes, or the name of one: {}", names.join(", "))
+            }
             Domain::Schedule { min, max, .. } => format!("a list of numbers from {min} to {max}"),
         }
     }
@@ -164,6 +181,7 @@ impl Param {
             (Domain::Seed, Setting::Count(n)) => *n >= 0,
             (Domain::Toggle { .. }, Setting::Toggle(_)) => true,
             (Domain::Choice { options }, Setting::Word(w)) => options.contains(w),
+            (Domain::Text { .. }, Setting::Text(text)) => text.len() <= MAX_TEXT,
             (Domain::Schedule { min, max, .. }, Setting::List(list)) => {
                 !list.is_empty() && list.len() <= MAX_SCHEDULE && list.iter().all(|x| (min..=max).contains(&x.get()))
             }
@@ -185,6 +203,10 @@ impl Param {
             Domain::Layer { .. } => v.as_i64().map(|i| LayerPick::At(i).into()),
             Domain::Toggle { .. } => v.as_bool().map(Setting::from),
             Domain::Choice { options } => options.iter().find(|o| v == **o).map(|o| Setting::from(*o)),
+            Domain::Text { presets } => v.as_str().map(|text| {
+                let named = presets.iter().find(|p| p.0 == text);
+                Setting::Text(named.map_or(text, |p| p.1).into())
+            }),
             Domain::Schedule { .. } => match v {
                 Value::Array(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>().map(Setting::from),
                 one => one.as_f64().map(|x| vec![x].into()),
@@ -197,6 +219,9 @@ impl Param {
 
     /// Reads `text` as typed after `--set key=`. A schedule may be written without brackets.
     pub fn parse(&self, text: &str) -> Result<Setting> {
+        if matches!(self.domain, Domain::Text { .. }) {
+            return self.read(&json!(text));
+        }
         let listed = matches!(self.domain, Domain::Schedule { .. }) && !text.trim_start().starts_with('[');
         let json = if listed { format!("[{text}]") } else { text.to_string() };
         self.read(&serde_json::from_str(&json).unwrap_or_else(|_| json!(text)))
@@ -231,6 +256,8 @@ pub enum Setting {
     Toggle(bool),
     /// One of a few words.
     Word(&'static str),
+    /// A text.
+    Text(Arc<str>),
     /// A schedule.
     List(Vec<Real>),
 }
@@ -252,6 +279,7 @@ impl Setting {
             Setting::Layer(LayerPick::All) => json!("all"),
             Setting::Toggle(b) => json!(b),
             Setting::Word(w) => json!(w),
+            Setting::Text(text) => json!(&**text),
             Setting::List(list) => json!(list.iter().map(|x| x.get()).collect::<Vec<_>>()),
         }
     }
@@ -261,6 +289,7 @@ impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Setting::Word(w) => f.write_str(w),
+            Setting::Text(text) => f.write_str(text),
             Setting::Layer(LayerPick::All) => f.write_str("all"),
             other => write!(f, "{}", other.to_json()),
         }
@@ -368,6 +397,13 @@ impl Params {
             _ => "",
         }
     }
+    /// The value of a text.
+    pub fn text(&self, p: &Param) -> Arc<str> {
+        match self.value(p) {
+            Setting::Text(text) => text,
+            _ => "".into(),
+        }
+    }
     /// The value of a schedule.
     pub fn schedule(&self, p: &Param) -> Vec<f64> {
         match self.value(p) {
@@ -438,6 +474,16 @@ mod tests {
         let error = word.parse("logits").unwrap_err().to_string();
         assert_eq!(error, "parameter output: \"logits\" is not one of logit, probability");
         assert!(Param::seed().parse("-1").is_err() && Param::seed().parse("7").is_ok());
+    }
+
+    #[test]
+    fn a_text_is_taken_as_it_is_and_the_name_of_a_preset_stands_for_it() {
+        let p = Param::text("rule", "What may be written", &[("short", "a"), ("long", "[1,\n2]")]);
+        assert_eq!(Params::new().text(&p).as_ref(), "a");
+        assert_eq!(p.parse("long").unwrap(), Setting::Text("[1,\n2]".into()));
+        assert_eq!(p.parse("12").unwrap(), Setting::Text("12".into()));
+        assert!(p.parse(&"x".repeat(MAX_TEXT + 1)).is_err() && p.read(&json!(12)).is_err());
+        assert_eq!(p.parse("{\"a\":1}").unwrap().to_json(), json!("{\"a\":1}"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod again;
 mod beside;
+mod draft;
 mod field;
 mod raw;
 mod report;

@@ -140,7 +140,7 @@ fn run(entry: Entry, case: &Case, params: &Params, ctx: &Ctx) -> Result<String> 
             let run = decode::decode(m, &subject, params, ctx, &mut |_| rounds += 1)?;
             assert_eq!(rounds, run.rounds.len(), "{name} on {}: what there is so far", case.name);
             assert!(run.lossless.as_ref().is_none_or(|l| l.0), "{name} on {}: {:?}", case.name, run.lossless);
-            (format!("{run:?}"), run.finding(&|id| subject.word(id)))
+            (format!("{run:?}"), run.finding(&|id| subject.word(id), None))
         }
         Entry::Reveal(m) => {
             let mut steps = 0;
@@ -396,6 +396,10 @@ fn ends(p: &Param) -> (Vec<Setting>, Vec<Setting>) {
         Domain::Seed => (vec![0.into(), i64::MAX.into()], vec![(-1).into()]),
         Domain::Toggle { .. } => (vec![false.into(), true.into()], vec![0.5.into()]),
         Domain::Choice { options } => (options.iter().map(|o| (*o).into()).collect(), words()),
+        Domain::Text { presets } => {
+            let inside = presets.iter().map(|p| Setting::Text(p.1.into())).chain([Setting::Text("".into())]).collect();
+            (inside, words().into_iter().chain([Setting::Text("x".repeat(1 << 17).into())]).collect())
+        }
         Domain::Schedule { min, max, .. } => (
             vec![vec![min].into(), vec![max].into(), vec![min, max, min].into()],
             vec![vec![].into(), vec![min - 1.0].into(), vec![f64::NAN].into()],

@@ -1,6 +1,7 @@
 //! The drafts view where no sample can draft, and its times.
 
 use super::{settle, window, window_with};
+use egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable as _;
 use tokenscope_analysis::method::Kind;
 use tokenscope_app::jobs::Status;
@@ -20,7 +21,7 @@ fn a_model_whose_vocabulary_no_sample_shares_drafts_by_itself_and_says_why() {
         "no reason is given"
     );
     assert_eq!(h.query_all_by_label_contains("language models with the same vocabulary").count(), 0);
-    assert!(h.query_all_by_label_contains("tokens per target pass").next().is_some(), "nothing stands in");
+    assert!(h.query_all_by_label_contains("tokens per round").next().is_some(), "nothing stands in");
     // The samples are there to see, and grey.
     let combos: Vec<_> = h.query_all_by_label("draft model").map(|n| n.rect()).collect();
     let combo =
@@ -46,6 +47,40 @@ fn a_speed_up_is_measured_while_nothing_else_computes() {
         _ if first.alone => first,
         _ => panic!("the decode was disturbed and not measured again"),
     };
-    assert!(times.alone && times.own > 0.0 && times.plain > 0.0 && times.target > 0.0 && times.draft > 0.0);
+    let pace = times.pace;
+    assert!(times.alone && pace.target > 0.0 && pace.verify > 0.0 && pace.draft > 0.0);
+    assert!(pace.spent.draft > 0.0 && pace.spent.verify > 0.0 && pace.spent.rest > 0.0);
     assert!(h.query_all_by_label_contains("measured").next().is_some());
+}
+
+#[test]
+fn a_proof_begins_at_a_click_and_can_be_stopped() {
+    let mut h = window();
+    h.get_by_label("Prove").click();
+    let goes_on = (0..50).any(|_| {
+        h.step();
+        h.query_by_label("Stop").is_some()
+    });
+    assert!(goes_on && h.query_by_label("Prove").is_none(), "no proof goes on");
+    h.get_by_label("Stop").click();
+    settle(&mut h);
+    assert!(h.query_by_label("Prove").is_some(), "the proof goes on");
+}
+
+#[test]
+fn enter_on_a_node_goes_on_from_there_in_place_or_beside() {
+    for (modifiers, panes) in [(Modifiers::NONE, 1), (Modifiers::SHIFT, 2)] {
+        let mut h = window();
+        let before = h.state().doc.pane().run.prompt.clone();
+        h.get_by_label_contains("draft tree of").focus();
+        h.step();
+        h.key_press(Key::ArrowRight);
+        h.step();
+        h.key_press_modifiers(modifiers, Key::Enter);
+        settle(&mut h);
+        let doc = &h.state().doc;
+        let now = &doc.pane().run.prompt;
+        assert!(now.len() > before.len() && now.starts_with(&*before), "{:?} after {:?}", &**now, &*before);
+        assert_eq!((doc.panes().len(), &doc.panes()[0].run.prompt == now), (panes, panes == 1));
+    }
 }

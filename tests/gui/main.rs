@@ -110,7 +110,7 @@ fn the_first_picture_has_all_four_views_alive_and_a_glyph_for_every_character() 
     }
     // The same token in several views, each with its label for a screen reader.
     assert!(h.query_all_by_label("token ·fox").count() >= 4);
-    assert!(h.query_by_label_contains("tokens per target pass").is_some());
+    assert!(h.query_by_label_contains("tokens per round").is_some());
     assert!(h.query_by_label_contains("lossless").is_some());
 }
 

@@ -54,6 +54,7 @@ fn settings(method: &dyn Method) -> Vec<Params> {
             Domain::Choice { options } => options.iter().map(|o| (*o).into()).collect(),
             Domain::Toggle { .. } => vec![false.into(), true.into()],
             Domain::Schedule { min, max, .. } => vec![vec![min].into(), vec![max, min].into()],
+            Domain::Text { presets } => presets.iter().map(|p| Setting::Text(p.1.into())).collect(),
             Domain::Seed => vec![7i64.into()],
             Domain::Layer { .. } => Vec::new(),
         }

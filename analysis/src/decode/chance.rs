@@ -47,6 +47,13 @@ impl Seeded {
     pub fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
+
+    /// One of many of the same seed that have nothing to do with each other.
+    pub fn one_of(seed: u64, number: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(number);
+        Self(rng)
+    }
 }
 
 impl Chance for Seeded {

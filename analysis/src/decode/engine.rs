@@ -13,6 +13,7 @@ use crate::method::{Need, Param, Params};
 use crate::model::Writes;
 use crate::subject::Subject;
 use crate::{Error, Result};
+use std::time::Instant;
 
 /// Length of a decode.
 pub const NEW: Param = Param::count("new_tokens", "Tokens to generate", 1, 512, 32);
@@ -114,12 +115,15 @@ impl<O: Oracle> Decode<'_, O> {
             let done = text.len() - self.prompt.len();
             ctx.step(done, self.rules.new)?;
             let turn = Turn { text: &text, room: self.rules.new - done, temperature: self.rules.temperature };
+            let mut watch = Watch::start();
             let tree = self.draft.grow(&turn, chance, ctx)?;
+            watch.lap(&mut run.spent.draft);
             let before = self.target.len();
             let rows = match tree.is_chain() {
                 true => self.target.read(&tree.tokens(), ctx)?,
                 false => self.target.read_tree(&tree.tokens(), &tree.parents(), ctx)?,
             };
+            watch.lap(&mut run.spent.verify);
             let offer = Offer { tree: &tree, rows: &rows, temperature: self.rules.temperature };
             let verdict = self.verify.verify(&offer, chance);
             run.strayed.extend(self.verify.strays(&offer, &verdict));
@@ -129,10 +133,13 @@ impl<O: Oracle> Decode<'_, O> {
             run.ended = self.ended(&run, text.len() - self.prompt.len());
             if !matches!(run.ended, Ended::Length | Ended::End) {
                 let told = Verified { tree: &tree, rows: &rows, path: &verdict.path, own: verdict.own };
+                watch.lap(&mut run.spent.rest);
                 self.draft.learn(&told, ctx)?;
+                watch.lap(&mut run.spent.draft);
                 let kept = verdict.path.iter().map(|i| before + i);
                 self.target.keep(&(0..=before).chain(kept).collect::<Vec<_>>())?;
             }
+            watch.lap(&mut run.spent.rest);
             partial(&run);
         }
         if let Some(alone) = alone {
@@ -157,6 +164,22 @@ impl<O: Oracle> Decode<'_, O> {
         } else {
             Ended::Not
         }
+    }
+}
+
+/// Where the time of a round goes.
+struct Watch(Instant);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Adds what went by since the last look to `to`, in seconds.
+    fn lap(&mut self, to: &mut f64) {
+        let now = Instant::now();
+        *to += now.duration_since(self.0).as_secs_f64();
+        self.0 = now;
     }
 }
 
@@ -192,7 +215,8 @@ fn round(tree: &Tree, rows: &[Row], verdict: &Verdict, warmth: f64, room: usize)
     let mut emitted: Vec<u32> = verdict.path.iter().map(|&i| tree.nodes()[i].token).collect();
     emitted.push(verdict.own);
     emitted.truncate(room);
-    Round { root: tree.nodes()[0].token, next: best(0), nodes, emitted, draft_passes: tree.passes }
+    let own_from = verdict.from.iter().map(|&(id, p)| (id, p as f32)).collect();
+    Round { root: tree.nodes()[0].token, next: best(0), nodes, emitted, own_from, draft_passes: tree.passes }
 }
 
 /// Decodes as many tokens greedily with the target alone and notes whether the run gave the same.
@@ -224,6 +248,20 @@ pub fn decode(
     ctx: &Ctx,
     partial: &mut dyn FnMut(&DraftRun),
 ) -> Result<DraftRun> {
+    decode_at_most(usize::MAX, method, on, params, ctx, partial)
+}
+
+/// The same in so many rounds at most.
+///
+/// Errors: those of [`decode`].
+pub fn decode_at_most(
+    rounds: usize,
+    method: &dyn Method,
+    on: &Subject,
+    params: &Params,
+    ctx: &Ctx,
+    partial: &mut dyn FnMut(&DraftRun),
+) -> Result<DraftRun> {
     let info = method.info();
     info.check(params)?;
     let model = on.weights(info)?;
@@ -234,16 +272,13 @@ pub fn decode(
     let Some((_, before)) = input.ids.split_last() else {
         return Err(Error::invalid("the prompt has no tokens"));
     };
-    let mut draft = method.draft(&With { on, info }, params, ctx)?;
-    let verify = method.verify(&With { on, info }, params, ctx)?;
+    let with = With { on, info, shared: None };
+    let mut draft = method.draft(&with, params, ctx)?;
+    let verify = method.verify(&with, params, ctx)?;
     let mut target = Reader::new(model);
     target.begin(before, input.image.clone(), ctx)?;
-    let rules = Rules {
-        new: params.count(&NEW) as usize,
-        rounds: usize::MAX,
-        temperature: params.number(&TEMPERATURE),
-        end: Vec::new(),
-    };
+    let rules =
+        Rules { new: params.count(&NEW) as usize, rounds, temperature: params.number(&TEMPERATURE), end: Vec::new() };
     let whole = Decode { target, prompt: &input.ids, draft: draft.as_mut(), verify: verify.as_ref(), rules };
     whole.run(&mut Seeded::new(params.seed(&super::SEED)), ctx, partial)
 }

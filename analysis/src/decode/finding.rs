@@ -2,6 +2,7 @@
 
 use super::mask::{Revealed, Timeline};
 use super::metrics::{DraftRun, NodeState};
+use super::pace::Pace;
 use crate::finding::{
     Axis, Class, Datum, Figure, Finding, Look, Measure, Plot, Proof, Series, Style, TimeCell, Tree, TreeNode, Unit,
 };
@@ -64,24 +65,10 @@ impl DraftRun {
         Plot::new("accepted by depth", axis, Measure::new("accepted", "share of rounds"), series)
     }
 
-    /// Trees of all rounds, acceptance by depth, and the figures.
-    pub fn finding(&self, words: Words) -> Finding {
+    /// Trees of all rounds, acceptance by depth, and the figures; those of time where `pace` is known.
+    pub fn finding(&self, words: Words, pace: Option<&Pace>) -> Finding {
         let trees = (0..self.rounds.len()).filter_map(|i| self.tree(i, words)).map(Into::into);
-        let (drafted, accepted) = self.drafted();
-        let mut figures = vec![
-            Figure::new(
-                "tokens per target pass",
-                Datum::Number(self.tokens_per_round()),
-                "all new tokens, the target's own ones included, divided by the rounds; a round is one verifying pass",
-            ),
-            Figure::new("rounds", Datum::Count(self.rounds.len()), "verifying passes of the target"),
-            Figure::new("drafted", Datum::Count(drafted), "tokens that were guessed"),
-            Figure::new("accepted", Datum::Count(accepted), "guesses that became text"),
-        ];
-        if self.rounds.iter().any(|r| r.draft_passes > 0) {
-            let passes = Datum::Number(self.draft_passes_per_round());
-            figures.push(Figure::new("draft passes per round", passes, "passes of the draft model"));
-        }
+        let mut figures = self.figures(pace);
         let mut notes = Vec::new();
         if !self.strayed.is_empty() {
             let mean = self.strayed.iter().sum::<f64>() / self.strayed.len() as f64;
@@ -224,7 +211,7 @@ mod tests {
             node(None, 8, 1, NodeState::Unverified),
             node(Some(0), 9, 2, NodeState::Rejected),
         ];
-        let round = Round { root: 5, next: 7, nodes, emitted: vec![7, 6], draft_passes: 2 };
+        let round = Round { root: 5, next: 7, nodes, emitted: vec![7, 6], own_from: Vec::new(), draft_passes: 2 };
         let mut run = DraftRun::new(&[4, 5]);
         (run.rounds, run.ended) = (vec![round], Ended::Length);
         let tree = run.tree(0, &words).unwrap();
@@ -238,7 +225,7 @@ mod tests {
             (Some(1), "w6", 3, 3),
         ];
         assert_eq!(got, want);
-        let finding = run.finding(&words);
+        let finding = run.finding(&words, None);
         assert!(finding.check().is_ok() && finding.pictures.len() == 2 && run.tree(1, &words).is_none());
     }
 

@@ -305,7 +305,7 @@ fn read(
 /// The most probable token that is no mask, or one drawn by the probabilities of all that are none.
 fn guess<'a>(position: usize, row: &'a Row, mask: u32, temperature: f64, chance: &mut dyn Chance) -> Guess<'a> {
     let id = if temperature == 0.0 {
-        row.top(2).into_iter().find(|&id| id as u32 != mask).unwrap_or(0)
+        row.best_but(mask) as usize
     } else {
         let mut p = row.distribution(temperature);
         let left = 1.0 - p.get(mask as usize).copied().unwrap_or(0.0);

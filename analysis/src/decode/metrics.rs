@@ -48,6 +48,9 @@ pub struct Round {
     pub nodes: Vec<DraftNode>,
     /// Tokens this round added to the text, the verifier's own last one included.
     pub emitted: Vec<u32>,
+    /// What the last of them was drawn from where it is the target's own: the most probable ids with their probabilities.
+    /// Where guesses were refused before it, that is the residual that they left; else the target's distribution.
+    pub own_from: Vec<(u32, f32)>,
     /// Forward passes of the draft model in this round.
     pub draft_passes: usize,
 }
@@ -91,6 +94,34 @@ pub struct DraftRun {
     pub strayed: Vec<f64>,
     /// Why it ended.
     pub ended: Ended,
+    /// Where its time went. It differs from run to run, so that scripts are told of it apart.
+    #[serde(skip)]
+    pub spent: Spent,
+}
+
+/// Where the time of a decode went, in seconds; what the prompt and the check take is no part of it.
+#[derive(Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Spent {
+    /// Guessing and learning, the draft model's passes included.
+    pub draft: f64,
+    /// Passes of the target.
+    pub verify: f64,
+    /// Everything else: deciding, keeping count of the rounds.
+    pub rest: f64,
+}
+
+/// Decodes are compared by what is printed of them, and times differ from run to run.
+impl std::fmt::Debug for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("Spent")
+    }
+}
+
+impl Spent {
+    /// All of it.
+    pub fn all(&self) -> f64 {
+        self.draft + self.verify + self.rest
+    }
 }
 
 impl DraftRun {
@@ -103,6 +134,7 @@ impl DraftRun {
             lossless: None,
             strayed: Vec::new(),
             ended: Ended::Not,
+            spent: Spent::default(),
         }
     }
 
@@ -140,10 +172,9 @@ impl DraftRun {
         (1..=deepest).map(|depth| (rounds(depth, true), rounds(depth, false))).collect()
     }
 
-    /// How many times faster than a plain decode it is where a draft pass costs `cost` target passes, and a verifying
-    /// pass costs as much as a plain one.
-    pub fn expected_speed_up(&self, cost: f64) -> f64 {
-        self.tokens_per_round() / (1.0 + cost * self.draft_passes_per_round())
+    /// Emitted tokens and passes of the target.
+    pub fn written(&self) -> (usize, usize) {
+        (self.rounds.iter().map(|r| r.emitted.len()).sum(), self.rounds.len())
     }
 }
 
@@ -164,15 +195,20 @@ mod tests {
             next: 0,
             state,
         };
-        let round =
-            |nodes: Vec<DraftNode>, n: usize| Round { root: 0, next: 0, nodes, emitted: vec![0; n], draft_passes: 2 };
+        let round = |nodes: Vec<DraftNode>, n: usize| Round {
+            root: 0,
+            next: 0,
+            nodes,
+            emitted: vec![0; n],
+            own_from: Vec::new(),
+            draft_passes: 2,
+        };
         let mut run = DraftRun::new(&[0]);
         run.rounds = vec![
             round(vec![node(1, NodeState::Accepted), node(2, NodeState::Accepted)], 3),
             round(vec![node(1, NodeState::Rejected)], 1),
         ];
         assert_eq!((run.accepted_by_depth(), run.drafted()), (vec![(1, 2), (1, 1)], (3, 2)));
-        // Two tokens a pass, two draft passes of a quarter each: 2 / 1.5.
-        assert!((run.expected_speed_up(0.25) - 4.0 / 3.0).abs() < 1e-12);
+        assert_eq!((run.written(), run.tokens_per_round()), ((4, 2), 2.0));
     }
 }

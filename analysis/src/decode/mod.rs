@@ -7,9 +7,13 @@ pub mod chance;
 pub mod draft;
 pub mod engine;
 pub mod finding;
+pub mod known;
 pub mod mask;
 pub mod metrics;
+pub mod next;
 pub mod oracle;
+pub mod pace;
+pub mod proof;
 pub mod reveal;
 pub mod row;
 pub mod small;
@@ -17,8 +21,9 @@ pub mod toy;
 pub mod tree;
 pub mod verify;
 
-pub use engine::decode;
-pub use metrics::{DraftNode, DraftRun, Ended, NodeState, Round};
+pub use engine::{decode, decode_at_most};
+pub use metrics::{DraftNode, DraftRun, Ended, NodeState, Round, Spent};
+pub use pace::Pace;
 
 use crate::Result;
 use crate::array::Array;
@@ -27,8 +32,11 @@ use crate::method::{Info, Need, Param, Params};
 use crate::subject::{Subject, common_ids};
 use crate::trace::Tower;
 use engine::Draft;
+use known::{Known, Memory, Partner};
 use oracle::Reader;
 use small::Small;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use verify::Verify;
 
 /// Where chance starts, of every method that leaves something to it.
@@ -40,6 +48,24 @@ pub struct With<'a> {
     pub on: &'a Subject<'a>,
     /// The method.
     pub info: &'static Info,
+    /// What many decodes of one prompt share; one decode shares nothing.
+    pub shared: Option<Arc<Shared<'a>>>,
+}
+
+/// What many decodes of one prompt share: models that have read it, and what they say.
+pub struct Shared<'a> {
+    /// Makes what is remembered of a model.
+    memory: Box<dyn Fn() -> Memory + Send + Sync>,
+    /// The draft model, and the target as it stops behind a layer.
+    models: Mutex<BTreeMap<Option<usize>, Partner<'a>>>,
+    meanings: OnceLock<Arc<Array>>,
+}
+
+impl<'a> Shared<'a> {
+    /// Nothing yet. `memory` makes what is remembered of a model.
+    pub fn new(memory: impl Fn() -> Memory + Send + Sync + 'static) -> Self {
+        Self { memory: Box::new(memory), models: Mutex::default(), meanings: OnceLock::new() }
+    }
 }
 
 impl<'a> With<'a> {
@@ -47,33 +73,62 @@ impl<'a> With<'a> {
     /// alone.
     ///
     /// Errors: no draft model, or one of another vocabulary than the target's.
-    pub fn partner(&self, ctx: &Ctx) -> Result<Reader<'a>> {
-        let draft = self.on.partner.ok_or_else(|| self.info.needs(Need::DraftModel.words()))?;
-        let target = self.on.weights(self.info)?.info();
-        let tokenizers = self.on.tokenizer.zip(self.on.partner_tokenizer);
-        let common = common_ids(target, draft.info(), tokenizers)
-            .map_err(|why| self.info.needs(format!("{}; {why}", Need::DraftModel.words())))?;
-        let mut reader = Reader::new(draft);
-        if common < target.vocab || draft.info().vocab != target.vocab {
-            ctx.note(format!("{} drafts over the {common} ids that both models have", draft.info().name));
-            reader = reader.over(common, target.vocab);
+    pub fn partner(&self, ctx: &Ctx) -> Result<Partner<'a>> {
+        self.begun(None, || {
+            let draft = self.on.partner.ok_or_else(|| self.info.needs(Need::DraftModel.words()))?;
+            let target = self.on.weights(self.info)?.info();
+            let tokenizers = self.on.tokenizer.zip(self.on.partner_tokenizer);
+            let common = common_ids(target, draft.info(), tokenizers)
+                .map_err(|why| self.info.needs(format!("{}; {why}", Need::DraftModel.words())))?;
+            let mut reader = Reader::new(draft);
+            if common < target.vocab || draft.info().vocab != target.vocab {
+                ctx.note(format!("{} drafts over the {common} ids that both models have", draft.info().name));
+                reader = reader.over(common, target.vocab);
+            }
+            let again = self.on.again();
+            if let [before @ .., _] = self.on.partner_ids.unwrap_or(&again.ids) {
+                reader.begin(before, None, ctx)?;
+            }
+            Ok(reader)
+        })
+    }
+
+    /// The target as it stops behind `layer`, which has read all of the prompt but its last token.
+    pub fn early(&self, layer: usize, ctx: &Ctx) -> Result<Partner<'a>> {
+        self.begun(Some(layer), || {
+            let mut early = Reader::new(self.on.weights(self.info)?).stopping(layer);
+            let again = self.on.again();
+            if let Some((_, before)) = again.ids.split_last() {
+                early.begin(before, again.image.clone(), ctx)?;
+            }
+            Ok(early)
+        })
+    }
+
+    /// A model that has read the prompt: that of all decodes where they share one, else a new one.
+    fn begun(&self, which: Option<usize>, begin: impl FnOnce() -> Result<Reader<'a>>) -> Result<Partner<'a>> {
+        let Some(shared) = &self.shared else { return Ok(Known::new(begin()?, None)) };
+        let models = || shared.models.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is held while a model reads: threads that wait for it may be those that it computes on.
+        if let Some(known) = models().get(&which) {
+            return Ok(known.clone());
         }
-        let again = self.on.again();
-        if let [before @ .., _] = self.on.partner_ids.unwrap_or(&again.ids) {
-            reader.begin(before, None, ctx)?;
-        }
-        Ok(reader)
+        let new = Known::new(begin()?, Some(Arc::new((shared.memory)())));
+        Ok(models().entry(which).or_insert(new).clone())
     }
 
     /// The draft model behind a policy that grows trees by levels.
-    pub fn small(&self, ctx: &Ctx) -> Result<Small<Reader<'a>>> {
+    pub fn small(&self, ctx: &Ctx) -> Result<Small<Partner<'a>>> {
         Ok(Small(self.partner(ctx)?))
     }
 
     /// What each token of the target means: its embedding, scaled to length 1 `[vocab, width]`.
     ///
     /// Errors: no weights, a model without token embeddings, too little memory.
-    pub fn meanings(&self, ctx: &Ctx) -> Result<Array> {
+    pub fn meanings(&self, ctx: &Ctx) -> Result<Arc<Array>> {
+        if let Some(all) = self.shared.as_ref().and_then(|s| s.meanings.get()) {
+            return Ok(all.clone());
+        }
         let model = self.on.weights(self.info)?;
         let width = model.info().towers.get(&Tower::Text).map_or(0, |t| t.width);
         let n = model.info().vocab;
@@ -86,7 +141,8 @@ impl<'a> With<'a> {
                 row.iter_mut().for_each(|x| *x /= length);
             }
         }
-        Ok(all)
+        let all = Arc::new(all);
+        Ok(self.shared.as_ref().map_or(all.clone(), |s| s.meanings.get_or_init(|| all).clone()))
     }
 }
 

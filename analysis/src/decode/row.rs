@@ -28,6 +28,11 @@ impl Row {
         }
     }
 
+    /// The most probable id that is not `mask`.
+    pub fn best_but(&self, mask: u32) -> u32 {
+        self.top(2).into_iter().map(|id| id as u32).find(|id| *id != mask).unwrap_or(0)
+    }
+
     /// The ids of the `k` largest values, the largest first, the lower id on a tie.
     pub fn top(&self, k: usize) -> Vec<usize> {
         match self {
@@ -57,6 +62,9 @@ impl Row {
     pub fn probabilities(&self, ids: impl IntoIterator<Item = u32>, temperature: f64) -> Vec<f64> {
         match self {
             Row::Logits(x) => softmax_of(x, temperature, ids.into_iter().map(|id| id as usize)),
+            Row::Chances(p) if temperature == 1.0 => {
+                ids.into_iter().map(|id| p.get(id as usize).copied().unwrap_or(0.0)).collect()
+            }
             Row::Chances(_) => {
                 let all = self.distribution(temperature);
                 ids.into_iter().map(|id| all.get(id as usize).copied().unwrap_or(0.0)).collect()
@@ -105,6 +113,7 @@ mod tests {
         // At half the temperature chances are squared: 9 of 11.
         assert!((a.probabilities([1], 0.5)[0] - 9.0 / 11.0).abs() < 1e-7);
         assert_eq!((a.best(), b.best(), a.top(2), b.top(2)), (1, 1, vec![1, 0], vec![1, 0]));
+        assert_eq!((a.best_but(1), a.best_but(0)), (0, 1));
         assert!((a.confidence_f32(1) - 0.6).abs() < 1e-6);
         assert_eq!(Row::Logits(vec![20.0, 0.0]).confidence_f32(0), 1.0);
     }

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use std::sync::Arc;
 
 /// What comes next after the token before and the present one.
-type Next = Arc<dyn Fn(Option<u32>, u32) -> Result<Row>>;
+type Next = Arc<dyn Fn(Option<u32>, u32) -> Result<Row> + Send + Sync>;
 
 /// A Markov chain of first or second order.
 #[derive(Clone)]

@@ -135,7 +135,7 @@ pub enum Datum {
 /// One result beside the pictures, with its definition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    /// Name, e.g. `tokens per target pass`.
+    /// Name, e.g. `tokens per round`.
     pub name: Cow<'static, str>,
     /// The value.
     pub value: Datum,

@@ -4,6 +4,7 @@
 mod apply;
 pub mod bpe;
 mod byte_level;
+mod bytes;
 mod encoding;
 mod encodings;
 mod folder;

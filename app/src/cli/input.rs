@@ -16,7 +16,7 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::method::{Info, Kind, Setting};
+use tokenscope_analysis::method::{Domain, Info, Kind, Param, Setting};
 use tokenscope_analysis::save::spares;
 use tokenscope_analysis::trace::Tower;
 
@@ -61,7 +61,7 @@ pub struct Input {
     #[arg(long, value_name = "TEXT")]
     rather_than: Option<String>,
     /// A parameter of the method, as key=value, or as kind.key=value where methods of several kinds have one of that
-    /// name; may be given several times
+    /// name; may be given several times. A text may stand in a file: key=@FILE
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
     #[command(flatten)]
@@ -165,6 +165,16 @@ impl Input {
             let (only, key) = of.map_or((None, key), |(kind, key)| (Some(kind), key));
             let methods: Vec<&&Info> = methods.iter().filter(|i| only.is_none_or(|kind| i.kind == kind)).collect();
             let before = out.len();
+            let text = |p: &Param| matches!(p.domain, Domain::Text { .. });
+            let from_file;
+            // A text may stand in a file.
+            let value = match value.strip_prefix('@') {
+                Some(file) if methods.iter().filter_map(|i| i.param(key)).any(text) => {
+                    from_file = common::text(Path::new(file))?;
+                    &from_file
+                }
+                _ => value,
+            };
             for (kind, p) in methods.iter().filter_map(|i| Some((i.kind, i.param(key)?))) {
                 out.push((kind, p.key, p.parse(value)?));
             }

@@ -56,6 +56,10 @@ fn describe(i: &Info) -> Value {
                 (out["type"], out["min"], out["max"]) = (json!("count"), json!(min), json!(max));
             }
             Domain::Choice { options } => (out["type"], out["options"]) = (json!("choice"), json!(options)),
+            Domain::Text { presets } => {
+                let names: Vec<&str> = presets.iter().map(|p| p.0).collect();
+                (out["type"], out["presets"]) = (json!("text"), json!(names));
+            }
             Domain::Toggle { .. } => out["type"] = json!("toggle"),
             Domain::Seed => out["type"] = json!("seed"),
             Domain::Layer { tower, default, .. } => {

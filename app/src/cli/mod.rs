@@ -8,6 +8,7 @@ mod common;
 mod compare;
 mod decode;
 mod doctor;
+mod draft;
 mod examples;
 mod figure;
 mod gather;
@@ -85,8 +86,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Judge scores or reductions by the truth of many inputs that no training used
     Judge(judge::Args),
-    /// Decode speculatively and write every round
-    Draft(run::DraftArgs),
+    /// Decode speculatively and write every round; prove that it is lossless, or compare several methods
+    Draft(draft::Args),
     /// Write by filling in masks, and which position was revealed when
     Decode(decode::Args),
     /// Compute a flow graph and write its edges
@@ -141,7 +142,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Lesson(a)) => lesson::run(a),
         Some(Verb::Run(a)) => run::run(a),
         Some(Verb::Judge(a)) => judge::run(a),
-        Some(Verb::Draft(a)) => run::draft(a),
+        Some(Verb::Draft(a)) => draft::run(a),
         Some(Verb::Decode(a)) => decode::run(a),
         Some(Verb::Flow(a)) => run::flow(a),
         Some(Verb::Session(a)) => session::run(a),

@@ -1,4 +1,4 @@
-//! The verbs that run a method on a model and an input: `run`, `draft`, `flow`.
+//! The verbs that run a method on a model and an input: `run`, `flow`.
 //!
 //! They build the document that the window would have and ask for the same products.
 
@@ -40,34 +40,6 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     }
     args.beside.put(doc.pane_mut())?;
     args.input.tell(doc.pane(), info, args.out.as_deref())
-}
-
-/// Arguments of `draft`.
-#[derive(Debug, clap::Args)]
-pub struct DraftArgs {
-    /// Id of the draft method [default: the window's]
-    #[arg(long)]
-    method: Option<String>,
-    #[command(flatten)]
-    input: Input,
-    /// Model that drafts [default: sample-draft, or that of the session]
-    #[arg(long)]
-    draft_model: Option<OsString>,
-    /// JSON file to write; standard output without it
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
-/// Runs the verb `draft`.
-pub fn draft(args: DraftArgs) -> anyhow::Result<()> {
-    let info = common::named_or_first(Kind::Draft, args.method.as_deref())?;
-    run(RunArgs {
-        method: info.id.into(),
-        input: args.input,
-        beside: Beside::default(),
-        draft_model: args.draft_model,
-        out: args.out,
-    })
 }
 
 /// Arguments of `flow`.

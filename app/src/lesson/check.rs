@@ -306,7 +306,7 @@ impl Look<'_> {
                 let call = call.on(self.pane);
                 let figures = match catalog::find(call.method)?.info().kind {
                     Kind::Draft => {
-                        store.get(&DraftOf::of(self.pane, call), ctx)?.run.finding(&|_| String::new()).figures
+                        store.get(&DraftOf::of(self.pane, call), ctx)?.run.finding(&|_| String::new(), None).figures
                     }
                     Kind::Reduce => {
                         let reduced = store.get(&ReducedOf::of(self.pane, call), ctx)?;

@@ -5,6 +5,7 @@ pub mod classes;
 pub mod controls;
 pub mod cuts;
 pub mod fates;
+pub mod fold;
 pub mod heat;
 pub mod image;
 pub mod links;
@@ -30,7 +31,7 @@ use crate::cx::Cx;
 use egui::Ui;
 use std::any::Any;
 use std::sync::Arc;
-use tokenscope_analysis::finding::{Finding, Picture, Table, Unit};
+use tokenscope_analysis::finding::{Figure, Finding, Picture, Table, Unit};
 
 /// What keeps a picture alive while what was made of it is kept from frame to frame.
 pub type Held = Arc<dyn Any + Send + Sync>;
@@ -92,7 +93,7 @@ pub fn table_of(on: &On, picture: &Picture) -> Table {
 
 /// Draws a whole finding, which `held` keeps alive: figures, pictures under their titles, what was proven, notes.
 pub fn finding_ui(cx: &Cx, ui: &mut Ui, on: &On, finding: &Finding, held: &Held) {
-    figures_ui(ui, finding);
+    figures_ui(ui, &finding.figures);
     if let Some(proof) = &finding.proof {
         let (mark, color) = if proof.holds { ("✔", cx.theme.good) } else { ("✖ not", cx.theme.bad) };
         ui.colored_label(color, format!("{mark} {}: {}", proof.claim, proof.words));
@@ -151,20 +152,22 @@ pub fn columns(ui: &mut Ui, n: usize, narrow: f32, mut add: impl FnMut(&mut Ui, 
 }
 
 /// Figures side by side, each with its definition under the pointer.
-fn figures_ui(ui: &mut Ui, finding: &Finding) {
-    if finding.figures.is_empty() {
+pub fn figures_ui(ui: &mut Ui, figures: &[Figure]) {
+    if figures.is_empty() {
         return;
     }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = egui::vec2(16.0, 2.0);
-        for f in &finding.figures {
+        for f in figures {
             let words = format!("{} {}", f.name, f.words());
             let mut job = egui::text::LayoutJob::default();
             let (body, weak) = (egui::TextStyle::Body.resolve(ui.style()), ui.visuals().weak_text_color());
             let plain = |color| egui::TextFormat::simple(body.clone(), color);
             job.append(&f.name, 0.0, plain(weak));
             job.append(&f.words(), 5.0, plain(ui.visuals().text_color()));
-            let response = ui.label(job);
+            // A name and its number stay together; only long words are broken.
+            let label = egui::Label::new(job);
+            let response = ui.add(if words.chars().count() < 44 { label.extend() } else { label });
             response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &words));
             if !f.meaning.is_empty() {
                 response.on_hover_text(f.meaning.as_ref());

@@ -1,5 +1,6 @@
 //! Nodes below nodes: a tidy layout, each state with a shape of its own.
 
+use super::fold;
 use super::marks;
 use super::widgets::{self, Link};
 use crate::cx::{Cx, Standing};
@@ -71,12 +72,73 @@ fn link(node: &TreeNode) -> Link<'static> {
     }
 }
 
+/// What was done with a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The node that was clicked.
+    pub clicked: Option<usize>,
+    /// The node on which Enter was pressed, and whether with Shift.
+    pub entered: Option<(usize, bool)>,
+}
+
+/// What a menu says about a node.
+pub type Menu<'a> = &'a dyn Fn(&mut Ui, usize);
+
 /// Draws `tree` with the legend of its states. `first` stands for the first node, where that is a token of the input.
 pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
+    ui_with(cx, ui, tree, first, None);
+}
+
+/// Height of a line of a large tree.
+const CLOSE: f32 = 17.0;
+/// Lines of a tree in a figure that are not folded.
+const PAGE: usize = 40;
+
+/// The same with a menu for nodes; gives what was done with one. Where the tree is higher than what is seen, unlikely
+/// branches are folded until somebody wants them all.
+pub fn ui_with(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> Done {
     if tree.nodes.is_empty() {
         ui.weak("No nodes.");
-        return;
+        return Done::default();
     }
+    let seen = ((ui.clip_rect().height() * 0.7 / CLOSE) as usize).max(12);
+    let slot = ui.scope_id().with("whole tree");
+    let mut whole: bool = ui.data(|d| d.get_temp(slot)).unwrap_or(false);
+    let Some(fold) = fold::folded(tree, if cx.figure { PAGE } else { seen }) else {
+        return drawn(cx, ui, tree, first, menu);
+    };
+    if cx.figure {
+        ui.small(format!("{} of {} nodes, those with least mass are folded", fold.hidden, tree.nodes.len()));
+    } else {
+        ui.horizontal(|ui| {
+            let words = format!("all {} nodes", tree.nodes.len());
+            let tip = "Where they are more than fit, branches with little mass are folded to one node each";
+            if ui.checkbox(&mut whole, words).on_hover_text(tip).changed() {
+                ui.data_mut(|d| d.insert_temp(slot, whole));
+            }
+            if !whole {
+                ui.small(format!("{} are folded", fold.hidden));
+            }
+        });
+    }
+    if whole && !cx.figure {
+        return drawn(cx, ui, tree, first, menu);
+    }
+    let own = |ui: &mut Ui, i: usize| {
+        if let (Some(menu), Some(i)) = (menu, fold.of[i]) {
+            menu(ui, i);
+        }
+    };
+    let done = drawn(cx, ui, &fold.tree, first, menu.is_some().then_some(&own as Menu));
+    let of = |i: usize| fold.of.get(i).copied().flatten();
+    if done.clicked.is_some_and(|i| of(i).is_none()) {
+        ui.data_mut(|d| d.insert_temp(slot, true));
+    }
+    Done { clicked: done.clicked.and_then(of), entered: done.entered.and_then(|(i, shift)| Some((of(i)?, shift))) }
+}
+
+/// Draws every node.
+fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> Done {
     let counts = count(tree.states.len(), tree.nodes.iter().map(|n| n.state));
     marks::classes_ui(cx.theme, ui, &tree.states, &counts);
     let link = |i: usize| match first {
@@ -104,7 +166,7 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
     let least = if chain {
         46.0
     } else if cx.figure {
-        24.0
+        8.0
     } else {
         64.0
     };
@@ -114,10 +176,10 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
     };
     let folds = (depth / across).ceil();
     let step = vec2(
-        ((room - left - 34.0) / across).clamp(least, 130.0),
+        ((room - left - 34.0) / across).clamp(least, 240.0),
         match (chain, close) {
             (true, _) => 40.0 + under,
-            (false, true) => 17.0,
+            (false, true) => CLOSE,
             (false, false) => 34.0,
         },
     );
@@ -128,6 +190,7 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
     let fold = top + low + 12.0;
     let wide = if cx.figure { room } else { (across * step.x + left + 34.0).max(room) };
     let size = vec2(wide, fold * folds);
+    let mut done = Done::default();
     egui::ScrollArea::horizontal().id_salt("tree").show(ui, |ui| {
         let (rect, response) = ui.allocate_exact_size(size, Sense::click());
         let painter = ui.painter_at(rect);
@@ -137,10 +200,13 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
             pos2(rect.left() + left + column * step.x, rect.top() + top + line(i) * fold + at[i].1 * step.y)
         };
         // Above or beside the node, as long as the room to the next one.
-        let letters = ((step.x - 16.0) / 7.4).max(3.0) as usize;
+        let letters = ((step.x - 16.0) / 7.4).max(0.0) as usize;
         let label = |p: Pos2, s: &str, color, standing: Standing| {
+            if letters == 0 {
+                return;
+            }
             let mut short: String = s.chars().take(letters).collect();
-            if short.len() < s.len() && letters > 3 {
+            if short.len() < s.len() && letters > 2 {
                 short.pop();
                 short.push('…');
             }
@@ -209,6 +275,32 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
         }
         let near = |p: Pos2| (0..tree.nodes.len()).find(|&i| place(i).distance(p) < 10.0);
         let under = response.hover_pos().and_then(near).or(cursor);
+        if response.clicked() {
+            done.clicked = response.interact_pointer_pos().and_then(near);
+        }
+        if let Some(i) = cursor {
+            let pressed = |m| ui.input_mut(|i| i.consume_key(m, Key::Enter));
+            done.entered = if pressed(Modifiers::SHIFT) {
+                Some((i, true))
+            } else {
+                pressed(Modifiers::NONE).then_some((i, false))
+            };
+            if ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Space)) {
+                done.clicked = Some(i);
+            }
+        }
+        if let Some(menu) = menu {
+            // The menu is about the node that it was opened on.
+            let slot = response.id.with("menu");
+            if response.secondary_clicked()
+                && let Some(i) = response.interact_pointer_pos().and_then(near)
+            {
+                ui.data_mut(|d| d.insert_temp(slot, i));
+            }
+            if let Some(i) = ui.data(|d| d.get_temp::<usize>(slot)).filter(|i| *i < tree.nodes.len()) {
+                response.context_menu(|ui| menu(ui, i));
+            }
+        }
         let words = under.map(|i| node_words(tree, &at, i));
         let whole = whole_words(tree, drafted.len(), words.as_deref());
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &whole));
@@ -225,11 +317,15 @@ pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
                 (hover.decoded, hover.id) = (tree.nodes[i].position, tree.nodes[i].id);
             }
         }
+        if response.context_menu_opened() {
+            return;
+        }
         match cursor.is_some() && !response.hovered() {
             true => response.show_tooltip_text(words),
             false => drop(response.on_hover_text_at_pointer(words)),
         }
     });
+    done
 }
 
 /// The whole for a screen reader: how many nodes there are in each state, and the one that is looked at.

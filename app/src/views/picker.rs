@@ -58,7 +58,14 @@ pub fn picker_of(cx: &Cx, ui: &mut Ui, all: &[&'static Info], call: &Call, name:
         let set: Vec<String> = chosen
             .params
             .iter()
-            .map(|p| format!("{} {}", words_of(p.key), words_of(&params.value(p).to_string())))
+            .map(|p| match p.domain {
+                // A text may be long; the document that goes with the figure has it.
+                Domain::Text { presets } => {
+                    let named = presets.iter().find(|q| q.1 == &*params.text(p));
+                    format!("{} {}", words_of(p.key), named.map_or("of your own", |q| q.0))
+                }
+                _ => format!("{} {}", words_of(p.key), words_of(&params.value(p).to_string())),
+            })
             .collect();
         let set = if set.is_empty() { String::new() } else { format!(" ({})", set.join(", ")) };
         ui.label(format!("{}{set}", chosen.title));
@@ -199,13 +206,18 @@ fn param_ui(
             told(combo.response);
             (params.choice(p) != v).then(|| v.into())
         }
+        Domain::Text { presets } => text_ui(ui, p, params, presets, &name),
         Domain::Schedule { .. } => schedule_ui(ui, p, params, &name),
     };
     if let Some(v) = new {
         send(Change::Param(p.key, v));
     }
     if value != p.default() {
-        let reset = ui.small_button("↺").on_hover_text(format!("Back to {}", p.default()));
+        let before = match p.domain {
+            Domain::Text { presets } => presets[0].0.to_string(),
+            _ => p.default().to_string(),
+        };
+        let reset = ui.small_button("↺").on_hover_text(format!("Back to {before}"));
         named(&reset, &format!("reset {name}"));
         if reset.clicked() {
             send(Change::Param(p.key, p.default()));
@@ -252,6 +264,62 @@ fn layer_ui(
         }
     }
     new
+}
+
+/// A button with the name or the beginning of a text; it opens a box to write it in, and the texts to begin with.
+fn text_ui(
+    ui: &mut Ui,
+    p: &Param,
+    params: &Params,
+    presets: &'static [(&'static str, &'static str)],
+    name: &str,
+) -> Option<Setting> {
+    let now = params.text(p);
+    let known = presets.iter().find(|q| q.1 == &*now);
+    let first = now.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = known.map_or_else(|| first.chars().take(16).collect(), |q| q.0.to_string());
+    let button = ui.add(egui::Button::new(words).truncate()).on_hover_text(p.doc);
+    named(&button, name);
+    let slot = ui.scope_id().with(("text", p.key));
+    let mut out = None;
+    let popup =
+        egui::Popup::from_toggle_button_response(&button).close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside);
+    popup.show(|ui| {
+        ui.set_max_width(460.0);
+        let mut text: String = ui.data(|d| d.get_temp(slot)).unwrap_or_else(|| now.to_string());
+        ui.small(p.doc);
+        ui.horizontal_wrapped(|ui| {
+            for (title, preset) in presets {
+                if ui.selectable_label(text == *preset, *title).clicked() {
+                    text = (*preset).to_string();
+                    out = Some(Setting::Text((*preset).into()));
+                }
+            }
+        });
+        egui::ScrollArea::vertical().max_height(280.0).show(ui, |ui| {
+            let edit = egui::TextEdit::multiline(&mut text).id(slot.with("box")).code_editor();
+            named(&ui.add(edit.desired_rows(6).desired_width(440.0)), &format!("text of {name}"));
+        });
+        ui.horizontal(|ui| {
+            let keys = ui.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, egui::Key::Enter));
+            let changed = text != *now;
+            let take = ui.add_enabled(changed, egui::Button::new("Apply")).on_hover_text("Ctrl+Enter");
+            if changed && (take.clicked() || keys) {
+                out = p.parse(&text).ok();
+            }
+            if changed {
+                ui.weak("not applied yet");
+            }
+        });
+        ui.data_mut(|d| match out {
+            Some(_) => d.remove::<String>(slot),
+            None => drop(d.insert_temp(slot, text)),
+        });
+    });
+    if !egui::Popup::is_id_open(ui.ctx(), egui::Popup::default_response_id(&button)) {
+        ui.data_mut(|d| d.remove::<String>(slot));
+    }
+    out
 }
 
 /// A field with the numbers of a schedule, taken over when it is left.

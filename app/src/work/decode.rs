@@ -8,16 +8,12 @@ use serde_json::json;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
-use tokenscope_analysis::decode::{DraftRun, decode, draft};
-use tokenscope_analysis::finding::Finding;
-use tokenscope_analysis::image::ImageInput;
-use tokenscope_analysis::method::Need;
-use tokenscope_analysis::model::Model;
-use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::decode::{DraftRun, Pace, decode_at_most, draft};
+use tokenscope_analysis::finding::{Figure, Finding};
+use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params};
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
-use tokenscope_analysis::{Ctx, Result, Subject};
+use tokenscope_analysis::trace::{Tower, Trace};
+use tokenscope_analysis::{Ctx, Result, Subject, catalog};
 
 /// A whole decode. While it goes on, the rounds so far are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +24,8 @@ pub struct DraftOf {
     pub partner: ModelSource,
     /// The method.
     pub call: Call,
+    /// Rounds at most; `None` goes on until the text is long enough.
+    pub rounds: Option<usize>,
 }
 
 /// A decode and the text of its tokens.
@@ -46,19 +44,20 @@ pub struct Drafted {
     pub times: Option<Times>,
 }
 
-/// How long a decode took, in seconds.
+/// How fast a decode was.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Times {
-    /// The decode, its own check left out.
-    pub own: f64,
-    /// A plain greedy decode of as many tokens, right after it.
-    pub plain: f64,
-    /// A pass of the target, decoding one by one.
-    pub target: f64,
-    /// A pass of the draft model, decoding one by one; 0 without one.
-    pub draft: f64,
+    /// Its times and those of its passes.
+    pub pace: Pace,
     /// Whether no other job computed before, between and after.
     pub alone: bool,
+}
+
+impl Drafted {
+    /// Its figures with their definitions; those of time where it has its times, or these.
+    pub fn figures(&self, times: Option<&Times>) -> Vec<Figure> {
+        self.run.figures(times.or(self.times.as_ref()).map(|t| &t.pace))
+    }
 }
 
 impl Ask for DraftOf {
@@ -73,7 +72,7 @@ impl Ask for DraftOf {
                 store.show::<Self>(d);
             }
         };
-        let (run, times) = decoded(&prompt, &self.call, &mut so_far, store, ctx)?;
+        let (run, times) = decoded(&prompt, self, &mut so_far, store, ctx)?;
         prompt.drafted(run, &mut rounds, n_prompt, Some(times))
     }
 
@@ -84,18 +83,20 @@ impl Ask for DraftOf {
 
 impl Serves for DraftOf {
     fn of(pane: &Pane, call: Call) -> Self {
-        Self { run: pane.run.clone(), partner: pane.partner.clone(), call }
+        Self { run: pane.run.clone(), partner: pane.partner.clone(), call, rounds: None }
     }
 
     fn found<'a>(&self, d: &'a Drafted, _: &TraceFrom) -> Result<Cow<'a, Finding>> {
         let word = |id: u32| d.text.get(&id).cloned().unwrap_or_default();
-        Ok(Cow::Owned(d.run.finding(&word)))
+        let pace = d.times.map(|t| t.pace);
+        Ok(Cow::Owned(d.run.finding(&word, pace.as_ref())))
     }
 
     fn tell<'a>(&self, d: &'a Drafted, around: &Around) -> Result<Told<'a>> {
+        let pace = d.times.map(|t| t.pace);
         let fields = json!({
             "draft_model": self.partner.title(), "tokens_per_round": d.run.tokens_per_round(),
-            "text": d.whole, "run": d.run,
+            "text": d.whole, "run": d.run, "times": pace, "undisturbed": d.times.map(|t| t.alone),
         });
         Ok(Told { found: self.found(d, &|| around.trace(&self.run))?, fields })
     }
@@ -110,7 +111,7 @@ impl Ask for TimesOf {
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Times> {
         let prompt = Prompt::new(&self.0, store, ctx)?;
-        Ok(decoded(&prompt, &self.0.call, &mut |_| (), store, ctx)?.1)
+        Ok(decoded(&prompt, &self.0, &mut |_| (), store, ctx)?.1)
     }
 
     fn run(&self) -> Option<&RunKey> {
@@ -119,8 +120,8 @@ impl Ask for TimesOf {
 }
 
 /// What is gone on from, and with which models.
-struct Prompt {
-    open: Arc<OpenModel>,
+pub(super) struct Prompt {
+    pub(super) open: Arc<OpenModel>,
     small: Option<Arc<OpenModel>>,
     trace: Arc<Trace>,
     /// The text alone, for the draft model, where the target reads a picture, too.
@@ -128,7 +129,7 @@ struct Prompt {
 }
 
 impl Prompt {
-    fn new(ask: &DraftOf, store: &Store, ctx: &Ctx) -> Result<Self> {
+    pub(super) fn new(ask: &DraftOf, store: &Store, ctx: &Ctx) -> Result<Self> {
         let open = model_of(&ask.run, store, ctx)?;
         let drafts = draft::find(ask.call.method)?.info().needs.contains(&Need::DraftModel);
         let small = if drafts { Some(store.get(&ModelOf(ask.partner.clone()), ctx)?) } else { None };
@@ -161,7 +162,7 @@ impl Prompt {
         Ok(Drafted { run, text, rounds: rounds.clone(), whole, n_prompt, times })
     }
 
-    fn on(&self) -> Subject<'_> {
+    pub(super) fn on(&self) -> Subject<'_> {
         Subject {
             tokenizer: self.open.tokenizer.as_ref(),
             partner: self.small.as_ref().map(|s| s.model.as_ref()),
@@ -175,60 +176,55 @@ impl Prompt {
 /// The decode, whose rounds so far `watch` sees, with the times that a speed-up is made of.
 fn decoded(
     prompt: &Prompt,
-    call: &Call,
+    ask: &DraftOf,
     watch: &mut dyn FnMut(&DraftRun),
     store: &Store,
     ctx: &Ctx,
 ) -> Result<(DraftRun, Times)> {
-    let on = prompt.on();
+    let (on, method) = (prompt.on(), draft::find(ask.call.method)?);
     // Times are worth something only where nothing else took the cores meanwhile.
     let mut alone = store.others() == 0;
-    let start = Instant::now();
-    let (mut last, mut watching) = (start, std::time::Duration::ZERO);
-    // The check against the greedy text comes after the last round and does not count, nor does what shows the rounds.
-    let mut round = |run: &DraftRun| {
-        last = Instant::now();
-        watch(run);
-        watching += last.elapsed();
-    };
-    let run = decode(draft::find(call.method)?, &on, &call.params, ctx, &mut round)?;
-    let own = (last.duration_since(start).saturating_sub(watching)).as_secs_f64();
-    let (n, ids) = (run.output().len(), on.ids());
-    let per_token = |secs: f64| secs / n.max(1) as f64;
+    let run = decode_at_most(ask.rounds.unwrap_or(usize::MAX), method, &on, &ask.call.params, ctx, watch)?;
     alone &= store.others() == 0;
-    let plain = greedy_secs(prompt.open.model.as_ref(), &ids, prompt.trace.image.as_ref(), n, ctx)?;
+    let pace = Pace::of(&run, method, &on, ctx)?;
     alone &= store.others() == 0;
-    let draft = match on.partner {
-        Some(small) => {
-            // A smaller table may lack ids of the prompt; which ids they are makes no difference to the time.
-            let known = |id: &u32| if (*id as usize) < small.info().vocab { *id } else { 0 };
-            let ids: Vec<u32> = on.partner_ids.unwrap_or(&ids).iter().map(known).collect();
-            per_token(greedy_secs(small, &ids, None, n, ctx)?)
-        }
-        None => 0.0,
-    };
-    alone &= store.others() == 0;
-    Ok((run, Times { own, plain, target: per_token(plain), draft, alone }))
+    Ok((run, Times { pace, alone }))
 }
+
+/// A call of `info` that drafts as many nodes and tokens as `like` does, as far as its ranges go, at the same
+/// temperature and from the same random numbers.
+pub fn call_like(info: &'static Info, params: Params, like: &Call) -> Call {
+    let own = catalog::info(Kind::Draft, like.method).ok();
+    let mut out = params;
+    if let (Some(p), Some(q)) = (info.budget, own.and_then(|i| i.budget))
+        && let Domain::Count { min, max, .. } = p.domain
+    {
+        out = out.set(p.key, like.params.count(q).clamp(min, max));
+    }
+    for key in SHARED {
+        if let (Some(p), Some(q)) = (info.param(key), own.and_then(|i| i.param(key))) {
+            out.insert(p.key, like.params.value(q));
+        }
+    }
+    Call { method: info.id, params: out }
+}
+
+/// Parameters that two decodes have to share to be compared.
+pub const SHARED: [&str; 3] = ["new_tokens", "temperature", "seed"];
 
 /// Text of every id that occurs in a decode.
 fn words(run: &DraftRun, tokenizer: Option<&Tokenizer>) -> BTreeMap<u32, String> {
     let mut words = BTreeMap::new();
-    let ids = run
-        .rounds
-        .iter()
-        .flat_map(|r| r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied()).chain([r.root]));
+    let ids = run.rounds.iter().flat_map(|r| {
+        r.nodes
+            .iter()
+            .map(|n| n.token)
+            .chain(r.emitted.iter().copied())
+            .chain(r.own_from.iter().map(|f| f.0))
+            .chain([r.root])
+    });
     for id in ids {
         words.entry(id).or_insert_with(|| tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id)));
     }
     words
-}
-
-/// Seconds for `n` tokens decoded one by one, the prompt's own pass included.
-fn greedy_secs(model: &dyn Model, prompt: &[u32], image: Option<&ImageInput>, n: usize, ctx: &Ctx) -> Result<f64> {
-    let (ids, image) = (Some(prompt.to_vec()), image.cloned());
-    let request = RunRequest { ids, image, greedy: n.max(1), ..RunRequest::default() };
-    let start = Instant::now();
-    run(model, None, &request, &CaptureSpec::sites(&[]), ctx)?;
-    Ok(start.elapsed().as_secs_f64())
 }

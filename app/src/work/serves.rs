@@ -151,11 +151,19 @@ pub fn tell(pane: &Pane, call: Call, jobs: &Jobs, ctx: &Ctx, many: &dyn Fn(u64))
     told(call, &Around { pane, jobs, ctx }, many)
 }
 
+/// As [`tell`], for a decode that was asked for in another way than a pane would.
+pub fn tell_of(pane: &Pane, ask: DraftOf, jobs: &Jobs, ctx: &Ctx, many: &dyn Fn(u64)) -> Result<Telling> {
+    told_of(ask.call.clone(), ask, &Around { pane, jobs, ctx }, many)
+}
+
 fn told<A: Serves>(call: Call, around: &Around, many: &dyn Fn(u64)) -> Result<Telling> {
+    told_of(call.clone(), A::of(around.pane, call), around, many)
+}
+
+fn told_of<A: Serves>(call: Call, ask: A, around: &Around, many: &dyn Fn(u64)) -> Result<Telling> {
     let mut before = Map::new();
     before.insert("method".into(), json!(call.method));
     before.insert("params".into(), json!(call.params.to_json()));
-    let ask = A::of(around.pane, call);
     if let Some(run) = ask.run() {
         before.insert("model".into(), json!(run.model.title()));
         before.insert("prompt".into(), json!(&*run.prompt));

@@ -1,6 +1,10 @@
 //! Models of real sizes with random weights, to measure with: nothing they write means anything.
 //!
+//! A [`pair`] is a target and a drafter that agree often, to measure what drafts gain.
+//!
 //! Weights go to disk as they are drawn, so a model needs no more memory than its largest tensor needs at a time.
+
+pub mod pair;
 
 use crate::rng;
 use rand::RngCore as _;
@@ -221,6 +225,16 @@ impl Size {
     }
 
     fn write_safetensors(&self, stored: Stored, seed: u64, out: &mut impl Write) -> io::Result<()> {
+        self.write_tensors(stored, out, &mut |i, _, shape, out| values(stored, shape, seed, i as u64, out))
+    }
+
+    /// Writes a file of tensors as `write` gives their values, told number, name and shape of each.
+    fn write_tensors<W: Write>(
+        &self,
+        stored: Stored,
+        out: &mut W,
+        write: &mut dyn FnMut(usize, &str, &[usize], &mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (tensors, mut at) = (self.tensors(false), 0);
         let dtype = stored.name().to_uppercase();
         let entry = |(name, shape): &(String, Vec<usize>)| {
@@ -233,8 +247,8 @@ impl Size {
         header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        for (i, (_, shape)) in tensors.iter().enumerate() {
-            values(stored, shape, seed, i as u64, out)?;
+        for (i, (name, shape)) in tensors.iter().enumerate() {
+            write(i, name, shape, out)?;
         }
         out.flush()
     }

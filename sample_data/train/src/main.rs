@@ -21,7 +21,7 @@ use plan::{MODELS, Scale};
 use quality::Line;
 use std::path::PathBuf;
 use tokenscope_generate::scenes::Scene;
-use tokenscope_generate::sized::{SIZES, Size, Stored};
+use tokenscope_generate::sized::{SIZES, Size, Stored, pair};
 
 /// Makes and judges the sample models of Tokenscope.
 #[derive(Debug, Parser)]
@@ -84,6 +84,18 @@ enum Verb {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Write a target of 200 million random weights and a drafter that often agrees with it, to measure drafts with
+    Pair {
+        /// How weights are stored
+        #[arg(long, default_value = "bf16", value_parser = ["bf16", "f32"])]
+        dtype: String,
+        /// Seed of the weights
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Folder to write the folders target and draft into
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -117,6 +129,12 @@ fn main() -> anyhow::Result<()> {
             let stored = Stored::ALL.into_iter().find(|s| s.name() == dtype).context("a type of that name")?;
             size.write(stored, seed, &out).with_context(|| format!("cannot write the model: {}", out.display()))?;
             println!("{name} in {dtype}, {} parameters: {}", size.n_params(), out.display());
+        }
+        Verb::Pair { dtype, seed, out } => {
+            let stored = Stored::ALL.into_iter().find(|s| s.name() == dtype).context("a type of that name")?;
+            pair::write(stored, seed, &out).with_context(|| format!("cannot write the pair: {}", out.display()))?;
+            let (target, draft) = (pair::TARGET.n_params(), pair::DRAFT.n_params());
+            println!("target of {target} and draft of {draft} parameters in {dtype}: {}", out.display());
         }
         Verb::Scenes { out, first, count } => {
             std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;

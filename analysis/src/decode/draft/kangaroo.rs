@@ -7,7 +7,7 @@
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Seeded};
 use crate::decode::engine::{Decode, Draft, NEW, Rules, TEMPERATURE, Turn, Verified};
-use crate::decode::oracle::{Oracle, Reader};
+use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
 use crate::decode::toy::Clock;
 use crate::decode::tree::Tree;
@@ -57,11 +57,7 @@ impl Method for Kangaroo {
     fn draft<'a>(&self, with: &With<'a>, params: &Params, ctx: &Ctx) -> Result<Box<dyn Draft + 'a>> {
         let model = with.on.weights(with.info)?;
         let layers = model.info().towers.get(&Tower::Text).map_or(0, |t| t.n_layers);
-        let mut early = Reader::new(model).stopping(params.one_layer(&LAYER, layers)?);
-        let again = with.on.again();
-        if let Some((_, before)) = again.ids.split_last() {
-            early.begin(before, again.image.clone(), ctx)?;
-        }
+        let early = with.early(params.one_layer(&LAYER, layers)?, ctx)?;
         let (steps, sure) = (params.count(&STEPS) as usize, params.share(&SURE));
         Ok(Box::new(Early { small: Small(early), steps, sure, noted: Vec::new() }))
     }

@@ -4,7 +4,7 @@
 //! Miao et al. 2023, "SpecInfer", arXiv 2305.09781. Takes: a tree and the target's row after each node. Gives: the
 //! longest path that the target's choices follow. Departs: none known. Lossless, whatever the guesses are.
 
-use super::{Claim, Offer, Verdict, Verify};
+use super::{Claim, Offer, Verdict, Verify, likely};
 use crate::decode::chance::Chance;
 
 /// See above.
@@ -16,15 +16,21 @@ impl Verify for ExactMatch {
         // Nodes with the same words above them are one choice of the target's. A policy may put a token there twice
         // and hang more below one of the two.
         let mut same = vec![0];
-        let own = loop {
-            let own = match offer.temperature {
-                0.0 => offer.rows[same[0]].best(),
-                _ => chance.draw(&offer.target(same[0])),
-            } as u32;
+        let (own, from) = loop {
+            let (own, from) = match offer.temperature {
+                0.0 => {
+                    let best = offer.rows[same[0]].best() as u32;
+                    (best, vec![(best, 1.0)])
+                }
+                _ => {
+                    let p = offer.target(same[0]);
+                    (chance.draw(&p) as u32, likely(&p))
+                }
+            };
             let next: Vec<usize> =
                 (1..n).filter(|&i| tree.nodes()[i].token == own && same.contains(&tree.nodes()[i].parent)).collect();
             if next.is_empty() {
-                break own;
+                break (own, from);
             }
             same = next;
         };
@@ -51,7 +57,7 @@ impl Verify for ExactMatch {
                 (accept[i], looked[i]) = (p, at == 0 || path.contains(&at));
             }
         }
-        Verdict { path, own, accept, looked }
+        Verdict { path, own, from, accept, looked }
     }
 
     fn lossless(&self) -> Claim {

@@ -12,7 +12,9 @@ pub mod with_replacement;
 use super::chance::Chance;
 use super::row::Row;
 use super::tree::Tree;
+use crate::math::largest;
 use crate::method::{Param, Params};
+use serde::Serialize;
 
 /// What a verifier is shown.
 pub struct Offer<'a> {
@@ -38,14 +40,26 @@ pub struct Verdict {
     pub path: Vec<usize>,
     /// The token after the last accepted node, from the target.
     pub own: u32,
+    /// What that token was drawn from: its most probable ids with their probabilities, the most probable first. Where
+    /// guesses were refused before it, that is what they left.
+    pub from: Vec<(u32, f64)>,
     /// Per node: the probability with which it is accepted once it is looked at; the root's says nothing.
     pub accept: Vec<f64>,
     /// Per node: whether it was looked at.
     pub looked: Vec<bool>,
 }
 
+/// Ids that are kept of a distribution.
+const KEPT: usize = 12;
+
+/// The most probable ids of a distribution `[vocab]`, those that are possible at all.
+pub fn likely(p: &[f64]) -> Vec<(u32, f64)> {
+    largest(p, KEPT).into_iter().filter(|&i| p[i] > 0.0).map(|i| (i as u32, p[i])).collect()
+}
+
 /// What is certain about a text that was verified so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Claim {
     /// At temperature 0 it is the target's own greedy text; above, it is distributed as the target's own texts.
     Lossless,

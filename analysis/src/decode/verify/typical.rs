@@ -6,7 +6,7 @@
 //! lossless.
 
 use super::exact_match::ExactMatch;
-use super::{Claim, Offer, Verdict, Verify};
+use super::{Claim, Offer, Verdict, Verify, likely};
 use crate::decode::chance::Chance;
 
 /// See above.
@@ -54,7 +54,8 @@ impl Verify for Typical {
         let path = tree.path(best);
         let looked = |i: usize| i == 0 || tree.nodes()[i].parent == 0 || path.contains(&tree.nodes()[i].parent);
         let looked = (0..n).map(looked).collect();
-        Verdict { own: chance.draw(&offer.target(best)) as u32, path, accept, looked }
+        let p = offer.target(best);
+        Verdict { own: chance.draw(&p) as u32, from: likely(&p), path, accept, looked }
     }
 
     fn lossless(&self) -> Claim {

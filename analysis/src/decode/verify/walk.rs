@@ -1,6 +1,6 @@
 //! What verifiers that look at siblings one after another share: the way down a tree.
 
-use super::{Offer, Verdict};
+use super::{Offer, Verdict, likely};
 use crate::decode::chance::Chance;
 
 /// One way to go through the children of a node.
@@ -29,7 +29,8 @@ pub fn first_token(way: &dyn Siblings, offer: &Offer) -> Vec<f64> {
 /// Goes down from the root as far as children are accepted.
 pub fn walk(way: &dyn Siblings, offer: &Offer, chance: &mut dyn Chance) -> Verdict {
     let n = offer.tree.len();
-    let mut out = Verdict { path: Vec::new(), own: 0, accept: vec![0.0; n], looked: vec![false; n] };
+    let (accept, looked) = (vec![0.0; n], vec![false; n]);
+    let mut out = Verdict { path: Vec::new(), own: 0, from: Vec::new(), accept, looked };
     out.looked[0] = true;
     let mut at = 0;
     loop {
@@ -41,7 +42,7 @@ pub fn walk(way: &dyn Siblings, offer: &Offer, chance: &mut dyn Chance) -> Verdi
             hit
         });
         let Some(child) = next else {
-            out.own = chance.draw(&left) as u32;
+            (out.own, out.from) = (chance.draw(&left) as u32, likely(&left));
             break;
         };
         out.path.push(child);

@@ -127,7 +127,13 @@ impl Method for Assd {
                 let mut p = row.distribution(temperature);
                 p.iter_mut().skip(mask as usize).take(1).for_each(|p| *p = 0.0);
                 let sum: f64 = p.iter().sum();
-                p.into_iter().map(|p| p / sum).collect()
+                if sum > 0.0 {
+                    p.iter_mut().for_each(|p| *p /= sum);
+                } else {
+                    // All of it was on the mask, as in a greedy decode where that is the most probable id.
+                    p.iter_mut().skip(row.best_but(mask) as usize).take(1).for_each(|p| *p = 1.0);
+                }
+                p
             };
             Ok(filler.fill(&ids, places, ctx)?.iter().map(without).collect())
         };

@@ -43,13 +43,14 @@ static INFO: Info = Info {
 pub(super) struct DynamicPack;
 
 /// Rows of each batch as indices of samples: longest first, each to the first row with room.
-fn pack(lengths: &[usize], batch: usize, most: usize) -> Vec<Vec<Vec<usize>>> {
+fn pack(lengths: &[usize], batch: usize, most: usize, ctx: &Ctx) -> Result<Vec<Vec<Vec<usize>>>> {
     let mut out = Vec::new();
     for start in (0..lengths.len()).step_by(batch) {
         let mut order: Vec<usize> = (start..lengths.len().min(start + batch)).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
         let (mut rows, mut fill): (Vec<Vec<usize>>, Vec<usize>) = (Vec::new(), Vec::new());
         for i in order {
+            ctx.check()?;
             match (0..rows.len()).find(|&r| fill[r] + lengths[i] <= most) {
                 Some(r) => {
                     rows[r].push(i);
@@ -63,7 +64,7 @@ fn pack(lengths: &[usize], batch: usize, most: usize) -> Vec<Vec<Vec<usize>>> {
         }
         out.push(rows);
     }
-    out
+    Ok(out)
 }
 
 /// Padding, tokens, and cells of attention of rows with these widths.
@@ -91,9 +92,9 @@ impl Padding {
 }
 
 /// The three strategies, and the rows of the third; lengths are cut already.
-fn compare(lengths: &[usize], batch: usize, most: usize) -> ([Padding; 3], Vec<Vec<Vec<usize>>>) {
+fn compare(lengths: &[usize], batch: usize, most: usize, ctx: &Ctx) -> Result<([Padding; 3], Vec<Vec<Vec<usize>>>)> {
     let real = lengths.iter().sum();
-    let rows = pack(lengths, batch, most);
+    let rows = pack(lengths, batch, most, ctx)?;
     let own = |row: &Vec<usize>| row.iter().map(|&i| lengths[i]).sum::<usize>();
     let longest = |c: &[usize]| c.iter().copied().max().unwrap_or(0);
     let packed = rows.iter().map(|b| (b.len(), b.iter().map(own).max().unwrap_or(0)));
@@ -102,7 +103,7 @@ fn compare(lengths: &[usize], batch: usize, most: usize) -> ([Padding; 3], Vec<V
         Padding::of(real, lengths.chunks(batch).map(|c| (c.len(), longest(c)))),
         Padding::of(real, packed),
     ];
-    (all, rows)
+    Ok((all, rows))
 }
 
 impl Method for DynamicPack {
@@ -110,7 +111,7 @@ impl Method for DynamicPack {
         &INFO
     }
 
-    fn find(&self, _: &Subject, params: &Params, _: &Ctx) -> Result<Finding> {
+    fn find(&self, _: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         INFO.check(params)?;
         let of = |p| params.count(p) as usize;
         let (most, spread) = (of(&MOST), params.number(&SPREAD));
@@ -118,7 +119,7 @@ impl Method for DynamicPack {
         let mut length = || (1.0 + chance.uniform().powf(spread) * (most as f64 * 1.1)) as usize;
         let drawn: Vec<usize> = (0..of(&SAMPLES)).map(|_| length()).collect();
         let lengths: Vec<usize> = drawn.iter().map(|l| (*l).min(most)).collect();
-        let (all, rows) = compare(&lengths, of(&BATCH), most);
+        let (all, rows) = compare(&lengths, of(&BATCH), most, ctx)?;
         let mut table = Table::new(&["strategy", "padding", "tokens", "waste", "cells"]).titled("padding");
         for (name, p) in ["one length", "by batch", "packed"].iter().zip(&all) {
             table.rows.push(vec![json!(name), json!(p.pad), json!(p.real), json!(p.waste()), json!(p.cells)]);
@@ -136,14 +137,14 @@ impl Method for DynamicPack {
 }
 
 /// Raw entry: `lengths`, `max_len`, `batch` → padding of three strategies, packed rows by batch.
-fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
+fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let given: Vec<usize> = input.read("lengths")?;
     let (most, batch) = (input.within("max_len", 1..=1 << 23)?, input.within("batch", 1..=1 << 20)?);
     if given.len() > 1 << 16 {
         return Err(Error::invalid("lengths are too many"));
     }
     let lengths: Vec<usize> = given.iter().map(|l| (*l).min(most)).collect();
-    let ([one, by, packed], rows) = compare(&lengths, batch, most);
+    let ([one, by, packed], rows) = compare(&lengths, batch, most, ctx)?;
     Ok(json!({
         "strategies": { "traditional": one.json(), "dynamic_padding": by.json(), "dynamic_pack": packed.json() },
         "rows": rows,
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_batch_of_three_shares_two_rows() {
-        let (all, rows) = compare(&[3, 5, 2, 4], 3, 6);
+        let (all, rows) = compare(&[3, 5, 2, 4], 3, 6, &Ctx::default()).unwrap();
         // 5; then 3 and 2 together; the second batch alone.
         assert_eq!(rows, [vec![vec![1], vec![0, 2]], vec![vec![3]]]);
         assert_eq!(all.iter().map(|p| (p.pad, p.cells)).collect::<Vec<_>>(), [(10, 144), (5, 91), (0, 66)]);

@@ -76,7 +76,7 @@ fn oracle(model: &mut dyn Fill, text: &[u32], prompt: usize, block: usize, ctx: 
         while places.iter().any(|&i| now[i] == mask) {
             ctx.step(start - prompt, text.len() - prompt)?;
             let rows = model.fill(&now, &places, ctx)?;
-            let best = |row: &Row| row.top(2).into_iter().find(|&id| id as u32 != mask).unwrap_or(0) as u32;
+            let best = |row: &Row| row.best_but(mask);
             let ids: Vec<u32> = rows.iter().map(best).collect();
             let copied = before.as_ref() == Some(&ids);
             let mut kept = Vec::new();

@@ -14,6 +14,7 @@ mod cyclicreflex;
 mod del_tpl;
 mod duollm_oracle;
 mod dynamic_pack;
+mod ebnf;
 mod grammar;
 mod hamburger_segment;
 mod himar_order;

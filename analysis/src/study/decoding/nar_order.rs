@@ -69,9 +69,12 @@ impl Method for Nar {
     }
 }
 
+/// Side of a grid that the raw entry lists at most: its mask grows with the fourth power.
+const MOST: usize = 32;
+
 /// Raw entry: `grid` → creation order, pass of each cell, what each pass reads, and the mask.
 fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
-    let n = input.within("grid", 1..=48)?;
+    let n = input.within("grid", 1..=MOST)?;
     let (steps, passes) = (steps(n), passes(n));
     let mut counter = vec![0; n * n];
     passes.iter().flatten().enumerate().for_each(|(k, &cell)| counter[cell] = k);

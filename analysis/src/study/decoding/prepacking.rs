@@ -41,11 +41,12 @@ static INFO: Info = Info {
 pub(super) struct Prepacking;
 
 /// Longest first, each to the emptiest row that has room, else to a new one.
-fn pack(lengths: &[usize], capacity: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
+fn pack(lengths: &[usize], capacity: usize, ctx: &Ctx) -> Result<(Vec<Vec<usize>>, Vec<usize>)> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
     let (mut bins, mut fill): (Vec<Vec<usize>>, Vec<usize>) = (Vec::new(), Vec::new());
     for i in order {
+        ctx.check()?;
         let fits = (0..bins.len()).filter(|&b| fill[b] + lengths[i] <= capacity).min_by_key(|&b| fill[b]);
         let b = fits.unwrap_or_else(|| {
             bins.push(Vec::new());
@@ -55,11 +56,12 @@ fn pack(lengths: &[usize], capacity: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
         bins[b].push(i);
         fill[b] += lengths[i];
     }
-    (bins, fill)
+    Ok((bins, fill))
 }
 
-/// Tries of the search for the fewest rows.
+/// Tries of the search for the fewest rows, and prompts that it is tried with at most: it goes a call deeper for each.
 const TRIES: usize = 200_000;
+const SEARCHED: usize = 256;
 
 /// The fewest rows that hold all; `None` where the search does not end, or is cancelled.
 fn fewest(lengths: &[usize], capacity: usize, at_most: usize, ctx: &Ctx) -> Option<usize> {
@@ -92,6 +94,9 @@ fn fewest(lengths: &[usize], capacity: usize, at_most: usize, ctx: &Ctx) -> Opti
         let done = place(rest, fill, rows, capacity, tries, ctx);
         fill.pop();
         done
+    }
+    if lengths.len() > SEARCHED {
+        return None;
     }
     let mut sorted = lengths.to_vec();
     sorted.sort_unstable_by(|a, b| b.cmp(a));
@@ -130,7 +135,7 @@ impl Method for Prepacking {
         &INFO
     }
 
-    fn find(&self, on: &Subject, params: &Params, _: &Ctx) -> Result<Finding> {
+    fn find(&self, on: &Subject, params: &Params, ctx: &Ctx) -> Result<Finding> {
         super::show::ready(on, &INFO, params)?;
         let ids = on.ids();
         let rule = params.choice(&SPLIT);
@@ -158,7 +163,7 @@ impl Method for Prepacking {
             return Err(Error::invalid("the input has no text to cut into prompts"));
         }
         let capacity = lengths.iter().copied().max().unwrap_or(1);
-        let (bins, fill) = pack(&lengths, capacity);
+        let (bins, fill) = pack(&lengths, capacity, ctx)?;
         let s = saved(&lengths, &bins);
         let mut table = Table::new(&["row", "prompts", "tokens"]).titled("rows");
         for (i, (bin, n)) in bins.iter().zip(&fill).enumerate() {
@@ -191,7 +196,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         return Err(Error::invalid("tokens must hold a list of the length in lengths for each prompt"));
     }
     ctx.check()?;
-    let (bins, fill) = pack(&lengths, capacity);
+    let (bins, fill) = pack(&lengths, capacity, ctx)?;
     let s = saved(&lengths, &bins);
     if bins.len() * s.width > 1 << 24 {
         return Err(Error::invalid("lengths give rows that are too large to list"));
@@ -239,7 +244,7 @@ mod tests {
 
     #[test]
     fn greedy_rows_and_the_fewest() {
-        let (bins, fill) = pack(&[4, 3, 3, 2, 2, 2], 8);
+        let (bins, fill) = pack(&[4, 3, 3, 2, 2, 2], 8, &Ctx::default()).unwrap();
         // 4, 3 and 3 to the first row and the emptiest with room, and so on.
         assert_eq!((bins, fill), (vec![vec![0, 1], vec![2, 3, 4], vec![5]], vec![7, 7, 2]));
         let fewest = |lengths: &[usize], at_most| fewest(lengths, 8, at_most, &Ctx::default());

@@ -87,9 +87,12 @@ impl Method for Quadratic {
     }
 }
 
+/// Masks that the raw entry lists at most: the table of who sees whom grows with the fourth power.
+const MOST: usize = 32;
+
 /// Raw entry: `k` and accepted guesses by round → slots, who sees whom, rounds.
 fn raw(input: &RawInput, _: &Ctx) -> Result<Value> {
-    let k = input.within("k", 0..=64)?;
+    let k = input.within("k", 0..=MOST)?;
     let accepted: Vec<usize> = input.read("accepted_per_round")?;
     if accepted.iter().any(|a| *a > k) {
         return Err(Error::invalid("accepted_per_round must not be more than k"));

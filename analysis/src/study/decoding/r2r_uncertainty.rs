@@ -124,8 +124,8 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let bars: BTreeMap<String, Option<f64>> = input.read_or("thresholds", BTreeMap::new())?;
     let bar = |name: &str, default: f64| bars.get(name).copied().flatten().unwrap_or(default);
     let (au_bar, h_bar) = (bar("aleatoric", 2.275), bar("entropy", 0.45));
-    if vocab == 0 || k == 0 {
-        return Err(Error::invalid("logits need a vocabulary, and topk must be at least 1"));
+    if k == 0 || k > vocab {
+        return Err(Error::invalid(format!("topk must be from 1 to {vocab}, the vocabulary of logits")));
     }
     let mut out: [Vec<f64>; 3] = Default::default();
     for i in 0..n {

@@ -109,7 +109,7 @@ fn write(model: &mut dyn Fill, prompt: &[u32], rules: Rules, ctx: &Ctx) -> Resul
             None => model.fill(&text, &open, ctx)?,
         };
         let best = |row: &crate::decode::row::Row| {
-            let id = row.top(2).into_iter().find(|&id| id as u32 != mask).unwrap_or(0) as u32;
+            let id = row.best_but(mask);
             (id, row.probabilities([id], 1.0)[0])
         };
         let guesses: Vec<(u32, f64)> = rows.iter().map(best).collect();

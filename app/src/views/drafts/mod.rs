@@ -1,6 +1,9 @@
 //! Speculative decoding, round by round: what was guessed and what the target made of it. A model that fills in masks
 //! shows its steps instead.
 
+mod beside;
+mod branch;
+mod proof;
 mod sums;
 mod tree;
 mod written;
@@ -19,7 +22,7 @@ use serde_json::json;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::decode::Round;
 use tokenscope_analysis::finding::Table;
-use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params};
+use tokenscope_analysis::method::{Info, Kind, Need};
 use tokenscope_analysis::model::Writes;
 use tokenscope_analysis::token::TokenKind;
 use tokenscope_analysis::trace::Tower;
@@ -31,10 +34,12 @@ pub(super) const VIEW: View = View {
     help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass.\n\
            Filled circles were accepted, crosses rejected, hollow ones never looked at; the square is the token the target adds itself.\n\
            Step through the rounds with the slider, its buttons or Alt+PageDown.\n\
-           Hover a node for its probabilities.\n\
+           Hover a node for its probabilities; click it for what else could have stood there, and click one of those to go on from it.\n\
+           The right button on a node, or Enter on it, goes on from there; with Shift in a pane beside.\n\
+           Prove decodes the prompt many times and says whether what comes is distributed as the target's own text.\n\
            Compare puts a second method beside the first; hover the figures below for what they mean.\n\
            A model that fills in masks shows which position was revealed in which step, and why: play the steps, or click a row.",
-    hint: "Step through the rounds; hover a node for its probabilities; Compare shows a second method.",
+    hint: "Step through the rounds; click a node to go on otherwise; Compare shows a second method, Prove tests it.",
     ui,
     own_height: true,
     table,
@@ -75,13 +80,13 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         if drafter {
             draft_model_ui(cx, ui);
         }
-        compare_ui(cx, ui, &own);
+        beside::compare_ui(cx, ui, &own);
     });
     if let Some(rival) = &rival {
         // The second row of controls says whose it is.
         ui.separator();
         ui.small("compared with");
-        rival_ui(cx, ui, rival);
+        beside::rival_ui(cx, ui, &own, rival);
         ui.separator();
     }
     let sees = cx.ready_model().is_some_and(|m| m.processor.is_some());
@@ -98,6 +103,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         return;
     }
     let shown = cx.pane.cursor.round.min(n - 1);
+    branch::note_ui(cx, ui);
     fixed(ui, "rounds", |ui| rounds_ui(cx, ui, shown, n));
     cx.long(ui, |ui| {
         let runs: Vec<One> = [("draft", Some(&own), &first), ("rival", rival.as_ref(), &second)]
@@ -105,7 +111,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
             .filter_map(|(spot, call, d)| Some(One { spot, call: call?, d: d.as_deref()? }))
             .collect();
         if let [first, second] = &runs[..] {
-            budget_ui(cx, ui, first, second);
+            beside::budget_ui(cx, ui, first, second);
         }
         // Side by side where there is room, else one below the other.
         if runs.len() > 1 && ui.available_width() > 640.0 {
@@ -128,6 +134,10 @@ struct One<'a> {
     d: &'a Drafted,
 }
 
+/// Width from which on the figures of a decode stand beside its tree, and the least of their own.
+const WIDE: f32 = 900.0;
+const FIGURES: f32 = 340.0;
+
 /// One decode: text, tree of the round, figures.
 fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
     let One { spot, call, d } = *one;
@@ -136,16 +146,40 @@ fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
     }
     let shown = shown.min(d.run.rounds.len().saturating_sub(1));
     text_ui(cx, ui, d, shown);
-    if let Some(round) = d.run.rounds.get(shown) {
-        let before = d.run.rounds[..shown].iter().map(|r| r.emitted.len()).sum();
-        round_ui(cx, ui, d, round, before);
+    let tree = |ui: &mut Ui| {
+        if let Some(round) = d.run.rounds.get(shown) {
+            let before = d.run.rounds[..shown].iter().map(|r| r.emitted.len()).sum();
+            round_ui(cx, ui, one, round, before);
+        }
+    };
+    let sums = |ui: &mut Ui| {
+        sums::ui(cx, ui, d, &timed(cx, call, d));
+        if d.times.is_some() {
+            proof::ui(cx, ui, spot, &asked(cx, call.clone()));
+        }
+        cx.notes_ui(ui, spot);
+    };
+    let room = ui.available_width();
+    if room < WIDE {
+        tree(ui);
+        sums(ui);
+        return;
     }
-    sums::ui(cx, ui, d, &timed(cx, call, d));
-    cx.notes_ui(ui, spot);
+    ui.horizontal_top(|ui| {
+        let (gap, beside) = (ui.spacing().item_spacing.x, (room * 0.25).clamp(FIGURES, 520.0));
+        for (width, content) in [(room - beside - gap, &tree as &dyn Fn(&mut Ui)), (beside, &sums)] {
+            ui.vertical(|ui| {
+                ui.set_width(width);
+                content(ui);
+            });
+        }
+    });
 }
 
-/// The tree of a round, with its legend.
-fn round_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round, before: usize) {
+/// The tree of a round, with its legend; what else could have stood at the chosen node, and what the target's own token
+/// was drawn from.
+fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, round: &Round, before: usize) {
+    let d = one.d;
     let tree = tree::of(d, round, before);
     // The root of the first round is the prompt's last token, where the views show that text.
     let trace = cx.ready_trace().filter(|_| before == 0 && cx.shows_text());
@@ -154,7 +188,22 @@ fn round_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round, before: usize) {
         Some(last) => Link::Token(tokens.len() - 1, last),
         None => Link::None,
     };
-    pictures::tree::ui(cx, ui, &tree, first);
+    let menu = |ui: &mut Ui, node: usize| branch::menu_ui(cx, ui, d, &branch::ids(d, round, before, node));
+    let done = pictures::tree::ui_with(cx, ui, &tree, first, Some(&menu));
+    let slot = egui::Id::unique("chosen node").with((cx.at, one.spot));
+    if let Some(node) = done.clicked {
+        ui.data_mut(|d| d.insert_temp(slot, (before, node)));
+    }
+    if let Some((node, beside)) = done.entered
+        && let Some(way) = branch::Way::of(cx, d, &branch::ids(d, round, before, node))
+    {
+        way.go(cx, ui, beside);
+    }
+    let chosen = ui.data(|d| d.get_temp::<(usize, usize)>(slot)).filter(|(b, _)| *b == before && !cx.figure);
+    if let Some((_, node)) = chosen.filter(|(_, node)| *node < tree.nodes.len()) {
+        fixed(ui, "others", |ui| branch::others_ui(cx, ui, one, &branch::ids(d, round, before, node), node == 0));
+    }
+    branch::own_ui(cx, ui, d, round);
 }
 
 /// The times of a decode: those taken with it if nothing else computed meanwhile, else those of a second decode that
@@ -207,81 +256,6 @@ fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
         widgets::named(&next, "next round");
         if next.clicked() {
             cx.send(Command::round(shown + 1));
-        }
-    });
-}
-
-fn compare_ui(cx: &Cx, ui: &mut Ui, own: &Call) {
-    if cx.figure {
-        return;
-    }
-    let mut on = cx.pane.beside.get(Kind::Draft).is_some();
-    if ui.checkbox(&mut on, "compare").on_hover_text("A second method on the same prompt, beside the first").changed() {
-        let other = catalog::of(Kind::Draft).find(|i| i.id != own.method && cx.lacks(i).is_none());
-        let rival = other.filter(|_| on).map(|i| with_budget(i, Params::new(), own));
-        show_rival(cx, rival);
-    }
-}
-
-fn rival_ui(cx: &Cx, ui: &mut Ui, rival: &Call) {
-    picker::picker_ui(cx, ui, Kind::Draft, rival, "second draft", &mut |change| {
-        let Call { method, params } = rival.clone();
-        let next = match change {
-            picker::Change::Method(method) => Call { method, params: Params::new() },
-            picker::Change::Param(key, v) => Call { method, params: params.set(key, v) },
-        };
-        show_rival(cx, Some(next));
-    });
-}
-
-/// Decodes with a second method beside the first, or with none.
-fn show_rival(cx: &Cx, rival: Option<Call>) {
-    cx.set("second draft method", move |p| match &rival {
-        // A picker offers what the catalog has.
-        Some(call) => drop(p.beside.choose(call.clone())),
-        None => p.beside.forget(Kind::Draft),
-    });
-}
-
-/// A call of `info` that drafts as many nodes and tokens as `like` does, as far as its ranges go.
-fn with_budget(info: &'static Info, params: Params, like: &Call) -> Call {
-    let model = &like.params;
-    let nodes = self::info(like.method).and_then(|i| i.budget).map(|p| model.count(p));
-    let mut out = params;
-    if let (Some(p), Some(n)) = (info.budget, nodes)
-        && let Domain::Count { min, max, .. } = p.domain
-    {
-        out = out.set(p.key, n.clamp(min, max));
-    }
-    let tokens = self::info(like.method).and_then(|i| i.param("new_tokens"));
-    if let (Some(p), true) = (tokens, info.param("new_tokens").is_some()) {
-        out = out.set("new_tokens", model.count(p));
-    }
-    Call { method: info.id, params: out }
-}
-
-/// Says whether both draft as many nodes a round, and makes it so where that can be.
-fn budget_ui(cx: &Cx, ui: &mut Ui, first: &One, second: &One) {
-    let (a, b) = (first.call, second.call);
-    let per_round = |d: &Drafted| {
-        d.run.rounds.iter().map(|r| r.nodes.len()).sum::<usize>() as f64 / d.run.rounds.len().max(1) as f64
-    };
-    let (x, y) = (per_round(first.d), per_round(second.d));
-    ui.horizontal_wrapped(|ui| {
-        ui.small(format!("{x:.1} against {y:.1} nodes a round"));
-        let (Some(i), Some(j)) = (info(a.method), info(b.method)) else { return };
-        match (i.budget, j.budget) {
-            (Some(p), Some(q)) if a.params.count(p) != b.params.count(q) && !cx.figure => {
-                if ui
-                    .small_button("same budget")
-                    .on_hover_text("As many nodes a round as the first, as far as the method goes")
-                    .clicked()
-                {
-                    show_rival(cx, Some(with_budget(j, b.params.clone(), a)));
-                }
-            }
-            (Some(_), Some(_)) => drop(ui.small("· the same budget")),
-            _ => drop(ui.small("· the tree of one of them is fixed; change its depth to come near")),
         }
     });
 }
@@ -360,8 +334,10 @@ fn table(cx: &Cx) -> Option<Table> {
         return written::table(cx);
     }
     let d = cx.ready(&asked(cx, cx.call(Kind::Draft)))?;
-    let columns =
-        ["round", "node", "parent", "depth", "id", "text", "p_draft", "p_target", "p_accept", "state", "emitted"];
+    let columns = [
+        "round", "node", "parent", "depth", "id", "text", "p_draft", "p_target", "p_accept", "state", "emitted",
+        "figure", "value", "meaning",
+    ];
     let mut table = Table::new(&columns);
     for (r, round) in d.run.rounds.iter().enumerate() {
         let emitted = d.rounds.get(r).cloned().unwrap_or_default();
@@ -378,8 +354,17 @@ fn table(cx: &Cx) -> Option<Table> {
                 json!(n.p_accept),
                 json!(n.state),
                 json!(emitted),
+                json!(null),
+                json!(null),
+                json!(null),
             ]);
         }
+    }
+    // What all rounds amount to, below them.
+    for f in d.figures(None) {
+        let mut row = vec![json!(null); columns.len() - 3];
+        row.extend([json!(f.name), f.json(), json!(f.meaning)]);
+        table.rows.push(row);
     }
     Some(table)
 }

@@ -1,29 +1,25 @@
-//! What a decode amounts to: tokens per pass, acceptance by depth, speed-up, and whether the text is the target's own.
+//! What a decode amounts to: its figures, acceptance by depth, and whether the text is the target's own.
 
 use crate::cx::Cx;
-use crate::pictures::plot;
+use crate::pictures::{self, plot};
 use crate::work::{Drafted, Times};
 use egui::Ui;
 use tokenscope_analysis::decode::DraftRun;
-use tokenscope_analysis::finding::{Axis, Measure, Plot, Series, Style};
+use tokenscope_analysis::decode::pace::TIMED;
+use tokenscope_analysis::finding::{Axis, Figure, Measure, Plot, Series, Style};
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
-    let (drafted, accepted) = d.run.drafted();
-    let line = |ui: &mut Ui, words: String, tip: &str| drop(ui.label(words).on_hover_text(tip));
-    line(
-        ui,
-        format!(
-            "{:.2} tokens per target pass · {accepted} of {drafted} drafted tokens accepted · {} rounds",
-            d.run.tokens_per_round(),
-            d.run.rounds.len()
-        ),
-        "Tokens per target pass: all new tokens, the target's own ones included, divided by the rounds. A round is one \
-         verifying pass of the target.",
-    );
+    let known = times.as_ref().or(d.times.as_ref());
+    let (timed, counted): (Vec<Figure>, Vec<Figure>) =
+        d.run.figures(known.map(|t| &t.pace)).into_iter().partition(|f| TIMED.contains(&f.name.as_ref()));
+    pictures::figures_ui(ui, &counted);
+    if times.is_some() {
+        speed_ui(ui, &timed);
+    }
     match times {
-        Some(t) => speed_ui(ui, &Speed::of(&d.run, t), t),
-        None if cx.figure || d.times.is_none() => {}
-        None => drop(ui.weak("speed-up: taken when nothing else computes")),
+        Some(t) if !t.alone => drop(ui.small("Other views computed meanwhile, so the speed-up may read low.")),
+        None if !cx.figure && d.times.is_some() => drop(ui.weak("speed-up: taken when nothing else computes")),
+        _ => {}
     }
     depths_ui(cx, ui, &d.run);
     // While it goes on, nothing was compared.
@@ -32,25 +28,21 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
     }
 }
 
-fn speed_ui(ui: &mut Ui, speed: &Speed, times: &Times) {
-    let Some(expected) = speed.expected else { return };
-    let fair = if times.alone {
-        "Both decodes ran one after the other while nothing else computed here."
-    } else {
-        "Other views computed meanwhile, so this may read low."
-    };
-    ui.label(format!("speed-up expected {expected:.2}×, measured {:.2}×", speed.measured)).on_hover_text(
-            format!(
-                "Expected: tokens per target pass ÷ (1 + c · draft passes per round), as if a verifying pass cost as much as \
-                 a plain one. c = {:.2} is the time of a draft pass over that of a target pass, each decoding one by one here; \
-                 {:.1} draft passes per round.\nMeasured: plain greedy decode of as many tokens, {:.1} ms, ÷ this decode, \
-                 {:.1} ms, on this machine; the prompt's pass is part of both. {fair}",
-                speed.cost,
-                speed.passes,
-                times.plain * 1e3,
-                times.own * 1e3
-            ),
-        );
+/// What is measured in time, each with its definition under the pointer.
+fn speed_ui(ui: &mut Ui, figures: &[Figure]) {
+    let of = |name: &str| figures.iter().find(|f| f.name == name).map_or("–".to_string(), Figure::words);
+    let meanings: Vec<String> = figures.iter().map(|f| format!("{}: {}", f.name, f.meaning)).collect();
+    let tip = meanings.join("\n");
+    ui.label(format!("speed-up expected {}×, measured {}×", of("expected speed-up"), of("measured speed-up")))
+        .on_hover_text(&tip);
+    ui.label(format!(
+        "speed-up from c {} · draft {} · verify {} · bookkeeping {}",
+        of("draft cost ratio"),
+        of("time drafting"),
+        of("time verifying"),
+        of("time bookkeeping")
+    ))
+    .on_hover_text(&tip);
 }
 
 fn lossless_ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
@@ -65,43 +57,20 @@ fn lossless_ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
         None if !d.run.strayed.is_empty() => {
             let mean = d.run.strayed.iter().sum::<f64>() / d.run.strayed.len() as f64;
             ui.colored_label(cx.theme.bad, format!("✖ not lossless: strays by {mean:.3}")).on_hover_text(
-                "Total-variation distance between the first token of a round and the target's own, mean over rounds. At \
-                 temperature 0 it is 0: the text is the target's.",
+                "Total-variation distance between the first token of a round and the target's own, for the guesses of that \
+                 round, mean over rounds. At temperature 0 it is 0: the text is the target's.",
             );
         }
-        None => {
-            ui.small("sampled: lossless in distribution, which one run cannot show");
-        }
-    }
-}
-
-struct Speed {
-    /// Draft pass over target pass.
-    cost: f64,
-    /// Draft passes per round.
-    passes: f64,
-    /// `None` where no times were taken.
-    expected: Option<f64>,
-    measured: f64,
-}
-
-impl Speed {
-    fn of(run: &DraftRun, times: &Times) -> Self {
-        let (target, draft) = (times.target, times.draft);
-        let cost = if target > 0.0 { draft / target } else { 0.0 };
-        Self {
-            cost,
-            passes: run.draft_passes_per_round(),
-            expected: (target > 0.0).then(|| run.expected_speed_up(cost)),
-            measured: times.plain / times.own.max(1e-9),
-        }
+        None => drop(ui.small("sampled: lossless in distribution, which many decodes show and one cannot")),
     }
 }
 
 /// Bars of the accepted share by depth.
 fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
     let all = run.accepted_by_depth();
-    let deepest = all.len().min(16);
+    // Bars as wide as their numbers.
+    let fit = ((ui.available_width() - 90.0) / 34.0) as usize;
+    let deepest = all.len().min(16).min(fit.max(4));
     if deepest == 0 {
         return;
     }

@@ -84,6 +84,7 @@ mod tests {
                 node(Some(0), 3, 2, NodeState::Rejected),
             ],
             emitted: vec![1, 9],
+            own_from: vec![(9, 1.0)],
             draft_passes: 2,
         };
         let run = DraftRun { rounds: vec![round.clone()], ..DraftRun::new(&[7]) };

@@ -3,8 +3,8 @@
 use super::super::picker;
 use crate::cx::Cx;
 use crate::pictures::widgets::{self, Link};
-use crate::pictures::{On, stage, timeline};
-use crate::work::{Serves as _, TimelineOf, Written};
+use crate::pictures::{self, On, stage, timeline};
+use crate::work::{Serves as _, TimelineOf};
 use egui::{Ui, vec2};
 use tokenscope_analysis::finding::{Picture, Table, Timeline};
 use tokenscope_analysis::method::Kind;
@@ -29,7 +29,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui) {
         ui.add_space(4.0);
         timeline::grid_ui(cx, ui, &On::default(), picture, shown);
         timeline::legend_ui(cx, ui, picture);
-        figures_ui(ui, &written);
+        pictures::figures_ui(ui, &written.finding.figures);
         cx.notes_ui(ui, "reveal");
     });
 }
@@ -55,16 +55,6 @@ fn text_ui(cx: &Cx, ui: &mut Ui, picture: &Timeline, shown: usize) {
             let fill = if c.why.is_empty() { cx.theme.line } else { cx.theme.good };
             let link = c.id.map_or(Link::None, |id| Link::Decoded(position, id));
             widgets::chip(cx, ui, &c.text, fill, false, link).on_hover_text(timeline::say(&On::default(), picture, c));
-        }
-    });
-}
-
-/// The figures, each with its definition under the pointer.
-fn figures_ui(ui: &mut Ui, written: &Written) {
-    ui.horizontal_wrapped(|ui| {
-        for (i, f) in written.finding.figures.iter().enumerate() {
-            let dot = if i > 0 { "· " } else { "" };
-            ui.label(format!("{dot}{} {}", f.words(), f.name)).on_hover_text(f.meaning.as_ref());
         }
     });
 }
