@@ -162,6 +162,7 @@ fn moved(id: &str) -> Call {
             Domain::Seed => 5.into(),
             Domain::Toggle { default } => (!default).into(),
             Domain::Choice { options } => return p.parse(options.last()?).ok(),
+            Domain::Text { presets } => return p.parse(presets.last()?.0).ok(),
             Domain::Layer { .. } | Domain::Schedule { .. } => return None,
         })
     };

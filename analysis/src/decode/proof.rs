@@ -493,7 +493,9 @@ mod tests {
             let after = |id: u32| self.0[id as usize].clone();
             let q = after(turn.root());
             let both = chance.draw_some(&q, 2);
-            both.iter().for_each(|&x| drop(tree.push(0, x as u32, Some(q[x]), None)));
+            for &x in &both {
+                tree.push(0, x as u32, Some(q[x]), None);
+            }
             tree.draws_from(0, q);
             if turn.room > 1 {
                 let q = after(both[0] as u32);
