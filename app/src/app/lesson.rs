@@ -163,6 +163,12 @@ impl App {
         self.lesson.as_ref()?.spot
     }
 
+    /// Whether the lesson points at something that is not found or not scrolled to yet.
+    pub(super) fn seeks(&self) -> bool {
+        let seeks = |p: &Player| p.scroll.is_some() || (p.spot.is_none() && !p.lesson.steps[p.at].at.is_empty());
+        self.lesson.as_ref().is_some_and(seeks)
+    }
+
     /// Where the lesson's caption is, in points.
     pub fn caption(&self) -> Option<Rect> {
         self.lesson.as_ref().map(|p| p.caption)

@@ -7,6 +7,7 @@ use crate::fonts::SystemFonts;
 use crate::lesson::Lesson;
 use crate::state::Doc;
 use crate::theme::Theme;
+use std::cell::Cell;
 use std::sync::Arc;
 use tokenscope_analysis::weights::Hold;
 
@@ -38,6 +39,9 @@ pub fn draw_lesson(
     })
 }
 
+/// Frames in which a lesson may look for what it points at.
+const SEEK: u32 = 60;
+
 fn draw(
     doc: Doc,
     size: egui::Vec2,
@@ -52,5 +56,12 @@ fn draw(
     prepare(&mut app, &ctx);
     let jobs = app.jobs.clone();
     jobs.hold(hold);
-    settle(ctx, size, scale, background, &|| jobs.running().0, |ui| app.frame(ui))
+    // What a lesson points at may have to be scrolled to; what is never there is not waited for long.
+    let (seeks, mut left) = (Cell::new(0), SEEK);
+    settle(ctx, size, scale, background, &|| jobs.running().0 + seeks.get(), |ui| {
+        app.frame(ui);
+        let waits = left > 0 && jobs.running().0 == 0 && app.seeks();
+        left -= u32::from(waits);
+        seeks.set(usize::from(waits));
+    })
 }

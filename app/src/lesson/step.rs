@@ -97,8 +97,13 @@ impl Step {
         pane
     }
 
-    /// Selects and drills to the tokens that the step names. Errors: the run has no such token, in words.
+    /// Selects and drills to the tokens that the step names. Errors: what the step needs and the run does not have, in
+    /// words.
     pub fn aim(&self, pane: &mut Pane, trace: &Trace) -> Result<(), String> {
+        self.aim_at(pane, trace).map_err(|why| format!("needs a token that is not there: {why}"))
+    }
+
+    fn aim_at(&self, pane: &mut Pane, trace: &Trace) -> Result<(), String> {
         let Some(tower) = trace.towers.get(&pane.tower_of(trace)) else { return Ok(()) };
         let mut aim = Selection::default();
         for at in &self.select {
