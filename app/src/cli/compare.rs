@@ -90,7 +90,7 @@ fn compared(doc: &Doc, i: usize, jobs: &Jobs) -> Result<Value> {
     let words = pairings.get(words).and_then(|p| p.words());
     let mut parts = serde_json::Map::new();
     for part in &a.shows.compared {
-        let found = minus(*part, [a, b], jobs, &ctx).map_or_else(|e| json!({ "why_not": e.to_string() }), |f| f);
+        let found = minus(*part, [a, b], jobs, &ctx).unwrap_or_else(|e| json!({ "why_not": e.to_string() }));
         parts.insert(part.name().into(), found);
     }
     let side = |p: &Pane| {
