@@ -356,7 +356,8 @@ mod tests {
     fn areas_by_hand_and_none_while_a_curve_grows() {
         // Trapezoids: 0.5 · (1 + 0.5) / 2 and 0.5 · (0.5 + 0) / 2.
         assert_eq!(area(&[[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]), Some(0.5));
-        assert_eq!(area(&[[0.0, 1.0], [0.25, 0.2], [1.0, 0.2]]), Some(0.15 + 0.15));
+        let uneven = area(&[[0.0, 1.0], [0.25, 0.2], [1.0, 0.2]]);
+        assert!(uneven.is_some_and(|a| (a - 0.3).abs() < 1e-12), "{uneven:?}");
         assert_eq!(area(&[[0.0, 1.0], [0.5, 0.5]]), None);
         assert_eq!(area(&[]), None);
     }

@@ -53,7 +53,7 @@ fn the_report_of_all_panes_is_saved_by_its_key() {
     press(&mut h, Modifiers::COMMAND, Key::T);
     for name in ["r.html", "r.pdf"] {
         let file = dir.path().join(name);
-        press(&mut h, Modifiers::COMMAND | Modifiers::SHIFT, Key::S);
+        press(&mut h, Modifiers::COMMAND, Key::R);
         assert!(h.query_by_label("Save report").is_some());
         press(&mut h, Modifiers::COMMAND, Key::A);
         type_text(&mut h, &file.display().to_string());

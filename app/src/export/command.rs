@@ -314,7 +314,7 @@ mod tests {
             Domain::Seed => i64::MAX.into(),
             Domain::Toggle { default } => (!default).into(),
             Domain::Choice { options } => p.parse(options[options.len() - 1]).unwrap(),
-            Domain::Text { .. } => Setting::Text("two \"lines\"\n= of 'text'".into()),
+            Domain::Text { .. } => Setting::Text("two \"words\" = of 'text'".into()),
             Domain::Layer { .. } => Setting::Layer(LayerPick::At(2)),
             Domain::Schedule { .. } => p.parse("[0.5, 0.25]").unwrap_or_else(|_| p.default()),
         }
