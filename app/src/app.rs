@@ -347,12 +347,6 @@ impl App {
         }
     }
 
-    /// Opens, closes or changes panes.
-    fn change_panes(&mut self, ctx: &egui::Context, what: &'static str, change: fn(&mut Doc)) {
-        self.take_typed(ctx);
-        self.apply(ctx, vec![Command::whole(what, change)]);
-    }
-
     /// Gives a view the window, or shows all of them again.
     fn show_alone(&mut self, view: usize) {
         self.alone = if self.alone == Some(view) { None } else { Some(view) };
@@ -700,32 +694,5 @@ impl App {
         }
         self.apply(&ctx, sent);
         self.columns_done(&ctx, asked.pane.or(done.pressed), done.sent, done.closed);
-    }
-
-    /// Carries out what was done in panes that are not worked in, and goes to the one that was pressed in.
-    fn columns_done(
-        &mut self,
-        ctx: &egui::Context,
-        pressed: Option<usize>,
-        sent: Vec<(usize, Vec<Command>)>,
-        closed: Option<usize>,
-    ) {
-        let go_to = |app: &mut Self, pane: usize| {
-            app.take_typed(ctx);
-            // Looking at another pane changes nothing that could be undone.
-            app.doc.go_to(pane);
-            app.follow(ctx);
-        };
-        if let Some(pane) = pressed.filter(|p| *p != self.doc.active()) {
-            go_to(self, pane);
-        }
-        for (pane, commands) in sent {
-            go_to(self, pane);
-            self.apply(ctx, commands);
-        }
-        if let Some(pane) = closed {
-            go_to(self, pane);
-            self.change_panes(ctx, "pane", Doc::close);
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Several panes side by side: the same views of each, laid out alike, scrolled together, with the pointer's token marked
 //! in all of them.
 
+use super::App;
 use super::tiles::{Asked, Tiles};
 use crate::cx::{Cx, Scrolls};
 use crate::differs::differs;
@@ -177,6 +178,41 @@ impl Columns {
             bytes: bytes.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
             id: covered.first().filter(|_| covered.len() == 1).and_then(|t| t.id),
             decoded: None,
+        }
+    }
+}
+
+impl App {
+    /// Opens, closes or changes panes.
+    pub(super) fn change_panes(&mut self, ctx: &egui::Context, what: &'static str, change: fn(&mut Doc)) {
+        self.take_typed(ctx);
+        self.apply(ctx, vec![Command::whole(what, change)]);
+    }
+
+    /// Carries out what was done in panes that are not worked in, and goes to the one that was pressed in.
+    pub(super) fn columns_done(
+        &mut self,
+        ctx: &egui::Context,
+        pressed: Option<usize>,
+        sent: Vec<(usize, Vec<Command>)>,
+        closed: Option<usize>,
+    ) {
+        let go_to = |app: &mut Self, pane: usize| {
+            app.take_typed(ctx);
+            // Looking at another pane changes nothing that could be undone.
+            app.doc.go_to(pane);
+            app.follow(ctx);
+        };
+        if let Some(pane) = pressed.filter(|p| *p != self.doc.active()) {
+            go_to(self, pane);
+        }
+        for (pane, commands) in sent {
+            go_to(self, pane);
+            self.apply(ctx, commands);
+        }
+        if let Some(pane) = closed {
+            go_to(self, pane);
+            self.change_panes(ctx, "pane", Doc::close);
         }
     }
 }
