@@ -21,7 +21,7 @@
 //! | `document` | 1 | `panes` and `pins`, how many of each follow; `active`, the pane that is worked in, from 0; `look`, a [`Look`] |
 //! | `pane` | 1 to 256 | a [`Pane`], in their order |
 //! | `pin` | up to 1000 | a [`Pin`]: `name` and `pane` |
-//! | `window` | 0 or 1 | `layout`, where the views are, a [`Layout`](crate::settings::Layout); `alone`, the id of the view that has the window to itself; `sources`, whether their panel is open; `file`, the session's own path, where it was written by a window that runs |
+//! | `window` | 0 or 1 | `layout`, where the views are, a [`Layout`]; `alone`, the id of the view that has the window to itself; `sources`, whether their panel is open; `file`, the session's own path, where it was written by a window that runs |
 //! | `model` | one a model | [`Stamp`]: `source` as in a pane, `name`, `files`, `bytes`, `sha256`, and `covers`, what that hash is of |
 //! | `input` | one a file | [`Input`]: `kind` (`picture`, `series`, `tokenizer`), `path` on the machine that saved it, `bytes`, `sha256`, and `base64`, its content, unless it was too large or gone |
 //! | `trace` | where asked for | [`Recording`]: `run` as in a pane, `bytes`, and `base64`, a trace file ([`tokenscope_analysis::trace`]) |

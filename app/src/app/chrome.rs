@@ -95,10 +95,10 @@ impl App {
                         chosen.into_iter().for_each(|l| self.start_lesson(&ctx, l));
                     }
                     self.menu_ui(ui, menu, commands);
-                    if menu == "File" {
-                        if let Some(path) = self.recent_ui(ui, commands) {
-                            self.open_session(&ctx, path);
-                        }
+                    if menu == "File"
+                        && let Some(path) = self.recent_ui(ui, commands)
+                    {
+                        self.open_session(&ctx, path);
                     }
                 });
             }

@@ -198,7 +198,8 @@ impl App {
         }
         let pressed = |keys: &[Key]| {
             let one = |k: &Key| ctx.input_mut(|i| i.consume_key(Modifiers::NONE, *k));
-            keys.iter().fold(false, |any, k| one(k) || any)
+            // Each is taken, or the next of them would reach something else.
+            keys.iter().map(one).filter(|taken| *taken).count() > 0
         };
         let (at, covered) = (player.at, self.covered());
         let (next, back) =

@@ -22,10 +22,8 @@ pub(super) fn page(report: &Report) -> anyhow::Result<String> {
 /// Replaces what a page may not hold, however it is escaped.
 fn clean(value: &mut Value) {
     match value {
-        Value::String(s) => {
-            if s.chars().any(is_barred) {
-                *s = s.replace("\r\n", "\n").replace('\r', "\n").replace(is_barred, "\u{fffd}");
-            }
+        Value::String(s) if s.chars().any(is_barred) => {
+            *s = s.replace("\r\n", "\n").replace('\r', "\n").replace(is_barred, "\u{fffd}");
         }
         Value::Array(all) => all.iter_mut().for_each(clean),
         Value::Object(all) => all.values_mut().for_each(clean),

@@ -349,7 +349,7 @@ fn cut(table: &Table, command: Option<String>) -> Option<Cut> {
     let row = |r: &Vec<Value>| told.iter().map(|i| cell(r.get(*i).unwrap_or(&Value::Null))).collect();
     let rows: Vec<Vec<Cell>> = table.rows.iter().take(ROWS).map(row).collect();
     let columns = told.iter().map(|i| table.columns[*i].clone()).collect();
-    (!rows.is_empty()).then(|| Cut { columns, rows, all: table.rows.len(), command })
+    (!rows.is_empty()).then_some(Cut { columns, rows, all: table.rows.len(), command })
 }
 
 /// Letters of a cell that are shown.

@@ -156,6 +156,9 @@ fn half(x: f32) -> [u8; 2] {
     (((x / f32::from_bits(0x7780_0000)).to_bits() >> 13) as u16).to_le_bytes()
 }
 
+/// Writes the values of a tensor, told its number, name and shape.
+type Values<'w, W> = dyn FnMut(usize, &str, &[usize], &mut W) -> io::Result<()> + 'w;
+
 impl Size {
     /// The size of that name.
     pub fn named(name: &str) -> Option<Self> {
@@ -229,12 +232,7 @@ impl Size {
     }
 
     /// Writes a file of tensors as `write` gives their values, told number, name and shape of each.
-    fn write_tensors<W: Write>(
-        &self,
-        stored: Stored,
-        out: &mut W,
-        write: &mut dyn FnMut(usize, &str, &[usize], &mut W) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn write_tensors<W: Write>(&self, stored: Stored, out: &mut W, write: &mut Values<W>) -> io::Result<()> {
         let (tensors, mut at) = (self.tensors(false), 0);
         let dtype = stored.name().to_uppercase();
         let entry = |(name, shape): &(String, Vec<usize>)| {

@@ -91,8 +91,11 @@ impl Padding {
     }
 }
 
+/// Numbers of the texts in each row of each batch.
+type Batches = Vec<Vec<Vec<usize>>>;
+
 /// The three strategies, and the rows of the third; lengths are cut already.
-fn compare(lengths: &[usize], batch: usize, most: usize, ctx: &Ctx) -> Result<([Padding; 3], Vec<Vec<Vec<usize>>>)> {
+fn compare(lengths: &[usize], batch: usize, most: usize, ctx: &Ctx) -> Result<([Padding; 3], Batches)> {
     let real = lengths.iter().sum();
     let rows = pack(lengths, batch, most, ctx)?;
     let own = |row: &Vec<usize>| row.iter().map(|&i| lengths[i]).sum::<usize>();

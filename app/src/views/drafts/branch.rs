@@ -61,7 +61,7 @@ impl Way {
         let slot = slot();
         ui.data_mut(|d| match otherwise {
             Some(words) => drop(d.insert_temp(slot, (text.clone(), words))),
-            None => drop(d.remove::<(Text, String)>(slot)),
+            None => d.remove::<(Text, String)>(slot),
         });
         cx.send(match beside {
             false => Command::Prompt(text),
