@@ -49,10 +49,14 @@ const LONG: usize = 60;
 /// Characters that are shown before those that differ.
 const BEFORE: usize = 12;
 
+/// Characters that are looked at for a difference: panes are named in every frame.
+const SEARCHED: usize = 1 << 14;
+
 /// Two texts from a little before the first character that differs.
 fn around_change(a: &str, b: &str) -> [String; 2] {
-    let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
-    let from = if a.chars().count().max(b.chars().count()) <= LONG { 0 } else { same.saturating_sub(BEFORE) };
+    let same = a.chars().zip(b.chars()).take(SEARCHED).take_while(|(x, y)| x == y).count();
+    let long = [a, b].iter().any(|t| t.chars().nth(LONG).is_some());
+    let from = if long { same.saturating_sub(BEFORE) } else { 0 };
     [a, b].map(|text| {
         let mut rest = text.chars().skip(from);
         let words: String = rest.by_ref().take(LONG).collect();

@@ -96,17 +96,21 @@ pub fn model(source: &ModelSource) -> anyhow::Result<Vec<Digest>> {
         ModelSource::Recorded(path) => return Ok(vec![of_file(path)?]),
         ModelSource::Path(path) => path,
     };
+    let files = files_of(path)?;
+    Ok(files.iter().take(MAX_FILES).map(|f| of_file(f)).collect::<io::Result<_>>()?)
+}
+
+/// The files that decide what the model at `path` computes, by name: of a folder configuration, tokenizer and weights,
+/// else the GGUF file, which holds everything. Errors: it does not open.
+pub fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let weights = Weights::open(path)?;
-    let mut files: Vec<PathBuf> = match weights.gguf_file() {
-        Some(file) => vec![file.to_path_buf()],
-        None => {
-            let entries = std::fs::read_dir(weights.dir())?.collect::<io::Result<Vec<_>>>()?;
-            entries.into_iter().map(|e| e.path()).filter(|p| p.is_file() && decides(p)).collect()
-        }
-    };
+    if let Some(file) = weights.gguf_file() {
+        return Ok(vec![file.to_path_buf()]);
+    }
+    let entries = std::fs::read_dir(weights.dir())?.collect::<io::Result<Vec<_>>>()?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|e| e.path()).filter(|p| p.is_file() && decides(p)).collect();
     files.sort();
-    files.truncate(MAX_FILES);
-    Ok(files.iter().map(|f| of_file(f)).collect::<io::Result<_>>()?)
+    Ok(files)
 }
 
 /// The inputs of a run and the series that is cut. Errors: files that cannot be read.

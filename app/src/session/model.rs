@@ -1,5 +1,6 @@
 //! What a session remembers of a model, so that it can say whether another one stands in its place.
 
+use crate::digest;
 use crate::hash::Sha256;
 use crate::keys::ModelSource;
 use crate::samples;
@@ -7,8 +8,7 @@ use crate::state::Doc;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
-use tokenscope_analysis::weights::Weights;
+use std::path::PathBuf;
 
 /// Files up to this length are hashed as a whole: configurations, tokenizers, small weights.
 const WHOLE: u64 = 64 << 20;
@@ -58,7 +58,10 @@ impl Stamp {
         let files = match source {
             ModelSource::Sample(name) => samples::files(name).map(|f| Of::Bytes(f.0.into(), f.1)).collect(),
             ModelSource::Recorded(path) => vec![Of::File(path.clone())],
-            ModelSource::Path(path) => on_disk(path),
+            // A model that does not open has none.
+            ModelSource::Path(path) => {
+                digest::files_of(path).unwrap_or_default().into_iter().take(MAX_FILES).map(Of::File).collect()
+            }
         };
         let mut hash = Sha256::default();
         let (mut bytes, mut read) = (0, !files.is_empty());
@@ -102,29 +105,6 @@ pub(super) fn models_of(doc: &Doc) -> Vec<ModelSource> {
 enum Of {
     File(PathBuf),
     Bytes(String, &'static [u8]),
-}
-
-/// The files of the model at `path`, sorted by name; none where it does not open.
-fn on_disk(path: &Path) -> Vec<Of> {
-    let Ok(weights) = Weights::open(path) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(weights.dir())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .take(MAX_FILES)
-        .map(|e| e.path())
-        .filter(|p| p.extension().is_some_and(|e| matches(&e.to_string_lossy(), weights.gguf_file().is_some())))
-        .filter(|p| p.is_file())
-        .collect();
-    // Of several models in one folder the others do not count.
-    files.extend(weights.gguf_file().map(Path::to_path_buf));
-    files.sort();
-    files.into_iter().map(Of::File).collect()
-}
-
-/// Whether files of that ending say something about a model. Beside a GGUF file, which holds everything, none does.
-fn matches(end: &str, gguf: bool) -> bool {
-    !gguf && ["json", "txt", "model", "safetensors"].contains(&end)
 }
 
 impl Of {
