@@ -41,9 +41,6 @@ pub enum By {
 }
 
 impl By {
-    /// Every way.
-    pub const ALL: [By; 3] = [By::Sum, By::Mean, By::Max];
-
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -51,11 +48,6 @@ impl By {
             By::Mean => "mean",
             By::Max => "max",
         }
-    }
-
-    /// The way of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|b| b.name() == name)
     }
 }
 

@@ -60,6 +60,30 @@ impl Round {
     pub fn accepted(&self) -> Vec<u32> {
         self.nodes.iter().filter(|n| n.state == NodeState::Accepted).map(|n| n.token).collect()
     }
+
+    /// A round of two draft passes and `n` new tokens, whose nodes have these depths and states.
+    #[cfg(test)]
+    pub(super) fn sample(nodes: &[(usize, NodeState)], n: usize) -> Self {
+        let node = |&(depth, state): &(usize, NodeState)| DraftNode {
+            parent: None,
+            token: 0,
+            depth,
+            p_draft: None,
+            p_target: None,
+            p_accept: None,
+            value: None,
+            next: 0,
+            state,
+        };
+        Self {
+            root: 0,
+            next: 0,
+            nodes: nodes.iter().map(node).collect(),
+            emitted: vec![0; n],
+            own_from: Vec::new(),
+            draft_passes: 2,
+        }
+    }
 }
 
 /// Why a decode ended.
@@ -145,8 +169,8 @@ impl DraftRun {
 
     /// Emitted tokens per round (per target pass).
     pub fn tokens_per_round(&self) -> f64 {
-        let n: usize = self.rounds.iter().map(|r| r.emitted.len()).sum();
-        n as f64 / self.rounds.len().max(1) as f64
+        let (tokens, passes) = self.written();
+        tokens as f64 / passes.max(1) as f64
     }
 
     /// Drafted tokens, and those of them that were accepted.
@@ -184,29 +208,10 @@ mod tests {
 
     #[test]
     fn speed_and_shares_by_hand() {
-        let node = |depth, state| DraftNode {
-            parent: None,
-            token: 0,
-            depth,
-            p_draft: None,
-            p_target: None,
-            p_accept: None,
-            value: None,
-            next: 0,
-            state,
-        };
-        let round = |nodes: Vec<DraftNode>, n: usize| Round {
-            root: 0,
-            next: 0,
-            nodes,
-            emitted: vec![0; n],
-            own_from: Vec::new(),
-            draft_passes: 2,
-        };
         let mut run = DraftRun::new(&[0]);
         run.rounds = vec![
-            round(vec![node(1, NodeState::Accepted), node(2, NodeState::Accepted)], 3),
-            round(vec![node(1, NodeState::Rejected)], 1),
+            Round::sample(&[(1, NodeState::Accepted), (2, NodeState::Accepted)], 3),
+            Round::sample(&[(1, NodeState::Rejected)], 1),
         ];
         assert_eq!((run.accepted_by_depth(), run.drafted()), (vec![(1, 2), (1, 1)], (3, 2)));
         assert_eq!((run.written(), run.tokens_per_round()), ((4, 2), 2.0));

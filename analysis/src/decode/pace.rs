@@ -126,12 +126,12 @@ impl DraftRun {
             ),
             number(
                 "block efficiency",
-                tokens as f64 / rounds,
+                tau,
                 "new tokens per call of the target; each round calls it once, so it is the tokens per round",
             ),
             number(
                 "tokens per forward",
-                tokens as f64 / rounds,
+                tau,
                 "new tokens over forward passes of the target; those of the draft model are not counted",
             ),
             number("draft passes per round", drafts, "forward passes of the draft model over the rounds"),
@@ -182,31 +182,15 @@ impl DraftRun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::metrics::{DraftNode, NodeState, Round};
+    use crate::decode::metrics::{NodeState, Round};
 
     #[test]
     fn figures_follow_their_definitions() {
-        let node = |state| DraftNode {
-            parent: None,
-            token: 0,
-            depth: 1,
-            p_draft: None,
-            p_target: None,
-            p_accept: None,
-            value: None,
-            next: 0,
-            state,
-        };
-        let round = |states: &[NodeState], n: usize| Round {
-            root: 0,
-            next: 0,
-            nodes: states.iter().map(|s| node(*s)).collect(),
-            emitted: vec![0; n],
-            own_from: Vec::new(),
-            draft_passes: 2,
-        };
         let mut run = DraftRun::new(&[0]);
-        run.rounds = vec![round(&[NodeState::Accepted, NodeState::Accepted], 3), round(&[NodeState::Rejected], 1)];
+        run.rounds = vec![
+            Round::sample(&[(1, NodeState::Accepted), (1, NodeState::Accepted)], 3),
+            Round::sample(&[(1, NodeState::Rejected)], 1),
+        ];
         // Four tokens took 5 + 8 + 2 milliseconds; a plain pass takes 4, a verifying one 4.5, a draft pass 1.
         let spent = Spent { draft: 0.005, verify: 0.008, rest: 0.002 };
         let pace = Pace { spent, target: 0.004, verify: 0.0045, draft: 0.001, size_ratio: Some(0.25) };

@@ -23,9 +23,6 @@ pub enum Fold {
 }
 
 impl Fold {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sum, Self::Mean, Self::Max];
-
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -33,11 +30,6 @@ impl Fold {
             Self::Mean => "mean",
             Self::Max => "max",
         }
-    }
-
-    /// The one of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|f| f.name() == name)
     }
 
     /// Puts values together; `None` where there is none.

@@ -96,7 +96,7 @@ fn held(a: &[f64], b: &[f64], of_a: Option<&Tokenizer>, of_b: Option<&Tokenizer>
         ));
     }
     if one {
-        let nats = |from: &[f64], to: &[f64]| Datum::Number(divergence(from, to).max(0.0));
+        let nats = |from: &[f64], to: &[f64]| Datum::Number(divergence(from, to));
         let way = |name, from, to, words| Figure::new(name, nats(from, to), words).unit("nats");
         out = out.figure(way("KL, first to second", a, b, "sum of p₁ ln(p₁ / p₂) over the vocabulary")).figure(way(
             "KL, second to first",

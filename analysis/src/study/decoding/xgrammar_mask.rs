@@ -117,23 +117,15 @@ enum Why {
     Turned(u32),
 }
 
-/// The tokens that spell `forced`, as the tokenizer cuts them; the last one is left open where more may be added to it.
-fn spelled(
-    forced: &[u8],
-    tokenizer: &Tokenizer,
-    before: &[u32],
-    constraint: &mut Constraint,
-    whole: bool,
-) -> Result<Vec<u32>> {
+/// The tokens that spell `forced`, as the tokenizer cuts them, but the last one, to which more may be added.
+fn spelled(forced: &[u8], tokenizer: &Tokenizer, before: &[u32], constraint: &mut Constraint) -> Result<Vec<u32>> {
     let Ok(text) = std::str::from_utf8(forced) else { return Ok(Vec::new()) };
     // Cut behind what was written, whose end may change how it is cut.
     let prefix = tokenizer.decode(before, false)?;
     let cut = |text: &str| tokenizer.encode(text, None, false).map(|e| e.ids);
     let (start, all) = (cut(&prefix)?, cut(&format!("{prefix}{text}"))?);
     let Some(mut ids) = all.strip_prefix(&start[..]).map(<[u32]>::to_vec) else { return Ok(Vec::new()) };
-    if !whole {
-        ids.pop();
-    }
+    ids.pop();
     ids.truncate(constraint.allows(&ids));
     Ok(ids)
 }
@@ -192,7 +184,7 @@ impl Method for XGrammar {
                 let so_far: Vec<u32> = input.ids.iter().copied().chain(written.iter().map(|w| w.id)).collect();
                 let mut ids = match forced.is_empty() {
                     true => Vec::new(),
-                    false => spelled(&forced, tokenizer, &so_far, &mut constraint, false)?,
+                    false => spelled(&forced, tokenizer, &so_far, &mut constraint)?,
                 };
                 ids.truncate(n - written.len());
                 if !ids.is_empty() {
