@@ -443,7 +443,7 @@ impl<'a> Cx<'a> {
         }
         let Some(trace) = self.ready_trace().filter(|_| self.recorded()) else { return self.pane.run.prompt.clone() };
         // Kept, because a long text is not copied in every frame.
-        let id = egui::Id::unique("text of the recording");
+        let id = egui::Id::unique("text of the recording").with(self.at);
         match ui.data(|d| d.get_temp::<(Arc<Trace>, Text)>(id)) {
             Some((of, text)) if Arc::ptr_eq(&of, &trace) => text,
             _ => {

@@ -7,6 +7,9 @@ use crate::state::{Command, Doc, Pin};
 use egui::{Key, Ui};
 use tokenscope_analysis::catalog;
 
+/// Characters of a prompt that stand under the pointer.
+const TIP: usize = 400;
+
 /// What the list keeps between frames.
 #[derive(Default)]
 pub struct State {
@@ -119,7 +122,13 @@ impl State {
                 named(&menu.response, &format!("menu of pin {}", p.name));
                 let here = cx.pane == &p.pane;
                 let label = ui.add(egui::Button::selectable(here, p.name.as_str()).truncate());
-                if label.on_hover_text(format!("{}\n{}", p.pane.run.model.title(), p.pane.run.prompt)).clicked() {
+                let about = |ui: &mut Ui| {
+                    let run = &p.pane.run;
+                    let words: String = run.prompt.chars().take(TIP).collect();
+                    let more = if run.prompt.len() > words.len() { "…" } else { "" };
+                    ui.label(format!("{}\n{words}{more}", run.model.title()));
+                };
+                if label.on_hover_ui(about).clicked() {
                     shown = true;
                     cx.send(recall(p));
                 }

@@ -125,12 +125,23 @@ impl Doc {
     pub fn split(&mut self) {
         self.active += 1;
         self.panes.insert(self.active, self.panes[self.active - 1].clone());
+        let at = self.active;
+        self.renumber(|i| Some(if i >= at { i + 1 } else { i }));
+    }
+
+    /// Other numbers for the panes that panes are compared with; `None` for one that is gone.
+    fn renumber(&mut self, to: impl Fn(usize) -> Option<usize>) {
+        for pane in &mut self.panes {
+            pane.shows.against = pane.shows.against.and_then(&to);
+        }
     }
 
     /// Closes the pane that is worked in; the last one stays.
     pub fn close(&mut self) {
         if self.panes.len() > 1 {
-            self.panes.remove(self.active);
+            let at = self.active;
+            self.panes.remove(at);
+            self.renumber(|i| if i == at { None } else { Some(i - usize::from(i > at)) });
             self.active = self.active.min(self.panes.len() - 1);
         }
     }
@@ -392,6 +403,16 @@ mod tests {
         assert_eq!(doc.active(), 0);
         doc.split();
         assert_eq!((doc.active(), &*doc.panes()[2].run.prompt), (1, "b"));
+        // What one is compared with stays the same pane.
+        doc.pane_mut().shows.against = Some(2);
+        doc.go_to(0);
+        doc.split();
+        assert_eq!(doc.panes()[2].shows.against, Some(3));
+        doc.close();
+        assert_eq!(doc.panes()[1].shows.against, Some(2));
+        doc.go_to(2);
+        doc.close();
+        assert_eq!(doc.panes()[1].shows.against, None);
         (0..5).for_each(|_| doc.close());
         assert_eq!((doc.panes().len(), doc.active(), &*doc.pane().run.prompt), (1, 0, &*Pane::default().run.prompt));
     }

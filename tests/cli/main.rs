@@ -516,9 +516,18 @@ fn two_runs_are_compared_by_what_one_has_and_the_other_has_not() {
     assert!(other["parts"]["cuts"]["pictures"].is_array());
     fails_with(&["compare"], &["--with"]);
     fails_with(&["compare", "--with", "--prompt 'x"], &["quote is not closed"]);
+    fails_with(&["compare", "--with", "--rather-than zzzz"], &["--rather-than", "name one"]);
+    fails_with(&["draft", "--rather-than", " fox"], &["--rather-than", "for scores"]);
     fails_with(&["compare", "--with", "--nonsense"], &["--with --nonsense", "unexpected argument"]);
     let dir = tempfile::tempdir().unwrap();
     let svg = dir.path().join("c.svg");
     let out = tokenscope(&["compare", "--with", "--head 2 1", "--parts", "map", "--out", svg.to_str().unwrap()]);
     assert!(out.status.success() && std::fs::read_to_string(&svg).unwrap().contains("head"));
+    // What a further pane reads is not written over.
+    let picture = dir.path().join("p.png");
+    std::fs::copy(models().join("llava/image.png"), &picture).unwrap();
+    let before = std::fs::read(&picture).unwrap();
+    let with = format!("--model {} --image {}", models().join("llava").display(), picture.display());
+    fails_with(&["compare", "--with", &with, "--out", picture.to_str().unwrap()], &["input of the command"]);
+    assert_eq!(std::fs::read(&picture).unwrap(), before);
 }

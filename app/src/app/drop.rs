@@ -5,6 +5,7 @@ use crate::opening::{command_of, is_session, words_of};
 use crate::state::Command;
 use crate::theme::Theme;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Adds what files that were dropped in this frame ask for, and gives the last session among them. Lessons are
 /// left out, which are no command.
@@ -22,8 +23,16 @@ pub(super) fn hovering_ui(ctx: &egui::Context, theme: &Theme) {
     if over.is_empty() {
         return;
     }
-    let words: Vec<String> = over.iter().take(6).map(|p| p.as_deref().map_or_else(welcome, words)).collect();
     let id = egui::Id::unique("hovering files");
+    // What files are is read from them, once.
+    type Said = (Vec<Option<PathBuf>>, Arc<Vec<String>>);
+    let known = ctx.data(|d| d.get_temp::<Said>(id)).filter(|k| k.0 == over);
+    let words = known.map(|k| k.1).unwrap_or_else(|| {
+        let say = |p: &Option<PathBuf>| p.as_deref().map_or_else(welcome, words);
+        let fresh: Arc<Vec<String>> = Arc::new(over.iter().take(6).map(say).collect());
+        ctx.data_mut(|d| d.insert_temp(id, (over.clone(), fresh.clone())));
+        fresh
+    });
     let screen = ctx.content_rect();
     // Above tooltips, which stay where the pointer was before it brought the files.
     let layer = egui::LayerId::new(egui::Order::Debug, id);

@@ -73,11 +73,9 @@ impl App {
 
     /// Hands over what changed, when it is time.
     pub(super) fn keep(&mut self, ctx: &egui::Context) {
-        if self.lesson.is_some() {
-            // What a lesson shows is nobody's work; what was before it is kept already.
-            return;
-        }
-        let clean = self.session.holds(&self.doc);
+        // What a lesson shows is nobody's work; what was before it is.
+        let clean = self.session.holds(self.own_doc());
+        let kept = self.session.keeping.kept.as_ref() == Some(self.own_doc());
         let k = &mut self.session.keeping;
         let Some(saver) = &k.saver else { return };
         match saver.ended() {
@@ -103,7 +101,7 @@ impl App {
             k.due = None;
             return;
         }
-        if k.kept.as_ref() == Some(&self.doc) {
+        if kept {
             k.due = None;
             return;
         }

@@ -43,6 +43,8 @@ pub(super) struct Sessions {
     done: (Sender<Done>, Receiver<Done>),
     /// The title of the window as it was set last.
     title: String,
+    /// Sessions that were shown so far: what a thread did for one before is not done to this one.
+    turn: u64,
     /// Set when the window may close.
     leaving: bool,
     /// Where locks lie; `None` where nobody is kept out.
@@ -72,7 +74,7 @@ pub(super) enum Question {
 
 /// What a thread did.
 enum Done {
-    Saved { path: PathBuf, doc: Box<Doc>, held: Option<Held>, result: Result<(), String> },
+    Saved { turn: u64, path: PathBuf, doc: Box<Doc>, held: Option<Held>, result: Result<(), String> },
     Opened { path: PathBuf, orphan: Option<Orphan>, result: Result<Box<Opened>, String> },
 }
 
@@ -93,6 +95,7 @@ impl Sessions {
             busy: false,
             done: channel(),
             title: "Tokenscope".into(),
+            turn: 0,
             leaving: false,
             folder: None,
             keeping: Keeping::default(),
@@ -214,6 +217,7 @@ impl App {
         let before = self.session.held.take().filter(|h| file.as_deref().is_some_and(|f| h.is(f)));
         let held = before.or_else(|| file.as_deref().and_then(|f| Held::take(self.session.folder.as_deref(), f)));
         let s = &mut self.session;
+        s.turn += 1;
         (s.path, s.suggested, s.mark) = (file.clone(), None, None);
         match &file {
             Some(f) if held.is_none() => {
@@ -294,12 +298,12 @@ impl App {
             return self.failed(format!("another window has {} open; choose another name", path.display()));
         }
         let (send, repaint) = (self.session.done.0.clone(), ctx.clone());
-        let snapshot = self.snapshot(self.session.traces);
+        let (snapshot, turn) = (self.snapshot(self.session.traces), self.session.turn);
         self.session.busy = true;
         let started = std::thread::Builder::new().name("session".into()).spawn(move || {
             let result = Writer::default().save(&snapshot, &path).map_err(|e| e.to_string());
             // The window may be gone by then.
-            let _ = send.send(Done::Saved { path, doc: snapshot.doc.into(), held, result });
+            let _ = send.send(Done::Saved { turn, path, doc: snapshot.doc.into(), held, result });
             repaint.request_repaint();
         });
         if let Err(e) = started {
@@ -339,7 +343,11 @@ impl App {
         while let Ok(done) = self.session.done.1.try_recv() {
             self.session.busy = false;
             match done {
-                Done::Saved { path, doc, held, result } => self.saved(ctx, path, *doc, held, result),
+                Done::Saved { turn, path, result, .. } if turn != self.session.turn => match result {
+                    Ok(()) => self.notices.say(format!("saved {}", path.display()), true, Some(path)),
+                    Err(why) => self.notices.say(why, false, None),
+                },
+                Done::Saved { path, doc, held, result, .. } => self.saved(ctx, path, *doc, held, result),
                 Done::Opened { path, orphan, result } => match result {
                     Ok(opened) => {
                         // What was sent to the document before is not for this one.

@@ -2,6 +2,7 @@
 
 use super::common;
 use super::input::Input;
+use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::pane::{Compared, Fold, Pane};
 use crate::patch;
@@ -39,9 +40,11 @@ pub(super) fn lay(pane: &mut Pane, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens a pane for each of `with`, the options for what is another in it, and stays in the first. Errors: quotes that
-/// do not close, options that there are not, and those of the options.
-pub(super) fn open(doc: &mut Doc, with: &[String]) -> anyhow::Result<()> {
+/// Opens a pane for each of `with`, the options for what is another in it, behind all others, and stays in the one that
+/// is worked in, which is compared with the first of them. Errors: quotes that do not close, options that there are not,
+/// and those of the options.
+pub(super) fn open(doc: &mut Doc, with: &[String], jobs: &Jobs) -> anyhow::Result<()> {
+    let (own, before) = (doc.active(), doc.panes().len());
     for words in with {
         let Some(split) = shlex::split(words) else { bail!("--with {words}: a quote is not closed") };
         let change = Change::try_parse_from(split).map_err(|e| {
@@ -52,13 +55,15 @@ pub(super) fn open(doc: &mut Doc, with: &[String]) -> anyhow::Result<()> {
         if change.input.session.is_some() {
             bail!("--with {words}: --session is for the first pane, in front of --with");
         }
-        doc.go_to(0);
+        doc.go_to(own);
         doc.split();
         let last = doc.panes().len() - 1;
         doc.move_active_to(last);
         change.input.change(doc).with_context(|| format!("--with {words}"))?;
         change.shown.choose(doc, &change.input, change.cut.as_deref()).with_context(|| format!("--with {words}"))?;
         let pane = doc.pane_mut();
+        change.input.hold_against(pane, jobs).with_context(|| format!("--with {words}"))?;
+        change.input.sees(pane, jobs).with_context(|| format!("--with {words}"))?;
         if let Some(head) = &change.head {
             pane.cursor.head = (head[0], head[1]);
         }
@@ -69,7 +74,11 @@ pub(super) fn open(doc: &mut Doc, with: &[String]) -> anyhow::Result<()> {
             lay(pane, text).with_context(|| format!("--with {words}"))?;
         }
     }
-    doc.go_to(0);
+    doc.go_to(own);
+    // Without others, what comes next is the first of them already.
+    if !with.is_empty() && before > 1 {
+        doc.pane_mut().shows.against = Some(before);
+    }
     Ok(())
 }
 

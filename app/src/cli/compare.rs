@@ -2,7 +2,7 @@
 
 use super::beside::{self, Shown};
 use super::common;
-use super::input::Input;
+use super::input::{Input, spares_all};
 use crate::differs::differs;
 use crate::export;
 use crate::jobs::Jobs;
@@ -32,17 +32,17 @@ pub struct Args {
     /// What is compared, comma-separated [default: next,scores]
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(Compared::ALL.map(Compared::name)))]
     parts: Option<Vec<String>>,
-    /// What becomes of tokens that another tokenizer has as one
-    #[arg(long, default_value = "sum", value_parser = clap::builder::PossibleValuesParser::new(Fold::ALL.map(Fold::name)))]
-    fold: String,
-    /// Model that drafts
-    #[arg(long, default_value = "sample-draft")]
-    draft_model: OsString,
+    /// What becomes of tokens that another tokenizer has as one [default: sum, or that of the session]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(Fold::ALL.map(Fold::name)))]
+    fold: Option<String>,
+    /// Model that drafts [default: sample-draft, or that of the session]
+    #[arg(long)]
+    draft_model: Option<OsString>,
     /// Layer and head of the attention map [default: 1 0, or those of the example]
     #[arg(long, value_names = ["LAYER", "HEAD"], num_args = 2)]
     head: Option<Vec<usize>>,
-    /// File to write: .json with everything, .csv with the numbers of the first part, .svg or .png with a figure of the
-    /// first comparison; JSON on standard output without it
+    /// File to write: .json with everything, .csv with the numbers of the first part, .svg, .png or .pdf with a figure
+    /// of the first comparison; JSON on standard output without it
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -53,17 +53,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut doc = args.input.start()?;
     args.shown.choose(&mut doc, &args.input, None)?;
     let pane = doc.pane_mut();
-    pane.partner = ModelSource::parse(&args.draft_model);
+    if let Some(model) = &args.draft_model {
+        pane.partner = ModelSource::parse(model);
+    }
     if let Some(head) = &args.head {
         pane.cursor.head = (head[0], head[1]);
     }
     if let Some(parts) = &args.parts {
         pane.shows.compared = beside::parts(parts);
     }
-    pane.shows.fold = beside::fold(&args.fold);
-    beside::open(&mut doc, &args.with)?;
+    if let Some(fold) = &args.fold {
+        pane.shows.fold = beside::fold(fold);
+    }
     let jobs = common::jobs(args.input.weights)?;
+    args.input.hold_against(doc.pane_mut(), &jobs)?;
     args.input.sees(doc.pane(), &jobs)?;
+    let before = doc.panes().len();
+    beside::open(&mut doc, &args.with, &jobs)?;
+    spares_all(&doc, args.out.as_deref())?;
     let end = args.out.as_ref().and_then(|p| p.extension()).map(|e| e.to_string_lossy().to_lowercase());
     match (&args.out, end.as_deref()) {
         (Some(out), Some("svg" | "png" | "csv" | "pdf")) => {
@@ -71,19 +78,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             export::save_page(views::find("compare")?, &doc, &jobs, &page, out)
         }
         (Some(out), Some(end)) if end != "json" => {
-            bail!("cannot write .{end}; use .json, .csv, .svg or .png: {}", out.display())
+            bail!("cannot write .{end}; use .json, .csv, .svg, .png or .pdf: {}", out.display())
         }
         (out, _) => {
-            let all: Vec<Value> = (1..doc.panes().len()).map(|i| compared(&doc, i, &jobs)).collect::<Result<_>>()?;
+            let all: Vec<Value> =
+                (before..doc.panes().len()).map(|i| compared(&doc, i, &jobs)).collect::<Result<_>>()?;
             common::write(out.as_deref(), &format!("{:#}\n", json!({ "comparisons": all })))
         }
     }
 }
 
-/// The first pane minus pane `i`. A part that one of them lacks says why; the rest is told all the same.
+/// The pane that is worked in minus pane `i`. A part that one of them lacks says why; the rest is told all the same.
 fn compared(doc: &Doc, i: usize, jobs: &Jobs) -> Result<Value> {
     let ctx = Ctx::default();
-    let (a, b) = (&doc.panes()[0], &doc.panes()[i]);
+    let (a, b) = (doc.pane(), &doc.panes()[i]);
     // A run that fails is no difference.
     let pairings = jobs.get(&PairingsOf { first: a.run.clone(), second: b.run.clone() }, &ctx)?;
     let words = a.tower_of(&*jobs.get(&TraceOf(a.run.clone()), &ctx)?);

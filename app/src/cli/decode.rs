@@ -41,6 +41,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         args.input.set.push(format!("steps={n}"));
     }
     args.input.spares(args.out.as_deref())?;
+    args.input.explains_nothing("a decode")?;
     let doc = args.input.start()?;
     if args.json {
         return args.input.tell(doc.pane(), info, args.out.as_deref());

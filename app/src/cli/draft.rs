@@ -79,6 +79,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         bail!("--rounds 0: a decode has at least one round");
     }
     args.input.spares(args.out.as_deref())?;
+    args.input.explains_nothing("a decode")?;
     let mut doc = args.input.start()?;
     if let Some(model) = &args.draft_model {
         doc.pane_mut().partner = ModelSource::parse(model);

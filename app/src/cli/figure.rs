@@ -2,7 +2,7 @@
 
 use super::beside::{self, Shown};
 use super::gather::Beside;
-use super::input::Input;
+use super::input::{Input, spares_all};
 use crate::heatmap::Curve;
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
@@ -155,11 +155,12 @@ impl Figure {
 
     /// What needs a model to be said: what a prediction is held against, and the further panes, which begin as the first.
     ///
-    /// Errors: a text that is no token, options of a pane that there are not; a head or a round that is not there, of
+    /// Errors: what `out` names is an input, a text that is no token, options of a pane that there are not; a head or a round that is not there, of
     /// rounds those of `view`, or of all.
-    pub(super) fn finish(&self, doc: &mut Doc, view: Option<&View>, jobs: &Jobs) -> anyhow::Result<()> {
+    pub(super) fn finish(&self, doc: &mut Doc, view: Option<&View>, jobs: &Jobs, out: &Path) -> anyhow::Result<()> {
         self.input.hold_against(doc.pane_mut(), jobs)?;
-        beside::open(doc, &self.with)?;
+        beside::open(doc, &self.with, jobs)?;
+        spares_all(doc, Some(out))?;
         self.check(doc.pane(), view, jobs)
     }
 

@@ -12,9 +12,9 @@ pub struct Beside {
     /// (--regions); a token that lies in several counts in each by its bytes or its area
     #[arg(long, value_parser = Per::ALL.map(Per::name))]
     per: Option<String>,
-    /// How values of several tokens become one
-    #[arg(long, value_parser = Gather::ALL.map(Gather::name), default_value = "sum")]
-    by: String,
+    /// How values of several tokens become one, of scores that are gathered [default: sum, or that of the session]
+    #[arg(long, value_parser = Gather::ALL.map(Gather::name))]
+    by: Option<String>,
     /// Own segments as first and last tokens: 3-7,10,12-15
     #[arg(long, value_name = "RANGES")]
     segments: Option<String>,
@@ -30,13 +30,13 @@ pub struct Beside {
 impl Beside {
     /// Whether anything is asked for.
     fn any(&self) -> bool {
-        self.per.is_some() || self.segments.is_some() || self.regions.is_some() || self.faithful
+        self.per.is_some() || self.by.is_some() || self.segments.is_some() || self.regions.is_some() || self.faithful
     }
 
     /// Errors if something is asked for that only scores have, of a method of another kind.
     pub fn fits(&self, kind: Kind) -> anyhow::Result<()> {
         if self.any() && kind != Kind::Score {
-            bail!("--per, --segments, --regions and --faithful are about scores, and this is a {}", kind.noun());
+            bail!("--per, --by, --segments, --regions and --faithful are about scores, and this is a {}", kind.noun());
         }
         Ok(())
     }
@@ -58,7 +58,12 @@ impl Beside {
         let aggregate = &mut pane.shows.aggregate;
         if let Some(per) = named.or(implied) {
             aggregate.per = per;
-            aggregate.by = Gather::ALL.into_iter().find(|b| b.name() == self.by).unwrap_or(aggregate.by);
+        }
+        if let Some(by) = &self.by {
+            if aggregate.per == Per::Token {
+                bail!("--by {by}: say with --per, --segments or --regions what scores are gathered into");
+            }
+            aggregate.by = Gather::ALL.into_iter().find(|b| b.name() == by).unwrap_or(aggregate.by);
         }
         if let Some(text) = &self.segments {
             aggregate.segments = ranges(text)?;

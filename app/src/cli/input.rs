@@ -6,6 +6,7 @@ use crate::examples;
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
 use crate::pane::{Contrast, Pane};
+use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::session::{Opened, Placed};
@@ -19,6 +20,29 @@ use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Domain, Info, Kind, Param, Setting};
 use tokenscope_analysis::save::spares;
 use tokenscope_analysis::trace::Tower;
+
+/// Errors if writing to `out` would destroy what any pane of `doc` reads.
+pub(super) fn spares_all(doc: &Doc, out: Option<&Path>) -> anyhow::Result<()> {
+    let Some(out) = out else { return Ok(()) };
+    let mut inputs: Vec<PathBuf> = Vec::new();
+    for pane in doc.panes() {
+        for model in [&pane.run.model, &pane.partner] {
+            if let ModelSource::Path(p) | ModelSource::Recorded(p) = model {
+                inputs.push(p.clone());
+            }
+        }
+        for image in pane.run.image.iter().flat_map(PictureSource::each) {
+            if let PictureSource::File(p) | PictureSource::Clip(p, _) = image {
+                inputs.push(p.clone());
+            }
+        }
+        if let Some(SeriesSource::File { path, .. }) = &pane.series {
+            inputs.push(path.clone());
+        }
+        inputs.extend(pane.shows.cuts.files.iter().cloned());
+    }
+    Ok(spares(out, &inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>())?)
+}
 
 /// The input of a run, the same for every verb.
 #[derive(Debug, clap::Args)]
@@ -78,6 +102,14 @@ impl Input {
         let inputs = [model, series, self.session.as_deref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().chain(self.image.paths()).collect();
         Ok(out.map_or(Ok(()), |out| spares(out, &inputs))?)
+    }
+
+    /// Errors if `--rather-than` is given to a verb that explains no prediction.
+    pub(super) fn explains_nothing(&self, verb: &str) -> anyhow::Result<()> {
+        match &self.rather_than {
+            Some(text) => bail!("--rather-than {text:?} is for scores, and {verb} has none"),
+            None => Ok(()),
+        }
     }
 
     /// The document with model, input and what an example chose. Errors: an unknown example, a bad picture.

@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if view.is_some_and(|v| v.id != "segmentation") {
         args.figure.input.sees(doc.pane(), &jobs)?;
     }
-    args.figure.finish(&mut doc, view, &jobs)?;
+    args.figure.finish(&mut doc, view, &jobs, &args.out)?;
     let Some(view) = view else {
         let about = export::about(None, &doc, &page, &args.out);
         let figure = match lesson {

@@ -2,9 +2,11 @@
 
 use super::common;
 use super::figure::Figure;
+use super::input::spares_all;
 use super::terminal::remark;
 use crate::report;
 use crate::views::{self, View};
+use anyhow::bail;
 use std::path::PathBuf;
 use tokenscope_analysis::save::save_bytes;
 
@@ -33,7 +35,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut doc = args.figure.start(&args.out)?;
     let jobs = common::jobs(args.figure.input.weights)?;
-    args.figure.finish(&mut doc, None, &jobs)?;
+    args.figure.finish(&mut doc, None, &jobs, &args.out)?;
+    spares_all(&doc, args.bibtex.as_deref())?;
+    if args.bibtex.as_ref() == Some(&args.out) {
+        bail!("--bibtex and --out are the same file: {}", args.out.display());
+    }
     let report = report::save(&doc, &views, &jobs, &args.out)?;
     if let Some(path) = &args.bibtex {
         save_bytes(path, report.bibtex().as_bytes())?;

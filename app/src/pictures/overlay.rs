@@ -164,13 +164,16 @@ pub fn cover_ui(cx: &Cx, ui: &mut Ui) {
     });
 }
 
+/// Pictures whose textures are kept.
+const TEXTURES: usize = 6;
+
 /// The picture as a texture, kept while it is shown.
 pub fn texture(ui: &Ui, picture: &Arc<Picture>) -> egui::TextureHandle {
-    let slot = egui::Id::unique("picture texture");
-    let cached = ui.data(|d| d.get_temp::<(Arc<Picture>, egui::TextureHandle)>(slot));
+    let slot = egui::Id::unique("picture textures");
+    let mut kept: Vec<(Arc<Picture>, egui::TextureHandle)> = ui.data(|d| d.get_temp(slot)).unwrap_or_default();
     // The picture is kept as well, so that no other one can take its address.
-    if let Some((_, texture)) = cached.filter(|(of, _)| Arc::ptr_eq(of, picture)) {
-        return texture;
+    if let Some((_, texture)) = kept.iter().find(|(of, _)| Arc::ptr_eq(of, picture)) {
+        return texture.clone();
     }
     let step = picture.width.max(picture.height).div_ceil(MAX_SIDE);
     let (w, h) = (picture.width.div_ceil(step), picture.height.div_ceil(step));
@@ -182,6 +185,9 @@ pub fn texture(ui: &Ui, picture: &Arc<Picture>) -> egui::TextureHandle {
     // Small pictures keep their pixels when enlarged: tokens of toy models are a few pixels wide.
     let options = if w.max(h) < 128 { TextureOptions::NEAREST } else { TextureOptions::LINEAR };
     let texture = ui.ctx().load_texture("picture", image, options);
-    ui.data_mut(|d| d.insert_temp(slot, (picture.clone(), texture.clone())));
+    // Those of the panes that stand side by side; the oldest goes first.
+    kept.truncate(TEXTURES - 1);
+    kept.insert(0, (picture.clone(), texture.clone()));
+    ui.data_mut(|d| d.insert_temp(slot, kept));
     texture
 }

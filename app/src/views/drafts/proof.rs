@@ -12,7 +12,8 @@ const MOST: usize = 1_000_000;
 
 /// Proves the method of `draft` where that is asked for; `spot` tells two decodes side by side apart.
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, spot: &'static str, draft: &DraftOf) {
-    let (slot, number) = (egui::Id::unique("proof").with((cx.at, spot)), egui::Id::unique("decodes of a proof"));
+    let (slot, number) =
+        (egui::Id::unique("proof").with((cx.at, spot)), egui::Id::unique("decodes of a proof").with((cx.at, spot)));
     let decodes = ui.data(|d| d.get_temp(number)).unwrap_or(ROUNDS);
     let asked = ProofOf { draft: draft.clone(), decodes };
     if cx.figure {

@@ -5,11 +5,16 @@ use tokenscope_analysis::finding::{Cuts, Piece};
 
 /// What the pointer was on in the last frame, so that its twins are marked in this one.
 pub(super) fn hovered(ui: &Ui, slot: &'static str) -> Option<(usize, Option<u32>)> {
-    ui.data(|d| d.get_temp(Id::unique(slot).with("hovered")))
+    ui.data(|d| d.get_temp(place(ui, slot)))
+}
+
+/// Where that is kept: several panes may show a cut of one kind.
+fn place(ui: &Ui, slot: &'static str) -> Id {
+    ui.scope_id().with((slot, "hovered"))
 }
 
 fn hover(ui: &Ui, slot: &'static str, now: Option<(usize, Option<u32>)>) {
-    let id = Id::unique(slot).with("hovered");
+    let id = place(ui, slot);
     if hovered(ui, slot) == now {
         return;
     }

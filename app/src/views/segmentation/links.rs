@@ -57,7 +57,7 @@ impl Links {
             return Self::default();
         }
         let Some(trace) = cx.ready_trace() else { return Self::default() };
-        let id = egui::Id::unique("tokens by bytes");
+        let id = egui::Id::unique("tokens by bytes").with(cx.at);
         let kept: Option<Links> = ui.data(|d| d.get_temp(id));
         match kept {
             Some(Links(Some(index))) if Arc::ptr_eq(&index.trace, &trace) => Links(Some(index)),

@@ -63,7 +63,7 @@ pub(super) fn paint(
     };
     // Small pictures keep their pixels when enlarged.
     let key = (version, theme.dark);
-    let id = Id::unique(slot).with((theme.map, "raster"));
+    let id = ui.scope_id().with((slot, theme.map, "raster"));
     let texture = texture(ui, id, key, cols.max(rows) < 256, draw);
     let (rect, response) = ui.allocate_exact_size(fitted(image.size, most), Sense::hover());
     let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));

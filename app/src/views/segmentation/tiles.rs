@@ -6,7 +6,7 @@ use crate::pictures;
 use crate::pictures::widgets;
 use crate::theme::Theme;
 use crate::work::{Cut, Whole};
-use egui::{Align2, Color32, ColorImage, FontId, Id, Rect, Sense, Stroke, StrokeKind, TextStyle, Ui, Vec2, pos2, vec2};
+use egui::{Align2, Color32, ColorImage, FontId, Rect, Sense, Stroke, StrokeKind, TextStyle, Ui, Vec2, pos2, vec2};
 use tokenscope_analysis::finding::{Cuts, Image, Picture as Shape, Piece, Raster, Span, Unit};
 use tokenscope_analysis::image::Picture;
 
@@ -69,7 +69,8 @@ fn on_picture(
         Color32::from_rgb(r, g, b)
     };
     let below = || ColorImage::new([cols, rows], (0..cols * rows).map(pixel).collect());
-    let texture = raster::texture(ui, Id::unique(slot).with("below"), (version, false), cols.max(rows) < 256, below);
+    let texture =
+        raster::texture(ui, ui.scope_id().with((slot, "below")), (version, false), cols.max(rows) < 256, below);
     let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
     painter.image(texture.id(), rect, whole, Color32::WHITE);
     let place = |r: [f32; 4]| Rect::from_min_size(rect.min + vec2(r[0], r[1]) * scale, vec2(r[2], r[3]) * scale);
@@ -89,7 +90,7 @@ fn on_picture(
         // A grid with smaller pieces at its edge is not evenly spaced.
         let even = cuts.pieces.first().map(|p| p.span) == cuts.pieces.last().map(|p| at_origin(p.span));
         if even && grid.rows.max(grid.cols) <= raster::MAX_SIDE {
-            let id = Id::unique(slot).with("pieces");
+            let id = ui.scope_id().with((slot, "pieces"));
             let texture = raster::texture(ui, id, (version, theme.dark), true, colors);
             painter.image(texture.id(), place(area), whole, Color32::WHITE);
         } else {
