@@ -137,8 +137,10 @@ impl ImageInput {
                 return Err(Error::invalid(what));
             };
             let (grids, _) = grid.as_chunks::<3>();
-            let counts: Vec<usize> = grids.iter().map(|g| g.iter().product()).collect();
-            if counts.iter().sum::<usize>() != shape[0] {
+            // Numbers of a file: their product may be more than can be counted.
+            let count = |g: &[usize; 3]| g.iter().try_fold(1_usize, |n, &v| n.checked_mul(v));
+            let counts = grids.iter().map(count).collect::<Option<Vec<usize>>>().unwrap_or_default();
+            if counts.iter().try_fold(0_usize, |n, &v| n.checked_add(v)) != Some(shape[0]) {
                 return Err(Error::invalid(format!("image_grid_thw {grid:?} does not count {} patches", shape[0])));
             }
             let mut first = 0;
@@ -220,5 +222,9 @@ mod tests {
         for tiles in [[3.0, 2.0], [4.0, 0.0]] {
             assert!(ImageInput::of_arrays(&pixels, [None, None, Some(&tiles)]).is_err());
         }
+        // A product that wraps to nothing, with a second picture that counts all patches.
+        let huge = [4_194_304.0, 4_194_304.0, 1_048_576.0, 1.0, 2.0, 2.0];
+        let why = ImageInput::of_arrays(&Array::zeros([4, 2]), [Some(&huge), None, None]).unwrap_err().to_string();
+        assert!(why.contains("does not count 4 patches"), "{why}");
     }
 }
