@@ -120,6 +120,85 @@ fn qwen3_vl_moe() {
     check("qwen3_vl_moe");
 }
 
+#[test]
+fn swin() {
+    check("swin");
+}
+
+#[test]
+fn swin_of_the_second_version() {
+    check("swinv2");
+}
+
+/// Rows of Swin's later stages stand for the patches that merged, and cover the picture.
+#[test]
+fn merged_patches_of_swin_know_their_pixels() -> Result<()> {
+    let dir = golden().join("models/settings/swin_odd");
+    let model = load(&dir, &Device::Cpu)?;
+    let trace = run(
+        model.as_ref(),
+        None,
+        &recorded_request(&dir.join("expected.safetensors")),
+        &CaptureSpec::all(),
+        &Ctx::default(),
+    )?;
+    let tower = trace.tower(Tower::Vision)?;
+    // 21 x 27 pixels in patches of 3: 7 x 9, then 4 x 5, then 2 x 3.
+    assert_eq!((tower.grids[0].rows, tower.grids[0].cols, tower.tokens.len()), (7, 9, 63));
+    for (layer, n) in [(0, 63), (1, 63), (2, 20), (3, 20), (4, 6)] {
+        let rows = &trace.get(Tower::Vision, layer, Site::ResidPost)?.rows;
+        let mut all: Vec<usize> = rows.tokens.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!((rows.len(), all), (n, (0..63).collect::<Vec<_>>()), "layer {layer}");
+    }
+    // The last row of the second stage is the corner patch alone; the second of the last stage is 4 x 4 patches.
+    assert_eq!(trace.get(Tower::Vision, 2, Site::ResidPre)?.rows.tokens[19], [62]);
+    let square = &trace.get(Tower::Vision, 4, Site::ResidPre)?.rows.tokens[1];
+    let want: Vec<usize> = (0..4).flat_map(|r| (4..8).map(move |c| 9 * r + c)).collect();
+    assert_eq!(*square, want);
+    assert_eq!(tower.tokens[13].source, Source::Rect { x: 12.0, y: 3.0, w: 3.0, h: 3.0 });
+    // It is read back, stages of several widths and all.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    tokenscope_analysis::trace::write_trace(&trace, file.path())?;
+    assert_eq!(tokenscope_analysis::trace::read_trace(file.path(), &Ctx::default())?.arrays, trace.arrays);
+    // The maps that it used are those that queries and keys give, also where windows are filled up.
+    for name in ["swin_odd", "swin_pads", "swinv2_pads"] {
+        let dir = golden().join("models/settings").join(name);
+        let model = load(&dir, &Device::Cpu)?;
+        let trace = run(
+            model.as_ref(),
+            None,
+            &recorded_request(&dir.join("expected.safetensors")),
+            &CaptureSpec::all(),
+            &Ctx::default(),
+        )?;
+        for (key, entry) in trace.arrays.iter().filter(|(k, _)| k.site == Site::Pattern) {
+            let map = tokenscope_analysis::passes::attention_map::of_layer(
+                &trace,
+                Tower::Vision,
+                0,
+                key.layer,
+                &Ctx::default(),
+            )?;
+            let worst = map.data().iter().zip(entry.array.data()).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst < 3e-6, "{name} layer {}: {worst}", key.layer);
+        }
+    }
+    Ok(())
+}
+
+/// Windows need their grid, so nothing is cut out of it.
+#[test]
+fn a_reduction_inside_swin_is_refused() -> Result<()> {
+    let dir = golden().join("models/swin");
+    let model = load(&dir, &Device::Cpu)?;
+    let step = Step::keep(Place::Encoder(0, Half::Mid), &[], &[3]);
+    let request = recorded_request(&dir.join("expected.safetensors"));
+    let why = carried_out(model.as_ref(), &request, Tower::Vision, step).unwrap_err().to_string();
+    assert!(why.contains("cannot be pruned or merged"), "{why}");
+    Ok(())
+}
+
 /// A run with one step carried out.
 fn carried_out(model: &dyn Model, request: &RunRequest, tower: Tower, step: Step) -> Result<Trace> {
     let full = run(model, None, request, &CaptureSpec::sites(&[]), &Ctx::default())?;

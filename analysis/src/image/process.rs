@@ -125,7 +125,7 @@ impl Processor {
         let text = |m: &Map<String, Value>, key: &str| m.get(key).and_then(Value::as_str).unwrap_or("").to_string();
         let kind = text(config, "model_type");
         let family = match kind.as_str() {
-            "vit" | "deit" => "ViT",
+            "vit" | "deit" | "swin" | "swinv2" => "ViT",
             "beit" => "Beit",
             "clip" | "clip_vision_model" | "llava" => "CLIP",
             "siglip" | "siglip_vision_model" | "paligemma" => "Siglip",

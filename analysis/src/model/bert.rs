@@ -139,26 +139,16 @@ pub(super) fn block(
     let [up, down] = names.mlp;
     Ok(Block {
         norm1: Norm::layer(&b.sub(names.norm1), d, eps)?,
-        attention: Attention {
-            q: Linear::load(&b.sub(q), d, d, true)?,
-            k: Linear::load(&b.sub(k), d, d, true)?,
-            v: Linear::load(&b.sub(v), d, d, true)?,
-            o: Linear::load(&b.sub(o), d, d, true)?,
-            q_norm: None,
-            k_norm: None,
-            rope: None,
-            rule: AttentionRule {
-                n_heads: h,
-                n_kv_heads: h,
-                scale: (e as f32).powf(-0.5),
-                mask: mask.clone(),
-                soft_cap: None,
-                sinks: None,
-            },
-            head_width: e,
-            bias: None,
-            latent: None,
-        },
+        attention: Attention::new(
+            [
+                Linear::load(&b.sub(q), d, d, true)?,
+                Linear::load(&b.sub(k), d, d, true)?,
+                Linear::load(&b.sub(v), d, d, true)?,
+                Linear::load(&b.sub(o), d, d, true)?,
+            ],
+            AttentionRule::new((h, h), e, mask.clone()),
+            e,
+        ),
         norm2: Norm::layer(&b.sub(names.norm2), d, eps)?,
         mlp: Mlp {
             gate: None,

@@ -1,6 +1,6 @@
 //! A causal language model: token embeddings, a stack, final norm, head. GPT-2 and the Llama family are both this.
 
-use super::blocks::{Config, Deep, Linear, Norm, Pass, Scope, Stack, embedding, look_up};
+use super::blocks::{Block, Config, Deep, Linear, Norm, Order, Pass, Scope, Stack, embedding, look_up};
 use super::vision::row_of;
 use super::{Input, LogitRows, Model, ModelInfo, Output, TowerRun, Writes, embedded, only};
 use crate::ctx::Ctx;
@@ -117,6 +117,33 @@ impl Decoder {
         }
         info.max_tokens = parts.max;
         Ok(Self { info, parts, mask: None })
+    }
+
+    /// What many families are beside their blocks: rows of a table without factors, pre-norm blocks, an RMS norm and a
+    /// head. `scopes` are the checkpoint's root and where `embed_tokens` and `norm` stand.
+    pub fn plain(
+        w: &Weights,
+        c: &Config,
+        (root, s): (&Scope, &Scope),
+        blocks: Vec<Block>,
+        eps: f64,
+    ) -> Result<Box<dyn Model>> {
+        let (d, vocab) = (c.size(&["hidden_size"])?, c.size(&["vocab_size"])?);
+        let embed = s.table("embed_tokens.weight", &[vocab, d])?;
+        let tied = c.flag(&["tie_word_embeddings"], false)?;
+        let end = End::load(c, root, &root.sub("lm_head"), &embed, tied)?;
+        let parts = Parts {
+            embed,
+            positions: Positions::InAttention,
+            embed_factor: None,
+            stack: Stack { blocks, order: Order::PreNorm, width: d },
+            norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
+            project: None,
+            logit_cap: None,
+            end,
+            max: c.size_opt(&["max_position_embeddings"])?,
+        };
+        Ok(Box::new(Self::new(w, parts)?))
     }
 
     /// What stands between the last block and the head.

@@ -4,9 +4,9 @@
 use super::Model;
 use super::blocks::{
     Activation, Attention, Block, Config, Defaults, Experts, FeedForward, Groups, Latent, Linear, Mlp, Names, Norm,
-    Order, Pairs, Part, Rope, Scope, Shares, Stack,
+    Pairs, Part, Rope, Scope, Shares,
 };
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::Decoder;
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = &c.with(if third { V3 } else { V2 });
     let root = &Scope::root(w, device);
     let s = root.first(&["model", ""], "embed_tokens.weight");
-    let (d, vocab) = (c.size(&["hidden_size"])?, c.size(&["vocab_size"])?);
+    let d = c.size(&["hidden_size"])?;
     let eps = c.eps(&["rms_norm_eps"], 1e-6)?;
     let act = Activation::parse(c.word(&["hidden_act"], "silu")?)?;
     let biased = !third && c.flag(&["mlp_bias"], false)?;
@@ -84,21 +84,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
-    let embed = s.table("embed_tokens.weight", &[vocab, d])?;
-    let tied = c.flag(&["tie_word_embeddings"], false)?;
-    let end = End::load(c, root, &root.sub("lm_head"), &embed, tied)?;
-    let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
-        project: None,
-        logit_cap: None,
-        end,
-        max: c.size_opt(&["max_position_embeddings"])?,
-    };
-    Ok(Box::new(Decoder::new(w, parts)?))
+    Decoder::plain(w, c, (root, &s), blocks, eps)
 }
 
 fn attention(c: &Config, a: &Scope, third: bool, d: usize, rope: Rope) -> Result<Attention> {
@@ -126,26 +112,15 @@ fn attention(c: &Config, a: &Scope, third: bool, d: usize, rope: Rope) -> Result
     };
     let latent =
         Latent { queries, norm: Norm::rms(&a.sub("kv_a_layernorm"), rank, LATENT_EPS)?, rank, plain, values, pairs };
-    Ok(Attention {
+    let maps = [
         q,
-        k: Linear::load(&a.sub("kv_a_proj_with_mqa"), d, rank + turned, bias)?,
-        v: Linear::load(&a.sub("kv_b_proj"), rank, h * (plain + values), false)?,
-        o: Linear::load(&a.sub("o_proj"), h * values, d, bias)?,
-        q_norm: None,
-        k_norm: None,
-        rope: Some(rope),
-        rule: AttentionRule {
-            n_heads: h,
-            n_kv_heads: h,
-            scale: (f64::from((wide as f32).powf(-0.5)) * sharper(c)?) as f32,
-            mask: MaskRule::Causal,
-            soft_cap: None,
-            sinks: None,
-        },
-        head_width: wide,
-        bias: None,
-        latent: Some(latent),
-    })
+        Linear::load(&a.sub("kv_a_proj_with_mqa"), d, rank + turned, bias)?,
+        Linear::load(&a.sub("kv_b_proj"), rank, h * (plain + values), false)?,
+        Linear::load(&a.sub("o_proj"), h * values, d, bias)?,
+    ];
+    let rule = AttentionRule::new((h, h), wide, MaskRule::Causal);
+    let rule = AttentionRule { scale: (f64::from(rule.scale) * sharper(c)?) as f32, ..rule };
+    Ok(Attention { rope: Some(rope), latent: Some(latent), ..Attention::new(maps, rule, wide) })
 }
 
 /// How much sharper scores are in a text that is stretched: the square of YaRN's factor over all dimensions.

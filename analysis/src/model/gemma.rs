@@ -126,17 +126,19 @@ pub(super) fn decoder(
         blocks.push(Block {
             norm1: norm("input_layernorm")?,
             attention: Attention {
-                q: Linear::load(&a.sub("q_proj"), d, h * e, bias)?,
-                k: Linear::load(&a.sub("k_proj"), d, g * e, bias)?,
-                v: Linear::load(&a.sub("v_proj"), d, g * e, bias)?,
-                o: Linear::load(&a.sub("o_proj"), h * e, d, bias)?,
                 q_norm: by_head("q_norm")?,
                 k_norm: by_head("k_norm")?,
                 rope: Some(if window.is_some() { near.clone() } else { far.clone() }),
-                rule,
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        Linear::load(&a.sub("q_proj"), d, h * e, bias)?,
+                        Linear::load(&a.sub("k_proj"), d, g * e, bias)?,
+                        Linear::load(&a.sub("v_proj"), d, g * e, bias)?,
+                        Linear::load(&a.sub("o_proj"), h * e, d, bias)?,
+                    ],
+                    rule,
+                    e,
+                )
             },
             norm2: norm(if later { "pre_feedforward_layernorm" } else { "post_attention_layernorm" })?,
             mlp: Mlp {

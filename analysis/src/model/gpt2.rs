@@ -37,23 +37,19 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         if c.flag(&["scale_attn_by_inverse_layer_idx"], false)? {
             scale /= (i + 1) as f32;
         }
-        let rule =
-            AttentionRule { n_heads: h, n_kv_heads: h, scale, mask: MaskRule::Causal, soft_cap: None, sinks: None };
+        let rule = AttentionRule { scale, ..AttentionRule::new((h, h), e, MaskRule::Causal) };
         blocks.push(Block {
             norm1: Norm::layer(&b.sub("ln_1"), d, eps)?,
-            attention: Attention {
-                q: qkv.slice(0, d)?,
-                k: qkv.slice(d, d)?,
-                v: qkv.slice(2 * d, d)?,
-                o: Linear::load_conv1d(&b.sub("attn.c_proj"), d, d)?,
-                q_norm: None,
-                k_norm: None,
-                rope: None,
+            attention: Attention::new(
+                [
+                    qkv.slice(0, d)?,
+                    qkv.slice(d, d)?,
+                    qkv.slice(2 * d, d)?,
+                    Linear::load_conv1d(&b.sub("attn.c_proj"), d, d)?,
+                ],
                 rule,
-                head_width: e,
-                bias: None,
-                latent: None,
-            },
+                e,
+            ),
             norm2: Norm::layer(&b.sub("ln_2"), d, eps)?,
             mlp: Mlp {
                 gate: None,

@@ -41,28 +41,15 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         let b = s.sub(format!("layers.{i}"));
         let a = b.sub("attention");
         let [q, k, v] = by_head(&a.sub("query_key_value"), d, h, bias)?;
-        let scale = (e as f32).powf(-0.5);
         blocks.push(Block {
             norm1: Norm::layer(&b.sub("input_layernorm"), d, eps)?,
             attention: Attention {
-                q,
-                k,
-                v,
-                o: Linear::load(&a.sub("dense"), d, d, bias)?,
-                q_norm: None,
-                k_norm: None,
                 rope: Some(rope.clone()),
-                rule: AttentionRule {
-                    n_heads: h,
-                    n_kv_heads: h,
-                    scale,
-                    mask: MaskRule::Causal,
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [q, k, v, Linear::load(&a.sub("dense"), d, d, bias)?],
+                    AttentionRule::new((h, h), e, MaskRule::Causal),
+                    e,
+                )
             },
             norm2: Norm::layer(&b.sub("post_attention_layernorm"), d, eps)?,
             mlp: Mlp {

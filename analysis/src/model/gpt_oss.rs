@@ -3,10 +3,10 @@
 
 use super::Model;
 use super::blocks::{
-    Activation, Attention, Block, Clamped, Config, Defaults, Experts, FeedForward, Linear, Mlp, Norm, Order, Part,
-    Rope, Scope, Shares, Stack,
+    Activation, Attention, Block, Clamped, Config, Defaults, Experts, FeedForward, Linear, Mlp, Norm, Part, Rope,
+    Scope, Shares,
 };
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::Decoder;
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -41,7 +41,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         None => Config::split(d, h, "heads")?,
     };
     Config::split(h, g, "groups of heads")?;
-    let (vocab, eps) = (c.size(&["vocab_size"])?, c.eps(&["rms_norm_eps"], 1e-5)?);
+    let eps = c.eps(&["rms_norm_eps"], 1e-5)?;
     let bias = c.flag(&["attention_bias"], true)?;
     let rope = rope(c, e)?;
     let mut blocks = Vec::new();
@@ -49,28 +49,22 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         let b = s.sub(format!("layers.{i}"));
         let a = b.sub("self_attn");
         let map = |name: &str, heads: usize| Linear::load(&a.sub(name), d, heads * e, bias);
-        let rule = AttentionRule {
-            n_heads: h,
-            n_kv_heads: g,
-            scale: (e as f32).powf(-0.5),
-            mask: mask(c, i)?,
-            soft_cap: None,
-            sinks: Some(a.get("sinks", &[h])?.to_vec1()?),
-        };
+        let sinks = Some(a.get("sinks", &[h])?.to_vec1()?);
+        let rule = AttentionRule { sinks, ..AttentionRule::new((h, g), e, mask(c, i)?) };
         blocks.push(Block {
             norm1: Norm::rms(&b.sub("input_layernorm"), d, eps)?,
             attention: Attention {
-                q: map("q_proj", h)?,
-                k: map("k_proj", g)?,
-                v: map("v_proj", g)?,
-                o: Linear::load(&a.sub("o_proj"), h * e, d, bias)?,
-                q_norm: None,
-                k_norm: None,
                 rope: Some(rope.clone()),
-                rule,
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        map("q_proj", h)?,
+                        map("k_proj", g)?,
+                        map("v_proj", g)?,
+                        Linear::load(&a.sub("o_proj"), h * e, d, bias)?,
+                    ],
+                    rule,
+                    e,
+                )
             },
             norm2: Norm::rms(&b.sub("post_attention_layernorm"), d, eps)?,
             mlp: FeedForward::Experts(experts(c, &b.sub("mlp"), d)?),
@@ -78,21 +72,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             after2: None,
         });
     }
-    let embed = s.table("embed_tokens.weight", &[vocab, d])?;
-    let tied = c.flag(&["tie_word_embeddings"], false)?;
-    let end = End::load(c, root, &root.sub("lm_head"), &embed, tied)?;
-    let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
-        project: None,
-        logit_cap: None,
-        end,
-        max: c.size_opt(&["max_position_embeddings"])?,
-    };
-    Ok(Box::new(Decoder::new(w, parts)?))
+    Decoder::plain(w, c, (root, &s), blocks, eps)
 }
 
 /// The rotary embedding; a file that says nothing of it means the published one.
@@ -133,9 +113,7 @@ fn mask(c: &Config, layer: usize) -> Result<MaskRule> {
 fn experts(c: &Config, s: &Scope, d: usize) -> Result<Experts> {
     let inner = c.size(&["intermediate_size"])?;
     let (all, chosen) = (c.size(&["num_local_experts", "num_experts"])?, c.size(&["num_experts_per_tok"])?);
-    if chosen > all {
-        return Err(Error::invalid(format!("config.json: {chosen} of {all} experts cannot be chosen")));
-    }
+    Experts::check_counts(all, chosen)?;
     let clamped =
         Clamped { alpha: c.number(&["swiglu_alpha"], 1.702)? as f32, limit: c.number(&["swiglu_limit"], 7.0)? as f32 };
     let e = s.sub("experts");

@@ -116,24 +116,18 @@ fn tower(s: &Scope, c: &Config) -> Result<VisionTower> {
         blocks.push(Block {
             norm1: norm("layernorm_before")?,
             attention: Attention {
-                q: map("q_proj")?,
-                k: map("k_proj")?,
-                v: map("v_proj")?,
-                o: Linear::load(&a.sub("projection_layer"), d, d, true)?.scaled(&b.get("lambda_1", &[d])?)?,
                 q_norm: of_heads("q_norm")?,
                 k_norm: of_heads("k_norm")?,
-                rope: None,
-                rule: AttentionRule {
-                    n_heads: z.heads,
-                    n_kv_heads: z.heads,
-                    scale: (e as f32).powf(-0.5),
-                    mask: MaskRule::Bidirectional,
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        map("q_proj")?,
+                        map("k_proj")?,
+                        map("v_proj")?,
+                        Linear::load(&a.sub("projection_layer"), d, d, true)?.scaled(&b.get("lambda_1", &[d])?)?,
+                    ],
+                    AttentionRule::new((z.heads, z.heads), e, MaskRule::Bidirectional),
+                    e,
+                )
             },
             norm2: norm("layernorm_after")?,
             mlp: Mlp {

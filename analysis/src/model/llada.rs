@@ -49,28 +49,21 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let mut blocks = Vec::new();
     for i in 0..n_layers {
         let b = s.sub(format!("blocks.{i}"));
-        let rule = AttentionRule {
-            n_heads: h,
-            n_kv_heads: g,
-            scale: (e as f32).powf(-0.5),
-            mask: MaskRule::Bidirectional,
-            soft_cap: None,
-            sinks: None,
-        };
+        let rule = AttentionRule::new((h, g), e, MaskRule::Bidirectional);
         blocks.push(Block {
             norm1: Norm::rms(&b.sub("attn_norm"), d, eps)?,
             attention: Attention {
-                q: Linear::load(&b.sub("q_proj"), d, h * e, qkv_bias)?,
-                k: Linear::load(&b.sub("k_proj"), d, g * e, qkv_bias)?,
-                v: Linear::load(&b.sub("v_proj"), d, g * e, qkv_bias)?,
-                o: Linear::load(&b.sub("attn_out"), h * e, d, bias)?,
-                q_norm: None,
-                k_norm: None,
                 rope: Some(rope.clone()),
-                rule,
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        Linear::load(&b.sub("q_proj"), d, h * e, qkv_bias)?,
+                        Linear::load(&b.sub("k_proj"), d, g * e, qkv_bias)?,
+                        Linear::load(&b.sub("v_proj"), d, g * e, qkv_bias)?,
+                        Linear::load(&b.sub("attn_out"), h * e, d, bias)?,
+                    ],
+                    rule,
+                    e,
+                )
             },
             norm2: Norm::rms(&b.sub("ff_norm"), d, eps)?,
             mlp: Mlp {

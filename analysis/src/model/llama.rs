@@ -220,17 +220,10 @@ pub(super) fn decoder(
         blocks.push(Block {
             norm1: Norm::rms(&b.sub(norm1), d, eps)?,
             attention: Attention {
-                q,
-                k,
-                v,
-                o: granite.adds(Linear::load(&a.sub("o_proj"), h * e, d, o_bias)?)?,
                 q_norm,
                 k_norm,
                 rope: Some(rope.clone()),
-                rule,
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new([q, k, v, granite.adds(Linear::load(&a.sub("o_proj"), h * e, d, o_bias)?)?], rule, e)
             },
             norm2: Norm::rms(&b.sub(norm2), d, eps)?,
             mlp,

@@ -32,6 +32,7 @@ mod phi;
 mod qwen_vl;
 mod siglip;
 mod smolvlm;
+mod swin;
 mod t5;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -412,6 +413,8 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("siglip_text_model", siglip::load),
     ("siglip_vision_model", siglip::load),
     ("smolvlm", smolvlm::load),
+    ("swin", swin::load),
+    ("swinv2", swin::load),
     ("t5", t5::load),
     ("vit", vit::load),
     ("xlm-roberta", bert::load),

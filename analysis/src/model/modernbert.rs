@@ -72,24 +72,17 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             // The first layer reads the embeddings' own norm.
             norm1: if i == 0 { Norm::none(d, device)? } else { norm(first)? },
             attention: Attention {
-                q: all.slice(0, d)?,
-                k: all.slice(d, d)?,
-                v: all.slice(2 * d, d)?,
-                o: Linear::load(&b.sub("attn.Wo"), d, d, attention_bias)?,
-                q_norm: None,
-                k_norm: None,
                 rope: Some(if slides { close.clone() } else { far.clone() }),
-                rule: AttentionRule {
-                    n_heads: h,
-                    n_kv_heads: h,
-                    scale: (e as f32).powf(-0.5),
-                    mask: if slides { MaskRule::Near(near) } else { MaskRule::Bidirectional },
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        all.slice(0, d)?,
+                        all.slice(d, d)?,
+                        all.slice(2 * d, d)?,
+                        Linear::load(&b.sub("attn.Wo"), d, d, attention_bias)?,
+                    ],
+                    AttentionRule::new((h, h), e, if slides { MaskRule::Near(near) } else { MaskRule::Bidirectional }),
+                    e,
+                )
             },
             norm2: norm(b.sub("mlp_norm"))?,
             mlp: Mlp {

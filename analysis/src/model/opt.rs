@@ -51,26 +51,16 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         let a = b.sub("self_attn");
         blocks.push(Block {
             norm1: norm(&b.sub("self_attn_layer_norm"))?,
-            attention: Attention {
-                q: Linear::load(&a.sub("q_proj"), d, d, bias)?.scaled(&scale)?,
-                k: Linear::load(&a.sub("k_proj"), d, d, bias)?,
-                v: Linear::load(&a.sub("v_proj"), d, d, bias)?,
-                o: Linear::load(&a.sub("out_proj"), d, d, bias)?,
-                q_norm: None,
-                k_norm: None,
-                rope: None,
-                rule: AttentionRule {
-                    n_heads: h,
-                    n_kv_heads: h,
-                    scale: 1.0,
-                    mask: MaskRule::Causal,
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
-                bias: None,
-                latent: None,
-            },
+            attention: Attention::new(
+                [
+                    Linear::load(&a.sub("q_proj"), d, d, bias)?.scaled(&scale)?,
+                    Linear::load(&a.sub("k_proj"), d, d, bias)?,
+                    Linear::load(&a.sub("v_proj"), d, d, bias)?,
+                    Linear::load(&a.sub("out_proj"), d, d, bias)?,
+                ],
+                AttentionRule { scale: 1.0, ..AttentionRule::new((h, h), e, MaskRule::Causal) },
+                e,
+            ),
             norm2: norm(&b.sub("final_layer_norm"))?,
             mlp: Mlp {
                 gate: None,

@@ -43,28 +43,22 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         let a = b.sub("self_attn");
         let norm = |name: &str| normed.then(|| Norm::layer(&a.sub(name), e, eps)).transpose();
         let both = Norm::layer(&b.sub("input_layernorm"), d, eps)?;
-        let scale = (e as f32).powf(-0.5);
         blocks.push(Block {
             norm1: both.clone(),
             attention: Attention {
-                q: Linear::load(&a.sub("q_proj"), d, h * e, true)?,
-                k: Linear::load(&a.sub("k_proj"), d, g * e, true)?,
-                v: Linear::load(&a.sub("v_proj"), d, g * e, true)?,
-                o: Linear::load(&a.sub("dense"), h * e, d, true)?,
                 q_norm: norm("q_layernorm")?,
                 k_norm: norm("k_layernorm")?,
                 rope: Some(rope.clone()),
-                rule: AttentionRule {
-                    n_heads: h,
-                    n_kv_heads: g,
-                    scale,
-                    mask: MaskRule::Causal,
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        Linear::load(&a.sub("q_proj"), d, h * e, true)?,
+                        Linear::load(&a.sub("k_proj"), d, g * e, true)?,
+                        Linear::load(&a.sub("v_proj"), d, g * e, true)?,
+                        Linear::load(&a.sub("dense"), h * e, d, true)?,
+                    ],
+                    AttentionRule::new((h, g), e, MaskRule::Causal),
+                    e,
+                )
             },
             norm2: both,
             mlp: Mlp {

@@ -142,24 +142,17 @@ fn tower(s: &Scope, c: &Config, kind: Kind, out: usize) -> Result<QwenTower> {
         blocks.push(Block {
             norm1: norm(&b.sub("norm1"), d)?,
             attention: Attention {
-                q: all.slice(0, d)?,
-                k: all.slice(d, d)?,
-                v: all.slice(2 * d, d)?,
-                o: Linear::load(&a.sub("proj"), d, d, true)?,
-                q_norm: None,
-                k_norm: None,
                 rope: Some(rope.clone()),
-                rule: AttentionRule {
-                    n_heads: h,
-                    n_kv_heads: h,
-                    scale: (e as f32).powf(-0.5),
-                    mask: MaskRule::Bidirectional,
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
-                bias: None,
-                latent: None,
+                ..Attention::new(
+                    [
+                        all.slice(0, d)?,
+                        all.slice(d, d)?,
+                        all.slice(2 * d, d)?,
+                        Linear::load(&a.sub("proj"), d, d, true)?,
+                    ],
+                    AttentionRule::new((h, h), e, MaskRule::Bidirectional),
+                    e,
+                )
             },
             norm2: norm(&b.sub("norm2"), d)?,
             mlp: mlp.into(),

@@ -51,24 +51,19 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         blocks.push(Block {
             norm1: Norm::rms(&b.sub("0.layer_norm"), d, eps)?,
             attention: Attention {
-                q: to("q")?,
-                k: to("k")?,
-                v: to("v")?,
-                o: Linear::load(&a.sub("o"), h * e, d, false)?,
-                q_norm: None,
-                k_norm: None,
-                rope: None,
-                rule: AttentionRule {
-                    n_heads: h,
-                    n_kv_heads: h,
-                    scale: 1.0,
-                    mask: MaskRule::Bidirectional,
-                    soft_cap: None,
-                    sinks: None,
-                },
-                head_width: e,
                 bias: Some(bias.clone()),
-                latent: None,
+                ..Attention::new(
+                    [to("q")?, to("k")?, to("v")?, Linear::load(&a.sub("o"), h * e, d, false)?],
+                    AttentionRule {
+                        n_heads: h,
+                        n_kv_heads: h,
+                        scale: 1.0,
+                        mask: MaskRule::Bidirectional,
+                        soft_cap: None,
+                        sinks: None,
+                    },
+                    e,
+                )
             },
             norm2: Norm::rms(&b.sub("1.layer_norm"), d, eps)?,
             mlp: Mlp { gate, up, down: Linear::load(&m.sub("wo"), inner, d, false)?, act }.into(),

@@ -97,26 +97,16 @@ pub(super) fn attention(
 ) -> Result<Attention> {
     let e = Config::split(d, heads, "heads")?;
     let [q, k, v, o] = names;
-    Ok(Attention {
-        q: Linear::load(&s.sub(q), d, d, qkv_bias)?,
-        k: Linear::load(&s.sub(k), d, d, qkv_bias)?,
-        v: Linear::load(&s.sub(v), d, d, qkv_bias)?,
-        o: Linear::load(&s.sub(o), d, d, o_bias)?,
-        q_norm: None,
-        k_norm: None,
-        rope: None,
-        rule: AttentionRule {
-            n_heads: heads,
-            n_kv_heads: heads,
-            scale: (e as f32).powf(-0.5),
-            mask,
-            soft_cap: None,
-            sinks: None,
-        },
-        head_width: e,
-        bias: None,
-        latent: None,
-    })
+    Ok(Attention::new(
+        [
+            Linear::load(&s.sub(q), d, d, qkv_bias)?,
+            Linear::load(&s.sub(k), d, d, qkv_bias)?,
+            Linear::load(&s.sub(v), d, d, qkv_bias)?,
+            Linear::load(&s.sub(o), d, d, o_bias)?,
+        ],
+        AttentionRule::new((heads, heads), e, mask),
+        e,
+    ))
 }
 
 /// Keeps the inputs of some layers on their way, whatever the tap behind it does.
@@ -235,8 +225,6 @@ impl VisionTower {
         dims: &[usize],
         run: &mut TowerRun,
     ) -> Result<()> {
-        let (height, width) = (dims[1] as f32, dims[2] as f32);
-        let [x, y, w, h] = image.rects.get(tile).copied().unwrap_or([0.0, 0.0, width, height]);
         let special = |text: String| Token { id: None, text, kind: TokenKind::Special, source: Source::None };
         let n_lead = self.leading.as_ref().map_or(Ok(0), |t| t.dim(0))?;
         for i in 0..n_lead {
@@ -245,19 +233,33 @@ impl VisionTower {
         for i in 0..self.n_leading()? - n_lead {
             run.tokens.push(special(format!("register {i}")));
         }
-        run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile: number, gap: 0 });
-        let (ph, pw) = self.patch.sides;
-        let (pw, ph) = (pw as f32 * w / width, ph as f32 * h / height);
-        for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
-            let source = Source::Rect { x: x + c as f32 * pw, y: y + r as f32 * ph, w: pw, h: ph };
-            run.tokens.push(Token { id: None, text: format!("patch {r},{c}"), kind: TokenKind::Image, source });
-        }
+        put_patches(image, (tile, number), (rows, cols), (self.patch.sides, (dims[1], dims[2])), run);
         Ok(())
     }
 }
 
+/// Adds the patches of a tile, row by row, as tokens with the rectangles of the original image that they show, and their
+/// grid. A tile is known by its place in the picture and by its number among all; `sides` are height and width of a
+/// patch and of the tile in its own pixels, which the last patches may reach beyond.
+pub(super) fn put_patches(
+    image: &ImageInput,
+    (tile, number): (usize, usize),
+    (rows, cols): (usize, usize),
+    ((ph, pw), (height, width)): ((usize, usize), (usize, usize)),
+    run: &mut TowerRun,
+) {
+    let (height, width) = (height as f32, width as f32);
+    let [x, y, w, h] = image.rects.get(tile).copied().unwrap_or([0.0, 0.0, width, height]);
+    run.grids.push(Grid { rows, cols, first: run.tokens.len(), tile: number, gap: 0 });
+    let (pw, ph) = (pw as f32 * w / width, ph as f32 * h / height);
+    for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+        let source = Source::Rect { x: x + c as f32 * pw, y: y + r as f32 * ph, w: pw, h: ph };
+        run.tokens.push(Token { id: None, text: format!("patch {r},{c}"), kind: TokenKind::Image, source });
+    }
+}
+
 /// The one image of an input, or an error that says that one is needed.
-fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
+pub(super) fn need_image<'i>(input: &'i Input) -> Result<&'i ImageInput> {
     match &input.image {
         Some(image) if !image.rest.is_empty() => Err(Error::invalid("this model reads one picture; give it one")),
         Some(image) if !image.tiles.is_empty() => Ok(image),

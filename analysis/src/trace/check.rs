@@ -1,7 +1,8 @@
 //! What must hold in a trace that was read, so that views may rely on it, whoever wrote the file.
 
-use super::{Per, Site, TowerTrace, Trace};
+use super::{Per, Site, Tower, TowerTrace, Trace};
 use crate::token::Source;
+use std::collections::BTreeMap;
 
 /// Layers and tiles beyond this are taken for damage: whoever draws them makes lists as long.
 const MOST: usize = 1 << 16;
@@ -11,6 +12,7 @@ pub(super) fn check(trace: &Trace) -> Result<(), String> {
     for (tower, t) in &trace.towers {
         of_tower(t, &trace.text).map_err(|what| format!("{what} (of the {tower:?} tower)").to_lowercase())?;
     }
+    let mut widths = BTreeMap::new();
     let every = trace.arrays.iter().map(|a| (true, a));
     for (prompt, (key, entry)) in every.chain(trace.steps.iter().flatten().map(|a| (false, a))) {
         let t = trace
@@ -29,8 +31,12 @@ pub(super) fn check(trace: &Trace) -> Result<(), String> {
             return Err(format!("{name} of layer {} has rows of tokens that are not there", key.layer));
         }
         let wide = matches!(key.site, Site::ResidPre | Site::AttnOut | Site::ResidMid | Site::MlpOut | Site::ResidPost);
-        if wide && entry.array.shape().last() != Some(&t.width) {
-            return Err(format!("{name} of layer {} is not {} wide", key.layer, t.width));
+        // The stages of an image encoder may be of several widths; the arrays of a layer are of one.
+        let own = entry.array.shape().last().copied().unwrap_or(0);
+        let stages = key.tower == Tower::Vision && wide;
+        let width = if stages { *widths.entry((key.tile, key.layer)).or_insert(own) } else { t.width };
+        if wide && (own != width || own == 0) {
+            return Err(format!("{name} of layer {} is not {width} wide", key.layer));
         }
         if prompt && key.site == Site::Logits && !trace.logit_rows.is_empty() {
             let rows = entry.array.shape().first().copied().unwrap_or(0);
@@ -91,8 +97,7 @@ mod tests {
     use super::*;
     use crate::array::Array;
     use crate::token::{Grid, Token, TokenKind};
-    use crate::trace::{AttentionRule, Entry, Key, MaskRule, Rows, Tower};
-    use std::collections::BTreeMap;
+    use crate::trace::{AttentionRule, Entry, Key, MaskRule, Rows};
     use std::sync::Arc;
 
     /// Two tokens, one layer, width 2.

@@ -251,6 +251,13 @@ pub struct AttentionRule {
 }
 
 impl AttentionRule {
+    /// `heads` query and key-value heads whose scores are divided by the square root of `width`, under `mask`, without
+    /// cap and sinks.
+    pub fn new((heads, kv_heads): (usize, usize), width: usize, mask: MaskRule) -> Self {
+        let scale = (width as f32).powf(-0.5);
+        Self { n_heads: heads, n_kv_heads: kv_heads, scale, mask, soft_cap: None, sinks: None }
+    }
+
     /// The sink of a query head, where heads have one.
     pub fn sink(&self, head: usize) -> Option<f32> {
         self.sinks.as_ref().and_then(|s| s.get(head).copied())

@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUTPUTS = ("logits", "last_hidden_state", "pooler_output", "prediction_logits", "sop_logits", "start_logits",
            "end_logits", "image_embeds", "text_embeds", "cls_logits", "distillation_logits",
-           "logits_per_image", "logits_per_text")
+           "logits_per_image", "logits_per_text", "reconstruction")
 TILING = ("SmolVLM", "Idefics3", "LlavaNext", "LlavaOnevision", "InternVL")
 STEPS = 16
 
@@ -57,6 +57,12 @@ def draw(model, seed):
                 p.copy_(0.3 * noise)
             elif tail == "sinks":
                 p.copy_(0.5 + noise)
+            elif tail == "A_log":
+                p.copy_(0.5 * noise - 0.3)
+            elif tail == "logit_scale" and p.dim() == 3:
+                p.copy_(1.0 + 0.5 * noise)
+            elif tail == "relative_position_bias_table":
+                p.copy_(noise)
             elif re.search(r"lambda_|layer_scale|gamma", name):
                 p.copy_(0.6 + 0.2 * noise)
             elif p.dim() <= 1 or tail.endswith("bias"):
@@ -121,12 +127,12 @@ class Recorder:
             kind = type(m).__name__
             if not re.search(r"(Layer|Block)$", kind) or any(name.startswith(other + ".") for other in layers):
                 continue
-            if any("Attention" in type(c).__name__ for c in m.modules() if c is not m):
+            if any(re.search(r"Attention|Mixer", type(c).__name__) for c in m.modules() if c is not m):
                 layers.append(name)
         self.layers = layers
         for name in layers:
             m = model.get_submodule(name)
-            tower = "vision" if re.search(r"vision|visual|image", name) else "text"
+            tower = "vision" if re.search(r"vision|visual|image|^(swinv?2?\.)?encoder\.layers\.\d+\.blocks", name) else "text"
             self.hooks.append(m.register_forward_pre_hook(self._before(tower), with_kwargs=True))
             self.hooks.append(m.register_forward_hook(self._after(tower)))
         for name, m in model.named_modules():
@@ -134,6 +140,8 @@ class Recorder:
                 self.hooks.append(m.register_forward_hook(self._router))
             if re.search(r"multi_modal_projector$|visual\.merger$|connector$|projector$", name):
                 self.hooks.append(m.register_forward_hook(self._features))
+            if re.search(r"^Swin(v2Self)?Attention$", type(m).__name__):
+                self.hooks.append(m.register_forward_hook(self._windows))
         self.features = self.packed = None
         inner = getattr(model, "model", None)
         if hasattr(inner, "get_image_features"):
@@ -166,7 +174,7 @@ class Recorder:
     def _before(self, tower):
         def hook(_m, args, kwargs):
             x = args[0] if args else kwargs["hidden_states"]
-            self.current = {"in": x.detach().clone(), "calls": []}
+            self.current = {"in": x.detach().clone(), "calls": [], "layer": _m, "args": args}
             self.towers.setdefault(tower, []).append(self.current)
         return hook
 
@@ -200,6 +208,9 @@ class Recorder:
             chosen = chosen.gather(-1, by.gather(-1, chosen).argsort(dim=-1, descending=True, stable=True))
         self.routers.append((logits, chosen))
 
+    def _windows(self, _m, _args, out):
+        self.current["windows"] = out[1].detach().clone()
+
     def _features(self, _m, _args, out):
         self.features = (out[0] if isinstance(out, tuple) else out).detach().clone()
 
@@ -219,6 +230,24 @@ def together(calls):
     return [q, k, v, w]
 
 
+def in_rows(layer):
+    """Maps `[windows, heads, side², side²]` of shifted windows as one `[1, heads, n, n]` in the order of the rows; what
+    fills windows up is left out."""
+    (high, wide), w = layer["args"][1], layer["windows"]
+    side, shift = layer["layer"].window_size, layer["layer"].shift_size
+    full = [-(-n // side) * side for n in (high, wide)]
+    place = torch.full(full, -1)
+    place[:high, :wide] = torch.arange(high * wide).reshape(high, wide)
+    place = torch.roll(place, (-shift, -shift), (0, 1))
+    place = place.reshape(full[0] // side, side, full[1] // side, side).transpose(1, 2).reshape(-1, side * side)
+    out = torch.zeros(w.shape[1], high * wide, high * wide, dtype=w.dtype)
+    for own, own_map in zip(place, w):
+        kept = (own >= 0).nonzero().flatten()
+        at = own[kept]
+        out[:, at[:, None], at[None, :]] = own_map[:, kept][:, :, kept]
+    return out[None]
+
+
 def record(model, inputs, spec):
     """Name → tensor of one pass."""
     r = Recorder(model)
@@ -232,7 +261,7 @@ def record(model, inputs, spec):
     tiled = type(model).__name__.startswith(TILING)
     both = len(r.towers) > 1
     for tower, layers in r.towers.items():
-        dual = both and type(model).__name__ in ("CLIPModel", "SiglipModel")
+        dual = both and type(model).__name__ in ("CLIPModel", "SiglipModel", "Siglip2Model")
         prefix = "vision_" if tower == "vision" and both else "text_" if dual else ""
 
         def put(name, t):
@@ -241,7 +270,9 @@ def record(model, inputs, spec):
             got[prefix + name] = t.contiguous()
         for i, layer in enumerate(layers):
             put(f"hidden_states_{i}", layer["in"])
-            if layer["calls"]:
+            if "windows" in layer:
+                put(f"attentions_{i}", in_rows(layer))
+            elif layer["calls"]:
                 q, k, v, w = together(layer["calls"])
                 # What attends to several values of another width is written as it is.
                 for name, t in (("q", q), ("k", k), ("v", v)):
@@ -254,7 +285,7 @@ def record(model, inputs, spec):
             states = getattr(out, "hidden_states", None) or getattr(out, "encoder_hidden_states", None)
             put(f"hidden_states_{len(layers)}", states[-1])
         attentions = getattr(out, "attentions", None)
-        if not layers[0]["calls"] and attentions and (tower == "text" or not both):
+        if not layers[0]["calls"] and "windows" not in layers[0] and attentions and (tower == "text" or not both):
             for i, w in enumerate(attentions):
                 put(f"attentions_{i}", w)
     for name in OUTPUTS:

@@ -262,6 +262,42 @@ image("dinov3_vit_plain", "DINOv3ViTConfig", "DINOv3ViTModel", "DINOv3ViTImagePr
       dict(size={"height": 37, "width": 24}), **{**DINO3, "patch_size": 5, "num_hidden_layers": 3}, rope_theta=30.0,
       query_bias=False, value_bias=False, proj_bias=False, mlp_bias=False)
 
+# Windows that shift, patches that merge: grids that no window divides and odd ones, pixels that no patch divides.
+SWIN = dict(embed_dim=8, num_channels=3, layer_norm_eps=1e-4)
+SWIN_IN = dict(size={"height": 18, "width": 18})
+image("swin", "SwinConfig", "SwinForImageClassification", "ViTImageProcessorPil", (37, 29), SWIN_IN, **SWIN,
+      image_size=18, patch_size=2, depths=[2, 3], num_heads=[2, 4], window_size=3, num_labels=4)
+image("swin_odd", "SwinConfig", "SwinModel", "ViTImageProcessorPil", (20, 33),
+      dict(size={"height": 21, "width": 27}), **SWIN, image_size=24, patch_size=3, depths=[2, 2, 1],
+      num_heads=[2, 1, 4], window_size=2, mlp_ratio=1.5, hidden_act="relu", qkv_bias=False)
+image("swin_pads", "SwinConfig", "SwinForImageClassification", "ViTImageProcessorPil", (31, 20),
+      dict(size={"height": 22, "width": 33}), **{**SWIN, "embed_dim": 12}, image_size=24, patch_size=3, depths=[2, 2],
+      num_heads=[3, 2], window_size=4, num_labels=3, mlp_ratio=2.0)
+image("swin_codes", "SwinConfig", "SwinForMaskedImageModeling", "ViTImageProcessorPil", (24, 24),
+      dict(size={"height": 16, "width": 16}), **SWIN, image_size=16, patch_size=2, depths=[1, 2], num_heads=[2, 2], window_size=3, encoder_stride=4,
+      use_absolute_embeddings=True)
+image("swinv2", "Swinv2Config", "Swinv2ForImageClassification", "ViTImageProcessorPil", (37, 29), SWIN_IN, **SWIN,
+      image_size=18, patch_size=2, depths=[2, 3], num_heads=[2, 4], window_size=3, num_labels=4)
+image("swinv2_pads", "Swinv2Config", "Swinv2Model", "ViTImageProcessorPil", (31, 20),
+      dict(size={"height": 22, "width": 33}), **SWIN, image_size=24, patch_size=3, depths=[2, 2, 2], num_heads=[2, 2, 4],
+      window_size=3, pretrained_window_sizes=[2, 2, 3], use_absolute_embeddings=False, qkv_bias=False)
+# What is added to scores stands in the program's queries and keys.
+for name in ("swin", "swin_odd", "swin_pads", "swin_codes", "swinv2", "swinv2_pads"):
+    SPECS[name]["drop"] = [r"[qkv]_\d+"]
+
+# Selective state spaces.
+MAMBA = dict(vocab_size=136, hidden_size=24, state_size=5, num_hidden_layers=3, layer_norm_epsilon=1e-4)
+text("mamba", "MambaConfig", "MambaForCausalLM", **MAMBA)
+text("mamba_odd", "MambaConfig", "MambaForCausalLM", **{**MAMBA, "hidden_size": 20, "num_hidden_layers": 2}, expand=3,
+     conv_kernel=3, use_bias=True, use_conv_bias=False, time_step_rank=4, tie_word_embeddings=False,
+     residual_in_fp32=False, hidden_act="gelu")
+text("mamba_model", "MambaConfig", "MambaModel", **{**MAMBA, "state_size": 1}, conv_kernel=2)
+MAMBA2 = dict(MAMBA, num_heads=6, head_dim=8, n_groups=2, chunk_size=8)
+text("mamba2", "Mamba2Config", "Mamba2ForCausalLM", **MAMBA2)
+text("mamba2_odd", "Mamba2Config", "Mamba2ForCausalLM", **{**MAMBA2, "num_heads": 3, "head_dim": 20, "n_groups": 3,
+     "hidden_size": 20}, expand=3, conv_kernel=3, use_bias=True, use_conv_bias=False, tie_word_embeddings=True,
+     time_step_limit=[0.2, 0.9])
+
 # Settings that a mistake was found with.
 decoder("llama_partial", "LlamaConfig", "LlamaForCausalLM", rope_parameters=plain(10000.0, partial_rotary_factor=0.5))
 decoder("gemma3_both", "Gemma3TextConfig", "Gemma3TextModel", head_dim=8, query_pre_attn_scalar=5, sliding_window=16,

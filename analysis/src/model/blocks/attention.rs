@@ -82,16 +82,41 @@ impl AttentionMask {
 const MAX_SCORES: usize = 1 << 24;
 
 impl Attention {
+    /// One without norms, rotary embedding and additions to scores: maps of queries, keys, values and output, and how
+    /// heads of this width read.
+    pub fn new([q, k, v, o]: [Linear; 4], rule: AttentionRule, head_width: usize) -> Self {
+        Self { q, k, v, o, q_norm: None, k_norm: None, rope: None, rule, head_width, bias: None, latent: None }
+    }
+
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor, layer: usize, pass: &mut Pass) -> Result<Tensor> {
         let tables = self.rope.as_ref().map(|rope| pass.tables(rope, x.device())).transpose()?;
         let (q, k, v) = self.project(x, tables.as_ref(), &pass.rows.positions, pass.ctx)?;
+        self.mix([q, k, v], &self.rule, None, layer, pass)
+    }
+
+    /// From queries `[h, n, e]`, keys `[g, n, e]` and values `[g, n, w]` to `[n, d]`, under `own`. What a query's shares
+    /// of keys leave of 1 (where a sink takes some) counts `rest`, `[g, 1, w]`; nothing without it.
+    pub(in crate::model) fn mix(
+        &self,
+        [q, k, v]: [Tensor; 3],
+        own: &AttentionRule,
+        rest: Option<&Tensor>,
+        layer: usize,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
         let q = pass.tap(Site::Q, layer, q)?;
         let k = pass.tap(Site::K, layer, k)?;
-        let v = pass.tap(Site::V, layer, v)?;
+        let mut v = pass.tap(Site::V, layer, v)?;
+        if let Some(rest) = rest {
+            v = v.broadcast_sub(rest)?;
+        }
         let held = pass.extend_cache(layer, k, v)?;
-        let rule = pass.rule(&self.rule, layer, &q, &held)?;
-        let z = self.read(&q, &held, &rule, layer, pass)?;
+        let rule = pass.rule(own, layer, &q, &held)?;
+        let mut z = self.read(&q, &held, &rule, layer, pass)?;
+        if let Some(rest) = rest {
+            z = z.broadcast_add(rest)?;
+        }
         pass.note_rule(layer, rule);
         let z = pass.tap(Site::Z, layer, z)?;
         let (h, n, e) = z.dims3()?;
@@ -175,7 +200,7 @@ impl Attention {
                 attend_with_gradients(inputs, rule, pass.seen(&mask, &kept.positions), pass.ctx)?
             } else {
                 let mask = pass.mask(&mask, &kept.positions, q.device())?;
-                self.attend_by_tensors(&q, &kept.k, &kept.v, &mask, first)?
+                attend_by_tensors(inputs, rule, (&mask, first), pass.ctx)?
             });
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
@@ -196,83 +221,13 @@ impl Attention {
             let mask = pass.mask(&mask, &kept.positions, q.device())?;
             let (rep, k) = (heads / g, kept.k.contiguous()?);
             let q = q.narrow(0, first, heads)?.contiguous()?.reshape((g, rep * n, e))?;
-            let p = if heads * n * own <= MAX_SCORES {
-                self.shares(&q, &k, &mask, rep, first)?
-            } else {
-                // Large ones group by group, to be stopped between.
-                let one = |i: usize| {
-                    pass.ctx.check()?;
-                    let mask = mask.heads(i * rep, rep)?;
-                    self.shares(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &mask, rep, first + i * rep)
-                };
-                Tensor::cat(&(0..g).map(one).collect::<Result<Vec<_>>>()?, 0)?
+            let one = |g: Groups, mask: &AttentionMask| {
+                shares((&g.of(&q)?, &g.of(&k)?), rule, (mask, rep, first + g.first * rep))
             };
+            let p = group_by_group((heads * n * own, g, rep), &mask, one, pass.ctx)?;
             parts.push(if own == m { p } else { p.pad_with_zeros(2, 0, m - own)? });
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
-    }
-
-    /// `[h, n, e]` queries of the heads from `first` on over `[g, m, e]` keys and `[g, m, w]` values → `[h, n, w]`, by
-    /// whole tensors, for gradients of capped scores and for what is not f32 on the CPU.
-    fn attend_by_tensors(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        mask: &AttentionMask,
-        first: usize,
-    ) -> Result<Tensor> {
-        let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
-        let wide = v.dim(2)?;
-        // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.
-        let rep = h / g;
-        let q = q.contiguous()?.reshape((g, rep * n, e))?;
-        let (k, v) = (k.contiguous()?, v.contiguous()?);
-        let mix = |q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, first: usize| -> Result<Tensor> {
-            let g = k.dim(0)?;
-            Ok(self.shares(q, k, mask, rep, first)?.reshape((g, rep * n, m))?.matmul(v)?)
-        };
-        let z = if q.track_op() || h * n * m <= MAX_SCORES {
-            mix(&q, &k, &v, mask, first)?
-        } else {
-            let part = |i| {
-                let mask = mask.heads(i * rep, rep)?;
-                mix(&q.narrow(0, i, 1)?, &k.narrow(0, i, 1)?, &v.narrow(0, i, 1)?, &mask, first + i * rep)
-            };
-            Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?
-        };
-        Ok(z.reshape((h, n, wide))?)
-    }
-
-    /// Probabilities `[g·rep, n, m]` of `[g, rep·n, e]` queries of the heads from `first` on over `[g, m, e]` keys. A
-    /// query that sees no key has zeros.
-    fn shares(&self, q: &Tensor, k: &Tensor, mask: &AttentionMask, rep: usize, first: usize) -> Result<Tensor> {
-        let scores = q.matmul(&k.transpose(1, 2)?)?;
-        let (g, rows, m) = scores.dims3()?;
-        let mut scores = scores.reshape((g * rep, rows / rep, m))?;
-        let mut scale = self.rule.scale;
-        if let Some(cap) = self.rule.soft_cap {
-            scores = ((scores * f64::from(scale / cap))?.tanh()? * f64::from(cap))?;
-            scale = 1.0;
-        }
-        let mut mask = mask.0.clone();
-        if let Some(sinks) = &self.rule.sinks {
-            // One more key, which every query sees with the score of the head's sink, and which is left out again.
-            let own = sinks.get(first..first + g * rep).ok_or_else(|| Error::invalid("heads without a sink"))?;
-            let own: Vec<f32> = own.iter().map(|s| s / scale).collect();
-            let own = Tensor::from_vec(own, (g * rep, 1, 1), scores.device())?;
-            scores = Tensor::cat(&[&scores, &own.broadcast_as((g * rep, rows / rep, 1))?.contiguous()?], 2)?;
-            mask = mask.pad_with_zeros(D::Minus1, 0, 1)?;
-        }
-        let p = if scores.device().is_cpu() {
-            scores.contiguous()?.apply_op2(&mask.contiguous()?, MaskedSoftmax { scale })?
-        } else {
-            let s = (scores * f64::from(scale))?.broadcast_add(&mask)?;
-            // A finite bound, so that rows that see nothing stay numbers.
-            let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?.maximum(f32::MIN)?)?.exp()?;
-            s.broadcast_div(&s.sum_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?)?
-        };
-        Ok(if self.rule.sinks.is_some() { p.narrow(2, 0, m)?.contiguous()? } else { p })
     }
 
     /// Keys `[heads, m, e]` turned from the positions `from` to the positions `to`; as they are where the model has no
@@ -288,6 +243,97 @@ impl Attention {
             _ => Ok(k.clone()),
         }
     }
+}
+
+/// Some of the groups of heads that share their keys.
+#[derive(Clone, Copy)]
+struct Groups {
+    first: usize,
+    len: usize,
+}
+
+impl Groups {
+    /// Their part of a tensor `[groups, …]`.
+    fn of(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        x.narrow(0, self.first, self.len)
+    }
+}
+
+/// What `one` makes of all `g` groups of `rep` heads at once where they have up to [`MAX_SCORES`] scores; else group by
+/// group, to bound memory and to be stopped between.
+fn group_by_group(
+    (scores, g, rep): (usize, usize, usize),
+    mask: &AttentionMask,
+    one: impl Fn(Groups, &AttentionMask) -> Result<Tensor>,
+    ctx: &Ctx,
+) -> Result<Tensor> {
+    if scores <= MAX_SCORES {
+        ctx.check()?;
+        return one(Groups { first: 0, len: g }, mask);
+    }
+    let part = |first: usize| {
+        ctx.check()?;
+        one(Groups { first, len: 1 }, &mask.heads(first * rep, rep)?)
+    };
+    Ok(Tensor::cat(&(0..g).map(part).collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+/// `[h, n, e]` queries of the heads from `first` on over `[g, m, e]` keys and `[g, m, w]` values → `[h, n, w]`, by whole
+/// tensors, for gradients of capped scores and for what is not f32 on the CPU.
+fn attend_by_tensors(
+    [q, k, v]: [&Tensor; 3],
+    rule: &AttentionRule,
+    (mask, first): (&AttentionMask, usize),
+    ctx: &Ctx,
+) -> Result<Tensor> {
+    let ((h, n, e), (g, m, _)) = (q.dims3()?, k.dims3()?);
+    let wide = v.dim(2)?;
+    // Query heads of one group share their keys: stacking them as rows avoids repeating the keys.
+    let rep = h / g;
+    let q = q.contiguous()?.reshape((g, rep * n, e))?;
+    let (k, v) = (k.contiguous()?, v.contiguous()?);
+    let one = |some: Groups, mask: &AttentionMask| -> Result<Tensor> {
+        let p = shares((&some.of(&q)?, &some.of(&k)?), rule, (mask, rep, first + some.first * rep))?;
+        Ok(p.reshape((some.len, rep * n, m))?.matmul(&some.of(&v)?)?)
+    };
+    // Where the way back is kept, parts would be kept, too.
+    let scores = if q.track_op() { 0 } else { h * n * m };
+    Ok(group_by_group((scores, g, rep), mask, one, ctx)?.reshape((h, n, wide))?)
+}
+
+/// Probabilities `[g·rep, n, m]` of `[g, rep·n, e]` queries of the heads from `first` on over `[g, m, e]` keys. A query
+/// that sees no key has zeros.
+fn shares(
+    (q, k): (&Tensor, &Tensor),
+    rule: &AttentionRule,
+    (mask, rep, first): (&AttentionMask, usize, usize),
+) -> Result<Tensor> {
+    let scores = q.matmul(&k.transpose(1, 2)?)?;
+    let (g, rows, m) = scores.dims3()?;
+    let mut scores = scores.reshape((g * rep, rows / rep, m))?;
+    let mut scale = rule.scale;
+    if let Some(cap) = rule.soft_cap {
+        scores = ((scores * f64::from(scale / cap))?.tanh()? * f64::from(cap))?;
+        scale = 1.0;
+    }
+    let mut mask = mask.0.clone();
+    if let Some(sinks) = &rule.sinks {
+        // One more key, which every query sees with the score of the head's sink, and which is left out again.
+        let own = sinks.get(first..first + g * rep).ok_or_else(|| Error::invalid("heads without a sink"))?;
+        let own: Vec<f32> = own.iter().map(|s| s / scale).collect();
+        let own = Tensor::from_vec(own, (g * rep, 1, 1), scores.device())?;
+        scores = Tensor::cat(&[&scores, &own.broadcast_as((g * rep, rows / rep, 1))?.contiguous()?], 2)?;
+        mask = mask.pad_with_zeros(D::Minus1, 0, 1)?;
+    }
+    let p = if scores.device().is_cpu() {
+        scores.contiguous()?.apply_op2(&mask.contiguous()?, MaskedSoftmax { scale })?
+    } else {
+        let s = (scores * f64::from(scale))?.broadcast_add(&mask)?;
+        // A finite bound, so that rows that see nothing stay numbers.
+        let s = s.broadcast_sub(&s.max_keepdim(D::Minus1)?.maximum(f32::MIN)?)?.exp()?;
+        s.broadcast_div(&s.sum_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?)?
+    };
+    Ok(if rule.sinks.is_some() { p.narrow(2, 0, m)?.contiguous()? } else { p })
 }
 
 /// `[h, n, m]` shares over the values that each head holds → `[h, n, e]`.
@@ -402,6 +448,31 @@ impl CustomOp2 for SoftmaxBack {
 mod tests {
     use super::*;
     use candle_core::{Device, Var};
+
+    /// Four heads in two groups, each with a mask and a sink of its own: what is too much at once is done group by
+    /// group, with each group's own.
+    #[test]
+    fn maps_of_many_scores_are_those_of_few() {
+        let values = |n: usize, by: f32| (0..n).map(|i| ((i * 37 % 23) as f32 - 11.0) * by).collect::<Vec<_>>();
+        let q = Tensor::from_vec(values(2 * 6 * 5, 0.1), (2, 6, 5), &Device::Cpu).unwrap();
+        let k = Tensor::from_vec(values(2 * 4 * 5, 0.07), (2, 4, 5), &Device::Cpu).unwrap();
+        let each = vec![MaskRule::Causal, MaskRule::Bidirectional, MaskRule::SlidingWindow(2), MaskRule::Near(1)];
+        let mask = AttentionMask::new(&MaskRule::PerHead(each), &[1, 2, 3], &[0, 1, 2, 3], None, &Device::Cpu).unwrap();
+        let sinks = Some(vec![0.3, -1.0, 2.0, 0.0]);
+        let rule = AttentionRule { sinks, ..AttentionRule::new((4, 2), 5, MaskRule::Causal) };
+        let one = |g: Groups, mask: &AttentionMask| shares((&g.of(&q)?, &g.of(&k)?), &rule, (mask, 2, g.first * 2));
+        let of = |scores: usize| {
+            let p = group_by_group((scores, 2, 2), &mask, one, &Ctx::default()).unwrap();
+            assert_eq!(p.dims(), [4, 3, 4]);
+            p.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let (few, many) = (of(MAX_SCORES), of(MAX_SCORES + 1));
+        assert!(few.iter().zip(&many).all(|(a, b)| (a - b).abs() < 1e-7), "{few:?} and {many:?}");
+        // The third head's first query, at position 1, sees keys 0 and 1 of four.
+        assert!(many[24] > 0.0 && many[25] > 0.0 && many[26..28] == [0.0, 0.0], "{:?}", &many[24..28]);
+        let stop = Ctx::new(Arc::new(std::sync::atomic::AtomicBool::new(true)), Arc::new(|_| {}));
+        assert!(matches!(group_by_group((0, 2, 2), &mask, one, &stop), Err(Error::Cancelled)));
+    }
 
     #[test]
     fn the_softmax_and_its_gradient_are_those_of_plain_arithmetic() {

@@ -298,6 +298,14 @@ pub struct Names {
 }
 
 impl Experts {
+    /// Errors unless `chosen` of `all` experts can be chosen.
+    pub fn check_counts(all: usize, chosen: usize) -> Result<()> {
+        if (1..=all).contains(&chosen) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("config.json: {chosen} of {all} experts cannot be chosen")))
+    }
+
     /// Reads experts that are stored one by one, or all in `gate_up_proj` `[experts, 2 · inner, d]` and `down_proj`
     /// `[experts, d, inner]`.
     ///
@@ -309,9 +317,7 @@ impl Experts {
         (all, chosen): (usize, usize),
         (act, shares): (Activation, Shares),
     ) -> Result<Self> {
-        if chosen == 0 || chosen > all {
-            return Err(Error::invalid(format!("config.json: {chosen} of {all} experts cannot be chosen")));
-        }
+        Self::check_counts(all, chosen)?;
         shares.check(all, chosen)?;
         let own = names.iter().find(|n| s.sub(n.router).has("weight")).or(names.first());
         let own = own.ok_or_else(|| Error::invalid("experts need names"))?;

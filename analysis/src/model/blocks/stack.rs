@@ -365,11 +365,23 @@ impl Stack {
     }
 
     /// One block. Stops between attention and MLP where no row is left.
-    fn block(&self, i: usize, b: &Block, mut x: Tensor, pass: &mut Pass) -> Result<Tensor> {
+    fn block(&self, i: usize, b: &Block, x: Tensor, pass: &mut Pass) -> Result<Tensor> {
+        self.block_by(i, b, x, pass, |input, pass| b.attention.apply(input, i, pass))
+    }
+
+    /// [`Stack::block`] with something else in the place of its attention.
+    pub(in crate::model) fn block_by(
+        &self,
+        i: usize,
+        b: &Block,
+        mut x: Tensor,
+        pass: &mut Pass,
+        attend: impl FnOnce(&Tensor, &mut Pass) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let post_norm = self.order == Order::PostNorm;
         let input = pass.tap(Site::AttnIn, i, self.attention_input(b, &x)?)?;
         let mut beside = (self.order == Order::Parallel).then(|| b.norm2.apply(&x)).transpose()?;
-        let mut a = b.attention.apply(&input, i, pass)?;
+        let mut a = attend(&input, pass)?;
         if self.order == Order::OfParts {
             a = b.norm1.apply(&a)?;
         }
@@ -425,11 +437,7 @@ impl Stack {
     pub fn queries_keys(&self, layer: usize, resid: &Tensor, places: Places) -> Result<(Tensor, Tensor)> {
         let positions = places.positions;
         if resid.dim(0)? != positions.len() {
-            return Err(Error::shape(
-                "residual stream",
-                format!("[{}, {}]", positions.len(), self.width),
-                resid.dims(),
-            ));
+            return Err(Error::shape("residual stream", format!("[{}, width]", positions.len()), resid.dims()));
         }
         let b = self.layer(layer)?;
         let tables = b.attention.rope.as_ref().map(|r| r.tables(places, resid.device())).transpose()?;
@@ -461,6 +469,6 @@ impl Stack {
     pub fn output_projection(&self, layer: usize) -> Result<Tensor> {
         let b = self.layer(layer)?;
         let (h, e) = (b.attention.rule.n_heads, b.attention.value_width());
-        Ok(b.attention.o.matrix()?.contiguous()?.reshape((h, e, self.width))?)
+        Ok(b.attention.o.matrix()?.contiguous()?.reshape((h, e, b.attention.o.outputs()?))?)
     }
 }
