@@ -74,6 +74,17 @@ fn exp_sum(logits: &[f32], temperature: f64) -> (f64, f64) {
     })
 }
 
+/// Brings values to a sum of 1; `false`, and nothing is changed, where they have none above 0.
+pub fn normalise(p: &mut [f64]) -> bool {
+    vectorised(|| {
+        let sum = sum_f64(p);
+        if sum > 0.0 {
+            p.iter_mut().for_each(|x| *x /= sum);
+        }
+        sum > 0.0
+    })
+}
+
 /// Sum in lanes.
 #[inline(always)]
 fn sum_f64(x: &[f64]) -> f64 {

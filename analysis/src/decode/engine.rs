@@ -2,6 +2,7 @@
 //! long enough. Any policy goes with any verifier.
 
 use super::chance::{Chance, Seeded};
+use super::cut::Cut;
 use super::metrics::{DraftNode, DraftRun, Ended, NodeState, Round};
 use super::oracle::{Oracle, Reader};
 use super::row::Row;
@@ -124,10 +125,9 @@ impl<O: Oracle> Decode<'_, O> {
                 false => self.target.read_tree(&tree.tokens(), &tree.parents(), ctx)?,
             };
             watch.lap(&mut run.spent.verify);
-            let offer = Offer { tree: &tree, rows: &rows, temperature: self.rules.temperature };
+            let offer = Offer::new(&tree, &rows, self.rules.temperature);
             let verdict = self.verify.verify(&offer, chance);
-            run.strayed.extend(self.verify.strays(&offer, &verdict));
-            let round = round(&tree, &rows, &verdict, turn.warmth(), turn.room);
+            let round = round(&offer, &verdict, turn.room);
             text.extend(&round.emitted);
             run.rounds.push(round);
             run.ended = self.ended(&run, text.len() - self.prompt.len());
@@ -140,6 +140,8 @@ impl<O: Oracle> Decode<'_, O> {
                 self.target.keep(&(0..=before).chain(kept).collect::<Vec<_>>())?;
             }
             watch.lap(&mut run.spent.rest);
+            // A measurement of the method, and no part of it.
+            run.strayed.extend(self.verify.strays(&offer, &verdict));
             partial(&run);
         }
         if let Some(alone) = alone {
@@ -184,24 +186,17 @@ impl Watch {
 }
 
 /// A round as it is shown; `room` is how many tokens are still wanted.
-fn round(tree: &Tree, rows: &[Row], verdict: &Verdict, warmth: f64, room: usize) -> Round {
-    let mut p_target = vec![None; tree.len()];
-    for (at, row) in rows.iter().enumerate() {
-        let children: Vec<usize> = tree.children(at).collect();
-        if !children.is_empty() {
-            let p = row.probabilities(children.iter().map(|&i| tree.nodes()[i].token), warmth);
-            children.iter().zip(p).for_each(|(&i, p)| p_target[i] = Some(p as f32));
-        }
-    }
+fn round(offer: &Offer, verdict: &Verdict, room: usize) -> Round {
+    let (tree, p_target) = (offer.tree, offer.shares());
     let mut accepted = vec![false; tree.len()];
     verdict.path.iter().for_each(|&i| accepted[i] = true);
-    let best = |i: usize| rows[i].best() as u32;
+    let best = |i: usize| offer.best(i) as u32;
     let nodes = tree.nodes().iter().enumerate().skip(1).map(|(i, n)| DraftNode {
         parent: n.parent.checked_sub(1),
         token: n.token,
         depth: n.depth,
         p_draft: n.p_draft.map(|p| p as f32),
-        p_target: p_target[i],
+        p_target: p_target[i].map(|p| p as f32),
         p_accept: Some(verdict.accept[i] as f32),
         value: n.value.map(|v| v as f32),
         next: best(i),
@@ -272,13 +267,14 @@ pub fn decode_at_most(
     let Some((_, before)) = input.ids.split_last() else {
         return Err(Error::invalid("the prompt has no tokens"));
     };
-    let with = With { on, info, shared: None };
+    let temperature = params.number(&TEMPERATURE);
+    let cut = Cut::of(params, temperature);
+    let with = With { on, info, cut, shared: None };
     let mut draft = method.draft(&with, params, ctx)?;
     let verify = method.verify(&with, params, ctx)?;
-    let mut target = Reader::new(model);
+    let mut target = Reader::new(model).cut(cut);
     target.begin(before, input.image.clone(), ctx)?;
-    let rules =
-        Rules { new: params.count(&NEW) as usize, rounds, temperature: params.number(&TEMPERATURE), end: Vec::new() };
+    let rules = Rules { new: params.count(&NEW) as usize, rounds, temperature, end: Vec::new() };
     let whole = Decode { target, prompt: &input.ids, draft: draft.as_mut(), verify: verify.as_ref(), rules };
     whole.run(&mut Seeded::new(params.seed(&super::SEED)), ctx, partial)
 }

@@ -123,7 +123,8 @@ pub struct DraftRun {
     pub spent: Spent,
 }
 
-/// Where the time of a decode went, in seconds; what the prompt and the check take is no part of it.
+/// Where the time of a decode went, in seconds; what the prompt and the checks take is no part of it, nor how far a
+/// method that is not lossless strays.
 #[derive(Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Spent {
     /// Guessing and learning, the draft model's passes included.

@@ -4,6 +4,7 @@
 //! guesses, [`mask`] for steps of reveals. Both ask an oracle, which is a model or the table of a golden.
 
 pub mod chance;
+pub mod cut;
 pub mod draft;
 pub mod engine;
 pub mod finding;
@@ -31,6 +32,7 @@ use crate::ctx::Ctx;
 use crate::method::{Info, Need, Param, Params};
 use crate::subject::{Subject, common_ids};
 use crate::trace::Tower;
+use cut::Cut;
 use engine::Draft;
 use known::{Known, Memory, Partner};
 use oracle::Reader;
@@ -48,6 +50,8 @@ pub struct With<'a> {
     pub on: &'a Subject<'a>,
     /// The method.
     pub info: &'static Info,
+    /// What sampling leaves of what models say.
+    pub cut: Cut,
     /// What many decodes of one prompt share; one decode shares nothing.
     pub shared: Option<Arc<Shared<'a>>>,
 }
@@ -80,7 +84,7 @@ impl<'a> With<'a> {
             let tokenizers = self.on.tokenizer.zip(self.on.partner_tokenizer);
             let common = common_ids(target, draft.info(), tokenizers)
                 .map_err(|why| self.info.needs(format!("{}; {why}", Need::DraftModel.words())))?;
-            let mut reader = Reader::new(draft);
+            let mut reader = Reader::new(draft).cut(self.cut);
             if common < target.vocab || draft.info().vocab != target.vocab {
                 ctx.note(format!("{} drafts over the {common} ids that both models have", draft.info().name));
                 reader = reader.over(common, target.vocab);
@@ -96,7 +100,7 @@ impl<'a> With<'a> {
     /// The target as it stops behind `layer`, which has read all of the prompt but its last token.
     pub fn early(&self, layer: usize, ctx: &Ctx) -> Result<Partner<'a>> {
         self.begun(Some(layer), || {
-            let mut early = Reader::new(self.on.weights(self.info)?).stopping(layer);
+            let mut early = Reader::new(self.on.weights(self.info)?).stopping(layer).cut(self.cut);
             let again = self.on.again();
             if let Some((_, before)) = again.ids.split_last() {
                 early.begin(before, again.image.clone(), ctx)?;

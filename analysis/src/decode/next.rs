@@ -1,5 +1,6 @@
 //! What could stand behind a text: the most probable tokens of the target, and what the draft model makes of them.
 
+use super::cut::Cut;
 use super::oracle::{Oracle, Reader};
 use super::row::Row;
 use super::{Method, With};
@@ -37,7 +38,7 @@ pub fn next(method: &dyn Method, on: &Subject, ids: &[u32], k: usize, ctx: &Ctx)
     let p = row.probabilities(top.iter().map(|&i| i as u32), 1.0);
     let q = match info.needs.contains(&Need::DraftModel) {
         true => {
-            let mut draft = With { on, info, shared: None }.partner(&ctx.apart())?;
+            let mut draft = With { on, info, cut: Cut::NONE, shared: None }.partner(&ctx.apart())?;
             let row = behind(draft.read(&text, ctx)?)?;
             row.probabilities(top.iter().map(|&i| i as u32), 1.0).into_iter().map(Some).collect()
         }

@@ -1,5 +1,6 @@
 //! What decoding asks: a model that writes on, a model that fills in, or the toy of a golden in the place of either.
 
+use super::cut::Cut;
 use super::row::Row;
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
@@ -63,6 +64,8 @@ pub struct Reader<'a> {
     over: Option<(usize, usize)>,
     /// The layer behind which it stops and says what it would, by the final norm and head; the last one otherwise.
     behind: Option<usize>,
+    /// What sampling leaves of what it says.
+    cut: Cut,
 }
 
 /// Keeps what leaves a layer of the text.
@@ -85,7 +88,7 @@ impl Tap for Leaving {
 impl<'a> Reader<'a> {
     /// A reader that has read nothing.
     pub fn new(model: &'a dyn Model) -> Self {
-        Self { model, cache: KvCache::default(), window: None, over: None, behind: None }
+        Self { model, cache: KvCache::default(), window: None, over: None, behind: None, cut: Cut::NONE }
     }
 
     /// The same, with rows `[vocab]` of which only the first `common` entries can be anything. An id that the model has
@@ -98,6 +101,11 @@ impl<'a> Reader<'a> {
     /// passes cost as much as whole ones.
     pub fn stopping(self, layer: usize) -> Self {
         Self { behind: Some(layer), ..self }
+    }
+
+    /// The same, with rows of which sampling leaves so much.
+    pub fn cut(self, cut: Cut) -> Self {
+        Self { cut, ..self }
     }
 
     /// Reads the beginning of a text, with its picture; nothing where there are no ids.
@@ -117,13 +125,13 @@ impl<'a> Reader<'a> {
 
     fn rows(&self, logits: Option<Tensor>) -> Result<Vec<Row>> {
         let mut rows = rows(logits, self.model)?;
-        if let Some((common, vocab)) = self.over {
-            for row in &mut rows {
-                if let Row::Logits(x) = row {
-                    x.truncate(common);
-                    x.resize(vocab, f32::NEG_INFINITY);
-                }
+        for row in &mut rows {
+            let Row::Logits(x) = row else { continue };
+            if let Some((common, vocab)) = self.over {
+                x.truncate(common);
+                x.resize(vocab, f32::NEG_INFINITY);
             }
+            self.cut.apply(x);
         }
         Ok(rows)
     }

@@ -1,6 +1,7 @@
 //! How fast a decode is: what passes cost by themselves, what follows from that and from what was accepted, and what
 //! was measured; with the definitions of all figures of a decode.
 
+use super::cut::Cut;
 use super::metrics::{DraftRun, Spent};
 use super::oracle::{Oracle, Reader};
 use super::row::Row;
@@ -81,7 +82,7 @@ impl Pace {
         let (draft, size_ratio) = match on.partner {
             _ if passes == 0 => (0.0, Some(0.0)),
             Some(small) => {
-                let own = With { on, info, shared: None }.partner(&ctx.apart())?;
+                let own = With { on, info, cut: Cut::NONE, shared: None }.partner(&ctx.apart())?;
                 let ratio = small.info().n_params as f64 / model.info().n_params.max(1) as f64;
                 (plain(own, root, n, ctx)?, Some(ratio))
             }

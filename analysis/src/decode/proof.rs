@@ -4,6 +4,7 @@
 //! Whatever follows the same text is the same each time, so models say it once ([`Known`]) and chance alone repeats.
 
 use super::chance::{Chance, Seeded, every};
+use super::cut::Cut;
 use super::engine::{Decode, NEW, Rules, TEMPERATURE, decode};
 use super::known::{Known, Memory};
 use super::oracle::{Oracle, Reader};
@@ -374,19 +375,20 @@ pub fn prove<'a>(
     let greedy = decode(method, on, &plain, &quiet, &mut |_| ())?.lossless;
     let (warm, seed) = (params.number(&TEMPERATURE), params.seed(&SEED));
     let temperature = if warm == 0.0 { 1.0 } else { warm };
-    let claim = method.verify(&With { on, info, shared: None }, params, &quiet)?.lossless();
+    let cut = Cut::of(params, temperature);
+    let claim = method.verify(&With { on, info, cut, shared: None }, params, &quiet)?.lossless();
     let input = on.again();
     let Some((&root, before)) = input.ids.split_last() else {
         return Err(Error::invalid("the prompt has no tokens"));
     };
-    let mut target = Reader::new(on.weights(info)?);
+    let mut target = Reader::new(on.weights(info)?).cut(cut);
     target.begin(before, input.image.clone(), &quiet)?;
     // What is emitted first hangs on nothing behind it, unless a method looks for the longest path.
     let deepest = if claim == Claim::Lossless { TOKENS } else { usize::MAX };
     let known = |only: Option<Vec<usize>>| {
         let memory = Memory::new(temperature, only.clone(), deepest);
         let shared = Shared::new(move || Memory::new(temperature, only.clone(), usize::MAX));
-        let with = With { on, info, shared: Some(Arc::new(shared)) };
+        let with = With { on, info, cut, shared: Some(Arc::new(shared)) };
         (Known::new(target.clone(), Some(Arc::new(memory))), with)
     };
     let rules = Rules { new: TOKENS, rounds: usize::MAX, temperature: 1.0, end: Vec::new() };

@@ -33,12 +33,17 @@ impl Row {
         self.top(2).into_iter().map(|id| id as u32).find(|id| *id != mask).unwrap_or(0)
     }
 
-    /// The ids of the `k` largest values, the largest first, the lower id on a tie.
+    /// The ids of the `k` largest values, the largest first, the lower id on a tie; fewer where fewer are possible.
     pub fn top(&self, k: usize) -> Vec<usize> {
-        match self {
+        let mut ids = match self {
             Row::Logits(x) => largest(x, k),
             Row::Chances(p) => largest(p, k),
-        }
+        };
+        ids.retain(|&i| match self {
+            Row::Logits(x) => x[i] > f32::NEG_INFINITY,
+            Row::Chances(p) => p[i] > 0.0,
+        });
+        ids
     }
 
     /// The distribution over the next token `[vocab]`; at temperature 0 all of it on the most probable id.

@@ -22,6 +22,8 @@ pub struct Tree {
     /// Per node: the distribution `[vocab]` that its children were drawn from, one after another without
     /// replacement. `None` where children were put there rather than drawn.
     drawn_from: Vec<Option<Vec<f64>>>,
+    /// Per node: its first child, its last one, and the next child of its parent; 0 where there is none.
+    links: Vec<[usize; 3]>,
     /// Passes of the draft model that it took.
     pub passes: usize,
 }
@@ -30,7 +32,7 @@ impl Tree {
     /// No guesses yet below `root`.
     pub fn new(root: u32) -> Self {
         let root = Node { parent: 0, token: root, depth: 0, p_draft: None, value: None };
-        Self { nodes: vec![root], drawn_from: vec![None], passes: 0 }
+        Self { nodes: vec![root], drawn_from: vec![None], links: vec![[0; 3]], passes: 0 }
     }
 
     /// Adds a guess below `parent` and gives its index.
@@ -38,7 +40,14 @@ impl Tree {
         let depth = self.nodes[parent].depth + 1;
         self.nodes.push(Node { parent, token, depth, p_draft, value });
         self.drawn_from.push(None);
-        self.nodes.len() - 1
+        self.links.push([0; 3]);
+        let id = self.nodes.len() - 1;
+        match self.links[parent] {
+            [0, ..] => self.links[parent][0] = id,
+            [_, last, _] => self.links[last][2] = id,
+        }
+        self.links[parent][1] = id;
+        id
     }
 
     /// A tree of paths that begin with the same token, its root; ids below 0 end a path. Gives the nodes of each path,
@@ -88,7 +97,8 @@ impl Tree {
 
     /// Children of a node in the order in which they were added.
     pub fn children(&self, of: usize) -> impl Iterator<Item = usize> + '_ {
-        (1..self.nodes.len()).filter(move |&i| self.nodes[i].parent == of)
+        let some = |i: usize| (i > 0).then_some(i);
+        std::iter::successors(some(self.links[of][0]), move |&i| some(self.links[i][2]))
     }
 
     /// Nodes from the root, left out, down to `node`.

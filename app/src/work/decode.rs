@@ -210,7 +210,7 @@ pub fn call_like(info: &'static Info, params: Params, like: &Call) -> Call {
 }
 
 /// Parameters that two decodes have to share to be compared.
-pub const SHARED: [&str; 3] = ["new_tokens", "temperature", "seed"];
+pub const SHARED: [&str; 5] = ["new_tokens", "temperature", "top_k", "top_p", "seed"];
 
 /// Text of every id that occurs in a decode.
 fn words(run: &DraftRun, tokenizer: Option<&Tokenizer>) -> BTreeMap<u32, String> {

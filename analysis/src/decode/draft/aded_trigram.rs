@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn};
 use crate::decode::tree::Tree;
 use crate::decode::verify::{self, Verify};
@@ -36,7 +37,7 @@ static INFO: Info = Info {
     departs: "only the authors' description could be read: the table is theirs, the search is in the form of MuZero with its \
               constants, of our choice; the table comes from the text at hand",
     needs: &[Need::Writes],
-    params: &[TOP, ITERATIONS, DEPTH, NEW, verify::PUT, TEMPERATURE, SEED],
+    params: &[TOP, ITERATIONS, DEPTH, NEW, verify::PUT, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&ITERATIONS),
     raw: &[Adapter { name: "aded_trigram", run: raw }],
     ..Info::of(Kind::Draft)

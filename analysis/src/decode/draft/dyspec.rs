@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Drawn, Recorded, Seeded};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::toy::Markov;
@@ -42,7 +43,7 @@ static INFO: Info = Info {
     }),
     departs: "own reading of the paper, whose code is not public",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[SIZE, GROWTH, THRESHOLD, DEPTH, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[SIZE, GROWTH, THRESHOLD, DEPTH, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&SIZE),
     raw: &[Adapter { name: "dyspec", run: raw }],
     ..Info::of(Kind::Draft)

@@ -7,6 +7,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -43,7 +44,7 @@ static INFO: Info = Info {
     departs: "a small model drafts where the authors iterate the target's own tokens; distance is 1 − cosine of the \
               target's embeddings; not lossless by design, greedy decodes are",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[GAMMA, NEAR, ALIKE, WINDOW, NEW, TEMPERATURE, SEED],
+    params: &[GAMMA, NEAR, ALIKE, WINDOW, NEW, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&GAMMA),
     raw: &[Adapter { name: "gsd", run: raw }],
     ..Info::of(Kind::Draft)
@@ -116,7 +117,8 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let mut out = Vec::with_capacity(tokens.len());
     for x in tokens {
         ctx.check()?;
-        let share = group.share(&p, &q, &order, rank[x], &|y| f64::from(distance.row(x)[y]));
+        let near = &order[group.ranks(n, rank[x])];
+        let share = group.share(&p, &q, x, near, &|y| f64::from(distance.row(x)[y]));
         out.push(json!({ "token": x, "accept_prob": share, "plain_accept_prob": accept_probability(&p, &q, x) }));
     }
     Ok(json!({ "rows": out }))
@@ -141,14 +143,14 @@ mod tests {
                 let mut tree = Tree::new(0);
                 tree.push(0, chance.draw(&q) as u32, None, None);
                 tree.draws_from(0, q.clone());
-                let v = verify.verify(&Offer { tree: &tree, rows: &rows, temperature: 1.0 }, chance);
+                let v = verify.verify(&Offer::new(&tree, &rows, 1.0), chance);
                 Ok(v.path.first().map_or(v.own, |&i| tree.nodes()[i].token))
             });
             let mut seen = [0.0; 4];
             all.unwrap().into_iter().for_each(|(x, w)| seen[x as usize] += w);
             let mut tree = Tree::new(0);
             tree.draws_from(0, q.clone());
-            let offer = Offer { tree: &tree, rows: &rows, temperature: 1.0 };
+            let offer = Offer::new(&tree, &rows, 1.0);
             let own = verify.verify(&offer, &mut crate::decode::chance::Seeded::new(0));
             let far = seen.iter().zip(&p).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0;
             assert!((verify.strays(&offer, &own).unwrap() - far).abs() < 1e-12);

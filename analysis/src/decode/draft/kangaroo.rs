@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Seeded};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Decode, Draft, NEW, Rules, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -41,7 +42,7 @@ static INFO: Info = Info {
     departs: "the logit lens stands in for the trained adapter, and its drafts cost whole passes where the authors go on from \
               the early layer",
     needs: &[Need::Writes],
-    params: &[LAYER, STEPS, SURE, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[LAYER, STEPS, SURE, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&STEPS),
     raw: &[Adapter { name: "kangaroo", run: raw }],
     ..Info::of(Kind::Draft)

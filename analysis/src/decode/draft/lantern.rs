@@ -7,6 +7,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE};
 use crate::decode::row::Row;
 use crate::decode::small::Narrowing;
@@ -48,7 +49,7 @@ static INFO: Info = Info {
     departs: "neighbours are nearest by cosine among the target's embeddings, not in a codebook of images; a small model \
               drafts the tree, which ends at 256 guesses; not lossless by design, greedy decodes are",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[WIDTH, DEPTH, K, DELTA, NEW, TEMPERATURE, SEED],
+    params: &[WIDTH, DEPTH, K, DELTA, NEW, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "lantern", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -150,7 +151,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         };
         let mut chance = Forced { r: r.iter().copied().collect(), ..Forced::default() };
         let verify = of(relaxed.then_some(k));
-        let v = verify.verify(&Offer { tree: &tree, rows: &rows, temperature: 1.0 }, &mut chance);
+        let v = verify.verify(&Offer::new(&tree, &rows, 1.0), &mut chance);
         if chance.short {
             return Err(Error::invalid("traces hold fewer numbers r than guesses are looked at"));
         }
@@ -176,7 +177,7 @@ mod tests {
             let mut tree = Tree::new(0);
             tree.push(0, 2, None, None);
             let rows = vec![Row::Chances(p.clone()); 2];
-            let offer = Offer { tree: &tree, rows: &rows, temperature: 1.0 };
+            let offer = Offer::new(&tree, &rows, 1.0);
             let all = every(999, |chance| {
                 let v = verify.verify(&offer, chance);
                 Ok((v.path.first().map_or(v.own, |&i| tree.nodes()[i].token), verify.strays(&offer, &v)))

@@ -7,6 +7,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -42,7 +43,7 @@ static INFO: Info = Info {
     departs: "constants recalled from the paper, whose code is not public; the best path of its tree alone; drafting does not \
               go on while the target verifies",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[ALPHA, MOST, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[ALPHA, MOST, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&MOST),
     raw: &[Adapter { name: "llmcad_lud", run: raw }],
     ..Info::of(Kind::Draft)

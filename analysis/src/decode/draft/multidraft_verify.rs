@@ -7,6 +7,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, every};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::row::Row;
@@ -40,7 +41,7 @@ static INFO: Info = Info {
     }),
     departs: "one draft model; two widths instead of one per level; a tree ends at 256 guesses",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[FIRST, WIDTH, DEPTH, NEW, TEMPERATURE, SEED],
+    params: &[FIRST, WIDTH, DEPTH, NEW, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "multidraft_verify", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -113,7 +114,7 @@ fn exactly(p: &[f64], q: &[f64], k: usize, again: bool, ctx: &Ctx) -> Result<Val
             false => chance.draw_some(q, k),
         };
         let tree = siblings(q, &children);
-        let offer = Offer { tree: &tree, rows: &rows, temperature: 1.0 };
+        let offer = Offer::new(&tree, &rows, 1.0);
         let v = if again { WithReplacement.verify(&offer, chance) } else { RecursiveRejection.verify(&offer, chance) };
         let token = v.path.first().map_or(v.own, |&i| tree.nodes()[i].token);
         Ok((v.path.first().copied(), token))
@@ -139,7 +140,7 @@ fn traced(way: &dyn Siblings, p: &[f64], q: &[f64], children: &[usize], r: &[f64
     let tree = siblings(q, children);
     let rows = vec![Row::Chances(p.to_vec()); children.len() + 1];
     let mut hit = None;
-    let left = way.offer(&Offer { tree: &tree, rows: &rows, temperature: 1.0 }, 0, &mut |child, share| {
+    let left = way.offer(&Offer::new(&tree, &rows, 1.0), 0, &mut |child, share| {
         let r = r[child - 1];
         let accepted = if strict { share > r } else { share >= r && share > 0.0 };
         hit = accepted.then_some(child);

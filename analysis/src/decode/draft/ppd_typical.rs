@@ -7,6 +7,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Seeded;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE};
 use crate::decode::row::Row;
 use crate::decode::small::Narrowing;
@@ -40,7 +41,7 @@ static INFO: Info = Info {
     departs: "a small model drafts where the authors trained prompt tokens; a tree ends at 256 guesses; not lossless by \
               design, greedy decodes are",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[WIDTH, DEPTH, THRESHOLD, ALPHA, NEW, TEMPERATURE, SEED],
+    params: &[WIDTH, DEPTH, THRESHOLD, ALPHA, NEW, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "ppd_typical", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -87,7 +88,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
             let path: Vec<i64> = [root].into_iter().chain(path.into_iter().skip(1)).collect();
             let Some((tree, _)) = Tree::of_paths(&[path]) else { continue };
             let rows: Vec<Row> = (0..tree.len()).map(|d| Row::recorded(logits, i, d)).collect();
-            let v = verify.verify(&Offer { tree: &tree, rows: &rows, temperature: t }, &mut Seeded::new(0));
+            let v = verify.verify(&Offer::new(&tree, &rows, t), &mut Seeded::new(0));
             // Of equally long paths the most probable, but greedily the first.
             let share = |d: usize| rows[d].probabilities([tree.nodes()[d + 1].token], t)[0].ln();
             let sum = if t == 0.0 { 0.0 } else { (0..v.path.len()).map(share).sum() };
@@ -112,11 +113,11 @@ mod tests {
         assert!((verify.bar(&[0.9, 0.1]) - 0.09 * (0.9f64 * 0.9f64.ln() + 0.1 * 0.1f64.ln()).exp()).abs() < 1e-4);
         let (tree, _) = Tree::of_paths(&[vec![0, 0], vec![0, 1, 1], vec![0, 1, 0]]).unwrap();
         let rows = vec![Row::Chances(vec![0.9, 0.1]); 5];
-        let v = verify.verify(&Offer { tree: &tree, rows: &rows, temperature: 1.0 }, &mut Seeded::new(0));
+        let v = verify.verify(&Offer::new(&tree, &rows, 1.0), &mut Seeded::new(0));
         // Below token 1 both stay, and token 0 is more probable.
         assert_eq!((v.path, v.looked), (vec![2, 4], vec![true, true, true, true, true]));
         let strict = Typical { threshold: 0.3, alpha: 1.0 };
-        let v = strict.verify(&Offer { tree: &tree, rows: &rows, temperature: 1.0 }, &mut Seeded::new(0));
+        let v = strict.verify(&Offer::new(&tree, &rows, 1.0), &mut Seeded::new(0));
         assert_eq!(v.path, [1]);
     }
 }

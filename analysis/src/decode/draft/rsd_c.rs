@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Recorded};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -37,7 +38,7 @@ static INFO: Info = Info {
     departs: "own reading of the paper, whose code is not public; greedy decodes take the most probable tokens; a tree ends \
               at 256 guesses",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[WIDTHS, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[WIDTHS, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "rsd_c", run: raw }],
     ..Info::of(Kind::Draft)
 };

@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Recorded, gumbel};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -36,7 +37,7 @@ static INFO: Info = Info {
     }),
     departs: "own reading of the paper, whose code is not public; greedy decodes keep the most probable beams",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[BEAM, DEPTH, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[BEAM, DEPTH, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "rsd_sbs", run: raw }],
     ..Info::of(Kind::Draft)
 };

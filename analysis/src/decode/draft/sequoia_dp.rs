@@ -8,6 +8,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -39,7 +40,7 @@ static INFO: Info = Info {
     departs: "acceptance is measured while decoding, not beforehand; the size of the tree is set, not found from the \
               machine's cost curve, which the raw entry does",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[SIZE, DEPTH, FIRST, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[SIZE, DEPTH, FIRST, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&SIZE),
     raw: &[Adapter { name: "sequoia_dp", run: raw }],
     ..Info::of(Kind::Draft)

@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::{Small, put};
@@ -35,7 +36,7 @@ static INFO: Info = Info {
     }),
     departs: "own reading of the paper, whose code is not public; greedy decodes begin with the most probable tokens",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[DRAFTS, LENGTH, NEW, TEMPERATURE, SEED],
+    params: &[DRAFTS, LENGTH, NEW, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "spectr", run: raw }],
     ..Info::of(Kind::Draft)
 };

@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Drawn, Recorded, every};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Decode, Draft, NEW, Rules, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::row::Row;
@@ -35,7 +36,7 @@ static INFO: Info = Info {
         arxiv: "2211.17192",
     }),
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[GAMMA, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[GAMMA, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&GAMMA),
     first: true,
     raw: &[Adapter { name: "spec_sampling", run: raw }, Adapter { name: "spec_sampling_trace", run: raw_trace }],

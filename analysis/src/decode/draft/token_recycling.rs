@@ -7,6 +7,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Seeded};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Decode, Draft, NEW, Rules, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::toy::Markov;
@@ -42,7 +43,7 @@ static INFO: Info = Info {
     }),
     departs: "none known; above temperature 0, where the paper does not go, the tree is matched with what the target samples",
     needs: &[Need::Writes],
-    params: &[NEW, WIDTH, DEPTH, verify::PUT, TEMPERATURE, SEED],
+    params: &[NEW, WIDTH, DEPTH, verify::PUT, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "token_recycling", run: raw }],
     ..Info::of(Kind::Draft)
 };

@@ -8,6 +8,7 @@
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::decode::chance::{Chance, Seeded};
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::row::Row;
@@ -44,7 +45,7 @@ static INFO: Info = Info {
     departs: "a small model drafts where the authors trained a head; guesses are put there, so that above temperature 0 \
               they are matched with what the target samples",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[WIDTH, DEPTH, GROUP, NEW, verify::PUT, TEMPERATURE, SEED],
+    params: &[WIDTH, DEPTH, GROUP, NEW, verify::PUT, TEMPERATURE, TOP_K, TOP_P, SEED],
     raw: &[Adapter { name: "tree_greedy_verify", run: raw }],
     ..Info::of(Kind::Draft)
 };
@@ -133,7 +134,7 @@ fn one(path: &[i64], logits: &Array, i: usize) -> Result<(usize, u32)> {
         return Err(Error::invalid("candidates must begin with an id"));
     };
     let rows: Vec<Row> = (0..tree.len()).map(|d| Row::recorded(logits, i, d)).collect();
-    let v = ExactMatch.verify(&Offer { tree: &tree, rows: &rows, temperature: 0.0 }, &mut Seeded::new(0));
+    let v = ExactMatch.verify(&Offer::new(&tree, &rows, 0.0), &mut Seeded::new(0));
     Ok((v.path.len(), v.own))
 }
 

@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
 use crate::decode::small::Small;
@@ -36,7 +37,7 @@ static INFO: Info = Info {
     departs: "frequent ids are those of the text so far, filled up from the lowest; the head is masked, so that no time is \
               saved here",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[KEEP, GAMMA, NEW, verify::DRAWN, TEMPERATURE, SEED],
+    params: &[KEEP, GAMMA, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&GAMMA),
     raw: &[Adapter { name: "vocabtrim", run: raw }],
     ..Info::of(Kind::Draft)

@@ -19,7 +19,7 @@ impl Verify for ExactMatch {
         let (own, from) = loop {
             let (own, from) = match offer.temperature {
                 0.0 => {
-                    let best = offer.rows[same[0]].best() as u32;
+                    let best = offer.best(same[0]) as u32;
                     (best, vec![(best, 1.0)])
                 }
                 _ => {
@@ -40,22 +40,12 @@ impl Verify for ExactMatch {
         let mut fits = path.filter(|p| depth > 0 && p.get(depth - 1).is_some_and(|i| same.contains(i)));
         let path = fits.next().map_or(Vec::new(), |p| p[..depth].to_vec());
         let (mut accept, mut looked) = (vec![1.0; n], vec![true; n]);
-        for at in 0..n {
-            let children: Vec<usize> = tree.children(at).collect();
-            if children.is_empty() {
-                continue;
-            }
-            let tokens = children.iter().map(|&i| tree.nodes()[i].token);
-            let p = match offer.temperature {
-                0.0 => {
-                    let best = offer.rows[at].best() as u32;
-                    tokens.map(|t| f64::from(u8::from(t == best))).collect()
-                }
-                t => offer.rows[at].probabilities(tokens, t),
-            };
-            for (&i, p) in children.iter().zip(p) {
-                (accept[i], looked[i]) = (p, at == 0 || path.contains(&at));
-            }
+        let p = if offer.temperature == 0.0 { Vec::new() } else { offer.shares() };
+        for i in 1..n {
+            let (at, token) = (tree.nodes()[i].parent, tree.nodes()[i].token);
+            let greedy = f64::from(u8::from(token as usize == offer.best(at)));
+            accept[i] = p.get(i).map_or(greedy, |p| p.unwrap_or(0.0));
+            looked[i] = at == 0 || path.contains(&at);
         }
         Verdict { path, own, from, accept, looked }
     }
@@ -84,7 +74,7 @@ mod tests {
         }
         // After 5 comes 7, which is nodes 2 and 3; only below node 3 hangs the 9 that comes next.
         let rows: Vec<Row> = [7, 0, 9, 9, 0, 0].into_iter().map(row).collect();
-        let v = ExactMatch.verify(&Offer { tree: &tree, rows: &rows, temperature: 0.0 }, &mut Seeded::new(0));
+        let v = ExactMatch.verify(&Offer::new(&tree, &rows, 0.0), &mut Seeded::new(0));
         assert_eq!((v.path, v.own), (vec![3, 4], 0));
         assert_eq!(v.accept[1..], [0.0, 1.0, 1.0, 1.0, 0.0]);
         assert!(v.looked[1..].iter().all(|l| *l));
@@ -95,7 +85,7 @@ mod tests {
         let mut tree = Tree::new(0);
         tree.push(0, 1, None, None);
         let rows = vec![Row::Chances(vec![0.4, 0.6]), Row::Chances(vec![0.25, 0.75])];
-        let offer = Offer { tree: &tree, rows: &rows, temperature: 1.0 };
+        let offer = Offer::new(&tree, &rows, 1.0);
         let all = every(10, |chance| {
             let v = ExactMatch.verify(&offer, chance);
             Ok((v.path.len(), v.own))

@@ -10,6 +10,8 @@ use super::walk::{Siblings, walk};
 use super::{Claim, Offer, Verdict, Verify, apart};
 use crate::decode::chance::Chance;
 use crate::math::largest;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// What a group is.
 #[derive(Debug, Clone, Copy)]
@@ -23,17 +25,38 @@ pub struct Group {
 }
 
 impl Group {
-    /// The probability with which the token at `at` of `order` is accepted: `min(1, Σ p / Σ q)` over its group, or
-    /// plainly where that is empty. `order` holds all tokens by ascending value of the target, `distance` is that from
-    /// the token.
-    pub fn share(&self, p: &[f64], q: &[f64], order: &[usize], at: usize, distance: &dyn Fn(usize) -> f64) -> f64 {
-        let (n, x, [below, above]) = (p.len(), order[at], self.window);
+    /// The ranks that are looked at for the token of rank `at` of `n`; mostly those around it.
+    pub fn ranks(&self, n: usize, at: usize) -> Range<usize> {
+        let [below, above] = self.window;
         // As the authors' slice: a start before the first rank counts from the end, where it finds nothing unless the
         // vocabulary is smaller than the window.
         let start = if at >= below { at - below } else { (n + at).saturating_sub(below) };
-        let end = at.saturating_add(above).min(n);
+        start..at.saturating_add(above).min(n).max(start)
+    }
+
+    /// The tokens of the [`Group::ranks`] of `x` by ascending value, without an order of all others.
+    fn around(&self, p: &[f64], x: usize) -> Vec<usize> {
+        let before = |a: &usize, b: &usize| p[*a].total_cmp(&p[*b]).then(a.cmp(b));
+        let mut all: Vec<usize> = (0..p.len()).collect();
+        let Range { start, end } = self.ranks(p.len(), all.iter().filter(|i| before(i, &x).is_lt()).count());
+        if end < all.len() {
+            all.select_nth_unstable_by(end, before);
+            all.truncate(end);
+        }
+        if start < all.len() {
+            all.select_nth_unstable_by(start, before);
+        }
+        let mut near = all.split_off(start.min(all.len()));
+        near.sort_unstable_by(before);
+        near
+    }
+
+    /// The probability with which token `x` is accepted: `min(1, Σ p / Σ q)` over its group, or plainly where that is
+    /// empty. `near` holds the tokens of its [`Group::ranks`] by ascending value of the target, `distance` is that from
+    /// the token.
+    pub fn share(&self, p: &[f64], q: &[f64], x: usize, near: &[usize], distance: &dyn Fn(usize) -> f64) -> f64 {
         let member = |y: &usize| (p[x] - p[*y]).abs() < self.p_threshold && distance(*y) < self.d_threshold;
-        let group: Vec<usize> = order.get(start..end).into_iter().flatten().copied().filter(member).collect();
+        let group: Vec<usize> = near.iter().copied().filter(member).collect();
         let (a, b): (f64, f64) = (group.iter().map(|&y| p[y]).sum(), group.iter().map(|&y| q[y]).sum());
         if b > 0.0 { (a / b).min(1.0) } else { accept_probability(p, q, x) }
     }
@@ -63,7 +86,7 @@ pub struct Grouped<'a> {
 impl Siblings for Grouped<'_> {
     fn offer(&self, offer: &Offer, node: usize, accepted: &mut dyn FnMut(usize, f64) -> bool) -> Vec<f64> {
         let mut target = offer.target(node);
-        let mut draft = offer.tree.drawn_from(node).map(<[f64]>::to_vec);
+        let mut draft = offer.tree.drawn_from(node).map(Cow::Borrowed);
         for child in offer.tree.children(node) {
             let id = offer.tree.nodes()[child].token;
             let x = id as usize;
@@ -72,9 +95,7 @@ impl Siblings for Grouped<'_> {
                 _ if offer.temperature == 0.0 => target[x],
                 Some(q) => {
                     let distance = |y: usize| (self.distance)(id, y as u32);
-                    let order = ascending(&target);
-                    let at = order.iter().position(|&i| i == x).unwrap_or(0);
-                    self.group.share(&target, q, &order, at, &distance)
+                    self.group.share(&target, q, x, &self.group.around(&target, x), &distance)
                 }
                 None => target[x],
             };
@@ -83,7 +104,7 @@ impl Siblings for Grouped<'_> {
             }
             match draft {
                 Some(q) if offer.temperature != 0.0 => {
-                    (target, draft) = (nonzero(residual(&target, &q), target), without(&q, x));
+                    (target, draft) = (nonzero(residual(&target, &q), target), without(&q, x).map(Cow::Owned));
                 }
                 _ => target = nonzero(without(&target, x).unwrap_or_default(), target),
             }
@@ -117,7 +138,10 @@ impl Verify for Grouped<'_> {
         largest(q, LIKELY).into_iter().for_each(|x| likely[x] = true);
         for (at, &x) in order.iter().enumerate().filter(|(_, x)| q[**x] > 0.0) {
             let share = match likely[x] {
-                true => self.group.share(&p, q, &order, at, &|y| (self.distance)(x as u32, y as u32)),
+                true => {
+                    let near = &order[self.group.ranks(p.len(), at)];
+                    self.group.share(&p, q, x, near, &|y| (self.distance)(x as u32, y as u32))
+                }
                 false => accept_probability(&p, q, x),
             };
             out[x] += q[x] * share;

@@ -24,7 +24,10 @@ pub struct Scale {
 impl Scale {
     /// The scale `rho` for a target `p`, a draft `q` and `k` drafts.
     pub fn at(p: &[f64], q: &[f64], k: usize, rho: f64) -> Self {
-        let beta: f64 = p.iter().zip(q).map(|(p, q)| q.min(p / rho)).sum();
+        Self::of(rho, p.iter().zip(q).map(|(p, q)| q.min(p / rho)).sum(), k)
+    }
+
+    fn of(rho: f64, beta: f64, k: usize) -> Self {
         Self { rho, beta, accept: 1.0 - (1.0 - beta).max(0.0).powi(k.min(i32::MAX as usize) as i32) }
     }
 
@@ -36,9 +39,25 @@ impl Scale {
         if fits(&first) {
             return first;
         }
+        // Whether min(q, p/ρ) is the one or the other is open for tokens with q < p < kq alone, which are few.
+        let (mut scaled, mut plain, mut open) = (0.0, 0.0, (Vec::new(), Vec::new()));
+        for (&p, &q) in p.iter().zip(q) {
+            if p <= q {
+                scaled += p;
+            } else if p >= high * q {
+                plain += q;
+            } else {
+                open.0.push(p);
+                open.1.push(q);
+            }
+        }
+        let at = |rho: f64| {
+            let s = Self::at(&open.0, &open.1, k, rho);
+            Self::of(rho, s.beta + scaled / rho + plain, k)
+        };
         for _ in 0..100 {
             let mid = 0.5 * (low + high);
-            if fits(&Self::at(p, q, k, mid)) { high = mid } else { low = mid }
+            if fits(&at(mid)) { high = mid } else { low = mid }
         }
         Self::at(p, q, k, high)
     }

@@ -14,7 +14,9 @@ use super::row::Row;
 use super::tree::Tree;
 use crate::math::largest;
 use crate::method::{Param, Params};
+use rayon::prelude::*;
 use serde::Serialize;
+use std::cell::Cell;
 
 /// What a verifier is shown.
 pub struct Offer<'a> {
@@ -24,12 +26,63 @@ pub struct Offer<'a> {
     pub rows: &'a [Row],
     /// 0 decodes greedily.
     pub temperature: f64,
+    /// The most probable id after each node.
+    best: Vec<usize>,
+    /// Per node: the target's probability of it, once it was worked out.
+    p: Vec<Cell<Option<f64>>>,
 }
 
-impl Offer<'_> {
+/// Entries of rows from which on several threads look at them.
+const MANY: usize = 1 << 18;
+
+/// `f` of each row of `of`, by several threads where that is much work.
+fn each<T: Send>(rows: &[Row], of: &[usize], f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    match of.len() * rows.first().map_or(0, Row::len) < MANY {
+        true => of.iter().map(|&i| f(i)).collect(),
+        false => of.par_iter().map(|&i| f(i)).collect(),
+    }
+}
+
+impl<'a> Offer<'a> {
+    /// Guesses, with what the target says after each node of the tree.
+    pub fn new(tree: &'a Tree, rows: &'a [Row], temperature: f64) -> Self {
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let best = each(rows, &all, |i| rows[i].best());
+        Self { tree, rows, temperature, best, p: vec![Cell::new(None); tree.len()] }
+    }
+
     /// The target's distribution `[vocab]` after a node.
     pub fn target(&self, node: usize) -> Vec<f64> {
-        self.rows[node].distribution(self.temperature)
+        let p = self.rows[node].distribution(self.temperature);
+        if self.temperature > 0.0 {
+            for child in self.tree.children(node) {
+                let x = self.tree.nodes()[child].token as usize;
+                self.p[child].set(p.get(x).copied());
+            }
+        }
+        p
+    }
+
+    /// The target's most probable id after a node.
+    pub fn best(&self, node: usize) -> usize {
+        self.best[node]
+    }
+
+    /// The target's probability of each guess, at temperature 1 where it decodes greedily; the root has none. What was
+    /// worked out before is not worked out again.
+    pub fn shares(&self) -> Vec<Option<f64>> {
+        let token = |i: usize| self.tree.nodes()[i].token;
+        let mut out: Vec<Option<f64>> = self.p.iter().map(Cell::get).collect();
+        let lacks = |&at: &usize| self.tree.children(at).any(|c| out[c].is_none());
+        let at: Vec<usize> = (0..self.rows.len().min(self.tree.len())).filter(lacks).collect();
+        let warmth = if self.temperature == 0.0 { 1.0 } else { self.temperature };
+        let (tree, rows) = (self.tree, self.rows);
+        let all = each(rows, &at, |i| rows[i].probabilities(tree.children(i).map(token), warmth));
+        for (&at, p) in at.iter().zip(all) {
+            tree.children(at).zip(p).for_each(|(child, p)| out[child] = Some(p));
+        }
+        self.p.iter().zip(&out).for_each(|(cell, p)| cell.set(*p));
+        out
     }
 }
 

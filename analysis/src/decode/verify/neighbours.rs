@@ -79,6 +79,9 @@ impl Verify for Neighbours<'_> {
     }
 
     fn strays(&self, offer: &Offer, _: &Verdict) -> Option<f64> {
+        if offer.temperature == 0.0 {
+            return Some(0.0);
+        }
         Some(apart(&first_token(self, offer), &offer.target(0)))
     }
 }

@@ -9,6 +9,8 @@
 use super::walk::{Siblings, walk};
 use super::{Claim, Offer, Verdict, Verify};
 use crate::decode::chance::Chance;
+use crate::math::normalise;
+use std::borrow::Cow;
 
 /// The probability with which token `x` is accepted; where the draft cannot have drawn it, 1 if the target can.
 pub fn accept_probability(p: &[f64], q: &[f64], x: usize) -> f64 {
@@ -20,17 +22,22 @@ pub fn accept_probability(p: &[f64], q: &[f64], x: usize) -> f64 {
 
 /// `norm(max(0, p − q))`; all zeros where p = q, when it is never drawn from.
 pub fn residual(p: &[f64], q: &[f64]) -> Vec<f64> {
-    let r: Vec<f64> = p.iter().zip(q).map(|(p, q)| (p - q).max(0.0)).collect();
-    let sum: f64 = r.iter().sum();
-    if sum > 0.0 { r.into_iter().map(|x| x / sum).collect() } else { r }
+    let mut out = p.to_vec();
+    refuse(&mut out, q);
+    out
+}
+
+/// Makes `p` its own [`residual`].
+pub fn refuse(p: &mut [f64], q: &[f64]) {
+    p.iter_mut().zip(q).for_each(|(p, q)| *p = if *p > *q { *p - *q } else { 0.0 });
+    normalise(p);
 }
 
 /// `p` without token `x`, renormalised; `None` if nothing is left.
 pub fn without(p: &[f64], x: usize) -> Option<Vec<f64>> {
     let mut out = p.to_vec();
     out[x] = 0.0;
-    let sum: f64 = out.iter().sum();
-    (sum > 0.0).then(|| out.into_iter().map(|x| x / sum).collect())
+    normalise(&mut out).then_some(out)
 }
 
 /// See above.
@@ -39,9 +46,10 @@ pub struct RecursiveRejection;
 impl Siblings for RecursiveRejection {
     fn offer(&self, offer: &Offer, node: usize, accepted: &mut dyn FnMut(usize, f64) -> bool) -> Vec<f64> {
         let mut target = offer.target(node);
-        let mut draft = offer.tree.drawn_from(node).map(<[f64]>::to_vec);
+        let mut draft = offer.tree.drawn_from(node).map(Cow::Borrowed);
         let drawn = draft.is_some();
-        for child in offer.tree.children(node) {
+        let mut children = offer.tree.children(node).peekable();
+        while let Some(child) = children.next() {
             let x = offer.tree.nodes()[child].token as usize;
             // A guess that was put there is drawn with certainty.
             let share = match &draft {
@@ -53,8 +61,15 @@ impl Siblings for RecursiveRejection {
                 break;
             }
             match draft {
-                Some(q) => (target, draft) = (residual(&target, &q), without(&q, x)),
-                None => target = without(&target, x).unwrap_or_else(|| vec![0.0; target.len()]),
+                Some(q) => {
+                    refuse(&mut target, &q);
+                    // What is left to draw from matters to those that are still to come.
+                    draft = if children.peek().is_some() { without(&q, x).map(Cow::Owned) } else { None };
+                }
+                None => {
+                    target[x] = 0.0;
+                    normalise(&mut target);
+                }
             }
         }
         target
@@ -90,7 +105,7 @@ mod tests {
         tree.draws_from(0, vec![0.5, 0.5]);
         tree.push(0, 0, Some(0.5), None);
         let rows = [chances(&[0.25, 0.75]), chances(&[1.0, 0.0])];
-        let offer = Offer { tree: &tree, rows: &rows, temperature: 1.0 };
+        let offer = Offer::new(&tree, &rows, 1.0);
         let mut chance = Recorded::new([0.6], [Drawn::Uniform(0.0)]);
         let v = RecursiveRejection.verify(&offer, &mut chance);
         assert_eq!((v.path, v.own, v.accept[1]), (vec![], 1, 0.5));
@@ -114,7 +129,7 @@ mod tests {
                     tree.draws_from(0, q.to_vec());
                 }
                 let rows = vec![chances(&p); 3];
-                let v = RecursiveRejection.verify(&Offer { tree: &tree, rows: &rows, temperature: 1.0 }, chance);
+                let v = RecursiveRejection.verify(&Offer::new(&tree, &rows, 1.0), chance);
                 Ok(v.path.first().map_or(v.own, |&i| tree.nodes()[i].token))
             });
             let mut seen: BTreeMap<u32, f64> = BTreeMap::new();

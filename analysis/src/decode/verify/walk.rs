@@ -26,20 +26,28 @@ pub fn first_token(way: &dyn Siblings, offer: &Offer) -> Vec<f64> {
     out
 }
 
-/// Goes down from the root as far as children are accepted.
+/// Goes down from the root as far as children are accepted. Each node is looked at once.
 pub fn walk(way: &dyn Siblings, offer: &Offer, chance: &mut dyn Chance) -> Verdict {
-    let n = offer.tree.len();
+    if offer.temperature == 0.0 {
+        return greedy(offer);
+    }
+    let (tree, n) = (offer.tree, offer.tree.len());
     let (accept, looked) = (vec![0.0; n], vec![false; n]);
     let mut out = Verdict { path: Vec::new(), own: 0, from: Vec::new(), accept, looked };
     out.looked[0] = true;
-    let mut at = 0;
+    let (mut at, mut passed) = (0, vec![false; n]);
     loop {
-        let mut next = None;
+        let (mut next, mut open) = (None, tree.children(at).count());
+        passed[at] = true;
         let left = way.offer(offer, at, &mut |child, share| {
-            out.looked[child] = true;
-            let hit = chance.test(share);
-            next = hit.then_some(child);
-            hit
+            if next.is_none() {
+                out.looked[child] = true;
+                next = chance.test(share).then_some(child);
+            }
+            // Behind an accepted one the others are offered all the same, for the probability that they have.
+            out.accept[child] = share;
+            open = open.saturating_sub(1);
+            open == 0 && next.is_some()
         });
         let Some(child) = next else {
             (out.own, out.from) = (chance.draw(&left) as u32, likely(&left));
@@ -48,11 +56,41 @@ pub fn walk(way: &dyn Siblings, offer: &Offer, chance: &mut dyn Chance) -> Verdi
         out.path.push(child);
         at = child;
     }
-    for node in (0..n).filter(|&node| offer.tree.children(node).next().is_some()) {
-        way.offer(offer, node, &mut |child, share| {
-            out.accept[child] = share;
-            false
-        });
+    for node in (0..n).filter(|&node| !passed[node]) {
+        let mut open = tree.children(node).count();
+        if open > 0 {
+            way.offer(offer, node, &mut |child, share| {
+                out.accept[child] = share;
+                open = open.saturating_sub(1);
+                open == 0
+            });
+        }
     }
+    out
+}
+
+/// Without chance every way accepts what the target would choose and nothing else, so that no distributions are made.
+fn greedy(offer: &Offer) -> Verdict {
+    let (tree, n) = (offer.tree, offer.tree.len());
+    let mut out = Verdict { path: Vec::new(), own: 0, from: Vec::new(), accept: vec![0.0; n], looked: vec![false; n] };
+    let chosen = |at: usize| tree.children(at).find(|&c| tree.nodes()[c].token as usize == offer.best(at));
+    for at in 0..n {
+        if let Some(child) = chosen(at) {
+            out.accept[child] = 1.0;
+        }
+    }
+    out.looked[0] = true;
+    let mut at = 0;
+    loop {
+        let next = chosen(at);
+        for child in tree.children(at).take_while(|&c| next.is_none_or(|n| c <= n)) {
+            out.looked[child] = true;
+        }
+        let Some(child) = next else { break };
+        out.path.push(child);
+        at = child;
+    }
+    out.own = offer.best(at) as u32;
+    out.from = vec![(out.own, 1.0)];
     out
 }

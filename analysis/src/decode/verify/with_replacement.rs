@@ -5,7 +5,7 @@
 //! drawn independently, two of them may be the same token. Gives: the accepted path and one token more. Departs: guesses
 //! that were put there and not drawn are accepted with the target's probability of them. Lossless.
 
-use super::recursive_rejection::{RecursiveRejection, accept_probability, residual};
+use super::recursive_rejection::{RecursiveRejection, accept_probability, refuse};
 use super::walk::{Siblings, walk};
 use super::{Claim, Offer, Verdict, Verify};
 use crate::decode::chance::Chance;
@@ -24,7 +24,7 @@ impl Siblings for WithReplacement {
             if accepted(child, accept_probability(&target, q, x)) {
                 break;
             }
-            target = residual(&target, q);
+            refuse(&mut target, q);
         }
         target
     }
