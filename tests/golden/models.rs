@@ -1,10 +1,11 @@
 //! Text models against `transformers`: every recorded tensor within the fixture's tolerance.
 
 use tokenscope_analysis::Ctx;
-use tokenscope_analysis::model::{from_weights, load};
+use tokenscope_analysis::model::{Input, KvCache, from_weights, load};
+use tokenscope_analysis::passes::attention_map;
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::trace::CaptureSpec;
+use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Tower};
 use tokenscope_analysis::weights::Weights;
 use tokenscope_tests::{check_fixture, golden, json, tensors};
 
@@ -128,6 +129,65 @@ fn mpnet_equals_transformers() {
 #[test]
 fn olmo2_equals_transformers() {
     check("olmo2");
+}
+
+#[test]
+fn mamba_equals_transformers() {
+    check("mamba");
+}
+
+#[test]
+fn mamba2_equals_transformers() {
+    check("mamba2");
+}
+
+/// In the place of attention maps: causal shares that sum to 1, those of the signed matrices, of each head or of all.
+#[test]
+fn what_mamba_mixes_stands_where_maps_are_shown() {
+    for name in ["mamba", "mamba2"] {
+        let model = load(&golden().join("models").join(name), &candle_core::Device::Cpu).unwrap();
+        let request = RunRequest { ids: Some((1..20).collect()), ..RunRequest::default() };
+        let trace = run(model.as_ref(), None, &request, &CaptureSpec::all(), &Ctx::default()).unwrap();
+        let n = 19;
+        for layer in 0..3 {
+            let map = attention_map::of_layer(&trace, Tower::Text, 0, layer, &Ctx::default()).unwrap();
+            let mixing = &trace.get(Tower::Text, layer, Site::Mixing).unwrap().array;
+            let heads = if name == "mamba" { 1 } else { 6 };
+            assert_eq!((map.shape()[0], mixing.shape()), (heads, &[if heads == 1 { 48 } else { 6 }, n, n][..]));
+            for (head, i) in (0..heads).flat_map(|h| (0..n).map(move |i| (h, i))) {
+                let of = |h: usize, j: usize| f64::from(mixing.data()[(h * n + i) * n + j].abs());
+                let size = |j: usize| if heads == 1 { (0..48).map(|h| of(h, j)).sum() } else { of(head, j) };
+                let all: f64 = (0..n).map(size).sum();
+                for j in 0..n {
+                    let got = f64::from(map.data()[(head * n + i) * n + j]);
+                    assert!((got - size(j) / all).abs() < 1e-5, "{name} {layer} {head} {i} {j}: {got}");
+                    assert!(j <= i || got == 0.0);
+                }
+            }
+        }
+    }
+}
+
+/// What was written and taken back again leaves nothing behind: the recurrence goes through what is left.
+#[test]
+fn mamba_forgets_drafts_that_are_taken_back() {
+    for name in ["mamba", "mamba2"] {
+        let model = load(&golden().join("models").join(name), &candle_core::Device::Cpu).unwrap();
+        let mut cache = KvCache::default();
+        let step = |cache: &mut KvCache, ids: &[u32]| {
+            let mut input = Input { ids: ids.to_vec(), cache: Some(cache), ..Input::default() };
+            let out = model.forward(&mut input, &mut NoTap, &Ctx::default()).unwrap();
+            out.logits.unwrap().to_vec2::<f32>().unwrap().pop().unwrap()
+        };
+        step(&mut cache, &[3, 1, 4, 1, 5]);
+        step(&mut cache, &[9, 9]);
+        step(&mut cache, &[8]);
+        cache.truncate(6).unwrap();
+        step(&mut cache, &[2, 6]);
+        let got = step(&mut cache, &[5]);
+        let want = step(&mut KvCache::default(), &[3, 1, 4, 1, 5, 9, 2, 6, 5]);
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {got:?} and {want:?}");
+    }
 }
 
 #[test]

@@ -33,6 +33,11 @@ fn decoders_with_other_scaling_windows_and_biases() {
 }
 
 #[test]
+fn recurrences_of_other_sizes_biases_and_groups() {
+    check(&["mamba"], 3);
+}
+
+#[test]
 fn decoders_of_further_families() {
     check(&["gemma", "gpt_neox_", "opt_", "phi"], 11);
 }

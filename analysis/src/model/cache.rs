@@ -15,8 +15,19 @@ pub struct LayerCache {
     /// Keys and values may lie where there is room for more. What stands in rows that are dropped from the end is
     /// written over by the next ones, so who keeps these tensors for longer than the rows are held copies them.
     pub held: Vec<Held>,
+    /// What a recurrence holds beside what its rows are computed from, and are again where some were taken back.
+    pub recurrent: Option<Recurrent>,
     /// Where the rows of the only entry lie.
     room: Option<Room>,
+}
+
+/// The state of a recurrence after some rows.
+#[derive(Debug, Clone)]
+pub struct Recurrent {
+    /// How many rows it has read.
+    pub rows: usize,
+    /// Values, shaped as the model wants them.
+    pub state: Tensor,
 }
 
 /// Keys and values `[g, rows, e]` with rows to spare behind those that are held, so that new ones are written there
@@ -153,7 +164,7 @@ impl Clone for LayerCache {
         if let Some(room) = &self.room {
             room.shared.fetch_max(self.len(), Ordering::Relaxed);
         }
-        Self { held: self.held.clone(), room: None }
+        Self { held: self.held.clone(), recurrent: self.recurrent.clone(), room: None }
     }
 }
 
@@ -254,7 +265,7 @@ impl KvCache {
     /// Errors: no such layer or row, lists that are not one per key-value head.
     pub fn evict(&mut self, layer: usize, keep: &PerHead<Vec<usize>>) -> Result<()> {
         let layers = self.layers.get_mut(layer);
-        let LayerCache { held: slot, room } =
+        let LayerCache { held: slot, room, recurrent } =
             layers.ok_or_else(|| Error::invalid(format!("the cache holds no layer {layer}")))?;
         let g: usize = slot.iter().map(|h| h.k.dim(0)).sum::<candle_core::Result<usize>>()?;
         *slot = match keep {
@@ -277,7 +288,7 @@ impl KvCache {
                 return Err(Error::invalid(format!("{} lists of rows for {g} key-value heads", all.len())));
             }
         };
-        *room = None;
+        (*room, *recurrent) = (None, None);
         Ok(())
     }
 

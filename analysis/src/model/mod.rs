@@ -23,6 +23,7 @@ mod llada;
 mod llama;
 mod llava;
 mod llava_next;
+mod mamba;
 mod modernbert;
 mod moe;
 mod mpnet;
@@ -74,6 +75,9 @@ pub struct TowerInfo {
     pub mlp_width: usize,
     /// Experts of a layer, and how many of them read a row; 0 where there is no router.
     pub experts: (usize, usize),
+    /// Heads of a recurrence that mix the rows of a layer, each by a matrix of its own; 0 where attention does. What
+    /// stands for queries and keys is as wide then as there are rows.
+    pub mixers: usize,
     /// Whether position 0 is a class token.
     pub class_token: bool,
     /// Whether a norm stands between attention and the residual stream (Gemma 2 and 3): what one head adds then hangs
@@ -89,11 +93,12 @@ impl TowerInfo {
             keys: rows,
             heads: self.n_heads,
             kv_heads: self.n_kv_heads,
-            head_width: self.head_width,
+            head_width: if self.mixers > 0 { rows } else { self.head_width },
             value_width: self.value_width,
             width: self.width,
             mlp_width: self.mlp_width,
             experts: self.experts,
+            mixers: self.mixers,
             vocab,
         }
     }
@@ -391,6 +396,8 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("llava", llava::load),
     ("llava_next", llava_next::load),
     ("llava_onevision", llava_next::load),
+    ("mamba", mamba::load),
+    ("mamba2", mamba::load),
     ("mistral", llama::load),
     ("mixtral", llama::load),
     ("modernbert", modernbert::load),

@@ -110,9 +110,9 @@ fn every_site_has_the_shape_that_the_table_and_the_estimate_say() {
         assert_eq!(entry.array.shape(), key.site.shape(&sizes), "{key:?}");
         seen.insert(key.site);
     }
-    // A text model has no image features and this one no experts to choose from; what leaves one block and enters the
-    // next is kept once.
-    assert_eq!(seen.len(), Site::ALL.len() - 3);
+    // A text model has no image features and this one no experts to choose from and no recurrence; what leaves one block
+    // and enters the next is kept once.
+    assert_eq!(seen.len(), Site::ALL.len() - 4);
     let cost = estimate(model.as_ref(), IDS.len(), &LogitRows::All, &CaptureSpec::all());
     assert_eq!(cost.capture_bytes as usize, trace.size_bytes());
 }

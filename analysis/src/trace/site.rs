@@ -30,6 +30,8 @@ pub enum Axis {
     Experts,
     /// Experts that read one row.
     Chosen,
+    /// Heads of a recurrence.
+    Mixers,
     /// Ids that a model can write.
     Vocab,
 }
@@ -66,6 +68,8 @@ pub struct Sizes {
     pub mlp_width: usize,
     /// Experts of a layer, and how many of them read one row.
     pub experts: (usize, usize),
+    /// Heads of a recurrence that mix the rows of a layer; 0 where attention does.
+    pub mixers: usize,
     /// Output vocabulary.
     pub vocab: usize,
 }
@@ -84,6 +88,7 @@ impl Sizes {
             Axis::MlpWidth => self.mlp_width,
             Axis::Experts => self.experts.0,
             Axis::Chosen => self.experts.1,
+            Axis::Mixers => self.mixers,
             Axis::Vocab => self.vocab,
         }
     }
@@ -126,6 +131,9 @@ sites! {
     /// Attention probabilities, made only where somebody wants them. Where heads hold different cached keys, each
     /// head has its own first, and zeros up to the longest.
     Pattern "pattern" [Heads Rows Keys] Layer;
+    /// What each head of a recurrence takes of each row for each row, signed, so that the head gives `Σ_j mixing[i, j] ·
+    /// x_j` and what skips it; made only where somebody wants it, and only where a recurrence mixes rows (Mamba).
+    Mixing "mixing" [Mixers Rows Keys] Layer;
     /// Weighted values per head, before the output projection.
     Z "z" [Heads Rows ValueWidth] Layer;
     /// Output of the attention block, after the output projection.
@@ -135,6 +143,7 @@ sites! {
     /// What the MLP reads, behind its norm where there is one before it.
     MlpIn "mlp_in" [Rows Width] Layer;
     /// The wide middle of the MLP: `act(gate) · up`, or `act(up)` where there is no gate; layers without experts only.
+    /// Where a recurrence mixes rows, what its last map reads.
     MlpHidden "mlp_hidden" [Rows MlpWidth] Layer;
     /// Logits of the router over the experts, before the softmax; layers with experts only.
     Router "router" [Rows Experts] Layer;

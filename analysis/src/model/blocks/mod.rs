@@ -13,6 +13,7 @@ mod heads;
 mod heads_back;
 mod latent;
 mod rope;
+mod scan;
 mod stack;
 
 pub use activation::Activation;
@@ -24,4 +25,5 @@ pub use experts::{Clamped, Experts, FeedForward, Groups, Names, Shares};
 pub use from_file::scratch_bytes;
 pub use latent::{Latent, Pairs};
 pub use rope::{Part, Places, Rope, centres};
+pub use scan::{Recurrence, Steps};
 pub use stack::{Block, Deep, Joins, Order, Pass, Stack, apply_regroup};

@@ -163,7 +163,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether the tap wants what costs something to make.
-    pub(super) fn wants(&mut self, site: Site, layer: usize) -> bool {
+    pub(in crate::model) fn wants(&mut self, site: Site, layer: usize) -> bool {
         let (tap, at) = self.ask(site, layer);
         tap.wants(&at)
     }
@@ -227,7 +227,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The rows that went through every layer, and those that left early, in the order of their tokens.
-    fn with_those_aside(&mut self, x: Tensor) -> Result<Tensor> {
+    pub(in crate::model) fn with_those_aside(&mut self, x: Tensor) -> Result<Tensor> {
         let (aside, Some(values)) = std::mem::take(&mut self.aside) else { return Ok(x) };
         let mut all = std::mem::take(&mut self.rows);
         all.tokens.extend(aside.tokens);
@@ -278,7 +278,7 @@ impl<'a> Pass<'a> {
         Ok(rule)
     }
 
-    pub(super) fn note_rule(&mut self, layer: usize, rule: AttentionRule) {
+    pub(in crate::model) fn note_rule(&mut self, layer: usize, rule: AttentionRule) {
         self.rules.truncate(layer);
         self.rules.push(rule);
     }
@@ -460,6 +460,7 @@ impl Stack {
             value_width: a.map_or(0, Attention::value_width),
             mlp_width: wide,
             experts,
+            mixers: 0,
             class_token,
             norms_attention: self.order == Order::OfParts || self.blocks.iter().any(|b| b.after1.is_some()),
         }
