@@ -3,7 +3,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::image::ImageInput;
+use crate::image::{BESIDE, ImageInput};
 use crate::model::{LogitRows, Model};
 use crate::names::{Named, to_transformers};
 use crate::run::{RunRequest, run};
@@ -28,10 +28,11 @@ pub const INPUTS: &[&str] = &[
     "image_grid_thw",
     "image_sizes",
     "image_tiles",
+    "spatial_shapes",
     "mm_token_type_ids",
 ];
-/// Those of a picture.
-const PICTURE: [&str; 4] = ["pixel_values", "image_grid_thw", "image_sizes", "image_tiles"];
+/// What a picture is read from, beside what [`BESIDE`] names.
+const PIXELS: &str = "pixel_values";
 /// What helps with a reference that cannot be used.
 const HELP: &str = "record it again: tokenscope recorder > tokenscope_record.py, then python tokenscope_record.py --model \
     DIR --prompt TEXT --out reference.trace";
@@ -135,11 +136,10 @@ impl Reference {
         let bad = |what: &str| Error::file(path, what, HELP);
         // A trace has tensors of its own, which are read as such.
         let traced = is_trace(path);
-        let stored = read_tensors(path, |name| !traced || PICTURE.contains(&name), ctx)?;
-        let image = stored.get("pixel_values").map(|t| {
+        let stored = read_tensors(path, |name| !traced || name == PIXELS || BESIDE.contains(&name), ctx)?;
+        let image = stored.get(PIXELS).map(|t| {
             let of = |name: &str| stored.get(name).map(|t| t.array.data());
-            ImageInput::of_arrays(&t.array, [of("image_grid_thw"), of("image_sizes"), of("image_tiles")])
-                .map_err(|e| bad(&e.to_string()))
+            ImageInput::of_arrays(&t.array, of).map_err(|e| bad(&e.to_string()))
         });
         let image = image.transpose()?;
         let out = if traced {

@@ -267,10 +267,13 @@ fn fill(
     }
     let text = tokenizer.map_or_else(|| format!("<{pad}>"), |t| t.token_text(pad));
     let filler = Token { id: Some(pad), text, kind: TokenKind::Padding, source: Source::None };
-    ids.resize(to, pad);
-    tokens.resize(to, filler);
+    let (missing, before) = (to - ids.len(), tokenizer.is_some_and(Tokenizer::pads_before));
+    let at = |n: usize| if before { 0..0 } else { n..n };
+    ids.splice(at(ids.len()), vec![pad; missing]);
+    tokens.splice(at(tokens.len()), vec![filler; missing]);
     if let Some(types) = types {
-        types.resize(to, 0);
+        types.truncate(to);
+        types.splice(at(types.len()), vec![0; missing]);
     }
 }
 

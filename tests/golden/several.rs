@@ -132,12 +132,9 @@ fn a_run_is_repeated_from_its_pixel_values() {
         let (request, _) = request(&dir);
         let first = traced(&dir, &request, &CaptureSpec::views());
         let (pixels, beside) = request.image.as_ref().unwrap().to_arrays().unwrap().unwrap();
-        let of = |name: &str| {
-            let values = beside.iter().find(|b| b.0 == name);
-            values.map(|b| b.1.iter().map(|&v| v as f32).collect::<Vec<_>>())
-        };
-        let named = ["image_grid_thw", "image_sizes", "image_tiles"].map(of);
-        let image = ImageInput::of_arrays(&pixels, named.each_ref().map(Option::as_deref)).unwrap();
+        let float = |(name, values): (&'static str, Vec<i64>)| (name, values.into_iter().map(|v| v as f32).collect());
+        let beside: BTreeMap<&str, Vec<f32>> = beside.into_iter().map(float).collect();
+        let image = ImageInput::of_arrays(&pixels, |name| beside.get(name).map(Vec::as_slice)).unwrap();
         let ids = first.tower(Tower::Text).unwrap().tokens.iter().filter_map(|t| t.id).collect();
         let again = RunRequest { ids: Some(ids), image: Some(image), ..RunRequest::default() };
         let second = traced(&dir, &again, &CaptureSpec::views());

@@ -81,6 +81,45 @@ fn siglip_with_both_towers() {
 }
 
 #[test]
+fn siglip2_with_pictures_in_their_own_shape() {
+    check("siglip2");
+}
+
+/// 41 x 22 pixels as 3 rows of 6 patches and two that fill up, from the picture and the text on.
+#[test]
+fn patches_of_siglip2_lie_on_the_picture() -> Result<()> {
+    let dir = golden().join("models/siglip2");
+    let (model, tokenizer) = (load(&dir, &Device::Cpu)?, Tokenizer::load(&dir)?);
+    let processor = Processor::load(&Weights::open(&dir)?)?.unwrap();
+    let picture = Picture::open(&dir.join("image.png"))?;
+    let mut request = RunRequest { prompt: Some("a train".into()), ..RunRequest::default() };
+    request.add_picture(&processor, &picture)?;
+    let trace = run(model.as_ref(), Some(&tokenizer), &request, &CaptureSpec::views(), &Ctx::default())?;
+    let want = tensors(&dir.join("expected.safetensors"));
+    let ids: Vec<f64> = trace.tower(Tower::Text)?.tokens.iter().filter_map(|t| t.id.map(f64::from)).collect();
+    assert_eq!(ids, want["input_ids"].values);
+    let embeds = &trace.extras["image_embeds"];
+    assert!(embeds.data().iter().zip(&want["image_embeds"].values).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));
+    let tower = trace.tower(Tower::Vision)?;
+    let grid = &tower.grids[0];
+    assert_eq!((grid.rows, grid.cols, grid.first, tower.tokens.len()), (3, 6, 0, 20));
+    let wide = 41.0 / 6.0;
+    let Source::Rect { x, y, w, h } = tower.tokens[8].source else { panic!("a patch without a place") };
+    assert!(
+        (x - 2.0 * wide).abs() < 1e-4 && (y - 22.0 / 3.0).abs() < 1e-4 && (w - wide).abs() < 1e-4,
+        "{x} {y} {w} {h}"
+    );
+    assert_eq!((tower.tokens[18].kind, tower.tokens[18].source), (TokenKind::Padding, Source::None));
+    // A patch that is cut away takes nothing of what fills up with it.
+    let step = Step::keep(Place::Encoder(0, Half::Mid), &[], &[1]);
+    let image = RunRequest { image: request.image.clone(), ..RunRequest::default() };
+    let cut = carried_out(model.as_ref(), &image, Tower::Vision, step)?;
+    let mask = &cut.tower(Tower::Vision)?.attention[1].mask;
+    assert!(mask.allows(0, 0, 16, 17) && !mask.allows(0, 0, 17, 18) && !mask.allows(18, 19, 18, 19), "{mask:?}");
+    Ok(())
+}
+
+#[test]
 fn smolvlm() {
     check("smolvlm");
 }

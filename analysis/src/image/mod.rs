@@ -13,7 +13,7 @@ mod whole;
 
 pub use anyres::{AnyRes, pinpoints};
 pub use clip::{evenly, frames};
-pub use input::{Beside, ImageInput};
+pub use input::{BESIDE, Beside, ImageInput};
 pub use place::most_tiles;
 pub use process::Processor;
 pub use prompt::Expansion;

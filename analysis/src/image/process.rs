@@ -4,7 +4,7 @@ use super::anyres::{AnyRes, pinpoints};
 use super::place::Place;
 use super::prompt::Expansion;
 use super::resize::{Filter, Window, resize, resize_unrounded};
-use super::size::{Size, idefics_size, length, nearest_tiles, qwen_size, whole_tiles};
+use super::size::{Size, idefics_size, length, listed_size, nearest_tiles, qwen_size, whole_tiles};
 use super::{ImageInput, Picture};
 use crate::weights::{Weights, read_json};
 use crate::{Error, Result};
@@ -59,6 +59,15 @@ pub(super) enum Layout {
         /// Bounds of the area in pixels; `None` leaves the picture as it is.
         area: Option<(usize, usize)>,
     },
+    /// SigLIP 2: a picture in its own shape, as a list of patches that is filled up with zeros.
+    Listed {
+        /// Side of a patch.
+        patch: usize,
+        /// Patches of the list.
+        most: usize,
+        /// Whether the picture is brought to as many patches as fit; else it must divide.
+        resizes: bool,
+    },
     /// InternVL: as many tiles as fit the picture's shape best, then the whole.
     Nearest {
         /// Width and height of a tile.
@@ -102,6 +111,7 @@ const KNOWN: &[&str] = &[
     "Beit",
     "CLIP",
     "Siglip",
+    "Siglip2",
     "Bit",
     "Llava",
     "Idefics3",
@@ -129,6 +139,7 @@ impl Processor {
             "beit" => "Beit",
             "clip" | "clip_vision_model" | "llava" => "CLIP",
             "siglip" | "siglip_vision_model" | "paligemma" => "Siglip",
+            "siglip2" | "siglip2_vision_model" => "Siglip2",
             "llava_next" => "LlavaNext",
             "llava_onevision" => "LlavaOnevision",
             "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" | "qwen3_vl_moe" => "Qwen2VL",
@@ -203,7 +214,7 @@ impl Processor {
             "DeiT" | "Bit" if own.is_empty() => (Filter::Bicubic, IMAGENET),
             "DeiT" | "Beit" | "Siglip" => (Filter::Bicubic, HALF),
             "Idefics3" | "SmolVLM" => (Filter::Lanczos, HALF),
-            "Gemma3" => (Filter::Bilinear, HALF),
+            "Gemma3" | "Siglip2" => (Filter::Bilinear, HALF),
             "DINOv3ViT" => (Filter::Bilinear, IMAGENET),
             "GotOcr2" if own.is_empty() => (Filter::Bicubic, IMAGENET),
             _ => (Filter::Bicubic, CLIP),
@@ -283,6 +294,16 @@ impl Processor {
                 merge: number("merge_size", side("spatial_merge_size", 2))?,
                 frames: number("temporal_patch_size", side("temporal_patch_size", 2))?,
                 area,
+            }
+        } else if family == "Siglip2" {
+            let number = |key: &str, default: u64| length(given(key).unwrap_or(&Value::from(default)), key);
+            let side = |key: &str, default: u64| vision.get(key).and_then(Value::as_u64).unwrap_or(default);
+            // Without a file the model's own sizes count, with one those of its class.
+            let own_or = |key: &str, default: u64| if own.is_empty() { side(key, default) } else { default };
+            Layout::Listed {
+                patch: number("patch_size", own_or("patch_size", 16))?,
+                most: number("max_num_patches", own_or("num_patches", 256))?,
+                resizes: flag("do_resize", true)?,
             }
         } else if family == "GotOcr2" {
             let side = vision.get("image_size").cloned().unwrap_or(Value::from(448));
@@ -435,6 +456,22 @@ impl Processor {
                 input.tiles.push(x);
                 input.rects.push([0.0, 0.0, w, h]);
                 input.grid = Some([1, rows, cols]);
+            }
+            Layout::Listed { patch, most, resizes } => {
+                let (width, height) = match resizes {
+                    true => listed_size((picture.width, picture.height), patch, most),
+                    false => (picture.width, picture.height),
+                };
+                if width % patch != 0 || height % patch != 0 {
+                    return Err(Error::invalid(format!("a picture of {width} x {height} does not divide by {patch}")));
+                }
+                let x = self.tensor(&resize(picture, width, height, self.filter, None)?)?;
+                let (rows, cols) = (height / patch, width / patch);
+                let x = x.reshape((3, rows, patch, cols, patch))?.permute([1, 3, 2, 4, 0])?.contiguous()?;
+                let x = x.reshape((rows * cols, 3 * patch * patch))?;
+                input.tiles.push(x.pad_with_zeros(0, 0, most.saturating_sub(rows * cols))?);
+                input.rects.push([0.0, 0.0, w, h]);
+                input.grid = Some([0, rows, cols]);
             }
             Layout::Nearest { tile: (tw, th), tiles } => {
                 let (cols, rows) =

@@ -166,6 +166,22 @@ fn bounded(
     (to_w.max(u) as usize, to_h.max(u) as usize)
 }
 
+/// SigLIP 2's size: as large as `most` patches of `side` pixels allow, the shape about the same, both sides in whole
+/// patches. A bisection of the scale, stopped where the library stops it.
+pub(super) fn listed_size((width, height): (usize, usize), side: usize, most: usize) -> (usize, usize) {
+    const STEP: f64 = 1e-5;
+    let u = side as f64;
+    let sides = |scale: f64| [width, height].map(|n| ((n as f64 * scale / u).ceil() * u).max(u));
+    let (mut low, mut high) = (STEP / 10.0, 100.0);
+    while high - low >= STEP {
+        let scale = (low + high) / 2.0;
+        let [w, h] = sides(scale);
+        if (w / u) * (h / u) <= most as f64 { low = scale } else { high = scale }
+    }
+    let [w, h] = sides(low);
+    (w as usize, h as usize)
+}
+
 /// Columns and rows of tiles whose shape is nearest that of the picture, of `least` to `most` tiles together (InternVL);
 /// of equal ones the last that the picture has pixels for.
 pub(super) fn nearest_tiles(
@@ -203,6 +219,16 @@ mod tests {
         // Half of a unit goes to the even multiple.
         assert_eq!(qwen_size((35, 21), 14, (1, 5000)).unwrap(), (28, 28));
         assert!(qwen_size((2001, 10), 14, (1, 5000)).is_err());
+    }
+
+    #[test]
+    fn as_many_patches_as_fit() {
+        // 2 : 1 of eight patches is 4 x 2; of seven, 3 x 2, since 4 x 1 is met at a smaller scale.
+        assert_eq!(listed_size((200, 100), 16, 8), (64, 32));
+        assert_eq!(listed_size((200, 100), 16, 7), (48, 32));
+        // A line is one patch high.
+        assert_eq!(listed_size((1000, 1), 16, 9), (144, 16));
+        assert_eq!(listed_size((3, 3), 4, 1), (4, 4));
     }
 
     #[test]

@@ -19,6 +19,22 @@ pub(super) struct PatchEmbed {
 }
 
 impl PatchEmbed {
+    /// Reads `weight` `[d, side · side · channels]` and `bias` of patches that come as lists of their values.
+    pub fn load_listed(s: &Scope, channels: usize, side: usize, d: usize) -> Result<Self> {
+        let weight = s.get("weight", &[d, side * side * channels])?.t()?.contiguous()?;
+        Ok(Self { weight, bias: Some(s.get("bias", &[d])?), channels, sides: (side, side) })
+    }
+
+    /// Patches `[n, values]` that come as lists → `[n, d]`.
+    pub fn apply_listed(&self, patches: &Tensor) -> Result<Tensor> {
+        let values = self.weight.dim(0)?;
+        if patches.rank() != 2 || patches.dim(1)? != values {
+            return Err(Error::shape("pixel_values", format!("[patches, {values}]"), patches.dims()));
+        }
+        let x = patches.to_device(self.weight.device())?.matmul(&self.weight)?;
+        Ok(self.bias.as_ref().map_or(Ok(x.clone()), |b| x.broadcast_add(b))?)
+    }
+
     /// Reads `weight` `[d, channels, height, width]` and, where the checkpoint has one, `bias`.
     pub fn load(s: &Scope, channels: usize, sides: (usize, usize), d: usize) -> Result<Self> {
         let weight = s.get("weight", &[d, channels, sides.0, sides.1])?;
@@ -92,6 +108,8 @@ pub(super) enum Fit {
         /// Widens the kernel when the grid shrinks.
         antialias: bool,
     },
+    /// Bilinear interpolation as PyTorch with antialiasing: a tent that widens when the grid shrinks (SigLIP 2).
+    Tent,
     /// Nearest entry below the patch's share of the image (Idefics3, SmolVLM).
     Buckets,
     /// There is no table: attention knows where patches are (DINOv3).
@@ -116,9 +134,12 @@ pub(super) fn fit_positions(
             let ids: Vec<u32> = r.iter().flat_map(|r| c.iter().map(move |c| (r * from.1 + c) as u32)).collect();
             Ok(table.index_select(&Tensor::new(ids, table.device())?, 0)?)
         }
-        Fit::Bicubic { antialias } => {
-            let (down, across) =
-                (cubic(from.0, rows, antialias, table.device())?, cubic(from.1, cols, antialias, table.device())?);
+        Fit::Bicubic { .. } | Fit::Tent => {
+            let axis = |from: usize, to: usize| match fit {
+                Fit::Bicubic { antialias } => cubic(from, to, antialias, table.device()),
+                _ => tent(from, to, table.device()),
+            };
+            let (down, across) = (axis(from.0, rows)?, axis(from.1, cols)?);
             let x = down.matmul(&table.reshape((from.0, from.1 * d))?)?.reshape((rows, from.1, d))?;
             Ok(across.broadcast_matmul(&x)?.reshape((rows * cols, d))?)
         }
@@ -135,6 +156,19 @@ fn buckets(side: usize, n: usize) -> Vec<usize> {
             edges.iter().filter(|&&e| e <= at).count()
         })
         .collect()
+}
+
+/// Weights `[to, from]` of a tent along one axis, each row of which sums to 1.
+fn tent(from: usize, to: usize, device: &Device) -> Result<Tensor> {
+    let scale = from as f64 / to as f64;
+    let mut w = vec![0f32; to * from];
+    for (i, row) in w.chunks_mut(from).enumerate() {
+        let center = (i as f64 + 0.5) * scale - 0.5;
+        let weight = |j: usize| (1.0 - (j as f64 - center).abs() / scale.max(1.0)).max(0.0);
+        let sum: f64 = (0..from).map(weight).sum();
+        row.iter_mut().enumerate().for_each(|(j, w)| *w = (weight(j) / sum) as f32);
+    }
+    Ok(Tensor::from_vec(w, (to, from), device)?)
 }
 
 /// Keys' cubic convolution kernel (1981) with free parameter `a`.
@@ -195,6 +229,12 @@ mod tests {
         // Without antialias, 2 → 1 samples at 0.5: taps at distances 1.5, 0.5, 0.5, 1.5 clamp to a half each.
         let w = cubic(2, 1, false, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(w, [[0.5, 0.5]]);
+        // A tent of half width 4 / 3 around 1/6 of three: 1 - 1/8, 1 - 5/8 and nothing, over 10/8.
+        let w = tent(4, 3, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+        assert!((w[0][0] - 0.7).abs() < 1e-6 && (w[0][1] - 0.3).abs() < 1e-6 && w[0][2] == 0.0, "{w:?}");
+        // Of two made of one, each has it all; of four made of two, the edge stays and the next has three quarters.
+        assert_eq!(tent(1, 2, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap(), [[1.0], [1.0]]);
+        assert_eq!(tent(2, 4, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap()[..2], [[1.0, 0.0], [0.75, 0.25]]);
         assert_eq!(buckets(4, 2), [0, 2]);
     }
 

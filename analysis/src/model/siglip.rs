@@ -1,10 +1,11 @@
-//! SigLIP: an image tower with an attention-pooling head, a text tower that sees both ways, or one of them.
-//! Zhai et al. 2023, arXiv 2303.15343.
+//! SigLIP and the variant of SigLIP 2 that reads pictures in their own shape: an image tower with an attention-pooling
+//! head, a text tower that sees both ways, or one of them. Zhai et al. 2023, arXiv 2303.15343; Tschannen et al. 2025,
+//! 2502.14786.
 
 use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, normalise, patch_mean, put_labels, row_of};
+use super::vision::{BASE, Sizes, VisionTower, normalise, put_labels, row_of, seen_rows};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Site, Tap, Tower};
@@ -94,6 +95,31 @@ pub(super) fn tower(s: &Scope, c: &Config, fit: Fit) -> Result<VisionTower> {
     })
 }
 
+/// The image tower of SigLIP 2: patches come as a list with a grid, and a square table is fitted to it.
+fn listed_tower(s: &Scope, c: &Config) -> Result<VisionTower> {
+    let (d, heads) = (c.size(&["hidden_size"])?, c.size(&["num_attention_heads"])?);
+    let (side, n) = (c.size(&["patch_size"])?, c.size(&["num_patches"])?);
+    let channels = c.size_opt(&["num_channels"])?.unwrap_or(3);
+    let grid = n.isqrt();
+    if grid * grid != n {
+        return Err(Error::invalid(format!("config.json: num_patches {n} is no square")));
+    }
+    let em = s.sub("embeddings");
+    let blocks = blocks(s, c, (d, heads), 1e-6, "gelu_pytorch_tanh", &MaskRule::Bidirectional)?;
+    Ok(VisionTower {
+        patch: PatchEmbed::load_listed(&em.sub("patch_embedding"), channels, side, d)?,
+        leading: None,
+        leading_positions: None,
+        registers: None,
+        positions: em.get("position_embedding.weight", &[n, d])?,
+        table: (grid, grid),
+        fit: Fit::Tent,
+        pre_norm: None,
+        stack: Stack { blocks, order: Order::PreNorm, width: d },
+        post_norm: Some(Norm::layer(&s.sub("post_layernorm"), d, c.eps(&["layer_norm_eps"], 1e-6)?)?),
+    })
+}
+
 /// The text tower below `s`.
 fn text_tower(s: &Scope, c: &Config) -> Result<TextTower> {
     let (d, heads) = (c.size(&["hidden_size"])?, c.size(&["num_attention_heads"])?);
@@ -111,9 +137,9 @@ fn text_tower(s: &Scope, c: &Config) -> Result<TextTower> {
 }
 
 /// The image half below `root`.
-fn images(root: &Scope, c: &Config) -> Result<Images> {
+fn images(root: &Scope, c: &Config, second: bool) -> Result<Images> {
     let s = root.first(&["vision_model", ""], "embeddings.patch_embedding.weight");
-    let tower = tower(&s, c, Fit::Bicubic { antialias: false })?;
+    let tower = if second { listed_tower(&s, c)? } else { tower(&s, c, Fit::Bicubic { antialias: false })? };
     let d = tower.stack.width;
     let head = if c.flag(&["vision_use_head"], s.has("head.probe"))? {
         let h = s.sub("head");
@@ -150,12 +176,13 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
     let root = Scope::root(w, device);
     let probe = "embeddings.token_embedding.weight";
-    let only_text = c.word(&["model_type"], "siglip")? == "siglip_text_model";
+    let kind = c.word(&["model_type"], "siglip")?;
+    let (second, only_text) = (kind.starts_with("siglip2"), kind.ends_with("text_model"));
     let has_text = only_text || root.has(&format!("text_model.{probe}"));
     let has_images = !only_text && (!has_text || root.has("vision_model.embeddings.patch_embedding.weight"));
     let mut info = super::describe(w);
     let images = match has_images {
-        true => Some(images(&root, &c.sub("vision_config").unwrap_or(c).with(BASE))?),
+        true => Some(images(&root, &c.sub("vision_config").unwrap_or(c).with(BASE), second)?),
         false => None,
     };
     if let Some(i) = &images {
@@ -211,12 +238,13 @@ impl Siglip {
     fn run_image(&self, input: &Input, out: &mut Output, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Option<Tensor>> {
         let own = self.images()?;
         let t = own.tower.picture(input, out, tap, ctx)?;
+        let patches = if t.unseen.is_empty() { t.last.clone() } else { seen_rows(&t.last, &t.rows, &t.unseen)? };
         if let Some(head) = &own.classifier {
-            let logits = head.apply(&patch_mean(&t.last, &t.rows, 0)?)?;
+            let logits = head.apply(&patches.mean_keepdim(0)?)?;
             put_labels(out, logits, (own.tower.stack.blocks.len(), &t.rows, 0), tap)?;
             return Ok(None);
         }
-        let pooled = own.head.as_ref().map(|head| head.apply(&t.last)).transpose()?;
+        let pooled = own.head.as_ref().map(|head| head.apply(&patches)).transpose()?;
         if self.compare.is_some()
             && let Some(pooled) = &pooled
         {

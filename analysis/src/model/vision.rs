@@ -10,6 +10,7 @@ use crate::token::{Grid, Source, Token, TokenKind};
 use crate::trace::{At, Attending, AttentionRule, KeySet, MaskRule, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::Tensor;
+use std::ops::Range;
 
 /// Sizes that every image encoder's configuration names alike.
 pub(super) struct Sizes {
@@ -31,6 +32,7 @@ pub(super) const BASE: Defaults = &[
     ("num_attention_heads", 12.0),
     ("image_size", 224.0),
     ("patch_size", 16.0),
+    ("num_patches", 256.0),
 ];
 
 impl Sizes {
@@ -85,6 +87,8 @@ pub(super) struct TileRun {
     pub hidden: Vec<(Tensor, Rows)>,
     /// Grid of patches.
     pub grid: (usize, usize),
+    /// Tokens that fill up the list of patches, and count for nothing.
+    pub unseen: Range<usize>,
 }
 
 /// Multi-head attention of an encoder; `names` are those of q, k, v and the output projection.
@@ -181,8 +185,13 @@ impl VisionTower {
         // Counted over all pictures of the prompt.
         let number = run.n_tiles;
         let pixels = image.tiles.get(tile).ok_or_else(|| Error::invalid(format!("the image has no tile {tile}")))?;
-        let (mut x, rows, cols) = self.patch.apply(pixels)?;
-        x = (x + fit_positions(&self.positions, self.table, (rows, cols), self.fit)?)?;
+        let (mut x, rows, cols) =
+            if self.fit == Fit::Tent { self.listed(image, pixels)? } else { self.patch.apply(pixels)? };
+        // What fills up a list stands at the first place.
+        let (places, filled) =
+            (fit_positions(&self.positions, self.table, (rows, cols), self.fit)?, x.dim(0)? - rows * cols);
+        let first = places.narrow(0, 0, 1)?.broadcast_as((filled, places.dim(1)?))?;
+        x = (x + if filled > 0 { Tensor::cat(&[&places, &first.contiguous()?], 0)? } else { places })?;
         let leading = match (&self.leading, &self.leading_positions) {
             (Some(l), Some(p)) => Some((l + p)?),
             (l, _) => l.clone(),
@@ -195,6 +204,8 @@ impl VisionTower {
         let (n, n_layers) = (x.dim(0)?, self.stack.blocks.len());
         let first = run.tokens.len();
         self.describe(image, (tile, number), (rows, cols), pixels.dims(), run)?;
+        let padding = || Token { id: None, text: "padding".into(), kind: TokenKind::Padding, source: Source::None };
+        run.tokens.extend(std::iter::repeat_with(padding).take(filled));
         // Tokens are numbered over all tiles; positions only within one.
         let rope = self.stack.blocks.first().and_then(|b| b.attention.rope.as_ref());
         let turns = match rope {
@@ -204,6 +215,7 @@ impl VisionTower {
         let map = Rows { positions: (0..n).collect(), turns, ..Rows::span(first, n) };
         let mut keep = Keep::new(tap, hidden.to_vec());
         let mut pass = Pass::new(Tower::Vision, number, map, &mut keep, ctx);
+        pass.unseen = first + n - filled..first + n;
         let raw = self.stack.apply(x, &mut pass)?;
         let last = match &self.post_norm {
             Some(norm) => pass.tap(Site::Final, n_layers, norm.apply(&raw)?)?,
@@ -213,7 +225,20 @@ impl VisionTower {
         run.n_tiles = number + 1;
         let map = pass.rows;
         let hidden = keep.found().into_iter().map(|f| f.unwrap_or_else(|| (raw.clone(), map.clone()))).collect();
-        Ok(TileRun { raw, last, rows: map, hidden, grid: (rows, cols) })
+        Ok(TileRun { raw, last, rows: map, hidden, grid: (rows, cols), unseen: first + n - filled..first + n })
+    }
+
+    /// Rows of patches that come as a list with a grid, and the grid; the list may go on with padding.
+    fn listed(&self, image: &ImageInput, patches: &Tensor) -> Result<(Tensor, usize, usize)> {
+        let Some([0 | 1, rows, cols]) = image.grid else {
+            let e = "this model reads a list of patches and their grid (pixel_values and spatial_shapes)";
+            return Err(Error::invalid(e));
+        };
+        let x = self.patch.apply_listed(patches)?;
+        if rows.checked_mul(cols).is_none_or(|n| n == 0 || n > x.dims()[0]) {
+            return Err(Error::shape("pixel_values", format!("[at least {rows} · {cols}, values]"), patches.dims()));
+        }
+        Ok((x, rows, cols))
     }
 
     /// Tokens of one tile, with the rectangles of the original image that they show.
@@ -233,7 +258,11 @@ impl VisionTower {
         for i in 0..self.n_leading()? - n_lead {
             run.tokens.push(special(format!("register {i}")));
         }
-        put_patches(image, (tile, number), (rows, cols), (self.patch.sides, (dims[1], dims[2])), run);
+        let size = match (image.grid, dims) {
+            (None, &[_, height, width]) => (height, width),
+            _ => (rows * self.patch.sides.0, cols * self.patch.sides.1),
+        };
+        put_patches(image, (tile, number), (rows, cols), (self.patch.sides, size), run);
         Ok(())
     }
 }
@@ -275,8 +304,17 @@ pub(super) fn row_of(x: &Tensor, rows: &Rows, token: usize) -> Result<Tensor> {
 
 /// The rows that stand for patches alone; tokens below `first` are not patches. Errors where there are none.
 pub(super) fn patch_rows(x: &Tensor, rows: &Rows, first: usize) -> Result<Tensor> {
-    let patches: Vec<u32> =
-        (0..rows.len()).filter(|&r| rows.tokens[r].iter().all(|&k| k >= first)).map(|r| r as u32).collect();
+    rows_where(x, rows, |tokens| tokens.iter().all(|&k| k >= first))
+}
+
+/// The rows that stand for more than tokens `unseen`. Errors where there are none.
+pub(super) fn seen_rows(x: &Tensor, rows: &Rows, unseen: &Range<usize>) -> Result<Tensor> {
+    rows_where(x, rows, |tokens| !tokens.iter().all(|k| unseen.contains(k)))
+}
+
+/// The rows whose tokens are so. Errors where there are none.
+fn rows_where(x: &Tensor, rows: &Rows, is: impl Fn(&[usize]) -> bool) -> Result<Tensor> {
+    let patches: Vec<u32> = (0..rows.len()).filter(|&r| is(&rows.tokens[r])).map(|r| r as u32).collect();
     if patches.is_empty() {
         return Err(Error::invalid("every patch was pruned; the model's head reads them"));
     }

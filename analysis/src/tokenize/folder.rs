@@ -112,6 +112,12 @@ pub(super) struct Beside {
 }
 
 impl Beside {
+    /// Whether what fills a text up stands before it: `padding_side`, or what its class says.
+    pub fn pads_before(&self) -> bool {
+        let word = |key: &str| self.config.get(key).and_then(Value::as_str);
+        word("padding_side").map_or(word("tokenizer_class") == Some("Siglip2Tokenizer"), |side| side == "left")
+    }
+
     /// `model_max_length`, where it is one, and `pad_token`.
     pub fn padding(&self) -> Option<(usize, String)> {
         let length = self.config.get("model_max_length")?.as_u64().filter(|n| (1..=1 << 20).contains(n))?;

@@ -44,6 +44,8 @@ pub struct Tokenizer {
     backend: Backend,
     notes: Vec<String>,
     padding: Option<(usize, u32)>,
+    /// Whether what fills a text up stands before it.
+    pads_before: bool,
     /// What tells this vocabulary from others, and what it had in common with some of them.
     print: OnceLock<u64>,
     compared: Mutex<Vec<(u64, Shared)>>,
@@ -51,7 +53,15 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     fn new(name: String, backend: Backend, notes: Vec<String>) -> Self {
-        Self { name, backend, notes, padding: None, print: OnceLock::new(), compared: Mutex::default() }
+        Self {
+            name,
+            backend,
+            notes,
+            padding: None,
+            pads_before: false,
+            print: OnceLock::new(),
+            compared: Mutex::default(),
+        }
     }
 
     /// Loads the tokenizer at `path`: a model folder or an entry of the Hugging Face cache, with what lies there
@@ -63,6 +73,11 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self> {
         let (source, dir) = folder::find(path)?;
         Self::read(path, &source, dir.as_deref())
+    }
+
+    /// Whether what fills a text up stands before it.
+    pub fn pads_before(&self) -> bool {
+        self.pads_before
     }
 
     /// The longest text in tokens and the id of the padding that `tokenizer_config.json` names, where it names both.
@@ -138,7 +153,7 @@ impl Tokenizer {
             apply::contradictions(&t, &beside, &mut notes);
         }
         let padding = beside.padding().and_then(|(to, token)| Some((to, t.token_to_id(&token)?)));
-        Ok(Self { padding, ..of(t, notes) })
+        Ok(Self { padding, pads_before: beside.pads_before(), ..of(t, notes) })
     }
 
     /// A tokenizer that is part of the program: one of [`TIKTOKEN_NAMES`].

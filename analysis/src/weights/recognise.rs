@@ -137,10 +137,8 @@ fn class_of(dir: &Path) -> String {
     let fills = ["bert", "electra", "mpnet", "deberta", "camembert", "xlm-roberta", "modernbert"];
     let guess = match kind {
         _ if fills.iter().any(|f| kind.contains(f)) => "AutoModelForMaskedLM",
-        _ if kind.starts_with("vit") || kind.starts_with("deit") || kind.starts_with("beit") => {
-            "AutoModelForImageClassification"
-        }
-        "clip" | "siglip" | "dinov2" => "AutoModel",
+        _ if ["vit", "deit", "beit", "swin"].iter().any(|f| kind.starts_with(f)) => "AutoModelForImageClassification",
+        "clip" | "siglip" | "siglip2" | "dinov2" => "AutoModel",
         _ if config.get("vision_config").is_some() => "AutoModelForImageTextToText",
         _ => "AutoModelForCausalLM",
     };

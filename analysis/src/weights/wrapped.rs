@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const ANYWHERE: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
 /// First parts of names that belong to models.
-const ROOTS: [&str; 24] = [
+const ROOTS: [&str; 27] = [
     "model",
     "transformer",
     "bert",
@@ -19,6 +19,9 @@ const ROOTS: [&str; 24] = [
     "dinov2",
     "dinov2_with_registers",
     "siglip",
+    "swin",
+    "swinv2",
+    "backbone",
     "clip",
     "text_model",
     "vision_model",

@@ -417,7 +417,11 @@ def processed(spec, out):
     else:
         processor = make(transformers, image_processor, tok)
         images = [pictures] if spec.get("nested") else pictures
-        inputs = dict(processor(images=images, text=[spec["text"]], return_tensors="pt"))
+        fill = {"padding": "max_length", "max_length": spec["fill"]} if "fill" in spec else {}
+        if fill:
+            # The model was trained on texts that are filled up, without a mask.
+            tok.model_max_length, tok.model_input_names = spec["fill"], ["input_ids"]
+        inputs = dict(processor(images=images, text=[spec["text"]], return_tensors="pt", **fill, **spec.get("call", {})))
         tok.save_pretrained(out)
         image_processor.save_pretrained(out)
         own = {"processor_class": type(processor).__name__}
@@ -514,7 +518,8 @@ def make(name, spec, out):
         save_file({**plain, **parts}, os.path.join(hub, "model.safetensors"), metadata={"format": "pt"})
         with open(os.path.join(hub, "config.json"), "w") as f:
             json.dump({**legacy(saved), "quantization_config": {"quant_method": "mxfp4"}}, f, indent=1)
-    stored = {k: v[0] if (k in ("input_ids", "token_type_ids", "image_grid_thw", "mm_token_type_ids")
+    stored = {k: v[0] if (k in ("input_ids", "token_type_ids", "image_grid_thw", "mm_token_type_ids",
+                                "spatial_shapes", "pixel_attention_mask")
                           and v.shape[0] == 1) or
               (k == "pixel_values" and not type(model).__name__.startswith(TILING) and v.shape[0] == 1) else v
               for k, v in inputs_now.items() if k not in ("attention_mask", "num_crops", "batch_num_images")}

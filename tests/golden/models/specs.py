@@ -285,6 +285,33 @@ image("swinv2_pads", "Swinv2Config", "Swinv2Model", "ViTImageProcessorPil", (31,
 for name in ("swin", "swin_odd", "swin_pads", "swin_codes", "swinv2", "swinv2_pads"):
     SPECS[name]["drop"] = [r"[qkv]_\d+"]
 
+# Pictures in their own shape, as lists that are filled up.
+S2V = dict(TOWER, num_patches=16, patch_size=4, layer_norm_eps=1e-4)
+S2T = dict(vocab_size=136, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+           max_position_embeddings=12, layer_norm_eps=1e-4, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+
+
+def naflex(name, model, picture, config, processor_set, **more):
+    SPECS[name] = {"config": config, "model": model, "picture": picture, "processor_set": {**MEANS, **processor_set},
+                   "processor": ("Siglip2ImageProcessorPil", None), **more}
+    return SPECS[name]
+
+
+def siglip2(text_set, vision_set):
+    return lambda t: t.Siglip2Config(text_config={**S2T, **text_set}, vision_config={**S2V, **vision_set})
+
+
+naflex("siglip2", "Siglip2Model", (41, 22), siglip2({}, {}), dict(patch_size=4, max_num_patches=20),
+       processor=("Siglip2ImageProcessorPil", lambda t, i, tok: t.Siglip2Processor(i, tok)), text="a train",
+       tokenizer="deberta_v2", fill=12, call=dict(patch_size=4, max_num_patches=20))
+naflex("siglip2_tall", "Siglip2VisionModel", (19, 50),
+       lambda t: t.Siglip2VisionConfig(**{**S2V, "num_patches": 25, "patch_size": 3, "hidden_act": "relu"}),
+       dict(patch_size=3, max_num_patches=11, resample=3))
+naflex("siglip2_labels", "Siglip2ForImageClassification", (30, 30), lambda t: t.Siglip2Config(text_config=S2T,
+       vision_config={**S2V, "vision_use_head": False}, num_labels=3), dict(patch_size=4, max_num_patches=16))
+naflex("siglip2_large", "Siglip2VisionModel", (60, 33), lambda t: t.Siglip2VisionConfig(**{**S2V,
+       "vision_use_head": False, "num_patches": 4}), dict(patch_size=4, max_num_patches=40))
+
 # Selective state spaces.
 MAMBA = dict(vocab_size=136, hidden_size=24, state_size=5, num_hidden_layers=3, layer_norm_epsilon=1e-4)
 text("mamba", "MambaConfig", "MambaForCausalLM", **MAMBA)

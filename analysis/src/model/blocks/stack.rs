@@ -10,6 +10,7 @@ use crate::trace::{At, Attending, AttentionRule, Held, MaskRule, Positions, Regr
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One transformer block.
@@ -112,6 +113,8 @@ pub struct Pass<'a> {
     pub joins: Option<&'a dyn Joins>,
     /// What is added to some rows behind the first layers.
     pub deep: Option<Deep>,
+    /// Tokens that no row sees: what fills up a list.
+    pub unseen: Range<usize>,
     /// Another mask than the model's: per query row, key rows (cached first).
     pub table: Option<Arc<Vec<Vec<usize>>>>,
     /// The rule that each layer really used.
@@ -140,6 +143,7 @@ impl<'a> Pass<'a> {
             masks: Vec::new(),
             joins: None,
             deep: None,
+            unseen: 0..0,
             table: None,
             rules: Vec::new(),
             renumbered: None,
@@ -173,7 +177,9 @@ impl<'a> Pass<'a> {
         let (tap, at) = self.ask(site, layer);
         let Some(r) = tap.regroup(&at, &x)? else { return Ok(x) };
         if self.table.is_some() {
-            return Err(Error::invalid("rows cannot be pruned or merged under a mask that lists rows"));
+            return Err(Error::invalid(
+                "rows cannot be pruned or merged under a mask that lists rows, as windows over a grid are one",
+            ));
         }
         let (n, waiting) = (x.dim(0)?, self.aside.0.len());
         let (rows, aside) = r.follow(&self.rows, &self.aside.0)?;
@@ -269,6 +275,11 @@ impl<'a> Pass<'a> {
                 _ => own.clone(),
             },
         };
+        if !self.unseen.is_empty() {
+            let seen = |row: &usize| !self.rows.tokens[*row].iter().all(|t| self.unseen.contains(t));
+            let keys = (0..self.rows.len()).filter(seen).collect();
+            rule.mask = MaskRule::Only { keys, of: Box::new(rule.mask) };
+        }
         let sizes = self.sizes(held.first().map_or(0, |h| h.positions.len()));
         let (tap, at) = self.ask(Site::Pattern, layer);
         let seen = Attending { q, held, rule: &rule, positions: &at.rows.positions, sizes: sizes.as_deref() };
