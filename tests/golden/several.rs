@@ -21,7 +21,7 @@ fn folders() -> Vec<PathBuf> {
         std::fs::read_dir(golden().join("models/several")).unwrap().map(|e| e.unwrap().path()).collect();
     all.retain(|p| p.is_dir());
     all.sort();
-    assert!(all.len() >= 7, "{all:?}");
+    assert!(all.len() >= 10, "{all:?}");
     all
 }
 
@@ -93,8 +93,10 @@ fn tokens_lie_on_the_picture_that_they_are_of() {
                 assert!(part >= last, "{} {tower:?}: token {i} of picture {part} behind {last}", dir.display());
                 (last, area[part]) = (part, area[part] + f64::from(w * h));
             }
-            // Seen once as a whole, or as a whole and in tiles.
-            for (area, [_, _, w, h]) in area.iter().zip(parts) {
+            // Seen once as a whole, or as a whole and in tiles; of LLaVA 1.5 the square in the middle.
+            let cropped = dir.ends_with("llava");
+            for (area, &[_, _, w, h]) in area.iter().zip(parts) {
+                let (w, h) = if cropped { (w.min(h), w.min(h)) } else { (w, h) };
                 let times = area / (w * h) as f64;
                 let near = (times - times.round()).abs() < 0.07 && (1..=2).contains(&(times.round() as usize));
                 assert!(near, "{} {tower:?}: a picture is covered {times} times", dir.display());

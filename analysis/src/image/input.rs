@@ -1,5 +1,6 @@
 //! An image as a model reads it.
 
+use super::montage::places;
 use crate::array::Array;
 use crate::weights::read_bounded;
 use crate::{Error, Result};
@@ -213,10 +214,10 @@ impl ImageInput {
                 let e = format!("image_sizes of {} pictures, and pixel values of {}", sizes.len() / 2, all.len());
                 return Err(Error::invalid(e));
             }
-            let mut left = 0;
-            for (image, size) in all.iter_mut().zip(sizes.chunks(2)) {
-                (image.original, image.at) = ((size[1] as u32, size[0] as u32), [left as f32, 0.0]);
-                left += size[1];
+            // They lie where they do on the canvas that shows all of them.
+            let sizes: Vec<_> = sizes.chunks(2).map(|size| (size[1], size[0])).collect();
+            for ((image, size), at) in all.iter_mut().zip(&sizes).zip(places(&sizes)) {
+                (image.original, image.at) = ((size.0 as u32, size.1 as u32), [at.0 as f32, at.1 as f32]);
             }
         }
         Self::joined(all)
@@ -279,7 +280,8 @@ mod tests {
             let back = again(&pixels, &beside).unwrap();
             let shape = |i: &ImageInput| (i.tiles.len(), i.tiles[0].dims().to_vec(), i.original, i.grid);
             assert!(back.all().map(shape).eq(all.all().map(shape)));
-            assert_eq!((back.rest[0].at, back.extent()), ([7.0, 0.0], Some((12, 8))));
+            // 7 x 8 and 5 x 6 below each other would be 15 high, beside each other 13 wide.
+            assert_eq!((back.rest[0].at, back.extent()), ([8.0, 0.0], Some((13, 8))));
         }
         // Tiles that fit no array, and counts that do not add up.
         let odd = ImageInput {

@@ -16,11 +16,8 @@ impl Picture {
             [one] => return Ok(one.clone()),
             _ => {}
         }
-        let cols = (1..=pictures.len()).min_by_key(|&cols| {
-            let (w, h) = Canvas::new(pictures, cols).size();
-            w.max(h)
-        });
-        let canvas = Canvas::new(pictures, cols.unwrap_or(1));
+        let sizes: Vec<_> = pictures.iter().map(|p| (p.width, p.height)).collect();
+        let canvas = Canvas::best(&sizes);
         let (width, height) = canvas.size();
         if width as u64 * height as u64 > MAX_PIXELS {
             let e = format!(
@@ -59,6 +56,12 @@ impl Picture {
     }
 }
 
+/// Left upper corners of pictures of these widths and heights on the canvas that shows all of them.
+pub(super) fn places(sizes: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let canvas = Canvas::best(sizes);
+    (0..sizes.len()).map(|i| canvas.place(i)).collect()
+}
+
 /// Widths of columns and heights of rows.
 struct Canvas {
     widths: Vec<usize>,
@@ -67,14 +70,23 @@ struct Canvas {
 }
 
 impl Canvas {
-    fn new(pictures: &[Picture], cols: usize) -> Self {
-        let rows = pictures.len().div_ceil(cols);
+    /// As many columns as make it closest to a square.
+    fn best(sizes: &[(usize, usize)]) -> Self {
+        let side = |cols: &usize| {
+            let (w, h) = Self::new(sizes, *cols).size();
+            w.max(h)
+        };
+        Self::new(sizes, (1..=sizes.len()).min_by_key(side).unwrap_or(1))
+    }
+
+    fn new(sizes: &[(usize, usize)], cols: usize) -> Self {
+        let rows = sizes.len().div_ceil(cols);
         let (mut widths, mut heights) = (vec![0; cols], vec![0; rows]);
-        for (i, p) in pictures.iter().enumerate() {
-            widths[i % cols] = p.width.max(widths[i % cols]);
-            heights[i / cols] = p.height.max(heights[i / cols]);
+        for (i, &(w, h)) in sizes.iter().enumerate() {
+            widths[i % cols] = w.max(widths[i % cols]);
+            heights[i / cols] = h.max(heights[i / cols]);
         }
-        let most = pictures.iter().map(|p| p.width.max(p.height)).max().unwrap_or(0);
+        let most = sizes.iter().map(|&(w, h)| w.max(h)).max().unwrap_or(0);
         Self { widths, heights, gap: (most / 40).max(1) }
     }
 
@@ -109,6 +121,8 @@ mod tests {
         assert_eq!([one.pixel(2, 1), one.pixel(4, 0), one.pixel(6, 3)], [[1; 3], [BETWEEN; 3], [2; 3]]);
         let (apart, places): (Vec<_>, Vec<_>) = one.apart().unwrap().into_iter().unzip();
         assert_eq!((apart.as_slice(), places[1]), (&all[..], [5.0, 0.0]));
+        assert_eq!(super::places(&[(3, 2), (2, 4), (4, 1)]), [(0, 0), (5, 0), (0, 5)]);
+        assert_eq!(super::places(&[(3, 2)]), [(0, 0)]);
         assert_eq!(Picture::beside(&all[..1]).unwrap(), all[0]);
         assert!(Picture::beside(&[]).is_err());
         let lies = Picture { parts: vec![[5, 0, 9, 9]], ..one };

@@ -53,6 +53,9 @@ struct Header {
     notes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dtype: Option<String>,
+    /// Left, top, width and height of several pictures on the one that is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<[usize; 4]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -148,6 +151,7 @@ pub fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
         continuation_text: trace.continuation_text.clone(),
         notes: trace.notes.clone(),
         dtype: trace.dtype.clone(),
+        parts: trace.picture.as_ref().map(|p| p.parts.clone()).unwrap_or_default(),
     };
     let text =
         serde_json::to_string(&header).map_err(|e| Error::invalid(format!("the trace has no JSON form: {e}")))?;
@@ -173,6 +177,7 @@ pub fn read_trace(path: &Path, ctx: &Ctx) -> Result<Trace> {
     let (mut file, header) = opened(path)?;
     let size = file.tensors.values().map(|t| t.data_offsets.1 - t.data_offsets.0).sum::<usize>();
     ctx.fits(size as u64, "record fewer sites or layers")?;
+    let parts = header.parts.clone();
     let (mut trace, rows, arrays, extras) = header.split();
     let rows: Vec<Arc<Rows>> = rows.into_iter().map(Arc::new).collect();
     let n = arrays.len();
@@ -200,7 +205,7 @@ pub fn read_trace(path: &Path, ctx: &Ctx) -> Result<Trace> {
         trace.extras.insert(name, array);
     }
     if file.tensors.contains_key(PICTURE) {
-        trace.picture = Some(Arc::new(file.picture()?));
+        trace.picture = Some(Arc::new(file.picture(parts)?));
     }
     check(&trace).map_err(|what| file.bad(what))?;
     Ok(trace)
@@ -352,11 +357,21 @@ impl<'p> TensorFile<'p> {
         Ok((info, bytes))
     }
 
-    fn picture(&mut self) -> Result<Picture> {
+    /// The picture, on which several may lie as `parts`.
+    fn picture(&mut self, parts: Vec<[usize; 4]>) -> Result<Picture> {
         let (info, bytes) = self.bytes(PICTURE)?;
         match info.shape[..] {
             [height, width, 3] if info.dtype == Dtype::U8 => {
-                Picture::new(width, height, bytes).map_err(|e| self.bad(e.to_string()))
+                let inside = |&[x, y, w, h]: &[usize; 4]| {
+                    let fits =
+                        |at: usize, len: usize, all: usize| len > 0 && at.checked_add(len).is_some_and(|e| e <= all);
+                    fits(x, w, width) && fits(y, h, height)
+                };
+                if !parts.iter().all(inside) {
+                    return Err(self.bad("a picture lies outside of those that it stands beside".into()));
+                }
+                let picture = Picture::new(width, height, bytes).map_err(|e| self.bad(e.to_string()))?;
+                Ok(Picture { parts, ..picture })
             }
             _ => Err(self.bad(format!("the picture is {:?} {:?}, not U8 [height, width, 3]", info.dtype, info.shape))),
         }
@@ -436,7 +451,10 @@ mod tests {
 
     #[test]
     fn picture_and_type_come_back_and_the_outline_holds_no_arrays() {
-        let picture = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let one = |by: u8| Picture::new(2, 1, vec![by, 2, 3, 4, 5, 6]).unwrap();
+        let picture = Picture::beside(&[one(1), one(7)]).unwrap();
+        assert_eq!(picture.parts.len(), 2);
+        let shape = [picture.height, picture.width, 3];
         let trace = Trace { picture: Some(Arc::new(picture)), dtype: Some("bfloat16".into()), ..recorded() };
         let file = tempfile::NamedTempFile::new().unwrap();
         write_trace(&trace, file.path()).unwrap();
@@ -445,7 +463,7 @@ mod tests {
         let outline = read_outline(file.path()).unwrap();
         assert_eq!((outline.towers, outline.arrays.len(), outline.picture), (trace.towers.clone(), 0, None));
         let tensors = read_tensors(file.path(), |_| true, &Ctx::default()).unwrap();
-        assert_eq!((tensors["picture"].array.shape(), tensors["picture"].whole), (&[1, 2, 3][..], true));
+        assert_eq!((tensors["picture"].array.shape(), tensors["picture"].whole), (&shape[..], true));
         assert_eq!(tensors.len(), back.arrays.len() + back.steps.iter().map(BTreeMap::len).sum::<usize>() + 2);
         // A header that contradicts itself is refused.
         with_header(file.path(), |h| h.replace("\"n_tiles\":1", "\"n_tiles\":99999999"));

@@ -27,6 +27,7 @@
 //! | `continuation`\*, `continuation_text`\* | ids that the model wrote, and their text |
 //! | `notes`\* | sentences that the window shows: what was cut, what was not found |
 //! | `dtype` | type that was computed in, as `float32` or `bfloat16` |
+//! | `parts` | `[left, top, width, height]` of each of several pictures that lie side by side on `picture` |
 //!
 //! A tower is an object:
 //!

@@ -113,6 +113,8 @@ const MAX_EXPERTS: usize = 4096;
 
 /// The largest JSON side file (config, index) that is read, in bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Values that are multiplied by their scales at once.
+const SCALED: usize = 1 << 15;
 
 impl Weights {
     /// Opens a model folder, a Hugging Face cache entry (`models--org--name`), a `.safetensors` file with its
@@ -400,7 +402,10 @@ impl Weights {
         let mut values = self.form(name, slot)?.values(self.source(slot)?, &self.ctx)?;
         if let Some(scales) = self.scales(name, slot)? {
             let columns = shape.last().copied().unwrap_or(1).max(1);
-            values.par_chunks_mut(columns).enumerate().try_for_each(|(r, row)| scales.apply(r, 0, row))?;
+            let some = (SCALED / columns).max(1);
+            let part =
+                |held: &mut Vec<u8>, (i, rows): (usize, &mut [f32])| scales.apply(i * some, 0, columns, rows, held);
+            values.par_chunks_mut((some * columns).max(1)).enumerate().try_for_each_init(Vec::new, part)?;
             self.ctx.check()?;
         }
         self.held.fetch_add(4 * values.len() as u64, Ordering::Relaxed);

@@ -64,16 +64,19 @@ impl Scales {
         Ok(Self { values: Values::Floats(values), high, wide, across: columns.div_ceil(wide) })
     }
 
-    /// Multiplies values of a row, from the column `first` on. Errors: the file ends before or cannot be read.
-    pub fn apply(&self, row: usize, first: usize, values: &mut [f32]) -> Result<()> {
-        let at = row / self.high * self.across;
-        match &self.values {
-            Values::Floats(all) => self.multiply(|i| all[at + i], first, values),
-            Values::Exponents(shard, start) => {
-                let (from, to) = (first / self.wide, (first + values.len()).div_ceil(self.wide));
-                let mut bytes = vec![0; to - from];
-                shard.read(start + (at + from) as u64, &mut bytes)?;
-                self.multiply(|i| power(bytes[i - from]), first, values);
+    /// Multiplies values of rows from `row` on, each `wide` of them from the column `first` on. `held` is a place for
+    /// bytes. Errors: the file ends before or cannot be read.
+    pub fn apply(&self, row: usize, first: usize, wide: usize, values: &mut [f32], held: &mut Vec<u8>) -> Result<()> {
+        let n = values.len() / wide.max(1);
+        if let (Values::Exponents(shard, start), true) = (&self.values, n > 0) {
+            // Those of rows behind each other stand behind each other, too: one look into the file.
+            held.resize(n * self.across, 0);
+            shard.read(start + (row * self.across) as u64, held)?;
+        }
+        for (k, out) in values.chunks_exact_mut(wide.max(1)).enumerate() {
+            match &self.values {
+                Values::Floats(all) => self.multiply(|i| all[(row + k) / self.high * self.across + i], first, out),
+                Values::Exponents(..) => self.multiply(|i| power(held[k * self.across + i]), first, out),
             }
         }
         Ok(())

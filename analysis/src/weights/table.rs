@@ -236,12 +236,11 @@ impl FileMatrix {
             } else {
                 out.chunks_exact_mut(wide).enumerate().try_for_each(|(k, out)| self.read_part(at + k, out, held))?;
             }
-            for (k, out) in out.chunks_exact_mut(wide).enumerate() {
-                if let Some(scales) = &self.scales {
-                    scales.apply(at + k, self.columns.start, out)?;
-                }
-                if let Some(factors) = &self.factors {
-                    let factor = factors[first + i + k];
+            if let Some(scales) = &self.scales {
+                scales.apply(at, self.columns.start, wide, out, held)?;
+            }
+            if let Some(factors) = &self.factors {
+                for (out, factor) in out.chunks_exact_mut(wide).zip(&factors[first + i..]) {
                     out.iter_mut().for_each(|x| *x *= factor);
                 }
             }

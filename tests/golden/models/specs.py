@@ -389,3 +389,40 @@ vlm("several_llava_next", lambda t: t.LlavaNextConfig(text_config=t.Qwen2Config(
     "qwen2_5_vl", pictures=[(50, 36), (21, 47)], **TOWERS, processor_config={
         "patch_size": 5, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
         "image_token": "<|image_pad|>"})
+SMOLT = {**DECODER, "vocab_size": 600, "pad_token_id": 2, "max_position_embeddings": 256, "rope_parameters": plain()}
+SMOLV = dict(TOWER, image_size=20, patch_size=5, layer_norm_eps=1e-4)
+
+
+def idefics(kind, **more):
+    """SmolVLM or Idefics3 with tiles of 20 pixels, each of which becomes four tokens."""
+    return dict(
+        config=lambda t: getattr(t, kind + "Config")(text_config=t.LlamaConfig(**SMOLT), vision_config=SMOLV, scale_factor=2,
+                                                     image_token_id=590, pad_token_id=2, **more),
+        model=kind + "ForConditionalGeneration", tokenizer="smolvlm", nested=True, processor_config={"image_seq_len": 4})
+
+
+def smol_processor(t, images, tok):
+    import transformers.models.smolvlm.processing_smolvlm as own
+    # Only videos are counted in words.
+    own.num2words = own.num2words or str
+    return own.SmolVLMProcessor(images, tok, t.SmolVLMVideoProcessor(), image_seq_len=4)
+
+
+SMOL_IN = dict(size={"longest_edge": 40}, max_image_size={"longest_edge": 20})
+vlm("several_smolvlm", processor=("SmolVLMImageProcessorPil", smol_processor), picture=(50, 33), processor_set=SMOL_IN,
+    text="<|im_start|>User:<image>and<image>, or <image>?<end_of_utterance>\nAssistant:",
+    pictures=[(50, 33), (17, 17), (20, 64)], **idefics("SmolVLM"), **TOWERS)
+vlm("several_idefics3", processor=("Idefics3ImageProcessorPil", lambda t, i, tok: t.Idefics3Processor(
+        i, tok, image_seq_len=4)), picture=(64, 20), processor_set=SMOL_IN,
+    text="<|im_start|>User:<image><image>Which one?<end_of_utterance>\nAssistant:", pictures=[(64, 20), (25, 41)],
+    **idefics("Idefics3", tie_word_embeddings=True), **TOWERS)
+vlm("several_llava", lambda t: t.LlavaConfig(
+    text_config=t.LlamaConfig(**{**DECODER, "vocab_size": 600, "rope_parameters": plain()}),
+    vision_config=t.CLIPVisionConfig(**{**TOWER, "num_hidden_layers": 3, "image_size": 20, "patch_size": 5,
+                                        "layer_norm_eps": 1e-4}), image_token_index=598, image_token_id=598),
+    "LlavaForConditionalGeneration", ("CLIPImageProcessorPil", lambda t, i, tok: t.LlavaProcessor(
+        i, tok, patch_size=5, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        image_token="<image>")), (50, 36), dict(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}),
+    "USER: <image>\nand <image> or<image>: which train? ASSISTANT:", "llava", pictures=[(50, 36), (20, 20), (21, 47)],
+    **TOWERS, processor_config={"patch_size": 5, "vision_feature_select_strategy": "default",
+                                "num_additional_image_tokens": 1, "image_token": "<image>"})
