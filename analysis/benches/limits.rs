@@ -204,6 +204,11 @@ fn tokenizers(bench: &mut Bench) {
 }
 
 fn main() {
+    // As the program has it.
+    #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
+    unsafe {
+        std::env::set_var("CANDLE_BARRIER_POOL_SPIN_LIMIT", "1");
+    }
     let criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))

@@ -2,6 +2,7 @@
 
 use gemm::Parallelism;
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
@@ -61,6 +62,29 @@ fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
 /// Multiplications that are not worth waking another thread for: a tenth of a millisecond, several times what that takes.
 pub(crate) const ALONE: usize = 1 << 23;
 
+/// Whether a product is not worth waking another thread for; reading a factor takes as long as multiplying it a few times.
+pub(crate) fn is_little([m, k, n]: [usize; 3]) -> bool {
+    m.max(4) * k * n < ALONE
+}
+
+/// Columns of `n` that a thread multiplies at a time: some four parts for each thread, as wide as the product's own tiles
+/// of 64 columns are or half of one.
+pub(crate) fn share(n: usize) -> usize {
+    let len = n.div_ceil(4 * rayon::current_num_threads());
+    len.next_multiple_of(if len > 32 { 64 } else { 32 })
+}
+
+/// Up to so many rows, a product with a factor that lies by columns is faster in [`small`] parts than where it is turned.
+pub(crate) const SOME: usize = 256;
+
+/// Rows and columns at a time of `rows` times a factor that lies by columns. The product first turns such a factor, which
+/// costs as much as some ten rows and more where it doesn't fit a cache; it does not for products of up to 256 values.
+/// What is read of the factor is in the cache when the next rows come to it.
+fn small(rows: usize) -> (usize, usize) {
+    let high = rows.div_ceil(rows.div_ceil(16));
+    (high, 256 / high)
+}
+
 /// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
 /// `stride` apart, on one thread or, where `threads` and there is enough to do, on all.
 pub(crate) fn gemm(
@@ -79,26 +103,26 @@ pub(crate) fn gemm(
     }
     assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
     assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
-    let threads = threads && m * k * n >= ALONE;
+    let threads = threads && !is_little([m, k, n]);
     let keep = if add { 1.0 } else { 0.0 };
     let place = AtomicPtr::new(dst.as_mut_ptr());
-    let columns = |first: usize, len: usize, threads: Parallelism| {
+    let part = |rows: Range<usize>, columns: Range<usize>, threads: Parallelism| {
         #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
-        // SAFETY: `first + len` is at most `n`, so the largest index of each operand was found inside its slice; `dst`
+        // SAFETY: the ranges lie within `m` and `n`, so the largest index of each operand was found inside its slice; `dst`
         // is borrowed alone, and no two calls at a time write the same columns of it.
         unsafe {
             gemm::gemm(
-                m,
-                len,
+                rows.len(),
+                columns.len(),
                 k,
-                place.load(Ordering::Relaxed).add(first),
+                place.load(Ordering::Relaxed).add(rows.start * stride + columns.start),
                 1,
                 stride as isize,
                 add,
-                a.values.as_ptr(),
+                a.values.as_ptr().add(rows.start * a.row),
                 a.col as isize,
                 a.row as isize,
-                b.values.as_ptr().add(first * b.col),
+                b.values.as_ptr().add(columns.start * b.col),
                 b.col as isize,
                 b.row as isize,
                 keep,
@@ -110,14 +134,23 @@ pub(crate) fn gemm(
             );
         }
     };
-    if threads && b.col != 1 {
+    if b.col == 1 {
+        return part(0..m, 0..n, if threads { Parallelism::Rayon(0) } else { Parallelism::None });
+    }
+    let (high, wide) = if m <= SOME && m > 1 { small(m) } else { (m, n) };
+    let columns = |first: usize, end: usize| {
+        for j in (first..end).step_by(wide) {
+            (0..m).step_by(high).for_each(|i| part(i..m.min(i + high), j..end.min(j + wide), Parallelism::None));
+        }
+    };
+    if threads {
         // Such a factor is turned as it is read: in the product's own threads as a whole before any of them begins, and
         // from far apart; by columns each thread turns what it needs while another one multiplies.
-        let len = n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32);
-        let part = |i: usize| columns(i * len, len.min(n - i * len), Parallelism::None);
-        (0..n.div_ceil(len)).into_par_iter().with_max_len(1).for_each(part);
+        let len = share(n);
+        let some = |i: usize| columns(i * len, n.min((i + 1) * len));
+        (0..n.div_ceil(len)).into_par_iter().with_max_len(1).for_each(some);
     } else {
-        columns(0, n, if threads { Parallelism::Rayon(0) } else { Parallelism::None });
+        columns(0, n);
     }
 }
 

@@ -115,9 +115,7 @@ enum Verb {
 /// Reads the arguments, runs the verb or opens the window, and says how it went.
 pub fn main() -> ExitCode {
     let cli = parse();
-    if cli.verb.is_some() {
-        quiet_drivers();
-    }
+    settle_libraries(cli.verb.is_none());
     terminal::guarded(|| carry_out(cli))
 }
 
@@ -171,14 +169,22 @@ fn parse() -> Cli {
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|e| e.exit())
 }
 
-/// Keeps Mesa's layer that chooses between graphics cards from asking for a desktop where there is none, which it would
-/// complain about on standard error. Verbs ask for the fastest card themselves.
-fn quiet_drivers() {
-    let desktop = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|d| std::path::Path::new(&d).is_dir());
-    if !desktop {
-        #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
-        unsafe {
-            std::env::set_var("NODEVICE_SELECT", "1");
+/// Settings of libraries that are read from the environment; what stands there already is kept.
+fn settle_libraries(window: bool) {
+    let set = |name: &str, value: &str| {
+        if std::env::var_os(name).is_none() {
+            #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
+            unsafe {
+                std::env::set_var(name, value);
+            }
         }
+    };
+    // Threads of the tensor library would wait for their next sum without sleep, on a core that our products need.
+    set("CANDLE_BARRIER_POOL_SPIN_LIMIT", "1");
+    // Mesa's layer that chooses between graphics cards asks for a desktop and complains on standard error where there is
+    // none. Verbs ask for the fastest card themselves.
+    let desktop = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|d| std::path::Path::new(&d).is_dir());
+    if !window && !desktop {
+        set("NODEVICE_SELECT", "1");
     }
 }

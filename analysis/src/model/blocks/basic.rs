@@ -211,9 +211,8 @@ fn in_memory(
 ) -> Result<()> {
     cpu::read(w, |w, at| {
         let columns = |j: usize| Matrix { values: &w[(j * at[1]).min(w.len())..], row: at[0], col: at[1] };
-        if n <= FEW {
-            let width = if at[1] == 1 { out } else { narrow(n, out) };
-            return few((n, d, out), y, add, x, &columns, width, ctx);
+        if n <= FEW && at[1] == 1 {
+            return few((n, d, out), y, add, x, &columns, ctx);
         }
         for ([r, j], [high, wide]) in cpu::tiles((n, d, out)) {
             ctx.check()?;
@@ -227,38 +226,23 @@ fn in_memory(
 /// Rows up to this many are bound by reading the weights, which every thread does for its own columns.
 pub(super) const FEW: usize = 64;
 
-/// Columns at a time where weights lie by columns. The product first turns such weights, which costs as much as some
-/// ten rows and more where they do not fit a cache; it does not for products of up to 256 values.
-pub(super) fn narrow(rows: usize, out: usize) -> usize {
-    match rows {
-        0 | 1 => out,
-        2..=16 => 256 / rows,
-        _ => 32,
-    }
-}
-
-/// The product of few rows, `width` columns at a time, on all threads where there is enough to do.
+/// The product of few rows with weights that lie by rows, on all threads where there is enough to do.
 pub(super) fn few<'w>(
     (n, d, out): (usize, usize, usize),
     y: &mut [f32],
     add: bool,
     x: Matrix,
     columns: &(impl Fn(usize) -> Matrix<'w> + Sync),
-    width: usize,
     ctx: &Ctx,
 ) -> Result<()> {
     // Columns from `first` on, into a place with rows `stride` apart.
     let part = |first: usize, len: usize, y: &mut [f32], stride: usize| {
-        for j in (0..len).step_by(width.max(1)) {
-            if ctx.cancelled() {
-                return;
-            }
-            cpu::gemm([n, d, width.min(len - j)], (&mut y[j..], stride), add, x, columns(first + j), false);
+        if !ctx.cancelled() {
+            cpu::gemm([n, d, len], (y, stride), add, x, columns(first), false);
         }
     };
-    let len = out.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32);
-    // Reading a weight takes as long as multiplying it a few times.
-    if n.max(4) * d * out < cpu::ALONE || len >= out {
+    let len = cpu::share(out);
+    if cpu::is_little([n, d, out]) || len >= out {
         part(0, out, y, out);
     } else if n == 1 {
         y.par_chunks_mut(len).enumerate().for_each(|(i, y)| part(i * len, y.len(), y, len));
@@ -548,7 +532,9 @@ mod tests {
 
     #[test]
     fn few_rows_are_multiplied_as_many_whichever_way_weights_lie() {
-        for (n, d, out) in [(1, 40, 300), (5, 40, 300), (17, 40, 70), (3, 2048, 1500), (1, 2048, 1500), (70, 40, 30)] {
+        for (n, d, out) in
+            [(1, 40, 300), (5, 40, 300), (17, 40, 70), (3, 2048, 1500), (1, 2048, 1500), (35, 512, 700), (70, 40, 30)]
+        {
             let (x, w, bias) = (some(&[n, d], 1), some(&[out, d], 2), some(&[out], 3));
             let list = |t: &Tensor| t.to_vec2::<f32>().unwrap();
             let (rows, columns, start) = (list(&x), list(&w), bias.to_vec1::<f32>().unwrap());
@@ -594,7 +580,7 @@ mod tests {
 
     #[test]
     fn products_of_large_layers_look_at_the_flag_between_tiles() {
-        // Up to 64 rows have another way; the shapes of an 8B layer, texts that are long, and maps that are narrow.
+        // Few rows have another way; the shapes of an 8B layer, texts that are long, and maps that are narrow.
         for (n, d, out) in [(200, 4096, 14336), (2000, 14336, 4096), (100_000, 4096, 128), (65, 8, 7), (70, 1, 0)] {
             let (mut cells, mut tiles) = (0, 0);
             for ([r, j], [high, wide]) in cpu::tiles((n, d, out)) {

@@ -1,7 +1,7 @@
 //! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
-pub(super) use crate::cpu::{ALONE, Matrix, gemm, max, sum, vectorised};
+pub(super) use crate::cpu::{ALONE, Matrix, SOME, gemm, is_little, max, share, sum, vectorised};
 use crate::ctx::Ctx;
 pub(super) use crate::math::exp;
 use crate::{Error, Result};

@@ -1,8 +1,8 @@
 //! Products with matrices that stay in their file: some rows at a time become f32 and are multiplied. What a product
 //! needs on top is a few megabytes a thread, whatever the size of the matrix.
 
-use super::basic::{FEW, few, narrow};
-use super::cpu::{self, Matrix};
+use super::basic::{FEW, few};
+use super::cpu::{self, Matrix, SOME};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::weights::FileMatrix;
@@ -61,7 +61,7 @@ fn place(held: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Whole tiles of rows, where there are as many, that a thread takes of `all` at once.
 fn panel_rows(n: usize, wide: usize, all: usize) -> usize {
-    let most = if n <= FEW { SMALL_PANEL } else { PANEL } / wide.max(1);
+    let most = if n <= SOME { SMALL_PANEL } else { PANEL } / wide.max(1);
     let each = all.div_ceil(2 * rayon::current_num_threads());
     // The own part of the result is as small as the panel, and ready soon enough to be stopped.
     let rows = most.min(each).min(PANEL / n).min(POLL_FLOPS / (2 * n * wide).max(1)).max(1);
@@ -120,22 +120,20 @@ pub(super) fn by_rows(n: usize, y: &mut [f32], add: bool, x: Matrix, m: &FileMat
         with_scratch(|Scratch { bytes, rows, panel, own }| {
             ctx.check()?;
             let (panel, own) = (place(panel, len * d), place(own, n * len));
-            // Few rows are multiplied by few weights at a time, many rows some at a time to be stopped in between.
-            let (width, row, col) = if n <= FEW {
+            // For few rows the product turns nothing; many rows are multiplied some at a time to be stopped in between.
+            let (row, col) = if n <= SOME {
                 m.read(first, panel, bytes)?;
-                (narrow(n, len), 1, d)
+                (1, d)
             } else {
                 read_turned(m, first, len, panel, bytes, rows)?;
-                (len, len, 1)
+                (len, 1)
             };
+            let w = Matrix { values: panel, row, col };
             let some = (POLL_FLOPS / (2 * len * d).max(1)).max(1);
             for r in (0..n).step_by(some) {
                 ctx.check()?;
                 let (x, n) = (Matrix { values: &x.values[r * x.row..], ..x }, some.min(n - r));
-                for j in (0..len).step_by(width) {
-                    let w = Matrix { values: &panel[j * col..], row, col };
-                    cpu::gemm([n, d, width.min(len - j)], (&mut own[r * len + j..], len), false, x, w, false);
-                }
+                cpu::gemm([n, d, len], (&mut own[r * len..], len), false, x, w, false);
             }
             let mut y = y.lock().unwrap_or_else(PoisonError::into_inner);
             for (own, y) in own.chunks_exact(len).zip(y.chunks_exact_mut(out)) {
@@ -179,7 +177,7 @@ pub(super) fn by_columns(n: usize, y: &mut [f32], add: bool, x: Matrix, m: &File
         let x = Matrix { values: &x.values[first * x.col..], ..x };
         let columns = |j: usize| Matrix { values: &panel[j..], row: out, col: 1 };
         if n <= FEW {
-            few((n, len, out), y, add, x, &columns, out, ctx)?;
+            few((n, len, out), y, add, x, &columns, ctx)?;
             continue;
         }
         for ([r, j], [high, wide]) in cpu::tiles((n, len, out)) {
