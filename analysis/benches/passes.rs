@@ -10,9 +10,15 @@ use tokenscope_analysis::Ctx;
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::gpu::Gpu;
 use tokenscope_analysis::passes::attention_tile::{Reduce, Window};
+use tokenscope_analysis::passes::cosine_transform::{Along, Norm};
 use tokenscope_analysis::passes::farthest_first::{Selection, Start};
+use tokenscope_analysis::passes::marginal_relevance::Rule;
+use tokenscope_analysis::passes::pair_energy::Pair;
 use tokenscope_analysis::passes::samples::{OwnedHead, values};
-use tokenscope_analysis::passes::{attention_row_stats, attention_tile, cosine_matrix, farthest_first, top_k};
+use tokenscope_analysis::passes::{
+    attention_row_stats, attention_tile, bipartite_matching, cosine_matrix, cosine_transform, farthest_first,
+    marginal_relevance, nearest_centre, pair_energy, row_entropy, top_k,
+};
 
 /// Mean times by pass, then by side.
 type Times = BTreeMap<&'static str, Vec<(String, Duration)>>;
@@ -103,6 +109,76 @@ fn matrices(bench: &mut Bench, gpu: Option<&Arc<Gpu>>, side: &str) {
     }
 }
 
+/// Every selection of the pruning lab at a picture's and at several tiles' tokens.
+fn selections(bench: &mut Bench, gpu: Option<&Arc<Gpu>>, side: &str) {
+    let ctx = Ctx::default();
+    for (n, [rows, cols], names) in [(576, [24, 24], &SELECTIONS_576), (2880, [48, 60], &SELECTIONS_2880)] {
+        let x = Array::new([n, 1024], values(n * 1024, 5)).expect("as many values");
+        let cosines = cosine_matrix::fast_itself(&x, &ctx).expect("cosines");
+        let importance = values(n, 6);
+        let (k, pair) = (n / 10, Pair::Elu { margin: 0.4, alpha: 1.0 });
+        let rule = Rule { k, lambda: 0.5, at_once: 1 };
+        let centres = Array::new([k, 1024], values(k * 1024, 7)).expect("as many values");
+        let norm = Norm::Orthonormal;
+        let (down, across) = (Along::squeeze(rows / 2, rows, norm), Along::squeeze(cols / 2, cols, norm));
+        let lonely = Selection { k, start: Start::Loneliest, repeats: true };
+        let given = Selection { k, start: Start::At(0), repeats: false };
+        let shares = Array::new([n, 1024], x.data().iter().map(|v| (v + 1.0) / 2048.0).collect()).expect("as many");
+        let [similarity, matching, max_min, k_centre, mmr, energy, entropy, clusters, transform] = *names;
+        bench.run(similarity, "plain f64", || cosine_matrix::cpu(&x, &x));
+        bench.run(similarity, "fast CPU", || cosine_matrix::fast_itself(&x, &ctx));
+        bench.run(matching, "plain f64", || bipartite_matching::cpu(&x, 0));
+        bench.run(matching, "fast CPU", || bipartite_matching::fast(&x, 0));
+        bench.run(max_min, "plain f64", || farthest_first::cpu(&x, &lonely, &ctx));
+        bench.run(max_min, "fast CPU", || farthest_first::fast(&x, &lonely, &ctx));
+        bench.run(k_centre, "plain f64", || farthest_first::cpu(&x, &given, &ctx));
+        bench.run(k_centre, "fast CPU", || farthest_first::fast(&x, &given, &ctx));
+        bench.run(mmr, "plain f64", || marginal_relevance::cpu(&cosines, &importance, &rule, &ctx));
+        bench.run(mmr, "fast CPU", || marginal_relevance::fast(&cosines, &importance, &rule, &ctx));
+        bench.run(energy, "plain f64", || pair_energy::cpu(&cosines, pair));
+        bench.run(energy, "fast CPU", || pair_energy::fast(&cosines, pair));
+        bench.run(entropy, "plain f64", || row_entropy::cpu(&shares));
+        bench.run(entropy, "fast CPU", || row_entropy::fast(&shares));
+        bench.run(clusters, "plain f64", || nearest_centre::cpu(&x, &centres));
+        bench.run(clusters, "fast CPU", || nearest_centre::fast(&x, &centres, &ctx));
+        bench.run(transform, "plain f64", || cosine_transform::cpu(&x, &down, &across));
+        bench.run(transform, "fast CPU", || cosine_transform::fast(&x, &down, &across, &ctx));
+        let Some(g) = gpu else { continue };
+        bench.run(similarity, side, || cosine_matrix::gpu(&x, &x, g, &ctx));
+        bench.run(matching, side, || bipartite_matching::gpu(&x, 0, g, &ctx));
+        bench.run(max_min, side, || farthest_first::gpu(&x, &lonely, g, &ctx));
+        bench.run(k_centre, side, || farthest_first::gpu(&x, &given, g, &ctx));
+        bench.run(mmr, side, || marginal_relevance::gpu(&cosines, &importance, &rule, g, &ctx));
+        bench.run(energy, side, || pair_energy::gpu(&cosines, pair, g, &ctx));
+        bench.run(entropy, side, || row_entropy::gpu(&shares, g, &ctx));
+        bench.run(clusters, side, || nearest_centre::gpu(&x, &centres, g, &ctx));
+        bench.run(transform, side, || cosine_transform::gpu(&x, &down, &across, g, &ctx));
+    }
+}
+
+const SELECTIONS_576: [&str; 9] = [
+    "similarity, 576 × 1,024",
+    "matching, 576 × 1,024",
+    "max-min, 57 of 576 × 1,024",
+    "k-centre, 57 of 576 × 1,024",
+    "marginal relevance, 57 of 576",
+    "energy, 576 tokens",
+    "entropy, 576 × 1,024",
+    "nearest of 57 centres, 576 × 1,024",
+    "cosine transform, 24 × 24 × 1,024 to a quarter",
+];
+const SELECTIONS_2880: [&str; 9] = [
+    "similarity, 2,880 × 1,024",
+    "matching, 2,880 × 1,024",
+    "max-min, 288 of 2,880 × 1,024",
+    "k-centre, 288 of 2,880 × 1,024",
+    "marginal relevance, 288 of 2,880",
+    "energy, 2,880 tokens",
+    "entropy, 2,880 × 1,024",
+    "nearest of 288 centres, 2,880 × 1,024",
+    "cosine transform, 48 × 60 × 1,024 to a quarter",
+];
+
 fn main() {
     let mut criterion = Criterion::default()
         .sample_size(10)
@@ -117,6 +193,7 @@ fn main() {
     let mut bench = Bench { criterion: &mut criterion, times: Times::new() };
     attention(&mut bench, gpu.as_ref(), &side);
     matrices(&mut bench, gpu.as_ref(), &side);
+    selections(&mut bench, gpu.as_ref(), &side);
     println!("\ntimes, and ratios to the fast CPU path of the same run");
     for (pass, sides) in &bench.times {
         println!("{pass}");

@@ -12,8 +12,12 @@ pub mod attention_row_stats;
 pub mod attention_tile;
 pub mod bipartite_matching;
 pub mod cosine_matrix;
+pub mod cosine_transform;
 pub mod farthest_first;
 pub mod host;
+pub mod marginal_relevance;
+pub mod nearest_centre;
+pub mod pair_energy;
 pub mod rollout_product;
 pub mod row_entropy;
 pub mod samples;
@@ -83,7 +87,11 @@ pub static ALL: &[&dyn Pass] = &[
     &attention_tile::AttentionTile,
     &bipartite_matching::BipartiteMatching,
     &cosine_matrix::CosineMatrix,
+    &cosine_transform::CosineTransform,
     &farthest_first::FarthestFirst,
+    &marginal_relevance::MarginalRelevance,
+    &nearest_centre::NearestCentre,
+    &pair_energy::PairEnergy,
     &rollout_product::RolloutProduct,
     &row_entropy::RowEntropy,
     &segment_reduce::SegmentReduce,

@@ -76,6 +76,15 @@ pub fn matrices() -> Vec<(String, Array)> {
     sizes.into_iter().map(matrix).collect()
 }
 
+/// Cosines of tokens with each other, of none, one, two, and numbers around the workgroup's and beyond it.
+pub fn cosines() -> Vec<(String, Array)> {
+    let of = |n: usize| {
+        let x = Array::new([n, 24], values(n * 24, n as u64 + 11)).expect("as many values as cells");
+        (format!("{n} tokens"), super::cosine_matrix::cpu(&x, &x).expect("rows of one width"))
+    };
+    [0, 1, 2, 31, 64, 65, 130, 300].map(of).into()
+}
+
 /// Heads of every mask rule, with grouped keys, gaps in the positions, rows that see nothing, soft caps, no rows, one
 /// row, and sizes around the workgroup's.
 pub fn heads() -> Vec<(String, OwnedHead)> {

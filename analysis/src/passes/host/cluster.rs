@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::passes::{cosine_matrix, single};
+use crate::passes::{nearest_centre, single};
 use crate::{Error, Result};
 use rayon::prelude::*;
 
@@ -34,7 +34,7 @@ pub fn by_cosine(x: &Array, start: &[usize], iterations: usize, tolerance: f64, 
     let mut labels = Vec::new();
     for i in 0..iterations.max(1) {
         ctx.step(i, iterations.max(1))?;
-        labels = nearest(&unit, &centres, ctx)?.0;
+        labels = nearest_centre::run(&unit, &centres, ctx)?.into_iter().map(|n| n.centre).collect();
         let mut sums = vec![0f64; k * d];
         let mut sizes = vec![0usize; k];
         for (row, &c) in labels.iter().enumerate() {
@@ -53,20 +53,9 @@ pub fn by_cosine(x: &Array, start: &[usize], iterations: usize, tolerance: f64, 
             break;
         }
     }
-    let distortion = nearest(&unit, &centres, ctx)?.1;
+    let away = |n: &nearest_centre::Nearest| 1.0 - f64::from(n.cosine);
+    let distortion = nearest_centre::run(&unit, &centres, ctx)?.iter().map(away).sum();
     Ok(Cosine { labels, centres, distortion })
-}
-
-/// The centre of largest cosine for each row, and what all rows are away from theirs.
-pub fn nearest(x: &Array, centres: &Array, ctx: &Ctx) -> Result<(Vec<usize>, f64)> {
-    let cosines = cosine_matrix::run(x, centres, ctx)?;
-    let best = |i: usize| {
-        let row = cosines.row(i);
-        let c = crate::math::argmax(row).unwrap_or(0);
-        (c, 1.0 - f64::from(row[c]))
-    };
-    let found: Vec<(usize, f64)> = (0..x.shape()[0]).into_par_iter().with_min_len(64).map(best).collect();
-    Ok((found.iter().map(|f| f.0).collect(), found.iter().map(|f| f.1).sum()))
 }
 
 /// Clusters of rows around peaks of density.

@@ -64,38 +64,6 @@ pub fn weighted_farthest(cosines: &Array, weights: &[f32], k: usize, ctx: &Ctx) 
     })
 }
 
-/// Maximal marginal relevance: the `at_once` most important tokens, then always those with the largest
-/// `lambda` · importance − (1 − `lambda`) · largest cosine with a chosen one. Gives each with that value.
-pub fn marginal_relevance(
-    cosines: &Array,
-    importance: &[f32],
-    (lambda, at_once): (f32, usize),
-    k: usize,
-    ctx: &Ctx,
-) -> Result<Vec<(usize, f32)>> {
-    let n = side(cosines)?;
-    let (mut most, mut taken) = (vec![-2f32; n], vec![false; n]);
-    let mut order: Vec<(usize, f32)> = Vec::with_capacity(k.min(n));
-    let mut values = importance.to_vec();
-    while order.len() < k.min(n) {
-        ctx.step(order.len(), k)?;
-        let before = order.len();
-        for _ in 0..at_once.max(1).min(k.min(n) - before) {
-            // What is no number comes last.
-            let found = best(&values, &taken).or_else(|| taken.iter().position(|t| !t));
-            let Some(i) = found else { break };
-            taken[i] = true;
-            order.push((i, values[i]));
-        }
-        for &(i, _) in &order[before..] {
-            most.iter_mut().zip(cosines.row(i)).for_each(|(m, c)| *m = m.max(*c));
-        }
-        let value = |(i, m): (&f32, &f32)| lambda * i - (1.0 - lambda) * m;
-        values = importance.iter().zip(&most).map(value).collect();
-    }
-    Ok(order)
-}
-
 /// For each token of `from`, its largest cosine with one of `to`; −∞ where there is none.
 pub fn most_alike(cosines: &Array, from: &[usize], to: &[usize]) -> Result<Vec<f32>> {
     let n = side(cosines)?;
@@ -209,16 +177,6 @@ mod tests {
         assert_eq!(even, [0, 3]);
         let heavy = weighted_farthest(&cosines(), &[1.0, 1.0, 1.0, 0.4], 2, &Ctx::default()).unwrap();
         assert_eq!(heavy, [0, 2]);
-    }
-
-    #[test]
-    fn relevance_first_and_then_less_what_is_there() {
-        let order = marginal_relevance(&cosines(), &[1.0, 0.9, 0.2, 0.1], (0.5, 1), 3, &Ctx::default()).unwrap();
-        // After 0: 0.45 − 0.45, 0.1 − 0, 0.05 + 0.5.
-        assert_eq!(order.iter().map(|o| o.0).collect::<Vec<_>>(), [0, 3, 2]);
-        assert!((order[1].1 - 0.55).abs() < 1e-6);
-        let two = marginal_relevance(&cosines(), &[1.0, 0.9, 0.2, 0.1], (0.5, 2), 2, &Ctx::default()).unwrap();
-        assert_eq!(two.iter().map(|o| o.0).collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::ctx::Ctx;
 use crate::math::{argmax, largest};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::cosine_matrix;
-use crate::passes::host::energy::{Pair, of_cosines};
+use crate::passes::pair_energy::{self, Pair};
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::matching::by_size;
 use crate::reduce::place::{Half, Place, image_cut};
@@ -103,7 +103,7 @@ fn decide(seen: &dyn Seen, r: usize, rule: Rule, ctx: &Ctx) -> Result<(Decision,
     let open = seen.open();
     let metric = pick(&seen.keys()?.map_or_else(|| seen.values(), Ok)?, open)?;
     let cosines = cosine_matrix::of_itself(&metric, ctx)?;
-    let energy = of_cosines(&cosines, rule.pair)?;
+    let energy = pair_energy::run(&cosines, rule.pair, ctx)?;
     let r = r.min(open.len() / 2);
     if r == 0 {
         return Ok((Decision::stay().scored(seen, &energy), energy));

@@ -4,10 +4,9 @@
 //! Models", arXiv 2508.06038. Takes: patches `[n, d]` and their grid. Gives: the lowest coefficients of their cosine
 //! transform, transformed back. Departs: see [`Info::departs`]. Cost: O(n · kept · d).
 
-use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
-use crate::passes::host::cosine_transform::{Norm, apply, forward, of_grid, squeeze};
+use crate::passes::cosine_transform::{self, Along, Norm, of_grid, squeeze};
 use crate::passes::host::resample::Weights;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::place::{LAYER, encoded};
@@ -96,11 +95,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     }
     let word: Option<String> = input.read_or("norm", Some("ortho".into()))?;
     let norm = norm(word.as_deref().unwrap_or("none"))?;
-    ctx.fits((8 * n * n) as u64, "take a smaller grid")?;
-    let small = apply(&squeezed(grid, kept, norm), x.data(), n);
-    let all =
-        of_grid((&forward(grid.0, grid.0, norm), grid.0, grid.0), (&forward(grid.1, grid.1, norm), grid.1, grid.1));
-    let coefficients = Array::new([n, d], apply(&all, x.data(), n))?;
+    let axes = [Along::squeeze(kept.0, grid.0, norm), Along::squeeze(kept.1, grid.1, norm)];
+    let small = cosine_transform::run(x, &axes[0], &axes[1], ctx)?;
+    let coefficients = cosine_transform::run(x, &Along::forward(grid.0, norm), &Along::forward(grid.1, norm), ctx)?;
     let energy = |i: usize| coefficients.row(i).iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
     let low = |i: &usize| i / grid.1 < kept.0 && i % grid.1 < kept.1;
     let (part, whole) = ((0..n).filter(low).map(energy).sum::<f64>(), (0..n).map(energy).sum::<f64>());
@@ -108,7 +105,7 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
         (0..grid.0).map(|y| (0..grid.1).map(|x| coefficients.row(y * grid.1 + x)[c]).collect()).collect()
     };
     Ok(json!({
-        "compressed_tokens": small.chunks(d.max(1)).collect::<Vec<_>>(),
+        "compressed_tokens": small.data().chunks(d.max(1)).collect::<Vec<_>>(),
         "dct_coefficients": (0..d).map(channel).collect::<Vec<_>>(),
         "energy_kept_fraction": if whole > 0.0 { part / whole } else { 1.0 },
     }))

@@ -7,7 +7,7 @@
 use crate::ctx::Ctx;
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params, Role};
 use crate::passes::cosine_matrix;
-use crate::passes::host::greedy;
+use crate::passes::marginal_relevance::{self, Rule};
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::noted::{head_mean, looked_at, noted, per_feature};
 use crate::reduce::place::{KEEP, LAYER, Place, READ_LAYER, image_cut, read_layer};
@@ -85,7 +85,8 @@ fn decide(
     if k >= even.len() {
         return Ok((Decision::stay().scored(seen, &even), even.into_iter().enumerate().collect()));
     }
-    let order = greedy::marginal_relevance(&cosine_matrix::of_itself(&x, ctx)?, &even, rule, k, ctx)?;
+    let rule = Rule { k, lambda: rule.0, at_once: rule.1 };
+    let order = marginal_relevance::run(&cosine_matrix::of_itself(&x, ctx)?, &even, &rule, ctx)?;
     let mut scores = vec![f32::NAN; even.len()];
     order.iter().for_each(|o| scores[o.0] = o.1);
     let kept: Vec<usize> = order.iter().map(|o| o.0).collect();
