@@ -115,7 +115,7 @@ pub(super) fn received(seen: &dyn Seen) -> Result<Array> {
 }
 
 /// Query rows whose attention is held at a time.
-const ROWS: usize = 256;
+pub(super) const ROWS: usize = 256;
 
 /// Query rows that are computed side by side before somebody looks whether all is to stop.
 const TASK: usize = 64;

@@ -13,7 +13,7 @@ use crate::passes::cosine_matrix;
 use crate::passes::farthest_first::{self, Selection, Start};
 use crate::passes::host::greedy;
 use crate::raw::{Adapter, RawInput};
-use crate::reduce::noted::{head_mean, looked_at, noted, per_feature};
+use crate::reduce::noted::{ROWS, head_mean, looked_at, noted, per_feature};
 use crate::reduce::place::{Half, KEEP, LAYER, Place, READ_LAYER, image_cut, read_layer};
 use crate::reduce::seen::pick;
 use crate::reduce::select::budget;
@@ -127,11 +127,13 @@ fn alphas(seen: &dyn Seen) -> Result<[f64; 2]> {
         if queries.is_empty() {
             return Ok(0.0);
         }
-        let mean = seen.pattern(queries)?.mean_over_first();
         let (mut part, mut all) = (0.0, 0.0);
-        for row in mean.chunks_exact(seen.rows().len().max(1)) {
-            part += to.iter().map(|&r| row[r]).sum::<f64>();
-            all += row.iter().sum::<f64>();
+        // Some rows at a time: those of a whole picture, of every head, may be gigabytes.
+        for some in queries.chunks(ROWS) {
+            for row in seen.pattern(some)?.mean_over_first().chunks_exact(seen.rows().len().max(1)) {
+                part += to.iter().map(|&r| row[r]).sum::<f64>();
+                all += row.iter().sum::<f64>();
+            }
         }
         Ok(if all > 0.0 { part / all } else { 0.0 })
     };

@@ -12,9 +12,11 @@ use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::passes::top_k;
 use crate::raw::{Adapter, RawInput};
 use crate::reduce::matching::bipartite_soft_matching;
+use crate::reduce::noted::ROWS;
 use crate::reduce::place::{Half, Place};
 use crate::reduce::{Asked, Decide, Decision, Method, Seen, Table};
 use crate::{Error, Result, Subject};
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 const MERGES: Param = Param::count("merges", "Steps that halve the features before the language model", 0, 8, 2);
@@ -75,8 +77,7 @@ impl Method for Aim {
             let Some(layer) = seen.place().layer() else { return merge(seen, seen.open().len() / 2, ctx) };
             let n = *came.get_or_insert(seen.open().len());
             let k = ((n as f64 * shares[layer]) as usize).min(seen.open().len());
-            let all: Vec<usize> = (0..seen.rows().len()).collect();
-            let importance = importance(&seen.pattern(&all)?, flow, ctx)?;
+            let importance = importance(seen, flow, ctx)?;
             let scores: Vec<f32> = seen.open().iter().map(|&r| importance[r]).collect();
             Ok(Decision::keep(seen, &top_k::of_row(&scores, k, ctx)?).scored(seen, &scores))
         })))
@@ -105,34 +106,73 @@ fn merge(seen: &dyn Seen, r: usize, ctx: &Ctx) -> Result<Decision> {
     Ok(Decision::remade(seen, groups.into_iter().map(mean).collect(), Vec::new()))
 }
 
-/// What reaches each row when even importance flows along the sharpened attention `[heads, n, n]`: the root of the mean
-/// over heads of its square.
-fn importance(pattern: &Array, flow: Flow, ctx: &Ctx) -> Result<Vec<f32>> {
-    let [heads, n, _] = pattern.dims("attention")?;
-    let mut sum = vec![0f64; n];
-    for h in 0..heads {
-        ctx.step(h, heads)?;
-        // A softmax of logits over τ is one of log-probabilities over τ.
-        let sharp = |row: &[f32]| -> Vec<f64> {
-            let most = f64::from(row.iter().copied().fold(0.0, f32::max));
-            let power: Vec<f64> =
-                row.iter().map(|p| (f64::from(*p) / most.max(f64::MIN_POSITIVE)).powf(1.0 / flow.tau)).collect();
-            let total: f64 = power.iter().sum();
-            power.into_iter().map(|p| if total > 0.0 { p / total } else { 0.0 }).collect()
-        };
-        let map: Vec<Vec<f64>> = pattern.row(h).chunks_exact(n.max(1)).map(sharp).collect();
-        let even = 1.0 / n.max(1) as f64;
-        let mut at = vec![even; n];
-        for _ in 0..flow.steps {
-            let mut next = vec![flow.damping * even; n];
-            for (from, row) in at.iter().zip(&map) {
-                next.iter_mut().zip(row).for_each(|(to, p)| *to += (1.0 - flow.damping) * from * p);
+/// What reaches each row when even importance flows along the sharpened attention of the place: the root of the mean over
+/// heads of its square. The attention is looked at some rows at a time, again at each step where all of it would be too
+/// much to hold.
+fn importance(seen: &dyn Seen, flow: Flow, ctx: &Ctx) -> Result<Vec<f32>> {
+    let n = seen.rows().len();
+    let even = 1.0 / n.max(1) as f64;
+    let blocks: Vec<Vec<usize>> = (0..n).step_by(ROWS).map(|from| (from..n.min(from + ROWS)).collect()).collect();
+    // One after the other for each head: where importance is, `[heads][n]`.
+    let mut at: Vec<Vec<f64>> = Vec::new();
+    let mut held: Vec<Array> = Vec::new();
+    for step in 0..flow.steps {
+        let mut next: Vec<Vec<f64>> = Vec::new();
+        for (i, queries) in blocks.iter().enumerate() {
+            ctx.step(step * blocks.len() + i, flow.steps * blocks.len())?;
+            let fresh;
+            let rows = match held.get(i) {
+                Some(rows) => rows,
+                None => {
+                    let rows = sharpened(seen.pattern(queries)?, n, flow.tau);
+                    let whole = rows.data().len() / queries.len().max(1) * n;
+                    // Blocks are held in their order, and either all of them or none.
+                    if whole <= HELD {
+                        held.push(rows);
+                        &held[i]
+                    } else {
+                        fresh = rows;
+                        &fresh
+                    }
+                }
+            };
+            let heads = rows.shape()[0];
+            if at.is_empty() {
+                at = vec![vec![even; n]; heads];
             }
-            at = next;
+            next.resize_with(heads, || vec![flow.damping * even; n]);
+            next.par_iter_mut().zip(&at).enumerate().for_each(|(h, (next, at))| {
+                for (from, row) in at[queries[0]..].iter().zip(rows.row(h).chunks_exact(n)) {
+                    let from = (1.0 - flow.damping) * from;
+                    next.iter_mut().zip(row).for_each(|(to, p)| *to += from * f64::from(*p));
+                }
+            });
         }
-        sum.iter_mut().zip(&at).for_each(|(s, a)| *s += a * a);
+        at = next;
     }
-    Ok(sum.into_iter().map(|s| (s / heads.max(1) as f64).sqrt() as f32).collect())
+    let heads = at.len().max(1) as f64;
+    Ok((0..n).map(|j| (at.iter().map(|a| a[j] * a[j]).sum::<f64>() / heads).sqrt() as f32).collect())
+}
+
+/// Values of sharpened attention that are held from step to step, at most: a quarter of a gigabyte.
+const HELD: usize = 1 << 26;
+
+/// Rows of attention `[heads, queries, n]` with each probability to the power of 1/τ, as shares: a softmax of logits over
+/// τ is one of log-probabilities over τ.
+fn sharpened(mut rows: Array, n: usize, tau: f64) -> Array {
+    let exponent = 1.0 / tau;
+    // Whole powers are products.
+    let whole = (exponent.fract() == 0.0 && exponent <= 64.0).then_some(exponent as i32);
+    rows.data_mut().par_chunks_exact_mut(n.max(1)).for_each(|row| {
+        let most = f64::from(row.iter().copied().fold(0.0, f32::max)).max(f64::MIN_POSITIVE);
+        let power = |p: f32| {
+            let p = f64::from(p) / most;
+            whole.map_or_else(|| p.powf(exponent), |e| p.powi(e))
+        };
+        let total: f64 = row.iter().map(|p| power(*p)).sum();
+        row.iter_mut().for_each(|p| *p = if total > 0.0 { (power(*p) / total) as f32 } else { 0.0 });
+    });
+    rows
 }
 
 /// Raw entry, by what is given. `x` `[frames, n, d]` with `r_schedule`: merges before the language model. `attn_logits`
@@ -208,7 +248,8 @@ fn one_layer(input: &RawInput, out: &mut Map<String, Value>, ctx: &Ctx) -> Resul
         e.into_iter().map(|e| if total > 0.0 { (e / total) as f32 } else { 0.0 }).collect()
     };
     let pattern = Array::new([heads, n, n], logits.data().chunks_exact(n).enumerate().flat_map(share).collect())?;
-    let mut found = importance(&pattern, flow, ctx)?;
+    let seen = Table::new(Place::Decoder(0, Half::After), n, from..to).with_pattern(&pattern);
+    let mut found = importance(&seen, flow, ctx)?;
     for (i, v) in found.iter_mut().enumerate() {
         if alive.data()[i] <= 0.0 {
             *v = -1.0;
@@ -232,13 +273,39 @@ mod tests {
     #[test]
     fn importance_flows_to_what_is_attended_to() {
         // Both rows look at row 0 only: all flows there.
-        let a = Array::new([1, 2, 2], vec![1.0, 0.0, 1.0, 0.0]).unwrap();
+        let of = |n: usize, a: Vec<f32>, flow: Flow| {
+            let a = Array::new([a.len() / n / n, n, n], a).unwrap();
+            let seen = Table::new(Place::Decoder(0, Half::After), n, 0..n).with_pattern(&a);
+            importance(&seen, flow, &Ctx::default()).unwrap()
+        };
         let flow = Flow { tau: 0.5, steps: 1, damping: 0.0 };
-        assert_eq!(importance(&a, flow, &Ctx::default()).unwrap(), [1.0, 0.0]);
+        assert_eq!(of(2, vec![1.0, 0.0, 1.0, 0.0], flow), [1.0, 0.0]);
         // 0.8 and 0.2 squared are 16 to 1.
-        let a = Array::new([1, 2, 2], vec![1.0, 0.0, 0.8, 0.2]).unwrap();
-        let got = importance(&a, flow, &Ctx::default()).unwrap();
+        let got = of(2, vec![1.0, 0.0, 0.8, 0.2], flow);
         assert!((got[1] - 0.5 / 17.0).abs() < 1e-6, "{got:?}");
+        // Two heads, one of which gives all to row 0: √((1 + 0.25) / 2) there.
+        let got = of(2, vec![1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0], flow);
+        assert!((f64::from(got[0]) - 0.625f64.sqrt()).abs() < 1e-6, "{got:?}");
+    }
+
+    #[test]
+    fn rows_seen_block_by_block_and_step_by_step_give_what_all_at_once_do() {
+        // More rows than a block; each looks at itself and at the first.
+        let n = ROWS + 3;
+        let mut a = Array::zeros([1, n, n]);
+        for i in 0..n {
+            a.data_mut()[i * n] += 0.25;
+            a.data_mut()[i * n + i] += 0.75;
+        }
+        let seen = Table::new(Place::Decoder(0, Half::After), n, 0..n).with_pattern(&a);
+        let flow = Flow { tau: 1.0, steps: 3, damping: 0.1 };
+        let got = importance(&seen, flow, &Ctx::default()).unwrap();
+        // A row but the first keeps 0.9 · 0.75 of what it has and is given a tenth of an even share.
+        let even = 1.0 / n as f64;
+        let by_hand = (0..3).fold(even, |at, _| 0.1 * even + 0.9 * 0.75 * at);
+        assert!((f64::from(got[n - 1]) - by_hand).abs() < 1e-7 && got[1] == got[n - 1], "{} {by_hand}", got[n - 1]);
+        let sum: f64 = got.iter().map(|v| f64::from(*v)).sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
     }
 
     #[test]
