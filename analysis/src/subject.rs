@@ -1,5 +1,6 @@
 //! What a method runs on: one run of one model, and what goes with it.
 
+use crate::image::{Picture, Processor};
 use crate::math::argmax;
 use crate::method::{Info, Kind, Need};
 use crate::model::{Input, Model, ModelInfo, Writes};
@@ -83,6 +84,8 @@ pub struct Subject<'a> {
     pub partner_tokenizer: Option<&'a Tokenizer>,
     /// What the partner reads where that is not the run's own tokens: one that sees no image gets the text alone.
     pub partner_ids: Option<&'a [u32]>,
+    /// The picture as it was before the model's processor, and that processor, for what reads it at another size.
+    pub picture: Option<(&'a Picture, &'a Processor)>,
 }
 
 impl<'a> Subject<'a> {
@@ -98,6 +101,7 @@ impl<'a> Subject<'a> {
             partner: None,
             partner_tokenizer: None,
             partner_ids: None,
+            picture: None,
         }
     }
 

@@ -29,6 +29,8 @@ struct Case {
     model: &'static Tiny,
     trace: Trace,
     tower: Tower,
+    /// The picture, where the model reads one.
+    picture: Option<Picture>,
     /// Whether its numbers are numbers, so that results must be.
     finite: bool,
 }
@@ -41,6 +43,7 @@ impl Case {
             model: Some(self.model.model.as_ref()),
             tokenizer: self.model.tokenizer.as_ref(),
             partner: Some(self.model.model.as_ref()),
+            picture: self.picture.as_ref().zip(self.model.processor.as_ref()),
             ..Subject::new(&self.trace)
         }
     }
@@ -64,6 +67,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
                         model,
                         trace: trace.clone(),
                         tower,
+                        picture: model.processor.is_some().then(|| tiny::picture_of(picture.0, picture.1, same)),
                         finite: true,
                     });
                 }
@@ -76,7 +80,14 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
             entry.array = Arc::new(Array::new(entry.array.shape().to_vec(), values).unwrap());
         }
         let tower = trace.main_tower();
-        out.push(Case { name: format!("{}, not a number", model.name), model, trace, tower, finite: false });
+        out.push(Case {
+            name: format!("{}, not a number", model.name),
+            model,
+            trace,
+            tower,
+            picture: None,
+            finite: false,
+        });
     }
     out
 });

@@ -8,6 +8,7 @@ mod delta_frames;
 mod embedlens;
 mod head_table;
 mod llava_sp;
+mod lowres_answer;
 mod molmopoint;
 mod negtome;
 mod patches;
@@ -39,6 +40,7 @@ pub static ALL: &[&dyn Method] = &[
     &embedlens::EmbedLens,
     &head_table::HeadTable,
     &llava_sp::LlavaSp,
+    &lowres_answer::LowResAnswer,
     &molmopoint::MolmoPoint,
     &negtome::NegToMe,
     &poolformer::PoolFormer,

@@ -1,13 +1,13 @@
 //! What a method finds out about a run, as pictures, whatever its kind.
 
-use super::{Around, Serves, Told, TraceFrom, subject, trace_of, weights_of};
+use super::{Around, PictureOf, Serves, Told, TraceFrom, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
 use serde_json::json;
 use std::borrow::Cow;
 use tokenscope_analysis::finding::Finding;
-use tokenscope_analysis::{Ctx, Result, catalog};
+use tokenscope_analysis::{Ctx, Result, Subject, catalog};
 
 /// What a method finds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,7 +26,10 @@ impl Ask for FindingOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Finding> {
         let run = &self.scope.run;
         let (t, open) = (trace_of(run, store, ctx)?, weights_of(run, store, ctx)?);
-        let on = subject(&t, &self.scope, open.as_deref()).at(self.target);
+        let picture = run.image.as_ref().map(|i| store.get(&PictureOf(i.clone()), ctx)).transpose()?;
+        let processor = open.as_ref().and_then(|o| o.processor.as_ref());
+        let picture = picture.as_deref().zip(processor);
+        let on = Subject { picture, ..subject(&t, &self.scope, open.as_deref()).at(self.target) };
         let found = catalog::find(self.call.method)?.find(&on, &self.call.params, ctx)?;
         found.check()?;
         Ok(found)
