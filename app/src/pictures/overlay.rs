@@ -37,16 +37,25 @@ pub fn of_tokens(tower: &TowerTrace) -> Vec<Vec<Placed>> {
         _ => None,
     };
     let grids: Vec<Vec<Placed>> = tower.grids.iter().map(|g| g.tokens().filter_map(rect).collect()).collect();
-    // Several grids are tiles, and one that reaches as far as all others is the whole picture at a glance; some models
-    // read it first and some last.
     let reach: Vec<Rect> = grids.iter().map(|g| around(g)).collect();
-    let all = reach.iter().fold(Rect::NOTHING, |a, b| a.union(*b));
-    let whole = (0..grids.len()).rev().filter(|_| grids.len() > 1).find(|&i| reach[i].expand(1.0).contains_rect(all));
     let (mut parts, mut glance) = (Vec::new(), Vec::new());
     for (i, grid) in grids.into_iter().enumerate() {
-        if whole == Some(i) { &mut glance } else { &mut parts }.extend(grid);
+        if is_glance(&reach, i) { &mut glance } else { &mut parts }.extend(grid);
     }
     [parts, glance].into_iter().filter(|p| !p.is_empty()).collect()
+}
+
+/// Whether grid `i` is a whole picture at a glance, whose tiles are other grids: it reaches as far as those that lie in it
+/// do together. Some models read it first and some last; of two that reach equally far it is the later one. Of several
+/// pictures each has its own.
+fn is_glance(reach: &[Rect], i: usize) -> bool {
+    let own = reach[i].expand(1.0);
+    let inside = |j: &usize| {
+        let equal = reach[*j].expand(1.0).contains_rect(reach[i]);
+        *j != i && own.contains_rect(reach[*j]) && (!equal || *j < i)
+    };
+    let tiles = (0..reach.len()).filter(inside).fold(Rect::NOTHING, |all, j| all.union(reach[j]));
+    tiles.expand(1.0).contains_rect(reach[i])
 }
 
 /// The rectangle around all of these.
@@ -190,4 +199,23 @@ pub fn texture(ui: &Ui, picture: &Arc<Picture>) -> egui::TextureHandle {
     kept.insert(0, (picture.clone(), texture.clone()));
     ui.data_mut(|d| d.insert_temp(slot, kept));
     texture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_pictures_has_its_own_glance_and_frames_have_none() {
+        let r = |x: f32, w: f32| Rect::from_min_size(pos2(x, 0.0), vec2(w, 10.0));
+        let glances = |all: &[Rect]| (0..all.len()).filter(|&i| is_glance(all, i)).collect::<Vec<_>>();
+        // Two tiles and the whole, in either order.
+        assert_eq!(glances(&[r(0.0, 10.0), r(10.0, 10.0), r(0.0, 20.0)]), [2]);
+        assert_eq!(glances(&[r(0.0, 20.0), r(0.0, 10.0), r(10.0, 10.0)]), [0]);
+        // The same of a second picture beside it; one tile that is the whole.
+        let two = [r(0.0, 20.0), r(0.0, 10.0), r(10.0, 10.0), r(20.0, 8.0), r(20.0, 8.0)];
+        assert_eq!(glances(&two), [0, 4]);
+        // Frames side by side, and one picture alone.
+        assert!(glances(&[r(0.0, 10.0), r(10.0, 10.0)]).is_empty() && glances(&[r(0.0, 10.0)]).is_empty());
+    }
 }
