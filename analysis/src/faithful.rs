@@ -276,13 +276,14 @@ fn drawn(competing: &[usize], seed: u64) -> Vec<usize> {
 }
 
 /// The curves of `scores`, which explain the predictions at `targets` (the last token where there are none), and of
-/// [`DRAWS`] random orders; `so_far` sees them grow.
+/// `draws` random orders, of which a view shows [`DRAWS`]; `so_far` sees them grow.
 ///
 /// Errors: no weights; no token that competes; an encoder that reads tiles one by one; cancelled.
 pub fn faithfulness(
     on: &Subject,
     targets: &[usize],
     scores: &Scores,
+    draws: usize,
     ctx: &Ctx,
     so_far: &mut dyn FnMut(&Faithfulness),
 ) -> Result<Faithfulness> {
@@ -327,7 +328,7 @@ pub fn faithfulness(
     competing.iter().for_each(|t| stays[*t] = false);
     let none = trial.left(&said, &stays, ctx)?;
     let mut out = Faithfulness { measure, competing: competing.len(), score: Curves::default(), random: Vec::new() };
-    for draw in 0..=DRAWS {
+    for draw in 0..=draws {
         let order = match draw {
             0 => ordered(scores, &competing),
             _ => drawn(&competing, draw as u64 - 1),
@@ -335,7 +336,7 @@ pub fn faithfulness(
         if draw > 0 {
             out.random.push(Curves::default());
         }
-        let part = ctx.part(draw, DRAWS + 1);
+        let part = ctx.part(draw, draws + 1);
         trial.curves(&said, &order, [all, none], &part, |which, point| {
             let curves = out.random.last_mut().unwrap_or(&mut out.score);
             match which {

@@ -183,6 +183,21 @@ pub fn mean_and_error(values: &[f64]) -> Option<(f64, Option<f64>)> {
     Some((mean, (values.len() > 1).then(error)))
 }
 
+/// How often something happens that did `hits` times of `n`, with a confidence of 95%: the interval of Wilson 1927,
+/// "Probable Inference, the Law of Succession, and Statistical Inference". It lies within 0 and 1 and has a width even
+/// where all or none hit. `None` for no tries.
+pub fn wilson(hits: usize, n: usize) -> Option<[f64; 2]> {
+    /// The normal distribution has 95% within so many standard deviations.
+    const Z: f64 = 1.959_963_984_540_054;
+    if n == 0 {
+        return None;
+    }
+    let (p, n) = (hits as f64 / n as f64, n as f64);
+    let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    Some([(middle - half).max(0.0), (middle + half).min(1.0)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,5 +310,18 @@ mod tests {
         close(error.unwrap(), (4.0f64 / 3.0).sqrt());
         assert_eq!(mean_and_error(&[2.0]), Some((2.0, None)));
         assert_eq!(mean_and_error(&[]), None);
+    }
+
+    #[test]
+    fn the_interval_of_wilson_by_hand() {
+        // z² = 3.841459; 8 of 10: middle (0.8 + 0.1920729) / 1.3841459, half 1.959964 / 1.3841459 · √(0.016 + 0.00960365).
+        let [low, high] = wilson(8, 10).unwrap();
+        assert!((low - 0.490_162).abs() < 1e-5 && (high - 0.943_318).abs() < 1e-5, "{low} {high}");
+        // Of four, none: 0 to z² / (n + z²).
+        let [low, high] = wilson(0, 4).unwrap();
+        assert!(low.abs() < 1e-12 && (high - 3.841_459 / 7.841_459).abs() < 1e-6, "{low} {high}");
+        let all = wilson(4, 4).unwrap();
+        assert!((all[0] - 4.0 / 7.841_459).abs() < 1e-6 && (all[1] - 1.0).abs() < 1e-12);
+        assert_eq!(wilson(0, 0), None);
     }
 }

@@ -24,7 +24,7 @@
 //!
 //! - What is the same for every document: [`memory`], [`hash`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
-//! - What there is to compute: [`keys`], [`digest`], [`truth`], [`trial`].
+//! - What there is to compute: [`keys`], [`digest`], [`questions`], [`truth`], [`trial`], [`board`].
 //! - What is chosen: [`patch`], [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
 //! - How findings look: [`cx`], [`pictures`].
@@ -44,6 +44,7 @@
 pub mod actions;
 pub mod app;
 pub mod atlas;
+pub mod board;
 pub mod cli;
 pub mod cx;
 pub mod differs;
@@ -70,6 +71,7 @@ pub mod picture_source;
 pub mod pictures;
 pub mod pins;
 pub mod prompt;
+pub mod questions;
 pub mod recents;
 pub mod report;
 pub mod samples;

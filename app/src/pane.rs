@@ -1,7 +1,9 @@
 //! A pane: one run, and how it is looked at. Plain data that a file can hold.
 
+mod contest;
 mod gather;
 
+pub use contest::{Leaderboard, MAX_QUESTIONS, REPEATS};
 pub use gather::{Aggregate, Gather, Per};
 
 use crate::heatmap::Scale;
@@ -202,6 +204,8 @@ pub struct Shows {
     pub aggregate: Aggregate,
     /// Whether it is shown how faithful the score is to the model.
     pub faithful: bool,
+    /// The leaderboard of reductions over many questions.
+    pub board: Leaderboard,
 }
 
 impl Default for Shows {
@@ -224,6 +228,7 @@ impl Default for Shows {
             fold: Fold::default(),
             aggregate: Aggregate::default(),
             faithful: false,
+            board: Leaderboard::default(),
         }
     }
 }
@@ -526,6 +531,7 @@ impl Pane {
         let usual = Shows::default();
         (s.threshold, s.cover) = (share(s.threshold, usual.threshold), share(s.cover, usual.cover));
         s.aggregate.cells = s.aggregate.cells.clamp(1, MAX_CELLS);
+        s.board = std::mem::take(&mut s.board).held();
         s.column = if s.column.is_finite() { s.column.clamp(0.0, 10.0 * COLUMN) } else { COLUMN };
         self
     }

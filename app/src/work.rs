@@ -1,6 +1,7 @@
 //! The computations that can be asked for, a file each: what names it, how it is carried out, what comes back. The
 //! window's jobs and the command line both ask for them.
 
+mod board;
 mod compare;
 mod cut;
 mod decode;

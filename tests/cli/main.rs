@@ -4,6 +4,7 @@ mod again;
 mod beside;
 mod draft;
 mod field;
+mod leaderboard;
 mod raw;
 mod report;
 mod saving;

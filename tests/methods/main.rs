@@ -9,3 +9,4 @@ mod gradients;
 mod lossless;
 mod masks;
 mod reductions;
+mod schedules;

@@ -15,19 +15,19 @@ use tokenscope_analysis::weights::Weights;
 use tokenscope_analysis::{Ctx, Subject};
 use tokenscope_tests::{golden, root};
 
-struct Case {
-    model: Box<dyn Model>,
-    tokenizer: Option<Tokenizer>,
-    request: RunRequest,
-    trace: Trace,
+pub(super) struct Case {
+    pub model: Box<dyn Model>,
+    pub tokenizer: Option<Tokenizer>,
+    pub request: RunRequest,
+    pub trace: Trace,
 }
 
-fn case(name: &str) -> Case {
+pub(super) fn case(name: &str) -> Case {
     case_of(&golden().join("models").join(name), &golden().join("models").join(name).join("image.png"))
 }
 
 /// The sample that answers questions about pictures: four layers in each stack, 144 patches.
-fn sample() -> Case {
+pub(super) fn sample() -> Case {
     case_of(&root().join("sample_data/models/sample-vlm"), &golden().join("models/llava/image.png"))
 }
 
@@ -47,11 +47,11 @@ fn case_of(dir: &Path, picture: &Path) -> Case {
 }
 
 impl Case {
-    fn on(&self, tower: Tower) -> Subject<'_> {
+    pub(super) fn on(&self, tower: Tower) -> Subject<'_> {
         Subject::new(&self.trace).with_model(self.model.as_ref()).of(tower)
     }
 
-    fn plan(&self, method: &str, tower: Tower, params: &Params) -> tokenscope_analysis::Result<Plan> {
+    pub(super) fn plan(&self, method: &str, tower: Tower, params: &Params) -> tokenscope_analysis::Result<Plan> {
         let plan = reduce::plan(find(method).unwrap(), &self.on(tower), params, &Ctx::default())?;
         plan.check()?;
         Ok(plan)
@@ -69,11 +69,11 @@ impl Case {
         (trace, tap)
     }
 
-    fn reduced(&self, plan: &Plan) -> Trace {
+    pub(super) fn reduced(&self, plan: &Plan) -> Trace {
         self.watched(plan, self.trace.main_tower(), &self.request).0
     }
 
-    fn judged(&self, plan: &Plan, tower: Tower) -> Judgement {
+    pub(super) fn judged(&self, plan: &Plan, tower: Tower) -> Judgement {
         let on = self.on(tower);
         let full = reduce::full(&on, &|| Duration::ZERO, &Ctx::default()).unwrap();
         reduce::judge(&full, &on, vec![Box::new(plan.again())], &|| Duration::ZERO, &Ctx::default()).unwrap().1
@@ -337,6 +337,8 @@ fn no_method_ignores_a_parameter() {
                 ("urag_pages", "depth") => Params::new().set("remain", 1),
                 ("lavit_selector", "seed") => Params::new().set("noise", true),
                 ("dymu", "proportional") => Params::new().set("threshold", 0.2),
+                ("drawn_schedule", "proportional") => Params::new().set("schedule", Setting::Text("1~50%".into())),
+                ("drawn_schedule", "seed") => Params::new().set("order", "random"),
                 _ => Params::new(),
             };
             let values: Vec<Setting> = match p.default() {
@@ -344,6 +346,10 @@ fn no_method_ignores_a_parameter() {
                 Setting::Number(_) => [0.0, 0.05, 0.2, 0.6, 0.8, 1.0, 2.0, 5.0].map(Setting::from).to_vec(),
                 Setting::Layer(_) => vec![LayerPick::At(0).into(), LayerPick::At(1).into(), LayerPick::At(-1).into()],
                 Setting::List(list) => vec![vec![0.9; list.len()].into(), vec![0.3; list.len()].into()],
+                Setting::Text(_) => match p.domain {
+                    Domain::Text { presets } => presets.iter().map(|q| Setting::Text(q.1.into())).collect(),
+                    _ => Vec::new(),
+                },
                 Setting::Word(_) => match p.domain {
                     Domain::Choice { options } => options.iter().map(|o| Setting::from(*o)).collect(),
                     _ => Vec::new(),

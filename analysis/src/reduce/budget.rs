@@ -51,7 +51,7 @@ fn budgets(info: &Info, params: &Params, n: usize) -> Vec<Params> {
 }
 
 /// The tokens that a budget is about: the image's in a language model, else all of the tower.
-fn counted(on: &Subject) -> Result<Vec<usize>> {
+pub fn counted(on: &Subject) -> Result<Vec<usize>> {
     let tokens = &on.tower()?.tokens;
     let image: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i].kind == TokenKind::Image).collect();
     let inside = on.tower == crate::trace::Tower::Text && !image.is_empty();

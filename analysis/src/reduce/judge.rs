@@ -44,6 +44,13 @@ pub struct Full {
     time: Duration,
 }
 
+impl Full {
+    /// Time of the pass; zero where the caller has no clock.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+}
+
 /// What a caller's clock says. The library has none.
 pub type Clock<'a> = &'a dyn Fn() -> Duration;
 
@@ -104,6 +111,27 @@ pub fn judge(
     Ok((plan, judgement))
 }
 
+/// What a plan costs, in closed form and without a pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations of attention and MLPs over the input, of all stacks of the model.
+    pub flops: f64,
+    /// Bytes of keys and values that what is written later reads, in all layers of the judged stack (f32).
+    pub kv_bytes: usize,
+}
+
+/// What the run costs with `plan`; with [`Plan::none`], what it costs in full.
+///
+/// For a layer of width d with h query heads and g key-value heads, of width e for keys and w for values, a rows in the
+/// attention and m in the MLP of width f, of which k experts read a row: 2a(d(he + g(e + w)) + hwd) + 2a²h(e + w) +
+/// 6kmdf. Tiles that an encoder reads one by one attend to themselves only.
+///
+/// Errors: no weights.
+pub fn cost(on: &Subject, plan: &Plan) -> Result<Cost> {
+    let flops = flops(on, plan, &|_| true)?;
+    Ok(Cost { flops, kv_bytes: kv_bytes(on, plan)?.into_iter().sum() })
+}
+
 /// Bytes of keys and values by layer, less those that are forgotten when the answer begins.
 fn kv_bytes(on: &Subject, plan: &Plan) -> Result<Vec<usize>> {
     let t = &weights(on)?.info().towers[&on.tower];
@@ -119,22 +147,28 @@ fn kv_bytes(on: &Subject, plan: &Plan) -> Result<Vec<usize>> {
 
 /// Operations of the reduced model over those of the full one, in the towers that the plan changes.
 fn flops_share(on: &Subject, plan: &Plan) -> Result<f64> {
-    let (mut cost, mut full_cost) = (0f64, 0f64);
+    let changes = |tower: Tower| tower == on.tower || plan.of(tower).next().is_some();
+    let all = Plan { tokens: plan.tokens.clone(), ..Plan::default() };
+    Ok(flops(on, plan, &changes)? / flops(on, &all, &changes)?.max(1.0))
+}
+
+/// The operations that [`cost`] counts, of the stacks that count.
+fn flops(on: &Subject, plan: &Plan, counts: &dyn Fn(Tower) -> bool) -> Result<f64> {
+    let mut sum = 0f64;
     for (&tower, t) in &weights(on)?.info().towers {
-        let Some(&all) = plan.tokens.get(&tower) else { continue };
-        if tower != on.tower && plan.of(tower).next().is_none() {
+        if !counts(tower) || !plan.tokens.contains_key(&tower) {
             continue;
         }
-        let attention = |n: usize| {
-            4.0 * (n * n * t.n_heads * t.head_width) as f64 + 8.0 * (n * t.width * t.n_heads * t.head_width) as f64
-        };
-        let mlp = |n: usize| 6.0 * (n * t.width * t.mlp_width) as f64;
+        let tiles = on.trace.towers.get(&tower).map_or(1, |t| t.n_tiles.max(1)) as f64;
+        let [d, h, g, e, w] = [t.width, t.n_heads, t.n_kv_heads, t.head_width, t.value_width].map(|v| v as f64);
+        let experts = t.experts.1.max(1) as f64;
         for (a, m) in plan.rows_by_layer(tower, t.n_layers) {
-            cost += attention(a) + mlp(m);
-            full_cost += attention(all) + mlp(all);
+            let (a, m) = (a as f64, m as f64);
+            let projections = 2.0 * a * (d * (h * e + g * (e + w)) + h * w * d);
+            sum += projections + 2.0 * a * a / tiles * h * (e + w) + 6.0 * experts * m * d * t.mlp_width as f64;
         }
     }
-    Ok(cost / full_cost.max(1.0))
+    Ok(sum)
 }
 
 /// What a model says in the end.

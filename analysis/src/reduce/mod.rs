@@ -18,16 +18,18 @@ mod noted;
 mod place;
 mod plan;
 mod runner;
+pub mod schedule;
 mod seen;
 pub mod select;
 mod step;
 pub mod within;
 
 pub use decide::{Asked, Decide, Decision};
-pub use judge::{Full, Judgement, full, judge};
+pub use judge::{Cost, Full, Judgement, cost, full, judge};
 pub use place::{Half, Place};
 pub use plan::{Again, Fate, Plan, overlap};
 pub use runner::Runner;
+pub use schedule::Schedule;
 pub use seen::{Part, Seen, Table};
 pub use step::Step;
 

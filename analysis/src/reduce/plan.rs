@@ -6,7 +6,7 @@ use super::place::{Half, Place};
 use super::seen::Seen;
 use super::step::Step;
 use crate::ctx::Ctx;
-use crate::trace::{Rows, Tower};
+use crate::trace::{Rows, Tower, Trace};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,11 @@ pub fn overlap(a: &[Fate], b: &[Fate], counts: &[bool]) -> Option<f64> {
 }
 
 impl Plan {
+    /// The plan of a run of which all stays.
+    pub fn none(run: &Trace) -> Self {
+        Self { tokens: run.towers.iter().map(|(t, tower)| (*t, tower.tokens.len())).collect(), ..Self::default() }
+    }
+
     /// A plan of steps that name what changes and leave the rest as it is.
     ///
     /// Errors: as [`Plan::check`]; nothing left.

@@ -7,11 +7,13 @@ use crate::keys::{Call, ModelSource};
 use crate::pane::{Compared, Fold, Pane};
 use crate::patch;
 use crate::state::{Command, Doc};
+use crate::views;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Parser as _;
 use std::ffi::OsString;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Kind};
+use tokenscope_analysis::reduce::Schedule;
 use tokenscope_analysis::segment::Reads;
 
 /// What is another in a further pane.
@@ -92,17 +94,37 @@ pub(super) fn fold(name: &str) -> Fold {
     Fold::ALL.into_iter().find(|f| f.name() == name).unwrap_or_default()
 }
 
+/// What `--schedule` is.
+pub(super) const SCHEDULE: &str = "Carry out this schedule as the reduction: 2:288 leaves 288 of the picture's tokens \
+                                   entering layer 2, 2:50% half, 2~288 merges the others, inject@8 lets in what waits, \
+                                   exit@20, e3~100 in the image encoder, f:144 between both";
+
+/// The reduction that carries out drawn schedules, with this one. Errors: what is wrong with it.
+pub(super) fn drawn(text: &str) -> anyhow::Result<Call> {
+    let schedule = Schedule::parse(text).map_err(|e| anyhow!("--schedule: {e}"))?;
+    views::drawn_call(&schedule.to_string()).context("no reduction carries out drawn schedules")
+}
+
 /// A method of each kind for the views to show; cuts of a text stand side by side and have options of their own.
 #[derive(Debug)]
-pub(super) struct Shown(Vec<(Kind, String)>);
+pub(super) struct Shown {
+    methods: Vec<(Kind, String)>,
+    /// A schedule for the reduction that carries out drawn ones.
+    schedule: Option<String>,
+}
 
 impl Shown {
     /// An option for each kind.
     fn options() -> impl Iterator<Item = clap::Arg> {
-        Kind::ALL.into_iter().filter(|k| *k != Kind::Segment).map(|kind| {
-            let help = format!("Show this {} [default: the window's, or that of the example or session]", kind.noun());
-            clap::Arg::new(kind.name()).long(kind.name()).aliases(common::former(kind)).value_name("ID").help(help)
-        })
+        Kind::ALL
+            .into_iter()
+            .filter(|k| *k != Kind::Segment)
+            .map(|kind| {
+                let help =
+                    format!("Show this {} [default: the window's, or that of the example or session]", kind.noun());
+                clap::Arg::new(kind.name()).long(kind.name()).aliases(common::former(kind)).value_name("ID").help(help)
+            })
+            .chain([clap::Arg::new(Schedule::KEY).long(Schedule::KEY).value_name("TEXT").help(SCHEDULE)])
     }
 
     /// Chooses the methods and a way to cut in the pane that is worked in, and sets their parameters. What is chosen
@@ -110,10 +132,13 @@ impl Shown {
     pub(super) fn choose(&self, doc: &mut Doc, input: &Input, cut: Option<&str>) -> anyhow::Result<()> {
         let pane = doc.pane_mut();
         let cut = cut.map(|id| (Kind::Segment, id));
-        for (kind, id) in self.0.iter().map(|(kind, id)| (*kind, id.as_str())).chain(cut) {
+        for (kind, id) in self.methods.iter().map(|(kind, id)| (*kind, id.as_str())).chain(cut) {
             let (info, chosen) = (catalog::info(kind, id)?, pane.call(kind));
             let keeps = chosen.method == info.id;
             pane.choose(if keeps { chosen } else { Call::of(info) })?;
+        }
+        if let Some(text) = &self.schedule {
+            doc.pane_mut().choose(drawn(text)?)?;
         }
         // Parameters may be set for the methods that are shown, whether named here or chosen by the example.
         let pane = doc.pane();
@@ -129,7 +154,8 @@ impl Shown {
 impl clap::FromArgMatches for Shown {
     fn from_arg_matches(given: &clap::ArgMatches) -> Result<Self, clap::Error> {
         let of = |kind: Kind| Some((kind, given.try_get_one::<String>(kind.name()).ok()??.clone()));
-        Ok(Self(Kind::ALL.into_iter().filter_map(of).collect()))
+        let schedule = given.try_get_one::<String>(Schedule::KEY).ok().flatten().cloned();
+        Ok(Self { methods: Kind::ALL.into_iter().filter_map(of).collect(), schedule })
     }
 
     fn update_from_arg_matches(&mut self, given: &clap::ArgMatches) -> Result<(), clap::Error> {

@@ -92,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The methods with those of the parameters that they have.
-fn calls(methods: &[&Info], set: &[String]) -> anyhow::Result<Vec<Call>> {
+pub(super) fn calls(methods: &[&Info], set: &[String]) -> anyhow::Result<Vec<Call>> {
     let mut all: Vec<(&Info, Params)> = methods.iter().map(|i| (*i, Params::new())).collect();
     for pair in set {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair}: write it as key=value") };

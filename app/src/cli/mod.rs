@@ -16,6 +16,7 @@ mod image;
 mod info;
 mod input;
 mod judge;
+mod leaderboard;
 mod lesson;
 mod licences;
 mod method;
@@ -86,6 +87,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Judge scores or reductions by the truth of many inputs that no training used
     Judge(judge::Args),
+    /// Hold reductions against the full model on many pictures and questions, the program's or your own
+    Leaderboard(Box<leaderboard::Args>),
     /// Decode speculatively and write every round; prove that it is lossless, or compare several methods
     Draft(draft::Args),
     /// Write by filling in masks, and which position was revealed when
@@ -140,6 +143,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Lesson(a)) => lesson::run(a),
         Some(Verb::Run(a)) => run::run(a),
         Some(Verb::Judge(a)) => judge::run(a),
+        Some(Verb::Leaderboard(a)) => leaderboard::run(*a),
         Some(Verb::Draft(a)) => draft::run(a),
         Some(Verb::Decode(a)) => decode::run(a),
         Some(Verb::Flow(a)) => run::flow(a),

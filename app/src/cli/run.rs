@@ -2,6 +2,7 @@
 //!
 //! They build the document that the window would have and ask for the same products.
 
+use super::beside;
 use super::common;
 use super::gather::Beside;
 use super::input::Input;
@@ -16,7 +17,11 @@ use tokenscope_analysis::method::Kind;
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Id of a method of any kind; `tokenscope methods` lists them
-    method: String,
+    #[arg(required_unless_present = "schedule")]
+    method: Option<String>,
+    /// Carry out this schedule instead, as of `render`: 2:288 3~100 inject@8 exit@20 e3~100 f:144
+    #[arg(long, value_name = "TEXT", conflicts_with = "method")]
+    schedule: Option<String>,
     #[command(flatten)]
     input: Input,
     #[command(flatten)]
@@ -32,9 +37,14 @@ pub struct RunArgs {
 /// Runs the verb `run`.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     args.input.spares(args.out.as_deref())?;
-    let info = catalog::find(&args.method)?.info();
+    let drawn = args.schedule.as_deref().map(beside::drawn).transpose()?;
+    let method = drawn.as_ref().map(|c| c.method).or(args.method.as_deref()).unwrap_or_default();
+    let info = catalog::find(method)?.info();
     args.beside.fits(info.kind)?;
     let mut doc = args.input.start()?;
+    if let Some(call) = drawn {
+        doc.pane_mut().choose(call)?;
+    }
     if let Some(model) = &args.draft_model {
         doc.pane_mut().partner = ModelSource::parse(model);
     }

@@ -17,11 +17,12 @@ use tokenscope_analysis::segment::Reads;
 use tokenscope_analysis::trace::Tower;
 
 /// Parts of a pane that one view alone looks at, by the view's id.
-const OWN: [(&str, &str); 19] = [
+const OWN: [(&str, &str); 20] = [
     ("compare", "/shows/against"),
     ("compare", "/shows/compared"),
     ("compare", "/shows/fold"),
     ("importance", "/shows/aggregate"),
+    ("importance", "/shows/board"),
     ("importance", "/shows/faithful"),
     ("importance", "/contrast"),
     ("importance", "/shows/parts"),

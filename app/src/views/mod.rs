@@ -10,6 +10,10 @@ mod picker;
 mod segmentation;
 
 pub use importance::PARTS;
+/// Draws a leaderboard alone, as a figure.
+pub use importance::leaderboard::figure_ui as board_ui;
+/// The reduction that carries out drawn schedules.
+pub use importance::schedule::drawn_call;
 /// Closes the detail that a view has open; false if there is none.
 pub use segmentation::merges::close as close_detail;
 

@@ -5,7 +5,7 @@ use crate::jobs::{Ask, Store};
 use crate::keys::RunKey;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokenscope_analysis::faithful::{Curves, Faithfulness, area, faithfulness};
+use tokenscope_analysis::faithful::{Curves, DRAWS, Faithfulness, area, faithfulness};
 use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::{Ctx, Result, score};
 
@@ -51,7 +51,7 @@ impl Ask for FaithfulOf {
         let name = score::find(call.method)?.info().title;
         let on = subject(&t, scope, open.as_deref());
         let mut so_far = |curves: &Faithfulness| store.show::<Self>(Faithful::new(curves.clone(), name));
-        Ok(Faithful::new(faithfulness(&on, targets, &scores, ctx, &mut so_far)?, name))
+        Ok(Faithful::new(faithfulness(&on, targets, &scores, DRAWS, ctx, &mut so_far)?, name))
     }
 
     fn run(&self) -> Option<&RunKey> {
@@ -67,7 +67,7 @@ mod tests {
     use crate::keys::Scope;
     use crate::pane::Pane;
     use crate::work::{ModelOf, TraceOf, TruthOf};
-    use tokenscope_analysis::faithful::{DRAWS, STEPS};
+    use tokenscope_analysis::faithful::STEPS;
     use tokenscope_analysis::score::Scores;
     use tokenscope_analysis::{Error, Subject};
 
@@ -89,7 +89,7 @@ mod tests {
                 let shares = truth.as_ref().as_ref().unwrap().shares(on.tower().unwrap()).unwrap();
                 let scores = Scores::new(shares, "truth");
                 let mut grown = 0;
-                let found = faithfulness(on, &[], &scores, &Ctx::default(), &mut |_| grown += 1).unwrap();
+                let found = faithfulness(on, &[], &scores, DRAWS, &Ctx::default(), &mut |_| grown += 1).unwrap();
                 assert_eq!(grown, 2 * (DRAWS + 1) * (found.competing.min(STEPS) + 1), "{example}");
                 found
             });
@@ -117,14 +117,14 @@ mod tests {
         let same = |on: &Subject| Scores::new(vec![Some(1.0); on.tower().unwrap().tokens.len()], "parts");
         let found = on("recall", |on, _, _| {
             let scores = same(on);
-            let of = |targets: &[usize]| faithfulness(on, targets, &scores, &Ctx::default(), &mut |_| ());
+            let of = |targets: &[usize]| faithfulness(on, targets, &scores, DRAWS, &Ctx::default(), &mut |_| ());
             // Tokens 0 to 5, of which the first is special and the last is explained.
             assert_eq!(of(&[5]).unwrap().competing, 4);
             assert_eq!(of(&[5, 2]).unwrap().competing, 3);
             assert!(of(&[0]).is_err_and(|e| e.to_string().contains("special")));
             assert!(of(&[100_000]).is_err_and(|e| e.to_string().contains("100000")));
             let cancelled = Ctx::new(Arc::new(true.into()), Arc::new(|_| ()));
-            faithfulness(on, &[5], &scores, &cancelled, &mut |_| ())
+            faithfulness(on, &[5], &scores, DRAWS, &cancelled, &mut |_| ())
         });
         assert!(matches!(found, Err(Error::Cancelled)));
     }

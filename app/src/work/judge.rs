@@ -9,7 +9,7 @@ use crate::truth::Truth;
 use std::time::Duration;
 use tokenscope_analysis::method::{Domain, Info, Need, Params, Role};
 use tokenscope_analysis::model::Writes;
-use tokenscope_analysis::reduce::{self, Fate, Full, Runner, budget};
+use tokenscope_analysis::reduce::{self, Fate, Full, Plan, Runner, budget};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::trace::{CaptureSpec, Tower, Trace};
 use tokenscope_analysis::truth::{Agreement, mean_and_error, true_tokens};
@@ -19,14 +19,14 @@ use tokenscope_generate::scenes::{self, Scene};
 use tokenscope_generate::stories::Story;
 
 /// One input with its answer.
-struct Case {
-    truth: Truth,
-    picture: Option<PictureSource>,
+pub(super) struct Case {
+    pub truth: Truth,
+    pub picture: Option<PictureSource>,
 }
 
 impl Case {
     /// The `k`-th input: a story up to its last decided word, or a question about a scene, whose kinds take turns.
-    fn new(k: u64, sees: bool) -> Option<Self> {
+    pub fn new(k: u64, sees: bool) -> Option<Self> {
         if !sees {
             let story = Story::new(HELD_OUT + k);
             let truth = story.links.last().map(|l| Truth::of_story(&story, l))?;
@@ -44,26 +44,65 @@ impl Case {
 
     /// The full run up to the answer, and the ids of the right answer.
     fn run(&self, open: &OpenModel, ctx: &Ctx) -> Result<(Trace, Vec<u32>)> {
-        let tokenizer = open.text()?;
-        let prompt = &self.truth.prompt;
-        let mut request = RunRequest { prompt: Some(prompt.clone()), ..RunRequest::default() };
-        if let (Some(source), Some(processor)) = (&self.picture, &open.processor) {
-            request.add_picture(processor, &source.open(ctx)?)?;
-        }
-        let (before, all) = (
-            tokenizer.encode(prompt, None, true)?.ids,
-            tokenizer.encode(&format!("{prompt}{}", self.truth.continuation), None, true)?.ids,
-        );
-        let answer = match all.strip_prefix(before.as_slice()) {
-            Some(rest) => rest.to_vec(),
-            // A tokenizer that adds an end token, or cuts the prompt differently with more behind it.
-            None => tokenizer.encode(&self.truth.continuation, None, false)?.ids,
-        };
-        request.greedy = answer.len();
-        let trace = run(open.model.as_ref(), Some(tokenizer), &request, &CaptureSpec::views(), ctx)?;
-        trace.check_finite()?;
-        Ok((trace, answer))
+        let answer = answer_ids(open, &self.truth.prompt, &self.truth.continuation)?;
+        Ok((run_up_to(open, &self.truth.prompt, self.picture.as_ref(), answer.len(), ctx)?, answer))
     }
+}
+
+/// The ids of what follows a prompt.
+pub(super) fn answer_ids(open: &OpenModel, prompt: &str, continuation: &str) -> Result<Vec<u32>> {
+    let tokenizer = open.text()?;
+    let before = tokenizer.encode(prompt, None, true)?.ids;
+    let all = tokenizer.encode(&format!("{prompt}{continuation}"), None, true)?.ids;
+    Ok(match all.strip_prefix(before.as_slice()) {
+        Some(rest) => rest.to_vec(),
+        // A tokenizer that adds an end token, or cuts the prompt differently with more behind it.
+        None => tokenizer.encode(continuation, None, false)?.ids,
+    })
+}
+
+/// The full run of a prompt with its picture, and so many tokens behind it.
+pub(super) fn run_up_to(
+    open: &OpenModel,
+    prompt: &str,
+    picture: Option<&PictureSource>,
+    greedy: usize,
+    ctx: &Ctx,
+) -> Result<Trace> {
+    let mut request = RunRequest { prompt: Some(prompt.into()), ..RunRequest::default() };
+    if let (Some(source), Some(processor)) = (picture, &open.processor) {
+        request.add_picture(processor, &source.open(ctx)?)?;
+    }
+    request.greedy = greedy;
+    let trace = run(open.model.as_ref(), Some(open.text()?), &request, &CaptureSpec::views(), ctx)?;
+    trace.check_finite()?;
+    Ok(trace)
+}
+
+/// What the reduced model goes on with after the input of `t`, by a plan that was carried out on it.
+pub(super) fn answered(on: &Subject, plan: &Plan, greedy: usize, ctx: &Ctx) -> Result<Vec<u32>> {
+    let model = on.model.ok_or_else(|| Error::invalid("a reduced model can only be run with the model's weights"))?;
+    let image = on.trace.image.clone();
+    let request = RunRequest { ids: Some(on.ids()), image, greedy, ..RunRequest::default() };
+    let mut runner = Runner::new(on, vec![Box::new(plan.again())], ctx)?;
+    Ok(run_with(model, None, &request, &CaptureSpec::sites(&[]), &mut runner, ctx)?.continuation)
+}
+
+/// Errors: a model that answers nothing in words.
+pub(super) fn answers(open: &OpenModel) -> Result<()> {
+    let info = open.model.info();
+    if info.writes == Writes::Causal && open.tokenizer.is_some() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} gives no answers in words; judge with a language model or one that answers questions about pictures",
+        info.architecture
+    )))
+}
+
+/// Whether a model reads pictures.
+pub(super) fn sees(open: &OpenModel) -> bool {
+    open.processor.is_some() && open.model.info().towers.contains_key(&Tower::Vision)
 }
 
 /// What one method has gathered so far.
@@ -125,14 +164,8 @@ impl Ask for Trial {
 /// The table of a trial. Errors: a model that answers neither stories nor questions, cancelled; a method that cannot
 /// serve is a row with a note.
 fn judged(trial: &Trial, open: &OpenModel, ctx: &Ctx) -> Result<Verdict> {
-    let info = open.model.info();
-    if info.writes != Writes::Causal || open.tokenizer.is_none() {
-        return Err(Error::invalid(format!(
-            "{} gives no answers in words; judge with a language model or one that answers questions about pictures",
-            info.architecture
-        )));
-    }
-    let sees = open.processor.is_some() && info.towers.contains_key(&Tower::Vision);
+    answers(open)?;
+    let sees = sees(open);
     // What happens within one input is not worth a step of the bar.
     let quiet = ctx.quiet();
     let columns = trial.judged.columns();
@@ -223,7 +256,7 @@ fn agreement(
 
 /// The parameters with a seed of the input's own, so that chance draws anew for every input; a seed that was asked for
 /// stays.
-fn drawn_anew(info: &Info, params: &Params, k: u64) -> Params {
+pub(super) fn drawn_anew(info: &Info, params: &Params, k: u64) -> Params {
     let seed = info.params.iter().find(|p| p.domain == Domain::Seed && !params.has(p.key));
     seed.map_or_else(|| params.clone(), |p| params.clone().set(p.key, k as i64))
 }
@@ -247,14 +280,11 @@ fn reduced(call: &Call, keep: f64, known: &Known, t: &Trace, open: &OpenModel, c
     let params = budget::at_share(method, &on, &params, keep, ctx)?;
     let decider = method.start(&on, &params)?;
     let (plan, judgement) = reduce::judge(known.full, &on, vec![decider], &Duration::default, ctx)?;
-    let greedy = known.answer.len();
-    let request = RunRequest { ids: Some(on.ids()), image: t.image.clone(), greedy, ..RunRequest::default() };
-    let mut runner = Runner::new(&on, vec![Box::new(plan.again())], ctx)?;
-    let said = run_with(model, None, &request, &CaptureSpec::sites(&[]), &mut runner, ctx)?;
+    let said = answered(&on, &plan, known.answer.len(), ctx)?;
     let fates = plan.fates(Tower::Text).pop().unwrap_or_default();
     let left = known.tokens.iter().filter(|i| !matches!(fates.get(**i), Some(Fate::Dropped(_)))).count();
     let kept = (!known.tokens.is_empty()).then(|| left as f64 / known.tokens.len() as f64);
-    let right = f64::from(u8::from(said.continuation == known.answer));
+    let right = f64::from(u8::from(said == known.answer));
     Ok(vec![Some(right), judgement.kl, kept, Some(budget::kept(&on, &plan)?)])
 }
 

@@ -5,6 +5,7 @@ mod atp_llava;
 mod catp;
 mod corematching;
 mod dart;
+mod drawn_schedule;
 mod entropyprune;
 mod fastv;
 mod hidrop;
@@ -24,6 +25,7 @@ pub static ALL: &[&dyn Method] = &[
     &catp::Catp,
     &corematching::CoreMatching,
     &dart::Dart,
+    &drawn_schedule::DrawnSchedule,
     &entropyprune::EntropyPrune,
     &fastv::FastV,
     &hidrop::HiDrop,

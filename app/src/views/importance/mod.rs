@@ -3,9 +3,11 @@
 mod axes;
 mod faithful;
 mod gather;
+pub(super) mod leaderboard;
 mod maps;
 mod reduction;
 mod retention;
+pub(super) mod schedule;
 mod scores;
 mod several;
 mod thumbnails;
@@ -32,7 +34,9 @@ pub(super) const VIEW: View = View {
            Per: the score of each word, sentence, line, own segment of selected tokens, or region of the picture, as sum, mean or maximum.\n\
            Faithfulness: what the model still says when the tokens that the score puts first are taken away, or are all that is there, against random order.\n\
            Reduction: which tokens a method keeps, drops and merges, on the text and on the picture, layer by layer, and what the model says then.\n\
+           Schedule: drag its points, click beside one to add another, right button for what happens there; or write it, as 2:288 inject@8 exit@20; any method's own can be edited so.\n\
            Retention: how close the reduced model stays at every budget, with random and uniform choice as the floor; below, the chosen methods side by side at one budget, and how far they agree.\n\
+           Leaderboard: the same methods on many pictures and questions, the program's or your own (a CSV or lines of JSON with image, question and answer), each really carried out: answers right with their 95% interval, KL, top-1, operations, keys and values, time, memory. A click on a heading sorts.\n\
            Attention maps: queries down, keys across.\n\
            Ctrl+wheel zooms, a drag pans, a double click shows the whole; with the map in focus the arrow keys pan, + and - zoom; close up, rows and columns carry their tokens and cells their numbers.\n\
            Click a thumbnail to choose a head.\n\
@@ -170,6 +174,9 @@ fn table(cx: &Cx) -> Option<Table> {
 }
 
 fn retention_table(cx: &Cx) -> Option<Table> {
+    if let Some(board) = leaderboard::ready(cx) {
+        return Some(board.table());
+    }
     let points = retention::points(cx);
     let mut table = Table::new(&["method", "kept_share", "kl_nats", "top1_same", "cosine"]);
     for (id, p) in &points {

@@ -1,6 +1,7 @@
 //! A reduction really carried out: what it keeps, merges and drops by layer, and what the model says then.
 
 use super::super::picker;
+use super::schedule;
 use super::truth;
 use crate::cx::Cx;
 use crate::pictures::widgets::{self, Link};
@@ -38,6 +39,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
         return;
     }
     picker::method_ui(cx, ui, Kind::Reduce);
+    schedule::ui(cx, ui, on.tower.map_or(Tower::Text, |t| t.0));
     let Some(p) = cx.need(ui, "reduction", &asked(cx)) else { return };
     if p.fates.len() != tower.tokens.len() {
         return;

@@ -79,6 +79,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, on: &On) {
         if cx.pane.shows.curves.is_empty() {
             ui.weak("Choose methods to compare.");
         }
+        super::leaderboard::ui(cx, ui);
         return;
     }
     let logits = curves.iter().flat_map(|c| c.2.iter()).any(|p| p.kl.is_some());
@@ -100,6 +101,7 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, on: &On) {
     }
     plot_ui(cx, ui, &curves, logits);
     curves.iter().for_each(|c| cx.notes_ui(ui, spot(c.0)));
+    super::leaderboard::ui(cx, ui);
     several::ui(cx, ui, on);
 }
 

@@ -1,5 +1,9 @@
 //! How much memory the machine has, so that a run that does not fit is refused before it starts.
 
+mod peak;
+
+pub use peak::{Counting, peak};
+
 use std::sync::{LazyLock, Mutex, PoisonError};
 use sysinfo::{MemoryRefreshKind, System};
 
