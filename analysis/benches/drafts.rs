@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
 use tokenscope_analysis::decode::chance::{Chance, Seeded};
+use tokenscope_analysis::decode::cut::Cut;
 use tokenscope_analysis::decode::engine::{Decode, Draft, Rules, Turn, Verified};
 use tokenscope_analysis::decode::oracle::{Oracle, Reader};
 use tokenscope_analysis::decode::row::Row;
@@ -118,7 +119,7 @@ impl Pair {
         };
         let (drafting, verifying) = (Cell::default(), Cell::default());
         let target = TimedOracle { own: self.before(self.target.as_ref()), time: &verifying };
-        let with = With { on: &on, info: method.info(), shared: None };
+        let with = With { on: &on, info: method.info(), cut: Cut::NONE, shared: None };
         let own = method.draft(&with, &Params::new(), &ctx).expect("it begins");
         let mut draft = TimedDraft { own, time: &drafting };
         let verify = method.verify(&with, &Params::new(), &ctx).expect("it begins");

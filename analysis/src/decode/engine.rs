@@ -17,7 +17,7 @@ use crate::{Error, Result};
 use std::time::Instant;
 
 /// Length of a decode.
-pub const NEW: Param = Param::count("new_tokens", "Tokens to generate", 1, 512, 32);
+pub const NEW: Param = Param::count("new_tokens", "Tokens to generate", 1, 8192, 32);
 /// How far from greedy it samples.
 pub const TEMPERATURE: Param = Param::number("temperature", "0 decodes greedily", 0.0, 4.0, 0.0);
 

@@ -61,6 +61,12 @@ impl Round {
         self.nodes.iter().filter(|n| n.state == NodeState::Accepted).map(|n| n.token).collect()
     }
 
+    /// The last accepted node, behind which the round was decided; `None` is the root.
+    pub fn deciding(&self) -> Option<usize> {
+        let accepted = (0..self.nodes.len()).filter(|&i| self.nodes[i].state == NodeState::Accepted);
+        accepted.max_by_key(|&i| self.nodes[i].depth)
+    }
+
     /// A round of two draft passes and `n` new tokens, whose nodes have these depths and states.
     #[cfg(test)]
     pub(super) fn sample(nodes: &[(usize, NodeState)], n: usize) -> Self {
@@ -176,8 +182,8 @@ impl DraftRun {
 
     /// Drafted tokens, and those of them that were accepted.
     pub fn drafted(&self) -> (usize, usize) {
-        let nodes = || self.rounds.iter().flat_map(|r| &r.nodes);
-        (nodes().count(), nodes().filter(|n| n.state == NodeState::Accepted).count())
+        let accepted = self.rounds.iter().flat_map(|r| &r.nodes).filter(|n| n.state == NodeState::Accepted);
+        (self.rounds.iter().map(|r| r.nodes.len()).sum(), accepted.count())
     }
 
     /// Passes of the draft model per round.
@@ -188,13 +194,19 @@ impl DraftRun {
 
     /// Per depth from 1: rounds in which a token of this depth was accepted, and rounds that drafted so deep.
     pub fn accepted_by_depth(&self) -> Vec<(usize, usize)> {
-        let deepest = self.rounds.iter().flat_map(|r| &r.nodes).map(|n| n.depth).max().unwrap_or(0);
-        let rounds = |depth: usize, hit: bool| {
-            let counts =
-                |r: &&Round| r.nodes.iter().any(|n| n.depth == depth && (!hit || n.state == NodeState::Accepted));
-            self.rounds.iter().filter(counts).count()
-        };
-        (1..=deepest).map(|depth| (rounds(depth, true), rounds(depth, false))).collect()
+        let mut out: Vec<(usize, usize)> = Vec::new();
+        for round in &self.rounds {
+            // Whoever is there has everything above it, and so has whoever is accepted.
+            let deepest = |hit: bool| {
+                let nodes = round.nodes.iter().filter(|n| !hit || n.state == NodeState::Accepted);
+                nodes.map(|n| n.depth).max().unwrap_or(0)
+            };
+            let (hit, deep) = (deepest(true), deepest(false));
+            out.resize(out.len().max(deep), (0, 0));
+            out[..hit].iter_mut().for_each(|d| d.0 += 1);
+            out[..deep].iter_mut().for_each(|d| d.1 += 1);
+        }
+        out
     }
 
     /// Emitted tokens and passes of the target.

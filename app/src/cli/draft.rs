@@ -35,11 +35,21 @@ pub struct Args {
     /// Rounds at most
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
+    /// 0 decodes greedily; short for --set temperature=T
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    temperature: Option<f64>,
+    /// Above temperature 0, the k most probable ids alone can come; 0 is all; short for --set top_k=K
+    #[arg(long, value_name = "K")]
+    top_k: Option<u64>,
+    /// Above temperature 0, the most probable ids alone can come that together first have this mass; short for
+    /// --set top_p=P
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    top_p: Option<f64>,
     /// Where chance starts; short for --set seed=N
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Decode with these methods, too, on the same input with the same budget, temperature and random numbers, and
-    /// print one table
+    /// Decode with these methods on the same input with the same budget, temperature and random numbers, and print one
+    /// table; --policy, where it is given, comes first
     #[arg(long, value_name = "METHOD,…", value_delimiter = ',', conflicts_with = "prove")]
     compare: Vec<String>,
     /// Prove that what is emitted is the target's own text: greedily, exactly over few ids, and by a chi-square test over
@@ -49,7 +59,11 @@ pub struct Args {
     /// Decodes that the proof counts
     #[arg(long, value_name = "N", default_value_t = ROUNDS, requires = "prove")]
     rounds_of_proof: usize,
-    /// Print JSON; what is neither compared nor proven is JSON in any case
+    /// Print JSON; what is neither compared nor proven is JSON in any case. `run.rounds` has a round each: `prefix`, the
+    /// new text before it; `nodes`, parents before children, each with `parent` (null below the root), `token`, `text`,
+    /// `depth`, `p_draft`, `p_target`, `p_accept`, `state`, and `path`, the text from the round's start to it;
+    /// `deciding`, the node behind which the target's own token comes, and what that was drawn from, the residual where
+    /// guesses were refused there. Prompt, prefix and path in a row are what one goes on with from a node
     #[arg(long)]
     json: bool,
     /// File to write; standard output without it
@@ -59,6 +73,9 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(mut args: Args) -> anyhow::Result<()> {
+    if args.method.is_none() && !args.compare.is_empty() {
+        args.method = Some(args.compare[0].clone());
+    }
     let info = common::named_or_first(Kind::Draft, args.method.as_deref())?;
     if let Some(word) = &args.verifier {
         if info.param("verify").is_none() {
@@ -71,6 +88,15 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
             bail!("--budget {n}: {} has no number of drafted tokens; --set its widths and depth", info.id);
         };
         args.input.set.push(format!("{}={n}", p.key));
+    }
+    if let Some(t) = args.temperature {
+        args.input.set.push(format!("temperature={t}"));
+    }
+    if let Some(k) = args.top_k {
+        args.input.set.push(format!("top_k={k}"));
+    }
+    if let Some(p) = args.top_p {
+        args.input.set.push(format!("top_p={p}"));
     }
     if let Some(n) = args.seed {
         args.input.set.push(format!("seed={n}"));

@@ -64,7 +64,7 @@ pub fn ui(cx: &Cx, ui: &mut Ui, on: &On, picture: &Picture, held: &Held) {
         Picture::Cuts(p) => cuts::ui(cx, ui, on, p),
         Picture::Matrix(p) => matrix::ui(cx, ui, on, p),
         Picture::Links(p) => links::ui(cx, ui, on, p, held),
-        Picture::Tree(p) => tree::ui(cx, ui, p, widgets::Link::None),
+        Picture::Tree(p) => tree::ui(cx, ui, p, held),
         Picture::Timeline(p) => timeline::ui(cx, ui, on, p),
         Picture::Plot(p) => drop(plot::ui(cx, ui, p)),
         Picture::Image(p) => image::ui(cx, ui, on, p),

@@ -62,38 +62,65 @@ fn steps_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
         ui.small(format!("after step {shown}, of 0 to {}", n - 1));
         return;
     }
-    let slot = Id::unique("player of the steps").with(cx.at);
-    let now = ui.input(|i| i.time);
-    let mut player = ui.data(|d| d.get_temp(slot)).unwrap_or(Player { on: false, since: now, pace: 4.0 });
-    let bar = ui.memory(|m| m.focused().is_none()) && ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Space));
     ui.horizontal_wrapped(|ui| {
-        let (sign, words) = if player.on { ("⏸", "pause the steps") } else { ("▶", "play the steps") };
-        let play = ui.add_enabled(n > 1, egui::Button::new(sign)).on_hover_text("Play the steps or pause, Space");
-        widgets::named(&play, words);
-        if play.clicked() || bar {
-            player = Player { on: !player.on && n > 1, since: now, ..player };
-            if player.on && shown + 1 == n {
-                cx.send(Command::round(0));
-            }
-        } else if player.on && shown + 1 == n && now > player.since {
-            player.on = false;
-        } else if player.on && now - player.since >= 1.0 / player.pace {
-            player.since = now;
-            cx.send(Command::round(shown + 1));
-        }
+        play_ui(cx, ui, "steps", shown, n);
         let mut step = shown;
         if super::controls::slider(ui, "step", &mut step, 0..=n - 1).changed() {
-            player.on = false;
+            pause(cx, ui);
             cx.send(Command::round(step));
         }
-        ui.spacing_mut().slider_width = 60.0;
-        let label = ui.label("steps a second");
-        let pace = egui::Slider::new(&mut player.pace, PACES).fixed_decimals(0);
-        ui.add(pace).labelled_by(label.id).on_hover_text("How fast the steps are played");
+        pace_ui(cx, ui, "steps");
     });
+}
+
+fn slot(cx: &Cx) -> Id {
+    Id::unique("player of the steps").with(cx.at)
+}
+
+fn player(cx: &Cx, ui: &Ui) -> Player {
+    let now = ui.input(|i| i.time);
+    ui.data(|d| d.get_temp(slot(cx))).unwrap_or(Player { on: false, since: now, pace: 4.0 })
+}
+
+/// A button that plays `what`, `n` of them of which `shown` is seen, or pauses; and goes on to the next one when it is
+/// time.
+pub fn play_ui(cx: &Cx, ui: &mut Ui, what: &str, shown: usize, n: usize) {
+    let (now, mut player) = (ui.input(|i| i.time), player(cx, ui));
+    let bar = ui.memory(|m| m.focused().is_none()) && ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Space));
+    let (sign, word) = if player.on { ("⏸", "pause") } else { ("▶", "play") };
+    let play = ui.add_enabled(n > 1, egui::Button::new(sign)).on_hover_text(format!("Play the {what} or pause, Space"));
+    widgets::named(&play, &format!("{word} the {what}"));
+    if play.clicked() || bar {
+        player = Player { on: !player.on && n > 1, since: now, ..player };
+        if player.on && shown + 1 == n {
+            cx.send(Command::round(0));
+        }
+    } else if player.on && shown + 1 == n && now > player.since {
+        player.on = false;
+    } else if player.on && now - player.since >= 1.0 / player.pace {
+        player.since = now;
+        cx.send(Command::round(shown + 1));
+    }
     if player.on {
         let left = (player.since + 1.0 / player.pace - now).max(0.0);
         ui.ctx().request_repaint_after(Duration::from_secs_f64(left));
     }
-    ui.data_mut(|d| d.insert_temp(slot, player));
+    ui.data_mut(|d| d.insert_temp(slot(cx), player));
+}
+
+/// How fast it is played.
+pub fn pace_ui(cx: &Cx, ui: &mut Ui, what: &str) {
+    let mut player = player(cx, ui);
+    ui.spacing_mut().slider_width = 60.0;
+    let label = ui.label(format!("{what} a second"));
+    let pace = egui::Slider::new(&mut player.pace, PACES).fixed_decimals(0);
+    if ui.add(pace).labelled_by(label.id).on_hover_text(format!("How fast the {what} are played")).changed() {
+        ui.data_mut(|d| d.insert_temp(slot(cx), player));
+    }
+}
+
+/// Stops playing.
+pub fn pause(cx: &Cx, ui: &Ui) {
+    let player = Player { on: false, ..player(cx, ui) };
+    ui.data_mut(|d| d.insert_temp(slot(cx), player));
 }

@@ -1,5 +1,6 @@
 //! Nodes below nodes: a tidy layout, each state with a shape of its own.
 
+use super::Held;
 use super::fold;
 use super::marks;
 use super::widgets::{self, Link};
@@ -84,9 +85,9 @@ pub struct Done {
 /// What a menu says about a node.
 pub type Menu<'a> = &'a dyn Fn(&mut Ui, usize);
 
-/// Draws `tree` with the legend of its states. `first` stands for the first node, where that is a token of the input.
-pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link) {
-    ui_with(cx, ui, tree, first, None);
+/// Draws `tree`, which `held` keeps alive, with the legend of its states.
+pub fn ui(cx: &Cx, ui: &mut Ui, tree: &Tree, held: &Held) {
+    ui_with(cx, ui, tree, held, Link::None, None);
 }
 
 /// Height of a line of a large tree.
@@ -94,9 +95,10 @@ const CLOSE: f32 = 17.0;
 /// Lines of a tree in a figure that are not folded.
 const PAGE: usize = 40;
 
-/// The same with a menu for nodes; gives what was done with one. Where the tree is higher than what is seen, unlikely
+/// The same with a menu for nodes, and `first` for the first node, where that is a token of the input; gives what was
+/// done with one. Where the tree is higher than what is seen, unlikely
 /// branches are folded until somebody wants them all.
-pub fn ui_with(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> Done {
+pub fn ui_with(cx: &Cx, ui: &mut Ui, tree: &Tree, held: &Held, first: Link, menu: Option<Menu>) -> Done {
     if tree.nodes.is_empty() {
         ui.weak("No nodes.");
         return Done::default();
@@ -104,8 +106,17 @@ pub fn ui_with(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu
     let seen = ((ui.clip_rect().height() * 0.7 / CLOSE) as usize).max(12);
     let slot = ui.scope_id().with("whole tree");
     let mut whole: bool = ui.data(|d| d.get_temp(slot)).unwrap_or(false);
-    let Some(fold) = fold::folded(tree, if cx.figure { PAGE } else { seen }) else {
-        return drawn(cx, ui, tree, first, menu);
+    // Several trees may be held by the same product.
+    let of = std::ptr::from_ref(tree).addr();
+    let lines = if cx.figure { PAGE } else { seen };
+    let fold = super::kept(ui, "folded tree", held, (of, lines), || fold::folded(tree, lines));
+    let laid = |ui: &Ui, all: bool| {
+        let shown = fold.as_ref().as_ref().filter(|_| !all).map_or(tree, |f| &f.tree);
+        super::kept(ui, "places of the tree", held, (of, lines, all), || Laid::of(shown))
+    };
+    let Some(fold) = &*fold else {
+        let laid = laid(ui, true);
+        return drawn(cx, ui, tree, &laid, first, menu);
     };
     if cx.figure {
         ui.small(format!("{} of {} nodes, those with least mass are folded", fold.hidden, tree.nodes.len()));
@@ -122,14 +133,16 @@ pub fn ui_with(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu
         });
     }
     if whole && !cx.figure {
-        return drawn(cx, ui, tree, first, menu);
+        let laid = laid(ui, true);
+        return drawn(cx, ui, tree, &laid, first, menu);
     }
     let own = |ui: &mut Ui, i: usize| {
         if let (Some(menu), Some(i)) = (menu, fold.of[i]) {
             menu(ui, i);
         }
     };
-    let done = drawn(cx, ui, &fold.tree, first, menu.is_some().then_some(&own as Menu));
+    let laid = laid(ui, false);
+    let done = drawn(cx, ui, &fold.tree, &laid, first, menu.is_some().then_some(&own as Menu));
     let of = |i: usize| fold.of.get(i).copied().flatten();
     if done.clicked.is_some_and(|i| of(i).is_none()) {
         ui.data_mut(|d| d.insert_temp(slot, true));
@@ -137,25 +150,74 @@ pub fn ui_with(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu
     Done { clicked: done.clicked.and_then(of), entered: done.entered.and_then(|(i, shift)| Some((of(i)?, shift))) }
 }
 
+/// What drawing a tree takes and does not change from frame to frame.
+struct Laid {
+    parents: Vec<Option<usize>>,
+    /// Depth and line of each node.
+    at: Vec<(f32, f32)>,
+    /// What is written at each node.
+    labels: Vec<String>,
+    /// Steps to the right of each node without another node.
+    free: Vec<f32>,
+    /// Nodes of each state.
+    counts: Vec<usize>,
+    /// Nodes that were guessed, and whether they hang one below the other.
+    drafted: usize,
+    chain: bool,
+}
+
+impl Laid {
+    fn of(tree: &Tree) -> Self {
+        let parents: Vec<Option<usize>> = tree.nodes.iter().map(|n| n.parent).collect();
+        let guessed = |i: &usize| !matches!(look(tree, *i), Look::Given | Look::Plain);
+        let drafted: Vec<usize> = (0..tree.nodes.len()).filter(guessed).collect();
+        let at = places(&parents);
+        // What stands for no token is no text in which spaces are seen.
+        let label = |n: &TreeNode| if n.id.is_some() { widgets::visible(&n.label) } else { n.label.clone() };
+        Self {
+            free: free(&parents, &at),
+            at,
+            labels: tree.nodes.iter().map(label).collect(),
+            counts: count(tree.states.len(), tree.nodes.iter().map(|n| n.state)),
+            chain: !drafted.is_empty() && drafted.windows(2).all(|w| parents[w[1]] == Some(w[0])),
+            drafted: drafted.len(),
+            parents,
+        }
+    }
+}
+
+/// Steps to the right of each node without another node in its line. A node with children has one: there its edges begin.
+fn free(parents: &[Option<usize>], at: &[(f32, f32)]) -> Vec<f32> {
+    let deepest = at.iter().map(|p| p.0).fold(0.0, f32::max) + 1.0;
+    let mut out: Vec<f32> = at
+        .iter()
+        .map(|&(x, y)| {
+            let behind = at.iter().filter(|b| b.0 > x && (b.1 - y).abs() < 0.9);
+            behind.map(|b| b.0).fold(deepest, f32::min) - x
+        })
+        .collect();
+    parents.iter().flatten().for_each(|&p| out[p] = 1.0);
+    out
+}
+
+fn look(tree: &Tree, i: usize) -> Look {
+    tree.states.get(tree.nodes[i].state).map_or(Look::Plain, |s| s.look)
+}
+
 /// Draws every node.
-fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> Done {
-    let counts = count(tree.states.len(), tree.nodes.iter().map(|n| n.state));
-    marks::classes_ui(cx.theme, ui, &tree.states, &counts);
+fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, laid: &Laid, first: Link, menu: Option<Menu>) -> Done {
+    let Laid { parents, at, labels, free, counts, drafted, chain } = laid;
+    let chain = *chain;
+    marks::classes_ui(cx.theme, ui, &tree.states, counts);
     let link = |i: usize| match first {
         Link::None => link(&tree.nodes[i]),
         _ if i == 0 => first,
         _ => link(&tree.nodes[i]),
     };
-    let parents: Vec<Option<usize>> = tree.nodes.iter().map(|n| n.parent).collect();
-    let at = places(&parents);
     let depth = at.iter().map(|p| p.0).fold(0.0, f32::max) + 1.0;
     let lines = at.iter().map(|p| p.1).fold(0.0, f32::max) + 1.0;
     let room = ui.available_width().min(ui.clip_rect().width() - 16.0);
-    let look = |i: usize| tree.states.get(tree.nodes[i].state).map_or(Look::Plain, |s| s.look);
-    // Those that were guessed hang one below the other.
-    let guessed = |i: &usize| !matches!(look(*i), Look::Given | Look::Plain);
-    let drafted: Vec<usize> = (0..tree.nodes.len()).filter(guessed).collect();
-    let chain = !drafted.is_empty() && drafted.windows(2).all(|w| parents[w[1]] == Some(w[0]));
+    let look = |i: usize| look(tree, i);
     // Under a chain stand its numbers; a large tree has its words beside the nodes, so that lines can be closer.
     let close = !chain && lines > 8.0;
     let under = 14.0 + 13.0 * tree.measures.len() as f32;
@@ -200,8 +262,10 @@ fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> 
             pos2(rect.left() + left + column * step.x, rect.top() + top + line(i) * fold + at[i].1 * step.y)
         };
         // Above or beside the node, as long as the room to the next one.
-        let letters = ((step.x - 16.0) / 7.4).max(0.0) as usize;
-        let label = |p: Pos2, s: &str, color, standing: Standing| {
+        let label = |i: usize, color, standing: Standing| {
+            let (p, s) = (place(i), &labels[i]);
+            let steps = if close { free[i] } else { 1.0 };
+            let letters = ((steps * step.x - 16.0) / 7.4).max(0.0) as usize;
             if letters == 0 {
                 return;
             }
@@ -246,7 +310,7 @@ fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> 
             let (color, mark) = marks::of(cx.theme, look);
             marks::paint(&painter, p, 6.0, mark, color);
             let color = if look == Look::Quiet { cx.theme.weak } else { cx.theme.text };
-            label(p, &widgets::visible(&node.label), color, link(i).standing(cx));
+            label(i, color, link(i).standing(cx));
             if chain {
                 for (row, (_, v)) in numbers(tree, node).into_iter().enumerate() {
                     let q = p + vec2(0.0, 10.0 + row as f32 * 13.0);
@@ -266,7 +330,7 @@ fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> 
                 painter.text(q, Align2::LEFT_TOP, name, FontId::proportional(11.0), cx.theme.weak);
             }
         }
-        let cursor = response.has_focus().then(|| walk(ui, response.id, &parents, &at));
+        let cursor = response.has_focus().then(|| walk(ui, response.id, parents, at));
         if let Some(i) = cursor {
             painter.circle_stroke(place(i), 10.0, Stroke::new(1.5, cx.theme.accent));
         }
@@ -301,8 +365,8 @@ fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, first: Link, menu: Option<Menu>) -> 
                 response.context_menu(|ui| menu(ui, i));
             }
         }
-        let words = under.map(|i| node_words(tree, &at, i));
-        let whole = whole_words(tree, drafted.len(), words.as_deref());
+        let words = under.map(|i| node_words(tree, at, i));
+        let whole = whole_words(tree, *drafted, words.as_deref());
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &whole));
         let (Some(i), Some(words)) = (under, words) else { return };
         match link(i) {
@@ -393,6 +457,16 @@ mod tests {
         // A second root lies a line below.
         assert_eq!(places(&[None, None]), [(0.0, 0.0), (0.0, 1.0)]);
         assert!(places(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_leaf_has_the_room_to_the_next_node_in_its_line() {
+        // Below the root lie a leaf and one with a child, two lines in all; the leaf's line is empty to the end.
+        let parents = [None, Some(0), Some(0), Some(2)];
+        assert_eq!(free(&parents, &places(&parents)), [1.0, 2.0, 1.0, 1.0]);
+        // A leaf behind whose line a longer branch passes.
+        let at = [(0.0, 0.0), (1.0, 0.0), (2.0, 1.0), (3.0, 0.5)];
+        assert_eq!(free(&[None, Some(0), None, Some(2)], &at), [1.0, 2.0, 1.0, 1.0]);
     }
 
     #[test]

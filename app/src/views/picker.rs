@@ -186,7 +186,8 @@ fn param_ui(
             if max.saturating_sub(min) > 10_000 {
                 drag_ui(ui, &mut v, (min, max), told)
             } else {
-                told(ui.add(egui::Slider::new(&mut v, min..=max))).changed().then(|| v.into())
+                let slider = egui::Slider::new(&mut v, min..=max).logarithmic(max - min > 1000);
+                told(ui.add(slider)).changed().then(|| v.into())
             }
         }
         Domain::Seed => drag_ui(ui, &mut params.count(p), (0, i64::MAX), told),

@@ -4,11 +4,12 @@ use super::{Around, ModelOf, OpenModel, Serves, Told, TraceFrom, model_of, trace
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, ModelSource, RunKey};
 use crate::pane::Pane;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokenscope_analysis::decode::{DraftRun, Pace, decode_at_most, draft};
+use std::time::Instant;
+use tokenscope_analysis::decode::{DraftRun, NodeState, Pace, decode_at_most, draft};
 use tokenscope_analysis::finding::{Figure, Finding};
 use tokenscope_analysis::method::{Domain, Info, Kind, Need, Params};
 use tokenscope_analysis::tokenize::Tokenizer;
@@ -66,14 +67,20 @@ impl Ask for DraftOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Drafted> {
         let prompt = Prompt::new(self, store, ctx)?;
         let n_prompt = prompt.on().ids().len();
-        let mut rounds = Vec::new();
+        let (mut texts, mut next) = (Texts::default(), Instant::now());
         let mut so_far = |run: &DraftRun| {
-            if let Ok(d) = prompt.drafted(run.clone(), &mut rounds, n_prompt, None) {
+            let now = Instant::now();
+            // Each look is a copy of all rounds, which takes a tenth of the time at most. The first ones are few.
+            if run.rounds.len() > FIRST && now < next {
+                return;
+            }
+            if let Ok(d) = prompt.drafted(run.clone(), &mut texts, n_prompt, None) {
                 store.show::<Self>(d);
             }
+            next = now + 10 * now.elapsed();
         };
         let (run, times) = decoded(&prompt, self, &mut so_far, store, ctx)?;
-        prompt.drafted(run, &mut rounds, n_prompt, Some(times))
+        prompt.drafted(run, &mut texts, n_prompt, Some(times))
     }
 
     fn run(&self) -> Option<&RunKey> {
@@ -94,9 +101,10 @@ impl Serves for DraftOf {
 
     fn tell<'a>(&self, d: &'a Drafted, around: &Around) -> Result<Told<'a>> {
         let pace = d.times.map(|t| t.pace);
+        let open = around.get(&ModelOf(self.run.model.clone()))?;
         let fields = json!({
             "draft_model": self.partner.title(), "tokens_per_round": d.run.tokens_per_round(),
-            "text": d.whole, "run": d.run, "times": pace, "undisturbed": d.times.map(|t| t.alone),
+            "text": d.whole, "run": told(d, open.tokenizer.as_ref())?, "times": pace, "undisturbed": d.times.map(|t| t.alone),
         });
         Ok(Told { found: self.found(d, &|| around.trace(&self.run))?, fields })
     }
@@ -142,24 +150,13 @@ impl Prompt {
         Ok(Self { open, small, trace, text })
     }
 
-    /// A decode with its texts. `rounds` holds those of the rounds that were there before, and gets the others.
-    fn drafted(
-        &self,
-        run: DraftRun,
-        rounds: &mut Vec<String>,
-        n_prompt: usize,
-        times: Option<Times>,
-    ) -> Result<Drafted> {
+    /// A decode with its texts; `texts` holds those of the rounds that were there before, and gets the others.
+    fn drafted(&self, run: DraftRun, texts: &mut Texts, n_prompt: usize, times: Option<Times>) -> Result<Drafted> {
         let tokenizer = self.open.tokenizer.as_ref();
-        let text = words(&run, tokenizer);
-        let known = run.rounds.iter().take(rounds.len()).flat_map(|r| &r.emitted);
-        let mut before: Vec<u32> = run.prompt.iter().chain(known).copied().collect();
-        for r in run.rounds.iter().skip(rounds.len()) {
-            rounds.push(tokenizer.map_or(Ok(String::new()), |t| t.decode_after(&before, &r.emitted))?);
-            before.extend(&r.emitted);
-        }
+        texts.add(&run, tokenizer)?;
         let whole = tokenizer.map_or(Ok(String::new()), |t| t.decode(&run.output(), true))?;
-        Ok(Drafted { run, text, rounds: rounds.clone(), whole, n_prompt, times })
+        let Texts { rounds, words } = texts.clone();
+        Ok(Drafted { run, text: words, rounds, whole, n_prompt, times })
     }
 
     pub(super) fn on(&self) -> Subject<'_> {
@@ -212,19 +209,81 @@ pub fn call_like(info: &'static Info, params: Params, like: &Call) -> Call {
 /// Parameters that two decodes have to share to be compared.
 pub const SHARED: [&str; 5] = ["new_tokens", "temperature", "top_k", "top_p", "seed"];
 
-/// Text of every id that occurs in a decode.
-fn words(run: &DraftRun, tokenizer: Option<&Tokenizer>) -> BTreeMap<u32, String> {
-    let mut words = BTreeMap::new();
-    let ids = run.rounds.iter().flat_map(|r| {
-        r.nodes
-            .iter()
-            .map(|n| n.token)
-            .chain(r.emitted.iter().copied())
-            .chain(r.own_from.iter().map(|f| f.0))
-            .chain([r.root])
-    });
-    for id in ids {
-        words.entry(id).or_insert_with(|| tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id)));
+/// Rounds of which each is shown as soon as it is there.
+const FIRST: usize = 16;
+/// Tokens before a text that say how it is spelled: a space at its start, a character that began before it.
+const AROUND: usize = 32;
+
+/// The texts of a decode as it grows.
+#[derive(Clone, Default)]
+struct Texts {
+    /// What each round adds.
+    rounds: Vec<String>,
+    /// Every id that occurs, standing alone.
+    words: BTreeMap<u32, String>,
+}
+
+impl Texts {
+    /// Adds those of the rounds of `run` that are new.
+    fn add(&mut self, run: &DraftRun, tokenizer: Option<&Tokenizer>) -> Result<()> {
+        let known = run.rounds.iter().take(self.rounds.len()).flat_map(|r| &r.emitted);
+        let mut before: Vec<u32> = run.prompt.iter().chain(known).copied().collect();
+        for r in run.rounds.iter().skip(self.rounds.len()) {
+            let ids = r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied());
+            for id in ids.chain(r.own_from.iter().map(|f| f.0)).chain([r.root]) {
+                let word = || tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
+                self.words.entry(id).or_insert_with(word);
+            }
+            self.rounds.push(tokenizer.map_or(Ok(String::new()), |t| after(t, &before, &r.emitted))?);
+            before.extend(&r.emitted);
+        }
+        Ok(())
     }
-    words
+}
+
+/// The text that `ids` add behind `before`.
+fn after(tokenizer: &Tokenizer, before: &[u32], ids: &[u32]) -> Result<String> {
+    tokenizer.decode_after(&before[before.len().saturating_sub(AROUND)..], ids)
+}
+
+/// A decode as scripts read it: what [`DraftRun`] has, with the text of everything, and of each round what comes before
+/// it, its deciding node, and what the target's own token was drawn from there.
+fn told(d: &Drafted, tokenizer: Option<&Tokenizer>) -> Result<Value> {
+    let word = |id: u32| match d.text.get(&id) {
+        Some(known) => known.clone(),
+        None => tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id)),
+    };
+    let mut run = json!(d.run);
+    let (mut prefix, mut before) = (String::new(), d.run.prompt.clone());
+    let told = run.get_mut("rounds").and_then(Value::as_array_mut).into_iter().flatten();
+    for ((i, round), told) in d.run.rounds.iter().enumerate().zip(told) {
+        let deciding = round.deciding();
+        let rest = 1.0 - round.own_from.iter().map(|f| f64::from(f.1)).sum::<f64>();
+        let refused = round.nodes.iter().any(|n| n.state == NodeState::Rejected && n.parent == deciding);
+        let from = |&(id, p): &(u32, f32)| json!({ "token": id, "text": word(id), "p": p });
+        told["index"] = json!(i);
+        told["root_text"] = json!(word(round.root));
+        told["next_text"] = json!(word(round.next));
+        told["text"] = json!(d.rounds.get(i));
+        told["prefix"] = json!(prefix);
+        told["deciding"] = json!({
+            "node": deciding, "own": round.emitted.get(round.accepted().len()),
+            "kind": if refused { "residual" } else { "target" },
+            "distribution": round.own_from.iter().map(from).collect::<Vec<_>>(), "rest": rest.max(0.0),
+        });
+        let mut paths: Vec<Vec<u32>> = Vec::with_capacity(round.nodes.len());
+        let nodes = told["nodes"].as_array_mut().into_iter().flatten();
+        for ((k, n), told) in round.nodes.iter().enumerate().zip(nodes) {
+            let mut path = n.parent.and_then(|p| paths.get(p)).cloned().unwrap_or_default();
+            path.push(n.token);
+            told["index"] = json!(k);
+            told["text"] = json!(word(n.token));
+            told["next_text"] = json!(word(n.next));
+            told["path"] = json!(tokenizer.map_or(Ok(String::new()), |t| after(t, &before, &path))?);
+            paths.push(path);
+        }
+        prefix += d.rounds.get(i).map_or("", String::as_str);
+        before.extend(&round.emitted);
+    }
+    Ok(run)
 }

@@ -10,6 +10,7 @@
 //! | `llmcad_lud` | a chain as long as it is sure enough in all | recursive rejection |
 //! | `multidraft_verify` | a tree of fixed widths, siblings drawn independently | multi-draft rejection |
 //! | `ppd_typical` | most probable tokens | typical acceptance |
+//! | `prompt_lookup` | what followed the same words before | exact match |
 //! | `rsd_c`, `rsd_sbs` | trees drawn without replacement | recursive rejection |
 //! | `sequoia_dp` | a tree shaped by measured acceptance | recursive rejection |
 //! | `spectr` | several drafts side by side | K-SEQ |
@@ -26,6 +27,7 @@ mod lantern;
 mod llmcad_lud;
 mod multidraft_verify;
 mod ppd_typical;
+mod prompt_lookup;
 mod rsd_c;
 mod rsd_sbs;
 mod sequoia_dp;
@@ -49,6 +51,7 @@ pub static ALL: &[&dyn Method] = &[
     &llmcad_lud::LlmCad,
     &multidraft_verify::SpecInfer,
     &ppd_typical::PpdTypical,
+    &prompt_lookup::PromptLookup,
     &rsd_c::RsdC,
     &rsd_sbs::RsdS,
     &sequoia_dp::Sequoia,

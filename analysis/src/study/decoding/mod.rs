@@ -38,6 +38,7 @@ mod token_search;
 mod token_shuffle;
 mod token_weave;
 mod tutel_dispatch;
+mod utf_scan;
 mod var_scales;
 mod window_diffusion;
 mod xar_cells;
@@ -75,6 +76,7 @@ pub static ALL: &[&dyn Method] = &[
     &token_shuffle::Shuffle,
     &token_weave::TokenWeave,
     &tutel_dispatch::Tutel,
+    &utf_scan::UtfScan,
     &var_scales::Var,
     &window_diffusion::WindowDiffusion,
     &xar_cells::Xar,

@@ -49,7 +49,10 @@ fn show(cx: &Cx, rival: Option<Call>) {
 /// Says whether both have the same budget, length, temperature and random numbers, and makes it so where that can be.
 pub(super) fn budget_ui(cx: &Cx, ui: &mut Ui, first: &One, second: &One) {
     let (a, b) = (first.call, second.call);
-    let per_round = |d: &Drafted| d.run.drafted().0 as f64 / d.run.rounds.len().max(1) as f64;
+    let per_round = |d: &Drafted| {
+        let drafted: usize = d.run.rounds.iter().map(|r| r.nodes.len()).sum();
+        drafted as f64 / d.run.rounds.len().max(1) as f64
+    };
     let (Some(i), Some(j)) = (info(a.method), info(b.method)) else { return };
     let budget = match (i.budget, j.budget) {
         (Some(p), Some(q)) if a.params.count(p) == b.params.count(q) => "the same budget".to_string(),

@@ -20,6 +20,24 @@ pub(super) struct Way {
 /// The new tokens up to node `node` of a round's picture: the root, the guesses, the target's own token. `before` tokens
 /// were decoded in earlier rounds.
 pub(super) fn ids(d: &Drafted, round: &Round, before: usize, node: usize) -> Vec<u32> {
+    known(d, before).chain(path(round, node)).collect()
+}
+
+/// What was decoded before a round.
+fn known(d: &Drafted, before: usize) -> impl Iterator<Item = u32> {
+    d.run.rounds.iter().flat_map(|r| r.emitted.iter().copied()).take(before)
+}
+
+/// The node of a round's picture to which these tokens lead.
+pub(super) fn node(d: &Drafted, round: &Round, before: usize, ids: &[u32]) -> Option<usize> {
+    let own = ids.get(before..)?;
+    let mut nodes = 0..=round.nodes.len() + usize::from(round.emitted.len() > round.accepted().len());
+    let same = known(d, before).eq(ids[..before].iter().copied());
+    nodes.find(|&i| same && path(round, i) == own)
+}
+
+/// The tokens of a round up to a node of its picture.
+fn path(round: &Round, node: usize) -> Vec<u32> {
     let mut path = Vec::new();
     let mut at = node.checked_sub(1);
     if at == Some(round.nodes.len()) {
@@ -33,8 +51,7 @@ pub(super) fn ids(d: &Drafted, round: &Round, before: usize, node: usize) -> Vec
         at = n.parent;
     }
     path.reverse();
-    let known = d.run.rounds.iter().flat_map(|r| r.emitted.iter().copied()).take(before);
-    known.chain(path).collect()
+    path
 }
 
 impl Way {
@@ -168,4 +185,47 @@ pub(super) fn own_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round) {
             ui.small(format!("{:.0}%", p * 100.0));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenscope_analysis::decode::{DraftNode, DraftRun, NodeState};
+
+    #[test]
+    fn a_node_is_found_again_by_the_tokens_that_lead_to_it() {
+        let guess = |parent, token, depth, state| DraftNode {
+            parent,
+            token,
+            depth,
+            p_draft: None,
+            p_target: None,
+            p_accept: None,
+            value: None,
+            next: 0,
+            state,
+        };
+        let round = |nodes, emitted| Round { root: 0, next: 0, nodes, emitted, own_from: Vec::new(), draft_passes: 0 };
+        let tree = vec![
+            guess(None, 4, 1, NodeState::Rejected),
+            guess(None, 5, 1, NodeState::Accepted),
+            guess(Some(1), 6, 2, NodeState::Rejected),
+        ];
+        let run = DraftRun { rounds: vec![round(Vec::new(), vec![8]), round(tree, vec![5, 9])], ..DraftRun::new(&[0]) };
+        let (text, rounds, whole) = (Default::default(), Vec::new(), String::new());
+        let d = Drafted { run, text, rounds, whole, n_prompt: 1, times: None };
+        let round = &d.run.rounds[1];
+        // The root, the guesses, and the target's own token behind the accepted one.
+        let all: Vec<Vec<u32>> = (0..5).map(|i| ids(&d, round, 1, i)).collect();
+        assert_eq!(all, [vec![8], vec![8, 4], vec![8, 5], vec![8, 5, 6], vec![8, 5, 9]]);
+        for (i, ids) in all.iter().enumerate() {
+            assert_eq!(node_of(&d, ids), Some(i));
+        }
+        // Another text before it, another guess, another round.
+        assert_eq!((node_of(&d, &[7, 5]), node_of(&d, &[8, 7]), node_of(&d, &[])), (None, None, None));
+    }
+
+    fn node_of(d: &Drafted, ids: &[u32]) -> Option<usize> {
+        node(d, &d.run.rounds[1], 1, ids)
+    }
 }

@@ -11,14 +11,15 @@ mod written;
 use super::{View, picker};
 use crate::cx::{Cx, fixed};
 use crate::jobs::Status;
-use crate::keys::{Call, ModelSource};
+use crate::keys::{Call, ModelSource, RunKey};
 use crate::pictures::widgets::{self, Link};
-use crate::pictures::{self, controls};
+use crate::pictures::{self, Held, controls, stage};
 use crate::samples;
 use crate::state::Command;
 use crate::work::{DraftOf, Drafted, ModelOf, Serves as _, Times, TimesOf};
 use egui::{Ui, vec2};
 use serde_json::json;
+use std::sync::Arc;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::decode::Round;
 use tokenscope_analysis::finding::Table;
@@ -33,7 +34,7 @@ pub(super) const VIEW: View = View {
     shows: &[Kind::Draft, Kind::Reveal],
     help: "Each round the drafter guesses a chain or a tree of tokens; the target verifies it in one pass.\n\
            Filled circles were accepted, crosses rejected, hollow ones never looked at; the square is the token the target adds itself.\n\
-           Step through the rounds with the slider, its buttons or Alt+PageDown.\n\
+           Step through the rounds with the slider, its buttons or Alt+PageDown, or play them.\n\
            Hover a node for its probabilities; click it for what else could have stood there, and click one of those to go on from it.\n\
            The right button on a node, or Enter on it, goes on from there; with Shift in a pane beside.\n\
            Prove decodes the prompt many times and says whether what comes is distributed as the target's own text.\n\
@@ -108,7 +109,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
     cx.long(ui, |ui| {
         let runs: Vec<One> = [("draft", Some(&own), &first), ("rival", rival.as_ref(), &second)]
             .into_iter()
-            .filter_map(|(spot, call, d)| Some(One { spot, call: call?, d: d.as_deref()? }))
+            .filter_map(|(spot, call, d)| Some(One { spot, call: call?, d: d.as_ref()? }))
             .collect();
         if let [first, second] = &runs[..] {
             beside::budget_ui(cx, ui, first, second);
@@ -131,7 +132,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
 struct One<'a> {
     spot: &'static str,
     call: &'a Call,
-    d: &'a Drafted,
+    d: &'a Arc<Drafted>,
 }
 
 /// Width from which on the figures of a decode stand beside its tree, and the least of their own.
@@ -149,7 +150,7 @@ fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
     let tree = |ui: &mut Ui| {
         if let Some(round) = d.run.rounds.get(shown) {
             let before = d.run.rounds[..shown].iter().map(|r| r.emitted.len()).sum();
-            round_ui(cx, ui, one, round, before);
+            round_ui(cx, ui, one, shown, round, before);
         }
     };
     let sums = |ui: &mut Ui| {
@@ -178,9 +179,11 @@ fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
 
 /// The tree of a round, with its legend; what else could have stood at the chosen node, and what the target's own token
 /// was drawn from.
-fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, round: &Round, before: usize) {
+fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, round: &Round, before: usize) {
     let d = one.d;
-    let tree = tree::of(d, round, before);
+    let held: Held = d.clone();
+    let tree = pictures::kept(ui, "tree of the round", &held, shown, || tree::of(d, round, before));
+    let held: Held = tree.clone();
     // The root of the first round is the prompt's last token, where the views show that text.
     let trace = cx.ready_trace().filter(|_| before == 0 && cx.shows_text());
     let tokens = trace.as_ref().and_then(|t| t.towers.get(&Tower::Text)).map_or(&[][..], |t| &t.tokens);
@@ -189,19 +192,28 @@ fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, round: &Round, before: usize) {
         None => Link::None,
     };
     let menu = |ui: &mut Ui, node: usize| branch::menu_ui(cx, ui, d, &branch::ids(d, round, before, node));
-    let done = pictures::tree::ui_with(cx, ui, &tree, first, Some(&menu));
+    let done = pictures::tree::ui_with(cx, ui, &tree, &held, first, Some(&menu));
     let slot = egui::Id::unique("chosen node").with((cx.at, one.spot));
+    let run = &cx.pane.run;
     if let Some(node) = done.clicked {
-        ui.data_mut(|d| d.insert_temp(slot, (before, node)));
+        let ids = branch::ids(d, round, before, node);
+        ui.data_mut(|d| d.insert_temp(slot, (run.clone(), before, ids)));
     }
     if let Some((node, beside)) = done.entered
         && let Some(way) = branch::Way::of(cx, d, &branch::ids(d, round, before, node))
     {
         way.go(cx, ui, beside);
     }
-    let chosen = ui.data(|d| d.get_temp::<(usize, usize)>(slot)).filter(|(b, _)| *b == before && !cx.figure);
-    if let Some((_, node)) = chosen.filter(|(_, node)| *node < tree.nodes.len()) {
-        fixed(ui, "others", |ui| branch::others_ui(cx, ui, one, &branch::ids(d, round, before, node), node == 0));
+    // What was chosen is a way through the text, and not a number in a tree that another run may have in its place.
+    let chosen = ui.data(|d| d.get_temp::<(RunKey, usize, Vec<u32>)>(slot)).filter(|_| !cx.figure);
+    if let Some((of, b, ids)) = chosen {
+        if of != *run {
+            ui.data_mut(|d| d.remove::<(RunKey, usize, Vec<u32>)>(slot));
+        } else if b == before
+            && let Some(node) = branch::node(d, round, before, &ids)
+        {
+            fixed(ui, "others", |ui| branch::others_ui(cx, ui, one, &ids, node == 0));
+        }
     }
     branch::own_ui(cx, ui, d, round);
 }
@@ -241,21 +253,26 @@ fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
         ui.label(format!("round {} of {n}", shown + 1));
         return;
     }
-    ui.horizontal(|ui| {
-        let back = ui.add_enabled(shown > 0, egui::Button::new("◀")).on_hover_text("Round before, Alt+PageUp");
+    ui.horizontal_wrapped(|ui| {
+        stage::play_ui(cx, ui, "rounds", shown, n);
+        let back = ui.add_enabled(shown > 0, egui::Button::new("‹")).on_hover_text("Round before, Alt+PageUp");
         widgets::named(&back, "round before");
         if back.clicked() {
             cx.send(Command::round(shown - 1));
         }
         let mut round = shown + 1;
         if controls::slider(ui, "round", &mut round, 1..=n).changed() {
+            stage::pause(cx, ui);
             cx.send(Command::round(round - 1));
         }
         ui.label(format!("of {n}"));
-        let next = ui.add_enabled(shown + 1 < n, egui::Button::new("▶")).on_hover_text("Next round, Alt+PageDown");
+        let next = ui.add_enabled(shown + 1 < n, egui::Button::new("›")).on_hover_text("Next round, Alt+PageDown");
         widgets::named(&next, "next round");
         if next.clicked() {
             cx.send(Command::round(shown + 1));
+        }
+        if n > 2 {
+            stage::pace_ui(cx, ui, "rounds");
         }
     });
 }
@@ -311,13 +328,25 @@ fn prompt_ui(cx: &Cx, ui: &mut Ui) {
     }
 }
 
+/// New tokens that are shown at most.
+const TOKENS: usize = 96;
+
 /// The prompt's end and what was decoded so far, this round's tokens marked.
 fn text_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, shown: usize) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(1.0, 2.0);
-        prompt_ui(cx, ui);
-        let mut at = 0;
-        for (r, round) in d.run.rounds[..=shown].iter().enumerate() {
+        // Of a long text its end is shown, from the start of a round on.
+        let (mut first, mut n) = (shown, d.run.rounds[shown].emitted.len());
+        while first > 0 && n + d.run.rounds[first - 1].emitted.len() <= TOKENS {
+            first -= 1;
+            n += d.run.rounds[first].emitted.len();
+        }
+        let mut at: usize = d.run.rounds[..first].iter().map(|r| r.emitted.len()).sum();
+        match at {
+            0 => prompt_ui(cx, ui),
+            before => drop(ui.weak("…").on_hover_text(format!("the prompt and {before} new tokens before"))),
+        }
+        for (r, round) in d.run.rounds.iter().enumerate().take(shown + 1).skip(first) {
             for &id in &round.emitted {
                 let fill = if r == shown { cx.theme.good } else { cx.theme.chips[r % 8] };
                 let text = d.text.get(&id).map_or("", String::as_str);

@@ -1,27 +1,35 @@
 //! What a decode amounts to: its figures, acceptance by depth, and whether the text is the target's own.
 
 use crate::cx::Cx;
-use crate::pictures::{self, plot};
+use crate::pictures::{self, Held, plot};
 use crate::work::{Drafted, Times};
 use egui::Ui;
-use tokenscope_analysis::decode::DraftRun;
+use std::sync::Arc;
 use tokenscope_analysis::decode::pace::TIMED;
 use tokenscope_analysis::finding::{Axis, Figure, Measure, Plot, Series, Style};
 
-pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Drafted, times: &Option<Times>) {
-    let known = times.as_ref().or(d.times.as_ref());
-    let (timed, counted): (Vec<Figure>, Vec<Figure>) =
-        d.run.figures(known.map(|t| &t.pace)).into_iter().partition(|f| TIMED.contains(&f.name.as_ref()));
-    pictures::figures_ui(ui, &counted);
+/// What all rounds amount to: figures, those of time first, and acceptance by depth.
+type Sums = ((Vec<Figure>, Vec<Figure>), Vec<(usize, usize)>);
+
+pub(super) fn ui(cx: &Cx, ui: &mut Ui, d: &Arc<Drafted>, times: &Option<Times>) {
+    let known = times.or(d.times);
+    let held: Held = d.clone();
+    // Rounds may be thousands.
+    let sums: Arc<Sums> = pictures::kept(ui, "sums of the rounds", &held, known, || {
+        let all = d.run.figures(known.as_ref().map(|t| &t.pace));
+        (all.into_iter().partition(|f| TIMED.contains(&f.name.as_ref())), d.run.accepted_by_depth())
+    });
+    let ((timed, counted), depths) = &*sums;
+    pictures::figures_ui(ui, counted);
     if times.is_some() {
-        speed_ui(ui, &timed);
+        speed_ui(ui, timed);
     }
     match times {
         Some(t) if !t.alone => drop(ui.small("Other views computed meanwhile, so the speed-up may read low.")),
         None if !cx.figure && d.times.is_some() => drop(ui.weak("speed-up: taken when nothing else computes")),
         _ => {}
     }
-    depths_ui(cx, ui, &d.run);
+    depths_ui(cx, ui, depths);
     // While it goes on, nothing was compared.
     if d.times.is_some() {
         lossless_ui(cx, ui, d);
@@ -66,8 +74,7 @@ fn lossless_ui(cx: &Cx, ui: &mut Ui, d: &Drafted) {
 }
 
 /// Bars of the accepted share by depth.
-fn depths_ui(cx: &Cx, ui: &mut Ui, run: &DraftRun) {
-    let all = run.accepted_by_depth();
+fn depths_ui(cx: &Cx, ui: &mut Ui, all: &[(usize, usize)]) {
     // Bars as wide as their numbers.
     let fit = ((ui.available_width() - 90.0) / 34.0) as usize;
     let deepest = all.len().min(16).min(fit.max(4));
