@@ -9,6 +9,7 @@ mod gallery;
 mod hands;
 mod heatmap;
 mod importance;
+mod lab;
 mod lessons;
 mod looks;
 mod masks;

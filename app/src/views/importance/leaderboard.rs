@@ -293,8 +293,7 @@ fn heading_ui(cx: &Cx, ui: &mut Ui, figure: Figure, sort: Option<(usize, bool)>)
         ui.label(text);
         return;
     }
-    let r = ui.add(egui::Label::new(text).sense(Sense::click())).on_hover_text(column.meaning);
-    named(&r, &format!("sort by {}", words(figure)));
+    let r = ui.add(egui::Button::new(text).frame(false)).on_hover_text(format!("{}; a click sorts", column.meaning));
     if r.clicked() {
         // The best first, then the other way round, then as they come.
         let better = matches!(figure, Figure::Accuracy | Figure::Top1 | Figure::Insertion | Figure::Kept);

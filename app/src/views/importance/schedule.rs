@@ -102,7 +102,9 @@ fn put(cx: &Cx, schedule: &Schedule) {
 /// The text of the schedule, taken with Enter; what is wrong with it is said while it is written.
 fn text_ui(cx: &Cx, ui: &mut Ui, now: &str, room: &Room) {
     let slot = ui.scope_id().with("schedule text");
-    let mut text: String = ui.data(|d| d.get_temp(slot)).unwrap_or_else(|| now.to_string());
+    // What is written is about the schedule that was there; once another is, it is forgotten.
+    let begun = ui.data(|d| d.get_temp::<(String, String)>(slot)).filter(|(of, _)| of == now);
+    let mut text: String = begun.map_or_else(|| now.to_string(), |b| b.1);
     let checked = |text: &str| Schedule::parse(text).and_then(|s| s.known(room).map(|_| s));
     ui.horizontal(|ui| {
         let label = ui.small("schedule");
@@ -110,17 +112,21 @@ fn text_ui(cx: &Cx, ui: &mut Ui, now: &str, room: &Room) {
         let edit = ui.add(edit.desired_width((ui.available_width() - 8.0).min(SIZE.x - 56.0))).labelled_by(label.id);
         let edit = edit.on_hover_text(
             "2:288 entering layer 2 · 2:50% · 2~288 merges the others · inject@8 lets in what waits · exit@20 · e3~100 in \
-             the image encoder · f:144 between both · Enter takes it",
+             the image encoder · f:144 between both · Enter takes it, Esc gives it up",
         );
         named(&edit, "text of the schedule");
         let entered = edit.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
         let found = checked(&text);
-        if edit.has_focus() || (entered && found.is_err()) {
+        if edit.has_focus() || (found.is_err() && text != now) {
+            // One that cannot be stays with the reason until it is mended or given up.
             ui.data_mut(|d| {
-                d.insert_temp(slot, text.clone());
+                d.insert_temp(slot, (now.to_string(), text.clone()));
             });
+            if ui.input(|i| i.key_pressed(egui::Key::Escape)) {
+                ui.data_mut(|d| d.remove::<(String, String)>(slot));
+            }
         } else {
-            ui.data_mut(|d| d.remove::<String>(slot));
+            ui.data_mut(|d| d.remove::<(String, String)>(slot));
             if let Some(schedule) = found.as_ref().ok().filter(|_| entered && text != now) {
                 put(cx, schedule);
             }
