@@ -38,6 +38,8 @@ MAX_LOGITS = 1 << 28
 MAX_LISTED = 6_000_000
 # Pictures that run through an encoder as a batch.
 MAX_TILES = 256
+# Experts of a layer at most.
+MAX_EXPERTS = 4096
 ATTENTION = re.compile(r"attn|attention", re.I)
 CROSS = re.compile(r"cross|encoder_attn|encdec|enc_dec", re.I)
 MLP = re.compile(r"mlp|ffn|feed_?forward|^ff|^fc|moe|expert|intermediate|^output$", re.I)
@@ -111,6 +113,12 @@ class Frame:
         self.batch = 1 if x.dim() == 2 else x.shape[1] if stack.turned else x.shape[0]
         self.stream, self.normed, self.adds, self.children = {id(x): x}, {}, [], []
         self.scores, self.shares, self.found, self.alive = {}, {}, [], []
+        # The last map to so many values, and what was chosen of them for each row.
+        self.maps, self.chosen = {}, None
+
+    def counts(self, t):
+        """Whether a tensor has some values for each row of the batch, and nothing else."""
+        return t.dim() > 1 and t.numel() == self.batch * self.rows * t.shape[-1]
 
     def fits(self, t):
         """Whether a tensor may be the stream in this or another form: some layers flatten the batch."""
@@ -131,6 +139,8 @@ class Stack:
         self.tile, self.layer, self.before, self.shape, self.n, self.width = 0, -1, -1, None, 0, 0
         # `turned`: rows come before the batch.
         self.is_text, self.turned, self.lost = False, False, {}
+        # Attention to another sequence, by layer.
+        self.cross = {}
 
     def n_layers(self):
         return 1 + max((k[1] for k in self.arrays), default=-1)
@@ -344,6 +354,7 @@ class record:
         self.put(frame, "resid_post", y)
         stack.last, stack.norm_seen = y, False
         self.parts(frame, y)
+        self.experts(frame)
         self.attend(frame)
 
     def child(self, name, kind, out):
@@ -398,10 +409,14 @@ class record:
             return
         if name == "scaled_dot_product_attention":
             return self.of_fused(frame, args, kwargs, out)
+        if name == "topk":
+            return self.choice(frame, args, kwargs, out)
         if not isinstance(out, torch.Tensor):
             return
         if name in MATMUL:
             return self.product(frame, name, args, kwargs, out)
+        if name == "linear" and 1 < out.shape[-1] <= MAX_EXPERTS and frame.counts(out):
+            frame.maps[out.shape[-1]] = out.detach()
         given = [a for a in list(args) + list(kwargs.values()) if isinstance(a, torch.Tensor)]
         if name in ("cat", "concat") and args and isinstance(args[0], (tuple, list)):
             given = [a for a in args[0] if isinstance(a, torch.Tensor)]
@@ -418,7 +433,7 @@ class record:
             return
         scores = frame.scores[id(known)]
         if "softmax" in name:
-            found = dict(scores=scores, values=known.detach(), shares=out.detach())
+            found = dict(scores=scores, values=known.detach(), shares=out.detach(), sinks=None)
             frame.shares[id(out)] = found
             frame.found.append((found, self.names[-1] if self.names else ""))
         elif name in ("cat", "concat"):
@@ -427,6 +442,15 @@ class record:
             self.follow(frame, scores, name, args, known)
         frame.scores[id(out)] = scores
         frame.alive.append(out)
+
+    def choice(self, frame, args, kwargs, out):
+        """The largest of some values of each row: a router chooses experts."""
+        t = args[0] if args else kwargs.get("input")
+        best = out[1] if isinstance(out, tuple) else None
+        if isinstance(t, torch.Tensor) and best is not None and frame.counts(t) and t.shape[-1] in frame.maps:
+            # The best first, in whichever order they were given.
+            order = t.gather(-1, best).argsort(dim=-1, descending=True, stable=True)
+            frame.chosen = (frame.maps[t.shape[-1]], best.gather(-1, order).detach())
 
     def follow(self, frame, scores, name, args, known):
         """One step from the product of queries and keys to what the softmax reads."""
@@ -530,12 +554,14 @@ class record:
             mask = near if mask is None else (mask if mask.dtype == torch.bool else mask > HIDDEN) & near
         z = first_of(out)
         z = z.transpose(1, 2) if z is not None and z.dim() == 4 else None
-        self.found(self.frames[-1], q, k, v, mask, scale, kwargs.get("softcap"), z, causal and "bottom")
+        self.found(self.frames[-1], q, k, v, mask, scale, kwargs.get("softcap"), z, causal and "bottom",
+                   kwargs.get("s_aux"))
 
-    def found(self, frame, q, k, v, mask, scale, cap, out, causal):
+    def found(self, frame, q, k, v, mask, scale, cap, out, causal, sinks=None):
         """Attention of which the inputs are known and not the scores."""
         q, k, v = q.detach(), k.detach(), v.detach()
         seen = dict(q=q, k=k, v=v, mask=mask, scale=float(scale), cap=cap, z=out, causal=causal)
+        seen["sinks"] = None if sinks is None else sinks.detach().float().flatten()
         frame.found.append((seen, self.names[-1] if self.names else ""))
 
     # What a layer left behind.
@@ -574,6 +600,31 @@ class record:
                 return
         stack.lose("what attention and MLP add to the stream", frame.layer)
 
+    def experts(self, frame):
+        """Logits of a router over the experts, and which of them read each row."""
+        if frame.chosen is None or frame.stack.turned:
+            return
+        router, chosen = (t.reshape(frame.batch, frame.rows, -1) for t in frame.chosen)
+        self.put(frame, "router", router)
+        self.put(frame, "experts", chosen)
+
+    def across(self, frame, seen):
+        """Probabilities `[heads, rows, keys]` of an attention to another sequence."""
+        stack, batch = frame.stack, frame.batch
+        if stack.is_text and frame.layer not in stack.cross and frame.tile == 0:
+            p = seen.get("shares")
+            if p is None:
+                s = seen["q"].float() @ seen["k"].float().transpose(-1, -2) * seen["scale"]
+                mask = seen["mask"]
+                if mask is not None:
+                    s = s.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else s + mask.float()
+                p = s.softmax(-1)
+            p = p.reshape(batch, -1, *p.shape[-2:])[min(self.item, batch - 1)]
+            if p.shape[-2] == frame.rows:
+                stack.cross[frame.layer] = on_host(p)
+                return
+        stack.lose("its attention to another sequence", frame.layer)
+
     def attend(self, frame):
         """Queries, keys and values of the layer's own attention, and the rule that makes probabilities of them."""
         stack, own = frame.stack, []
@@ -582,7 +633,7 @@ class record:
                 seen.update(q=seen["scores"].q, k=seen["scores"].k)
             n, m = seen["q"].shape[-2], seen["k"].shape[-2]
             if CROSS.search(name) or n != m:
-                stack.lose("its attention to another sequence, which no view shows", frame.layer)
+                self.across(frame, seen)
             else:
                 own.append(seen)
         whole = [s for s in own if s["q"].shape[-2] == frame.rows]
@@ -658,7 +709,7 @@ class record:
             t = t[item if t.shape[0] > 1 else 0].flatten(0, -3)
             return t[head if t.shape[0] > 1 else 0].expand(n, m)
 
-        rules, biases, worst, plain = [], [], 0.0, True
+        rules, biases, sinks, worst, plain = [], [], [], 0.0, True
         group = h // k.shape[0]
         for head in range(h):
             raw = q[head] @ k[head // group].T
@@ -687,7 +738,21 @@ class record:
             size = float(made.abs().max()) + 1.0
             if float((high - low).clamp(min=0).max()) > (1e-5 if odd else 0.0) * size:
                 plain = False
-            share = torch.softmax(torch.where(seen_by, made + bias, float("-inf")), -1)
+            all_of = torch.where(seen_by, made + bias, float("-inf"))
+            # A score beside those of the keys: of a parameter, or of a column behind them, moved as its row was.
+            own = seen["sinks"][head].expand(n) if seen.get("sinks") is not None else None
+            if sink and S[head].shape[-1] == m + 1:
+                own = S[head][..., m].float()
+                own = own - torch.where(seen_by, bias, 0.0).sum(-1) / seen_by.sum(-1).clamp(min=1)
+            if own is not None:
+                sinks.append(float(own.mean()))
+                even = float((own - own.mean()).abs().max()) <= 1e-4 * (float(own.abs().max()) + size)
+                if not even or (odd and not plain):
+                    sinks[-1] = None
+                moved = own + (torch.where(seen_by, bias, 0.0).sum(-1) / seen_by.sum(-1).clamp(min=1) if odd else 0.0)
+                share = torch.softmax(torch.cat([all_of, moved[:, None]], -1), -1)[..., :m]
+            else:
+                share = torch.softmax(all_of, -1)
             blind = ~seen_by.any(-1)
             if bool(blind.any()):
                 self.note(f"rows {', '.join(map(str, blind.nonzero()[:, 0].tolist()))} see no key at all, so what the "
@@ -695,7 +760,7 @@ class record:
             share = torch.nan_to_num(share)
             if P is not None:
                 theirs = P[head][..., :m].float()
-                if sink:
+                if sink and own is None:
                     theirs = theirs / theirs.sum(-1, keepdim=True)
                 off = (share - theirs)[~blind].abs()
                 worst = max(worst, float(off.max()) if off.numel() else 0.0)
@@ -706,7 +771,9 @@ class record:
                 worst = max(worst, float(off.max()) / (float(own.abs().max()) or 1.0) if off.numel() else 0.0)
             biases.append(bias)
             rules.append(seen_by.cpu())
-        if sink:
+        if len(sinks) != h or None in sinks:
+            sinks = None
+        if sink and sinks is None:
             self.note("heads of this model leave a part of their attention to a sink that is no token; maps are shown "
                       "without it, so their rows are larger than the model's own")
         if not worst <= (2e-4 if seen["q"].dtype == torch.float32 else 6e-2):
@@ -732,6 +799,8 @@ class record:
                 return stack.lose("queries and keys, whose scores are capped before something is added", frame.layer)
         stack.rules[frame.layer] = dict(n_heads=h, n_kv_heads=kv, scale=float(scale), mask=mask,
                                         soft_cap=None if cap is None else float(cap))
+        if sinks is not None:
+            stack.rules[frame.layer]["sinks"] = sinks
         for site, t in (("q", q), ("k", k), ("v", v)):
             if t is not None:
                 stack.arrays[(tile, frame.layer, site)] = t.contiguous()
@@ -871,6 +940,11 @@ class record:
             towers[tower] = dict(tokens=tokens, n_layers=layers, width=stack.width,
                                  attention=[stack.rules.get(i, none) for i in range(layers)],
                                  grids=grids, n_tiles=tiles, class_token=marked)
+            for layer, p in stack.cross.items():
+                self.extras[f"cross_attentions_{layer}"] = p
+            if stack.cross:
+                self.note(f"attention of {stack.name} to another sequence is kept as cross_attentions_0 and so on; no "
+                          "view shows it")
             whole = row_map([[i] for i in range(n)], list(range(n)))
             for (tile, layer, site), t in sorted(stack.arrays.items()):
                 put(tower, tile, layer, site, t, whole)

@@ -3,15 +3,47 @@
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Values that one thread copies at a time.
 const COPY: usize = 1 << 15;
 
 /// A dense row-major array on the host.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Array {
     shape: Vec<usize>,
-    data: Vec<f32>,
+    data: Data,
+}
+
+/// Values that lie elsewhere than in memory of their own, as those of a mapped file.
+pub type Elsewhere = Arc<dyn AsRef<[f32]> + Send + Sync>;
+
+/// Where the values are.
+#[derive(Clone)]
+enum Data {
+    Own(Vec<f32>),
+    Elsewhere(Elsewhere),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+impl std::fmt::Debug for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own(values) => values.fmt(f),
+            Self::Elsewhere(values) => write!(f, "{} values elsewhere", (**values).as_ref().len()),
+        }
+    }
+}
+
+impl PartialEq for Array {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.data() == other.data()
+    }
 }
 
 impl Array {
@@ -22,14 +54,31 @@ impl Array {
         if size != Some(data.len()) {
             return Err(Error::shape("array", format!("{} values", data.len()), &shape));
         }
-        Ok(Self { shape, data })
+        Ok(Self { shape, data: Data::Own(data) })
+    }
+
+    /// An array of `shape` over values that lie elsewhere. Errors if the sizes do not fit.
+    pub fn elsewhere(shape: impl Into<Vec<usize>>, values: Elsewhere) -> Result<Self> {
+        let (shape, n) = (shape.into(), (*values).as_ref().len());
+        if shape.iter().try_fold(1usize, |a, &n| a.checked_mul(n)) != Some(n) {
+            return Err(Error::shape("array", format!("{n} values"), &shape));
+        }
+        Ok(Self { shape, data: Data::Elsewhere(values) })
+    }
+
+    /// Bytes of memory that are its own; none where its values lie elsewhere.
+    pub fn own_bytes(&self) -> usize {
+        match &self.data {
+            Data::Own(values) => size_of_val(values.as_slice()),
+            Data::Elsewhere(_) => 0,
+        }
     }
 
     /// All zeros.
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         let size = shape.iter().product();
-        Self { shape, data: vec![0.0; size] }
+        Self { shape, data: Data::Own(vec![0.0; size]) }
     }
 
     /// Copies a tensor of any float type to the host.
@@ -55,16 +104,16 @@ impl Array {
                 true => data.chunks_mut(len).enumerate().for_each(copy),
                 false => data.par_chunks_mut(len).with_min_len(COPY.div_ceil(len)).enumerate().for_each(copy),
             }
-            return Ok(Self { shape, data });
+            return Ok(Self { shape, data: Data::Own(data) });
         }
         drop(storage);
         let data = t.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(Self { shape, data })
+        Ok(Self { shape, data: Data::Own(data) })
     }
 
     /// The same as a tensor on a device.
     pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
-        Ok(Tensor::from_slice(&self.data, self.shape.as_slice(), device)?)
+        Ok(Tensor::from_slice(self.data(), self.shape.as_slice(), device)?)
     }
 
     /// The sizes of the axes.
@@ -74,17 +123,29 @@ impl Array {
 
     /// The values, row-major.
     pub fn data(&self) -> &[f32] {
-        &self.data
+        match &self.data {
+            Data::Own(values) => values,
+            Data::Elsewhere(values) => (**values).as_ref(),
+        }
     }
 
-    /// The values, to write.
+    /// The values, to write; copied before where they lie elsewhere.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        if let Data::Elsewhere(values) = &self.data {
+            self.data = Data::Own((**values).as_ref().to_vec());
+        }
+        match &mut self.data {
+            Data::Own(values) => values,
+            Data::Elsewhere(_) => &mut [],
+        }
     }
 
     /// The values, taken out.
     pub fn into_data(self) -> Vec<f32> {
-        self.data
+        match self.data {
+            Data::Own(values) => values,
+            Data::Elsewhere(values) => (*values).as_ref().to_vec(),
+        }
     }
 
     /// Number of axes.
@@ -99,13 +160,13 @@ impl Array {
 
     /// Slice `i` along the first axis, as values. Panics if `i` is out of range, like indexing.
     pub fn row(&self, i: usize) -> &[f32] {
-        let n = self.data.len() / self.shape[0].max(1);
-        &self.data[i * n..(i + 1) * n]
+        let n = self.data().len() / self.shape[0].max(1);
+        &self.data()[i * n..(i + 1) * n]
     }
 
     /// Slice `i` along the first axis, as an array.
     pub fn sub(&self, i: usize) -> Self {
-        Self { shape: self.shape[1..].to_vec(), data: self.row(i).to_vec() }
+        Self { shape: self.shape[1..].to_vec(), data: Data::Own(self.row(i).to_vec()) }
     }
 
     /// Mean over the first axis of `[k, …]` in f64, as a flat list; zeros if k is 0.
@@ -113,7 +174,7 @@ impl Array {
         let k = self.shape.first().copied().unwrap_or(0);
         let n = self.shape.iter().skip(1).product::<usize>();
         let mut out = vec![0f64; n];
-        for part in self.data.chunks_exact(n.max(1)) {
+        for part in self.data().chunks_exact(n.max(1)) {
             out.iter_mut().zip(part).for_each(|(o, v)| *o += f64::from(*v));
         }
         out.iter_mut().for_each(|o| *o /= k.max(1) as f64);
@@ -122,9 +183,9 @@ impl Array {
 
     /// Errors unless every value is finite.
     pub fn check_finite(&self, what: &str) -> Result<()> {
-        match self.data.iter().position(|x| !x.is_finite()) {
+        match self.data().iter().position(|x| !x.is_finite()) {
             None => Ok(()),
-            Some(i) => Err(Error::invalid(format!("{what}: value {i} is {}", self.data[i]))),
+            Some(i) => Err(Error::invalid(format!("{what}: value {i} is {}", self.data()[i]))),
         }
     }
 }
@@ -132,6 +193,17 @@ impl Array {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_lie_elsewhere_are_read_as_own_ones_and_copied_to_be_written() {
+        let there: Elsewhere = Arc::new(vec![1.0, 2.0, 3.0, 4.0]);
+        let mut a = Array::elsewhere([2, 2], there.clone()).unwrap();
+        let own = Array::new([2, 2], vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert_eq!((&a, a.row(1), a.own_bytes(), own.own_bytes()), (&own, &[3.0, 4.0][..], 0, 16));
+        a.data_mut()[0] = 7.0;
+        assert_eq!((a.data()[0], (*there).as_ref()[0], a.own_bytes()), (7.0, 1.0, 16));
+        assert!(Array::elsewhere([3], there).is_err());
+    }
 
     #[test]
     fn a_turned_and_cut_tensor_is_copied_as_it_reads() {

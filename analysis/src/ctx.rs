@@ -2,6 +2,7 @@
 
 use crate::gpu::{Compute, Gpu, Side};
 use crate::{Error, Result};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +26,8 @@ pub struct Ctx {
     pub seed: u64,
     /// Bytes of memory that can be had now. `None` is as much as is asked for.
     room: Option<fn() -> u64>,
+    /// Where arrays go that memory has no room for. `None` refuses them.
+    spill: Option<Arc<Path>>,
     /// How often the cancel flag was looked at.
     #[cfg(test)]
     looks: Arc<AtomicUsize>,
@@ -47,6 +50,17 @@ impl Ctx {
     pub fn with_room(mut self, room: fn() -> u64) -> Self {
         self.room = Some(room);
         self
+    }
+
+    /// The same context, in which what a run keeps goes into a file in `folder` where memory has no room for it.
+    pub fn spilling_to(mut self, folder: &Path) -> Self {
+        self.spill = Some(folder.into());
+        self
+    }
+
+    /// Where arrays go that memory has no room for, if anywhere.
+    pub fn spill(&self) -> Option<&Path> {
+        self.spill.as_deref()
     }
 
     /// Bytes of memory that can be had now; `None` where that is not asked.

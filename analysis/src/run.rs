@@ -11,7 +11,7 @@ use crate::math::argmax;
 use crate::model::{Input, KvCache, LogitRows, Model, Writes};
 use crate::token::{Source, Token, TokenKind};
 use crate::tokenize::Tokenizer;
-use crate::trace::{Both, Capture, CaptureSpec, NoTap, Site, Tap, Tower, TowerTrace, Trace};
+use crate::trace::{Both, Capture, CaptureSpec, NoTap, Site, Spill, Tap, Tower, TowerTrace, Trace};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -101,12 +101,24 @@ pub fn run_with(
     // The logits of every continued token are kept.
     let kept = (request.greedy as u64).saturating_mul(4 * info.vocab as u64);
     ctx.fits(kept, "continue with fewer tokens")?;
-    let mut tap = Both { first, then: &mut capture };
     let logits = logit_rows(request, spec, ids.len());
-    let cost = estimate(model, ids.len(), &logits, spec).bytes();
-    if let Some(room) = ctx.room().filter(|room| cost > *room) {
-        ctx.fits(cost, &advice(model, ids.len(), &logits, spec, room))?;
+    let cost = estimate(model, ids.len(), &logits, spec);
+    if let Some(room) = ctx.room().filter(|room| cost.bytes() > *room) {
+        // What is kept may lie in a file; what the pass needs may not.
+        match ctx.spill().filter(|_| cost.peak_bytes <= room) {
+            Some(folder) => {
+                capture = capture.spilling(Spill::new(folder)?);
+                ctx.note(format!(
+                    "memory has no room for what this run keeps, about {} MB; it lies in a file in {}, which goes with \
+                     the run, and is read as it is looked at",
+                    (cost.capture_bytes >> 20).max(1),
+                    folder.display()
+                ));
+            }
+            None => ctx.fits(cost.bytes(), &advice(model, ids.len(), &logits, spec, room))?,
+        }
     }
+    let mut tap = Both { first, then: &mut capture };
     let mut input = Input {
         ids,
         token_types: types.clone(),

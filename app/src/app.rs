@@ -58,12 +58,13 @@ use tokenscope_analysis::catalog;
 use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::weights::Hold;
 
-/// Opens the window, with this model or trace loaded if one is named, this picture, and this lesson; weights are held so.
+/// Opens the window, with this model or trace loaded if one is named, this picture, and this lesson; weights are held as
+/// `hold` says for this time, or as they were when the window was open last.
 pub fn open_window(
     model: Option<&Path>,
     image: Option<PictureSource>,
     lesson: Option<Arc<Lesson>>,
-    hold: Hold,
+    hold: Option<Hold>,
 ) -> anyhow::Result<()> {
     let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
         let (w, h) = s.split_once('x')?;
@@ -95,9 +96,11 @@ pub fn open_window(
             app.caret.drawn_by(gpu.as_deref());
             app.painter = cc.wgpu_render_state.as_ref().and_then(|s| Painter::new(s, gpu.as_deref()));
             app.jobs = app.jobs.clone().on(gpu, compute);
-            app.jobs.hold(hold);
             app.recents = Recents::load();
             app.set_up(&cc.egui_ctx, settings);
+            if let Some(hold) = hold {
+                app.holds_for_now(hold);
+            }
             if let Some(why) = broken {
                 app.notices.say(why, false, None);
             }
@@ -177,6 +180,8 @@ pub struct App {
     stores: bool,
     /// The settings as last stored, and when.
     stored: (Settings, Option<Instant>),
+    /// Where the weights of models are because the start said so, which is not remembered.
+    given: Option<Hold>,
     /// Settings that were too young to store.
     unsaved: Option<Settings>,
     /// Hints of the first start that were read.
@@ -227,6 +232,7 @@ impl App {
             recents: Recents::default(),
             stores: false,
             stored: (Settings::default(), None),
+            given: None,
             unsaved: None,
             hints: HINTS,
             sources: true,
@@ -296,8 +302,15 @@ impl App {
         (self.hints, self.sources) = (settings.hints, settings.sources);
         ctx.set_zoom_factor(settings.zoom);
         self.tiles = settings.layout.clone().and_then(Layout::tree).unwrap_or_else(layout);
+        self.jobs.hold(settings.weights());
         self.stored = (settings, None);
         self.follow(ctx);
+    }
+
+    /// Holds the weights of models so, without remembering it.
+    fn holds_for_now(&mut self, hold: Hold) {
+        self.jobs.hold(hold);
+        self.given = Some(hold);
     }
 
     /// What to remember of the window as it is.
@@ -317,6 +330,10 @@ impl App {
             hints: self.hints,
             sources,
             layout: Some(Layout::of(&self.tiles)),
+            weights: match self.given.filter(|given| *given == self.jobs.held()) {
+                Some(_) => self.stored.0.weights.clone(),
+                None => self.jobs.held().name().into(),
+            },
         }
     }
 

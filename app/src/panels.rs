@@ -338,7 +338,7 @@ impl State {
     }
 }
 
-/// Where the weights of models are held, until the window closes.
+/// Where the weights of models are held, now and at the next start.
 fn weights_ui(cx: &Cx, ui: &mut Ui) {
     let held = cx.jobs.held();
     let menu = ui.menu_button("Weights", |ui| {

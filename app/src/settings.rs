@@ -1,4 +1,5 @@
-//! What the window remembers between starts: layout, zoom, colours, size, and which hints were read.
+//! What the window remembers between starts: layout, zoom, colours, size, where weights are, and which
+//! hints were read.
 
 use crate::recents::{folder, read_small};
 use crate::theme::ColorMap;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::Path;
 use tokenscope_analysis::save::save_bytes;
+use tokenscope_analysis::weights::Hold;
 
 const FILE: &str = "settings.json";
 const BROKEN: &str = "settings.broken.json";
@@ -33,6 +35,8 @@ pub struct Settings {
     pub sources: bool,
     /// Where the views are; `None` is the default layout.
     pub layout: Option<Layout>,
+    /// Where the weights of models are, by its name.
+    pub weights: String,
 }
 
 impl Default for Settings {
@@ -45,6 +49,7 @@ impl Default for Settings {
             hints: 0,
             sources: true,
             layout: None,
+            weights: Hold::default().name().into(),
         }
     }
 }
@@ -110,6 +115,11 @@ impl Layout {
 }
 
 impl Settings {
+    /// Where the weights of models are.
+    pub fn weights(&self) -> Hold {
+        Hold::parse(&self.weights).unwrap_or_default()
+    }
+
     /// The stored settings, or the defaults and why: a file that cannot be read is put aside.
     pub fn load() -> (Self, Option<String>) {
         folder().map_or((Self::default(), None), |dir| Self::load_from(&dir))
@@ -181,10 +191,13 @@ mod tests {
             hints: 2,
             sources: false,
             layout: Some(Layout::of(&tabs())),
+            weights: "stored".into(),
         };
         settings.store_in(&dir.path().join("new")).unwrap();
         let (back, why) = Settings::load_from(&dir.path().join("new"));
         assert_eq!((&back, why), (&settings, None));
+        assert_eq!((back.weights(), Settings::default().weights()), (Hold::File, Hold::Auto));
+        assert_eq!(Settings { weights: "bf17".into(), ..back.clone() }.weights(), Hold::Auto);
         assert!(back.layout.unwrap().tree() == Some(tabs()));
     }
 

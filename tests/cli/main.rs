@@ -60,6 +60,47 @@ fn a_trace_is_written_and_only_where_told() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// Where memory has no room for what a run keeps, it waits in a file beside the target: the trace is the same.
+#[test]
+fn a_trace_that_memory_has_no_room_for_is_written_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = dir.path().join("ids.json");
+    let list: Vec<u32> = (0..500).map(|i| i * 31 % 700).collect();
+    std::fs::write(&ids, serde_json::to_string(&list).unwrap()).unwrap();
+    // 6.7 MB are kept, 3.9 MB needed on top.
+    let run = |verb: &[&str], memory: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenscope"));
+        command.args(verb).envs([("TOKENSCOPE_MEMORY", memory), ("RAYON_NUM_THREADS", "2")]);
+        command.env_remove("TOKENSCOPE_COMPUTE").env("TOKENSCOPE_SPILL", dir.path()).output().unwrap()
+    };
+    let traced = |memory: &str| {
+        let out = dir.path().join(format!("{memory}.trace"));
+        let (ids, to) = (ids.to_str().unwrap(), out.to_str().unwrap());
+        let run = run(&["trace", "--model", "sample-lm", "--ids", ids, "--out", to], memory);
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.success(), "{said}");
+        (tokenscope_analysis::trace::read_trace(&out, &tokenscope_analysis::Ctx::default()).unwrap(), said)
+    };
+    let ((whole, quiet), (tight, said)) = (traced("100000"), traced("7"));
+    assert_eq!(tight.arrays, whole.arrays);
+    assert!(
+        !quiet.contains("no room") && said.contains("no room") && said.contains(dir.path().to_str().unwrap()),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    // So are other verbs, and a trace that is read.
+    let shown = dir.path().join("100000.trace");
+    let score = |memory: &str| {
+        let run = run(&["run", "received_attention", "--model", shown.to_str().unwrap()], memory);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        json["values"].clone()
+    };
+    assert_eq!(score("5"), score("100000"));
+    let none = run(&["trace", "--model", "sample-lm", "--ids", ids.to_str().unwrap(), "--out", "x.trace"], "1");
+    assert_eq!(none.status.code(), Some(2), "{}", String::from_utf8_lossy(&none.stderr));
+}
+
 #[test]
 fn tokenize_prints_the_json_of_the_contract() {
     let run = tokenscope(&["tokenize", "--tokenizer", "cl100k_base", "--text", "hello world", "--json"]);

@@ -65,6 +65,9 @@ fn recorded_runs_equal_transformers() {
         assert!(problems.is_empty(), "{}: {problems:#?}", path.display());
         let name = path.file_stem().unwrap().to_str().unwrap();
         check_parts(name, &trace);
+        check_experts(name, &trace);
+        let sinks = trace.towers.values().flat_map(|t| &t.attention).any(|rule| rule.sinks.is_some());
+        assert_eq!(sinks, name == "gpt_oss", "{name}");
         let ids = trace.towers.get(&Tower::Text).is_none_or(|t| t.tokens.iter().all(|t| t.id.is_some()));
         assert!(ids, "{name}: tokens without ids");
     }
@@ -72,6 +75,27 @@ fn recorded_runs_equal_transformers() {
 
 /// Models whose norms stand behind the sums.
 const POST_NORM: &[&str] = &["bert", "xlm_roberta", "albert", "deberta", "mpnet", "xlnet"];
+
+/// The experts that a softmax over the router's logits chooses are the largest, the best first; others weigh otherwise.
+fn check_experts(name: &str, trace: &Trace) {
+    let routed = [("mixtral", 3, 2), ("gpt_oss", 3, 2), ("qwen3_moe", 2, 3), ("deepseek_v3", 2, 3)];
+    let (layers, chosen) = routed.iter().find(|r| r.0 == name).map_or((0, 0), |r| (r.1, r.2));
+    let all = trace.arrays.iter().filter(|(k, _)| k.site == Site::Experts);
+    let all: Vec<_> = all.collect();
+    assert_eq!(all.len(), layers, "{name}");
+    for (key, experts) in all {
+        let router = &trace.get(key.tower, key.layer, Site::Router).unwrap().array;
+        let [n, k] = experts.array.dims("experts").unwrap();
+        assert_eq!((k, router.shape()[0]), (chosen, n), "{name}");
+        for row in (0..n).filter(|_| name != "deepseek_v3") {
+            let logits = router.row(row);
+            let mut order: Vec<usize> = (0..logits.len()).collect();
+            order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+            let best: Vec<f32> = order[..k].iter().map(|&i| i as f32).collect();
+            assert_eq!(experts.array.row(row), best, "{name} {} {row}", key.layer);
+        }
+    }
+}
 
 /// What a layer's parts add to its stream adds up.
 fn check_parts(name: &str, trace: &Trace) {

@@ -97,17 +97,23 @@ fn a_product_of_a_large_text_is_stopped_soon(path: &Path) {
     let flag = Arc::new(AtomicBool::new(false));
     let ctx = Ctx::new(flag.clone(), Arc::new(|_| ()));
     let request = RunRequest { ids: Some(ids(6000)), ..RunRequest::default() };
-    let stopped = std::thread::scope(|s| {
-        let job = s.spawn(|| {
-            let result = run(model.as_ref(), None, &request, &CaptureSpec::views(), &ctx);
-            (result.err(), Instant::now())
-        });
-        std::thread::sleep(Duration::from_millis(700));
-        let asked = Instant::now();
-        flag.store(true, Ordering::Relaxed);
-        let (error, ended) = job.join().expect("no panic");
-        assert!(matches!(error, Some(Error::Cancelled)), "the run ended before it was stopped: {error:?}");
-        ended - asked
-    });
-    assert!(stopped < Duration::from_millis(1000), "stopped after {stopped:?}");
+    let stopped = |after: u64| {
+        std::thread::scope(|s| {
+            flag.store(false, Ordering::Relaxed);
+            let job = s.spawn(|| {
+                let result = run(model.as_ref(), None, &request, &CaptureSpec::views(), &ctx);
+                (result.err(), Instant::now())
+            });
+            std::thread::sleep(Duration::from_millis(after));
+            let asked = Instant::now();
+            flag.store(true, Ordering::Relaxed);
+            let (error, ended) = job.join().expect("no panic");
+            assert!(matches!(error, Some(Error::Cancelled)), "the run ended before it was stopped: {error:?}");
+            ended - asked
+        })
+    };
+    // In products, in attention and between them; one may meet a moment in which the machine does something else.
+    let mut all: Vec<Duration> = [100, 200, 350, 500, 700].map(stopped).into();
+    all.sort_unstable();
+    assert!(all[2] < Duration::from_millis(200) && all[4] < Duration::from_millis(1000), "stopped after {all:?}");
 }

@@ -64,6 +64,14 @@ RUNS = {
     "llama": ("LlamaForCausalLM", hf.LlamaConfig(**small(num_key_value_heads=2)), {}),
     "llama_padded": ("LlamaForCausalLM", hf.LlamaConfig(**SMALL), PADDED),
     "mixtral": ("MixtralForCausalLM", hf.MixtralConfig(**small(num_key_value_heads=2, num_local_experts=4)), {}),
+    "gpt_oss": ("GptOssForCausalLM", hf.GptOssConfig(**small(num_key_value_heads=2, head_dim=8, num_local_experts=4,
+                                                             num_experts_per_tok=2, sliding_window=4)), {}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", hf.Qwen3MoeConfig(**small(num_key_value_heads=2, head_dim=8, num_experts=6,
+                  num_experts_per_tok=3, moe_intermediate_size=12, mlp_only_layers=[1])), {}),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", hf.DeepseekV3Config(**small(
+        num_key_value_heads=4, q_lora_rank=12, kv_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=10,
+        n_routed_experts=8, num_experts_per_tok=3, n_group=2, topk_group=1, first_k_dense_replace=1,
+        moe_intermediate_size=12)), {}),
     "codegen": ("CodeGenForCausalLM", hf.CodeGenConfig(vocab_size=96, n_embd=32, n_layer=3, n_head=4, n_positions=64,
                                                        rotary_dim=4), {}),
     "bert": ("BertForMaskedLM", hf.BertConfig(**SMALL), {}),
@@ -130,7 +138,13 @@ def write(module, name, folder):
     path = os.path.join(folder, name + ".trace")
     record = lambda to, **how: module.record(model, None, to, **how)
     with torch.no_grad():
+        routers = []
+        kept = [m.register_forward_hook(lambda m, a, _: routers.append(torch.nn.functional.linear(
+                    a[0].reshape(-1, a[0].shape[-1]), m.weight, getattr(m, "bias", None))))
+                for m in model.modules() if type(m).__name__.endswith("Router")]
         want = model(**inputs, **rest, output_attentions=True, output_hidden_states=True)
+        for handle in kept:
+            handle.remove()
         plain, before = model(**inputs, **rest), hooks(model)
         with record(path):
             seen = model(**inputs, **rest)
@@ -159,6 +173,10 @@ def write(module, name, folder):
     pick = lambda names: next(getattr(want, n) for n in names if getattr(want, n, None) is not None)
     for i, t in enumerate(pick(MAPS)):
         tensors[f"attentions_{i}"] = t[0]
+    for i, t in enumerate(getattr(want, "cross_attentions", None) or ()):
+        tensors[f"cross_attentions_{i}"] = t[0]
+    for i, t in enumerate(routers):
+        tensors[f"router_logits_{i}"] = t
     states = pick(STATES)
     for i, t in enumerate(states[:-1]):
         tensors[f"hidden_states_{i}"] = t[:, 0] if name == "xlnet" and t.shape[0] > 1 else t[0]

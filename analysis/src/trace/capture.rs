@@ -1,6 +1,6 @@
 //! The tap that keeps what it is asked for, and says beforehand what that will cost.
 
-use super::{At, Entry, Key, Per, Rows, Site, Tap, Tower};
+use super::{At, Entry, Key, Per, Rows, Site, Spill, Tap, Tower};
 use crate::Result;
 use crate::array::Array;
 use candle_core::{Tensor, TensorId};
@@ -65,12 +65,19 @@ pub struct Capture {
     rows: BTreeMap<(Tower, usize), Arc<Rows>>,
     /// The last tensor kept and its copy: what leaves one block enters the next, and is kept once.
     last: Option<(TensorId, Arc<Array>)>,
+    /// Where arrays go, if not into memory.
+    spill: Option<Spill>,
 }
 
 impl Capture {
     /// A capture of `spec`.
     pub fn new(spec: CaptureSpec) -> Self {
-        Self { spec, arrays: BTreeMap::new(), steps: Vec::new(), rows: BTreeMap::new(), last: None }
+        Self { spec, arrays: BTreeMap::new(), steps: Vec::new(), rows: BTreeMap::new(), last: None, spill: None }
+    }
+
+    /// The same with arrays in a file.
+    pub fn spilling(self, spill: Spill) -> Self {
+        Self { spill: Some(spill), ..self }
     }
 }
 
@@ -87,7 +94,13 @@ impl Tap for Capture {
         let key = Key { tower: at.tower, tile: at.tile, layer: at.layer, site: at.site };
         let array = match self.last.take() {
             Some((id, array)) if id == x.id() => array,
-            _ => Arc::new(Array::from_tensor(&x)?),
+            _ => {
+                let array = Array::from_tensor(&x)?;
+                Arc::new(match &mut self.spill {
+                    Some(spill) => spill.keep(array)?,
+                    None => array,
+                })
+            }
         };
         self.last = Some((x.id(), array.clone()));
         let arrays = match at.step.checked_sub(1) {

@@ -5,7 +5,7 @@
 //! the module describes entry by entry.
 
 use super::check::check;
-use super::{Entry, Key, Rows, Site, Tower, TowerTrace, Trace};
+use super::{Entry, Key, Rows, Site, Spill, Tower, TowerTrace, Trace};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::image::{ImageInput, Picture};
@@ -176,7 +176,18 @@ pub fn is_trace(path: &Path) -> bool {
 pub fn read_trace(path: &Path, ctx: &Ctx) -> Result<Trace> {
     let (mut file, header) = opened(path)?;
     let size = file.tensors.values().map(|t| t.data_offsets.1 - t.data_offsets.0).sum::<usize>();
-    ctx.fits(size as u64, "record fewer sites or layers")?;
+    if let Err(full) = ctx.fits(size as u64, "record fewer sites or layers") {
+        let Some(folder) = ctx.spill() else { return Err(full) };
+        // The trace itself is not mapped: whoever shortens it meanwhile would end the program.
+        file.spill = Some(Spill::new(folder)?);
+        let said = format!(
+            "memory has no room for this trace's {} MB; they lie in a file in {}, which goes with the run, and are read \
+             as they are looked at",
+            (size >> 20).max(1),
+            folder.display()
+        );
+        ctx.note(said);
+    }
     let parts = header.parts.clone();
     let (mut trace, rows, arrays, extras) = header.split();
     let rows: Vec<Arc<Rows>> = rows.into_iter().map(Arc::new).collect();
@@ -289,6 +300,8 @@ struct TensorFile<'p> {
     tensors: HashMap<String, TensorInfo>,
     /// The trace's own header.
     text: Option<String>,
+    /// Where arrays go, if not into memory.
+    spill: Option<Spill>,
 }
 
 impl<'p> TensorFile<'p> {
@@ -326,7 +339,7 @@ impl<'p> TensorFile<'p> {
             return Err(damaged(&"the file is shorter or longer than its header says"));
         }
         let tensors = metadata.tensors().into_iter().map(|(name, t)| (name, t.clone())).collect();
-        Ok(Self { path, file, start: 8 + len, tensors, text })
+        Ok(Self { path, file, start: 8 + len, tensors, text, spill: None })
     }
 
     fn bad(&self, what: String) -> Error {
@@ -344,7 +357,11 @@ impl<'p> TensorFile<'p> {
         let read = self.file.seek(SeekFrom::Start(self.start + from as u64));
         read.and_then(|_| self.file.read_exact(bytemuck::cast_slice_mut(&mut values)))
             .map_err(|e| Error::io(self.path, e))?;
-        Array::new(info.shape.clone(), values)
+        let array = Array::new(info.shape.clone(), values)?;
+        match &mut self.spill {
+            Some(spill) => spill.keep(array),
+            None => Ok(array),
+        }
     }
 
     /// The bytes of a tensor, and what they are.
@@ -475,8 +492,16 @@ mod tests {
     fn a_trace_that_does_not_fit_is_refused_before_it_is_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
         write_trace(&recorded(), file.path()).unwrap();
-        let error = read_trace(file.path(), &Ctx::default().with_room(|| 1000)).unwrap_err();
+        let full = Ctx::default().with_room(|| 1000);
+        let error = read_trace(file.path(), &full).unwrap_err();
         assert!(matches!(error, Error::Memory { .. }), "{error}");
+        // Where arrays may lie in a file, they do.
+        let spilling = full.spilling_to(file.path().parent().unwrap());
+        let back = read_trace(file.path(), &spilling).unwrap();
+        let own = read_trace(file.path(), &Ctx::default()).unwrap();
+        assert_eq!((&back.arrays, &back.towers, &back.extras), (&own.arrays, &own.towers, &own.extras));
+        assert!(back.arrays.values().all(|e| e.array.own_bytes() == 0) && back.size_bytes() > 0);
+        assert!(spilling.notes()[0].contains("read as they are looked at"), "{:?}", spilling.notes());
     }
 
     #[test]

@@ -53,7 +53,8 @@
 //! relative positions) is held by further components: `q` has one for every key with `addition / scale`, and `k` there
 //! the identity matrix.
 //!
-//! Further tensors: `extra.NAME` (F32) for each of `extras`; `picture` (U8, `[height, width, 3]`), the picture itself;
+//! Further tensors: `extra.NAME` (F32) for each of `extras`, such as `cross_attentions_0` `[heads, rows, keys]`, which the
+//! recorder keeps of a layer that reads another sequence; `picture` (U8, `[height, width, 3]`), the picture itself;
 //! `pixel_values` (F32), `image_grid_thw` or `spatial_shapes`, `image_sizes` and, of several pictures, `image_tiles`
 //! (I64), what the model read of it, with which `tokenscope verify` repeats the run. Several pictures lie side by side on one `picture`.
 
@@ -64,6 +65,7 @@ mod file;
 mod rows;
 mod site;
 mod spans;
+mod spill;
 mod tap;
 
 pub use attending::{Attending, Held, KeySet, PerHead};
@@ -72,6 +74,7 @@ pub use file::{Stored, is_trace, read_outline, read_tensors, read_trace, write_t
 pub use rows::{Positions, Regroup, Rows};
 pub use site::{At, Axis, Per, Site, Sizes, Tower};
 pub use spans::Spans;
+pub use spill::Spill;
 pub use tap::{Both, NoTap, Tap};
 
 use crate::array::Array;
@@ -408,14 +411,19 @@ impl Trace {
         ))
     }
 
-    /// Bytes held by the captured arrays. What leaves one block and enters the next is held once.
+    /// Bytes of the captured arrays and the picture. What leaves one block and enters the next is one.
     pub fn size_bytes(&self) -> usize {
-        let unique: BTreeMap<*const Array, usize> = self
-            .arrays
-            .values()
-            .chain(self.steps.iter().flat_map(BTreeMap::values))
-            .map(|e| (Arc::as_ptr(&e.array), e.array.data().len() * 4))
-            .collect();
+        self.bytes_by(|a| size_of_val(a.data()))
+    }
+
+    /// The same of what memory holds: arrays may lie in a file.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes_by(Array::own_bytes)
+    }
+
+    fn bytes_by(&self, of: impl Fn(&Array) -> usize) -> usize {
+        let all = self.arrays.values().chain(self.steps.iter().flat_map(BTreeMap::values));
+        let unique: BTreeMap<*const Array, usize> = all.map(|e| (Arc::as_ptr(&e.array), of(&e.array))).collect();
         unique.values().sum::<usize>() + self.picture.as_ref().map_or(0, |p| p.rgb.len())
     }
 }

@@ -22,7 +22,7 @@ use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::save::{save, save_bytes};
 use tokenscope_analysis::tokenize::{TIKTOKEN_NAMES, Tokenizer};
-use tokenscope_analysis::weights::Hold;
+use tokenscope_analysis::weights::{Hold, WEIGHTS_VARIABLE};
 use tokenscope_analysis::{Ctx, catalog};
 
 /// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
@@ -43,7 +43,7 @@ pub fn on_processor<T>(work: impl FnOnce(&Ctx) -> T) -> T {
     let done = Arc::new(AtomicU32::new(0));
     let (seen, put) = (done.clone(), move |share: f32| done.store(share.to_bits(), Ordering::Relaxed));
     let _progress = Progress::from(move || f32::from_bits(seen.load(Ordering::Relaxed)));
-    work(&Ctx::new(Arc::default(), Arc::new(put)).with_room(memory::available))
+    work(&Ctx::new(Arc::default(), Arc::new(put)).with_room(memory::available).spilling_to(&memory::folder()))
 }
 
 /// Jobs without a window, and who says on a terminal how far they are.
@@ -111,6 +111,12 @@ impl Weights {
     /// What the option says, or else the environment. Errors: a value there that is none.
     pub fn hold(self) -> anyhow::Result<Hold> {
         Ok(self.weights.map_or_else(Hold::from_env, Ok)?)
+    }
+
+    /// The same, where either says something. Errors: as [`Weights::hold`].
+    pub fn given(self) -> anyhow::Result<Option<Hold>> {
+        let said = self.weights.is_some() || std::env::var_os(WEIGHTS_VARIABLE).is_some();
+        said.then(|| self.hold()).transpose()
     }
 }
 

@@ -43,7 +43,9 @@ const ENVIRONMENT: &str = "Environment:
   TOKENSCOPE_WEIGHTS=auto|f32|stored
                                    where weights are: f32 brings them into memory, stored leaves them in their file and
                                    makes parts of them f32 when they are needed; auto brings up to 4 GB into memory,
-                                   if that is at most half of what is free; --weights counts before it";
+                                   if that is at most half of what is free; --weights counts before it
+  TOKENSCOPE_MEMORY=MB             takes no more than so much memory for granted, if less is free
+  TOKENSCOPE_SPILL=FOLDER          where a run keeps what memory has no room for, as /var/tmp";
 
 /// A microscope for tokens. Without a verb it opens the window
 #[derive(Debug, Parser)]
@@ -130,7 +132,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
                 bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
             }
             let image = cli.image.source()?;
-            crate::app::open_window(cli.open.or(cli.file).as_deref(), image, None, cli.weights.hold()?)
+            crate::app::open_window(cli.open.or(cli.file).as_deref(), image, None, cli.weights.given()?)
         }
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Atlas(a)) => atlas::run(a),

@@ -137,7 +137,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         open.notes().for_each(|n| ctx.note(n.clone()));
         run_model(open.model.as_ref(), open.tokenizer.as_ref(), &request, &spec, ctx)
     };
-    let mut trace = common::on_processor(run)?;
+    // What has no room in memory waits where the file is to be.
+    let folder = args.out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut trace = common::on_processor(|ctx| match folder.is_dir() {
+        true => run(&ctx.clone().spilling_to(folder)),
+        false => run(ctx),
+    })?;
     trace.picture = picture.map(Into::into);
     trace.dtype = Some("float32".into());
     common::notes(&trace.notes);

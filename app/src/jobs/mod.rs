@@ -160,9 +160,14 @@ impl Jobs {
             Some(Known { slot: Slot::Running(r), .. }) => r.clone(),
             _ => return,
         };
-        let mut result = self.attempt(key, &running);
-        if matches!(result, Err(Error::Memory { .. })) && self.make_room() {
-            result = self.attempt(key, &running);
+        let full = |result: &Result<Product>| matches!(result, Err(Error::Memory { .. }));
+        let mut result = self.attempt(key, &running, false);
+        if full(&result) && self.make_room() {
+            result = self.attempt(key, &running, false);
+        }
+        // Files are slower than memory, so they come last.
+        if full(&result) {
+            result = self.attempt(key, &running, true);
         }
         let mut inner = self.lock();
         // A cancelled job has lost its place, perhaps to a newer one for the same ask.
@@ -174,8 +179,8 @@ impl Jobs {
         (self.wake)();
     }
 
-    /// Computes a job once.
-    fn attempt(&self, key: &Key, running: &Running) -> Result<Product> {
+    /// Computes a job once; `spills` says whether what a run keeps may go into a file.
+    fn attempt(&self, key: &Key, running: &Running, spills: bool) -> Result<Product> {
         let progress = running.progress.clone();
         // Threads of one job report in any order; progress never runs backwards.
         let report = Arc::new(move |share: f32| {
@@ -183,6 +188,7 @@ impl Jobs {
         });
         let ctx =
             Ctx::new(running.cancel.clone(), report).with_gpu(self.gpu.clone(), self.compute).with_room(self.room);
+        let ctx = if spills { ctx.spilling_to(&memory::folder()) } else { ctx };
         let store = Store { jobs: self, by: key, cancel: &running.cancel };
         catch_unwind(AssertUnwindSafe(|| key.product(&store, &ctx)))
             .unwrap_or_else(|panic| Err(fault(panic.as_ref(), "")))

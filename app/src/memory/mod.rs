@@ -4,11 +4,24 @@ mod peak;
 
 pub use peak::{Counting, peak};
 
+use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use sysinfo::{MemoryRefreshKind, System};
 
 /// What is taken to be there where the system does not say, in bytes.
 const UNKNOWN: u64 = 8 << 30;
+
+/// The variable that says how many MB of memory may be taken for granted, and the one that names a folder.
+const LIMIT: &str = "TOKENSCOPE_MEMORY";
+const SPILL: &str = "TOKENSCOPE_SPILL";
+
+/// The folder for files that hold what memory has no room for: what `TOKENSCOPE_SPILL` or `TMPDIR` names, or a folder for
+/// temporary files that is on a disk, which the usual one may not be.
+pub fn folder() -> PathBuf {
+    let named = [SPILL, "TMPDIR"].into_iter().find_map(|name| std::env::var_os(name).filter(|v| !v.is_empty()));
+    let disk = || Some(PathBuf::from("/var/tmp")).filter(|p| p.is_dir());
+    named.map(PathBuf::from).or_else(disk).unwrap_or_else(std::env::temp_dir)
+}
 
 /// Memory of the machine, or of the container the program runs in, in bytes.
 pub fn total() -> u64 {
@@ -18,7 +31,8 @@ pub fn total() -> u64 {
 
 /// Memory that can still be had without swapping, in bytes.
 pub fn available() -> u64 {
-    let machine = of_machine(System::available_memory);
+    let said = std::env::var(LIMIT).ok().and_then(|mb| mb.trim().parse::<u64>().ok());
+    let machine = of_machine(System::available_memory).min(said.map_or(u64::MAX, |mb| mb.saturating_mul(1 << 20)));
     limit().map_or(machine, |(max, used)| max.saturating_sub(used).min(machine))
 }
 

@@ -47,6 +47,6 @@ impl Ask for TraceOf {
     }
 
     fn bytes(t: &Trace) -> u64 {
-        t.size_bytes() as u64
+        t.memory_bytes() as u64
     }
 }

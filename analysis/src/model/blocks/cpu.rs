@@ -11,8 +11,9 @@ use rayon::prelude::*;
 /// Fewer values than this are not worth waking other threads for.
 const PARALLEL: usize = 1 << 17;
 
-/// Multiplications and additions between two looks at the cancel flag: a few hundredths of a second.
-pub(super) const POLL_FLOPS: usize = 2_000_000_000;
+/// Multiplications and additions between two looks at the cancel flag: some hundredths of a second, also where other
+/// programs take most of the machine.
+pub(super) const POLL_FLOPS: usize = 1_000_000_000;
 
 /// Columns and rows of a product that are multiplied at once: fewer make it slower.
 const LEAST: (usize, usize) = (256, 64);

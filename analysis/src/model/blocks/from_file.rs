@@ -10,8 +10,10 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
-/// Multiplications and additions of a thread between two looks at the cancel flag.
-const POLL_FLOPS: usize = cpu::POLL_FLOPS / 2;
+/// Multiplications and additions of a thread on one panel at most.
+const PANEL_FLOPS: usize = cpu::POLL_FLOPS;
+/// The same between two looks at the cancel flag.
+const POLL_FLOPS: usize = cpu::POLL_FLOPS / 4;
 
 /// Weights that a thread holds as f32 at once.
 const PANEL: usize = 1 << 20;
@@ -64,7 +66,7 @@ fn panel_rows(n: usize, wide: usize, all: usize) -> usize {
     let most = if n <= SOME { SMALL_PANEL } else { PANEL } / wide.max(1);
     let each = all.div_ceil(2 * rayon::current_num_threads());
     // The own part of the result is as small as the panel, and ready soon enough to be stopped.
-    let rows = most.min(each).min(PANEL / n).min(POLL_FLOPS / (2 * n * wide).max(1)).max(1);
+    let rows = most.min(each).min(PANEL / n).min(PANEL_FLOPS / (2 * n * wide).max(1)).max(1);
     if rows < TILE { rows } else { rows / TILE * TILE }
 }
 
