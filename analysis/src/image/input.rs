@@ -80,12 +80,15 @@ impl ImageInput {
                 safetensors::Dtype::I32 => {
                     t.data().as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect()
                 }
+                safetensors::Dtype::U8 | safetensors::Dtype::BOOL => t.data().iter().map(|&b| f32::from(b)).collect(),
                 other => return Err(bad(format!("{name} is {other:?}, not I64"))),
             };
             Ok(Some(values))
         };
         let mut beside = std::collections::BTreeMap::new();
-        for name in BESIDE {
+        // Other models have masks of pixels, which say what their tiles say.
+        let listed = file.tensor("spatial_shapes").is_ok();
+        for name in BESIDE.into_iter().filter(|name| listed || *name != "pixel_attention_mask") {
             beside.extend(whole(name)?.map(|values| (name, values)));
         }
         Self::of(x, &|name| beside.get(name).map(Vec::as_slice)).map_err(|e| bad(e.to_string()))
@@ -144,7 +147,8 @@ impl ImageInput {
             fits.then(|| Some(all.iter().map(|&v| v as usize).collect())).ok_or_else(what)
         };
         let (sizes, tiles) = (whole("image_sizes", 2)?, whole("image_tiles", 1)?);
-        let (shapes, mask) = (whole("spatial_shapes", 2)?, whole("pixel_attention_mask", 1)?);
+        let shapes = whole("spatial_shapes", 2)?;
+        let mask = if shapes.is_some() { whole("pixel_attention_mask", 1)? } else { None };
         // A batch of lists is as long as all of them.
         let x = if shapes.is_some() && x.rank() == 3 { x.flatten(0, 1)? } else { x };
         let shape = x.dims().to_vec();

@@ -109,19 +109,19 @@ fn what_a_run_keeps_is_in_a_file_where_memory_is_full() {
     let all = run(model.as_ref(), None, &request, &spec, &Ctx::default()).unwrap();
     let cost = estimate(model.as_ref(), 1200, &LogitRows::All, &spec);
     // More than the pass needs, and less than it all.
-    assert!(cost.peak_bytes < 60 << 20 && cost.bytes() > 60 << 20, "{cost:?}");
-    let tight = Ctx::default().with_room(|| 60 << 20);
+    assert!(cost.peak_bytes < 80 << 20 && cost.bytes() > 80 << 20, "{cost:?}");
+    let tight = Ctx::default().with_room(|| 80 << 20);
     let refused = run(model.as_ref(), None, &request, &spec, &tight).unwrap_err();
     assert!(matches!(refused, Error::Memory { .. }), "{refused}");
     let dir = tempfile::tempdir().unwrap();
     let tight = tight.spilling_to(dir.path());
     let kept = run(model.as_ref(), None, &request, &spec, &tight).unwrap();
-    assert_eq!(kept.arrays, all.arrays);
+    assert!(kept.arrays == all.arrays);
     assert_eq!((kept.size_bytes(), kept.memory_bytes()), (all.size_bytes(), 0));
     assert!(kept.notes[0].contains(&dir.path().display().to_string()), "{:?}", kept.notes);
     let none = Ctx::default().with_room(|| 1 << 10).spilling_to(dir.path());
     assert!(matches!(run(model.as_ref(), None, &request, &spec, &none), Err(Error::Memory { .. })));
-    let gone = Ctx::default().with_room(|| 60 << 20).spilling_to(&dir.path().join("none"));
+    let gone = Ctx::default().with_room(|| 80 << 20).spilling_to(&dir.path().join("none"));
     let why = run(model.as_ref(), None, &request, &spec, &gone).unwrap_err().to_string();
     assert!(why.contains("TOKENSCOPE_SPILL"), "{why}");
 }
