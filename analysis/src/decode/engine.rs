@@ -3,7 +3,7 @@
 
 use super::chance::{Chance, Seeded};
 use super::cut::Cut;
-use super::metrics::{DraftNode, DraftRun, Ended, NodeState, Round};
+use super::metrics::{DraftNode, DraftRun, Ended, Learnt, NodeState, Round};
 use super::oracle::{Oracle, Reader};
 use super::row::Row;
 use super::tree::Tree;
@@ -71,6 +71,10 @@ pub trait Draft {
     fn learn(&mut self, _round: &Verified, _ctx: &Ctx) -> Result<()> {
         Ok(())
     }
+    /// What the last [`Draft::learn`] changed of what follows which token, for whoever watches.
+    fn learnt(&mut self) -> Vec<Learnt> {
+        Vec::new()
+    }
 }
 
 /// How far a decode goes.
@@ -135,6 +139,9 @@ impl<O: Oracle> Decode<'_, O> {
                 let told = Verified { tree: &tree, rows: &rows, path: &verdict.path, own: verdict.own };
                 watch.lap(&mut run.spent.rest);
                 self.draft.learn(&told, ctx)?;
+                if let Some(last) = run.rounds.last_mut() {
+                    last.learnt = self.draft.learnt();
+                }
                 watch.lap(&mut run.spent.draft);
                 let kept = verdict.path.iter().map(|i| before + i);
                 self.target.keep(&(0..=before).chain(kept).collect::<Vec<_>>())?;
@@ -211,7 +218,15 @@ fn round(offer: &Offer, verdict: &Verdict, room: usize) -> Round {
     emitted.push(verdict.own);
     emitted.truncate(room);
     let own_from = verdict.from.iter().map(|&(id, p)| (id, p as f32)).collect();
-    Round { root: tree.nodes()[0].token, next: best(0), nodes, emitted, own_from, draft_passes: tree.passes }
+    Round {
+        root: tree.nodes()[0].token,
+        next: best(0),
+        nodes,
+        emitted,
+        own_from,
+        draft_passes: tree.passes,
+        learnt: Vec::new(),
+    }
 }
 
 /// Decodes as many tokens greedily with the target alone and notes whether the run gave the same.

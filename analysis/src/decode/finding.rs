@@ -211,7 +211,15 @@ mod tests {
             node(None, 8, 1, NodeState::Unverified),
             node(Some(0), 9, 2, NodeState::Rejected),
         ];
-        let round = Round { root: 5, next: 7, nodes, emitted: vec![7, 6], own_from: Vec::new(), draft_passes: 2 };
+        let round = Round {
+            root: 5,
+            next: 7,
+            nodes,
+            emitted: vec![7, 6],
+            own_from: Vec::new(),
+            draft_passes: 2,
+            learnt: Vec::new(),
+        };
         let mut run = DraftRun::new(&[4, 5]);
         (run.rounds, run.ended) = (vec![round], Ended::Length);
         let tree = run.tree(0, &words).unwrap();

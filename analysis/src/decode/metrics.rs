@@ -37,6 +37,17 @@ pub struct DraftNode {
     pub state: NodeState,
 }
 
+/// What a policy drafts behind a token from a round on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Learnt {
+    /// The token.
+    pub token: u32,
+    /// What it drafted behind it before, the most probable first; empty where it knew nothing.
+    pub before: Vec<u32>,
+    /// What it drafts from now on.
+    pub after: Vec<u32>,
+}
+
 /// One round: a tree, its verification, and the tokens it gave.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Round {
@@ -53,6 +64,9 @@ pub struct Round {
     pub own_from: Vec<(u32, f32)>,
     /// Forward passes of the draft model in this round.
     pub draft_passes: usize,
+    /// What a policy that remembers what follows which token has changed of it after the round.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub learnt: Vec<Learnt>,
 }
 
 impl Round {
@@ -88,6 +102,7 @@ impl Round {
             emitted: vec![0; n],
             own_from: Vec::new(),
             draft_passes: 2,
+            learnt: Vec::new(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub mod tree;
 pub mod verify;
 
 pub use engine::{decode, decode_at_most};
-pub use metrics::{DraftNode, DraftRun, Ended, NodeState, Round, Spent};
+pub use metrics::{DraftNode, DraftRun, Ended, Learnt, NodeState, Round, Spent};
 pub use pace::Pace;
 
 use crate::Result;

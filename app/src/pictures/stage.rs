@@ -56,14 +56,14 @@ struct Player {
     pace: f64,
 }
 
-/// A slider over the steps and a button that plays them; the space bar does the same while nothing else has the keys.
+/// A slider over the steps and a button that plays them.
 fn steps_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
     if cx.figure {
         ui.small(format!("after step {shown}, of 0 to {}", n - 1));
         return;
     }
     ui.horizontal_wrapped(|ui| {
-        play_ui(cx, ui, "steps", shown, n);
+        play_ui(cx, ui, "steps", true, shown, n);
         let mut step = shown;
         if super::controls::slider(ui, "step", &mut step, 0..=n - 1).changed() {
             pause(cx, ui);
@@ -83,12 +83,14 @@ fn player(cx: &Cx, ui: &Ui) -> Player {
 }
 
 /// A button that plays `what`, `n` of them of which `shown` is seen, or pauses; and goes on to the next one when it is
-/// time.
-pub fn play_ui(cx: &Cx, ui: &mut Ui, what: &str, shown: usize, n: usize) {
+/// time. With `bar` the space bar does the same while nothing else has the keys.
+pub fn play_ui(cx: &Cx, ui: &mut Ui, what: &str, bar: bool, shown: usize, n: usize) {
     let (now, mut player) = (ui.input(|i| i.time), player(cx, ui));
-    let bar = ui.memory(|m| m.focused().is_none()) && ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Space));
+    let tip = format!("Play the {what} or pause{}", if bar { ", Space" } else { "" });
+    let bar =
+        bar && ui.memory(|m| m.focused().is_none()) && ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Space));
     let (sign, word) = if player.on { ("⏸", "pause") } else { ("▶", "play") };
-    let play = ui.add_enabled(n > 1, egui::Button::new(sign)).on_hover_text(format!("Play the {what} or pause, Space"));
+    let play = ui.add_enabled(n > 1, egui::Button::new(sign)).on_hover_text(tip);
     widgets::named(&play, &format!("{word} the {what}"));
     if play.clicked() || bar {
         player = Player { on: !player.on && n > 1, since: now, ..player };

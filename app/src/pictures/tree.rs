@@ -341,6 +341,10 @@ fn drawn(cx: &Cx, ui: &mut Ui, tree: &Tree, laid: &Laid, first: Link, menu: Opti
         let under = response.hover_pos().and_then(near).or(cursor);
         if response.clicked() {
             done.clicked = response.interact_pointer_pos().and_then(near);
+            // Keys go on from what was clicked.
+            if let Some(i) = done.clicked {
+                ui.data_mut(|d| d.insert_temp(cursor_slot(response.id), i));
+            }
         }
         if let Some(i) = cursor {
             let pressed = |m| ui.input_mut(|i| i.consume_key(m, Key::Enter));
@@ -402,12 +406,17 @@ fn whole_words(tree: &Tree, n: usize, at: Option<&str>) -> String {
     format!("{title} of {} nodes{states}{at}", if n == 0 { tree.nodes.len() } else { n })
 }
 
+/// Where the place of the keys is kept.
+fn cursor_slot(id: egui::Id) -> egui::Id {
+    id.with("cursor")
+}
+
 /// Arrow keys walk the nodes: right to the first child, left to the parent, up and down within a depth. The place is
 /// kept while the tree is in focus.
 fn walk(ui: &Ui, id: egui::Id, parents: &[Option<usize>], at: &[(f32, f32)]) -> usize {
     let filter = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
     ui.memory_mut(|m| m.set_focus_lock_filter(id, filter));
-    let slot = id.with("cursor");
+    let slot = cursor_slot(id);
     let now = ui.data(|d| d.get_temp::<usize>(slot)).unwrap_or(0).min(at.len() - 1);
     let pressed = |key| ui.input_mut(|i| i.consume_key(Modifiers::NONE, key));
     let beside = |down: bool| {

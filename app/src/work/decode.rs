@@ -230,7 +230,9 @@ impl Texts {
         let mut before: Vec<u32> = run.prompt.iter().chain(known).copied().collect();
         for r in run.rounds.iter().skip(self.rounds.len()) {
             let ids = r.nodes.iter().map(|n| n.token).chain(r.emitted.iter().copied());
-            for id in ids.chain(r.own_from.iter().map(|f| f.0)).chain([r.root]) {
+            let learnt =
+                r.learnt.iter().flat_map(|l| [l.token].into_iter().chain(l.before.iter().chain(&l.after).copied()));
+            for id in ids.chain(r.own_from.iter().map(|f| f.0)).chain([r.root]).chain(learnt) {
                 let word = || tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
                 self.words.entry(id).or_insert_with(word);
             }

@@ -14,7 +14,7 @@ use crate::decode::toy::Markov;
 use crate::decode::tree::Tree;
 use crate::decode::verify::exact_match::ExactMatch;
 use crate::decode::verify::{self, Verify};
-use crate::decode::{Ended, Method, SEED, With};
+use crate::decode::{Ended, Learnt, Method, SEED, With};
 use crate::method::{Basis, Info, Kind, Need, Paper, Param, Params};
 use crate::raw::{Adapter, RawInput};
 use crate::{Error, Result};
@@ -75,6 +75,8 @@ struct Recycler {
     k: usize,
     /// Successors of the tokens seen so far. As with the authors, every other token is followed by token 0.
     successors: HashMap<u32, Vec<usize>>,
+    /// Tokens whose successors the last round changed, with those before.
+    changed: Vec<(u32, Vec<usize>)>,
 }
 
 /// Nodes of a tree at most; the authors' has 80.
@@ -103,7 +105,7 @@ impl Recycler {
             nodes.push((parent, rank));
             index.insert(path, nodes.len());
         }
-        Ok(Self { nodes, k, successors: HashMap::new() })
+        Ok(Self { nodes, k, successors: HashMap::new(), changed: Vec::new() })
     }
 }
 
@@ -119,10 +121,25 @@ impl Draft for Recycler {
     }
 
     fn learn(&mut self, round: &Verified, _: &Ctx) -> Result<()> {
+        self.changed.clear();
         for (node, row) in round.tree.nodes().iter().zip(round.rows) {
-            self.successors.insert(node.token, row.top(self.k));
+            let before = self.successors.insert(node.token, row.top(self.k)).unwrap_or_default();
+            // Of a token that is there twice, what it had before the round.
+            if self.changed.iter().all(|c| c.0 != node.token) {
+                self.changed.push((node.token, before));
+            }
         }
+        self.changed.retain(|(token, before)| self.successors.get(token) != Some(before));
         Ok(())
+    }
+
+    fn learnt(&mut self) -> Vec<Learnt> {
+        let ids = |row: &[usize]| row.iter().map(|&id| id as u32).collect();
+        let one = |(token, before): (u32, Vec<usize>)| {
+            let after = self.successors.get(&token).map_or_else(Vec::new, |row| ids(row));
+            Learnt { token, before: ids(&before), after }
+        };
+        std::mem::take(&mut self.changed).into_iter().map(one).collect()
     }
 }
 
@@ -214,6 +231,11 @@ mod tests {
         let rows = [row(7, 6), row(1, 2), row(3, 4), row(8, 5)];
         recycler.learn(&Verified { tree: &blank, rows: &rows, path: &[], own: 7 }, &Ctx::default()).unwrap();
         assert_eq!(recycler.successors[&0], [8, 5]);
+        // What changed is told once, of the token that was there three times as it is in the end.
+        let learnt = |token, after: [u32; 2]| Learnt { token, before: Vec::new(), after: after.to_vec() };
+        assert_eq!(recycler.learnt(), [learnt(5, [7, 6]), learnt(0, [8, 5])]);
+        recycler.learn(&Verified { tree: &blank, rows: &rows, path: &[], own: 7 }, &Ctx::default()).unwrap();
+        assert!(recycler.learnt().is_empty());
         assert_eq!(grow(&mut recycler).tokens(), [5, 7, 6, 0]);
         assert!(Recycler::new(&[vec![0, 1]], 2).is_err() && Recycler::new(&[vec![2]], 2).is_err());
     }

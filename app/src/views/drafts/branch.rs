@@ -205,7 +205,15 @@ mod tests {
             next: 0,
             state,
         };
-        let round = |nodes, emitted| Round { root: 0, next: 0, nodes, emitted, own_from: Vec::new(), draft_passes: 0 };
+        let round = |nodes, emitted| Round {
+            root: 0,
+            next: 0,
+            nodes,
+            emitted,
+            own_from: Vec::new(),
+            draft_passes: 0,
+            learnt: Vec::new(),
+        };
         let tree = vec![
             guess(None, 4, 1, NodeState::Rejected),
             guess(None, 5, 1, NodeState::Accepted),

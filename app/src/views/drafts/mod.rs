@@ -3,6 +3,7 @@
 
 mod beside;
 mod branch;
+mod learnt;
 mod proof;
 mod sums;
 mod tree;
@@ -216,6 +217,7 @@ fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, round: &Round, before
         }
     }
     branch::own_ui(cx, ui, d, round);
+    learnt::ui(cx, ui, d, round);
 }
 
 /// The times of a decode: those taken with it if nothing else computed meanwhile, else those of a second decode that
@@ -254,7 +256,7 @@ fn rounds_ui(cx: &Cx, ui: &mut Ui, shown: usize, n: usize) {
         return;
     }
     ui.horizontal_wrapped(|ui| {
-        stage::play_ui(cx, ui, "rounds", shown, n);
+        stage::play_ui(cx, ui, "rounds", false, shown, n);
         let back = ui.add_enabled(shown > 0, egui::Button::new("‹")).on_hover_text("Round before, Alt+PageUp");
         widgets::named(&back, "round before");
         if back.clicked() {

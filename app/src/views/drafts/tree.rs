@@ -86,6 +86,7 @@ mod tests {
             emitted: vec![1, 9],
             own_from: vec![(9, 1.0)],
             draft_passes: 2,
+            learnt: Vec::new(),
         };
         let run = DraftRun { rounds: vec![round.clone()], ..DraftRun::new(&[7]) };
         let text = [(9, "own".to_string())].into_iter().collect();
