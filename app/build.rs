@@ -11,6 +11,7 @@ const FIRST: [&str; 2] = ["sample-lm", "sample-draft"];
 const LESSONS: [&str; 8] = ["tokens", "attention", "recall", "heatmap", "pruning", "drafts", "masks", "cache"];
 
 fn main() -> std::io::Result<()> {
+    version();
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample_data/models");
     println!("cargo:rerun-if-changed={}", models.display());
     let mut dirs = entries(&models)?;
@@ -33,6 +34,28 @@ fn main() -> std::io::Result<()> {
     let out = std::env::var_os("OUT_DIR").map(PathBuf::from).expect("cargo says where build output goes");
     std::fs::write(out.join("samples.rs"), text)?;
     std::fs::write(out.join("lessons.rs"), lessons()?)
+}
+
+/// Says the version and, where git knows it or `TOKENSCOPE_COMMIT` says it, the commit.
+fn version() {
+    println!("cargo:rerun-if-env-changed=TOKENSCOPE_COMMIT");
+    let own = |args: &[&str]| {
+        let out = std::process::Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        let text = String::from_utf8(out.stdout).ok().filter(|_| out.status.success())?;
+        Some(text.trim().to_string()).filter(|t| !t.is_empty())
+    };
+    // The folder of a package may lie in a repository of somebody else.
+    let ours = own(&["ls-files", "--error-unmatch", "build.rs"]).is_some();
+    let commit = std::env::var("TOKENSCOPE_COMMIT").ok().filter(|c| !c.is_empty());
+    let commit = commit.or_else(|| own(&["rev-parse", "--short=12", "HEAD"]).filter(|_| ours));
+    for file in ["HEAD", "logs/HEAD"].iter().filter(|_| ours) {
+        if let Some(path) = own(&["rev-parse", "--path-format=absolute", "--git-path", file]) {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    let number = env!("CARGO_PKG_VERSION");
+    let words = commit.map_or_else(|| number.to_string(), |c| format!("{number} ({c})"));
+    println!("cargo:rustc-env=TOKENSCOPE_VERSION={words}");
 }
 
 /// Names and texts of the lessons.

@@ -43,7 +43,11 @@ impl Default for Notices {
 impl Notices {
     /// Adds a notice.
     pub fn say(&mut self, words: impl Into<String>, good: bool, path: Option<PathBuf>) {
-        self.list.push(Notice { words: words.into(), good, path, until: None });
+        let words = words.into();
+        if !good {
+            crate::log::line(&words);
+        }
+        self.list.push(Notice { words, good, path, until: None });
         let more = self.list.len().saturating_sub(KEEP);
         self.list.drain(..more);
     }

@@ -1,9 +1,13 @@
-//! The verb `doctor`: what this machine offers, and whether the program works on it.
+//! The verb `doctor`: what this machine offers, whether the program works on it, and what a report of a fault should hold.
 
-use super::terminal::{CheckFailed, data, say};
+use super::terminal::{CheckFailed, data, harmless, line};
 use crate::keys::ModelSource;
+use crate::log;
+use crate::recents;
 use crate::samples;
 use serde_json::json;
+use std::path::PathBuf;
+use sysinfo::System;
 use tokenscope_analysis::gpu::Side;
 use tokenscope_analysis::weights::Hold;
 use tokenscope_analysis::{Ctx, passes};
@@ -14,6 +18,10 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// What a report of a fault should hold, as one text: the same, the system, the settings, and the end of the log; no
+    /// prompt or file that was opened. Into FILE, or on standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with = "json")]
+    report: Option<Option<PathBuf>>,
 }
 
 /// The passes tried on one side.
@@ -64,7 +72,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         data(
             &json!({
-                "version": env!("CARGO_PKG_VERSION"),
+                "version": crate::VERSION,
                 "cores": cores,
                 "adapters": adapters.iter().map(|a| json!({
                     "name": a.name, "backend": a.backend, "driver": a.driver, "software": a.software,
@@ -79,41 +87,50 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             .to_string(),
         )?;
     } else {
-        say!("tokenscope {} on {cores} cores", env!("CARGO_PKG_VERSION"));
+        let mut lines = Vec::new();
+        let mut say = |words: String| lines.push(words);
+        say(format!("tokenscope {} on {cores} cores", crate::VERSION));
         if adapters.is_empty() {
-            say!("graphics: no adapter; install a Vulkan driver, e.g. mesa-vulkan-drivers, to open the window");
+            say("graphics: no adapter; install a Vulkan driver, e.g. mesa-vulkan-drivers, to open the window".into());
         }
         for a in &adapters {
             let kind = if a.software { "software" } else { "hardware" };
             let mb = a.max_storage_binding_bytes >> 20;
-            say!("graphics: {} ({}, {}, {kind}, buffers up to {mb} MB)", a.name, a.backend, a.driver);
+            say(format!("graphics: {} ({}, {}, {kind}, buffers up to {mb} MB)", a.name, a.backend, a.driver));
         }
-        say!("computing: {}", computing.trim_start_matches("computing "));
+        say(format!("computing: {}", computing.trim_start_matches("computing ")));
         for p in &passes {
             match p.wrong.is_empty() {
-                true => say!("passes: {} agree with their plain loops on {}", p.n, p.side),
+                true => say(format!("passes: {} agree with their plain loops on {}", p.n, p.side)),
                 false => {
                     for w in &p.wrong {
-                        say!("passes: on {}: {w}", p.side);
+                        say(format!("passes: on {}: {w}", p.side));
                     }
                 }
             }
         }
         for (name, result) in &samples {
             match result {
-                Ok(n) => say!("sample: {name} opens, {n} parameters"),
-                Err(e) => say!("sample: {name} does not open: {e}"),
+                Ok(n) => say(format!("sample: {name} opens, {n} parameters")),
+                Err(e) => say(format!("sample: {name} does not open: {e}")),
             }
         }
         match fonts.is_empty() {
-            true => say!("fonts: none of the system's; scripts that the program brings no font for show boxes"),
+            true => say("fonts: none of the system's; scripts that the program brings no font for show boxes".into()),
             false => {
                 for f in &fonts {
-                    say!("fonts: {}", f.display());
+                    say(format!("fonts: {}", f.display()));
                 }
             }
         }
-        say!("Hugging Face cache: {} models", hub.len());
+        say(format!("Hugging Face cache: {} models", hub.len()));
+        match &args.report {
+            None => lines.iter().try_for_each(|l| line(format_args!("{l}")))?,
+            Some(file) => {
+                let text = [lines, about()].concat().iter().map(|l| format!("{}\n", harmless(l))).collect::<String>();
+                super::common::write(file.as_deref(), text.trim_end())?;
+            }
+        }
     }
     if wrong > 0 {
         let remedy = "set TOKENSCOPE_COMPUTE=cpu and report the adapter";
@@ -123,4 +140,38 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(CheckFailed(format!("{broken} embedded models do not open")).into());
     }
     Ok(())
+}
+
+/// Lines of the log in a report.
+const TAIL: usize = 200;
+
+/// The system and its kernel, as far as they say what they are.
+fn system() -> String {
+    let unknown = |_| "unknown".to_string();
+    let (name, kernel) = (System::long_os_version(), System::kernel_version());
+    format!("system: {}, kernel {}", name.unwrap_or_else(unknown), kernel.unwrap_or_else(unknown))
+}
+
+/// The system, what was set, and the end of the log.
+fn about() -> Vec<String> {
+    let mb = |bytes: u64| bytes >> 20;
+    let mut out = vec![
+        String::new(),
+        system(),
+        format!("architecture: {}", std::env::consts::ARCH),
+        format!("memory: {} MB, {} MB free", mb(crate::memory::total()), mb(crate::memory::available())),
+    ];
+    for name in ["TOKENSCOPE_COMPUTE", "TOKENSCOPE_WEIGHTS", "XDG_SESSION_TYPE", "XDG_CURRENT_DESKTOP", "LANG"] {
+        out.extend(std::env::var(name).ok().map(|v| format!("{name}={v}")));
+    }
+    let settings = recents::folder().map(|dir| dir.join("settings.json"));
+    if let Some(text) = settings.and_then(|file| recents::read_small(&file).ok().flatten()) {
+        out.push(format!("settings: {}", log::plain(&text)));
+    }
+    match log::path() {
+        Some(path) => out.push(format!("log: {}", log::plain(&path.display().to_string()))),
+        None => out.push("log: none, since the system names no folder for it".into()),
+    }
+    out.extend(log::tail(TAIL).into_iter().map(|l| format!("  {l}")));
+    out
 }

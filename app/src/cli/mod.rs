@@ -49,7 +49,7 @@ const ENVIRONMENT: &str = "Environment:
 
 /// A microscope for tokens. Without a verb it opens the window
 #[derive(Debug, Parser)]
-#[command(name = "tokenscope", version, after_help = ENVIRONMENT)]
+#[command(name = "tokenscope", version = crate::VERSION, after_help = ENVIRONMENT)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,

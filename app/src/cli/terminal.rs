@@ -84,6 +84,7 @@ pub fn guarded(verb: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|info: &PanicHookInfo| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
+            crate::log::line(&format!("fault at {place}: {}", info.payload_as_str().unwrap_or_default()));
             *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = place;
         }));
     }

@@ -13,7 +13,7 @@ use tokenscope_analysis::method::Kind;
 pub type About = Vec<(&'static str, String)>;
 
 /// The program and its version.
-pub const SOFTWARE: &str = concat!("Tokenscope ", env!("CARGO_PKG_VERSION"));
+pub const SOFTWARE: &str = concat!("Tokenscope ", env!("TOKENSCOPE_VERSION"));
 
 /// What the figure of `view` says about itself; without a view, that of the window.
 pub fn about(view: Option<&View>, doc: &Doc, page: &Page, path: &Path) -> About {
