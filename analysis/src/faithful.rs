@@ -8,7 +8,7 @@
 
 use crate::ctx::Ctx;
 use crate::finding::{Axis, Datum, Figure, Finding, Measure, Plot, Series, SeriesRole, Style};
-use crate::math::{cosine, largest, log_softmax};
+use crate::math::{cosine, log_softmax};
 use crate::model::{Input, LogitRows, Model, Output, Writes};
 use crate::reduce::{Asked, Decision, Half, Place, Runner};
 use crate::score::Scores;
@@ -25,7 +25,7 @@ pub const STEPS: usize = 10;
 pub const DRAWS: usize = 5;
 
 /// Both curves of one order of the tokens: points of the share of tokens, from 0 to 1, and what the model then says.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Curves {
     /// This share of the tokens is removed, the first of the order first.
     pub deletion: Vec<[f64; 2]>,
@@ -34,7 +34,7 @@ pub struct Curves {
 }
 
 /// The curves of a score and of random orders, as far as they are there.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Faithfulness {
     /// What the curves measure.
     pub measure: Measure,
@@ -152,8 +152,10 @@ impl Faithfulness {
 
 /// What the full model says, which the curves follow.
 enum Said {
-    /// The most probable token at each explained token.
+    /// The explained token of the prediction at each explained one, which is the most probable where none is named.
     Next(Vec<usize>),
+    /// The same, and the token that it is held against.
+    Lead(Vec<[usize; 2]>),
     /// An embedding of the input.
     Embedding(Vec<f32>),
 }
@@ -202,9 +204,12 @@ impl Trial<'_> {
         let out = self.run(&vec![true; self.tokens.tokens.len()], ctx)?;
         match &out.logits {
             Some(logits) => {
-                let rows = logits.to_vec2::<f32>()?;
-                let best = |row: &Vec<f32>| largest(row, 1).first().copied();
-                Ok(Said::Next(rows.iter().filter_map(best).collect()))
+                let (rows, name) = (logits.to_vec2::<f32>()?, &self.model.info().name);
+                let said = rows.iter().map(|row| self.on.aim.of(row, name)).collect::<Result<Vec<_>>>()?;
+                Ok(match said.iter().map(|(token, other)| Some([*token, (*other)?])).collect() {
+                    Some(pairs) => Said::Lead(pairs),
+                    None => Said::Next(said.into_iter().map(|s| s.0).collect()),
+                })
             }
             None => Ok(Said::Embedding(out.embedding(self.on.tower)?)),
         }
@@ -218,6 +223,12 @@ impl Trial<'_> {
                 let rows = logits.to_vec2::<f32>()?;
                 let p = |(row, best): (&Vec<f32>, &usize)| log_softmax(row).get(*best).map_or(0.0, |l| l.exp());
                 Ok(rows.iter().zip(best).map(p).sum::<f64>() / best.len().max(1) as f64)
+            }
+            (Said::Lead(pairs), Some(logits)) => {
+                let rows = logits.to_vec2::<f32>()?;
+                let at = |row: &[f32], i: usize| row.get(i).copied().map_or(0.0, f64::from);
+                let lead = |(row, [a, b]): (&Vec<f32>, &[usize; 2])| at(row, *a) - at(row, *b);
+                Ok(rows.iter().zip(pairs).map(lead).sum::<f64>() / pairs.len().max(1) as f64)
             }
             (Said::Embedding(a), _) => Ok(cosine(a, &out.embedding(self.on.tower)?)),
             _ => Err(Error::invalid("the full and the reduced model gave different kinds of answers")),
@@ -276,7 +287,8 @@ fn drawn(competing: &[usize], seed: u64) -> Vec<usize> {
 }
 
 /// The curves of `scores`, which explain the predictions at `targets` (the last token where there are none), and of
-/// `draws` random orders, of which a view shows [`DRAWS`]; `so_far` sees them grow.
+/// `draws` random orders, of which a view shows [`DRAWS`]; `so_far` sees them grow. They follow the probability of what the full
+/// model says; where the subject is aimed at one token rather than another, the difference of their logits, in nats.
 ///
 /// Errors: no weights; no token that competes; an encoder that reads tiles one by one; cancelled.
 pub fn faithfulness(
@@ -321,6 +333,8 @@ pub fn faithfulness(
     let said = trial.full(ctx)?;
     let measure = match &said {
         Said::Next(_) => Measure::new("probability of the full model's answer", ""),
+        // Of log-probabilities, too: their normalizer is the same.
+        Said::Lead(_) => Measure::signed("lead of the full model's answer over the other token", "nats"),
         Said::Embedding(_) => Measure::new("cosine to the full embedding", ""),
     };
     let mut stays = vec![true; n];

@@ -278,7 +278,7 @@ const SESSION: Parser = Parser {
         doc.split();
         doc.pins = vec![Pin { name: "a".into(), pane: doc.pane().clone() }];
         let window = Window { alone: Some("flow".into()), ..Window::default() };
-        let snapshot = Snapshot { doc, window, placed: Arc::default(), traces: Vec::new() };
+        let snapshot = Snapshot { doc, window, placed: Arc::default(), traces: Vec::new(), results: Vec::new() };
         let mut out = Vec::new();
         Writer::default().write(&snapshot, &mut out).unwrap();
         vec![bytes(root().join("tests/sessions/version1.tokenscope")), out]

@@ -86,7 +86,7 @@ pub trait Reveal {
 }
 
 /// A token that was revealed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Revealed {
     /// Position in the whole text.
     pub position: usize,
@@ -95,13 +95,14 @@ pub struct Revealed {
     /// Its probability in this step.
     pub confidence: f64,
     /// Why now.
-    pub why: &'static str,
+    #[serde(deserialize_with = "crate::finding::read_name")]
+    pub why: crate::finding::Name,
     /// What else could have stood there: ids and probabilities, the most probable first.
     pub alternatives: Vec<(u32, f64)>,
 }
 
 /// What was thought of a position in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
 pub struct Seen {
     /// Position in the whole text.
     pub position: usize,
@@ -112,7 +113,7 @@ pub struct Seen {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Step {
     /// Its block.
     pub block: usize,
@@ -123,7 +124,7 @@ pub struct Step {
 }
 
 /// A whole decode: which position became what in which step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Timeline {
     /// The prompt.
     pub prompt: Vec<u32>,

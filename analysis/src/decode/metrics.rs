@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// What became of a drafted token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// On the accepted path.
@@ -15,7 +15,7 @@ pub enum NodeState {
 }
 
 /// One drafted token.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct DraftNode {
     /// Index of the parent in the round's list; `None` hangs below the last accepted token (the root).
     pub parent: Option<usize>,
@@ -49,7 +49,7 @@ pub struct Learnt {
 }
 
 /// One round: a tree, its verification, and the tokens it gave.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Round {
     /// Token the tree hangs below.
     pub root: u32,
@@ -108,7 +108,7 @@ impl Round {
 }
 
 /// Why a decode ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// It has not; there is more to come.
@@ -124,7 +124,7 @@ pub enum Ended {
 }
 
 /// A whole decode.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct DraftRun {
     /// The prompt.
     pub prompt: Vec<u32>,
@@ -146,7 +146,7 @@ pub struct DraftRun {
 
 /// Where the time of a decode went, in seconds; what the prompt and the checks take is no part of it, nor how far a
 /// method that is not lossless strays.
-#[derive(Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Default, Serialize, serde::Deserialize)]
 pub struct Spent {
     /// Guessing and learning, the draft model's passes included.
     pub draft: f64,

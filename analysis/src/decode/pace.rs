@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// Times of a decode and of the passes that it is made of, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
 pub struct Pace {
     /// Where the time of the decode went.
     pub spent: Spent,

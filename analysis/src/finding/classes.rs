@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use serde_json::{Value, json};
 
 /// At most one class per element.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Classes {
     /// What is shown.
     pub title: String,

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use serde_json::json;
 
 /// A part of the input.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Span {
     /// Bytes of the text, or samples of the series: first, and one past the last.
     Range(usize, usize),
@@ -15,7 +15,7 @@ pub enum Span {
 }
 
 /// One piece of a cut input.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Piece {
     /// The part that it covers.
     pub span: Span,
@@ -30,7 +30,7 @@ pub struct Piece {
 }
 
 /// An input in pieces.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Cuts {
     /// What is shown, e.g. the tokenizer's name.
     pub title: String,

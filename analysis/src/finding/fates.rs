@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use serde_json::json;
 
 /// What is the matter with an element at a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Fate {
     /// There, as itself.
     Kept,
@@ -39,7 +39,7 @@ impl Fate {
 }
 
 /// One stage of a reduction.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FateStage {
     /// Where, in words, e.g. `after layer 2`.
     pub name: String,
@@ -61,7 +61,7 @@ impl FateStage {
 }
 
 /// What becomes of each element.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Fates {
     /// What is shown.
     pub title: String,

@@ -7,18 +7,18 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// What is drawn below the regions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Raster {
     /// The input's own picture.
     Input,
     /// Red, green, blue, row by row: `3 · width · height` bytes.
-    Rgb(Arc<[u8]>),
+    Rgb(#[serde(with = "super::name::shared")] Arc<[u8]>),
     /// One number per pixel, row by row, in the colours of a measure.
-    Values(Arc<[f32]>, Measure),
+    Values(#[serde(with = "super::name::shared")] Arc<[f32]>, Measure),
 }
 
 /// The form of a region, in pixels of the picture.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Outline {
     /// Left, top, width, height.
     Rect([f32; 4]),
@@ -68,7 +68,7 @@ impl Outline {
 }
 
 /// A part of the picture that stands out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Region {
     /// Where.
     pub outline: Outline,
@@ -81,7 +81,7 @@ pub struct Region {
 }
 
 /// A picture.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
     /// What is shown.
     pub title: String,

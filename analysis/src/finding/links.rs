@@ -7,7 +7,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// A row of nodes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Level {
     /// Name at the edge of the picture, e.g. `L3`; empty where it says nothing.
     pub name: String,
@@ -22,7 +22,7 @@ pub struct Level {
 }
 
 /// A node: level and index in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct LinkEnd {
     /// Index of the level.
     pub level: u32,
@@ -31,7 +31,7 @@ pub struct LinkEnd {
 }
 
 /// An edge, pointing the way that information travels.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// From.
     pub from: LinkEnd,
@@ -42,7 +42,7 @@ pub struct Link {
 }
 
 /// A graph on levels.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Links {
     /// What is shown.
     pub title: String,

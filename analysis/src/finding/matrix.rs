@@ -3,6 +3,8 @@
 use super::{Measure, Picture, Table, Unit, difference};
 use crate::array::Array;
 use crate::{Error, Result};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,8 +21,25 @@ pub enum MatrixCells {
     Lazy(Arc<Window>),
 }
 
+/// Cells that are not all there are not written down.
+impl Serialize for MatrixCells {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Dense(a) => (a.shape(), a.data()).serialize(s),
+            Self::Lazy(_) => Err(S::Error::custom("these cells are made when they are looked at")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MatrixCells {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let (shape, data) = <(Vec<usize>, Vec<f32>)>::deserialize(d)?;
+        Array::new(shape, data).map(|a| Self::Dense(Arc::new(a))).map_err(serde::de::Error::custom)
+    }
+}
+
 /// A matrix.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Matrix {
     /// What is shown.
     pub title: String,

@@ -1,16 +1,19 @@
 //! What numbers and classes of a picture mean: names, units, definitions, looks.
 
+use super::name::Name;
 use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
 /// What a number is: legend, axis and column heading come from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Measure {
     /// Name, e.g. `surprisal`.
-    pub name: &'static str,
+    #[serde(deserialize_with = "super::name::read_name")]
+    pub name: Name,
     /// Unit, e.g. `nats`; empty for plain numbers.
-    pub unit: &'static str,
+    #[serde(deserialize_with = "super::name::read_name")]
+    pub unit: Name,
     /// Whether values have a sign, so that a diverging colour map fits.
     pub signed: bool,
 }
@@ -49,7 +52,7 @@ impl Measure {
 }
 
 /// How a class stands out: each has a colour and a shape, so that colour is never all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Look {
     /// One of many alike, told apart by number.
     Category(usize),
@@ -66,7 +69,7 @@ pub enum Look {
 }
 
 /// A named class of elements, nodes or cells.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Class {
     /// Name, as in the legend.
     pub name: Cow<'static, str>,
@@ -118,7 +121,7 @@ pub(super) fn check_finite(what: &str, values: impl IntoIterator<Item = f64>) ->
 }
 
 /// A value of a [`Figure`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Datum {
     /// A real number.
     Number(f64),
@@ -133,14 +136,15 @@ pub enum Datum {
 }
 
 /// One result beside the pictures, with its definition.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Figure {
     /// Name, e.g. `tokens per round`.
     pub name: Cow<'static, str>,
     /// The value.
     pub value: Datum,
     /// Unit; empty for shares, counts and words.
-    pub unit: &'static str,
+    #[serde(deserialize_with = "super::name::read_name")]
+    pub unit: Name,
     /// How it is defined, for the hover text.
     pub meaning: Cow<'static, str>,
 }
@@ -191,7 +195,7 @@ impl Figure {
 }
 
 /// A claim that was checked on this very run, e.g. that a decode gives the target's own text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Proof {
     /// What is claimed, in a word or two, e.g. `lossless`.
     pub claim: Cow<'static, str>,

@@ -26,6 +26,7 @@ mod links;
 mod matrix;
 mod measure;
 mod minus;
+mod name;
 mod paired;
 mod pairing;
 mod picture;
@@ -44,6 +45,7 @@ pub use incoming::Incoming;
 pub use links::{Level, Link, LinkEnd, Links};
 pub use matrix::{Matrix, MatrixCells, Window};
 pub use measure::{Class, Datum, Figure, Look, Measure, Proof, count};
+pub use name::{Name, read_name};
 pub use paired::Fold;
 pub use pairing::{Pair, Pairing, Pairings};
 pub use picture::Picture;
@@ -57,7 +59,7 @@ use crate::Result;
 use serde_json::{Value, json};
 
 /// Everything a method has found on one input.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Finding {
     /// The pictures, the most telling first.
     pub pictures: Vec<Picture>,

@@ -4,7 +4,7 @@ use super::{Classes, Cuts, Fates, Heat, Image, Links, Matrix, Plot, Table, Timel
 use crate::{Error, Result};
 
 /// One picture of a finding, in one of eleven shapes; a view draws shapes, whatever method they come from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Picture {
     /// Values over a unit.
     Heat(Heat),

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::borrow::Cow;
 
 /// What runs along the horizontal axis.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Axis {
     /// A number.
     Number(Measure),
@@ -36,7 +36,7 @@ impl Axis {
 }
 
 /// How a series is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Style {
     /// Points joined by straight lines.
     Line,
@@ -49,7 +49,7 @@ pub enum Style {
 }
 
 /// What a series is among the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum SeriesRole {
     /// One of those that are compared.
     Main,
@@ -62,7 +62,7 @@ pub enum SeriesRole {
 }
 
 /// One series.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Series {
     /// Name in the legend.
     pub name: Cow<'static, str>,
@@ -87,7 +87,7 @@ impl Series {
 }
 
 /// A plot.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Plot {
     /// What is shown.
     pub title: String,

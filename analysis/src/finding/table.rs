@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use serde_json::{Value, json};
 
 /// Rows and columns.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Table {
     /// What it lists; empty where what it belongs to says so.
     pub title: String,
@@ -34,6 +34,17 @@ impl Table {
         let mut out = line(self.columns.iter().map(|c| field(c)).collect());
         for row in &self.rows {
             out += &line(row.iter().map(cell).collect());
+        }
+        out
+    }
+
+    /// The same parted by tabs, as spreadsheets paste it: tabs and line ends in words become spaces.
+    pub fn tabbed(&self) -> String {
+        let flat = |words: String| words.replace(['\t', '\n', '\r'], " ");
+        let line = |cells: Vec<String>| cells.join("\t") + "\n";
+        let mut out = line(self.columns.iter().map(|c| flat(harmless(c))).collect());
+        for row in &self.rows {
+            out += &line(row.iter().map(|v| flat(harmless(&plain(v)))).collect());
         }
         out
     }
@@ -93,11 +104,16 @@ fn cell(v: &Value) -> String {
     field(&plain(v))
 }
 
-/// A field, quoted where it must be. What begins like a formula and is no number is taken as words by every
-/// spreadsheet once an apostrophe stands in front.
-fn field(s: &str) -> String {
+/// Words that no spreadsheet runs: what begins like a formula and is no number is taken as words by every one of them
+/// once an apostrophe stands in front.
+fn harmless(s: &str) -> String {
     let live = s.starts_with(['=', '+', '-', '@', '\t', '\r']) && s.parse::<f64>().is_err();
-    let s = if live { format!("'{s}") } else { s.to_string() };
+    if live { format!("'{s}") } else { s.to_string() }
+}
+
+/// A field, quoted where it must be.
+fn field(s: &str) -> String {
+    let s = harmless(s);
     if s.contains([',', '"', '\n', '\r']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s }
 }
 
@@ -122,6 +138,12 @@ mod tests {
         let want = ["'=1+2", "'+x", "'-x", "'@SUM(A1)", "'\tx", "\"'\r=x\"", "-1.5", "+2", "a=b"];
         assert_eq!(t.csv(), format!("'=column\r\n{}\r\n", want.join("\r\n")));
         assert_eq!(table(vec![vec![json!(-0.5), json!(-1e-9)]]).csv(), "token,p\r\n-0.5,-1e-9\r\n");
+    }
+
+    #[test]
+    fn a_table_to_paste_has_a_cell_between_two_tabs() {
+        let t = table(vec![vec![json!("a\tb\n\"c\""), json!(0.5)], vec![json!("=x"), Value::Null]]);
+        assert_eq!(t.tabbed(), "token\tp\na b \"c\"\t0.5\n'=x\t\n");
     }
 
     #[test]

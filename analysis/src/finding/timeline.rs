@@ -8,7 +8,7 @@ use serde_json::json;
 use std::borrow::Cow;
 
 /// One place at one step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TimeCell {
     /// Step, from 0.
     pub step: usize,
@@ -27,7 +27,7 @@ pub struct TimeCell {
 }
 
 /// A grid of steps by places.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Timeline {
     /// What is shown.
     pub title: String,

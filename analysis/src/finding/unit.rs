@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A regular grid of cells over the input's picture, row by row.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CellGrid {
     /// Rows of cells.
     pub rows: usize,
@@ -18,7 +18,7 @@ pub struct CellGrid {
 }
 
 /// What an index counts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Unit {
     /// Tokens of one stack of layers, in order.
     Tokens(Tower),
@@ -44,7 +44,7 @@ pub enum Unit {
     /// Experts of a layer.
     Experts,
     /// A short list of anything else, by name.
-    Named(Arc<[String]>),
+    Named(#[serde(with = "super::name::shared")] Arc<[String]>),
 }
 
 impl Unit {
@@ -163,7 +163,7 @@ impl Unit {
 }
 
 /// The same values once per layer, or once per step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Stages<T> {
     /// What the stages count: layers or steps, as a rule.
     pub unit: Unit,

@@ -1,6 +1,6 @@
 //! One edge between two tokens of a layer: what each head carries along it, and what that does to the prediction.
 
-use super::{TOP, weights, word};
+use super::{TOP, next, weights, word};
 use crate::math::{largest, log_softmax};
 use crate::model::Model;
 use crate::passes::attention_map;
@@ -94,9 +94,24 @@ pub struct Effect {
     pub promoted: Vec<Moved>,
     /// What it makes less probable, strongest first.
     pub suppressed: Vec<Moved>,
+    /// What it adds, in nats, to the lead of what is explained over the token that it is held against, where there is one.
+    pub lead: Option<Lead>,
 }
 
-/// What the logit lens reads after `layer` with and without what `head` adds to token `to` for what it read at `from`.
+/// A change of the lead of one token over another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lead {
+    /// Text of the token that is explained.
+    pub token: String,
+    /// Text of the one that it is held against.
+    pub against: String,
+    /// Change of the difference of their logits, in nats.
+    pub delta: f32,
+}
+
+/// What the logit lens reads after `layer` with and without what `head` adds to token `to` for what it read at `from`;
+/// where the subject is aimed at one token rather than another, what that does to their difference, too. The explained
+/// token is the one that the whole model predicts at `to` where none is named.
 ///
 /// Errors: another stack than the language model, a run without weights or a reduced one, a model that norms what its
 /// heads say together, a token or layer that the run does not have.
@@ -121,7 +136,21 @@ pub fn effect(on: &Subject, layer: usize, head: usize, from: usize, to: usize) -
     let both = Tensor::from_slice(&[without, with].concat(), (2, d), model.device())?;
     let rows = model.lens(&both)?.to_vec2::<f32>()?;
     let [before, after] = [log_softmax(&rows[0]), log_softmax(&rows[1])];
-    Ok(moved(&before, &after, on.tokenizer))
+    let mut out = moved(&before, &after, on.tokenizer);
+    if on.aim.against.is_some() {
+        let logits: Vec<f32> = next(on, Some(to))?.into_iter().map(|p| p as f32).collect();
+        // Where the other token is what is predicted, nothing leads over it.
+        let aim = on.aim.of(&logits, &model.info().name).ok();
+        out.lead = aim.and_then(|aim| lead(aim, &before, &after, on.tokenizer));
+    }
+    Ok(out)
+}
+
+fn lead(aim: (usize, Option<usize>), before: &[f64], after: &[f64], tokenizer: Option<&Tokenizer>) -> Option<Lead> {
+    let (token, against) = (aim.0, aim.1?);
+    let of = |p: &[f64]| Some(p.get(token)? - p.get(against)?);
+    let delta = (of(after)? - of(before)?) as f32;
+    Some(Lead { token: word(tokenizer, token), against: word(tokenizer, against), delta })
 }
 
 fn moved(before: &[f64], after: &[f64], tokenizer: Option<&Tokenizer>) -> Effect {
@@ -137,12 +166,24 @@ fn moved(before: &[f64], after: &[f64], tokenizer: Option<&Tokenizer>) -> Effect
     Effect {
         promoted: order.iter().filter(|&&i| delta[i] > 0.0).take(TOP).map(line).collect(),
         suppressed: order.iter().rev().filter(|&&i| delta[i] < 0.0).take(TOP).map(line).collect(),
+        lead: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lead_grows_by_what_one_token_gains_and_the_other_loses() {
+        let p = |x: [f64; 3]| x.map(f64::ln);
+        let (before, after) = (p([0.5, 0.25, 0.25]), p([0.25, 0.5, 0.25]));
+        // From 1/2 to 2: ln 4. Against what stays, half of it.
+        let of = |a, b| lead((a, b), &before, &after, None).map(|l| l.delta);
+        assert!((of(1, Some(0)).unwrap() - 4f32.ln()).abs() < 1e-6);
+        assert!((of(0, Some(2)).unwrap() + 2f32.ln()).abs() < 1e-6);
+        assert_eq!((of(0, None), of(0, Some(3))), (None, None));
+    }
 
     #[test]
     fn promoted_and_suppressed_by_hand() {

@@ -5,8 +5,8 @@ mod edge;
 mod next;
 mod surprisal;
 
-pub use edge::{Effect, HeadShare, Moved, effect, heads};
-pub use next::{contrast, next};
+pub use edge::{Effect, HeadShare, Lead, Moved, effect, heads};
+pub use next::{contrast, held, next};
 pub use surprisal::{Surprisal, holds_predictions, surprisal};
 
 use crate::math::{largest, log_softmax, log_sum_exp};

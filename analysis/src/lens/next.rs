@@ -55,7 +55,8 @@ pub fn contrast(first: (&Subject, Option<usize>), second: (&Subject, Option<usiz
     Ok(held(&a, &b, first.0.tokenizer, second.0.tokenizer))
 }
 
-fn held(a: &[f64], b: &[f64], of_a: Option<&Tokenizer>, of_b: Option<&Tokenizer>) -> Finding {
+/// As [`contrast`], of predictions that are known as natural logarithms of probabilities.
+pub fn held(a: &[f64], b: &[f64], of_a: Option<&Tokenizer>, of_b: Option<&Tokenizer>) -> Finding {
     let (top_a, top_b) = (largest(a, TOP), largest(b, TOP));
     let alike = |i: usize| i < a.len().min(b.len()) && word(of_a, i) == word(of_b, i);
     let one = a.len() == b.len() && top_a.iter().chain(&top_b).all(|i| alike(*i));

@@ -9,7 +9,7 @@ use crate::{Error, Result, Subject};
 use std::time::Duration;
 
 /// One point of a retention curve.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Retained {
     /// Share of the tokens that are rows of their own or part of one in the end, 0..=1; of the image's where there are
     /// such in a language model.

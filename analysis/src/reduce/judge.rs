@@ -9,7 +9,7 @@ use crate::{Error, Result, Subject};
 use std::time::Duration;
 
 /// Reduced output against the full one, at the last token.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Judgement {
     /// Kullback–Leibler divergence of the reduced from the full next-token distribution, in nats; `None` for
     /// models without logits.

@@ -5,7 +5,7 @@ use crate::trace::{At, Site, Tower};
 use crate::{Error, Result, Subject};
 
 /// Which half of a block has been passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Half {
     /// Before the first layer; elsewhere that is behind the layer before.
     Before,
@@ -16,7 +16,7 @@ pub enum Half {
 }
 
 /// A place where rows may change, ordered as a pass meets them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Place {
     /// In this layer of the image encoder.
     Encoder(usize, Half),

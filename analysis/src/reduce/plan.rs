@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A whole reduction of one run: encoder, image features, language model and what is written after it. Every step
 /// names every row that is there; [`Plan::drawn`] sees to that where somebody draws them by hand.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
     /// Number of tokens by tower.
     pub tokens: BTreeMap<Tower, usize>,
@@ -23,7 +23,7 @@ pub struct Plan {
 }
 
 /// What became of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Fate {
     /// A row of its own.
     Kept,

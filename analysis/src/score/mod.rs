@@ -24,12 +24,13 @@ use crate::trace::Tower;
 use crate::{Error, Result, Subject};
 
 /// One value per token of the tower.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Scores {
     /// `None` where the method says nothing about the token.
     pub values: Vec<Option<f32>>,
     /// Unit, for the legend, e.g. `share of attention` or `nats`.
-    pub unit: &'static str,
+    #[serde(deserialize_with = "crate::finding::read_name")]
+    pub unit: crate::finding::Name,
     /// True if values have a sign, so that a diverging colour map fits.
     pub signed: bool,
     /// Where there is a value per layer too: `[layer][token]`.
