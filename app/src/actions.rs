@@ -8,6 +8,7 @@ use egui::{Key, KeyboardShortcut, Modifiers};
 #[expect(missing_docs, reason = "the texts of `ALL` say what each does")]
 pub enum Act {
     Palette,
+    Find,
     OpenFolder,
     OpenFile,
     OpenImage,
@@ -21,6 +22,8 @@ pub enum Act {
     Save,
     Report,
     SaveView(usize),
+    CopyPicture(usize),
+    CopyTable(usize),
     Alone(usize),
     Undo,
     Redo,
@@ -39,6 +42,7 @@ pub enum Act {
     PreviousLayer,
     Pin,
     SplitPane,
+    BeforeAfter,
     NextPane,
     ClosePane,
     Apart,
@@ -153,6 +157,55 @@ pub static ALL: &[Action] = &[
     action(Act::Redo, "Edit", "Redo", "Makes the change again", shift(Key::Z)),
     action(Act::Stop, "Edit", "Stop work", "Cancels everything under way; Esc does it, too", None),
     action(Act::Palette, "Edit", "Command palette…", "Find anything by name", command(Key::K)),
+    action(Act::Find, "Edit", "Find in the run…", "Tokens, layers, heads and methods", command(Key::F)),
+    action(Act::CopyPicture(0), "Edit: Copy", "Copy Segmentation as picture", "As a picture to paste", None),
+    action(Act::CopyPicture(1), "Edit: Copy", "Copy Importance as picture", "As a picture to paste", None),
+    action(Act::CopyPicture(2), "Edit: Copy", "Copy Flow as picture", "As a picture to paste", None),
+    action(Act::CopyPicture(3), "Edit: Copy", "Copy Drafts as picture", "As a picture to paste", None),
+    action(Act::CopyPicture(4), "Edit: Copy", "Copy Findings as picture", "As a picture to paste", None),
+    action(Act::CopyPicture(5), "Edit: Copy", "Copy Compare as picture", "As a picture to paste", None),
+    action(
+        Act::CopyTable(0),
+        "Edit: Copy",
+        "Copy Segmentation as table",
+        "Its numbers as a table to paste, parted by tabs",
+        None,
+    ),
+    action(
+        Act::CopyTable(1),
+        "Edit: Copy",
+        "Copy Importance as table",
+        "Its numbers as a table to paste, parted by tabs",
+        None,
+    ),
+    action(
+        Act::CopyTable(2),
+        "Edit: Copy",
+        "Copy Flow as table",
+        "Its numbers as a table to paste, parted by tabs",
+        None,
+    ),
+    action(
+        Act::CopyTable(3),
+        "Edit: Copy",
+        "Copy Drafts as table",
+        "Its numbers as a table to paste, parted by tabs",
+        None,
+    ),
+    action(
+        Act::CopyTable(4),
+        "Edit: Copy",
+        "Copy Findings as table",
+        "Its numbers as a table to paste, parted by tabs",
+        None,
+    ),
+    action(
+        Act::CopyTable(5),
+        "Edit: Copy",
+        "Copy Compare as table",
+        "Its numbers as a table to paste, parted by tabs",
+        None,
+    ),
     action(Act::Dark, "View", "Dark or light", "Switches the colours", command(Key::D)),
     action(Act::Colors(ColorMap::Cividis), "View: Colours", "Colours: cividis", "Blue to yellow, for every eye", None),
     action(Act::Colors(ColorMap::Viridis), "View: Colours", "Colours: viridis", "Violet over green to yellow", None),
@@ -220,6 +273,13 @@ pub static ALL: &[Action] = &[
         "A second run beside this one, to go to and fro",
         command(Key::T),
     ),
+    action(
+        Act::BeforeAfter,
+        "View: Panes",
+        "With and without the reduction",
+        "The same run beside itself, of the full model and after the chosen reduction",
+        shift(Key::T),
+    ),
     action(Act::NextPane, "View: Panes", "Next pane", "Goes to the next run", alt(Key::P)),
     action(Act::ClosePane, "View: Panes", "Close pane", "Closes this run", command(Key::W)),
     action(
@@ -281,6 +341,11 @@ mod tests {
         }
         let saves = ALL.iter().filter(|a| matches!(a.act, Act::SaveView(_))).count();
         assert_eq!(saves, crate::views::ALL.len());
+        for (i, view) in crate::views::ALL.iter().enumerate() {
+            for act in [Act::CopyPicture(i), Act::CopyTable(i)] {
+                assert!(ALL.iter().any(|a| a.act == act && a.text.contains(view.title)), "{}", view.title);
+            }
+        }
     }
 
     #[test]

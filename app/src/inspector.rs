@@ -4,8 +4,10 @@ use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::panels::bytes;
 use crate::pictures::widgets::{self, number, visible};
-use crate::work::{LensOf, NodeLensOf, ScoreOf, Serves as _, TraceOf};
+use crate::work::{LensOf, NextReducedOf, NodeLensOf, ReducedOf, ScoreOf, Serves as _, TraceOf};
 use egui::Ui;
+use tokenscope_analysis::lens::Guess;
+use tokenscope_analysis::math::largest;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::token::{Source, Token};
 use tokenscope_analysis::trace::{Tower, TowerTrace};
@@ -60,24 +62,47 @@ pub fn inspector_ui(cx: &Cx, ui: &mut Ui) {
     }
 }
 
-/// What else may come after the token, to explain the prediction rather than one of them. Not of what the pointer
+/// What may come after the token, to go on from or to explain the prediction rather than it. Not of what the pointer
 /// passes over: that would be a list for each token on its way.
 fn alternatives_ui(cx: &Cx, ui: &mut Ui, token: usize, level: usize) {
     if cx.recorded() || cx.ready_model().is_none_or(|m| m.model.info().vocab == 0) {
         return;
     }
-    let asked = NodeLensOf { run: cx.pane.run.clone(), level, token };
-    let Status::Ready(top) = cx.status("alternatives", &asked) else { return };
-    ui.small("explain the prediction rather than");
-    ui.horizontal_wrapped(|ui| {
-        for (i, g) in top.iter().enumerate().skip(1).take(ALTERNATIVES) {
+    let tip = "The most probable tokens after this one; click one to go on from it";
+    let (words, top) = if cx.pane.reduced {
+        let last = cx.ready_trace().and_then(|t| t.towers.get(&Tower::Text).map(|t| t.tokens.len())).unwrap_or(0);
+        if token + 1 != last {
+            return drop(ui.small("what comes next here is known of the full model only"));
+        }
+        let asked = NextReducedOf(ReducedOf::of(cx.pane, cx.call(Kind::Reduce)));
+        let Status::Ready(ln_p) = cx.status("alternatives of the reduced", &asked) else { return };
+        (format!("may come next, {}", cx.pane.speaks()), guesses(cx, &ln_p))
+    } else {
+        let asked = NodeLensOf { run: cx.pane.run.clone(), level, token };
+        let Status::Ready(top) = cx.status("alternatives", &asked) else { return };
+        ("may come next".into(), top.to_vec())
+    };
+    ui.small(words).on_hover_text(tip);
+    egui::Grid::new("next tokens").num_columns(2).spacing([8.0, 0.0]).show(ui, |ui| {
+        for (i, g) in top.iter().enumerate().take(ALTERNATIVES) {
             widgets::guess(cx, ui, token, i, g);
+            ui.small(format!("{:.1}%", g.p * 100.0));
+            ui.end_row();
         }
     });
 }
 
-/// Alternatives that are offered.
-const ALTERNATIVES: usize = 5;
+/// The most probable of natural logarithms of probabilities.
+fn guesses(cx: &Cx, ln_p: &[f64]) -> Vec<Guess> {
+    let open = cx.ready_model();
+    let tokenizer = open.as_ref().and_then(|m| m.tokenizer.as_ref());
+    let text = |id: u32| tokenizer.map_or_else(|| format!("<{id}>"), |t| t.token_text(id));
+    let guess = |i: usize| Guess { id: i as u32, text: text(i as u32), p: ln_p[i].exp() as f32 };
+    largest(ln_p, ALTERNATIVES).into_iter().map(guess).collect()
+}
+
+/// Next tokens that are offered.
+const ALTERNATIVES: usize = 6;
 
 type Lines = Vec<(&'static str, String)>;
 

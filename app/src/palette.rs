@@ -7,6 +7,7 @@ use crate::state::Command;
 use egui::{Key, Modifiers, vec2};
 use std::sync::Arc;
 use tokenscope_analysis::catalog;
+use tokenscope_analysis::method::Info;
 
 /// What an entry does.
 #[derive(Debug, Clone)]
@@ -19,6 +20,15 @@ pub enum Choice {
     Example(&'static Example),
     /// A lesson.
     Lesson(Arc<Lesson>),
+    /// Going on from another token behind token `at` of the shown run, perhaps in a pane beside.
+    GoOn {
+        /// The token behind which it stands.
+        at: usize,
+        /// Its number.
+        id: u32,
+        /// Whether in a pane of its own.
+        beside: bool,
+    },
 }
 
 /// One line.
@@ -38,6 +48,12 @@ pub struct Palette {
     pub open: bool,
     query: String,
     at: usize,
+    /// Whether it looks in the run instead of among everything that can be done.
+    in_run: bool,
+    /// What there is to be found, gathered when it opens.
+    entries: Option<Vec<Entry>>,
+    /// The places of the entries that were found last, and for which query.
+    found: (String, Vec<usize>),
 }
 
 /// Lines shown.
@@ -45,8 +61,13 @@ const LINES: usize = 12;
 
 /// Entries that every letter of `query` occurs in, in order; better ones first.
 pub fn search<'e>(entries: &'e [Entry], query: &str) -> Vec<&'e Entry> {
+    places(entries, query).into_iter().map(|i| &entries[i]).collect()
+}
+
+/// The same by their places.
+fn places(entries: &[Entry], query: &str) -> Vec<usize> {
     let query = query.to_lowercase();
-    let mut found: Vec<(usize, usize, &Entry)> = Vec::new();
+    let mut found: Vec<(usize, usize)> = Vec::new();
     for (i, e) in entries.iter().enumerate() {
         let text = e.text.to_lowercase();
         let mut letters = text.char_indices();
@@ -58,10 +79,10 @@ pub fn search<'e>(entries: &'e [Entry], query: &str) -> Vec<&'e Entry> {
             None if scattered => 3,
             None => continue,
         };
-        found.push((rank, i, e));
+        found.push((rank, i));
     }
-    found.sort_by_key(|f| (f.0, f.1));
-    found.into_iter().map(|f| f.2).collect()
+    found.sort_unstable();
+    found.into_iter().map(|f| f.1).collect()
 }
 
 impl Palette {
@@ -70,11 +91,22 @@ impl Palette {
         *self = Self { open: true, ..Self::default() };
     }
 
-    /// Draws it and gives what was chosen.
-    pub fn ui(&mut self, ctx: &egui::Context, entries: &[Entry]) -> Option<Choice> {
+    /// The same for what there is in the run.
+    pub fn show_run(&mut self) {
+        *self = Self { open: true, in_run: true, ..Self::default() };
+    }
+
+    /// Whether it looks in the run.
+    pub fn looks_in_run(&self) -> bool {
+        self.in_run
+    }
+
+    /// Draws it and gives what was chosen among what `gather` gives when it opens.
+    pub fn ui(&mut self, ctx: &egui::Context, gather: impl FnOnce() -> Vec<Entry>) -> Option<Choice> {
         if !self.open {
             return None;
         }
+        let entries = &*self.entries.get_or_insert_with(gather);
         let key = |k| ctx.input_mut(|i| i.consume_key(Modifiers::NONE, k));
         let (down, up, enter, escape) = (key(Key::ArrowDown), key(Key::ArrowUp), key(Key::Enter), key(Key::Escape));
         if escape {
@@ -89,7 +121,10 @@ impl Palette {
             .fixed_size(vec2(460.0, 340.0));
         area.show(ctx, |ui| {
             let edit = egui::TextEdit::singleline(&mut self.query)
-                .hint_text("Type a few letters of an action, method, view or example")
+                .hint_text(match self.in_run {
+                    true => "Find a token, layer, head or method by a few letters or its number",
+                    false => "Type a few letters of an action, method, view or example",
+                })
                 .desired_width(f32::INFINITY);
             let edit = ui.add(edit);
             crate::pictures::widgets::named(&edit, "search");
@@ -97,14 +132,18 @@ impl Palette {
             if edit.changed() {
                 self.at = 0;
             }
-            let found = search(entries, self.query.trim());
+            // Thousands of tokens are searched when the query changes, and not in every frame.
+            if self.found.0 != self.query || edit.changed() || self.found.1.is_empty() {
+                self.found = (self.query.clone(), places(entries, self.query.trim()));
+            }
+            let found = &self.found.1;
             let n = found.len().min(LINES);
             if n == 0 {
-                ui.weak("Nothing has such a name.");
+                ui.weak(if self.in_run { "Nothing of the run has such a name." } else { "Nothing has such a name." });
                 return;
             }
             self.at = (self.at + usize::from(down)).saturating_sub(usize::from(up)).min(n - 1);
-            for (i, e) in found.iter().take(LINES).enumerate() {
+            for (i, e) in found.iter().take(LINES).filter_map(|f| entries.get(*f)).enumerate() {
                 ui.horizontal(|ui| {
                     if ui.selectable_label(i == self.at, &e.text).clicked() || (enter && i == self.at) {
                         chosen = Some(e.choice.clone());
@@ -134,12 +173,17 @@ pub fn entries(ctx: &egui::Context) -> Vec<Entry> {
             choice: Choice::Act(a.act),
         })
         .collect();
-    out.extend(catalog::all().map(|e| e.info()).map(|i| Entry {
+    out.extend(catalog::all().map(|e| method(e.info())));
+    out
+}
+
+/// The entry that chooses a method.
+pub fn method(i: &'static Info) -> Entry {
+    Entry {
         text: format!("{}: {}", i.kind.name(), i.title),
         note: i.paper.map(|p| format!("{} {}", p.authors, p.year)).unwrap_or_default(),
         choice: Choice::Command(Command::Method(i.id)),
-    }));
-    out
+    }
 }
 
 #[cfg(test)]

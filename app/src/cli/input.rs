@@ -2,6 +2,7 @@
 
 use super::common;
 use super::terminal::remark;
+use crate::branch::Way;
 use crate::examples;
 use crate::jobs::Jobs;
 use crate::keys::{Call, ModelSource};
@@ -11,7 +12,8 @@ use crate::selection::Selection;
 use crate::series_source::SeriesSource;
 use crate::session::{Opened, Placed};
 use crate::state::{Command, Doc};
-use crate::work::{self, ModelOf};
+use crate::text::Text;
+use crate::work::{self, ModelOf, TraceOf};
 use anyhow::{Context as _, bail};
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -19,7 +21,19 @@ use std::path::{Path, PathBuf};
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::{Domain, Info, Kind, Param, Setting};
 use tokenscope_analysis::save::spares;
+use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::Tower;
+
+/// The one token that a text is. Errors: it is several, or none.
+fn one_token(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<u32> {
+    let ids = tokenizer.encode(text, None, false)?.ids;
+    let [id] = ids[..] else {
+        let pieces: Vec<String> = ids.iter().map(|id| format!("{:?}", tokenizer.token_text(*id))).collect();
+        let (n, pieces) = (ids.len(), pieces.join(", "));
+        bail!("this is {n} tokens ({pieces}), name one; most words have their space before them");
+    };
+    Ok(id)
+}
 
 /// Errors if writing to `out` would destroy what any pane of `doc` reads.
 pub(super) fn spares_all(doc: &Doc, out: Option<&Path>) -> anyhow::Result<()> {
@@ -84,6 +98,13 @@ pub struct Input {
     /// to it: for scores that explain a prediction
     #[arg(long, value_name = "TEXT")]
     rather_than: Option<String>,
+    /// Have the model say what comes next after the chosen reduction: for `compare` and the view compare
+    #[arg(long)]
+    reduced: bool,
+    /// Go on from another token: the prompt becomes the text up to token N of the run, counted from 0, and the token TEXT
+    /// behind it, given by its exact text, or as N=ID by its number
+    #[arg(long, value_name = "N:TEXT")]
+    branch: Option<String>,
     /// A parameter of the method, as key=value, or as kind.key=value where methods of several kinds have one of that
     /// name; may be given several times. A text may stand in a file: key=@FILE
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -104,8 +125,11 @@ impl Input {
         Ok(out.map_or(Ok(()), |out| spares(out, &inputs))?)
     }
 
-    /// Errors if `--rather-than` is given to a verb that explains no prediction.
+    /// Errors if `--rather-than` is given to a verb that explains no prediction, or `--reduced` to one that reduces none.
     pub(super) fn explains_nothing(&self, verb: &str) -> anyhow::Result<()> {
+        if self.reduced {
+            bail!("--reduced is for what comes next in a comparison, and {verb} goes on from the full run");
+        }
         match &self.rather_than {
             Some(text) => bail!("--rather-than {text:?} is for scores, and {verb} has none"),
             None => Ok(()),
@@ -152,10 +176,40 @@ impl Input {
         if let Some((_, tower)) = self.tower.as_deref().and_then(|t| towers.iter().find(|x| x.0 == t)) {
             doc.apply(Command::Tower(Some(*tower)));
         }
+        doc.pane_mut().reduced |= self.reduced;
+        if let Some(words) = &self.branch {
+            let text = self.branched(words, doc.pane()).with_context(|| format!("--branch {words}"))?;
+            doc.apply(Command::Prompt(text));
+        }
         if let Some(token) = self.target {
             doc.apply(Command::Select(Selection::one(token)));
         }
         Ok(())
+    }
+
+    /// The prompt that goes on from another token of what `pane` runs; where it is cut otherwise, that is said on
+    /// standard error.
+    ///
+    /// Errors: words that name no token, a recorded run, a model without a tokenizer.
+    fn branched(&self, words: &str, pane: &Pane) -> anyhow::Result<Text> {
+        let place =
+            words.find(|c: char| !c.is_ascii_digit()).and_then(|i| Some((words[..i].parse::<usize>().ok()?, i)));
+        let (at, i) = place.context("write it as N:TEXT, or as N=ID by the number of the token")?;
+        let (sign, token) = words[i..].split_at(words[i..].chars().next().map_or(0, char::len_utf8));
+        let (jobs, ctx) = (common::jobs(self.weights)?, Ctx::default());
+        let open = jobs.get(&ModelOf(pane.run.model.clone()), &ctx)?;
+        let tokenizer = open.text()?;
+        let id = match sign {
+            ":" => one_token(tokenizer, token)?,
+            "=" => {
+                token.parse().ok().filter(|id| tokenizer.token(*id).is_some()).context("no token has that number")?
+            }
+            _ => bail!("write it as N:TEXT, or as N=ID by the number of the token"),
+        };
+        let trace = jobs.get(&TraceOf(pane.run.clone()), &ctx)?;
+        let Way { text, otherwise } = Way::after(tokenizer, &trace.text, &trace.tower(Tower::Text)?.tokens, at, &[id])?;
+        otherwise.iter().for_each(|why| remark(format_args!("note: {why}")));
+        Ok(text)
     }
 
     /// Whether the document begins with choices that were made elsewhere, which stay where nothing else is given.
@@ -167,7 +221,7 @@ impl Input {
     ///
     /// Errors: it does not open, or has no such pin.
     fn opened(&self, path: &Path) -> anyhow::Result<Doc> {
-        let Opened { session, placed, remarks } = Opened::open(path)?;
+        let Opened { session, placed, remarks, .. } = Opened::open(path)?;
         remarks.iter().for_each(|r| remark(format_args!("note: {r}")));
         let _ = self.placed.set(placed);
         let mut doc = session.doc;
@@ -247,16 +301,7 @@ impl Input {
     pub(super) fn hold_against(&self, pane: &mut Pane, jobs: &Jobs) -> anyhow::Result<()> {
         let Some(text) = &self.rather_than else { return Ok(()) };
         let open = jobs.get(&ModelOf(pane.run.model.clone()), &Ctx::default())?;
-        let tokenizer = open.text()?;
-        let ids = tokenizer.encode(text, None, false)?.ids;
-        let [id] = ids[..] else {
-            let pieces: Vec<String> = ids.iter().map(|id| format!("{:?}", tokenizer.token_text(*id))).collect();
-            bail!(
-                "--rather-than {text:?}: this is {} tokens ({}), name one; most words have their space before them",
-                ids.len(),
-                pieces.join(", ")
-            );
-        };
+        let id = one_token(open.text()?, text).with_context(|| format!("--rather-than {text:?}"))?;
         pane.contrast = Some(Contrast { id, text: text.clone() });
         Ok(())
     }
@@ -267,6 +312,9 @@ impl Input {
         let jobs = common::jobs(self.weights)?;
         if info.kind != Kind::Segment {
             self.sees(pane, &jobs)?;
+        }
+        if self.reduced {
+            bail!("--reduced is for what comes next in a comparison; {} runs on the full run", info.id);
         }
         if self.rather_than.is_some() && info.kind != Kind::Score {
             bail!("--rather-than is for scores; {} is a {}", info.id, info.kind.noun());

@@ -1,5 +1,6 @@
 //! Pieces that several views draw: token chips, legends, words for values.
 
+use crate::branch;
 use crate::cx::{Cx, Standing};
 use crate::pane::Contrast;
 use crate::selection::{Pick, Selection};
@@ -14,26 +15,46 @@ pub fn named(response: &egui::Response, name: &str) {
     response.ctx.accesskit_node_builder(response.id, |node| node.set_label(name));
 }
 
-/// A next token that may come after token `at`, the `i`th of a list; a click explains what is predicted there rather than
-/// it.
+/// A next token that may come after token `at`, the `i`th of a list. A click asks what to do with it: to go on from it,
+/// here or in a pane beside, or to explain what is predicted there rather than it. Shift+click goes on beside.
 pub fn guess(cx: &Cx, ui: &mut Ui, at: usize, i: usize, guess: &Guess) {
     let words = egui::RichText::new(visible(&guess.text)).monospace();
-    let chosen = cx.pane.contrast.as_ref().is_some_and(|c| c.id == guess.id);
-    // What is predicted cannot be held against itself.
-    if cx.figure || (i == 0 && !chosen) {
+    if cx.figure {
         ui.label(words);
         return;
     }
+    let chosen = cx.pane.contrast.as_ref().is_some_and(|c| c.id == guess.id);
     let link = ui.add(egui::Button::selectable(chosen, words).frame_when_inactive(false));
-    named(&link, &format!("rather than {}", visible(&guess.text)));
-    let tip = match chosen {
-        true => "Explain the prediction by itself again".into(),
-        false => format!("Explain why what is predicted here, rather than {}", visible(&guess.text)),
-    };
-    if link.on_hover_text(tip).clicked() {
-        let contrast = Contrast { id: guess.id, text: guess.text.clone() };
-        cx.send(Command::contrast(Some(at), (!chosen).then_some(contrast)));
+    named(&link, &format!("next token {}", visible(&guess.text)));
+    let link = link.on_hover_text(format!(
+        "id {}, {:.2}%\nClick to go on from it, or to explain the prediction rather than it; Shift+click goes on in a \
+         pane beside",
+        guess.id,
+        guess.p * 100.0
+    ));
+    if link.clicked() && ui.input(|i| i.modifiers.shift) {
+        if let Ok(way) = branch::way_after(cx.jobs, &cx.pane.run, at, guess.id) {
+            way.go(cx, ui, true);
+        }
+        return;
     }
+    egui::Popup::menu(&link).show(|ui| {
+        branch::kept_menu_ui(cx, ui, (at, guess.id), || branch::way_after(cx.jobs, &cx.pane.run, at, guess.id));
+        // What is predicted cannot be held against itself.
+        if i == 0 && !chosen {
+            return;
+        }
+        ui.separator();
+        let (words, tip) = match chosen {
+            true => ("Explain the prediction by itself again", "Not rather than anything"),
+            false => ("Explain the prediction rather than it", "Why what is predicted here comes, and not this"),
+        };
+        if ui.button(words).on_hover_text(tip).clicked() {
+            let contrast = Contrast { id: guess.id, text: guess.text.clone() };
+            cx.send(Command::contrast(Some(at), (!chosen).then_some(contrast)));
+            ui.close();
+        }
+    });
 }
 
 /// White space, and whatever else cannot be seen, made visible.

@@ -1,21 +1,14 @@
-//! Going on from another token of a tree: the prompt becomes the text up to it.
+//! Going on from another token of a tree.
 
 use super::One;
+use crate::branch::{self, Way};
 use crate::cx::Cx;
 use crate::jobs::Spot;
 use crate::pictures::widgets::{self, Link, visible};
-use crate::state::Command;
-use crate::text::Text;
 use crate::work::{DraftOf, Drafted, NextOf};
 use egui::Ui;
 use tokenscope_analysis::decode::Round;
-
-/// Where one could go on: the new tokens up to there, and the prompt that gives them.
-pub(super) struct Way {
-    text: Text,
-    /// Why that prompt is not cut into the same tokens, if it is not.
-    otherwise: Option<String>,
-}
+use tokenscope_analysis::{Error, Result};
 
 /// The new tokens up to node `node` of a round's picture: the root, the guesses, the target's own token. `before` tokens
 /// were decoded in earlier rounds.
@@ -54,70 +47,28 @@ fn path(round: &Round, node: usize) -> Vec<u32> {
     path
 }
 
-impl Way {
-    /// The prompt of the pane and `ids`, decoded as one text; `None` without a tokenizer.
-    pub(super) fn of(cx: &Cx, d: &Drafted, ids: &[u32]) -> Option<Self> {
-        let open = cx.ready_model()?;
-        let tokenizer = open.tokenizer.as_ref()?;
-        let before = &*cx.pane.run.prompt;
-        let text = format!("{before}{}", tokenizer.decode_after(&d.run.prompt, ids).ok()?);
-        let cut = |text: &str| tokenizer.encode(text, None, true).ok().map(|e| e.ids);
-        let (mut want, got) = (cut(before)?, cut(&text)?);
-        want.extend(ids);
-        let otherwise = (want != got).then(|| {
-            let same = want.iter().zip(&got).take_while(|(a, b)| a == b).count();
-            let (a, b) = (want.len() - same, got.len() - same);
-            format!("As a prompt this text is cut otherwise: from token {same} on {a} tokens of the tree become {b}.")
-        });
-        Some(Self { text: text.into(), otherwise })
-    }
-
-    /// Goes on there, in this pane or in one beside it.
-    pub(super) fn go(self, cx: &Cx, ui: &Ui, beside: bool) {
-        let Self { text, otherwise } = self;
-        let slot = slot();
-        ui.data_mut(|d| match otherwise {
-            Some(words) => drop(d.insert_temp(slot, (text.clone(), words))),
-            None => d.remove::<(Text, String)>(slot),
-        });
-        cx.send(match beside {
-            false => Command::Prompt(text),
-            true => Command::whole("pane beside", move |doc| {
-                doc.split();
-                doc.apply(Command::Prompt(text.clone()));
-            }),
-        });
-    }
+/// The way behind the prompt of a decode and `ids`, its new tokens up to there.
+///
+/// Errors: a model without a tokenizer, ids that it does not have.
+pub(super) fn way(cx: &Cx, d: &Drafted, ids: &[u32]) -> Result<Way> {
+    let open = cx.ready_model().ok_or_else(|| Error::invalid("the model is not open"))?;
+    Way::behind(open.text()?, &cx.pane.run.prompt, &d.run.prompt, ids)
 }
 
-fn slot() -> egui::Id {
-    egui::Id::unique("gone on from another token")
-}
-
-/// Says where the prompt came from another token and is cut otherwise than that was.
-pub(super) fn note_ui(cx: &Cx, ui: &mut Ui) {
-    if let Some((text, words)) = ui.data(|d| d.get_temp::<(Text, String)>(slot()))
-        && text == cx.pane.run.prompt
-    {
-        ui.colored_label(cx.theme.bad, words);
-    }
-}
-
-/// The entries of a menu that go on from there.
+/// The entries of a menu that go on there.
 pub(super) fn menu_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, ids: &[u32]) {
-    let Some(way) = Way::of(cx, d, ids) else {
-        ui.weak("This model has no tokenizer, so no text can go on from here.");
-        return;
-    };
-    if let Some(words) = &way.otherwise {
-        ui.set_max_width(300.0);
-        ui.small(words);
+    branch::kept_menu_ui(cx, ui, ("drafts", ids), || way(cx, d, ids));
+}
+
+/// Goes on from a chip that was clicked, with Shift in a pane beside; its menu says both.
+fn chip_ui(cx: &Cx, ui: &mut Ui, chip: &egui::Response, d: &Drafted, ids: &[u32]) {
+    if chip.clicked()
+        && let Ok(way) = way(cx, d, ids)
+    {
+        way.go(cx, ui, ui.input(|i| i.modifiers.shift));
     }
-    let here = ui.button("Go on from here").on_hover_text("The prompt becomes the text up to here; Undo takes it back");
-    let beside = ui.button("Go on from here in a pane beside").on_hover_text("This run stays as it is");
-    if here.clicked() || beside.clicked() {
-        way.go(cx, ui, beside.clicked());
-        ui.close();
+    if chip.secondary_clicked() || chip.context_menu_opened() {
+        chip.context_menu(|ui| menu_ui(cx, ui, d, ids));
     }
 }
 
@@ -149,20 +100,13 @@ pub(super) fn others_ui(cx: &Cx, ui: &mut Ui, one: &One, ids: &[u32], own: bool)
             ));
             ui.small(format!("{:.0}%", n.target * 100.0));
             let ids = [&place[..], &[n.id]].concat();
-            if chip.clicked()
-                && let Some(way) = Way::of(cx, one.d, &ids)
-            {
-                way.go(cx, ui, ui.input(|i| i.modifiers.shift));
-            }
-            if chip.secondary_clicked() || chip.context_menu_opened() {
-                chip.context_menu(|ui| menu_ui(cx, ui, one.d, &ids));
-            }
+            chip_ui(cx, ui, &chip, one.d, &ids);
         }
     });
 }
 
-/// What the target's own token of a round was drawn from.
-pub(super) fn own_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round) {
+/// What the target's own token of a round was drawn from, to go on from; `before` tokens were decoded in earlier rounds.
+pub(super) fn own_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round, before: usize) {
     if round.own_from.len() < 2 || round.emitted.len() <= round.accepted().len() {
         return;
     }
@@ -181,8 +125,16 @@ pub(super) fn own_ui(cx: &Cx, ui: &mut Ui, d: &Drafted, round: &Round) {
         for &(id, p) in &round.own_from {
             let fill = if round.emitted.last() == Some(&id) { cx.theme.good } else { cx.theme.background };
             let text = d.text.get(&id).map_or("", String::as_str);
-            widgets::chip(cx, ui, text, fill, false, Link::None).on_hover_text(format!("id {id}, {:.2}%", p * 100.0));
+            let chip = widgets::chip(cx, ui, text, fill, false, Link::None);
+            let tip = format!("id {id}, {:.2}%\nClick to go on from it, Shift+click in a pane beside", p * 100.0);
+            let chip = chip.on_hover_text(tip);
             ui.small(format!("{:.0}%", p * 100.0));
+            if !cx.figure {
+                // It stands behind what was accepted.
+                let own = ids(d, round, before, round.nodes.len() + 1);
+                let path = own.split_last().map_or(&[][..], |(_, path)| path);
+                chip_ui(cx, ui, &chip, d, &[path, &[id]].concat());
+            }
         }
     });
 }

@@ -57,12 +57,17 @@ fn asked(cx: &Cx, call: Call) -> DraftOf {
 }
 
 fn ui(cx: &Cx, ui: &mut Ui) {
-    if cx.recorded() {
+    // What a session keeps is shown without the model.
+    let kept = cx.recorded() && cx.keeps(Kind::Draft);
+    if cx.recorded() && cx.keeps(Kind::Reveal) {
+        return written::ui(cx, ui);
+    }
+    if cx.recorded() && !kept {
         ui.weak("A recorded run has no weights, so nothing can be decoded. Open the model itself.");
         return;
     }
     // How a model writes is known when it is open, and what is asked of it hangs on that.
-    if cx.need(ui, "model", &ModelOf(cx.pane.run.model.clone())).is_none() {
+    if !kept && cx.need(ui, "model", &ModelOf(cx.pane.run.model.clone())).is_none() {
         return;
     }
     if fills(cx) {
@@ -105,7 +110,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         return;
     }
     let shown = cx.pane.cursor.round.min(n - 1);
-    branch::note_ui(cx, ui);
+    crate::branch::note_ui(cx, ui);
     fixed(ui, "rounds", |ui| rounds_ui(cx, ui, shown, n));
     cx.long(ui, |ui| {
         let runs: Vec<One> = [("draft", Some(&own), &first), ("rival", rival.as_ref(), &second)]
@@ -156,7 +161,7 @@ fn run_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, titled: bool) {
     };
     let sums = |ui: &mut Ui| {
         sums::ui(cx, ui, d, &timed(cx, call, d));
-        if d.times.is_some() {
+        if d.times.is_some() && !cx.recorded() {
             proof::ui(cx, ui, spot, &asked(cx, call.clone()));
         }
         cx.notes_ui(ui, spot);
@@ -201,7 +206,7 @@ fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, round: &Round, before
         ui.data_mut(|d| d.insert_temp(slot, (run.clone(), before, ids)));
     }
     if let Some((node, beside)) = done.entered
-        && let Some(way) = branch::Way::of(cx, d, &branch::ids(d, round, before, node))
+        && let Ok(way) = branch::way(cx, d, &branch::ids(d, round, before, node))
     {
         way.go(cx, ui, beside);
     }
@@ -216,7 +221,7 @@ fn round_ui(cx: &Cx, ui: &mut Ui, one: &One, shown: usize, round: &Round, before
             fixed(ui, "others", |ui| branch::others_ui(cx, ui, one, &ids, node == 0));
         }
     }
-    branch::own_ui(cx, ui, d, round);
+    branch::own_ui(cx, ui, d, round, before);
     learnt::ui(cx, ui, d, round);
 }
 

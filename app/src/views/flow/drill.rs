@@ -159,7 +159,14 @@ fn head_ui(cx: &Cx, ui: &mut Ui, seen: &Seen, layer: usize, head: usize, from: u
                 return;
             }
             let edge = EdgeOf { scope: cx.pane.scope(), layer, from, to };
-            let Some(e) = cx.need(ui, "effect", &EffectOf { edge, head }) else { return };
+            let against = cx.pane.contrast.as_ref().map(|c| c.id);
+            let Some(e) = cx.need(ui, "effect", &EffectOf { edge, head, against }) else { return };
+            if let Some(l) = &e.lead {
+                let (a, b) = (widgets::visible(&l.token), widgets::visible(&l.against));
+                let color = if l.delta > 0.0 { cx.theme.good } else { cx.theme.bad };
+                ui.colored_label(color, format!("{a} rather than {b}: {:+.3} nats", l.delta))
+                    .on_hover_text("What this contribution adds to the difference of the two logits");
+            }
             ui.small(format!("what the lens after layer {layer} reads with this contribution, against without"));
             ui.horizontal_top(|ui| {
                 moved_ui(cx, ui, "promoted", &e.promoted);

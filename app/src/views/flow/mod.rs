@@ -27,6 +27,7 @@ pub(super) const VIEW: View = View {
            Routes to the hovered or selected tokens are drawn strong; click a token to select it.\n\
            Each node names the token that the model would predict there (logit lens), the paler the less sure.\n\
            Click a node or an edge to drill: the node's edges, the heads of an edge, that head's map and what it makes more and less probable.\n\
+           Click a token that the lens reads at a node to go on from it, here or in a pane beside, or to explain the prediction rather than it.\n\
            Ctrl+wheel makes the columns wider or narrower; with the lattice in focus, arrow keys walk the nodes, Enter goes down and Backspace back up.",
     hint: "Click a node or an edge to see which heads carry it and what they change.",
     ui,
