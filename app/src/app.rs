@@ -5,6 +5,7 @@ mod caret;
 mod chrome;
 mod columns;
 mod drop;
+mod find;
 mod help;
 mod keeping;
 mod lesson;
@@ -12,30 +13,32 @@ mod places;
 mod sessions;
 mod still;
 mod tiles;
+mod window;
 
 pub use caret::Caret;
 pub use chrome::HINTS;
 pub use still::{draw_lesson, draw_window};
+pub use window::open_window;
 
 use crate::actions::{self, Act};
 use crate::atlas::Atlas;
 use crate::cx::Cx;
 use crate::examples::{self, Example};
-use crate::fonts::SystemFonts;
 use crate::heatmap::Painter;
 use crate::history::History;
 use crate::inspector;
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
 use crate::lesson::Lesson;
+use crate::log;
 use crate::notices::Notices;
-use crate::opening::{SESSION, is_session};
+use crate::opening::SESSION;
 use crate::palette::{Choice, Palette};
 use crate::pane::WHOLE;
 use crate::panels;
 use crate::picture_source::PictureSource;
 use crate::pins;
-use crate::recents::{self, Recents};
+use crate::recents::Recents;
 use crate::saving::Saving;
 use crate::selection::{Hover, Selection};
 use crate::series_source::SeriesSource;
@@ -49,89 +52,13 @@ use egui::{Key, Modifiers};
 use help::Help;
 use sessions::Sessions;
 use std::cell::{Cell, RefCell};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tiles::{Asked, Tiles, layout};
 use tokenscope_analysis::catalog;
-use tokenscope_analysis::gpu::{Compute, Gpu};
 use tokenscope_analysis::weights::Hold;
-
-/// Opens the window, with this model or trace loaded if one is named, this picture, and this lesson; weights are held as
-/// `hold` says for this time, or as they were when the window was open last.
-pub fn open_window(
-    model: Option<&Path>,
-    image: Option<PictureSource>,
-    lesson: Option<Arc<Lesson>>,
-    hold: Option<Hold>,
-) -> anyhow::Result<()> {
-    let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
-        let (w, h) = s.split_once('x')?;
-        Some([w.parse().ok()?, h.parse().ok()?])
-    });
-    let (settings, broken) = Settings::load();
-    let viewport = egui::ViewportBuilder::default()
-        .with_title("Tokenscope")
-        .with_inner_size(size.or(settings.size).unwrap_or(FIRST))
-        .with_min_inner_size([720.0, 480.0]);
-    let options = eframe::NativeOptions { viewport, ..Default::default() };
-    let model = model.map(Path::to_path_buf);
-    let compute = Compute::from_env()?;
-    eframe::run_native(
-        "tokenscope",
-        options,
-        Box::new(move |cc| {
-            let mut app = App::new(&cc.egui_ctx);
-            SystemFonts::follow(&cc.egui_ctx);
-            // Passes share the device that draws, so that a map can be drawn from where it was computed.
-            let gpu = cc
-                .wgpu_render_state
-                .as_ref()
-                .and_then(|s| Gpu::from_parts(&s.adapter, s.device.clone(), s.queue.clone()))
-                .map(Arc::new);
-            let (lessons, wrong) = crate::lesson::all();
-            app.lessons = lessons;
-            wrong.iter().for_each(|why| app.notices.say(why.to_string(), false, None));
-            app.caret.drawn_by(gpu.as_deref());
-            app.painter = cc.wgpu_render_state.as_ref().and_then(|s| Painter::new(s, gpu.as_deref()));
-            app.jobs = app.jobs.clone().on(gpu, compute);
-            app.recents = Recents::load();
-            app.set_up(&cc.egui_ctx, settings);
-            if let Some(hold) = hold {
-                app.holds_for_now(hold);
-            }
-            if let Some(why) = broken {
-                app.notices.say(why, false, None);
-            }
-            app.stores = true;
-            if let Some(dir) = recents::folder() {
-                app.keep_in(&cc.egui_ctx, &dir);
-            }
-            let session = model.as_deref().filter(|m| is_session(m));
-            let opened = session.is_some_and(|path| app.open_first(&cc.egui_ctx, path));
-            let given = match model.filter(|m| !is_session(m)) {
-                Some(m) => Some(Command::Model(ModelSource::of_path(m))),
-                None if opened => None,
-                None => examples::find(examples::FIRST).ok().map(|e| Command::Show(e.pane(app.doc.pane()).into())),
-            };
-            app.apply(&cc.egui_ctx, given.into_iter().chain(image.map(|i| Command::Image(Some(i)))).collect());
-            app.history.clear();
-            if !opened {
-                let doc = app.doc.clone();
-                app.session.begin(&doc);
-            }
-            if let Some(lesson) = lesson {
-                app.start_lesson(&cc.egui_ctx, lesson);
-            }
-            Ok(Box::new(app))
-        }),
-    )
-    .map_err(|e| anyhow::anyhow!("the window cannot open: {e}; is there a display, and a Vulkan or GL driver?"))
-}
-
-/// Size of the first window in points: with its frame and a bar of the desktop it fits on 1280 × 800.
-const FIRST: [f32; 2] = [1232.0, 712.0];
 
 /// Typing is followed by a run after this pause.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -256,10 +183,7 @@ impl App {
             if let Command::Method(id) = &command
                 && let Ok(kind) = catalog::find(id).map(|e| e.info().kind)
             {
-                for tree in [&mut self.tiles, &mut self.tabs] {
-                    let shows = |v: &usize| views::ALL[*v].shows.contains(&kind);
-                    tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(v) if shows(v)));
-                }
+                self.bring_forward(|view| view.shows.contains(&kind));
             }
             // How everything looks is no step: undo is for work.
             let same = before.panes() == self.doc.panes() && before.pins == self.doc.pins;
@@ -268,6 +192,13 @@ impl App {
             }
         }
         self.follow(ctx);
+    }
+
+    /// Brings such views before those that lie in the same place.
+    fn bring_forward(&mut self, which: impl Fn(&views::View) -> bool) {
+        for tree in [&mut self.tiles, &mut self.tabs] {
+            tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(v) if which(&views::ALL[*v])));
+        }
     }
 
     fn remember(&mut self, command: &Command) {
@@ -386,6 +317,15 @@ impl App {
         self.follow(ctx);
     }
 
+    /// Undoes or redoes a step, whatever its run is.
+    fn one_step(&mut self, ctx: &egui::Context, back: bool) {
+        self.take_typed(ctx);
+        let look = self.doc.look;
+        self.history.step(&mut self.doc, back);
+        self.doc.look = look;
+        self.follow(ctx);
+    }
+
     /// Dark colours where they are light, and the other way round.
     fn turned(&self) -> Command {
         let dark = !self.doc.look.dark;
@@ -427,7 +367,7 @@ impl App {
                 self.atlas.open = false;
             } else if self.help.open {
                 self.help.open = false;
-            } else if views::close_detail(ctx) {
+            } else if views::close_detail(ctx, self.doc.active()) {
             } else if let Some(drill) = self.doc.pane().cursor.drill {
                 commands.push(Command::drill(drill.back()));
             } else if self.alone.is_some() && self.doc.pane().aim.is_empty() {
@@ -443,6 +383,9 @@ impl App {
         let (layer, head) = self.doc.pane().cursor.head;
         match act {
             Act::Palette => self.palette.show(),
+            Act::Find => self.palette.show_run(),
+            Act::CopyPicture(view) => self.saving.copy(ctx, view, true, &self.doc, &self.jobs),
+            Act::CopyTable(view) => self.saving.copy(ctx, view, false, &self.doc, &self.jobs),
             Act::OpenFolder => self.dialog(ctx, |d| d.pick_folder().map(Picked::Model)),
             Act::OpenFile => self.dialog(ctx, |d| {
                 d.add_filter("models and traces", &["gguf", "safetensors"]).pick_file().map(Picked::Model)
@@ -489,6 +432,10 @@ impl App {
             Act::NextLayer => commands.push(Command::head(layer + 1, head)),
             Act::PreviousLayer => commands.push(Command::head(layer.saturating_sub(1), head)),
             Act::SplitPane => self.change_panes(ctx, "another pane", Doc::split),
+            Act::BeforeAfter => {
+                self.change_panes(ctx, "before and after", Doc::before_and_after);
+                self.bring_forward(|view| view.compares());
+            }
             Act::NextPane => self.change_panes(ctx, "pane", |d| d.go_to(d.active() + 1)),
             Act::ClosePane => self.change_panes(ctx, "pane", Doc::close),
             Act::Apart => {
@@ -533,6 +480,7 @@ impl eframe::App for App {
 
     fn on_exit(&mut self) {
         self.end();
+        log::line("end");
     }
 }
 
@@ -581,12 +529,16 @@ impl App {
         }
         self.dropped_lesson(&ctx);
         if self.palette.open && !self.asks() {
-            let entries = self.findable(&ctx);
-            match self.palette.ui(&ctx, &entries) {
+            let mut palette = std::mem::take(&mut self.palette);
+            let in_run = palette.looks_in_run();
+            let chosen = palette.ui(&ctx, || if in_run { self.in_run() } else { self.findable(&ctx) });
+            self.palette = palette;
+            match chosen {
                 Some(Choice::Act(act)) => self.act(&ctx, act, &mut commands),
                 Some(Choice::Command(c)) => commands.push(c),
                 Some(Choice::Example(e)) => commands.push(self.shown(e)),
                 Some(Choice::Lesson(l)) => self.start_lesson(&ctx, l),
+                Some(Choice::GoOn { at, id, beside }) => self.go_on(at, id, beside, &mut commands),
                 None => {}
             }
         }
@@ -670,6 +622,9 @@ impl App {
                 None => tree.ui(&mut tiles, ui),
             }
         });
+        if let Some((view, picture)) = asked.copy {
+            self.saving.copy(&ctx, view, picture, &self.doc, &self.jobs);
+        }
         if let Some((view, format)) = asked.save {
             self.saving.show_for(view, Some(format));
         }

@@ -10,7 +10,10 @@ use crate::selection::{Hover, Pick};
 use crate::state::{Command, Doc};
 use crate::text::Text;
 use crate::theme::Theme;
-use crate::work::{CellsOf, MapOf, ModelOf, OpenModel, PictureOf, TraceOf};
+use crate::work::{
+    CellsOf, DraftOf, FindingOf, MapOf, ModelOf, OpenModel, PictureOf, ReducedOf, ScoreOf, Serves as _, TimelineOf,
+    TraceOf,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,14 +56,15 @@ pub fn fixed<R>(
 /// How far each view is scrolled, in points, and in which pane it was.
 pub type Scrolls = RefCell<BTreeMap<&'static str, (f32, usize)>>;
 
-/// Where a part of a view lies, and what it is known by, where it was drawn in the last pass or in this one.
-pub fn part_place(ctx: &egui::Context, name: &str) -> Option<(egui::Rect, egui::Id)> {
-    let (pass, rect, id) = ctx.data(|d| d.get_temp::<(u64, egui::Rect, egui::Id)>(part_id(name)))?;
+/// Where a part of a view of pane `pane` lies, and what it is known by, where it was drawn in the last pass or in this
+/// one.
+pub fn part_place(ctx: &egui::Context, pane: usize, name: &str) -> Option<(egui::Rect, egui::Id)> {
+    let (pass, rect, id) = ctx.data(|d| d.get_temp::<(u64, egui::Rect, egui::Id)>(part_id(pane, name)))?;
     (pass + 1 >= ctx.cumulative_pass_nr()).then_some((rect, id))
 }
 
-fn part_id(name: &str) -> egui::Id {
-    egui::Id::unique("part of a view").with(name)
+fn part_id(pane: usize, name: &str) -> egui::Id {
+    egui::Id::unique("part of a view").with((pane, name))
 }
 
 /// Everything that is drawn may look at.
@@ -362,7 +366,7 @@ impl<'a> Cx<'a> {
         let inner = fixed(ui, name, content);
         let (height, waits) = (inner.response.rect.height(), self.waits.get());
         let place = (ui.ctx().cumulative_pass_nr(), inner.response.rect, inner.response.id);
-        ui.data_mut(|d| d.insert_temp(part_id(name), place));
+        ui.data_mut(|d| d.insert_temp(part_id(self.at, name), place));
         let before: f32 = ui.data(|d| d.get_temp(slot)).unwrap_or(0.0);
         if !waits {
             ui.data_mut(|d| d.insert_temp(slot, height));
@@ -484,8 +488,24 @@ impl<'a> Cx<'a> {
         self.ready(&TraceOf(self.pane.run.clone()))
     }
 
+    /// Whether the result of the chosen method of a kind is there already, as from a session that kept it.
+    pub fn keeps(&self, kind: Kind) -> bool {
+        let (pane, call) = (self.pane, self.pane.call(kind));
+        match kind {
+            Kind::Score => self.ready(&ScoreOf::of(pane, call)).is_some(),
+            Kind::Reduce => self.ready(&ReducedOf::of(pane, call)).is_some(),
+            Kind::Draft => self.ready(&DraftOf::of(pane, call)).is_some(),
+            Kind::Reveal => self.ready(&TimelineOf::of(pane, call)).is_some(),
+            kind if Kind::FOUND.contains(&kind) => self.ready(&FindingOf::of(pane, call)).is_some(),
+            _ => false,
+        }
+    }
+
     /// The chosen method of a kind as a call, or where the run cannot serve it, the first that it can.
     pub fn call(&self, kind: Kind) -> Call {
+        if self.recorded() && self.keeps(kind) {
+            return self.pane.call(kind);
+        }
         let chosen = catalog::info(kind, self.pane.call(kind).method);
         if chosen.is_ok_and(|i| self.lacks(i).is_none()) {
             return self.pane.call(kind);

@@ -30,6 +30,9 @@ pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
     held("selected tokens", aim(a), aim(b));
     let head = |p: &Pane| format!("layer {}, head {}", p.cursor.head.0, p.cursor.head.1);
     held("head", head(a), head(b));
+    if a.reduced != b.reduced {
+        held("what comes next", a.speaks(), b.speaks());
+    }
     held("draft model", a.partner.title(), b.partner.title());
     // Panes are named in every frame, so what is the same is not put into words.
     for kind in Kind::ALL.into_iter().filter(|k| a.call(*k) != b.call(*k)) {

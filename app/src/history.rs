@@ -1,11 +1,14 @@
 //! Undo and redo. One gesture is one step: what a press of the pointer drags along, or what a held key repeats.
 
+use crate::differs::differs;
 use crate::state::{Command, Doc};
 use std::mem;
 use std::time::{Duration, Instant};
 
 /// Steps kept.
 const KEEP: usize = 100;
+/// Letters of a value in the words of a step.
+const SHORT: usize = 32;
 /// Keys that follow each other within this time are one gesture.
 const PAUSE: Duration = Duration::from_millis(700);
 
@@ -57,9 +60,46 @@ impl History {
         steps.iter().rev().map(|s| s.what)
     }
 
+    /// What can be undone (or redone) from `now`, the next one first, each in words that say what became of what.
+    pub fn steps(&self, now: &Doc, back: bool) -> Vec<String> {
+        let steps = if back { &self.undo } else { &self.redo };
+        let mut at = now;
+        let words = steps.iter().rev().map(|s| {
+            let (before, after) = if back { (&s.doc, at) } else { (at, &s.doc) };
+            at = &s.doc;
+            said(s.what, before, after)
+        });
+        words.collect()
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// A step in words: what was set, and what it is after it.
+fn said(what: &str, before: &Doc, after: &Doc) -> String {
+    let (a, b) = (before.panes().len(), after.panes().len());
+    if a != b {
+        return format!("{what}: {b} pane{}", if b == 1 { "" } else { "s" });
+    }
+    let place = (0..a).find(|&i| before.panes()[i] != after.panes()[i]);
+    let lines = place.map_or_else(Vec::new, |i| differs(&before.panes()[i], &after.panes()[i]));
+    let pane = place.filter(|_| a > 1).map_or_else(String::new, |i| format!(", pane {}", i + 1));
+    match &lines[..] {
+        [] => format!("{what}{pane}"),
+        // Where several things go with one, as with an example, the first says which.
+        [[_, old, new], ..] => format!("{what}{pane}: {} → {}", short(old), short(new)),
+    }
+}
+
+/// The beginning of words, on one line.
+fn short(words: &str) -> String {
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHORT) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
     }
 }
 
@@ -121,6 +161,24 @@ mod tests {
         change(&mut h, &mut doc, Command::Prompt("ab".into()), 0, false, late);
         assert_eq!(h.names(true).next(), Some("prompt"));
         assert_eq!(h.names(true).count(), 4);
+    }
+
+    #[test]
+    fn the_steps_say_what_became_of_what_and_are_counted_from_the_next_one() {
+        let (mut h, mut doc, now) = (History::default(), Doc::default(), Instant::now());
+        doc.apply(Command::Prompt("one".into()));
+        change(&mut h, &mut doc, Command::Prompt("two  words".into()), 0, false, now);
+        change(&mut h, &mut doc, Command::whole("another pane", Doc::split), 0, false, now);
+        change(&mut h, &mut doc, Command::head(2, 1), 0, false, now);
+        let all = h.steps(&doc, true);
+        assert_eq!(
+            all,
+            ["head, pane 2: layer 1, head 0 → layer 2, head 1", "another pane: 2 panes", "prompt: one → two words"]
+        );
+        h.step(&mut doc, true);
+        h.step(&mut doc, true);
+        assert_eq!(h.steps(&doc, true), ["prompt: one → two words"]);
+        assert_eq!(h.steps(&doc, false), ["another pane: 2 panes", "head, pane 2: layer 1, head 0 → layer 2, head 1"]);
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub struct RunKey {
 }
 
 /// One stack of layers of a run; `None` is the main one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
     /// The run.
     pub run: RunKey,

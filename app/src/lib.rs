@@ -22,12 +22,12 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What is the same for every document: [`memory`], [`hash`], [`text`], [`fonts`], [`recents`], [`verified`], [`selection`],
+//! - What is the same for every document: [`memory`], [`hash`], [`text`], [`fonts`], [`recents`], [`log`], [`verified`], [`selection`],
 //!   [`samples`], [`picture_source`], [`series_source`], [`heatmap`], [`theme`], [`actions`], [`licences`].
 //! - What there is to compute: [`keys`], [`digest`], [`questions`], [`truth`], [`trial`], [`board`].
 //! - What is chosen: [`patch`], [`pane`], [`differs`], [`state`], [`history`], [`examples`], [`opening`].
 //! - Who computes: [`jobs`], [`work`].
-//! - How findings look: [`cx`], [`pictures`].
+//! - How findings look: [`cx`], [`branch`], [`pictures`].
 //! - What is seen: [`views`], [`lesson`], [`export`], [`report`], [`settings`], [`session`], [`notices`], [`prompt`], [`palette`], [`pins`],
 //!   [`saving`], [`panels`], [`inspector`], [`atlas`].
 //! - The two programs: [`app`], [`cli`].
@@ -41,10 +41,14 @@
 //! [`work::tell`], and the [`views::View`] that names it. A view is a [`views::View`] in [`views::ALL`], an action
 //! an entry of [`actions::ALL`], a colour a field of [`theme::Theme`].
 
+/// The version of the program, and the commit that it was built from where that is known.
+pub const VERSION: &str = env!("TOKENSCOPE_VERSION");
+
 pub mod actions;
 pub mod app;
 pub mod atlas;
 pub mod board;
+pub mod branch;
 pub mod cli;
 pub mod cx;
 pub mod differs;
@@ -60,6 +64,7 @@ pub mod jobs;
 pub mod keys;
 pub mod lesson;
 pub mod licences;
+pub mod log;
 pub mod memory;
 pub mod notices;
 pub mod opening;

@@ -61,6 +61,9 @@ pub struct Pane {
     /// What is shown, and how.
     #[serde(default)]
     pub shows: Shows,
+    /// Whether what comes next is what the model says after the chosen reduction, and not the full one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduced: bool,
 }
 
 /// A token of the vocabulary that a prediction is held against.
@@ -504,11 +507,24 @@ impl Default for Pane {
             beside: Choices::default(),
             cursor: Cursor::default(),
             shows: Shows::default(),
+            reduced: false,
         }
     }
 }
 
 impl Pane {
+    /// Which model says what comes next, in words.
+    pub fn speaks(&self) -> String {
+        if !self.reduced {
+            return "full model".into();
+        }
+        let call = self.call(Kind::Reduce);
+        let title = catalog::info(Kind::Reduce, call.method).map_or(call.method, |i| i.title);
+        let params = call.params.to_json();
+        let set: Vec<String> = params.iter().map(|(k, v)| format!("{k} {v}")).collect();
+        if set.is_empty() { format!("reduced by {title}") } else { format!("reduced by {title} ({})", set.join(", ")) }
+    }
+
     /// The pane of a file, held to what views can draw: shares between 0 and 1, widths that fit on a screen, numbers
     /// that can still be counted up.
     pub fn held(mut self) -> Self {

@@ -44,6 +44,12 @@ type Outcome = Result<PathBuf, String>;
 /// The time that the window was open for, and what came of it.
 type Timed = (u64, Outcome);
 
+/// What goes to the clipboard.
+enum Copied {
+    Picture(egui::ColorImage),
+    Table(String),
+}
+
 /// State of the window.
 pub struct Saving {
     /// Whether it is open.
@@ -60,6 +66,8 @@ pub struct Saving {
     wrong: Option<String>,
     done: (Sender<Timed>, Receiver<Timed>),
     picked: (Sender<PathBuf>, Receiver<PathBuf>),
+    /// What is ready to be pasted, of the view of that title; or why it is not.
+    copied: (Sender<(&'static str, Result<Copied, String>)>, Receiver<(&'static str, Result<Copied, String>)>),
     /// Times it was opened so far: what an earlier time started must not close or change what is asked for now.
     time: u64,
     /// Whether what was started this time is still under way.
@@ -80,6 +88,7 @@ impl Default for Saving {
             wrong: None,
             done: channel(),
             picked: channel(),
+            copied: channel(),
             time: 0,
             busy: false,
         }
@@ -133,6 +142,23 @@ impl Saving {
         }
         while let Ok(path) = self.picked.1.try_recv() {
             self.path = path.display().to_string();
+        }
+        while let Ok((title, copied)) = self.copied.1.try_recv() {
+            let what = match copied {
+                Ok(Copied::Picture(image)) => {
+                    ctx.copy_image(image);
+                    "picture"
+                }
+                Ok(Copied::Table(text)) => {
+                    ctx.copy_text(text);
+                    "table"
+                }
+                Err(why) => {
+                    notices.say(why, false, None);
+                    continue;
+                }
+            };
+            notices.say(format!("{title} is copied as a {what}"), true, None);
         }
         let mut open = self.open;
         let middle = ctx.content_rect().center() - vec2(230.0, 90.0);
@@ -229,6 +255,28 @@ impl Saving {
                 ctx.request_repaint();
             }
         });
+    }
+
+    /// Copies a view as a picture, as large as the size that is chosen for saving and in the colours of the window, or its
+    /// numbers as a table; ready a little later.
+    pub fn copy(&self, ctx: &egui::Context, view: usize, picture: bool, doc: &Doc, jobs: &Jobs) {
+        let (send, ctx, jobs, doc) = (self.copied.0.clone(), ctx.clone(), jobs.clone(), doc.clone());
+        let view = &views::ALL[view];
+        let Preset { size: [w, h], paper, .. } = SIZES[self.size];
+        let page = if paper { Page::paper(w, h, export::PRINT_SCALE) } else { Page::screen(vec2(w, h), 2.0) };
+        let late = send.clone();
+        let started = std::thread::Builder::new().name("copy".into()).spawn(move || {
+            let copied = match picture {
+                true => export::image(view, &doc, &jobs, &page).map(Copied::Picture),
+                false => export::table(view, &doc, &jobs, &page).map(|t| Copied::Table(t.tabbed())),
+            };
+            // The window may be gone by then.
+            let _ = send.send((view.title, copied.map_err(|e| format!("{e:#}"))));
+            ctx.request_repaint();
+        });
+        if let Err(e) = started {
+            let _ = late.send((view.title, Err(format!("no thread for the work: {e}"))));
+        }
     }
 
     fn start(&mut self, ctx: &egui::Context, doc: &Doc, jobs: &Jobs) {

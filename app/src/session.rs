@@ -25,6 +25,7 @@
 //! | `model` | one a model | [`Stamp`]: `source` as in a pane, `name`, `files`, `bytes`, `sha256`, and `covers`, what that hash is of |
 //! | `input` | one a file | [`Input`]: `kind` (`picture`, `series`, `tokenizer`), `path` on the machine that saved it, `bytes`, `sha256`, and `base64`, its content, unless it was too large or gone |
 //! | `trace` | where asked for | [`Recording`]: `run` as in a pane, `bytes`, and `base64`, a trace file ([`tokenscope_analysis::trace`]) |
+//! | `result` | where asked for | [`Kept`]: `asked`, what it answers, `software`, `models` and `inputs`, the hashes of what it was computed from, `bytes`, and `base64`, the answer as CBOR |
 //! | `end` | 1, the last | `lines`, how many stand before it |
 //!
 //! What a pane does not say has its default, so that fields can be added. What is added stands in new fields and new
@@ -35,6 +36,7 @@
 
 mod autosave;
 mod input;
+mod kept;
 mod lenient;
 mod lines;
 mod lock;
@@ -46,6 +48,7 @@ mod write;
 
 pub use autosave::{Autosaver, Orphan, orphans};
 pub use input::{Input, InputKind, Placed, Recording};
+pub use kept::{Asked, Kept, Live, results};
 pub use lock::{Held, Mark};
 pub use model::{Stamp, State};
 pub use opened::Opened;
@@ -161,6 +164,8 @@ pub struct Session {
     pub inputs: Vec<Input>,
     /// Recorded runs.
     pub recordings: Vec<Recording>,
+    /// Results that were computed on its runs.
+    pub results: Vec<Kept>,
     /// What could not be read.
     pub lost: Lost,
 }
@@ -245,7 +250,7 @@ impl Reading {
         let (known, lost) = (self.sections, &mut self.out.lost);
         self.sections += 1;
         // Files say themselves whether they are what they were.
-        if !line.intact && !["input", "trace"].contains(&line.section) {
+        if !line.intact && !["input", "trace", "result"].contains(&line.section) {
             lost.say(format!("line {}{} is not as it was written", i + 1, of(line.section)));
         }
         match line.section {
@@ -272,8 +277,13 @@ impl Reading {
             "trace" if self.out.recordings.len() < MAX_FILES => {
                 self.out.recordings.extend(Recording::read(line.data, line.intact, lost));
             }
+            "result" if self.out.results.len() < kept::MOST => {
+                self.out.results.extend(Kept::read(line.data, line.intact, lost));
+            }
             "end" => self.end = lenient::read(line.data, "the last line", lost),
-            "pane" | "pin" | "model" | "input" | "trace" => lost.say(format!("line {}: too many of its kind", i + 1)),
+            "pane" | "pin" | "model" | "input" | "trace" | "result" => {
+                lost.say(format!("line {}: too many of its kind", i + 1))
+            }
             // Nothing that says it is a session, and no section that is known: another file.
             other if known == 0 && !self.header => {
                 self.sections -= 1;

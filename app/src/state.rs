@@ -1,7 +1,7 @@
 //! The document: what the user has chosen, as plain data that a file can hold, and the commands that change it.
 
 use crate::keys::{Call, ModelSource};
-use crate::pane::{Contrast, Drill, Pane};
+use crate::pane::{Compared, Contrast, Drill, Pane};
 use crate::picture_source::PictureSource;
 use crate::selection::Selection;
 use crate::series_source::SeriesSource;
@@ -127,6 +127,23 @@ impl Doc {
         self.panes.insert(self.active, self.panes[self.active - 1].clone());
         let at = self.active;
         self.renumber(|i| Some(if i >= at { i + 1 } else { i }));
+    }
+
+    /// Puts the same run with the chosen reduction beside it without one, and compares what comes next.
+    pub fn before_and_after(&mut self) {
+        let show = |pane: &mut Pane| {
+            pane.shows.parts[1] = true;
+            if !pane.shows.compared.contains(&Compared::Next) {
+                pane.shows.compared.push(Compared::Next);
+            }
+        };
+        self.pane_mut().reduced = false;
+        show(self.pane_mut());
+        let full = self.active;
+        self.split();
+        let after = self.pane_mut();
+        (after.reduced, after.shows.against) = (true, Some(full));
+        self.panes[full].shows.against = Some(full + 1);
     }
 
     /// Other numbers for the panes that panes are compared with; `None` for one that is gone.
@@ -415,6 +432,22 @@ mod tests {
         assert_eq!(doc.panes()[1].shows.against, None);
         (0..5).for_each(|_| doc.close());
         assert_eq!((doc.panes().len(), doc.active(), &*doc.pane().run.prompt), (1, 0, &*Pane::default().run.prompt));
+    }
+
+    #[test]
+    fn before_and_after_a_reduction_stand_beside_each_other_and_are_compared() {
+        let mut doc = Doc::default();
+        doc.pane_mut().choose(Call { method: "divprune", params: Params::new() }).unwrap();
+        doc.before_and_after();
+        let [full, reduced] = doc.panes() else { panic!() };
+        assert_eq!((full.reduced, reduced.reduced, doc.active()), (false, true, 1));
+        assert_eq!((doc.against(0), doc.against(1)), (Some(1), Some(0)));
+        assert_eq!((full.run.clone(), full.call(Kind::Reduce)), (reduced.run.clone(), reduced.call(Kind::Reduce)));
+        assert_eq!(full.speaks(), "full model");
+        assert!(reduced.speaks().starts_with("reduced by "), "{}", reduced.speaks());
+        // From the reduced one on, the full one is made, not a third of the same.
+        doc.before_and_after();
+        assert_eq!(doc.panes().iter().map(|p| p.reduced).collect::<Vec<_>>(), [false, false, true]);
     }
 
     #[test]

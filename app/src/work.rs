@@ -43,7 +43,7 @@ pub use model::{ModelOf, OpenModel, TokenizerOf, hold_weights, open, open_path};
 pub use next::NextOf;
 pub use picture::PictureOf;
 pub use proof::ProofOf;
-pub use reduction::{AnswerOf, AtShareOf, Reduced, ReducedOf, RetentionOf, Stage};
+pub use reduction::{AnswerOf, AtShareOf, NextReducedOf, Reduced, ReducedOf, RetentionOf, Stage};
 pub use score::ScoreOf;
 pub use segment::{CutsOf, EncodingsOf, MergesOf, OWN, OtherEncodings, Rows, StripOf, TextStrip, row_name};
 pub use serves::{Around, Serves, Telling, Told, TraceFrom, tell, tell_of};
@@ -58,6 +58,20 @@ use crate::keys::{ModelSource, RunKey, Scope};
 use std::sync::Arc;
 use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::{Ctx, Result, Subject};
+
+/// Shared values, written as those that they share.
+mod whole {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, s: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(s)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(d).map(Arc::new)
+    }
+}
 
 fn model_of(key: &RunKey, store: &Store, ctx: &Ctx) -> Result<Arc<OpenModel>> {
     store.get(&ModelOf(key.model.clone()), ctx)

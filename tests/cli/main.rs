@@ -10,6 +10,7 @@ mod report;
 mod saving;
 mod session;
 mod verify;
+mod workbench;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -42,7 +42,9 @@ fn an_alternative_of_the_inspector_is_what_the_prediction_is_held_against() {
     assert_eq!(score.method, "gradient_input");
     let alone = of(&h).expect("scores");
     // They stand below the examples, and are scrolled to.
-    h.query_all_by_label_contains("rather than ·").next().expect("alternatives").click_accesskit();
+    h.query_all_by_label_contains("next token ").nth(1).expect("alternatives").click_accesskit();
+    settle(&mut h);
+    h.get_by_label("Explain the prediction rather than it").click();
     settle(&mut h);
     let contrast = h.state().doc.pane().contrast.clone().expect("a contrast");
     let held = of(&h).expect("scores");
@@ -55,6 +57,61 @@ fn an_alternative_of_the_inspector_is_what_the_prediction_is_held_against() {
     assert_eq!(h.state().doc.pane().contrast, None);
     press(&mut h, Modifiers::COMMAND, Key::Z);
     assert_eq!(h.state().doc.pane().contrast, Some(contrast));
+}
+
+#[test]
+fn a_click_on_what_may_come_next_goes_on_from_it_at_any_token() {
+    let mut h = window();
+    let before = h.state().doc.pane().run.prompt.to_string();
+    let mut doc = h.state().doc.clone();
+    doc.apply(Command::Select(Selection::one(4)));
+    h.state_mut().doc = doc;
+    settle(&mut h);
+    let trace = h.state().jobs.ready(&TraceOf(h.state().doc.pane().run.clone())).expect("no run");
+    let end = trace.towers[&trace.main_tower()].tokens[4].bytes().expect("a token of the text").end;
+    h.query_all_by_label_contains("next token ").nth(2).expect("next tokens").click_accesskit();
+    settle(&mut h);
+    h.get_by_label("Go on from here in a pane beside").click();
+    settle(&mut h);
+    let doc = &h.state().doc;
+    let [first, beside] = doc.panes() else { panic!("{} panes", doc.panes().len()) };
+    assert_eq!((&*first.run.prompt, doc.active()), (before.as_str(), 1));
+    let text = beside.run.prompt.to_string();
+    assert!(text.starts_with(&before[..end]) && text.len() > end && text.len() < end + 40, "{text}");
+    // In place it is a step that can be taken back.
+    h.query_all_by_label_contains("next token ").next().expect("next tokens").click_accesskit();
+    settle(&mut h);
+    h.get_by_label("Go on from here").click();
+    settle(&mut h);
+    assert!(h.state().doc.pane().run.prompt.starts_with(&text) && h.state().doc.panes().len() == 2);
+    press(&mut h, Modifiers::COMMAND, Key::Z);
+    assert_eq!(&*h.state().doc.pane().run.prompt, text);
+}
+
+#[test]
+fn the_run_is_searched_for_tokens_and_heads() {
+    let mut h = window();
+    press(&mut h, Modifiers::COMMAND, Key::F);
+    h.get_by_label("search").type_text("token 3");
+    settle(&mut h);
+    press(&mut h, Modifiers::NONE, Key::Enter);
+    assert_eq!(h.state().doc.pane().aim.tokens(), [3]);
+    press(&mut h, Modifiers::COMMAND, Key::F);
+    h.get_by_label("search").type_text("layer 2, head 1");
+    settle(&mut h);
+    press(&mut h, Modifiers::NONE, Key::Enter);
+    assert_eq!(h.state().doc.pane().cursor.head, (2, 1));
+}
+
+#[test]
+fn before_and_after_the_reduction_are_a_key_apart_and_say_which_they_are() {
+    let mut h = window();
+    press(&mut h, Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::T);
+    let doc = h.state().doc.clone();
+    assert_eq!(doc.panes().iter().map(|p| p.reduced).collect::<Vec<_>>(), [false, true]);
+    for words in ["1: sample-lm", "full model", "reduced by "] {
+        assert!(h.query_all_by_label_contains(words).next().is_some(), "no {words}");
+    }
 }
 
 /// Only the scores.

@@ -83,6 +83,11 @@ impl App {
                 ui.checkbox(&mut s.traces, words)
                     .on_hover_text("Then it opens to the same picture where the model is not there");
                 ui.end_row();
+                ui.label("");
+                ui.checkbox(&mut s.results, "the results that were computed on them").on_hover_text(
+                    "Scores, reductions, answers, drafts and findings: they are shown again without being computed",
+                );
+                ui.end_row();
             });
             ui.horizontal(|ui| {
                 go |= ui.add_enabled(!s.busy, egui::Button::new("Save")).clicked();

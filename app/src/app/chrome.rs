@@ -64,6 +64,7 @@ impl App {
     /// Everything that the palette finds: actions and methods, what is pinned, examples.
     pub(super) fn findable(&self, ctx: &egui::Context) -> Vec<Entry> {
         let mut entries = palette::entries(ctx);
+        entries.extend(self.next_tokens());
         entries.extend(self.doc.pins.iter().map(|p| Entry {
             text: format!("Pin: {}", p.name),
             note: p.pane.run.model.title(),
@@ -95,6 +96,9 @@ impl App {
                         chosen.into_iter().for_each(|l| self.start_lesson(&ctx, l));
                     }
                     self.menu_ui(ui, menu, commands);
+                    if menu == "Edit" {
+                        self.history_ui(ui);
+                    }
                     if menu == "File"
                         && let Some(path) = self.recent_ui(ui, commands)
                     {
@@ -137,6 +141,40 @@ impl App {
                     self.entry_ui(ui, own, own.short(), commands);
                 }
             });
+        }
+    }
+
+    /// What was done, the last first, and what was undone; a click goes back, or forward again, to before or after it.
+    fn history_ui(&mut self, ui: &mut egui::Ui) {
+        ui.separator();
+        let lists = [false, true].map(|back| self.history.steps(&self.doc, back));
+        let any = lists.iter().any(|l| !l.is_empty());
+        let mut to = None;
+        let menu = ui.add_enabled_ui(any, |ui| {
+            ui.menu_button("History", |ui| {
+                ui.set_min_width(280.0);
+                egui::ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
+                    let [forward, back] = &lists;
+                    for (i, words) in forward.iter().enumerate().rev() {
+                        let words = egui::RichText::new(words).color(self.theme.weak).strikethrough();
+                        if ui.button(words).on_hover_text("Makes everything up to this again").clicked() {
+                            to = Some((false, i + 1));
+                        }
+                    }
+                    ui.weak("now");
+                    for (i, words) in back.iter().enumerate() {
+                        if ui.button(words).on_hover_text("Takes back everything from this on").clicked() {
+                            to = Some((true, i + 1));
+                        }
+                    }
+                });
+            });
+        });
+        menu.response.on_hover_text("Every step that can be taken back or made again");
+        if let Some((back, n)) = to {
+            let ctx = ui.ctx().clone();
+            (0..n).for_each(|_| self.one_step(&ctx, back));
+            ui.close();
         }
     }
 

@@ -245,10 +245,12 @@ fn heading_ui(ui: &mut Ui, cx: &Cx, active: bool) -> bool {
 pub(super) fn words(doc: &Doc, i: usize) -> String {
     let panes = doc.panes();
     let lines = if i == 0 { Vec::new() } else { differs(&panes[0], &panes[i]) };
+    // Where panes differ in whether they are reduced, the first says so, too.
+    let speaks = panes.iter().any(|p| p.reduced != panes[0].reduced).then(|| format!(" · {}", panes[i].speaks()));
     let what = match &lines[..] {
         [] => {
             let text: String = panes[i].run.prompt.chars().take(24).collect();
-            format!("{} · {}", panes[i].run.model.title(), readable(&text))
+            format!("{} · {}{}", panes[i].run.model.title(), readable(&text), speaks.unwrap_or_default())
         }
         lines => lines.iter().map(|[what, _, own]| format!("{what} {}", readable(own))).collect::<Vec<_>>().join(" · "),
     };

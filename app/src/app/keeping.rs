@@ -111,7 +111,7 @@ impl App {
             ctx.request_repaint_after(left);
             return;
         }
-        let mut snapshot: Snapshot = self.snapshot(false);
+        let mut snapshot: Snapshot = self.snapshot(false, false);
         snapshot.window.file = self.session.path.clone();
         let k = &mut self.session.keeping;
         (k.kept, k.due) = (Some(snapshot.doc.clone()), None);

@@ -333,7 +333,7 @@ impl App {
                 Some(view) => of(view)?,
                 None => ctx.content_rect(),
             };
-            let part = at.part.map(|part| part_place(ctx, PARTS[part]));
+            let part = at.part.map(|part| part_place(ctx, doc.active(), PARTS[part]));
             let (room, id) = match part {
                 None => (view, None),
                 Some(part) => part.map(|(rect, id)| (rect, Some(id.accesskit_id())))?,

@@ -3,10 +3,10 @@
 use super::App;
 use super::keeping::Keeping;
 use crate::examples;
-use crate::keys::ModelSource;
+use crate::keys::{ModelSource, RunKey};
 use crate::opening::SESSION;
 use crate::pane::Pane;
-use crate::session::{Held, Mark, Opened, Orphan, Placed, Snapshot, Window, Writer};
+use crate::session::{self, Held, Mark, Opened, Orphan, Placed, Snapshot, Window, Writer};
 use crate::settings::Layout;
 use crate::state::{Command, Doc};
 use crate::views;
@@ -15,6 +15,7 @@ use egui::ViewportCommand;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use tokenscope_analysis::trace::Trace;
 
 /// What the window knows of its session.
 pub(super) struct Sessions {
@@ -30,6 +31,8 @@ pub(super) struct Sessions {
     pub placed: Arc<Placed>,
     /// Whether runs are saved along.
     pub traces: bool,
+    /// Whether results are saved along.
+    pub results: bool,
     /// Where a copy should lie.
     pub suggested: Option<PathBuf>,
     /// What is done when a question was answered or a save is through.
@@ -40,6 +43,8 @@ pub(super) struct Sessions {
     pub form: super::asking::Form,
     /// Whether a file is being read or written.
     pub busy: bool,
+    /// What is done when the session is there that the program was started with.
+    behind: Vec<Command>,
     done: (Sender<Done>, Receiver<Done>),
     /// The title of the window as it was set last.
     title: String,
@@ -88,11 +93,13 @@ impl Sessions {
             saved: Some(doc.clone()),
             placed: Arc::default(),
             traces: false,
+            results: false,
             suggested: None,
             next: None,
             question: None,
             form: super::asking::Form::default(),
             busy: false,
+            behind: Vec::new(),
             done: channel(),
             title: "Tokenscope".into(),
             turn: 0,
@@ -194,22 +201,19 @@ impl App {
         }
     }
 
-    /// Opens a session before the window is there. Gives whether it is shown.
-    pub(super) fn open_first(&mut self, ctx: &egui::Context, path: &Path) -> bool {
-        match Opened::open(path) {
-            Ok(opened) => self.show_session(ctx, path, opened, None),
-            Err(e) => {
-                self.notices.say(e.to_string(), false, None);
-                return false;
-            }
-        }
-        true
+    /// Opens the session that the program was started with, and what belongs behind it, as a picture of the command line;
+    /// the window is there meanwhile.
+    pub(super) fn open_first(&mut self, ctx: &egui::Context, path: &Path, behind: Vec<Command>) {
+        self.session.behind = behind;
+        self.read(ctx, path.to_path_buf(), None);
     }
 
     /// Shows what was read.
-    fn show_session(&mut self, ctx: &egui::Context, path: &Path, opened: Opened, orphan: Option<Orphan>) {
+    fn show_session(&mut self, ctx: &egui::Context, path: &Path, mut opened: Opened, orphan: Option<Orphan>) {
         self.leave_lesson(ctx);
-        let Opened { session, placed, mut remarks } = opened;
+        let keeps_results = !opened.session.results.is_empty();
+        opened.restore(&self.jobs);
+        let Opened { session, placed, mut remarks, .. } = opened;
         let lost = !remarks.is_empty();
         // Wherever the program is started the next time, it is the same file.
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -229,7 +233,7 @@ impl App {
             _ => {}
         }
         s.held = held;
-        s.traces = !session.recordings.is_empty();
+        (s.traces, s.results) = (!session.recordings.is_empty(), keeps_results);
         s.placed = placed.into();
         s.saved = orphan.is_none().then(|| session.doc.clone());
         self.doc = session.doc;
@@ -298,7 +302,7 @@ impl App {
             return self.failed(format!("another window has {} open; choose another name", path.display()));
         }
         let (send, repaint) = (self.session.done.0.clone(), ctx.clone());
-        let (snapshot, turn) = (self.snapshot(self.session.traces), self.session.turn);
+        let (snapshot, turn) = (self.snapshot(self.session.traces, self.session.results), self.session.turn);
         self.session.busy = true;
         let started = std::thread::Builder::new().name("session".into()).spawn(move || {
             let result = Writer::default().save(&snapshot, &path).map_err(|e| e.to_string());
@@ -313,7 +317,7 @@ impl App {
     }
 
     /// The window as it is now. Runs that are not there yet are left out.
-    pub(super) fn snapshot(&self, traces: bool) -> Snapshot {
+    pub(super) fn snapshot(&self, traces: bool, results: bool) -> Snapshot {
         // What a lesson shows is not the user's.
         let (doc, alone, sources) = self.own_look();
         let window = Window {
@@ -322,20 +326,25 @@ impl App {
             sources,
             file: None,
         };
-        let mut kept = Vec::new();
-        if traces {
-            for pane in doc.panes().iter().chain(doc.pins.iter().map(|p| &p.pane)) {
-                let known = kept.iter().any(|(run, _)| *run == pane.run);
-                let ready = self.jobs.ready(&TraceOf(pane.run.clone())).filter(|_| !known);
-                kept.extend(ready.map(|t| (pane.run.clone(), t)));
-            }
+        let kept = if traces { self.runs(doc) } else { Vec::new() };
+        let results = if results { session::results(doc, &self.jobs) } else { Vec::new() };
+        Snapshot { doc: doc.clone(), window, placed: self.session.placed.clone(), traces: kept, results }
+    }
+
+    /// The runs of `doc` that are there, each once.
+    fn runs(&self, doc: &Doc) -> Vec<(RunKey, Arc<Trace>)> {
+        let mut out: Vec<(RunKey, Arc<Trace>)> = Vec::new();
+        for pane in doc.panes().iter().chain(doc.pins.iter().map(|p| &p.pane)) {
+            let known = out.iter().any(|(run, _)| *run == pane.run);
+            let ready = self.jobs.ready(&TraceOf(pane.run.clone())).filter(|_| !known);
+            out.extend(ready.map(|t| (pane.run.clone(), t)));
         }
-        Snapshot { doc: doc.clone(), window, placed: self.session.placed.clone(), traces: kept }
+        out
     }
 
     /// What the runs that would be saved along take, in bytes.
     pub(super) fn bytes_of_traces(&self) -> u64 {
-        self.snapshot(true).traces.iter().map(|t| t.1.size_bytes() as u64).sum()
+        self.runs(self.own_doc()).iter().map(|t| t.1.size_bytes() as u64).sum()
     }
 
     /// What threads did, the question, the title, and whether the window may close.
@@ -353,8 +362,10 @@ impl App {
                         // What was sent to the document before is not for this one.
                         commands.clear();
                         self.show_session(ctx, &path, *opened, orphan);
+                        commands.append(&mut self.session.behind);
                     }
                     Err(why) => {
+                        self.session.behind.clear();
                         self.notices.say(why, false, None);
                         self.session.keeping.offer_again(orphan);
                     }

@@ -28,6 +28,8 @@ pub(super) fn tabs() -> egui_tiles::Tree<usize> {
 pub(super) struct Asked {
     /// View and format to save.
     pub save: Option<(usize, usize)>,
+    /// View to copy, and whether as a picture or as a table.
+    pub copy: Option<(usize, bool)>,
     /// A view that should have the window to itself, or no longer.
     pub alone: Option<usize>,
     /// A pane to go to.
@@ -114,6 +116,13 @@ impl Tiles<'_> {
             let what = if i < export::PICTURES { "picture" } else { "numbers" };
             if ui.button(format!("{} ({what})…", format.to_uppercase())).clicked() {
                 self.asked.save = Some((view, i));
+                ui.close();
+            }
+        }
+        ui.separator();
+        for (words, picture) in [("Copy picture", true), ("Copy table", false)] {
+            if ui.button(words).clicked() {
+                self.asked.copy = Some((view, picture));
                 ui.close();
             }
         }

@@ -8,10 +8,24 @@ use crate::lesson;
 use crate::views;
 use anyhow::bail;
 use std::path::PathBuf;
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::save::save_bytes;
 
 /// Size of a figure that is not asked for.
 const SIZE: &str = "900x640";
+
+/// Options that say what a step of a lesson says itself, some as the groups of those that stand together; colours
+/// are not among them.
+fn set_by_lessons() -> Vec<&'static str> {
+    let input = ["example", "session", "pin", "prompt", "series", "column", "rate", "tower", "target", "rather_than"];
+    let rest = ["view", "Beside", "Images", "reduced", "branch", "set", "width_mm", "height_mm"];
+    let figure =
+        ["parts", "draft_model", "head", "scale", "threshold", "with", "compared", "fold", "no_truth", "round"];
+    let cuts = ["tokenizer", "rows", "cut", "reference", "surprisal", "pane"];
+    // Cuts of a text have options of their own, which are among those of figures.
+    let methods = Kind::ALL.into_iter().filter(|k| *k != Kind::Segment).map(Kind::name);
+    input.into_iter().chain(rest).chain(figure).chain(cuts).chain(methods).collect()
+}
 
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
@@ -19,8 +33,9 @@ pub struct Args {
     /// View: segmentation, importance, flow, drafts, findings, compare, or window for all of them with their panels
     #[arg(long, required_unless_present = "lesson")]
     view: Option<String>,
-    /// Draw the window at a step of this lesson, with its caption; on the model of --model, where one is named
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["view", "example"])]
+    /// Draw the window at a step of this lesson, with its caption; on the model of --model, where one is named. The lesson
+    /// says itself what is shown
+    #[arg(long, value_name = "NAME", conflicts_with_all = set_by_lessons())]
     lesson: Option<String>,
     /// Step of the lesson
     #[arg(long, requires = "lesson", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

@@ -24,7 +24,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         return json(&told(&session));
     }
-    let Session { doc, window, models, inputs, recordings, lost, version, program } = &session;
+    let Session { doc, window, models, inputs, recordings, results, lost, version, program } = &session;
     let program = if program.is_empty() { String::new() } else { format!(" of Tokenscope {program}") };
     say!("a session in format {version}{program}");
     for (i, pane) in doc.panes().iter().enumerate() {
@@ -46,6 +46,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     for r in recordings {
         say!("recorded run of {}: {} bytes", r.run.model.title(), r.file.len());
+    }
+    for k in results {
+        say!("kept result, {} bytes, by {}", k.size(), k.software);
     }
     lost.words().for_each(|w| remark(format_args!("lost: {w}")));
     Ok(())
@@ -90,6 +93,11 @@ fn told(s: &Session) -> Value {
         })).collect::<Vec<_>>(),
         "recordings": s.recordings.iter().map(|r| value!({
             "model": source(&r.run.model), "prompt": r.run.prompt, "bytes": r.file.len(),
+        })).collect::<Vec<_>>(),
+        "results": s.results.iter().map(|k| value!({
+            "asked": k.asked, "bytes": k.size(), "software": k.software,
+            "models": k.models.iter().map(|(m, hash)| value!({ "source": source(m), "sha256": hash })).collect::<Vec<_>>(),
+            "inputs": k.inputs,
         })).collect::<Vec<_>>(),
         "lost": s.lost.words().collect::<Vec<_>>(),
     })

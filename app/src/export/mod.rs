@@ -136,13 +136,34 @@ pub fn save_page(view: &View, doc: &Doc, jobs: &Jobs, page: &Page, path: &Path) 
         "png" => figure.png(page.scale)?,
         "pdf" => figure.pdf()?,
         _ => {
-            let theme = Theme::new(doc.look.dark, doc.look.map);
-            let table = (view.table)(&Sheet::default().cx(doc, jobs, &theme));
-            let table = table.with_context(|| format!("the view {} has no numbers for this run", view.title))?;
+            let table = numbers(view, doc, jobs)?;
             if format == "csv" { table.csv().into_bytes() } else { json(&table).into_bytes() }
         }
     };
     Ok(save_bytes(path, &bytes)?)
+}
+
+/// The numbers of a view of which everything is there. Errors: it has none.
+fn numbers(view: &View, doc: &Doc, jobs: &Jobs) -> anyhow::Result<Table> {
+    let theme = Theme::new(doc.look.dark, doc.look.map);
+    let table = (view.table)(&Sheet::default().cx(doc, jobs, &theme));
+    table.with_context(|| format!("the view {} has no numbers for this run", view.title))
+}
+
+/// The numbers of a view, waited for. Errors: a product that failed; a view without numbers.
+pub fn table(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<Table> {
+    let doc = &doc.figured(view.compares());
+    // What it shows is what it has numbers of.
+    draw(view, doc, jobs, page)?;
+    numbers(view, doc, jobs)
+}
+
+/// A view as pixels, waited for. Errors: a product that failed, too large a page.
+pub fn image(view: &View, doc: &Doc, jobs: &Jobs, page: &Page) -> anyhow::Result<ColorImage> {
+    let png = draw(view, &doc.figured(view.compares()), jobs, page)?.png(page.scale)?;
+    let pixels = ::image::load_from_memory(&png).context("the picture cannot be read back")?.to_rgba8();
+    let size = [pixels.width() as usize, pixels.height() as usize];
+    Ok(ColorImage::from_rgba_unmultiplied(size, pixels.as_raw()))
 }
 
 /// The rows of a table as a JSON file.

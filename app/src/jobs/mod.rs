@@ -169,6 +169,11 @@ impl Jobs {
         if full(&result) {
             result = self.attempt(key, &running, true);
         }
+        if let Err(e) = &result
+            && !matches!(e, Error::Cancelled)
+        {
+            crate::log::line(&format!("failed: {e}"));
+        }
         let mut inner = self.lock();
         // A cancelled job has lost its place, perhaps to a newer one for the same ask.
         if !running.cancel.load(Ordering::Relaxed) {
@@ -333,6 +338,25 @@ impl Jobs {
     /// Whether `ask` was tried and failed.
     pub fn has_failed<A: Ask>(&self, ask: &A) -> bool {
         matches!(self.lock().slots.get(ask as &dyn AnyAsk), Some(Known { slot: Slot::Failed(_), .. }))
+    }
+
+    /// Every product of a kind that is there, and what asked for it.
+    pub fn products<A: Ask>(&self) -> Vec<(A, Arc<A::Out>)> {
+        let inner = self.lock();
+        let of = |k: &Known| match &k.slot {
+            Slot::Ready(p) => k.key.as_any().downcast_ref::<A>().map(|ask| (ask.clone(), own::<A>(p))),
+            _ => None,
+        };
+        inner.slots.values().filter_map(of).collect()
+    }
+
+    /// Takes a product that was made elsewhere, with what the user should know about it; one that is known, or under way,
+    /// stays as it is.
+    pub fn put<A: Ask>(&self, ask: &A, out: A::Out, notes: Vec<String>) {
+        let mut inner = self.lock();
+        if inner.asked(ask).is_none() {
+            inner.fill(&Key::new(ask), Slot::Ready(Product::new::<A>(out, notes)));
+        }
     }
 
     /// The last product that a spot showed, if it is of this kind.

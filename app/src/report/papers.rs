@@ -41,6 +41,12 @@ pub fn cited(methods: &[&Info]) -> Vec<Cited> {
             out[i].bibtex = entry(&out[i], &format!("{}{}", out[i].key, (b'a' + same.min(25) as u8) as char));
         }
     }
+    // As the entries have them, for whoever cites by them.
+    for c in &mut out {
+        if let Some(key) = c.bibtex.split(['{', ',']).nth(1) {
+            c.key = key.into();
+        }
+    }
     out
 }
 
@@ -127,6 +133,7 @@ mod tests {
         );
         let want = "@misc{lo2024b,\n  title = {{Tokens \\& 50\\% of \\{x\\}\\_1}},\n  author = {Ada Lo and Bo Kim and others},\n  year = {2024},\n  eprint = {2401.00001},\n  archivePrefix = {arXiv},\n  url = {https://arxiv.org/abs/2401.00001},\n}\n";
         assert_eq!(all[1].bibtex, want);
+        assert_eq!([&*all[0].key, &*all[1].key], ["lo2024", "lo2024b"]);
     }
 
     #[test]

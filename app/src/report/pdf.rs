@@ -33,11 +33,12 @@ struct Sheet<'a> {
     links: Vec<(Rect, String)>,
 }
 
-/// The pages so far, and how far down the last one is filled.
+/// The page that is set, those before it, and how far down it is filled.
 struct Setter<'a, 'u> {
     ui: &'u Ui,
     theme: &'u Theme,
-    pages: Vec<Sheet<'a>>,
+    before: Vec<Sheet<'a>>,
+    page: Sheet<'a>,
     y: f32,
 }
 
@@ -50,10 +51,9 @@ pub(super) fn pages(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut pages = Vec::new();
     // The first frames may lack fonts that are looked for when a character asks for them.
     settle(ctx.clone(), PAGE, 1.0, theme.background, &|| 0, |ui| {
-        let mut setter = Setter { ui, theme: &theme, pages: vec![Sheet::default()], y: MARGIN };
+        let mut setter = Setter { ui, theme: &theme, before: Vec::new(), page: Sheet::default(), y: MARGIN };
         setter.report(report);
-        setter.numbers(&report.title);
-        pages = setter.pages;
+        pages = setter.numbered(&report.title);
     })?;
     let mut sheets = Sheets::new();
     for page in pages {
@@ -68,16 +68,8 @@ pub(super) fn pages(report: &Report) -> anyhow::Result<Vec<u8>> {
 }
 
 impl<'a> Setter<'a, '_> {
-    fn page(&mut self) -> &mut Sheet<'a> {
-        if self.pages.is_empty() {
-            self.pages.push(Sheet::default());
-        }
-        let last = self.pages.len() - 1;
-        &mut self.pages[last]
-    }
-
     fn break_page(&mut self) {
-        self.pages.push(Sheet::default());
+        self.before.push(std::mem::take(&mut self.page));
         self.y = MARGIN;
     }
 
@@ -104,7 +96,7 @@ impl<'a> Setter<'a, '_> {
 
     fn galley(&mut self, galley: Arc<Galley>, at: Pos2) {
         let color = self.theme.text;
-        self.page().shapes.push(Shape::Text(TextShape::new(at, galley, color)));
+        self.page.shapes.push(Shape::Text(TextShape::new(at, galley, color)));
     }
 
     /// A paragraph, broken into lines and over pages, `indent` from the left edge.
@@ -144,7 +136,7 @@ impl<'a> Setter<'a, '_> {
         self.words(words, FontId::proportional(size), self.theme.text, 0.0);
         if size >= 16.0 {
             let (y, line) = (self.y + 2.0, Stroke::new(1.0, self.theme.line));
-            self.page().shapes.push(Shape::line_segment([pos2(MARGIN, y), pos2(MARGIN + WIDTH, y)], line));
+            self.page.shapes.push(Shape::line_segment([pos2(MARGIN, y), pos2(MARGIN + WIDTH, y)], line));
             self.y += 4.0;
         }
         self.y += 4.0;
@@ -184,7 +176,7 @@ impl<'a> Setter<'a, '_> {
                 let place = Rect::from_min_size(pos2(MARGIN, self.y), line.size());
                 self.y += line.size().y;
                 self.galley(line, place.min);
-                self.page().links.push((place, p.url.clone()));
+                self.page.links.push((place, p.url.clone()));
             }
             self.gap(5.0);
         }
@@ -196,11 +188,11 @@ impl<'a> Setter<'a, '_> {
         self.heading(if run.name.is_empty() { "The run" } else { &run.name }, 16.0);
         let font = FontId::proportional(12.0);
         for (name, value) in &run.facts {
-            let (y, pages) = (self.y, self.pages.len());
+            let (y, pages) = (self.y, self.before.len());
             self.words(value, font.clone(), self.theme.text, 46.0 * MM);
             let label = self.line(name, &font, self.theme.weak, 44.0 * MM);
             // Beside the first line, wherever that came to stand.
-            let first = if self.pages.len() > pages { MARGIN } else { y };
+            let first = if self.before.len() > pages { MARGIN } else { y };
             self.galley(label, pos2(MARGIN, first));
         }
         run.notes.iter().for_each(|n| self.small(n));
@@ -217,7 +209,7 @@ impl<'a> Setter<'a, '_> {
             let size = side * (70.0 * MM / side.max_elem());
             self.room(size.y + 16.0);
             let place = Rect::from_min_size(pos2(MARGIN, self.y), size);
-            self.page().pictures.push((&p.png, place));
+            self.page.pictures.push((&p.png, place));
             self.y += size.y + 3.0;
             self.small(&format!("{}, {} × {} pixels", p.name, p.width, p.height));
         }
@@ -243,7 +235,7 @@ impl<'a> Setter<'a, '_> {
         self.gap(14.0);
         self.room(size.y * scale + 44.0);
         let at = pos2(MARGIN, self.y);
-        self.page().figures.push((f, at, scale));
+        self.page.figures.push((f, at, scale));
         self.y += size.y * scale + 4.0;
         self.words(
             &format!("Figure {}. {} of {model}", f.number, f.title),
@@ -317,21 +309,24 @@ impl<'a> Setter<'a, '_> {
             x += w + gap;
         }
         let (y, line) = (self.y + 12.5, Stroke::new(0.5, self.theme.line));
-        self.page().shapes.push(Shape::line_segment([pos2(MARGIN, y), pos2(x - gap, y)], line));
+        self.page.shapes.push(Shape::line_segment([pos2(MARGIN, y), pos2(x - gap, y)], line));
         self.y += 13.5;
     }
 
-    /// The number of each page, and what it belongs to.
-    fn numbers(&mut self, title: &str) {
-        let (font, n) = (FontId::proportional(10.0), self.pages.len());
-        for i in 0..n {
+    /// All pages, each with its number and what it belongs to.
+    fn numbered(mut self, title: &str) -> Vec<Sheet<'a>> {
+        let last = std::mem::take(&mut self.page);
+        let mut pages: Vec<Sheet> = std::mem::take(&mut self.before).into_iter().chain([last]).collect();
+        let (font, n) = (FontId::proportional(10.0), pages.len());
+        for (i, page) in pages.iter_mut().enumerate() {
             let y = BOTTOM + 14.0;
             let left = self.line(title, &font, self.theme.weak, WIDTH * 0.8);
             let right = self.line(&format!("{} of {n}", i + 1), &font, self.theme.weak, WIDTH);
             let x = MARGIN + WIDTH - right.size().x;
             for (galley, x) in [(left, MARGIN), (right, x)] {
-                self.pages[i].shapes.push(Shape::Text(TextShape::new(pos2(x, y), galley, self.theme.weak)));
+                page.shapes.push(Shape::Text(TextShape::new(pos2(x, y), galley, self.theme.weak)));
             }
         }
+        pages
     }
 }

@@ -255,6 +255,17 @@ impl Placed {
         doc
     }
 
+    /// The run that the session knows so, with the files and the recording that stand for its own now.
+    pub(super) fn run_now(&self, mut run: RunKey) -> RunKey {
+        if let Some((at, _)) = self.models.iter().find(|(_, own)| **own == run) {
+            run.model = ModelSource::Recorded(at.clone());
+        }
+        for path in run.image.iter_mut().flat_map(PictureSource::files_mut) {
+            *path = self.now(path);
+        }
+        run
+    }
+
     /// Where the file that the session knows by this path is now.
     pub(super) fn now(&self, path: &Path) -> PathBuf {
         let found = self.files.iter().find(|(_, old)| old.as_path() == path);

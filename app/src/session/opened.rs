@@ -1,7 +1,8 @@
 //! A session as it is on this machine: which of its models and files are there, and what stands in for those that are
 //! not.
 
-use super::{Placed, Session, Stamp, State};
+use super::{Kept, Placed, Session, Stamp, State};
+use crate::jobs::Jobs;
 use crate::keys::ModelSource;
 use std::path::Path;
 use tokenscope_analysis::Result;
@@ -15,6 +16,8 @@ pub struct Opened {
     pub placed: Placed,
     /// What the user should know: what was lost, which models are others now.
     pub remarks: Vec<String>,
+    /// What became of the models.
+    states: Vec<(ModelSource, State)>,
 }
 
 impl Opened {
@@ -23,6 +26,30 @@ impl Opened {
     /// Errors: those of [`Session::open`]; no room for its files.
     pub fn open(path: &Path) -> Result<Self> {
         Session::open(path)?.settle()
+    }
+}
+
+impl Opened {
+    /// Has the results that the session carries shown again by `jobs`, those that belong to what is there; says which do
+    /// not.
+    pub fn restore(&mut self, jobs: &Jobs) {
+        let state = |source: &ModelSource, hash: &str| {
+            let known = self.states.iter().find(|s| s.0 == *source).map(|s| s.1);
+            // A model that drafts is not one of those that panes run on.
+            known.unwrap_or_else(|| Stamp { sha256: hash.into(), ..Stamp::of(source) }.state())
+        };
+        let mut why: Vec<String> = Vec::new();
+        let restored = |kept: &Kept| kept.restore(&self.placed, &state, &self.session.inputs, jobs);
+        why.extend(self.session.results.iter().filter_map(|kept| restored(kept).err()));
+        let n = why.len();
+        why.sort_unstable();
+        why.dedup();
+        if n > 0 {
+            let s = if n == 1 { " is" } else { "s are" };
+            self.remarks.push(format!("{n} kept result{s} computed again: {}", why.join("; ")));
+        }
+        // They may be large, and the jobs have them now.
+        self.session.results.clear();
     }
 }
 
@@ -57,7 +84,7 @@ impl Session {
                 remarks.push(format!("the {what} {path} is not there as it was, and the session does not hold it"));
             }
         }
-        Ok(Opened { session: self, placed, remarks })
+        Ok(Opened { session: self, placed, remarks, states })
     }
 }
 

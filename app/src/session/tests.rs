@@ -66,7 +66,7 @@ fn first_window() -> Window {
 }
 
 fn snapshot(doc: Doc) -> Snapshot {
-    Snapshot { doc, window: Window::default(), placed: Arc::default(), traces: Vec::new() }
+    Snapshot { doc, window: Window::default(), placed: Arc::default(), traces: Vec::new(), results: Vec::new() }
 }
 
 fn written(snapshot: &Snapshot) -> Vec<u8> {
@@ -119,7 +119,7 @@ fn the_file_of_version_1_opens_for_ever() {
             .unwrap();
         let small = tokenscope_analysis::trace::Trace { arrays: Default::default(), ..(*trace).clone() };
         let traces = vec![(run, Arc::new(small))];
-        let whole = Snapshot { doc, window: first_window(), placed: placed.into(), traces };
+        let whole = Snapshot { doc, window: first_window(), placed: placed.into(), traces, results: Vec::new() };
         std::fs::create_dir_all(fixture().parent().unwrap()).unwrap();
         std::fs::write(fixture(), written(&whole)).unwrap();
     }
@@ -260,7 +260,7 @@ fn files_travel_with_the_session_and_are_read_where_they_stand_if_they_stand_as_
     // On another one it is.
     std::fs::remove_file(&picture).unwrap();
     std::fs::write(&series, "3\n").unwrap();
-    let Opened { session, placed, remarks } = opened();
+    let Opened { session, placed, remarks, .. } = opened();
     assert_eq!(remarks, [""; 0]);
     let Some(PictureSource::File(now)) = &session.doc.pane().run.image else { panic!("{:?}", session.doc) };
     assert_eq!((std::fs::read(now).unwrap(), now.file_name()), (DOT.to_vec(), picture.file_name()));
@@ -296,7 +296,7 @@ fn a_model_that_is_gone_or_another_one_is_said_and_its_recorded_run_is_shown() {
         let Opened { session, remarks, .. } = Session::read(&without).unwrap().settle().unwrap();
         assert_eq!(session.doc, doc);
         assert!(remarks.len() == 1 && remarks[0].contains(words), "{remarks:?}");
-        let Opened { session, placed, remarks } = Session::read(&with).unwrap().settle().unwrap();
+        let Opened { session, placed, remarks, .. } = Session::read(&with).unwrap().settle().unwrap();
         assert!(remarks.len() == 1 && remarks[0].contains(words) && remarks[0].contains("recorded run"), "{remarks:?}");
         let shown = &session.doc.pane().run;
         assert!(matches!(shown.model, ModelSource::Recorded(_)), "{shown:?}");
@@ -409,4 +409,110 @@ fn a_clean_end_leaves_nothing_and_what_is_stale_goes() {
     let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["1-2.lock", "b.part"]);
+}
+
+/// A document whose run has results, and those.
+fn computed() -> (Doc, crate::jobs::Jobs) {
+    use crate::pane::Contrast;
+    use crate::work::{AnswerOf, DraftOf, FindingOf, ReducedOf, ScoreOf, Serves as _};
+    let (mut doc, jobs, ctx) = (Doc::default(), crate::jobs::Jobs::new(|| ()), tokenscope_analysis::Ctx::default());
+    doc.pane_mut().contrast = Some(Contrast { id: 7, text: "x".into() });
+    let pane = doc.pane();
+    jobs.get(&ScoreOf::of(pane, pane.call(Kind::Score)), &ctx).unwrap();
+    let reduced = ReducedOf::of(pane, Call::of(catalog::info(Kind::Reduce, "random").unwrap()));
+    jobs.get(&reduced, &ctx).unwrap();
+    jobs.get(&AnswerOf { run: pane.run.clone(), reduced: Some(reduced) }, &ctx).unwrap();
+    jobs.get(&DraftOf { rounds: Some(2), ..DraftOf::of(pane, pane.call(Kind::Draft)) }, &ctx).unwrap();
+    jobs.get(&FindingOf::of(pane, pane.call(Kind::FOUND[0])), &ctx).unwrap();
+    (doc, jobs)
+}
+
+fn opened(bytes: &[u8]) -> (Opened, crate::jobs::Jobs) {
+    let mut opened = Session::read(bytes).unwrap().settle().unwrap();
+    let jobs = crate::jobs::Jobs::new(|| ());
+    opened.restore(&jobs);
+    (opened, jobs)
+}
+
+#[test]
+fn results_come_back_as_they_were_without_a_run_and_say_what_they_are_of() {
+    use crate::work::{ReducedOf, ScoreOf, Serves as _, TraceOf};
+    let (doc, jobs) = computed();
+    let whole = Snapshot { results: results(&doc, &jobs), ..snapshot(doc.clone()) };
+    assert_eq!(whole.results.len(), 5);
+    let bytes = written(&whole);
+    let session = Session::read(&bytes).unwrap();
+    assert!(session.lost.is_empty() && session.results.len() == 5, "{:?}", session.lost);
+    let model = crate::session::Stamp::of(&doc.pane().run.model).sha256;
+    assert!(session.results.iter().all(|k| k.models[0].1 == model && k.software.contains(crate::VERSION)));
+    let (opened, again) = opened(&bytes);
+    assert_eq!(opened.remarks, Vec::<String>::new());
+    let ask = ScoreOf::of(doc.pane(), doc.pane().call(Kind::Score));
+    assert_eq!(again.ready(&ask).expect("the score"), jobs.ready(&ask).unwrap());
+    let ask = ReducedOf::of(doc.pane(), Call::of(catalog::info(Kind::Reduce, "random").unwrap()));
+    let (a, b) = (again.ready(&ask).expect("the reduction"), jobs.ready(&ask).unwrap());
+    assert_eq!((&a.plan, &a.judgement, &a.reduced), (&b.plan, &b.judgement, &b.reduced));
+    assert!(!again.knows(&TraceOf(doc.pane().run.clone())), "a run was computed");
+    again.need("score", &ScoreOf::of(doc.pane(), doc.pane().call(Kind::Score)));
+    let notes = again.notes("score");
+    assert!(notes[0].starts_with("Kept in the session") && notes[0].contains(&model[..12]), "{notes:?}");
+}
+
+#[test]
+fn results_of_another_model_and_damaged_ones_are_computed_again_and_that_is_said() {
+    use crate::work::{ScoreOf, Serves as _};
+    let (doc, jobs) = computed();
+    let text =
+        String::from_utf8(written(&Snapshot { results: results(&doc, &jobs), ..snapshot(doc.clone()) })).unwrap();
+    let ask = ScoreOf::of(doc.pane(), doc.pane().call(Kind::Score));
+    // Each line by itself: the others stay.
+    let lines: Vec<&str> = text.lines().collect();
+    for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.contains(r#""section":"result""#)) {
+        let mut bad: Vec<String> = lines.iter().map(|l| l.to_string()).collect();
+        bad[i] = line.replace(r#""base64":""#, r#""base64":"AAAA"#);
+        let session = Session::read(bad.join("\n").as_bytes()).unwrap();
+        assert_eq!((session.results.len(), session.doc == doc), (4, true));
+        assert!(session.lost.words().any(|w| w.contains("kept result is lost")), "{:?}", session.lost);
+    }
+    // The hash of the model in what a session knows of it.
+    let hash = crate::session::Stamp::of(&doc.pane().run.model).sha256;
+    let other = text.replace(&hash, &"0".repeat(64));
+    let resummed: Vec<String> = other
+        .lines()
+        .map(|l| match l.split_once(r#""data":"#) {
+            Some((head, data)) => {
+                let data = &data[..data.len() - 1];
+                let section = head.split('"').nth(3).unwrap();
+                let mut out = Vec::new();
+                super::lines::write(&mut out, section, data).unwrap();
+                String::from_utf8(out).unwrap().trim_end().to_string()
+            }
+            None => l.to_string(),
+        })
+        .collect();
+    let (opened, jobs) = opened(resummed.join("\n").as_bytes());
+    assert!(jobs.ready(&ask).is_none());
+    assert!(opened.remarks.iter().any(|r| r.contains("5 kept results are computed again")), "{:?}", opened.remarks);
+}
+
+fn results_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/sessions/results1.tokenscope")
+}
+
+/// As that of version 1: written once and never again. What it holds is of the model as it was; where that is another one
+/// by now, the results are computed again, and read all the same.
+#[test]
+fn the_file_with_results_opens_for_ever() {
+    if std::env::var_os("TOKENSCOPE_REWRITE_SESSION").is_some() {
+        let (doc, jobs) = computed();
+        let whole = Snapshot { results: results(&doc, &jobs), ..snapshot(doc) };
+        std::fs::write(results_fixture(), written(&whole)).unwrap();
+    }
+    let session = Session::open(&results_fixture()).unwrap();
+    assert_eq!((session.lost, session.results.len()), (Lost::default(), 5));
+    let jobs = crate::jobs::Jobs::new(|| ());
+    for kept in &session.results {
+        let same = |_: &ModelSource, _: &str| State::Same;
+        kept.restore(&Placed::default(), &same, &[], &jobs).unwrap();
+    }
 }

@@ -1,9 +1,11 @@
 //! Writes sessions, beside the window: what it hands over is a snapshot that nothing changes any more.
 
 use super::input::{InputPart, RecordingPart, files_of, text_of};
+use super::kept::{Kept, Live};
 use super::model::models_of;
 use super::{DocumentPart, EndPart, Header, Input, InputKind, Placed, Recording, Stamp, VERSION, Window, lines};
 use crate::keys::{ModelSource, RunKey};
+use crate::picture_source::PictureSource;
 use crate::state::Doc;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -26,6 +28,8 @@ pub struct Snapshot {
     pub placed: Arc<Placed>,
     /// Runs to be kept, as the window names them.
     pub traces: Vec<(RunKey, Arc<Trace>)>,
+    /// Results to be kept, as the window has them.
+    pub results: Vec<Live>,
 }
 
 /// A file that was read for a session, as it was then.
@@ -57,7 +61,7 @@ impl Writer {
     /// Writes a session. Errors: those of `out`; a path in it is no Unicode.
     pub fn write(&mut self, snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
         let doc = snapshot.placed.original(&snapshot.doc);
-        let program = env!("CARGO_PKG_VERSION").to_string();
+        let program = crate::VERSION.to_string();
         serde_json::to_writer(&mut *out, &Header { tokenscope: "session".into(), version: VERSION, program })?;
         writeln!(out)?;
         let mut out = Sections { out, n: 0 };
@@ -86,6 +90,19 @@ impl Writer {
             kept.drain(..).try_for_each(|k| out.recording(&k))?;
         }
         kept.iter().try_for_each(|k| out.recording(k))?;
+        let placed = snapshot.placed.clone();
+        for live in &snapshot.results {
+            let pictures = |image: &PictureSource| -> Vec<String> {
+                let hash =
+                    |path: &Path| self.files.get(&(InputKind::Picture, path.to_path_buf())).map(|f| f.2.sha256.clone());
+                image.files().into_iter().map(|p| hash(p).unwrap_or_default()).collect()
+            };
+            let models = std::cell::RefCell::new(&mut self.models);
+            let mut stamp = |source: ModelSource| stamp_of(&mut models.borrow_mut(), source);
+            if let Some(kept) = Kept::of(live, &placed, &mut stamp, &pictures) {
+                out.put("result", &kept.part())?;
+            }
+        }
         // The first line is no section.
         let end = EndPart { lines: out.n + 1 };
         out.put("end", &end)
@@ -93,14 +110,7 @@ impl Writer {
 
     /// What the model is, found out again after a while.
     fn stamp(&mut self, source: ModelSource) -> Stamp {
-        if let Some((at, stamp)) = self.models.get(&source)
-            && at.elapsed() < FRESH
-        {
-            return stamp.clone();
-        }
-        let stamp = Stamp::of(&source);
-        self.models.insert(source, (Instant::now(), stamp.clone()));
-        stamp
+        stamp_of(&mut self.models, source)
     }
 
     /// The file that the document knows by `path` and that is `now` elsewhere, read again where it changed. One that is
@@ -118,6 +128,18 @@ impl Writer {
         self.files.insert(key, (time, len, input.clone()));
         Some(input)
     }
+}
+
+/// What a model is, found out again after a while.
+fn stamp_of(models: &mut HashMap<ModelSource, (Instant, Stamp)>, source: ModelSource) -> Stamp {
+    if let Some((at, stamp)) = models.get(&source)
+        && at.elapsed() < FRESH
+    {
+        return stamp.clone();
+    }
+    let stamp = Stamp::of(&source);
+    models.insert(source, (Instant::now(), stamp.clone()));
+    stamp
 }
 
 /// The run with the paths that the session knows.

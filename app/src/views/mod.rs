@@ -14,7 +14,7 @@ pub use importance::PARTS;
 pub use importance::leaderboard::figure_ui as board_ui;
 /// The reduction that carries out drawn schedules.
 pub use importance::schedule::drawn_call;
-/// Closes the detail that a view has open; false if there is none.
+/// Closes the detail that a view of a pane has open; false if there is none.
 pub use segmentation::merges::close as close_detail;
 
 use crate::cx::Cx;

@@ -1,8 +1,8 @@
 //! What was found on one pane minus what was found on another.
 
 use super::{
-    CellsOf, CutOf, DraftOf, FindingOf, FlowOf, MAP_SIDE, MapOf, ReducedOf, ScoreOf, Serves, TimelineOf, main_scope,
-    subject, tower, trace_of, weights_of,
+    CellsOf, CutOf, DraftOf, FindingOf, FlowOf, MAP_SIDE, MapOf, NextReducedOf, OpenModel, ReducedOf, ScoreOf, Serves,
+    TimelineOf, main_scope, subject, tower, trace_of, weights_of,
 };
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
@@ -46,7 +46,7 @@ pub struct MinusOf {
 /// What is asked for on each side.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Both {
-    Next([(RunKey, Option<usize>); 2]),
+    Next([Said; 2]),
     Map([MapOf; 2]),
     Score([ScoreOf; 2]),
     Flow([FlowOf; 2]),
@@ -56,6 +56,16 @@ enum Both {
     Reveal([TimelineOf; 2]),
     Tokens([RunKey; 2]),
     Cut([CutOf; 2]),
+}
+
+/// What comes next on one side.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Said {
+    run: RunKey,
+    /// The token behind which it does; the last one where none is named.
+    token: Option<usize>,
+    /// The reduction after which the model is asked.
+    reduced: Option<ReducedOf>,
 }
 
 /// A pane and the methods that are shown on it; a run that cannot serve the chosen one is shown another.
@@ -73,7 +83,20 @@ impl MinusOf {
     pub fn new(part: Compared, sides: [Side; 2], fold: Fold) -> Result<Self> {
         let [a, b] = &sides;
         let call = |s: &Side, kind| (s.call)(kind);
-        let next = |s: &Side| (s.pane.run.clone(), s.pane.aim.tokens().last().copied());
+        let next = |s: &Side| Said {
+            run: s.pane.run.clone(),
+            token: s.pane.aim.tokens().last().copied(),
+            reduced: s.pane.reduced.then(|| ReducedOf::of(s.pane, call(s, Kind::Reduce))),
+        };
+        if a.pane.reduced != b.pane.reduced && !matches!(part, Compared::Next | Compared::Cuts) {
+            return Err(Error::invalid(match part {
+                Compared::Reduction => "one pane is of the full model, from which nothing is taken away",
+                _ => {
+                    "one pane is of the full model and the other of the reduced one, whose layers have other rows: this is \
+                     shown of the full run in both, so that their difference would not be what the reduction does"
+                }
+            }));
+        }
         let map = |s: &Side| {
             let (layer, head) = s.pane.cursor.head;
             MapOf { scope: s.pane.scope(), layer, head, part: None }
@@ -101,17 +124,32 @@ impl MinusOf {
     }
 }
 
+impl Said {
+    /// Natural logarithms of the probabilities of all words. Errors: those of the run; a reduced model that is asked
+    /// behind another token than the last.
+    fn next(&self, open: Option<&OpenModel>, store: &Store, ctx: &Ctx) -> Result<Vec<f64>> {
+        let trace = trace_of(&self.run, store, ctx)?;
+        let Some(reduced) = &self.reduced else {
+            return lens::next(&subject(&trace, &main_scope(&self.run), open), self.token);
+        };
+        let n = trace.tower(trace.main_tower())?.tokens.len();
+        if self.token.is_some_and(|t| t + 1 != n) {
+            return Err(Error::invalid("a reduced model is asked behind the last token; select that one, or none"));
+        }
+        Ok((*store.get(&NextReducedOf(reduced.clone()), ctx)?).clone())
+    }
+}
+
 impl Ask for MinusOf {
     type Out = Finding;
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Finding> {
         let out = match &self.both {
-            Both::Next([(a, i), (b, j)]) => {
-                let (first, second) = (trace_of(a, store, ctx)?, trace_of(b, store, ctx)?);
-                let (of_a, of_b) = (weights_of(a, store, ctx)?, weights_of(b, store, ctx)?);
-                let one = subject(&first, &main_scope(a), of_a.as_deref());
-                let other = subject(&second, &main_scope(b), of_b.as_deref());
-                lens::contrast((&one, *i), (&other, *j))?
+            Both::Next([a, b]) => {
+                let (of_a, of_b) = (weights_of(&a.run, store, ctx)?, weights_of(&b.run, store, ctx)?);
+                let (first, second) = (a.next(of_a.as_deref(), store, ctx)?, b.next(of_b.as_deref(), store, ctx)?);
+                let words = [&of_a, &of_b].map(|o| o.as_ref().and_then(|o| o.tokenizer.as_ref()));
+                lens::held(&first, &second, words[0], words[1])
             }
             Both::Map(pair) => {
                 let [a, b] = [map(&pair[0], store, ctx)?, map(&pair[1], store, ctx)?];
@@ -135,7 +173,7 @@ impl Ask for MinusOf {
 
     fn run(&self) -> Option<&RunKey> {
         match &self.both {
-            Both::Next([(run, _), _]) | Both::Tokens([run, _]) => Some(run),
+            Both::Next([Said { run, .. }, _]) | Both::Tokens([run, _]) => Some(run),
             Both::Map([a, _]) => a.run(),
             Both::Score([a, _]) => a.run(),
             Both::Flow([a, _]) => a.run(),
@@ -220,7 +258,8 @@ fn tokens(run: &RunKey, store: &Store, ctx: &Ctx) -> Result<Finding> {
 mod tests {
     use super::*;
     use crate::jobs::Jobs;
-    use tokenscope_analysis::finding::Picture;
+    use tokenscope_analysis::finding::{self, Picture};
+    use tokenscope_analysis::method::Params;
 
     fn side(pane: &Pane) -> (impl Fn(Kind) -> Call + use<'_>, bool) {
         (|kind| pane.call(kind), false)
@@ -257,6 +296,41 @@ mod tests {
                 assert!(zero, "{} of {}", p.title(), part.name());
             }
         }
+    }
+
+    #[test]
+    fn before_and_after_a_reduction_the_next_words_subtract_and_what_cannot_says_why() {
+        let full = pane("In the harbour live the owl, the fox and the hen. Every evening the owl, the");
+        let mut reduced = full.clone();
+        let call = Call { method: "random", params: Params::new() };
+        reduced.choose(call.clone()).unwrap();
+        reduced.reduced = true;
+        let d = minus(Compared::Next, &reduced, &full).unwrap();
+        // What the table says of the reduced side is what its judgement says.
+        let jobs = Jobs::new(|| ());
+        let known = jobs.get(&ReducedOf::of(&reduced, call), &Ctx::default()).unwrap();
+        let Picture::Table(table) = &d.pictures[0] else { panic!() };
+        let p = |word: &str, column: usize| table.rows.iter().find(|r| r[0] == word).and_then(|r| r[column].as_f64());
+        for (side, column) in [(&known.reduced, 1), (&known.full, 2)] {
+            let (word, want) = &side[0];
+            assert!((p(word, column).unwrap() - f64::from(*want)).abs() < 1e-5, "{word} {want}");
+        }
+        let Some(finding::Datum::Number(kl)) =
+            d.figures.iter().find(|f| f.name == "KL, second to first").map(|f| f.value.clone())
+        else {
+            panic!()
+        };
+        assert!((kl - known.judgement.kl.unwrap()).abs() < 1e-4, "{kl} {:?}", known.judgement.kl);
+        for part in [Compared::Scores, Compared::Map, Compared::Flow, Compared::Reduction] {
+            assert!(
+                minus(part, &reduced, &full).is_err_and(|e| e.to_string().contains("full model")),
+                "{}",
+                part.name()
+            );
+            assert!(minus(part, &reduced, &reduced).is_ok(), "{}", part.name());
+        }
+        reduced.aim = crate::selection::Selection::one(2);
+        assert!(minus(Compared::Next, &reduced, &full).is_err_and(|e| e.to_string().contains("behind the last token")));
     }
 
     #[test]

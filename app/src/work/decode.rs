@@ -17,7 +17,7 @@ use tokenscope_analysis::trace::{Tower, Trace};
 use tokenscope_analysis::{Ctx, Result, Subject, catalog};
 
 /// A whole decode. While it goes on, the rounds so far are shown.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct DraftOf {
     /// The run whose input is gone on from.
     pub run: RunKey,
@@ -30,6 +30,7 @@ pub struct DraftOf {
 }
 
 /// A decode and the text of its tokens.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Drafted {
     /// The rounds.
     pub run: DraftRun,
@@ -46,7 +47,7 @@ pub struct Drafted {
 }
 
 /// How fast a decode was.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Times {
     /// Its times and those of its passes.
     pub pace: Pace,

@@ -4,6 +4,7 @@ use super::{model_of, subject, trace_of, weights_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{RunKey, Scope};
 use tokenscope_analysis::lens::{self, Effect, HeadShare};
+use tokenscope_analysis::subject::Aim;
 use tokenscope_analysis::{Ctx, Result};
 
 /// What each head of a layer carries from one token to another.
@@ -40,6 +41,8 @@ pub struct EffectOf {
     pub edge: EdgeOf,
     /// Head.
     pub head: usize,
+    /// What the prediction is held against.
+    pub against: Option<u32>,
 }
 
 impl Ask for EffectOf {
@@ -48,7 +51,8 @@ impl Ask for EffectOf {
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Effect> {
         let EdgeOf { scope, layer, from, to } = &self.edge;
         let (t, open) = (trace_of(&scope.run, store, ctx)?, model_of(&scope.run, store, ctx)?);
-        lens::effect(&subject(&t, scope, Some(&open)), *layer, self.head, *from, *to)
+        let aim = self.against.map_or_else(Aim::default, Aim::rather_than);
+        lens::effect(&subject(&t, scope, Some(&open)).aimed(aim), *layer, self.head, *from, *to)
     }
 
     fn run(&self) -> Option<&RunKey> {

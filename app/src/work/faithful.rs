@@ -10,14 +10,16 @@ use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::{Ctx, Result, score};
 
 /// The curves of a score, which grow while they are made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct FaithfulOf(pub ScoreOf);
 
 /// Curves and areas.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Faithful {
     /// The curves.
     pub curves: Faithfulness,
     /// As plots and figures.
+    #[serde(with = "super::whole")]
     pub finding: Arc<Finding>,
 }
 
@@ -49,7 +51,7 @@ impl Ask for FaithfulOf {
         let (t, open) = (trace_of(&scope.run, store, ctx)?, weights_of(&scope.run, store, ctx)?);
         let scores = store.get(&self.0, ctx)?;
         let name = score::find(call.method)?.info().title;
-        let on = subject(&t, scope, open.as_deref());
+        let on = subject(&t, scope, open.as_deref()).aimed(self.0.aim());
         let mut so_far = |curves: &Faithfulness| store.show::<Self>(Faithful::new(curves.clone(), name));
         Ok(Faithful::new(faithfulness(&on, targets, &scores, DRAWS, ctx, &mut so_far)?, name))
     }
@@ -110,6 +112,38 @@ mod tests {
             assert!(there > mean(|c| &c.insertion), "{example}: {there}");
             found.finding("truth").check().unwrap();
         }
+    }
+
+    #[test]
+    fn held_against_another_token_the_curves_follow_the_lead_over_it() {
+        use tokenscope_analysis::lens;
+        use tokenscope_analysis::subject::Aim;
+        on("recall", |on, _, _| {
+            let scores = Scores::new(vec![Some(1.0); on.tower().unwrap().tokens.len()], "parts");
+            let ln_p = lens::next(on, None).unwrap();
+            let mut order: Vec<usize> = (0..ln_p.len()).collect();
+            order.sort_by(|a, b| ln_p[*b].total_cmp(&ln_p[*a]));
+            let (best, other) = (order[0], order[3]);
+            let of = |aim: Aim| faithfulness(&on.aimed(aim), &[], &scores, 1, &Ctx::default(), &mut |_| ());
+            let held = of(Aim::rather_than(other as u32)).unwrap();
+            assert_eq!((held.measure.unit, held.measure.signed), ("nats", true));
+            // With everything there it is the difference of the two log-probabilities, and with as much gone as is there
+            // it is the same from both sides.
+            let (deletion, insertion) = (&held.score.deletion, &held.score.insertion);
+            let lead = ln_p[best] - ln_p[other];
+            assert!((deletion[0][1] - lead).abs() < 1e-4, "{} {lead}", deletion[0][1]);
+            assert_eq!(deletion[0][1], insertion[insertion.len() - 1][1]);
+            // Turned round it is the same with another sign, and by itself a probability.
+            let back = of(Aim { token: Some(other as u32), against: Some(best as u32) }).unwrap();
+            for (a, b) in deletion.iter().zip(&back.score.deletion) {
+                assert!((a[1] + b[1]).abs() < 1e-6, "{a:?} {b:?}");
+            }
+            let plain = of(Aim::default()).unwrap();
+            assert!((plain.score.deletion[0][1] - ln_p[best].exp()).abs() < 1e-5);
+            assert!(
+                of(Aim::rather_than(best as u32)).is_err_and(|e| e.to_string().contains("what the model predicts"))
+            );
+        });
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokenscope_analysis::finding::Finding;
 use tokenscope_analysis::{Ctx, Result, Subject, catalog};
 
 /// What a method finds.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct FindingOf {
     /// The stack that it is about.
     pub scope: Scope,

@@ -1,6 +1,6 @@
 //! Reductions, really carried out: at one budget with every step, and at several budgets for a curve.
 
-use super::{Around, Serves, Told, TraceFrom, model_of, subject, trace_of};
+use super::{Around, Serves, Told, TraceFrom, main_scope, model_of, subject, trace_of};
 use crate::jobs::{Ask, Store};
 use crate::keys::{Call, RunKey, Scope};
 use crate::pane::Pane;
@@ -9,11 +9,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 use tokenscope_analysis::finding::Finding;
+use tokenscope_analysis::math::log_softmax;
+use tokenscope_analysis::model::{Input, LogitRows, Writes};
 use tokenscope_analysis::reduce::budget::{self, Retained};
 use tokenscope_analysis::reduce::{self, Fate, Full, Judgement, Place, Plan, Runner, Step};
 use tokenscope_analysis::run::{RunRequest, run, run_with};
 use tokenscope_analysis::trace::{CaptureSpec, Positions};
-use tokenscope_analysis::{Ctx, Result};
+use tokenscope_analysis::{Ctx, Error, Result};
 
 /// What the full model says, which every reduction of a run is held against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,7 +36,7 @@ impl Ask for FullOf {
 }
 
 /// A reduction, really carried out. What it did is in the product, for whoever does it again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ReducedOf {
     /// The run, and the stack that is looked at.
     pub scope: Scope,
@@ -43,6 +45,7 @@ pub struct ReducedOf {
 }
 
 /// A reduction and what the reduced model says.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Reduced {
     /// What was done, in every stack.
     pub plan: Plan,
@@ -61,6 +64,7 @@ pub struct Reduced {
 }
 
 /// What one step of a reduction left, by the tokens of the stack that is looked at.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Stage {
     /// Where it is.
     pub place: Place,
@@ -158,7 +162,7 @@ fn step(s: &Step) -> Value {
 }
 
 /// The same reduction at several budgets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct RetentionOf(pub ReducedOf);
 
 impl Ask for RetentionOf {
@@ -203,11 +207,42 @@ impl Ask for AtShareOf {
     }
 }
 
+/// Natural logarithms of the probabilities of all words behind the last token, of the model after a reduction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NextReducedOf(pub ReducedOf);
+
+impl Ask for NextReducedOf {
+    type Out = Vec<f64>;
+
+    fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Vec<f64>> {
+        let run = &self.0.scope.run;
+        let (t, open) = (trace_of(run, store, ctx)?, model_of(run, store, ctx)?);
+        if open.model.info().writes != Writes::Causal {
+            return Err(Error::invalid("this model does not predict the next token"));
+        }
+        let on = subject(&t, &main_scope(run), Some(&open));
+        let reduced = store.get(&self.0, ctx)?;
+        let mut runner = Runner::new(&on, vec![Box::new(reduced.plan.again())], ctx)?;
+        let mut input = Input { logits: Some(LogitRows::Last), ..on.again() };
+        let out = open.model.forward(&mut input, &mut runner, ctx)?;
+        let logits = out.logits.ok_or_else(|| Error::invalid("the reduced model gives no logits"))?;
+        Ok(log_softmax(&logits.squeeze(0)?.to_vec1::<f32>()?))
+    }
+
+    fn run(&self) -> Option<&RunKey> {
+        self.0.run()
+    }
+
+    fn bytes(p: &Vec<f64>) -> u64 {
+        size_of_val(p.as_slice()) as u64
+    }
+}
+
 /// Tokens that an answer has at most.
 const ANSWER: usize = 12;
 
 /// How the full (`None`) or the reduced model goes on after the input, greedily.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct AnswerOf {
     /// The run.
     pub run: RunKey,

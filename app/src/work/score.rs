@@ -13,7 +13,7 @@ use tokenscope_analysis::truth::Agreement;
 use tokenscope_analysis::{Ctx, Result, Subject};
 
 /// Importance of the tokens for the predictions at the targets, their mean.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ScoreOf {
     /// The stack whose tokens are scored.
     pub scope: Scope,
@@ -25,14 +25,20 @@ pub struct ScoreOf {
     pub call: Call,
 }
 
+impl ScoreOf {
+    /// What of the predictions is explained.
+    pub fn aim(&self) -> Aim {
+        self.against.map_or_else(Aim::default, Aim::rather_than)
+    }
+}
+
 impl Ask for ScoreOf {
     type Out = Scores;
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Scores> {
         let run = &self.scope.run;
         let (t, open) = (trace_of(run, store, ctx)?, weights_of(run, store, ctx)?);
-        let aim = self.against.map_or_else(Aim::default, Aim::rather_than);
-        let subject = subject(&t, &self.scope, open.as_deref()).aimed(aim);
+        let subject = subject(&t, &self.scope, open.as_deref()).aimed(self.aim());
         // An encoder of pictures says what it saw at its class token; the last patch is nobody's question.
         let class: Vec<usize> = t.towers.get(&subject.tower).and_then(|t| t.class_token).into_iter().collect();
         let targets = if self.targets.is_empty() { &class } else { &self.targets };

@@ -162,6 +162,7 @@ fn told<A: Serves>(call: Call, around: &Around, many: &dyn Fn(u64)) -> Result<Te
 
 fn told_of<A: Serves>(call: Call, ask: A, around: &Around, many: &dyn Fn(u64)) -> Result<Telling> {
     let mut before = Map::new();
+    before.insert("software".into(), json!(format!("Tokenscope {}", crate::VERSION)));
     before.insert("method".into(), json!(call.method));
     before.insert("params".into(), json!(call.params.to_json()));
     if let Some(run) = ask.run() {

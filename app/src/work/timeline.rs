@@ -17,7 +17,7 @@ use tokenscope_analysis::trace::Tower;
 use tokenscope_analysis::{Ctx, Result, Subject};
 
 /// A text written after a run's prompt. While it goes on, the steps so far are shown.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TimelineOf {
     /// The run whose prompt is gone on from.
     pub run: RunKey,
@@ -26,10 +26,12 @@ pub struct TimelineOf {
 }
 
 /// A timeline and the text of its tokens.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Written {
     /// The steps.
     pub timeline: Timeline,
     /// What is seen in them.
+    #[serde(with = "super::whole")]
     pub finding: Arc<Finding>,
     /// The prompt and what was written after it, special tokens left out; `None` while it goes on.
     pub whole: Option<String>,

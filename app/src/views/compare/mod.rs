@@ -227,9 +227,8 @@ fn lacking(cx: &Cx, there: &Cx, part: Compared) -> Option<String> {
         let info = info(cx, part)?;
         Some(format!("{} {}.", info.title, cx.lacks(info)?))
     };
-    lacks(cx)
-        .map(|w| format!("In the first pane: {w}"))
-        .or_else(|| Some(format!("In the second pane: {}", lacks(there)?)))
+    let of = |pane: usize, cx: &Cx| Some(format!("In pane {}: {}", pane + 1, lacks(cx)?));
+    of(own(cx), cx).or_else(|| of(other(cx)?, there))
 }
 
 /// The numbers of the first picture of the first open part.

@@ -6,7 +6,7 @@ use super::truth;
 use crate::cx::Cx;
 use crate::pictures::widgets::{self, Link};
 use crate::pictures::{self, On, fates, plot};
-use crate::state::Command;
+use crate::state::{Command, Doc};
 use crate::work::{AnswerOf, Reduced, ReducedOf, Serves as _, Stage};
 use egui::{Ui, vec2};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) fn asked(cx: &Cx) -> ReducedOf {
 
 /// The key beside the heading of the part: it is seen however little of the part fits.
 pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
-    if cx.recorded() {
+    if cx.recorded() && cx.ready(&asked(cx)).is_none() {
         return;
     }
     // While another reduction is under way, the one before is on screen.
@@ -34,12 +34,14 @@ pub(super) fn heading_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace) {
 }
 
 pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
-    if cx.recorded() {
+    // What a session keeps is shown without them.
+    if cx.recorded() && cx.ready(&asked(cx)).is_none() {
         ui.weak("A recorded run has no weights, so no reduced model can be run. Open the model itself.");
         return;
     }
     picker::method_ui(cx, ui, Kind::Reduce);
     schedule::ui(cx, ui, on.tower.map_or(Tower::Text, |t| t.0));
+    speaks_ui(cx, ui);
     let Some(p) = cx.need(ui, "reduction", &asked(cx)) else { return };
     if p.fates.len() != tower.tokens.len() {
         return;
@@ -67,6 +69,26 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, on: &On) {
     }
     outcome_ui(cx, ui, &p);
     cx.notes_ui(ui, "reduction");
+}
+
+/// Which model the pane is of, where panes stand beside each other before and after the reduction, and how to get there.
+fn speaks_ui(cx: &Cx, ui: &mut Ui) {
+    if cx.pane.reduced || cx.doc.panes().iter().any(|p| p.reduced) {
+        ui.horizontal_wrapped(|ui| {
+            ui.small("what comes next in this pane:");
+            ui.small(egui::RichText::new(cx.pane.speaks()).strong());
+            let (words, to) = if cx.pane.reduced { ("full model", false) } else { ("reduced", true) };
+            if !cx.figure && ui.small_button(format!("show the {words} instead")).clicked() {
+                cx.set("before or after", move |p| p.reduced = to);
+            }
+        });
+    } else if !cx.figure {
+        let tip = "The same run in a pane beside, of which one is of the full model and one of the reduced; Compare \
+                   subtracts what comes next";
+        if ui.small_button("With and without it side by side").on_hover_text(tip).clicked() {
+            cx.send(Command::whole("before and after", Doc::before_and_after));
+        }
+    }
 }
 
 /// The reduction as a picture, made once for each.

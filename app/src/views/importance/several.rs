@@ -95,8 +95,43 @@ fn one_ui(cx: &Cx, ui: &mut Ui, on: &On, name: Tower, (info, p): &Done) {
     }
 }
 
-/// How far the methods agree, each pair of them.
+/// How far methods agree.
+struct Agreement {
+    /// Each pair of them.
+    table: Table,
+    /// Tokens that all keep and that none keeps, of how many.
+    counts: [usize; 3],
+}
+
+/// How far the methods agree, counted when another one of them is there and not in every frame.
 fn overlap_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, done: &[Done]) {
+    // What is kept must stay the same reductions, in the same order, of the same run.
+    let which: Vec<(&'static str, usize)> = done.iter().map(|(i, p)| (i.id, Arc::as_ptr(p) as usize)).collect();
+    let slot = ui.scope_id().with("overlap");
+    let known = ui.data(|d| d.get_temp::<Kept>(slot)).filter(|k| k.which == which);
+    let kept = known.unwrap_or_else(|| {
+        let agreement = Arc::new(agreement(tower, done));
+        Kept { which, agreement, _held: done.iter().map(|d| d.1.clone()).collect() }
+    });
+    ui.data_mut(|d| d.insert_temp(slot, kept.clone()));
+    let Agreement { table, counts: [every, none, n] } = &*kept.agreement;
+    ui.add_space(6.0);
+    let meaning = "What both keep, as a share of what at least one of them keeps (intersection over union)";
+    ui.strong("Overlap of what is kept").on_hover_text(meaning);
+    table::ui(cx, ui, table);
+    ui.small(format!("of {n} tokens all methods keep {every}, none keeps {none}"));
+}
+
+/// An [`Agreement`], and of which reductions it is.
+#[derive(Clone)]
+struct Kept {
+    which: Vec<(&'static str, usize)>,
+    agreement: Arc<Agreement>,
+    /// So that nothing else can take their addresses.
+    _held: Vec<Arc<Reduced>>,
+}
+
+fn agreement(tower: &TowerTrace, done: &[Done]) -> Agreement {
     // What is no piece of the picture is kept by all and would only hide how they differ.
     let counts: Vec<bool> = match tower.has_image() {
         true => tower.tokens.iter().map(|t| t.kind == TokenKind::Image).collect(),
@@ -109,10 +144,6 @@ fn overlap_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, done: &[Done]) {
         let share = |(_, b): &Done| json!(overlap(&a.fates, &b.fates, &counts));
         table.rows.push(std::iter::once(json!(info.title)).chain(done.iter().map(share)).collect());
     }
-    ui.add_space(6.0);
-    let meaning = "What both keep, as a share of what at least one of them keeps (intersection over union)";
-    ui.strong("Overlap of what is kept").on_hover_text(meaning);
-    table::ui(cx, ui, &table);
     let kept = |i: usize| done.iter().filter(|d| d.1.fates.get(i).is_some_and(|f| f.is_there())).count();
     let all = (0..tower.tokens.len()).filter(|i| counts[*i]);
     let (mut every, mut none) = (0, 0);
@@ -122,5 +153,5 @@ fn overlap_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, done: &[Done]) {
         _ => {}
     });
     let n = counts.iter().filter(|c| **c).count();
-    ui.small(format!("of {n} tokens all methods keep {every}, none keeps {none}"));
+    Agreement { table, counts: [every, none, n] }
 }

@@ -141,7 +141,7 @@ impl Shown<'_> {
         });
         link.follow(cx, ui, &response);
         if response.clicked() {
-            merges::toggle(ui, (self.strip.rows.rows[place.row].name.clone(), place.index));
+            merges::toggle(ui, cx.at, (self.strip.rows.rows[place.row].name.clone(), place.index));
         }
         response.on_hover_ui(|ui| self.tip_ui(ui, place));
     }

@@ -11,56 +11,60 @@ use tokenscope_analysis::tokenize::MAX_SPELLING;
 /// The chip that is open: name of its row, and its piece.
 pub(super) type Open = (String, usize);
 
-fn id() -> egui::Id {
-    egui::Id::unique("open merges")
+fn id(pane: usize) -> egui::Id {
+    egui::Id::unique("open merges").with(pane)
 }
 
-/// Opens the merges of a chip, or closes them if they are open.
-pub(super) fn toggle(ui: &Ui, chip: Open) {
-    ui.data_mut(|d| match d.get_temp::<Open>(id()) == Some(chip.clone()) {
-        true => drop(d.remove_temp::<Open>(id())),
-        false => drop(d.insert_temp(id(), chip)),
+/// Opens the merges of a chip of a pane, or closes them if they are open.
+pub(super) fn toggle(ui: &Ui, pane: usize, chip: Open) {
+    let id = id(pane);
+    ui.data_mut(|d| match d.get_temp::<Open>(id) == Some(chip.clone()) {
+        true => drop(d.remove_temp::<Open>(id)),
+        false => drop(d.insert_temp(id, chip)),
     });
 }
 
-/// Closes what is open; false if nothing is.
-pub fn close(ctx: &egui::Context) -> bool {
-    ctx.data_mut(|d| d.remove_temp::<Open>(id()).is_some())
+/// Closes what is open in a pane; false if nothing is.
+pub fn close(ctx: &egui::Context, pane: usize) -> bool {
+    ctx.data_mut(|d| d.remove_temp::<Open>(id(pane)).is_some())
 }
 
 /// The open chip below the rows, which stay where they are.
 pub(super) fn merges_ui(cx: &Cx, ui: &mut Ui, rows: &Rows) {
-    let Some((name, at)) = ui.data(|d| d.get_temp::<Open>(id())) else { return };
+    let Some((name, at)) = ui.data(|d| d.get_temp::<Open>(id(cx.at))) else { return };
     let Some(i) = rows.rows.iter().position(|r| r.name == name) else { return };
     let (row, source) = (&rows.rows[i], &rows.sources[i]);
     let Some(piece) = row.pieces.get(at) else { return };
     let room = ui.available_height() * 0.5;
-    egui::Panel::bottom("merges").max_size(room).show_separator_line(true).show(ui, |ui| {
-        ui.horizontal(|ui| {
-            ui.strong("Merges");
-            ui.weak(format!("of a token of {name}"));
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                let shut = ui.small_button("✖").on_hover_text("Close, Esc");
-                widgets::named(&shut, "close the merges");
-                if shut.clicked() {
-                    close(ui.ctx());
+    egui::Panel::bottom(egui::Id::unique("merges").with(cx.at)).max_size(room).show_separator_line(true).show(
+        ui,
+        |ui| {
+            ui.horizontal(|ui| {
+                ui.strong("Merges");
+                ui.weak(format!("of a token of {name}"));
+                ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                    let shut = ui.small_button("✖").on_hover_text("Close, Esc");
+                    widgets::named(&shut, "close the merges");
+                    if shut.clicked() {
+                        close(ui.ctx(), cx.at);
+                    }
+                });
+            });
+            egui::ScrollArea::vertical().max_height(room - 24.0).show(ui, |ui| {
+                line(ui, |ui| {
+                    widgets::chip(cx, ui, &piece.token, cx.theme.chips[0], false, Link::None);
+                    ui.add_space(4.0);
+                    match piece.id {
+                        Some(id) => steps_ui(cx, ui, source, id),
+                        None => drop(ui.small("This row follows a rule and has no vocabulary.")),
+                    }
+                });
+                if piece.id.is_some() {
+                    encodings_ui(cx, ui, (row, source), at, &rows.text);
                 }
             });
-        });
-        egui::ScrollArea::vertical().max_height(room - 24.0).show(ui, |ui| {
-            line(ui, |ui| {
-                widgets::chip(cx, ui, &piece.token, cx.theme.chips[0], false, Link::None);
-                ui.add_space(4.0);
-                match piece.id {
-                    Some(id) => steps_ui(cx, ui, source, id),
-                    None => drop(ui.small("This row follows a rule and has no vocabulary.")),
-                }
-            });
-            if piece.id.is_some() {
-                encodings_ui(cx, ui, (row, source), at, &rows.text);
-            }
-        });
-    });
+        },
+    );
 }
 
 /// A line that wraps, with chips close together.

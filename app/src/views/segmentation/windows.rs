@@ -29,7 +29,8 @@ pub(super) fn ui(cx: &Cx, ui: &mut Ui, cut: &Cut) {
     if cx.figure {
         over_time(ui, cx.theme, pieces, (series, cut.range), width);
     } else {
-        let id = egui::Id::unique("zoom of the series");
+        // Panes are zoomed together, unless each is looked at for itself.
+        let id = egui::Id::unique("zoom of the series").with(cx.doc.look.apart.then_some(cx.at));
         let mut zoom: f32 = ui.data(|d| d.get_temp(id)).unwrap_or(1.0);
         let slider = egui::Slider::new(&mut zoom, 1.0..=MAX_ZOOM).logarithmic(true).max_decimals(0).text("zoom");
         let slider = ui.add(slider).on_hover_text("Stretches the time; scroll sideways to move");
