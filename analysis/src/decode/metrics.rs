@@ -38,7 +38,7 @@ pub struct DraftNode {
 }
 
 /// What a policy drafts behind a token from a round on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Learnt {
     /// The token.
     pub token: u32,
@@ -65,7 +65,7 @@ pub struct Round {
     /// Forward passes of the draft model in this round.
     pub draft_passes: usize,
     /// What a policy that remembers what follows which token has changed of it after the round.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learnt: Vec<Learnt>,
 }
 
