@@ -4,7 +4,7 @@ use crate::cx::Cx;
 use crate::pictures::widgets;
 use egui::{Align2, Color32, FontId, Painter, Rect, Vec2, pos2, vec2};
 use std::ops::Range;
-use tokenscope_analysis::token::Token;
+use tokenscope_analysis::token::{Token, TokenKind};
 
 /// Room at the left for the names of queries, in points.
 pub(super) const LEFT: f32 = 56.0;
@@ -149,7 +149,12 @@ fn name(
     let Some(token) = tokens.get(i) else { return };
     let marked = cx.hovered.has(i) || cx.pane.aim.contains(i);
     let color = if marked { cx.theme.text } else { cx.theme.weak };
-    let mut job = egui::text::LayoutJob::simple_singleline(widgets::visible(&token.text), font.clone(), color);
+    // A patch by its row and column alone: "patch 3,11" has no room, and all that is left of it would be alike.
+    let text = match token.kind {
+        TokenKind::Image => token.text.rsplit(' ').next().unwrap_or_default(),
+        _ => &token.text,
+    };
+    let mut job = egui::text::LayoutJob::simple_singleline(widgets::visible(text), font.clone(), color);
     job.wrap = egui::text::TextWrapping::truncate_at_width(width);
     let galley = painter.layout_job(job);
     let Some(align) = align else {
