@@ -4,6 +4,7 @@
 //! guesses, [`mask`] for steps of reveals. Both ask an oracle, which is a model or the table of a golden.
 
 pub mod chance;
+pub mod costs;
 pub mod cut;
 pub mod draft;
 pub mod engine;
@@ -32,6 +33,7 @@ use crate::ctx::Ctx;
 use crate::method::{Info, Need, Param, Params};
 use crate::subject::{Subject, common_ids};
 use crate::trace::Tower;
+use costs::Costs;
 use cut::Cut;
 use engine::Draft;
 use known::{Known, Memory, Partner};
@@ -63,12 +65,13 @@ pub struct Shared<'a> {
     /// The draft model, and the target as it stops behind a layer.
     models: Mutex<BTreeMap<Option<usize>, Partner<'a>>>,
     meanings: OnceLock<Arc<Array>>,
+    costs: OnceLock<Costs>,
 }
 
 impl<'a> Shared<'a> {
     /// Nothing yet. `memory` makes what is remembered of a model.
     pub fn new(memory: impl Fn() -> Memory + Send + Sync + 'static) -> Self {
-        Self { memory: Box::new(memory), models: Mutex::default(), meanings: OnceLock::new() }
+        Self { memory: Box::new(memory), models: Mutex::default(), meanings: OnceLock::new(), costs: OnceLock::new() }
     }
 }
 
@@ -124,6 +127,17 @@ impl<'a> With<'a> {
     /// The draft model behind a policy that grows trees by levels.
     pub fn small(&self, ctx: &Ctx) -> Result<Small<Partner<'a>>> {
         Ok(Small(self.partner(ctx)?))
+    }
+
+    /// What passes over trees of up to `most` nodes cost on this machine; measured once for decodes that share something.
+    ///
+    /// Errors: those of [`Costs::measure`].
+    pub fn costs(&self, most: usize, ctx: &Ctx) -> Result<Costs> {
+        if let Some(known) = self.shared.as_ref().and_then(|s| s.costs.get()) {
+            return Ok(known.clone());
+        }
+        let new = Costs::measure(self, most, ctx)?;
+        Ok(self.shared.as_ref().map_or(new.clone(), |s| s.costs.get_or_init(|| new).clone()))
     }
 
     /// What each token of the target means: its embedding, scaled to length 1 `[vocab, width]`.

@@ -8,6 +8,7 @@
 
 use crate::ctx::Ctx;
 use crate::decode::chance::Chance;
+use crate::decode::costs::Costs;
 use crate::decode::cut::{TOP_K, TOP_P};
 use crate::decode::engine::{Draft, NEW, TEMPERATURE, Turn, Verified};
 use crate::decode::oracle::Oracle;
@@ -22,6 +23,12 @@ use crate::{Error, Result};
 use serde_json::{Value, json};
 
 const SIZE: Param = Param::count("tree_size", "Guesses per round", 1, 64, 16);
+const SIZED: Param = Param::choice(
+    "sized_by",
+    "What decides how large the tree is: tree_size, or what passes cost on this machine, measured before the decode, up to \
+     tree_size and depth",
+    &["number", "costs"],
+);
 const DEPTH: Param = Param::count("depth", "Levels of the tree at most", 1, 16, 6);
 const FIRST: Param = Param::share("first", "How often a first guess is taken to be accepted before any was seen", 0.6);
 
@@ -37,10 +44,11 @@ static INFO: Info = Info {
         year: 2024,
         arxiv: "2402.12374",
     }),
-    departs: "acceptance is measured while decoding, not beforehand; the size of the tree is set, not found from the \
-              machine's cost curve, which the raw entry does",
+    departs: "acceptance is measured while decoding, not beforehand; the size of the tree is set unless sized_by asks for the \
+              machine's cost curve, by which decodes differ from one time to the next; sizes are then powers of two and \
+              the largest",
     needs: &[Need::Writes, Need::DraftModel],
-    params: &[SIZE, DEPTH, FIRST, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
+    params: &[SIZE, SIZED, DEPTH, FIRST, NEW, verify::DRAWN, TEMPERATURE, TOP_K, TOP_P, SEED],
     budget: Some(&SIZE),
     raw: &[Adapter { name: "sequoia_dp", run: raw }],
     ..Info::of(Kind::Draft)
@@ -58,7 +66,12 @@ impl Method for Sequoia {
         // Each later guess is taken to be accepted half as often as the one before; as if that had been seen 8 times.
         let seen = (0..BRANCHES).map(|k| (first * 0.5f64.powi(k as i32) * 8.0, 8.0)).collect();
         let of = |p| params.count(p) as usize;
-        Ok(Box::new(Shaped { small: with.small(ctx)?, size: of(&SIZE), depth: of(&DEPTH), seen }))
+        let size = of(&SIZE);
+        let costs = match params.choice(&SIZED) {
+            "costs" => Some(with.costs(size + 1, ctx)?),
+            _ => None,
+        };
+        Ok(Box::new(Shaped { small: with.small(ctx)?, size, costs, depth: of(&DEPTH), seen }))
     }
 
     fn verify<'a>(&self, _: &With<'a>, params: &Params, _: &Ctx) -> Result<Box<dyn Verify + 'a>> {
@@ -135,6 +148,23 @@ impl Best {
         (of(best), best)
     }
 
+    /// The least time per token, and the nodes and levels of the tree that has it, where a level costs `draft` to draft,
+    /// all but the first `free` of them, and a tree of so many nodes costs so much to verify. `None` where no tree has any of
+    /// these sizes.
+    fn cheapest(&self, sizes: &[(usize, f64)], draft: f64, free: usize) -> Option<(f64, usize, usize)> {
+        let mut chosen: Option<(f64, usize, usize)> = None;
+        for &(m, time) in sizes {
+            for l in 0..=self.levels {
+                let (tokens, _) = self.whole(m, l);
+                let cost = (l.saturating_sub(free) as f64 * draft + time) / f64::from(tokens);
+                if tokens > 0.0 && chosen.is_none_or(|c| cost < c.0) {
+                    chosen = Some((cost, m, l));
+                }
+            }
+        }
+        chosen
+    }
+
     /// Children of each node of the best tree of `m` nodes and `l` levels, level by level.
     fn shape(&self, m: usize, l: usize) -> Vec<Vec<usize>> {
         let (mut out, mut states) = (vec![Vec::new()], vec![(m, l, self.whole(m, l).1)]);
@@ -163,6 +193,8 @@ impl Best {
 struct Shaped<O> {
     small: Small<O>,
     size: usize,
+    /// Where the size is chosen by them.
+    costs: Option<Costs>,
     depth: usize,
     /// Per rank among siblings: how many were accepted, and how many looked at where one there was to be decided.
     seen: Vec<(f64, f64)>,
@@ -171,8 +203,11 @@ struct Shaped<O> {
 impl<O: Oracle> Draft for Shaped<O> {
     fn grow(&mut self, turn: &Turn, chance: &mut dyn Chance, ctx: &Ctx) -> Result<Tree> {
         let p: Vec<f64> = [0.0].into_iter().chain(self.seen.iter().map(|(hit, all)| hit / all)).collect();
-        let (size, levels) = (self.size + 1, self.depth.min(turn.room) + 1);
+        let (mut size, mut levels) = (self.size + 1, self.depth.min(turn.room) + 1);
         let best = Best::new(&p, size, levels, &Ctx::default())?;
+        if let Some((_, m, l)) = self.costs.as_ref().and_then(|c| best.cheapest(&c.verify, c.draft, 1)) {
+            (size, levels) = (m, l);
+        }
         // With few levels and few branches there may be no tree of that many nodes.
         let size = (1..=size).rev().find(|&m| best.whole(m, levels).0 > f32::NEG_INFINITY).unwrap_or(1);
         let shape = best.shape(size, levels);
@@ -226,17 +261,9 @@ fn raw(input: &RawInput, ctx: &Ctx) -> Result<Value> {
     let best = Best::new(&p, size, levels, ctx)?;
     let table: Vec<Vec<Value>> =
         (0..=size).map(|m| (0..=levels).map(|l| number(f64::from(best.whole(m, l).0))).collect()).collect();
-    let mut chosen: Option<(f64, usize, usize)> = None;
-    for (&m, time) in budgets.iter().zip(&times) {
-        for l in 0..=levels {
-            let (tokens, _) = best.whole(m, l);
-            let cost = (l as f64 * draft + time) / f64::from(tokens);
-            if tokens > 0.0 && chosen.is_none_or(|c| cost < c.0) {
-                chosen = Some((cost, m, l));
-            }
-        }
-    }
-    let Some((cost, m, l)) = chosen else {
+    let sizes: Vec<(usize, f64)> = budgets.into_iter().zip(times.iter().copied()).collect();
+    // The authors count the root among the levels that are drafted.
+    let Some((cost, m, l)) = best.cheapest(&sizes, draft, 0) else {
         return Err(Error::invalid("no size in valid_budget has a tree of at most max_depth levels and p's branches"));
     };
     let shape = best.shape(m, l);
@@ -274,6 +301,10 @@ mod tests {
         // Root and one child: 1 + 0.5. Three nodes: a chain is 1 + 0.5 · 1.5 = 1.75, two children are 1 + 0.5 + 0.25.
         assert_eq!((best.whole(2, 2), best.whole(3, 2), best.whole(3, 3)), ((1.5, 1), (1.75, 2), (1.75, 1)));
         assert_eq!(best.whole(2, 1).0, f32::NEG_INFINITY);
+        // Guesses that cost nothing are worth it, as many as possible where there is a chain; dear ones are not.
+        let of = |t: [f64; 3], draft| best.cheapest(&[(1, t[0]), (2, t[1]), (3, t[2])], draft, 1).map(|c| (c.1, c.2));
+        assert_eq!((of([1.0; 3], 0.0), of([1.0; 3], 0.1)), (Some((3, 2)), Some((3, 2))));
+        assert_eq!((of([1.0, 1.0, 3.0], 0.0), of([1.0, 1.0, 1.0], 1.0)), (Some((2, 2)), Some((1, 1))));
         assert_eq!(
             (best.shape(3, 2), best.shape(3, 3)),
             (vec![vec![1, 2], vec![], vec![]], vec![vec![1], vec![2], vec![]])
