@@ -47,7 +47,18 @@ fn budget_verifier_rounds_and_seed_are_those_of_the_method() {
 
 #[test]
 fn several_methods_are_one_table_on_the_same_input() {
-    let args = ["--compare", "dyspec,token_recycling", "--budget", "5", "--seed", "2", "--set", "temperature=0.5"];
+    let args = [
+        "--method",
+        "speculative_sampling",
+        "--compare",
+        "dyspec,token_recycling",
+        "--budget",
+        "5",
+        "--seed",
+        "2",
+        "--set",
+        "temperature=0.5",
+    ];
     let all = json(&[&args[..], &["--json"]].concat());
     let methods = all["methods"].as_array().unwrap();
     let ids: Vec<&str> = methods.iter().map(|m| m["method"].as_str().unwrap()).collect();
@@ -66,6 +77,9 @@ fn several_methods_are_one_table_on_the_same_input() {
     let head: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(head, ["figure", "speculative_sampling", "dyspec", "token_recycling"]);
     assert!(text.lines().any(|l| l.starts_with("tokens per round")));
+    // Without a method of its own it compares what it names.
+    let two = json(&["--compare", "dyspec,token_recycling", "--json"]);
+    assert_eq!(two["methods"].as_array().map(Vec::len), Some(2));
     fails_with(&["draft", "--compare", "nonsense"], &["nonsense", "dyspec"]);
 }
 
