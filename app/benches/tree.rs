@@ -21,7 +21,7 @@ fn grown(n: usize, width: usize) -> Tree {
         id: Some(i as u32 % 37),
         position: Some(i),
         values: vec![Some(0.5), Some(1.0 / (1 + i % width) as f32 / 2.0), Some(0.5)],
-        state: if i > 0 && (i - 1) % width == 0 { 1 } else { usize::from(i > 0) * 2 },
+        state: if i > 0 && (i - 1).is_multiple_of(width) { 1 } else { usize::from(i > 0) * 2 },
     };
     Tree {
         title: "draft tree".into(),

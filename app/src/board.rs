@@ -278,13 +278,13 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_below_the_full_model_and_what_has_no_figure_comes_last() {
-        let mut board = Board::default();
-        board.rows = vec![
+        let rows = vec![
             standing(FULL, None, 5, 1.0),
             standing("tome", Some(250), 4, 0.25),
             Standing::new("fastv", false, Some(250)),
             standing("random", Some(250), 9, 0.25),
         ];
+        let mut board = Board { rows, ..Board::default() };
         let ids = |by| board.sorted(by).iter().map(|r| r.method).collect::<Vec<_>>();
         assert_eq!(ids(None), [FULL, "tome", "fastv", "random"]);
         let accuracy = Figure::find("accuracy").unwrap();

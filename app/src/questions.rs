@@ -33,6 +33,9 @@ pub struct Questions {
     pub unread: Vec<String>,
 }
 
+/// The cells of a row: names of its pictures, its question, its answers; or what is wrong with it.
+type Cells = Result<(Option<Vec<String>>, String, Vec<String>), String>;
+
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 /// The most rows.
@@ -145,7 +148,7 @@ impl Questions {
     }
 
     /// Takes in a row: its pictures, question and answers, or what is wrong with it.
-    fn put(&mut self, line: u64, row: Result<(Option<Vec<String>>, String, Vec<String>), String>) {
+    fn put(&mut self, line: u64, row: Cells) {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let made = row.and_then(|(pictures, question, answers)| {
             let empty = |what: &str| Err(format!("the {what} is empty"));
@@ -219,7 +222,7 @@ fn found(folder: &Path, name: &str) -> Result<PictureSource, String> {
 }
 
 /// A row that is a JSON object. Pictures and answers may be lists.
-fn object(line: &str, unread: &mut Vec<String>) -> Result<(Option<Vec<String>>, String, Vec<String>), String> {
+fn object(line: &str, unread: &mut Vec<String>) -> Cells {
     let value: Value = serde_json::from_str(line).map_err(|e| format!("this is no JSON: {e}"))?;
     let Value::Object(fields) = value else { return Err("this is no JSON object".into()) };
     let get = |of: &[&'static str]| of.iter().find_map(|name| fields.get(*name).map(|v| (*name, v)));

@@ -44,6 +44,9 @@ type Outcome = Result<PathBuf, String>;
 /// The time that the window was open for, and what came of it.
 type Timed = (u64, Outcome);
 
+/// The title of a view, and what of it is ready to be pasted, or why nothing is.
+type Pasted = (&'static str, Result<Copied, String>);
+
 /// What goes to the clipboard.
 enum Copied {
     Picture(egui::ColorImage),
@@ -66,8 +69,8 @@ pub struct Saving {
     wrong: Option<String>,
     done: (Sender<Timed>, Receiver<Timed>),
     picked: (Sender<PathBuf>, Receiver<PathBuf>),
-    /// What is ready to be pasted, of the view of that title; or why it is not.
-    copied: (Sender<(&'static str, Result<Copied, String>)>, Receiver<(&'static str, Result<Copied, String>)>),
+    /// What is ready to be pasted.
+    copied: (Sender<Pasted>, Receiver<Pasted>),
     /// Times it was opened so far: what an earlier time started must not close or change what is asked for now.
     time: u64,
     /// Whether what was started this time is still under way.

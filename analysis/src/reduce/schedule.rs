@@ -271,7 +271,7 @@ impl Schedule {
             let image: Vec<usize> = (0..t.tokens.len()).filter(|&i| t.tokens[i].kind == TokenKind::Image).collect();
             let mut before = image.len();
             // Features that are fewer since the encoder left fewer are no entry of their own.
-            let encoded = entries.len() > 0;
+            let encoded = !entries.is_empty();
             for (step, fates) in plan.of(tower).zip(plan.fates(tower)) {
                 let Some(at) = entering(step.place, on.tower) else { continue };
                 let mut merged = BTreeSet::new();

@@ -94,10 +94,13 @@ struct Tally {
     ctx: Ctx,
 }
 
+/// Figures of one question; `None` of what it does not have.
+type Figures = Vec<(Figure, Option<f64>)>;
+
 /// What a row makes of a question.
 struct Seen {
     right: bool,
-    figures: Vec<(Figure, Option<f64>)>,
+    figures: Figures,
 }
 
 impl Tally {
@@ -253,7 +256,7 @@ fn tallies(contest: &Contest, ctx: &Ctx) -> Vec<Tally> {
 }
 
 /// The full model on a question, and its figures.
-fn full_row(contest: &Contest, on: &Subject, ctx: &Ctx) -> Result<(Full, Vec<(Figure, Option<f64>)>)> {
+fn full_row(contest: &Contest, on: &Subject, ctx: &Ctx) -> Result<(Full, Figures)> {
     let quiet = ctx.quiet();
     let clock = Instant::now();
     let once = || reduce::full(on, &|| clock.elapsed(), &quiet);

@@ -371,10 +371,11 @@ fn edit_ui(
             response.clone().on_hover_text(words(&k));
         }
     }
-    if response.clicked() && near.is_none() {
-        if let Some((to, share)) = pointer.and_then(|at| frame.under(at)) {
-            done(ui, added(schedule, room, to, share));
-        }
+    if response.clicked()
+        && near.is_none()
+        && let Some((to, share)) = pointer.and_then(|at| frame.under(at))
+    {
+        done(ui, added(schedule, room, to, share));
     }
     // The menu is about the point that was under the pointer when it opened.
     let menu = slot.with("menu");
