@@ -99,6 +99,8 @@ pub fn fast(left: &Array, right: &Array) -> Result<Array> {
 
 /// Rows of one block of [`fast_itself`].
 const BLOCK: usize = 192;
+/// Values of a line of the processor's cache.
+const LINE: usize = 16;
 
 /// [`fast`] of a matrix with itself: products of what stands right of the diagonal, which are those left of it.
 pub fn fast_itself(x: &Array, ctx: &Ctx) -> Result<Array> {
@@ -116,20 +118,24 @@ pub fn fast_itself(x: &Array, ctx: &Ctx) -> Result<Array> {
         let b = Matrix { values: &unit[first * d..], row: 1, col: d };
         gemm([rows, d, n - first], (&mut out[first * n + first..], n), false, a, b, true);
     }
-    // What stands left of the blocks on the diagonal, in tiles that stay in the cache.
-    let (done, rest) = (out.clone(), &mut out);
-    rest.par_chunks_mut(BLOCK * n).enumerate().for_each(|(i, rows)| {
-        for (r, row) in rows.chunks_exact_mut(n).enumerate() {
-            row[..i * BLOCK].iter_mut().enumerate().for_each(|(c, v)| *v = done[c * n + i * BLOCK + r]);
-        }
-    });
+    // What stands left of the blocks on the diagonal, some rows at a time: a line of the cache of each row above.
+    for first in (BLOCK..n).step_by(BLOCK) {
+        let (done, rest) = out.split_at_mut(first * n);
+        let rows = BLOCK.min(n - first);
+        rest[..rows * n].par_chunks_mut(LINE * n).enumerate().for_each(|(i, some)| {
+            for (c, above) in done.chunks_exact(n).enumerate() {
+                let values = &above[first + i * LINE..];
+                some.chunks_exact_mut(n).zip(values).for_each(|(row, v)| row[c] = *v);
+            }
+        });
+    }
     Array::new([n, n], out)
 }
 
 /// Cosines of the rows of a matrix with each other, `[n, n]`.
 pub fn of_itself(x: &Array, ctx: &Ctx) -> Result<Array> {
     let n = x.shape().first().copied().unwrap_or(0);
-    ctx.fits((2 * size_of::<f32>() * n * n) as u64, "take a smaller picture")?;
+    ctx.fits((size_of::<f32>() * n * n) as u64, "take a smaller picture")?;
     ctx.compute(|| fast_itself(x, ctx), |device| gpu(x, x, device, ctx))
 }
 
