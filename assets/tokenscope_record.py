@@ -614,7 +614,12 @@ class record:
         if stack.is_text and frame.layer not in stack.cross and frame.tile == 0:
             p = seen.get("shares")
             if p is None:
-                s = seen["q"].float() @ seen["k"].float().transpose(-1, -2) * seen["scale"]
+                q, k = seen["q"].float(), seen["k"].float()
+                if q.dim() > 3 and k.shape[-3] < q.shape[-3]:
+                    k = k.repeat_interleave(q.shape[-3] // k.shape[-3], -3)
+                s = q @ k.transpose(-1, -2) * seen["scale"]
+                if seen["cap"]:
+                    s = seen["cap"] * torch.tanh(s / seen["cap"])
                 mask = seen["mask"]
                 if mask is not None:
                     s = s.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else s + mask.float()

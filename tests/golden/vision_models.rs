@@ -169,18 +169,17 @@ fn swin_of_the_second_version() {
     check("swinv2");
 }
 
+/// All that a run with other settings keeps.
+fn all_of(name: &str) -> Result<Trace> {
+    let dir = golden().join("models/settings").join(name);
+    let request = recorded_request(&dir.join("expected.safetensors"));
+    run(load(&dir, &Device::Cpu)?.as_ref(), None, &request, &CaptureSpec::all(), &Ctx::default())
+}
+
 /// Rows of Swin's later stages stand for the patches that merged, and cover the picture.
 #[test]
 fn merged_patches_of_swin_know_their_pixels() -> Result<()> {
-    let dir = golden().join("models/settings/swin_odd");
-    let model = load(&dir, &Device::Cpu)?;
-    let trace = run(
-        model.as_ref(),
-        None,
-        &recorded_request(&dir.join("expected.safetensors")),
-        &CaptureSpec::all(),
-        &Ctx::default(),
-    )?;
+    let trace = all_of("swin_odd")?;
     let tower = trace.tower(Tower::Vision)?;
     // 21 x 27 pixels in patches of 3: 7 x 9, then 4 x 5, then 2 x 3.
     assert_eq!((tower.grids[0].rows, tower.grids[0].cols, tower.tokens.len()), (7, 9, 63));
@@ -202,15 +201,7 @@ fn merged_patches_of_swin_know_their_pixels() -> Result<()> {
     assert_eq!(tokenscope_analysis::trace::read_trace(file.path(), &Ctx::default())?.arrays, trace.arrays);
     // The maps that it used are those that queries and keys give, also where windows are filled up.
     for name in ["swin_odd", "swin_pads", "swinv2_pads"] {
-        let dir = golden().join("models/settings").join(name);
-        let model = load(&dir, &Device::Cpu)?;
-        let trace = run(
-            model.as_ref(),
-            None,
-            &recorded_request(&dir.join("expected.safetensors")),
-            &CaptureSpec::all(),
-            &Ctx::default(),
-        )?;
+        let trace = all_of(name)?;
         for (key, entry) in trace.arrays.iter().filter(|(k, _)| k.site == Site::Pattern) {
             let map = tokenscope_analysis::passes::attention_map::of_layer(
                 &trace,

@@ -8,6 +8,7 @@ mod place;
 mod process;
 mod prompt;
 mod resize;
+mod settings;
 mod size;
 mod whole;
 

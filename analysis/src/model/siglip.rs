@@ -5,7 +5,7 @@
 use super::blocks::{Activation, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack, embedding};
 use super::clip::blocks;
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, normalise, put_labels, row_of, seen_rows};
+use super::vision::{BASE, Sizes, VisionTower, normalise, patch_rows, put_labels, row_of, seen_rows};
 use super::{Input, Model, ModelInfo, Output, TowerRun};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Site, Tap, Tower};
@@ -238,13 +238,16 @@ impl Siglip {
     fn run_image(&self, input: &Input, out: &mut Output, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Option<Tensor>> {
         let own = self.images()?;
         let t = own.tower.picture(input, out, tap, ctx)?;
-        let patches = if t.unseen.is_empty() { t.last.clone() } else { seen_rows(&t.last, &t.rows, &t.unseen)? };
+        let patches = || match t.unseen.is_empty() {
+            true => patch_rows(&t.last, &t.rows, 0),
+            false => seen_rows(&t.last, &t.rows, &t.unseen),
+        };
         if let Some(head) = &own.classifier {
-            let logits = head.apply(&patches.mean_keepdim(0)?)?;
+            let logits = head.apply(&patches()?.mean_keepdim(0)?)?;
             put_labels(out, logits, (own.tower.stack.blocks.len(), &t.rows, 0), tap)?;
             return Ok(None);
         }
-        let pooled = own.head.as_ref().map(|head| head.apply(&patches)).transpose()?;
+        let pooled = own.head.as_ref().map(|head| head.apply(&patches()?)).transpose()?;
         if self.compare.is_some()
             && let Some(pooled) = &pooled
         {

@@ -14,6 +14,7 @@ use crate::trace::{AttentionRule, MaskRule, Rows, Site, Tap, Tower};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const DEFAULTS: Defaults =
@@ -23,6 +24,8 @@ const DEFAULTS: Defaults =
 const OWN_EPS: f64 = 1e-5;
 /// The largest factor on the cosines of the second version.
 const MOST: f32 = 100.0;
+/// Rows and columns of a window at most: its distances, whose number is four times the square, go through a map.
+const MOST_PLACES: usize = 256;
 /// How far a query that sees nothing beside tokens lies above the sink of its layer: what the sink takes of it is less
 /// than rounding.
 const ABOVE: f64 = 15.0;
@@ -220,6 +223,9 @@ fn shift(
     let side = rows.min(window);
     if side == 0 {
         return Err(Error::invalid("config.json: image_size leaves no patches for the last stage"));
+    }
+    if side > MOST_PLACES {
+        return Err(Error::invalid(format!("config.json: windows of {side} x {side} places are too large")));
     }
     let trained = match c.numbers("pretrained_window_sizes")? {
         Some(list) => list.get(stage).copied().unwrap_or(0.0),
@@ -464,22 +470,19 @@ impl Swin {
         put_patches(image, (0, 0), (rows, cols), (self.patch.sides, (height, width)), &mut run);
         let (mut grid, n_layers) = ((rows, cols), self.stack.blocks.len());
         let mut pass = Pass::new(Tower::Vision, 0, Rows::identity(rows * cols), tap, ctx);
-        let mut windows: Option<((usize, usize), usize, usize, Windows)> = None;
+        // Layers of a stage take turns between two ways.
+        let mut windows = BTreeMap::new();
         for (i, b) in self.stack.blocks.iter().enumerate() {
             ctx.step(i, n_layers)?;
             let shift = &self.shifts[i];
             let (side, by) = shift.over(grid)?;
-            let own = match windows.take() {
-                Some(w) if (w.0, w.1, w.2) == (grid, side, by) => w,
-                _ => (grid, side, by, Windows::new(grid, side, by)),
-            };
-            pass.table = Some(own.3.seen.clone());
+            let own = &*windows.entry((grid, side, by)).or_insert_with(|| Windows::new(grid, side, by));
+            pass.table = Some(own.seen.clone());
             x = pass.tap(Site::ResidPre, i, x)?;
             if i == 0 {
                 x = pass.regroup(Site::ResidPre, i, x, &mut None)?;
             }
-            x = self.stack.block_by(i, b, x, &mut pass, |x, pass| shift.attend(&b.attention, x, i, &own.3, pass))?;
-            windows = Some(own);
+            x = self.stack.block_by(i, b, x, &mut pass, |x, pass| shift.attend(&b.attention, x, i, own, pass))?;
             if let Some(merge) = &self.merges[i] {
                 x = merge.apply(&x, grid, &mut pass)?;
                 grid = (grid.0.div_ceil(2), grid.1.div_ceil(2));

@@ -54,14 +54,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 bias: Some(bias.clone()),
                 ..Attention::new(
                     [to("q")?, to("k")?, to("v")?, Linear::load(&a.sub("o"), h * e, d, false)?],
-                    AttentionRule {
-                        n_heads: h,
-                        n_kv_heads: h,
-                        scale: 1.0,
-                        mask: MaskRule::Bidirectional,
-                        soft_cap: None,
-                        sinks: None,
-                    },
+                    AttentionRule { scale: 1.0, ..AttentionRule::new((h, h), e, MaskRule::Bidirectional) },
                     e,
                 )
             },

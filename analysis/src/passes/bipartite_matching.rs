@@ -33,6 +33,7 @@ const KERNEL: Kernel = Kernel {
     shader: "bipartite_matching",
     source: concat!(
         include_str!("../../../shaders/shared/dot_block.wgsl"),
+        include_str!("../../../shaders/shared/best_right.wgsl"),
         include_str!("../../../shaders/bipartite_matching.wgsl"),
     ),
     entry: "main",

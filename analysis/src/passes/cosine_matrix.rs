@@ -59,6 +59,12 @@ fn inverse_lengths(x: &Array) -> Vec<f32> {
     (0..x.shape()[0]).map(|i| inverse(x.row(i))).collect()
 }
 
+/// The values of rows divided by their lengths; those of a row of zeros stay.
+pub(super) fn unit_values(x: &Array) -> Vec<f32> {
+    let d = x.shape().last().copied().unwrap_or(0).max(1);
+    x.data().chunks_exact(d).zip(inverse_lengths(x)).flat_map(|(r, f)| r.iter().map(move |v| v * f)).collect()
+}
+
 fn sizes(left: &Array, right: &Array) -> Result<(usize, usize, usize)> {
     let [n, d] = left.dims("left rows")?;
     let [m, e] = right.dims("right rows")?;
@@ -88,12 +94,7 @@ pub fn fast(left: &Array, right: &Array) -> Result<Array> {
     if n * m * d == 0 {
         return Ok(Array::zeros([n, m]));
     }
-    let unit = |x: &Array| -> Result<Tensor> {
-        let inverse = inverse_lengths(x);
-        let values: Vec<f32> =
-            x.data().chunks_exact(d).zip(inverse).flat_map(|(r, f)| r.iter().map(move |v| v * f)).collect();
-        Ok(Tensor::from_vec(values, (x.shape()[0], d), &Device::Cpu)?)
-    };
+    let unit = |x: &Array| -> Result<Tensor> { Ok(Tensor::from_vec(unit_values(x), (x.shape()[0], d), &Device::Cpu)?) };
     Array::from_tensor(&unit(left)?.matmul(&unit(right)?.t()?)?)
 }
 
@@ -108,8 +109,7 @@ pub fn fast_itself(x: &Array, ctx: &Ctx) -> Result<Array> {
     if n * d == 0 {
         return Ok(Array::zeros([n, n]));
     }
-    let unit: Vec<f32> =
-        (x.data().chunks_exact(d).zip(inverse_lengths(x))).flat_map(|(r, f)| r.iter().map(move |v| v * f)).collect();
+    let unit = unit_values(x);
     let mut out = vec![0f32; n * n];
     for first in (0..n).step_by(BLOCK) {
         ctx.step(first, n)?;

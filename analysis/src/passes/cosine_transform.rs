@@ -41,7 +41,7 @@ pub enum Norm {
 }
 
 /// The first `k` rows of the transform of `n` values, `[k, n]`.
-pub fn forward(k: usize, n: usize, norm: Norm) -> Vec<f64> {
+fn forward(k: usize, n: usize, norm: Norm) -> Vec<f64> {
     let row = |u: usize| {
         let scale = match (norm, u) {
             (Norm::Plain, _) => 2.0,
@@ -54,7 +54,7 @@ pub fn forward(k: usize, n: usize, norm: Norm) -> Vec<f64> {
 }
 
 /// The inverse transform of the first `k` coefficients into `n` values, `[n, k]`; the rest counts as zero.
-pub fn inverse(n: usize, k: usize, norm: Norm) -> Vec<f64> {
+fn inverse(n: usize, k: usize, norm: Norm) -> Vec<f64> {
     let forward = forward(k, n, norm);
     let scale = |u: usize| match (norm, u) {
         (Norm::Orthonormal, _) => 1.0,

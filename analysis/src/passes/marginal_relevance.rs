@@ -4,11 +4,11 @@
 //! Source: Carbonell and Goldstein 1998, "The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing
 //! Summaries", as IDPruner uses it on image tokens.
 
-use super::{Pass, Sample, samples};
+use super::host::greedy::best;
+use super::{Pass, Sample, samples, tokens_of};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::gpu::{Gpu, Kernel, Layout, Record, Side, gpu_struct, grid, pieces};
-use crate::math::argmax;
 use crate::{Error, Result};
 
 gpu_struct! {
@@ -46,10 +46,7 @@ pub struct Rule {
 
 /// Tokens, and the importance of each. Errors: cosines that are no square, or another number of importances.
 fn side(cosines: &Array, importance: &[f32]) -> Result<usize> {
-    let [n, m] = cosines.dims("cosines")?;
-    if n != m {
-        return Err(Error::shape("cosines", format!("[{n}, {n}]"), cosines.shape()));
-    }
+    let n = tokens_of(cosines)?;
     if importance.len() != n {
         return Err(Error::invalid(format!("{} importances for {n} tokens", importance.len())));
     }
@@ -72,9 +69,8 @@ fn select(
         ctx.step(order.len(), k)?;
         let before = order.len();
         for _ in 0..rule.at_once.max(1).min(k - before) {
-            let left: Vec<f32> = values.iter().zip(&taken).map(|(v, t)| if *t { f32::NAN } else { *v }).collect();
             // What is no number comes last.
-            let Some(i) = argmax(&left).or_else(|| taken.iter().position(|t| !t)) else { break };
+            let Some(i) = best(&values, &taken).or_else(|| taken.iter().position(|t| !t)) else { break };
             taken[i] = true;
             order.push((i, values[i]));
         }

@@ -26,9 +26,10 @@ mod single;
 pub mod top_k;
 pub mod value_counts;
 
-use crate::Result;
+use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::gpu::{Kernel, Layout, Side};
+use crate::{Error, Result};
 
 /// What every pass says about itself, for the tests and for `tokenscope doctor`.
 pub trait Pass: Sync {
@@ -78,6 +79,15 @@ impl Sample {
     pub fn run(&self, side: Side, ctx: &Ctx) -> Result<Vec<f64>> {
         (self.run)(side, ctx)
     }
+}
+
+/// Number of the tokens whose cosines with each other these are. Errors: they are no square.
+fn tokens_of(cosines: &Array) -> Result<usize> {
+    let [n, m] = cosines.dims("cosines")?;
+    if n != m {
+        return Err(Error::shape("cosines", format!("[{n}, {n}]"), cosines.shape()));
+    }
+    Ok(n)
 }
 
 /// Every pass, alphabetical.

@@ -1,7 +1,8 @@
 //! For each row the centre that it is most like: the largest cosine, the first on a tie. The assignment of k-means; no
 //! matrix of cosines is kept.
 
-use super::{Pass, Sample, cosine_matrix, samples};
+use super::cosine_matrix::{self, unit_values};
+use super::{Pass, Sample, samples};
 use crate::array::Array;
 use crate::cpu::{Matrix, gemm};
 use crate::ctx::Ctx;
@@ -31,6 +32,7 @@ const KERNEL: Kernel = Kernel {
     shader: "nearest_centre",
     source: concat!(
         include_str!("../../../shaders/shared/dot_block.wgsl"),
+        include_str!("../../../shaders/shared/best_right.wgsl"),
         include_str!("../../../shaders/nearest_centre.wgsl"),
     ),
     entry: "main",
@@ -45,6 +47,14 @@ pub struct Nearest {
     pub cosine: f32,
 }
 
+impl Nearest {
+    /// By a row's cosines with all centres, of which there is one at least.
+    fn of(cosines: &[f32]) -> Self {
+        let centre = argmax(cosines).unwrap_or(0);
+        Self { centre, cosine: cosines[centre] }
+    }
+}
+
 fn sizes(x: &Array, centres: &Array) -> Result<[usize; 3]> {
     let ([n, d], [k, e]) = (x.dims("rows")?, centres.dims("centres")?);
     if d != e || k == 0 {
@@ -57,27 +67,11 @@ fn sizes(x: &Array, centres: &Array) -> Result<[usize; 3]> {
 pub fn cpu(x: &Array, centres: &Array) -> Result<Vec<Nearest>> {
     sizes(x, centres)?;
     let cosines = cosine_matrix::cpu(x, centres)?;
-    let best = |i: usize| {
-        let row = cosines.row(i);
-        let centre = argmax(row).unwrap_or(0);
-        Nearest { centre, cosine: row[centre] }
-    };
-    Ok((0..x.shape()[0]).map(best).collect())
+    Ok((0..x.shape()[0]).map(|i| Nearest::of(cosines.row(i))).collect())
 }
 
 /// Rows whose cosines are held at a time.
 const BLOCK: usize = 256;
-
-/// Rows divided by their length, those of length 0 as they are.
-fn unit(x: &Array) -> Vec<f32> {
-    let d = x.shape()[1];
-    let row = |row: &[f32]| {
-        let length = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-        let inverse = if length > 0.0 { (1.0 / length) as f32 } else { 0.0 };
-        row.iter().map(move |v| v * inverse).collect::<Vec<_>>()
-    };
-    x.data().chunks_exact(d.max(1)).flat_map(row).collect()
-}
 
 /// The same as matrix products in f32, a block of rows after the other.
 pub fn fast(x: &Array, centres: &Array, ctx: &Ctx) -> Result<Vec<Nearest>> {
@@ -85,7 +79,7 @@ pub fn fast(x: &Array, centres: &Array, ctx: &Ctx) -> Result<Vec<Nearest>> {
     if d == 0 {
         return Ok(vec![Nearest { centre: 0, cosine: 0.0 }; n]);
     }
-    let (left, right) = (unit(x), unit(centres));
+    let (left, right) = (unit_values(x), unit_values(centres));
     let mut out = Vec::with_capacity(n);
     let mut cosines = vec![0f32; BLOCK.min(n) * k];
     for first in (0..n).step_by(BLOCK) {
@@ -94,10 +88,7 @@ pub fn fast(x: &Array, centres: &Array, ctx: &Ctx) -> Result<Vec<Nearest>> {
         let a = Matrix { values: &left[first * d..], row: d, col: 1 };
         let b = Matrix { values: &right, row: 1, col: d };
         gemm([rows, d, k], (&mut cosines[..rows * k], k), false, a, b, true);
-        out.extend(cosines[..rows * k].chunks_exact(k).map(|row| {
-            let centre = argmax(row).unwrap_or(0);
-            Nearest { centre, cosine: row[centre] }
-        }));
+        out.extend(cosines[..rows * k].chunks_exact(k).map(Nearest::of));
     }
     Ok(out)
 }
@@ -108,7 +99,7 @@ pub fn gpu(x: &Array, centres: &Array, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<Neare
     if d == 0 || n == 0 {
         return Ok(vec![Nearest { centre: 0, cosine: 0.0 }; n]);
     }
-    let (left, right) = (unit(x), unit(centres));
+    let (left, right) = (unit_values(x), unit_values(centres));
     gpu.run(|work| {
         let limit = work.binding_bytes();
         let mut out = Vec::with_capacity(n);
@@ -130,8 +121,10 @@ pub fn gpu(x: &Array, centres: &Array, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<Neare
                 work.dispatch(&KERNEL, &params, &[&rows, &others, &best, &label], grid(a.len().div_ceil(32))?)?;
             }
             let (cosines, labels) = (work.read::<f32>(&best)?, work.read::<u32>(&label)?);
+            // A row that is like no centre, of values that are no numbers, goes to the first one.
+            let own = |label: u32| Some(label as usize).filter(|&c| c < k).unwrap_or(0);
             let both = labels.into_iter().zip(cosines);
-            out.extend(both.map(|(centre, cosine)| Nearest { centre: centre as usize, cosine }));
+            out.extend(both.map(|(label, cosine)| Nearest { centre: own(label), cosine }));
         }
         Ok(out)
     })

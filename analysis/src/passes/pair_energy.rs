@@ -3,13 +3,13 @@
 //!
 //! Source: Tran et al. 2024, "Accelerating Transformers with Spectrum-Preserving Token Merging", arXiv 2405.16148.
 
-use super::{Pass, Sample, samples};
+use super::{Pass, Sample, samples, tokens_of};
+use crate::Result;
 use crate::array::Array;
 use crate::cpu::vectorised;
 use crate::ctx::Ctx;
 use crate::gpu::{Gpu, Kernel, Layout, Record, Side, gpu_struct, grid, pieces};
 use crate::math::exp;
-use crate::{Error, Result};
 use rayon::prelude::*;
 
 gpu_struct! {
@@ -69,23 +69,15 @@ impl Pair {
     }
 }
 
-fn side(cosines: &Array) -> Result<usize> {
-    let [n, m] = cosines.dims("cosines")?;
-    if n != m {
-        return Err(Error::shape("cosines", format!("[{n}, {n}]"), cosines.shape()));
-    }
-    Ok(n)
-}
-
 /// The plain loops in f64: mean over all tokens, itself among them, of what the pairs add.
 pub fn cpu(cosines: &Array, pair: Pair) -> Result<Vec<f32>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     Ok((0..n).map(|i| (cosines.row(i).iter().map(|c| pair.added(*c)).sum::<f64>() / n as f64) as f32).collect())
 }
 
 /// The same, rows in parallel and the exponentials of pictures in lanes.
 pub fn fast(cosines: &Array, pair: Pair) -> Result<Vec<f32>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     let row = |i: usize| {
         let sum: f64 = match pair {
             Pair::Elu { margin, alpha } => vectorised(|| {
@@ -105,7 +97,7 @@ pub fn fast(cosines: &Array, pair: Pair) -> Result<Vec<f32>> {
 
 /// The shader.
 pub fn gpu(cosines: &Array, pair: Pair, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<f32>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     let (normal, margin, alpha, sigma) = match pair {
         Pair::Elu { margin, alpha } => (0, margin, alpha, 1.0),
         Pair::Normal { sigma } => (1, 0.0, 0.0, sigma),

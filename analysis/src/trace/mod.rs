@@ -56,7 +56,8 @@
 //! Further tensors: `extra.NAME` (F32) for each of `extras`, such as `cross_attentions_0` `[heads, rows, keys]`, which the
 //! recorder keeps of a layer that reads another sequence; `picture` (U8, `[height, width, 3]`), the picture itself;
 //! `pixel_values` (F32), `image_grid_thw` or `spatial_shapes`, `image_sizes` and, of several pictures, `image_tiles`
-//! (I64), what the model read of it, with which `tokenscope verify` repeats the run. Several pictures lie side by side on one `picture`.
+//! (I64), what the model read of it, with which `tokenscope verify` repeats the run. Several pictures lie side by side on
+//! one `picture`.
 
 mod attending;
 mod capture;

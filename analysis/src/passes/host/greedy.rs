@@ -5,16 +5,9 @@ use crate::array::Array;
 use crate::cpu::{LANES, vectorised};
 use crate::ctx::Ctx;
 use crate::math::argmax;
+use crate::passes::tokens_of;
 use crate::{Error, Result};
 use rayon::prelude::*;
-
-fn side(cosines: &Array) -> Result<usize> {
-    let [n, m] = cosines.dims("cosines")?;
-    if n != m {
-        return Err(Error::shape("cosines", format!("[{n}, {n}]"), cosines.shape()));
-    }
-    Ok(n)
-}
 
 /// Takes `k` of `n`: `first`, then what `next` says of those that are left after it was told the last one.
 fn one_by_one(
@@ -35,7 +28,7 @@ fn one_by_one(
 }
 
 /// The best of those that are left.
-fn best(values: &[f32], taken: &[bool]) -> Option<usize> {
+pub(in crate::passes) fn best(values: &[f32], taken: &[bool]) -> Option<usize> {
     let left: Vec<f32> = values.iter().zip(taken).map(|(v, t)| if *t { f32::NAN } else { *v }).collect();
     argmax(&left)
 }
@@ -43,7 +36,7 @@ fn best(values: &[f32], taken: &[bool]) -> Option<usize> {
 /// From `first` on, always the token with the smallest sum of cosines with all that were chosen: the largest sum of
 /// distances.
 pub fn least_alike(cosines: &Array, first: usize, k: usize, ctx: &Ctx) -> Result<Vec<usize>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     let mut sums = vec![0f64; n];
     one_by_one((n, k), first, ctx, |chosen, taken| {
         sums.iter_mut().zip(cosines.row(chosen)).for_each(|(s, c)| *s += f64::from(*c));
@@ -54,7 +47,7 @@ pub fn least_alike(cosines: &Array, first: usize, k: usize, ctx: &Ctx) -> Result
 /// The token of the largest weight, then always the one whose distance to the nearest chosen one, times its weight, is
 /// largest. Distances are 1 − cosine.
 pub fn weighted_farthest(cosines: &Array, weights: &[f32], k: usize, ctx: &Ctx) -> Result<Vec<usize>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     let mut near = vec![f32::INFINITY; n];
     let first = argmax(weights).unwrap_or(0);
     one_by_one((n, k), first, ctx, |chosen, taken| {
@@ -66,7 +59,7 @@ pub fn weighted_farthest(cosines: &Array, weights: &[f32], k: usize, ctx: &Ctx) 
 
 /// For each token of `from`, its largest cosine with one of `to`; −∞ where there is none.
 pub fn most_alike(cosines: &Array, from: &[usize], to: &[usize]) -> Result<Vec<f32>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     if let Some(i) = from.iter().chain(to).find(|i| **i >= n) {
         return Err(Error::invalid(format!("there is no token {i} among {n}")));
     }
@@ -101,7 +94,7 @@ pub struct Covering {
 ///
 /// Gains never grow, so a token whose old value is not the best need not be looked at again.
 pub fn coverage(cosines: &Array, weights: &[f32], how: Combined, k: usize, ctx: &Ctx) -> Result<Vec<Covering>> {
-    let n = side(cosines)?;
+    let n = tokens_of(cosines)?;
     if weights.len() != n || weights.iter().any(|w| w.is_nan() || *w < 0.0) {
         return Err(Error::invalid(format!("{} weights, none below 0, are needed for {n} tokens", n)));
     }
