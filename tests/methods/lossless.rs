@@ -70,6 +70,10 @@ fn every_method_can_be_proven_and_what_claims_nothing_is_measured() {
         assert_eq!(proof.verdict(), want, "{id}: {:#?}", proof.lines());
         assert!(proof.json()["words"].as_str().is_some_and(|w| !w.is_empty()));
     }
+    // A tree whose size follows what passes cost gives the same texts, whatever they cost.
+    let sized = proven("sequoia_dp", ROUNDS_OF_EACH, |p| p.set("sized_by", "costs").set("tree_size", 3i64));
+    let wrong = matches!(sized.exact, Some(Exact::Done { off, .. }) if off > 1e-9);
+    assert!(!wrong && sized.fits.iter().all(|f| f.impossible == 0), "{:#?}", sized.lines());
     // Borrowed probability shows: what is far from the target's own by design is found to be.
     let far = proven("lantern", 500, |p| p.set("lantern_delta", 1.0));
     assert!(far.fits[0].total_variation > 3.0 * far.fits[0].by_chance, "{:#?}", far.lines());

@@ -30,15 +30,15 @@ fn quickest(mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
 }
 
 impl Costs {
-    /// Times passes over trees of 1, 2, 4, … nodes, up to `most`.
+    /// Times passes of `small`, which has read the prompt but its last token, and of the target over trees of 1, 2, 4, …
+    /// nodes, up to `most`.
     ///
-    /// Errors: no weights, no draft model, whatever the models fail with, cancelled.
-    pub fn measure(with: &With, most: usize, ctx: &Ctx) -> Result<Self> {
+    /// Errors: no weights, whatever the models fail with, cancelled.
+    pub fn measure(with: &With, small: &Reader, most: usize, ctx: &Ctx) -> Result<Self> {
         let again = with.on.again();
         let (root, before) = again.ids.split_last().map_or((0, &[][..]), |(last, before)| (*last, before));
-        let mut target = Reader::new(with.on.weights(with.info)?);
+        let mut target = Reader::new(with.on.weights(with.info)?).cut(with.cut);
         target.begin(before, again.image.clone(), ctx)?;
-        let small = with.partner(ctx)?;
         let draft = quickest(|| small.clone().read(&[root], ctx).map(drop))?;
         let powers = (0..).map(|i| 1usize << i).take_while(|n| *n < most);
         let mut verify = Vec::new();
@@ -49,7 +49,7 @@ impl Costs {
             (1..n).for_each(|_| {
                 tree.push(0, root, None, None);
             });
-            let time = quickest(|| target.clone().read_tree(&tree.tokens(), &tree.parents(), ctx).map(drop))?;
+            let time = quickest(|| target.clone().read_guesses(&tree, ctx).map(drop))?;
             verify.push((n, time));
         }
         Ok(Self { draft, verify })

@@ -124,10 +124,7 @@ impl<O: Oracle> Decode<'_, O> {
             let tree = self.draft.grow(&turn, chance, ctx)?;
             watch.lap(&mut run.spent.draft);
             let before = self.target.len();
-            let rows = match tree.is_chain() {
-                true => self.target.read(&tree.tokens(), ctx)?,
-                false => self.target.read_tree(&tree.tokens(), &tree.parents(), ctx)?,
-            };
+            let rows = self.target.read_guesses(&tree, ctx)?;
             watch.lap(&mut run.spent.verify);
             let offer = Offer::new(&tree, &rows, self.rules.temperature);
             let verdict = self.verify.verify(&offer, chance);

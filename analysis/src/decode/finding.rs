@@ -48,8 +48,7 @@ impl DraftRun {
         }
         let accepted = r.accepted().len();
         if let Some(&own) = r.emitted.get(accepted) {
-            let last = (0..r.nodes.len()).filter(|&i| r.nodes[i].state == NodeState::Accepted);
-            let parent = last.max_by_key(|&i| r.nodes[i].depth).map_or(0, |i| i + 1);
+            let parent = r.deciding().map_or(0, |i| i + 1);
             nodes.push(node(Some(parent), own, start + accepted, [None; 3], 3));
         }
         let measures = ["draft", "target", "accept"].map(|name| Measure::new(name, "probability")).to_vec();

@@ -74,6 +74,11 @@ impl<O: Oracle> Known<O> {
         Self { model, memory, text: Vec::new() }
     }
 
+    /// The model, which computes whatever it is asked; with a memory it stands where it began.
+    pub fn model(&self) -> &O {
+        &self.model
+    }
+
     /// Rows after each of `paths`, ways to go on from the text; `compute` gives those of the wanted ones of them, by
     /// index and in their order.
     fn rows(

@@ -129,14 +129,16 @@ impl<'a> With<'a> {
         Ok(Small(self.partner(ctx)?))
     }
 
-    /// What passes over trees of up to `most` nodes cost on this machine; measured once for decodes that share something.
+    /// What passes of the draft model `small` and those of the target over trees of up to `most` nodes cost on this
+    /// machine; measured once for decodes that share something.
     ///
     /// Errors: those of [`Costs::measure`].
-    pub fn costs(&self, most: usize, ctx: &Ctx) -> Result<Costs> {
+    pub fn costs(&self, small: &Partner<'a>, most: usize, ctx: &Ctx) -> Result<Costs> {
         if let Some(known) = self.shared.as_ref().and_then(|s| s.costs.get()) {
             return Ok(known.clone());
         }
-        let new = Costs::measure(self, most, ctx)?;
+        // What is remembered costs nothing, so the model itself is asked.
+        let new = Costs::measure(self, small.model(), most, ctx)?;
         Ok(self.shared.as_ref().map_or(new.clone(), |s| s.costs.get_or_init(|| new).clone()))
     }
 

@@ -2,6 +2,7 @@
 
 use super::cut::Cut;
 use super::row::Row;
+use super::tree::Tree;
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::model::{Input, KvCache, LogitRows, Model};
@@ -27,6 +28,13 @@ pub trait Oracle: Clone {
     /// Reads a tree whose node 0 follows what was read before, and gives what follows each node. `parents[i] < i` is
     /// the parent of node `i`, `parents[0]` is ignored; every node sees the text, its ancestors and itself.
     fn read_tree(&mut self, ids: &[u32], parents: &[usize], ctx: &Ctx) -> Result<Vec<Row>>;
+    /// Reads the guesses of a round and gives what follows each; a chain is read as a text, which every model can.
+    fn read_guesses(&mut self, tree: &Tree, ctx: &Ctx) -> Result<Vec<Row>> {
+        match tree.is_chain() {
+            true => self.read(&tree.tokens(), ctx),
+            false => self.read_tree(&tree.tokens(), &tree.parents(), ctx),
+        }
+    }
     /// Keeps these of the tokens read, in this order, and forgets the others.
     fn keep(&mut self, tokens: &[usize]) -> Result<()>;
     /// Keeps the first `n` tokens.

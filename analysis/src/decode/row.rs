@@ -28,9 +28,10 @@ impl Row {
         }
     }
 
-    /// The most probable id that is not `mask`.
+    /// The most probable id that is not `mask`; the lowest where no other is possible.
     pub fn best_but(&self, mask: u32) -> u32 {
-        self.top(2).into_iter().map(|id| id as u32).find(|id| *id != mask).unwrap_or(0)
+        let lowest = u32::from(mask == 0 && self.len() > 1);
+        self.top(2).into_iter().map(|id| id as u32).find(|id| *id != mask).unwrap_or(lowest)
     }
 
     /// The ids of the `k` largest values, the largest first, the lower id on a tie; fewer where fewer are possible.
@@ -119,6 +120,8 @@ mod tests {
         assert!((a.probabilities([1], 0.5)[0] - 9.0 / 11.0).abs() < 1e-7);
         assert_eq!((a.best(), b.best(), a.top(2), b.top(2)), (1, 1, vec![1, 0], vec![1, 0]));
         assert_eq!((a.best_but(1), a.best_but(0)), (0, 1));
+        let mask = Row::Chances(vec![1.0, 0.0, 0.0]);
+        assert_eq!((mask.best_but(0), mask.top(2)), (1, vec![0]));
         assert!((a.confidence_f32(1) - 0.6).abs() < 1e-6);
         assert_eq!(Row::Logits(vec![20.0, 0.0]).confidence_f32(0), 1.0);
     }

@@ -20,11 +20,7 @@ impl<O: Oracle> Small<O> {
     pub fn rows(&self, tree: &mut Tree, ctx: &Ctx) -> Result<Vec<Row>> {
         ctx.check()?;
         tree.passes += 1;
-        let mut own = self.0.clone();
-        match tree.is_chain() {
-            true => own.read(&tree.tokens(), ctx),
-            false => own.read_tree(&tree.tokens(), &tree.parents(), ctx),
-        }
+        self.0.clone().read_guesses(tree, ctx)
     }
 
     /// Grows a tree by `depth` levels: `children` says for each node of the last level, with what the model says after

@@ -66,12 +66,12 @@ impl Method for Sequoia {
         // Each later guess is taken to be accepted half as often as the one before; as if that had been seen 8 times.
         let seen = (0..BRANCHES).map(|k| (first * 0.5f64.powi(k as i32) * 8.0, 8.0)).collect();
         let of = |p| params.count(p) as usize;
-        let size = of(&SIZE);
+        let (small, size) = (with.small(ctx)?, of(&SIZE));
         let costs = match params.choice(&SIZED) {
-            "costs" => Some(with.costs(size + 1, ctx)?),
+            "costs" => Some(with.costs(&small.0, size + 1, ctx)?),
             _ => None,
         };
-        Ok(Box::new(Shaped { small: with.small(ctx)?, size, costs, depth: of(&DEPTH), seen }))
+        Ok(Box::new(Shaped { small, size, costs, depth: of(&DEPTH), seen }))
     }
 
     fn verify<'a>(&self, _: &With<'a>, params: &Params, _: &Ctx) -> Result<Box<dyn Verify + 'a>> {

@@ -34,10 +34,8 @@ fn path(round: &Round, node: usize) -> Vec<u32> {
     let mut path = Vec::new();
     let mut at = node.checked_sub(1);
     if at == Some(round.nodes.len()) {
-        let accepted = round.accepted();
-        path.extend(round.emitted.get(accepted.len()).copied());
-        path.extend(accepted.into_iter().rev());
-        at = None;
+        path.extend(round.emitted.get(round.accepted().len()).copied());
+        at = round.deciding();
     }
     while let Some(n) = at.and_then(|i| round.nodes.get(i)) {
         path.push(n.token);

@@ -25,8 +25,7 @@ pub(super) fn of(d: &Drafted, round: &Round, before: usize) -> Tree {
         let values = vec![n.p_draft, n.p_target, n.p_accept, n.value];
         node(Some(n.parent.map_or(0, |p| p + 1)), n.token, Some(before + n.depth - 1), values, state)
     }));
-    let accepted = (0..round.nodes.len()).filter(|&i| round.nodes[i].state == NodeState::Accepted);
-    let end = accepted.max_by_key(|&i| round.nodes[i].depth);
+    let end = round.deciding();
     let depth = end.map_or(0, |i| round.nodes[i].depth);
     // The target's own token is one more child of the last accepted node.
     if let Some(&own) = round.emitted.get(depth) {
