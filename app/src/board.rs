@@ -103,6 +103,11 @@ impl Figure {
     pub fn find(key: &str) -> Option<usize> {
         COLUMNS.iter().position(|c| c.key == key)
     }
+
+    /// Whether large values of this column are the better ones.
+    pub fn rises(column: usize) -> bool {
+        [Self::Accuracy, Self::Top1, Self::Kept, Self::Insertion].iter().any(|f| *f as usize == column)
+    }
 }
 
 /// What each figure is.
@@ -166,8 +171,9 @@ pub static COLUMNS: [Column; 14] = [
 
 impl Standing {
     /// A row without a question.
-    pub fn new(method: &'static str, floor: bool, share: Option<u16>) -> Self {
-        Self { method, floor, share, n: 0, right: 0, values: [None; COLUMNS.len()], notes: Vec::new() }
+    pub fn new(method: &'static str, share: Option<u16>) -> Self {
+        let values = [None; COLUMNS.len()];
+        Self { method, floor: is_floor(method), share, n: 0, right: 0, values, notes: Vec::new() }
     }
 
     /// A value.
@@ -270,7 +276,7 @@ mod tests {
     use super::*;
 
     fn standing(method: &'static str, share: Option<u16>, accuracy: usize, kept: f64) -> Standing {
-        let mut out = Standing::new(method, is_floor(method), share);
+        let mut out = Standing::new(method, share);
         out.count(accuracy, 10);
         out.values[Figure::Kept as usize] = Some(kept);
         out
@@ -281,7 +287,7 @@ mod tests {
         let rows = vec![
             standing(FULL, None, 5, 1.0),
             standing("tome", Some(250), 4, 0.25),
-            Standing::new("fastv", false, Some(250)),
+            Standing::new("fastv", Some(250)),
             standing("random", Some(250), 9, 0.25),
         ];
         let mut board = Board { rows, ..Board::default() };

@@ -55,12 +55,19 @@ const ANSWER: [&str; 3] = ["answer", "answers", "label"];
 const FORM: &str = "write a CSV with the columns image, question and answer, or a JSON object with these a line";
 
 impl Questions {
+    /// The file that a path means: itself, or the one file of questions in a folder.
+    ///
+    /// Errors: a folder with none or several of them.
+    pub fn file(path: &Path) -> Result<PathBuf> {
+        if path.is_dir() { table_of(path) } else { Ok(path.to_path_buf()) }
+    }
+
     /// Reads a file, or the one file of questions in a folder. Pictures are named relative to the file.
     ///
     /// Errors: no such file; a folder with none or several of them; a table without a column for questions or answers;
     /// not one row that can be used.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = if path.is_dir() { table_of(path)? } else { path.to_path_buf() };
+        let path = Self::file(path)?;
         let text = utf::text(read_bounded(&path, MAX_FILE)?).map_err(|what| Error::file(&path, what, FORM))?;
         // Line ends of any system count as one.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -254,13 +261,13 @@ fn object(line: &str, unread: &mut Vec<String>) -> Cells {
 pub fn is_right(written: &str, answers: &[String]) -> bool {
     let plain = |s: &str| s.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
     let edge = |c: char| !c.is_alphanumeric();
-    let written = plain(written);
-    let written = written.trim_start_matches(edge);
+    let whole = plain(written);
+    let bare_written = whole.trim_start_matches(edge);
     answers.iter().any(|a| {
         let a = plain(a);
         // An answer of signs alone is taken as it is.
         let bare = a.trim_matches(edge);
-        let (a, written) = if bare.is_empty() { (a.as_str(), written) } else { (bare, written) };
+        let (a, written) = if bare.is_empty() { (a.as_str(), whole.as_str()) } else { (bare, bare_written) };
         written.strip_prefix(a).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
     })
 }
@@ -346,5 +353,7 @@ mod tests {
         assert!(right(" Red.", "red") && right("\"red\"\nand", " Red! ") && right("two  circles on", "Two circles"));
         assert!(!right("redder", "red") && !right("dark red", "red") && !right("", "red") && !right("12", "1"));
         assert!(is_right("one", &["1".into(), "one".into()]));
+        // Signs alone are not taken off.
+        assert!(right(" +, I think", "+") && right("?", "?") && !right("-", "+") && !right("plus", "+"));
     }
 }

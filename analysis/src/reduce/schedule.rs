@@ -85,11 +85,9 @@ pub struct Room {
     /// Layers of the image encoder in front of the language model, and its patches; `None` where there is none, or it
     /// reads tiles one by one.
     pub encoder: Option<(usize, usize)>,
-    /// Whether there is a place between the two.
-    pub features: bool,
     /// Layers of the stack that numbers count, and its tokens of a picture.
     pub layers: (usize, usize),
-    /// Whether it is a language model, which may be left without any of them.
+    /// Whether it is a language model, which has a place in front of it and may be left without any of them.
     pub writes: bool,
 }
 
@@ -124,7 +122,7 @@ impl Room {
         })?;
         let text = on.tower == Tower::Text;
         let encoder = count(Tower::Vision).filter(|c| text && c.2 <= 1 && c.1 > 0).map(|(l, n, _)| (l, n));
-        Ok(Self { encoder, features: text, layers: (layers, n), writes: text })
+        Ok(Self { encoder, layers: (layers, n), writes: text })
     }
 }
 
@@ -191,7 +189,7 @@ impl Schedule {
                     }
                     (all, &mut patches)
                 }
-                Entering::Features if !room.features => {
+                Entering::Features if !room.writes => {
                     return Err(refuse("there is no language model behind the encoder".into()));
                 }
                 Entering::Layer(l) if l > room.layers.0 => {
@@ -347,7 +345,7 @@ impl Entering {
     /// Every place of these stacks, in the order of a pass.
     pub fn all(room: &Room) -> Vec<Self> {
         let encoder = room.encoder.map_or(0..0, |e| 0..e.0 + 1).map(Self::Encoder);
-        let features = room.features.then_some(Self::Features);
+        let features = room.writes.then_some(Self::Features);
         encoder.chain(features).chain((0..=room.layers.0).map(Self::Layer)).collect()
     }
 
@@ -459,7 +457,7 @@ mod tests {
     use super::*;
 
     /// An encoder of 12 layers and 144 patches, and a language model of 6 layers.
-    const ROOM: Room = Room { encoder: Some((12, 144)), features: true, layers: (6, 144), writes: true };
+    const ROOM: Room = Room { encoder: Some((12, 144)), layers: (6, 144), writes: true };
 
     #[test]
     fn a_schedule_is_written_as_it_is_read_in_the_order_of_a_pass() {
@@ -518,7 +516,7 @@ mod tests {
             let error = Schedule::parse(bad).and_then(|s| s.known(&ROOM)).unwrap_err().to_string();
             assert!(error.contains(why), "{bad}: {error}");
         }
-        let plain = Room { encoder: None, features: false, writes: false, ..ROOM };
+        let plain = Room { encoder: None, writes: false, ..ROOM };
         let of = |text: &str| Schedule::parse(text).unwrap().known(&plain);
         assert!(of("2:20 3~10").is_ok());
         assert_eq!(of("2:5 inject@3").unwrap()[1].left, 144);

@@ -65,11 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&args.keep) {
         bail!("--keep {}: a share from 0 to 1", args.keep);
     }
-    let chosen: Vec<&Info> = if args.methods.is_empty() {
-        catalog::of(kind).filter(|i| !i.slow && i.role == Role::Method).collect()
-    } else {
-        args.methods.iter().map(|id| catalog::info(kind, id)).collect::<Result<_, _>>()?
-    };
+    let chosen = chosen(kind, &args.methods)?;
     let left_out = catalog::of(kind).filter(|i| i.slow && args.methods.is_empty()).map(|i| i.id).collect::<Vec<_>>();
     let trial = Trial {
         model: args.model.as_ref().map_or(ModelSource::Sample(samples::NAMES[0]), ModelSource::parse),
@@ -89,6 +85,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         _ => words(&verdict, args.all, &left_out),
     };
     common::write(args.out.as_deref(), text.trim_end())
+}
+
+/// The methods of these ids; without any all but the floors and those that take minutes.
+pub(super) fn chosen(kind: Kind, ids: &[String]) -> tokenscope_analysis::Result<Vec<&'static Info>> {
+    if ids.is_empty() {
+        return Ok(catalog::of(kind).filter(|i| !i.slow && i.role == Role::Method).collect());
+    }
+    ids.iter().map(|id| catalog::info(kind, id)).collect()
 }
 
 /// The methods with those of the parameters that they have.

@@ -2,18 +2,20 @@
 
 use super::common;
 use super::terminal::remark;
-use crate::board::{Board, COLUMNS, Contest, Figure, SLOT, is_floor};
+use crate::board::{Board, COLUMNS, Contest, Figure, SLOT};
 use crate::export::{self, Page};
 use crate::keys::ModelSource;
 use crate::pane::{Leaderboard, MAX_QUESTIONS, REPEATS};
+use crate::questions::Questions;
 use crate::state::Doc;
 use crate::views;
 use anyhow::bail;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use tokenscope_analysis::method::{Info, Kind, Role};
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::save::save_bytes;
-use tokenscope_analysis::{Ctx, catalog};
 
 /// Arguments of `leaderboard`.
 #[derive(Debug, clap::Args)]
@@ -76,8 +78,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.prompt.is_some() && args.data.is_none() {
         bail!("--prompt is for questions of your own; give them with --data");
     }
-    if let (Some(out), Some(data)) = (&args.out, &args.data)
-        && std::fs::canonicalize(out).ok().is_some_and(|o| std::fs::canonicalize(data).is_ok_and(|d| o == d))
+    let asked = args.data.as_deref().and_then(|d| std::fs::canonicalize(Questions::file(d).ok()?).ok());
+    if let Some(out) = &args.out
+        && asked.is_some()
+        && asked == std::fs::canonicalize(out).ok()
     {
         bail!("--out {} is the file of questions; write to another", out.display());
     }
@@ -87,10 +91,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     {
         bail!("cannot write .{end}; use {}: {}", export::FORMATS.join(", "), out.display());
     }
-    let chosen: Vec<&Info> = match args.methods.is_empty() {
-        true => catalog::of(Kind::Reduce).filter(|i| !i.slow && i.role == Role::Method).collect(),
-        false => named(&args.methods)?,
-    };
+    let mut chosen = super::judge::chosen(Kind::Reduce, &args.methods)?;
+    // Each once.
+    let mut ids = HashSet::new();
+    chosen.retain(|i| ids.insert(i.id));
     let contest = Contest {
         model: args.model.as_ref().map_or(ModelSource::Sample("sample-vlm"), ModelSource::parse),
         data: args.data.clone(),
@@ -107,10 +111,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     common::notes(&ctx.notes());
     common::notes(&board.notes);
     board.bad.iter().for_each(|why| remark(format_args!("left out: {why}")));
-    let sort = args.sort.as_deref().and_then(Figure::find).map(|i| (i, falling(i)));
+    let sort = args.sort.as_deref().and_then(Figure::find).map(|i| (i, Figure::rises(i)));
     let shown = Board { rows: board.sorted(sort).into_iter().cloned().collect(), ..board.as_ref().clone() };
-    if let (Some(out), Some("svg" | "png" | "pdf")) = (&args.out, end.as_deref()) {
-        return figure(&args, &contest, sort, &jobs, out);
+    if let (Some(out), Some(end @ ("svg" | "png" | "pdf"))) = (&args.out, end.as_deref()) {
+        return figure(&args, &contest, sort, &jobs, out, end);
     }
     let json = args.json || end.as_deref() == Some("json");
     let text = match (json, args.csv || end.as_deref() == Some("csv")) {
@@ -121,30 +125,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     common::write(args.out.as_deref(), text.trim_end())
 }
 
-/// The methods of these names, each once.
-fn named(ids: &[String]) -> anyhow::Result<Vec<&'static Info>> {
-    let mut out: Vec<&'static Info> = Vec::new();
-    for id in ids {
-        let info = catalog::info(Kind::Reduce, id)?;
-        if !out.iter().any(|i| i.id == info.id) {
-            out.push(info);
-        }
-    }
-    Ok(out)
-}
-
-/// Whether large values of a figure are better.
-fn falling(i: usize) -> bool {
-    [Figure::Accuracy, Figure::Top1, Figure::Kept, Figure::Insertion].iter().any(|f| *f as usize == i)
-}
-
-/// Draws the table and its plot.
+/// Draws the table and its plot to a file with this end.
 fn figure(
     args: &Args,
     contest: &Contest,
     sort: Option<(usize, bool)>,
     jobs: &crate::jobs::Jobs,
     out: &Path,
+    end: &str,
 ) -> anyhow::Result<()> {
     let mut doc = Doc::default();
     doc.look.dark = args.dark;
@@ -158,9 +146,9 @@ fn figure(
         ("model", export::source(&contest.model)),
         ("methods", contest.calls.iter().map(|c| c.method).collect::<Vec<_>>().join(", ")),
     ];
-    let bytes = match out.extension().and_then(|e| e.to_str()).map(str::to_lowercase).as_deref() {
-        Some("png") => figure.png(page.scale)?,
-        Some("pdf") => figure.pdf()?,
+    let bytes = match end {
+        "png" => figure.png(page.scale)?,
+        "pdf" => figure.pdf()?,
         _ => figure.svg().into_bytes(),
     };
     Ok(save_bytes(out, &bytes)?)
@@ -180,7 +168,7 @@ fn words(board: &Board) -> String {
     }
     out.push('\n');
     for r in &board.rows {
-        let name = format!("{}{}", r.method, if is_floor(r.method) { " (floor)" } else { "" });
+        let name = format!("{}{}", r.method, if r.floor { " (floor)" } else { "" });
         let share = r.share.map_or("–".into(), |s| format!("{:.3}", crate::board::share(s)));
         out += &format!("{name:<30}{share:>6}{:>5}", r.n);
         for i in &figures {

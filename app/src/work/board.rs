@@ -83,10 +83,8 @@ fn entries(contest: &Contest, sees: bool, board: &mut Board) -> Result<Vec<Entry
 /// What a row has gathered so far.
 struct Tally {
     call: Option<Call>,
-    share: Option<u16>,
-    right: usize,
-    /// A list for each figure.
-    values: Vec<Vec<f64>>,
+    /// For each figure.
+    values: Vec<Gathered>,
     missed: usize,
     why: Option<String>,
     standing: Standing,
@@ -106,22 +104,22 @@ struct Seen {
 impl Tally {
     fn new(call: Option<Call>, share: Option<u16>, ctx: &Ctx) -> Self {
         let method = call.as_ref().map_or(FULL, |c| c.method);
-        let standing = Standing::new(method, is_floor(method), share);
-        let values = vec![Vec::new(); standing.values.len()];
-        Self { call, share, right: 0, values, missed: 0, why: None, standing, ctx: ctx.apart() }
+        let standing = Standing::new(method, share);
+        let values = vec![Gathered::default(); standing.values.len()];
+        Self { call, values, missed: 0, why: None, standing, ctx: ctx.apart() }
     }
 
     /// Adds what it makes of a question, or why nothing. Errors only where the work was cancelled.
     fn add(&mut self, seen: Result<Seen>) -> Result<()> {
         match seen {
             Ok(seen) => {
-                self.right += usize::from(seen.right);
-                self.standing.count(self.right, self.standing.n + 1);
-                for (figure, value) in seen.figures {
-                    let list = &mut self.values[figure as usize];
-                    list.extend(value);
-                    let one = if Figure::MEASURED.contains(&figure) { median(list) } else { mean(list) };
-                    self.standing.values[figure as usize] = one;
+                let right = self.standing.right + usize::from(seen.right);
+                self.standing.count(right, self.standing.n + 1);
+                for (figure, value) in seen.figures.into_iter().filter_map(|(f, v)| Some((f, v?))) {
+                    let gathered = &mut self.values[figure as usize];
+                    let measured = Figure::MEASURED.contains(&figure);
+                    self.standing.values[figure as usize] =
+                        if measured { gathered.median_with(value) } else { Some(gathered.mean_with(value)) };
                 }
             }
             Err(Error::Cancelled) => return Err(Error::Cancelled),
@@ -140,15 +138,40 @@ impl Tally {
     }
 }
 
-fn mean(list: &[f64]) -> Option<f64> {
-    (!list.is_empty()).then(|| list.iter().sum::<f64>() / list.len() as f64)
+/// The values of one figure so far, so that a further one costs no look at all of them.
+#[derive(Clone, Default)]
+struct Gathered {
+    n: usize,
+    sum: f64,
+    /// In rising order, where their median is asked for.
+    rising: Vec<f64>,
+}
+
+impl Gathered {
+    /// The mean with this one.
+    fn mean_with(&mut self, value: f64) -> f64 {
+        (self.n, self.sum) = (self.n + 1, self.sum + value);
+        self.sum / self.n as f64
+    }
+
+    /// The median with this one.
+    fn median_with(&mut self, value: f64) -> Option<f64> {
+        let at = self.rising.partition_point(|v| v.total_cmp(&value).is_lt());
+        self.rising.insert(at, value);
+        middle(&self.rising)
+    }
+}
+
+/// The median of values in rising order.
+fn middle(rising: &[f64]) -> Option<f64> {
+    let n = rising.len();
+    (n > 0).then(|| (rising[(n - 1) / 2] + rising[n / 2]) / 2.0)
 }
 
 fn median(list: &[f64]) -> Option<f64> {
-    let mut sorted = list.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    (n > 0).then(|| (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0)
+    let mut rising = list.to_vec();
+    rising.sort_by(f64::total_cmp);
+    middle(&rising)
 }
 
 impl Ask for Contest {
@@ -220,7 +243,7 @@ fn held(contest: &Contest, open: &OpenModel, ctx: &Ctx, so_far: &mut dyn FnMut(&
                     let right = entry.answers.has(&trace.continuation, &own, open)?;
                     Ok(Seen { right, figures: seen.clone() })
                 })(),
-                Some(call) => question.reduced(call, t.share, open, &t.ctx),
+                Some(call) => question.reduced(call, t.standing.share, open, &t.ctx),
             };
             t.add(found)?;
             board.rows = tallies.iter().filter(|t| t.standing.n + t.missed > 0).map(|t| t.standing.clone()).collect();
@@ -259,12 +282,9 @@ fn tallies(contest: &Contest, ctx: &Ctx) -> Vec<Tally> {
 fn full_row(contest: &Contest, on: &Subject, ctx: &Ctx) -> Result<(Full, Figures)> {
     let quiet = ctx.quiet();
     let clock = Instant::now();
-    let once = || reduce::full(on, &|| clock.elapsed(), &quiet);
-    let (full, peak) = memory::peak(once);
-    let full = full?;
-    let time = median_time(contest.repeats, || Ok(once()?.time()))?;
+    let (full, taken) = measured(contest.repeats, || reduce::full(on, &|| clock.elapsed(), &quiet), Full::time)?;
     let cost = reduce::cost(on, &Plan::none(on.trace))?;
-    let figures = vec![
+    let mut figures = vec![
         (Figure::Kl, Some(0.0)),
         (Figure::Top1, Some(1.0)),
         (Figure::Kept, Some(1.0)),
@@ -272,10 +292,25 @@ fn full_row(contest: &Contest, on: &Subject, ctx: &Ctx) -> Result<(Full, Figures
         (Figure::FlopsShare, Some(1.0)),
         (Figure::KvBytes, Some(cost.kv_bytes as f64)),
         (Figure::KvShare, Some(1.0)),
-        (Figure::Milliseconds, time),
-        (Figure::PeakBytes, peak.filter(|_| contest.repeats > 0).map(|p| p as f64)),
     ];
+    figures.extend(taken);
     Ok((full, figures))
+}
+
+/// What `once` gives, with the most memory that it takes and the median of its times when it is done again; neither is
+/// measured without repeats.
+fn measured<T>(
+    repeats: u8,
+    mut once: impl FnMut() -> Result<T>,
+    time: impl Fn(&T) -> Duration,
+) -> Result<(T, Figures)> {
+    if repeats == 0 {
+        return Ok((once()?, Figures::new()));
+    }
+    let (first, peak) = memory::peak(&mut once);
+    let first = first?;
+    let time = median_time(repeats, || Ok(time(&once()?)))?;
+    Ok((first, vec![(Figure::Milliseconds, time), (Figure::PeakBytes, peak.map(|p| p as f64))]))
 }
 
 /// The median of so many times in milliseconds; nothing is done for none.
@@ -303,7 +338,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// What the model makes of the question with this reduction, really run.
     fn reduced(&self, call: &Call, kept: Option<u16>, open: &OpenModel, ctx: &Ctx) -> Result<Seen> {
-        let (on, repeats) = (&self.on, self.contest.repeats);
+        let on = &self.on;
         let method = reduce::find(call.method)?;
         let mut params = drawn_anew(method.info(), &call.params, self.k);
         if let Some(kept) = kept {
@@ -317,9 +352,8 @@ impl Asked<'_> {
             let now = || if began.replace(true) { clock.elapsed() } else { Duration::ZERO };
             reduce::judge(self.full, on, vec![decider], &now, ctx)
         };
-        let (first, peak) = memory::peak(once);
-        let (plan, judgement) = first?;
-        let time = median_time(repeats, || Ok(once()?.1.reduced_time))?;
+        let ((plan, judgement), taken) =
+            measured(self.contest.repeats, once, |r: &(Plan, Judgement)| r.1.reduced_time)?;
         let said = answered(on, &plan, self.greedy, ctx)?;
         let (cost, all) = (reduce::cost(on, &plan)?, reduce::cost(on, &Plan::none(self.trace))?);
         let mut figures = vec![
@@ -330,9 +364,8 @@ impl Asked<'_> {
             (Figure::FlopsShare, Some(cost.flops / all.flops.max(1.0))),
             (Figure::KvBytes, Some(cost.kv_bytes as f64)),
             (Figure::KvShare, Some(cost.kv_bytes as f64 / (all.kv_bytes as f64).max(1.0))),
-            (Figure::Milliseconds, time),
-            (Figure::PeakBytes, peak.filter(|_| repeats > 0).map(|p| p as f64)),
         ];
+        figures.extend(taken);
         if self.contest.areas {
             let curves = faithfulness(on, &[], &order(on, &plan)?, 0, ctx, &mut |_| ())?.score;
             figures.extend([(Figure::Deletion, area(&curves.deletion)), (Figure::Insertion, area(&curves.insertion))]);

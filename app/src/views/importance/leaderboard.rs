@@ -5,8 +5,8 @@ use crate::board::{Board, COLUMNS, Contest, FULL, Figure, SLOT, Standing, share}
 use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::pane::{Leaderboard, MAX_QUESTIONS};
-use crate::pictures::plot;
 use crate::pictures::widgets::{self, named};
+use crate::pictures::{self, plot};
 use egui::{Align2, RichText, Sense, Ui, vec2};
 use std::sync::Arc;
 
@@ -194,7 +194,7 @@ fn field_ui(ui: &mut Ui, name: &str, now: &str, hint: &str, width: f32) -> Optio
 }
 
 /// The table, sorted, and below it one figure over the share kept.
-fn board_ui(cx: &Cx, ui: &mut Ui, board: &Board) {
+fn board_ui(cx: &Cx, ui: &mut Ui, board: &Arc<Board>) {
     let set = &cx.pane.shows.board;
     ui.small(format!("{} {}", board.asked, board.set));
     let columns = columns(cx, board);
@@ -215,7 +215,9 @@ fn board_ui(cx: &Cx, ui: &mut Ui, board: &Board) {
         ui.small(format!("and {} more that could not be used", board.bad.len() - NAMED)).on_hover_text(rest);
     }
     let figure = PLOTTED.into_iter().find(|f| COLUMNS[*f as usize].key == set.plotted).unwrap_or(PLOTTED[0]);
-    let Some(plot) = board.plot(figure) else { return };
+    let held: pictures::Held = board.clone();
+    let plot = pictures::kept(ui, "figure over the share kept", &held, figure, || board.plot(figure));
+    let Some(plot) = &*plot else { return };
     if !cx.figure {
         ui.horizontal(|ui| {
             for f in PLOTTED {
@@ -226,7 +228,7 @@ fn board_ui(cx: &Cx, ui: &mut Ui, board: &Board) {
             }
         });
     }
-    plot::ui(cx, ui, &plot);
+    plot::ui(cx, ui, plot);
 }
 
 /// What a figure is called by itself.
@@ -296,7 +298,7 @@ fn heading_ui(cx: &Cx, ui: &mut Ui, figure: Figure, sort: Option<(usize, bool)>)
     let r = ui.add(egui::Button::new(text).frame(false)).on_hover_text(format!("{}; a click sorts", column.meaning));
     if r.clicked() {
         // The best first, then the other way round, then as they come.
-        let better = matches!(figure, Figure::Accuracy | Figure::Top1 | Figure::Insertion | Figure::Kept);
+        let better = Figure::rises(figure as usize);
         let next = match by {
             None => Some((column.key.to_string(), better)),
             Some((_, falling)) if falling == better => Some((column.key.to_string(), !better)),

@@ -22,7 +22,7 @@ const SIZE: egui::Vec2 = vec2(560.0, 150.0);
 const MARGIN: [f32; 3] = [40.0, 16.0, 20.0];
 /// How near a point the pointer grabs it.
 const NEAR: f32 = 12.0;
-/// What is set here, in words for the menu.
+/// What can be done in the plot.
 const TIP: &str = "drag a point · click beside one for another · right button for what happens there";
 
 /// The reduction that carries out drawn schedules.
@@ -99,6 +99,9 @@ fn put(cx: &Cx, schedule: &Schedule) {
     }
 }
 
+/// The schedule that something could not be drawn in, and why.
+type Refused = (Schedule, String);
+
 /// The text of the schedule, taken with Enter; what is wrong with it is said while it is written.
 fn text_ui(cx: &Cx, ui: &mut Ui, now: &str, room: &Room) {
     let slot = ui.scope_id().with("schedule text");
@@ -132,11 +135,13 @@ fn text_ui(cx: &Cx, ui: &mut Ui, now: &str, room: &Room) {
             }
         }
     });
-    let wrong = ui.data(|d| d.get_temp::<String>(slot.with("refused")));
+    // Why something could not be drawn is about the schedule that was there, too.
+    let wrong = ui.data(|d| d.get_temp::<Refused>(slot.with("refused")));
+    let wrong = wrong.filter(|(of, _)| Schedule::parse(now).is_ok_and(|s| s == *of));
     match checked(&text) {
         Err(why) => drop(ui.colored_label(cx.theme.bad, why.to_string())),
         Ok(_) => match wrong {
-            Some(why) => drop(ui.colored_label(cx.theme.bad, why)),
+            Some((_, why)) => drop(ui.colored_label(cx.theme.bad, why)),
             None => drop(ui.horizontal_wrapped(|ui| {
                 for (mark, words) in [
                     (Mark::Disc, "others leave"),
@@ -327,7 +332,7 @@ fn edit_ui(
     let refused = ui.scope_id().with("schedule text").with("refused");
     let done = |ui: &Ui, new: Result<Schedule>| match new.and_then(|s| s.known(room).map(|_| s)) {
         Ok(new) => {
-            ui.data_mut(|d| d.remove::<String>(refused));
+            ui.data_mut(|d| d.remove::<Refused>(refused));
             if new != *schedule {
                 put(cx, &new);
             }
@@ -335,7 +340,7 @@ fn edit_ui(
         }
         Err(why) => {
             ui.data_mut(|d| {
-                d.insert_temp(refused, why.to_string());
+                d.insert_temp::<Refused>(refused, (schedule.clone(), why.to_string()));
             });
             false
         }
@@ -429,18 +434,9 @@ fn moved(schedule: &Schedule, room: &Room, from: Entering, to: Entering, share: 
     let Some(entry) = schedule.at(from).copied() else { return Ok(schedule.clone()) };
     let fits = to == from || (schedule.at(to).is_none() && all_of(to, room) == all_of(from, room));
     let to = if fits { to } else { from };
-    let without = schedule.with(from, None)?;
-    let count = Amount::Share(share).of(all_of(to, room));
-    let put = |count: usize, how: How| without.with(to, Some(Entry { at: to, how, amount: Amount::Count(count) }));
     // The kind stays, unless a number says another: one that falls lets nothing in.
     let how = if entry.how == How::Inject { How::Keep } else { entry.how };
-    let wished = put(count, how)?;
-    if wished.known(room).is_ok() {
-        return Ok(wished);
-    }
-    let before = before(&without, room, to)?;
-    let least = usize::from(how == How::Merge || !room.writes || !matches!(to, Entering::Layer(_)));
-    put(count.clamp(least.min(before), before), how)
+    at_share(&schedule.with(from, None)?, room, to, how, share)
 }
 
 /// The schedule with a further entry: the others leave, or come in where there are fewer.
@@ -448,15 +444,20 @@ fn added(schedule: &Schedule, room: &Room, at: Entering, share: f64) -> Result<S
     if schedule.at(at).is_some() {
         return Ok(schedule.clone());
     }
-    let entry = |count| Some(Entry { at, how: How::Keep, amount: Amount::Count(count) });
+    at_share(schedule, room, at, How::Keep, share)
+}
+
+/// The schedule with an entry where there is none yet, of this share of all tokens, or as near to it as there can be.
+fn at_share(schedule: &Schedule, room: &Room, at: Entering, how: How, share: f64) -> Result<Schedule> {
     let count = Amount::Share(share).of(all_of(at, room));
-    let wished = schedule.with(at, entry(count))?;
+    let put = |count: usize| schedule.with(at, Some(Entry { at, how, amount: Amount::Count(count) }));
+    let wished = put(count)?;
     if wished.known(room).is_ok() {
         return Ok(wished);
     }
     let before = before(schedule, room, at)?;
-    let least = usize::from(!room.writes || !matches!(at, Entering::Layer(_)));
-    schedule.with(at, entry(count.clamp(least.min(before), before)))
+    let least = usize::from(how == How::Merge || !room.writes || !matches!(at, Entering::Layer(_)));
+    put(count.clamp(least.min(before), before))
 }
 
 /// Tokens that there are in front of a place where nothing happens.
@@ -470,7 +471,7 @@ fn before(schedule: &Schedule, room: &Room, at: Entering) -> Result<usize> {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { encoder: Some((4, 100)), features: true, layers: (6, 100), writes: true };
+    const ROOM: Room = Room { encoder: Some((4, 100)), layers: (6, 100), writes: true };
 
     fn read(text: &str) -> Schedule {
         Schedule::parse(text).unwrap()

@@ -105,16 +105,10 @@ struct Agreement {
 
 /// How far the methods agree, counted when another one of them is there and not in every frame.
 fn overlap_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, done: &[Done]) {
-    // What is kept must stay the same reductions, in the same order, of the same run.
-    let which: Vec<(&'static str, usize)> = done.iter().map(|(i, p)| (i.id, Arc::as_ptr(p) as usize)).collect();
-    let slot = ui.scope_id().with("overlap");
-    let known = ui.data(|d| d.get_temp::<Kept>(slot)).filter(|k| k.which == which);
-    let kept = known.unwrap_or_else(|| {
-        let agreement = Arc::new(agreement(tower, done));
-        Kept { which, agreement, _held: done.iter().map(|d| d.1.clone()).collect() }
-    });
-    ui.data_mut(|d| d.insert_temp(slot, kept.clone()));
-    let Agreement { table, counts: [every, none, n] } = &*kept.agreement;
+    let Some((_, first)) = done.first() else { return };
+    let held: pictures::Held = first.clone();
+    let agreement = pictures::kept(ui, "overlap", &held, Same(done.to_vec()), || agreement(tower, done));
+    let Agreement { table, counts: [every, none, n] } = &*agreement;
     ui.add_space(6.0);
     let meaning = "What both keep, as a share of what at least one of them keeps (intersection over union)";
     ui.strong("Overlap of what is kept").on_hover_text(meaning);
@@ -122,13 +116,15 @@ fn overlap_ui(cx: &Cx, ui: &mut Ui, tower: &TowerTrace, done: &[Done]) {
     ui.small(format!("of {n} tokens all methods keep {every}, none keeps {none}"));
 }
 
-/// An [`Agreement`], and of which reductions it is.
+/// The same methods in the same order, with the very same reductions.
 #[derive(Clone)]
-struct Kept {
-    which: Vec<(&'static str, usize)>,
-    agreement: Arc<Agreement>,
-    /// So that nothing else can take their addresses.
-    _held: Vec<Arc<Reduced>>,
+struct Same(Vec<Done>);
+
+impl PartialEq for Same {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Done, &Done)| a.0.id == b.0.id && Arc::ptr_eq(&a.1, &b.1);
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
 }
 
 fn agreement(tower: &TowerTrace, done: &[Done]) -> Agreement {
