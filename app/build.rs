@@ -49,7 +49,9 @@ fn version() {
     let commit = std::env::var("TOKENSCOPE_COMMIT").ok().filter(|c| !c.is_empty());
     let commit = commit.or_else(|| own(&["rev-parse", "--short=12", "HEAD"]).filter(|_| ours));
     for file in ["HEAD", "logs/HEAD"].iter().filter(|_| ours) {
-        if let Some(path) = own(&["rev-parse", "--path-format=absolute", "--git-path", file]) {
+        let path = own(&["rev-parse", "--path-format=absolute", "--git-path", file]);
+        // One that is not there counts as changed at every build.
+        if let Some(path) = path.filter(|p| Path::new(p).exists()) {
             println!("cargo:rerun-if-changed={path}");
         }
     }

@@ -4,6 +4,7 @@ use crate::cx::Cx;
 use crate::jobs::Status;
 use crate::panels::bytes;
 use crate::pictures::widgets::{self, number, visible};
+use crate::pictures::{Held, kept};
 use crate::work::{LensOf, NextReducedOf, NodeLensOf, ReducedOf, ScoreOf, Serves as _, TraceOf};
 use egui::Ui;
 use tokenscope_analysis::lens::Guess;
@@ -76,7 +77,10 @@ fn alternatives_ui(cx: &Cx, ui: &mut Ui, token: usize, level: usize) {
         }
         let asked = NextReducedOf(ReducedOf::of(cx.pane, cx.call(Kind::Reduce)));
         let Status::Ready(ln_p) = cx.status("alternatives of the reduced", &asked) else { return };
-        (format!("may come next, {}", cx.pane.speaks()), guesses(cx, &ln_p))
+        // A vocabulary is large, and frames are many.
+        let held: Held = ln_p.clone();
+        let top = kept(ui, "next of the reduced", &held, (), || guesses(cx, &ln_p));
+        (format!("may come next, {}", cx.pane.speaks()), top.to_vec())
     } else {
         let asked = NodeLensOf { run: cx.pane.run.clone(), level, token };
         let Status::Ready(top) = cx.status("alternatives", &asked) else { return };

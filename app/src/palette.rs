@@ -52,8 +52,8 @@ pub struct Palette {
     in_run: bool,
     /// What there is to be found, gathered when it opens.
     entries: Option<Vec<Entry>>,
-    /// The places of the entries that were found last, and for which query.
-    found: (String, Vec<usize>),
+    /// The places of the entries that the query finds; `None` where it changed since.
+    found: Option<Vec<usize>>,
 }
 
 /// Lines shown.
@@ -130,13 +130,10 @@ impl Palette {
             crate::pictures::widgets::named(&edit, "search");
             edit.request_focus();
             if edit.changed() {
-                self.at = 0;
+                (self.at, self.found) = (0, None);
             }
             // Thousands of tokens are searched when the query changes, and not in every frame.
-            if self.found.0 != self.query || edit.changed() || self.found.1.is_empty() {
-                self.found = (self.query.clone(), places(entries, self.query.trim()));
-            }
-            let found = &self.found.1;
+            let found = self.found.get_or_insert_with(|| places(entries, self.query.trim()));
             let n = found.len().min(LINES);
             if n == 0 {
                 ui.weak(if self.in_run { "Nothing of the run has such a name." } else { "Nothing has such a name." });

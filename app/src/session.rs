@@ -42,6 +42,7 @@ mod lines;
 mod lock;
 mod model;
 mod opened;
+mod sound;
 #[cfg(test)]
 mod tests;
 mod write;

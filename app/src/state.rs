@@ -129,6 +129,12 @@ impl Doc {
         self.renumber(|i| Some(if i >= at { i + 1 } else { i }));
     }
 
+    /// The same with the copy behind all others, whose numbers stay.
+    pub fn split_behind(&mut self) {
+        self.panes.push(self.panes[self.active].clone());
+        self.active = self.panes.len() - 1;
+    }
+
     /// Puts the same run with the chosen reduction beside it without one, and compares what comes next.
     pub fn before_and_after(&mut self) {
         let show = |pane: &mut Pane| {
@@ -184,13 +190,6 @@ impl Doc {
     /// Goes to that pane; after the last comes the first.
     pub fn go_to(&mut self, pane: usize) {
         self.active = pane % self.panes.len();
-    }
-
-    /// Moves the pane that is worked in to that place among the others.
-    pub fn move_active_to(&mut self, place: usize) {
-        let pane = self.panes.remove(self.active);
-        self.active = place.min(self.panes.len());
-        self.panes.insert(self.active, pane);
     }
 
     /// Carries out a command on the pane that is worked in.

@@ -44,7 +44,7 @@ fn before_and_after_a_reduction_are_compared_by_what_comes_next() {
 }
 
 #[test]
-fn a_report_of_a_fault_names_program_system_and_log_and_no_prompt() {
+fn a_report_of_a_fault_names_program_system_and_log() {
     let out = tokenscope(&["doctor", "--report"]);
     let text = String::from_utf8_lossy(&out.stdout);
     for words in ["tokenscope 0.", "system: ", "memory: ", "log: "] {

@@ -147,11 +147,11 @@ impl App {
     /// What was done, the last first, and what was undone; a click goes back, or forward again, to before or after it.
     fn history_ui(&mut self, ui: &mut egui::Ui) {
         ui.separator();
-        let lists = [false, true].map(|back| self.history.steps(&self.doc, back));
-        let any = lists.iter().any(|l| !l.is_empty());
+        let any = [false, true].iter().any(|back| self.history.names(*back).next().is_some());
         let mut to = None;
         let menu = ui.add_enabled_ui(any, |ui| {
             ui.menu_button("History", |ui| {
+                let lists = [false, true].map(|back| self.history.steps(&self.doc, back));
                 ui.set_min_width(280.0);
                 egui::ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
                     let [forward, back] = &lists;

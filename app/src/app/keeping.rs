@@ -75,7 +75,7 @@ impl App {
     pub(super) fn keep(&mut self, ctx: &egui::Context) {
         // What a lesson shows is nobody's work; what was before it is.
         let clean = self.session.holds(self.own_doc());
-        let kept = self.session.keeping.kept.as_ref() == Some(self.own_doc());
+        let kept = !clean && self.session.keeping.kept.as_ref() == Some(self.own_doc());
         let k = &mut self.session.keeping;
         let Some(saver) = &k.saver else { return };
         match saver.ended() {

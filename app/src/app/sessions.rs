@@ -185,12 +185,16 @@ impl App {
         }
     }
 
-    /// Reads a session on a thread of its own: it may hold pictures and runs.
+    /// Reads a session on a thread of its own: it may hold pictures, runs and results.
     fn read(&mut self, ctx: &egui::Context, path: PathBuf, orphan: Option<Orphan>) {
-        let (send, ctx) = (self.session.done.0.clone(), ctx.clone());
+        let (send, ctx, jobs) = (self.session.done.0.clone(), ctx.clone(), self.jobs.clone());
         self.session.busy = true;
         let started = std::thread::Builder::new().name("session".into()).spawn(move || {
-            let result = Opened::open(&path).map(Box::new).map_err(|e| e.to_string());
+            let opened = Opened::open(&path).map(|mut opened| {
+                opened.restore(&jobs);
+                Box::new(opened)
+            });
+            let result = opened.map_err(|e| e.to_string());
             // The window may be gone by then.
             let _ = send.send(Done::Opened { path, orphan, result });
             ctx.request_repaint();
@@ -209,11 +213,9 @@ impl App {
     }
 
     /// Shows what was read.
-    fn show_session(&mut self, ctx: &egui::Context, path: &Path, mut opened: Opened, orphan: Option<Orphan>) {
+    fn show_session(&mut self, ctx: &egui::Context, path: &Path, opened: Opened, orphan: Option<Orphan>) {
         self.leave_lesson(ctx);
-        let keeps_results = !opened.session.results.is_empty();
-        opened.restore(&self.jobs);
-        let Opened { session, placed, mut remarks, .. } = opened;
+        let Opened { session, placed, mut remarks, keeps_results, .. } = opened;
         let lost = !remarks.is_empty();
         // Wherever the program is started the next time, it is the same file.
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());

@@ -58,9 +58,7 @@ pub(super) fn open(doc: &mut Doc, with: &[String], jobs: &Jobs) -> anyhow::Resul
             bail!("--with {words}: --session is for the first pane, in front of --with");
         }
         doc.go_to(own);
-        doc.split();
-        let last = doc.panes().len() - 1;
-        doc.move_active_to(last);
+        doc.split_behind();
         change.input.change(doc).with_context(|| format!("--with {words}"))?;
         change.shown.choose(doc, &change.input, change.cut.as_deref()).with_context(|| format!("--with {words}"))?;
         let pane = doc.pane_mut();

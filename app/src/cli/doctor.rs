@@ -18,8 +18,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What a report of a fault should hold, as one text: the same, the system, the settings, and the end of the log; no
-    /// prompt or file that was opened. Into FILE, or on standard output
+    /// What a report of a fault should hold, as one text: the same, the system, the settings, and the end of the log, where
+    /// failures name the files that they are about. Into FILE, or on standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with = "json")]
     report: Option<Option<PathBuf>>,
 }

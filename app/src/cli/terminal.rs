@@ -84,7 +84,9 @@ pub fn guarded(verb: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|info: &PanicHookInfo| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
-            crate::log::line(&format!("fault at {place}: {}", info.payload_as_str().unwrap_or_default()));
+            // A text that was cut wrongly stands behind this, and texts stand in no log.
+            let words = info.payload_as_str().and_then(|w| w.split(" of `").next()).unwrap_or_default();
+            crate::log::line(&format!("fault at {place}: {words}"));
             *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = place;
         }));
     }

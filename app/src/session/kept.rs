@@ -2,6 +2,7 @@
 //! without being computed, and the hashes of what it was computed from.
 
 use super::input::{Input, text_of};
+use super::sound::Sound;
 use super::{Lost, Placed, Stamp, State};
 use crate::jobs::{Ask, Jobs};
 use crate::keys::{ModelSource, RunKey};
@@ -40,7 +41,8 @@ macro_rules! kinds {
                 match self { $(Self::$name(ask) => ask.run()),* }
             }
 
-            /// Puts what `data` holds into the jobs as its answer. Errors: data that is none of its kind.
+            /// Puts what `data` holds into the jobs as its answer. Errors: data that is none of its kind, or does not
+            /// hold together.
             fn put(&self, data: &[u8], jobs: &Jobs, notes: Vec<String>) -> Result<(), String> {
                 match self { $(Self::$name(ask) => jobs.put(ask, read::<<$ask as Ask>::Out>(data)?, notes)),* }
                 Ok(())
@@ -85,8 +87,10 @@ fn bytes(value: &impl Serialize) -> Option<Vec<u8>> {
     Some(out).filter(|o| o.len() <= LONG)
 }
 
-fn read<T: for<'de> Deserialize<'de>>(data: &[u8]) -> Result<T, String> {
-    ciborium::from_reader(data).map_err(|e| e.to_string())
+fn read<T: for<'de> Deserialize<'de> + Sound>(data: &[u8]) -> Result<T, String> {
+    let out: T = ciborium::from_reader(data).map_err(|e| e.to_string())?;
+    out.sound().map_err(|e| e.to_string())?;
+    Ok(out)
 }
 
 /// The results on runs of `doc`, in an order of their own.
@@ -145,8 +149,15 @@ impl Kept {
     }
 
     pub(super) fn part(&self) -> KeptPart<'_> {
-        let Self { asked, software, models, inputs, data } = self.clone();
-        KeptPart { asked, software, models, inputs, bytes: data.len() as u64, base64: text_of(&data).into() }
+        let Self { asked, software, models, inputs, data } = self;
+        KeptPart {
+            asked: asked.clone(),
+            software: software.clone(),
+            models: models.clone(),
+            inputs: inputs.clone(),
+            bytes: data.len() as u64,
+            base64: text_of(data).into(),
+        }
     }
 
     /// Bytes that it takes.

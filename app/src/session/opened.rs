@@ -4,6 +4,8 @@
 use super::{Kept, Placed, Session, Stamp, State};
 use crate::jobs::Jobs;
 use crate::keys::ModelSource;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use tokenscope_analysis::Result;
 
@@ -16,6 +18,8 @@ pub struct Opened {
     pub placed: Placed,
     /// What the user should know: what was lost, which models are others now.
     pub remarks: Vec<String>,
+    /// Whether it carries results.
+    pub keeps_results: bool,
     /// What became of the models.
     states: Vec<(ModelSource, State)>,
 }
@@ -27,16 +31,20 @@ impl Opened {
     pub fn open(path: &Path) -> Result<Self> {
         Session::open(path)?.settle()
     }
-}
 
-impl Opened {
     /// Has the results that the session carries shown again by `jobs`, those that belong to what is there; says which do
     /// not.
     pub fn restore(&mut self, jobs: &Jobs) {
+        let stamped = |source: &ModelSource, hash: &str| {
+            self.session.models.iter().find(|m| m.source == *source).is_some_and(|m| m.sha256 == hash)
+        };
+        // A model takes long to hash, and many results may name it.
+        let others: RefCell<HashMap<(ModelSource, String), State>> = RefCell::default();
         let state = |source: &ModelSource, hash: &str| {
-            let known = self.states.iter().find(|s| s.0 == *source).map(|s| s.1);
-            // A model that drafts is not one of those that panes run on.
-            known.unwrap_or_else(|| Stamp { sha256: hash.into(), ..Stamp::of(source) }.state())
+            // What became of the session's model says nothing about a result of another one.
+            let known = self.states.iter().find(|s| s.0 == *source && stamped(source, hash)).map(|s| s.1);
+            let look = || Stamp { sha256: hash.into(), ..Stamp::of(source) }.state();
+            known.unwrap_or_else(|| *others.borrow_mut().entry((source.clone(), hash.to_string())).or_insert_with(look))
         };
         let mut why: Vec<String> = Vec::new();
         let restored = |kept: &Kept| kept.restore(&self.placed, &state, &self.session.inputs, jobs);
@@ -84,7 +92,8 @@ impl Session {
                 remarks.push(format!("the {what} {path} is not there as it was, and the session does not hold it"));
             }
         }
-        Ok(Opened { session: self, placed, remarks, states })
+        let keeps_results = !self.results.is_empty();
+        Ok(Opened { session: self, placed, remarks, keeps_results, states })
     }
 }
 

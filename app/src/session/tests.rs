@@ -474,25 +474,29 @@ fn results_of_another_model_and_damaged_ones_are_computed_again_and_that_is_said
         assert_eq!((session.results.len(), session.doc == doc), (4, true));
         assert!(session.lost.words().any(|w| w.contains("kept result is lost")), "{:?}", session.lost);
     }
-    // The hash of the model in what a session knows of it.
-    let hash = crate::session::Stamp::of(&doc.pane().run.model).sha256;
-    let other = text.replace(&hash, &"0".repeat(64));
-    let resummed: Vec<String> = other
-        .lines()
-        .map(|l| match l.split_once(r#""data":"#) {
-            Some((head, data)) => {
-                let data = &data[..data.len() - 1];
-                let section = head.split('"').nth(3).unwrap();
-                let mut out = Vec::new();
-                super::lines::write(&mut out, section, data).unwrap();
-                String::from_utf8(out).unwrap().trim_end().to_string()
-            }
-            None => l.to_string(),
-        })
-        .collect();
-    let (opened, jobs) = opened(resummed.join("\n").as_bytes());
-    assert!(jobs.ready(&ask).is_none());
-    assert!(opened.remarks.iter().any(|r| r.contains("5 kept results are computed again")), "{:?}", opened.remarks);
+    // The hash of the model in what a session knows of it, or in what the results say alone.
+    let (hash, zeros) = (crate::session::Stamp::of(&doc.pane().run.model).sha256, "0".repeat(64));
+    let of_result = |l: &str| l.contains(r#""section":"result""#);
+    for alone in [false, true] {
+        let changed = |l: &str| if alone && !of_result(l) { l.to_string() } else { l.replace(&hash, &zeros) };
+        let resummed: Vec<String> = text
+            .lines()
+            .map(changed)
+            .map(|l| match l.split_once(r#""data":"#) {
+                Some((head, data)) => {
+                    let data = &data[..data.len() - 1];
+                    let section = head.split('"').nth(3).unwrap();
+                    let mut out = Vec::new();
+                    super::lines::write(&mut out, section, data).unwrap();
+                    String::from_utf8(out).unwrap().trim_end().to_string()
+                }
+                None => l,
+            })
+            .collect();
+        let (opened, jobs) = opened(resummed.join("\n").as_bytes());
+        assert!(jobs.ready(&ask).is_none());
+        assert!(opened.remarks.iter().any(|r| r.contains("5 kept results are computed again")), "{:?}", opened.remarks);
+    }
 }
 
 fn results_fixture() -> PathBuf {

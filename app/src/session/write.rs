@@ -90,16 +90,13 @@ impl Writer {
             kept.drain(..).try_for_each(|k| out.recording(&k))?;
         }
         kept.iter().try_for_each(|k| out.recording(k))?;
-        let placed = snapshot.placed.clone();
+        let pictures = |image: &PictureSource| -> Vec<String> {
+            let known = |path: &Path| self.files.get(&(InputKind::Picture, path.to_path_buf()));
+            image.files().into_iter().map(|p| known(p).map_or_else(String::new, |f| f.2.sha256.clone())).collect()
+        };
+        let mut stamp = |source: ModelSource| stamp_of(&mut self.models, source);
         for live in &snapshot.results {
-            let pictures = |image: &PictureSource| -> Vec<String> {
-                let hash =
-                    |path: &Path| self.files.get(&(InputKind::Picture, path.to_path_buf())).map(|f| f.2.sha256.clone());
-                image.files().into_iter().map(|p| hash(p).unwrap_or_default()).collect()
-            };
-            let models = std::cell::RefCell::new(&mut self.models);
-            let mut stamp = |source: ModelSource| stamp_of(&mut models.borrow_mut(), source);
-            if let Some(kept) = Kept::of(live, &placed, &mut stamp, &pictures) {
+            if let Some(kept) = Kept::of(live, &snapshot.placed, &mut stamp, &pictures) {
                 out.put("result", &kept.part())?;
             }
         }
