@@ -110,9 +110,15 @@ pub fn play_ui(cx: &Cx, ui: &mut Ui, what: &str, bar: bool, shown: usize, n: usi
     ui.data_mut(|d| d.insert_temp(slot(cx), player));
 }
 
-/// How fast it is played.
+/// Room that [`pace_ui`] takes, in points.
+const PACE: f32 = 230.0;
+
+/// How fast it is played, on a line of its own where this one has no room: a slider does not break by itself.
 pub fn pace_ui(cx: &Cx, ui: &mut Ui, what: &str) {
     let mut player = player(cx, ui);
+    if ui.available_size_before_wrap().x < PACE {
+        ui.end_row();
+    }
     ui.spacing_mut().slider_width = 60.0;
     let label = ui.label(format!("{what} a second"));
     let pace = egui::Slider::new(&mut player.pace, PACES).fixed_decimals(0);
