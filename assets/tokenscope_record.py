@@ -189,6 +189,8 @@ class record:
         self.frames, self.notes, self.handles, self.wrapped = [], [], [], []
         self.busy, self.running, self.done, self.calls, self.worst, self.listed = False, False, False, 0, 0.0, 0
         self.names, self.inputs, self.output, self.features, self.pending = [], {}, None, None, None
+        # Whether there is a file.
+        self.written = False
 
     # What the user sees.
 
@@ -322,10 +324,12 @@ class record:
             self.keep_output()
 
     def enter(self, stack, module, args, kwargs):
-        x = args[0] if args and isinstance(args[0], torch.Tensor) else kwargs.get("hidden_states")
-        if not self.running or x is None or x.dim() not in (2, 3):
-            if self.running:
-                stack.lose("its input, which is no stream of rows", 0)
+        given = args[0] if args and isinstance(args[0], torch.Tensor) else kwargs.get("hidden_states")
+        if not self.running:
+            return
+        x = self.as_rows(given)
+        if x is None:
+            stack.lose("its input, which is no stream of rows", 0)
             return
         i = stack.order[id(module)]
         if stack.layer < 0:
@@ -340,20 +344,36 @@ class record:
         if tuple(x.shape) != stack.shape:
             stack.lose("rows whose number or width changes between layers", stack.layer)
         frame = Frame(stack, stack.tile, stack.layer, x)
+        frame.stream[id(given)], frame.given = given, given
         self.put(frame, "resid_pre", x)
         self.frames.append(frame)
+
+    def as_rows(self, x):
+        """A stream as `[batch, rows, width]` (or without the batch), where it is one: the cells of a grid row by row,
+        and of several streams side by side (Gemma 3n) the one that goes on to the head."""
+        if x is None or x.dim() in (2, 3):
+            return x
+        if x.dim() != 4:
+            return None
+        if self.ids is not None and tuple(x.shape[1:3]) == tuple(self.ids.shape):
+            config = self.model.config
+            own = getattr(config, "text_config", config)
+            return x[getattr(own, "altup_active_idx", 0)]
+        return x.flatten(1, 2)
 
     def leave(self, out):
         if not self.running or not self.frames:
             return
         frame = self.frames.pop()
-        stack, y = frame.stack, first_of(out)
+        stack, left = frame.stack, first_of(out)
+        y = self.as_rows(left)
         if y is None or tuple(y.shape) != frame.shape:
             stack.lose("what leaves it", frame.layer)
+            self.attend(frame)
             return
         self.put(frame, "resid_post", y)
-        stack.last, stack.norm_seen = y, False
-        self.parts(frame, y)
+        stack.last, stack.norm_seen = left, False
+        self.parts(frame, left)
         self.experts(frame)
         self.attend(frame)
 
@@ -908,8 +928,7 @@ class record:
             ran = [s for s in self.stacks if s.arrays]
             if not ran:
                 lost = [f"of {s.name}: {what}" for s in self.stacks for what in s.lost]
-                raise RuntimeError("no layer of a form that is known was seen running, so there is nothing to write; "
-                                   + "; ".join(lost + self.notes))
+                return self.nothing("no layer of a form that is known was seen running", lost)
             text = ran[-1]
             self.note(f"{text.name} reads neither token ids nor a picture; its rows have no text")
         config = self.model.config
@@ -971,15 +990,16 @@ class record:
                     t = own if torch.allclose(size(own), size(t), rtol=1e-4, atol=1e-5) else t
                     put(tower, 0, 0, "features", t, row_map([[i] for i in images], images))
         if not towers:
-            raise RuntimeError("nothing of this run has a form that can be kept: " + "; ".join(self.notes))
+            return self.nothing("nothing of this run has a form that can be kept", [])
         for stack in self.stacks:
             if stack.arrays and stack not in (text, vision):
                 self.note(f"not kept: {stack.name}, a stack of {stack.n_layers()} layers beside those that are shown")
         none = not any(a["site"] == "logits" for a in arrays) and "logits" not in self.extras
         if none and self.logits != "none" and re.search("For[A-Z]|LMHead", type(self.model).__name__):
             self.note("not found: logits")
-        self.note(f"probabilities made of the recorded queries and keys differ by at most {self.worst:.1e} from what "
-                  "the model computed")
+        if any(a["site"] == "q" for a in arrays):
+            self.note(f"probabilities made of the recorded queries and keys differ by at most {self.worst:.1e} from "
+                      "what the model computed")
         for name, t in self.extras.items():
             tensors[f"extra.{name}"] = numpy.ascontiguousarray(t.numpy())
         self.put_inputs(tensors)
@@ -996,9 +1016,15 @@ class record:
         part = self.path + ".part"
         save_file(tensors, part, metadata={KEY: json.dumps(header)})
         os.replace(part, self.path)
+        self.written = True
         print(f"tokenscope: {len(arrays)} arrays in {self.path}", file=sys.stderr)
         for note in self.notes:
             print(f"tokenscope: {note}", file=sys.stderr)
+
+    def nothing(self, why, lost):
+        """Says that there is no file. What the model gave is good all the same, and the program goes on."""
+        for line in [f"no file is written: {why}"] + lost + self.notes:
+            print(f"tokenscope: {line}", file=sys.stderr)
 
     def put_inputs(self, tensors):
         """The picture, and what the model read of it, so that the run can be repeated elsewhere."""
@@ -1251,7 +1277,8 @@ def grouped(k, v):
 
 
 def find_stacks(model):
-    """Lists of layers: modules in a row that hold attention, outermost first; else the first list of any layers."""
+    """Lists of layers: modules in a row that hold attention, outermost first, stages of several layers apart; else the
+    first list of any layers."""
     out, inside = [], []
     for name, module in model.named_modules():
         if not isinstance(module, (nn.ModuleList, nn.Sequential)) or any(name.startswith(i + ".") for i in inside):
@@ -1260,7 +1287,9 @@ def find_stacks(model):
         holds = lambda m: any(ATTENTION.search(n.rsplit(".", 1)[-1] + " " + type(c).__name__)
                               for n, c in m.named_modules() if n)
         alike = isinstance(module, nn.ModuleList) or len({type(m) for m in layers}) == 1
-        if layers and alike and any(holds(m) for m in layers):
+        # Lists of lists are never called, and between stages rows merge.
+        staged = all(isinstance(m, (nn.ModuleList, nn.Sequential)) or "Stage" in type(m).__name__ for m in layers)
+        if layers and alike and any(holds(m) for m in layers) and not staged:
             out.append(Stack(name or "layers", layers))
             inside.append(name)
     if out:
@@ -1340,8 +1369,10 @@ def main():
         inputs = {k: v.to(model.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
                   for k, v in inputs.items()}
     with torch.no_grad(), record(model, tokenizer, a.out, image=image, processor=processor, text=text, logits=a.logits,
-                                 stack=a.stack):
+                                 stack=a.stack) as kept:
         model(**inputs)
+    if not kept.written:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -250,6 +250,61 @@ def odd(module, folder):
     os.remove(path)
 
 
+def forms(module, folder):
+    """Streams of other forms: several side by side, a grid, stages between which rows merge; and none at all."""
+    path = os.path.join(folder, "forms.part")
+
+    def recorded(name, config, **inputs):
+        model = made(name, config)
+        with torch.no_grad(), module.record(model, None, path) as kept:
+            out = model(**inputs, output_attentions=True, output_hidden_states=True)
+        assert kept.written == os.path.exists(path)
+        return out, load_file(path) if kept.written else {}, kept.notes
+
+    def same(a, b, what):
+        assert a.shape == tuple(b.shape) and abs(a - b.numpy()).max() < 1e-5, what
+
+    text = hf.Gemma3nTextConfig(**small(
+        num_hidden_layers=2, num_key_value_heads=2, head_dim=8, hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=96, laurel_rank=4, num_kv_shared_layers=0, activation_sparsity_pattern=[0.0] * 2,
+        intermediate_size=[48] * 2, altup_active_idx=1, layer_types=["sliding_attention", "full_attention"]))
+    out, own, _ = recorded("Gemma3nForCausalLM", text, input_ids=IDS)
+    for layer in range(2):
+        q, k = own[f"text.0.{layer}.q"], own[f"text.0.{layer}.k"].repeat(2, 0)
+        p = torch.tensor(q @ k.swapaxes(1, 2)).masked_fill(~torch.ones(11, 11).tril().bool(), float("-inf")).softmax(-1)
+        same(p.numpy(), out.attentions[layer][0], "Gemma 3n: maps")
+    same(own["text.0.2.logits"], out.logits[0], "Gemma 3n: logits")
+    sees = hf.SamVisionConfig(hidden_size=32, output_channels=16, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+                              patch_size=8, window_size=2, global_attn_indexes=[1], num_pos_feats=8, mlp_dim=48)
+    out, own, _ = recorded("SamVisionModel", sees, pixel_values=PIXELS)
+    for layer in range(2):
+        same(own[f"vision.0.{layer}.resid_pre"], out.hidden_states[layer][0].flatten(0, 1), "SAM: streams")
+    stages = hf.SwinConfig(embed_dim=16, image_size=32, patch_size=4, depths=[2, 1], num_heads=[2, 4], window_size=4)
+    out, own, notes = recorded("SwinModel", stages, pixel_values=PIXELS)
+    same(own["vision.0.0.resid_pre"], out.hidden_states[0][0], "Swin: streams")
+    assert any("layers.1.blocks" in n for n in notes), notes
+    os.remove(path)
+    # Nothing of a form that is known: this is said, and the program goes on.
+    with module.record(Unknown(), None, path) as kept:
+        pass_through = kept.model(input_ids=IDS)
+    assert pass_through.shape == (1, 11, 1, 1, 32) and not kept.written and not os.path.exists(path)
+
+
+class Unknown(torch.nn.Module):
+    """Layers whose stream has five axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = hf.LlamaConfig(**SMALL)
+        layer = torch.nn.Module()
+        layer.attention = torch.nn.Linear(32, 32)
+        layer.forward = lambda hidden_states: layer.attention(hidden_states)
+        self.layers = torch.nn.ModuleList([layer])
+
+    def forward(self, input_ids):
+        return self.layers[0](torch.ones(*input_ids.shape, 1, 1, 32))
+
+
 def main():
     spec = importlib.util.spec_from_file_location("tokenscope_record", sys.argv[1])
     module = importlib.util.module_from_spec(spec)
@@ -257,6 +312,7 @@ def main():
     hf.logging.set_verbosity_error()
     raises(module, sys.argv[2])
     odd(module, sys.argv[2])
+    forms(module, sys.argv[2])
     for name in sys.argv[3:] or RUNS:
         print("recording", name, flush=True)
         write(module, name, sys.argv[2])
