@@ -3,31 +3,14 @@
 //! Source: Bolya et al. 2023, "Token Merging: Your ViT But Faster", arXiv 2210.09461. The choice of the best pairs
 //! and their merging are the method's; this pass is the O(n² · d) search.
 
+use super::shared::best_right::{Params, best_right};
 use super::single::{BLOCK, Blocks, dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::Result;
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::gpu::{Gpu, Kernel, Layout, Record, Side, gpu_struct, grid, pieces};
+use crate::gpu::{Gpu, Kernel, Layout, Record, Side};
 use rayon::prelude::*;
-
-gpu_struct! {
-    /// What the shader is told besides its buffers.
-    struct Params {
-        /// Rows of the left piece.
-        n_left: u32,
-        /// Rows of the right piece.
-        n_right: u32,
-        /// Number of the piece's first right row.
-        first_right: u32,
-        /// Components of a row.
-        width: u32,
-        /// Block of 32 left rows that the first workgroup takes.
-        first_block: u32,
-        /// 1 for the first piece of right rows.
-        begins: u32,
-    }
-}
 
 const KERNEL: Kernel = Kernel {
     shader: "bipartite_matching",
@@ -120,34 +103,11 @@ pub fn gpu(rows: &Array, leading: usize, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<Mat
     if right.is_empty() {
         return Ok(out);
     }
-    gpu.run(|work| {
-        let limit = work.binding_bytes();
-        for a in pieces(left.len(), d, limit) {
-            ctx.step(a.start, left.len())?;
-            let rows = work.upload("even rows", &gather(&left[a.clone()]))?;
-            let best = work.buffer("best cosine", a.len())?;
-            let partner = work.buffer("partner", a.len())?;
-            for b in pieces(right.len(), d, limit) {
-                let others = work.upload("odd rows", &gather(&right[b.clone()]))?;
-                let params = Params {
-                    n_left: a.len() as u32,
-                    n_right: b.len() as u32,
-                    first_right: b.start as u32,
-                    width: d as u32,
-                    first_block: 0,
-                    begins: u32::from(b.start == 0),
-                };
-                work.dispatch(&KERNEL, &params, &[&rows, &others, &best, &partner], grid(a.len().div_ceil(32))?)?;
-            }
-            let found = work.read::<f32>(&best)?.into_iter().zip(work.read::<u32>(&partner)?);
-            for (&i, (cosine, partner)) in left[a].iter().zip(found) {
-                if let Some(j) = right.get(partner as usize) {
-                    out[i / 2] = Match { cosine, partner: j / 2 };
-                }
-            }
-        }
-        Ok(())
-    })?;
+    let sizes = [left.len(), right.len(), d];
+    let found = best_right(&KERNEL, [&gather(&left), &gather(&right)], sizes, gpu, ctx)?;
+    for (&i, (j, cosine)) in left.iter().zip(found).filter_map(|(i, found)| Some((i, found?))) {
+        out[i / 2] = Match { cosine, partner: right[j] / 2 };
+    }
     Ok(out)
 }
 

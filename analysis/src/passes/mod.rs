@@ -22,6 +22,7 @@ pub mod rollout_product;
 pub mod row_entropy;
 pub mod samples;
 pub mod segment_reduce;
+mod shared;
 mod single;
 pub mod top_k;
 pub mod value_counts;

@@ -2,31 +2,14 @@
 //! matrix of cosines is kept.
 
 use super::cosine_matrix::{self, unit_values};
+use super::shared::best_right::{Params, best_right};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
 use crate::cpu::{Matrix, gemm};
 use crate::ctx::Ctx;
-use crate::gpu::{Gpu, Kernel, Layout, Record, Side, gpu_struct, grid, pieces};
+use crate::gpu::{Gpu, Kernel, Layout, Record, Side};
 use crate::math::argmax;
 use crate::{Error, Result};
-
-gpu_struct! {
-    /// What the shader is told besides its buffers.
-    struct Params {
-        /// Rows of the piece.
-        n_left: u32,
-        /// Centres of the piece.
-        n_right: u32,
-        /// Number of its first centre.
-        first_right: u32,
-        /// Components of a row.
-        width: u32,
-        /// Block of 32 rows that the first workgroup takes.
-        first_block: u32,
-        /// 1 for the first piece of centres.
-        begins: u32,
-    }
-}
 
 const KERNEL: Kernel = Kernel {
     shader: "nearest_centre",
@@ -99,35 +82,10 @@ pub fn gpu(x: &Array, centres: &Array, gpu: &Gpu, ctx: &Ctx) -> Result<Vec<Neare
     if d == 0 || n == 0 {
         return Ok(vec![Nearest { centre: 0, cosine: 0.0 }; n]);
     }
-    let (left, right) = (unit_values(x), unit_values(centres));
-    gpu.run(|work| {
-        let limit = work.binding_bytes();
-        let mut out = Vec::with_capacity(n);
-        for a in pieces(n, d, limit) {
-            ctx.step(a.start, n)?;
-            let rows = work.upload("rows", &left[a.start * d..a.end * d])?;
-            let best = work.buffer("best cosine", a.len())?;
-            let label = work.buffer("centre", a.len())?;
-            for b in pieces(k, d, limit) {
-                let others = work.upload("centres", &right[b.start * d..b.end * d])?;
-                let params = Params {
-                    n_left: a.len() as u32,
-                    n_right: b.len() as u32,
-                    first_right: b.start as u32,
-                    width: d as u32,
-                    first_block: 0,
-                    begins: u32::from(b.start == 0),
-                };
-                work.dispatch(&KERNEL, &params, &[&rows, &others, &best, &label], grid(a.len().div_ceil(32))?)?;
-            }
-            let (cosines, labels) = (work.read::<f32>(&best)?, work.read::<u32>(&label)?);
-            // A row that is like no centre, of values that are no numbers, goes to the first one.
-            let own = |label: u32| Some(label as usize).filter(|&c| c < k).unwrap_or(0);
-            let both = labels.into_iter().zip(cosines);
-            out.extend(both.map(|(label, cosine)| Nearest { centre: own(label), cosine }));
-        }
-        Ok(out)
-    })
+    let found = best_right(&KERNEL, [&unit_values(x), &unit_values(centres)], [n, k, d], gpu, ctx)?;
+    // A row that is like no centre, of values that are no numbers, goes to the first one.
+    let own = |found: Option<(usize, f32)>| found.map_or((0, f32::NAN), |f| f);
+    Ok(found.into_iter().map(own).map(|(centre, cosine)| Nearest { centre, cosine }).collect())
 }
 
 /// On the side that the context's rule chooses.

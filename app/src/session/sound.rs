@@ -106,7 +106,7 @@ impl Sound for Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokenscope_analysis::decode::{DraftRun, Ended, NodeState, Round, Spent};
+    use tokenscope_analysis::decode::{DraftRun, NodeState, Round};
     use tokenscope_analysis::reduce::{Place, Step};
     use tokenscope_analysis::trace::Tower;
 
@@ -139,7 +139,6 @@ mod tests {
         };
         let drafted = |nodes: &[(Option<usize>, usize)]| Drafted {
             run: DraftRun {
-                prompt: vec![0],
                 rounds: vec![Round {
                     root: 0,
                     next: 0,
@@ -149,11 +148,7 @@ mod tests {
                     draft_passes: 0,
                     learnt: Vec::new(),
                 }],
-                reference: None,
-                lossless: None,
-                strayed: Vec::new(),
-                ended: Ended::Length,
-                spent: Spent::default(),
+                ..DraftRun::new(&[0])
             },
             text: Default::default(),
             rounds: vec![String::new()],
