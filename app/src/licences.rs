@@ -1,4 +1,4 @@
-//! Whose work is in the program and on what terms: the crates it is linked from on any system, and its fonts.
+//! Whose work is in the program and on what terms: the crates it is linked from on any system, its fonts and tables.
 //!
 //! `.ci/licences` writes the file behind this from what cargo says is linked.
 
@@ -11,8 +11,10 @@ pub struct Licences {
     /// Crates by name.
     pub crates: Vec<Crate>,
     /// Fonts by file.
-    pub fonts: Vec<Font>,
-    /// Texts, each once; crates and fonts name them by index.
+    pub fonts: Vec<BuiltIn>,
+    /// Tables by file.
+    pub data: Vec<BuiltIn>,
+    /// Texts, each once; crates and files name them by index.
     pub texts: Vec<String>,
 }
 
@@ -31,10 +33,10 @@ pub struct Crate {
     pub texts: Vec<usize>,
 }
 
-/// A font that is built in.
+/// A file that is built in.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Font {
-    /// File in `assets/fonts`.
+pub struct BuiltIn {
+    /// File in `assets/fonts`, or in `assets`.
     pub name: String,
     /// Its texts, as indices.
     pub texts: Vec<usize>,
@@ -49,7 +51,7 @@ pub fn licences() -> anyhow::Result<Licences> {
 }
 
 impl Licences {
-    /// The notices as a text to read: a list of crates and fonts, then every text below those that it is of.
+    /// The notices as a text to read: a list of crates and files, then every text below those that it is of.
     pub fn text(&self) -> String {
         let mut out = String::from("Tokenscope is under the MIT licence. It holds the work of others:\n\n");
         let mut of: Vec<Vec<String>> = vec![Vec::new(); self.texts.len()];
@@ -60,8 +62,13 @@ impl Licences {
         for f in &self.fonts {
             out += &format!("{}\n", f.name);
         }
+        out += "\nTables\n";
+        for f in &self.data {
+            out += &format!("{}\n", f.name);
+        }
         let crates = self.crates.iter().map(|c| (format!("{} {}", c.name, c.version), &c.texts));
-        for (name, texts) in crates.chain(self.fonts.iter().map(|f| (f.name.clone(), &f.texts))) {
+        let files = self.fonts.iter().chain(&self.data).map(|f| (f.name.clone(), &f.texts));
+        for (name, texts) in crates.chain(files) {
             for &i in texts {
                 if let Some(names) = of.get_mut(i) {
                     names.push(name.clone());
@@ -86,7 +93,8 @@ mod tests {
     #[test]
     fn everything_has_a_text_and_every_text_stands_for_something() {
         let all = licences().unwrap();
-        let lists = || all.crates.iter().map(|c| &c.texts).chain(all.fonts.iter().map(|f| &f.texts));
+        let files = || all.fonts.iter().chain(&all.data);
+        let lists = || all.crates.iter().map(|c| &c.texts).chain(files().map(|f| &f.texts));
         assert!(lists().all(|l| !l.is_empty() && l.iter().all(|&i| i < all.texts.len())));
         assert!((0..all.texts.len()).all(|i| lists().any(|l| l.contains(&i))));
         let of = |name: &str| {
@@ -96,6 +104,7 @@ mod tests {
         assert!(of("option-ext").0 == "MPL-2.0" && of("option-ext").1.contains("Mozilla Public License"));
         let text = all.text();
         assert!(text.contains("option-ext 0.") && text.contains("JetBrainsMono-Regular.ttf"));
+        assert!(text.contains("\ncodebooks.bin\n\nThe code books of the GGUF types"));
     }
 
     #[test]

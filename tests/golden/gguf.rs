@@ -238,7 +238,7 @@ pub(super) fn write_folder_with(dir: &Path, matrices: GgmlDType, to: &Path, stac
     gguf_file::write(&mut std::fs::File::create(to).unwrap(), &meta, &tensors).unwrap();
 }
 
-fn interleave(t: &Tensor, heads: usize) -> Tensor {
+pub(super) fn interleave(t: &Tensor, heads: usize) -> Tensor {
     let dims = t.dims().to_vec();
     let rest: usize = dims[1..].iter().product();
     let half = dims[0] / heads / 2;
@@ -246,7 +246,7 @@ fn interleave(t: &Tensor, heads: usize) -> Tensor {
 }
 
 /// The divisors that the scaling of Llama 3.1 amounts to, from its published rule.
-fn llama3_factors(rope: &serde_json::Value, width: u32) -> Tensor {
+pub(super) fn llama3_factors(rope: &serde_json::Value, width: u32) -> Tensor {
     let n = |key: &str| rope[key].as_f64().unwrap();
     let (factor, low, high) = (n("factor"), n("low_freq_factor"), n("high_freq_factor"));
     let old = n("original_max_position_embeddings");

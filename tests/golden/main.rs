@@ -5,6 +5,8 @@ mod bad_models;
 mod forward;
 mod gguf;
 mod gguf_experts;
+mod gguf_families;
+mod gguf_types;
 mod images;
 mod models;
 mod recorder;

@@ -10,7 +10,7 @@ use super::decoder::Decoder;
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 const V2: Defaults = &[
     ("vocab_size", 102_400.0),
@@ -115,12 +115,23 @@ fn attention(c: &Config, a: &Scope, third: bool, d: usize, rope: Rope) -> Result
     let maps = [
         q,
         Linear::load(&a.sub("kv_a_proj_with_mqa"), d, rank + turned, bias)?,
-        Linear::load(&a.sub("kv_b_proj"), rank, h * (plain + values), false)?,
+        keys_values(a, (h, rank), (plain, values))?,
         Linear::load(&a.sub("o_proj"), h * values, d, bias)?,
     ];
     let rule = AttentionRule::new((h, h), wide, MaskRule::Causal);
     let rule = AttentionRule { scale: (f64::from(rule.scale) * sharper(c)?) as f32, ..rule };
     Ok(Attention { rope: Some(rope), latent: Some(latent), ..Attention::new(maps, rule, wide) })
+}
+
+/// The map from the latent to keys and values of each head. GGUF files may have the keys of each head by input, and the
+/// values apart.
+fn keys_values(a: &Scope, (h, rank): (usize, usize), (plain, values): (usize, usize)) -> Result<Linear> {
+    if !a.has("k_b_proj.weight") {
+        return Linear::load(&a.sub("kv_b_proj"), rank, h * (plain + values), false);
+    }
+    let keys = a.get("k_b_proj.weight", &[h, rank, plain])?.transpose(1, 2)?;
+    let both = Tensor::cat(&[&keys.contiguous()?, &a.get("v_b_proj.weight", &[h, values, rank])?], 1)?;
+    Linear::from_matrix(&both.reshape((h * (plain + values), rank))?, None)
 }
 
 /// How much sharper scores are in a text that is stretched: the square of YaRN's factor over all dimensions.

@@ -109,7 +109,7 @@ fn mask(c: &Config, layer: usize) -> Result<MaskRule> {
 }
 
 /// The experts below `s`: all of them in one tensor, as numbers by input, or as blocks of four bits by output. The rows
-/// of the first map give gate and value in turn.
+/// of the first map give gate and value in turn, unless these are maps of their own.
 fn experts(c: &Config, s: &Scope, d: usize) -> Result<Experts> {
     let inner = c.size(&["intermediate_size"])?;
     let (all, chosen) = (c.size(&["num_local_experts", "num_experts"])?, c.size(&["num_experts_per_tok"])?);
@@ -117,7 +117,9 @@ fn experts(c: &Config, s: &Scope, d: usize) -> Result<Experts> {
     let clamped =
         Clamped { alpha: c.number(&["swiglu_alpha"], 1.702)? as f32, limit: c.number(&["swiglu_limit"], 7.0)? as f32 };
     let e = s.sub("experts");
-    let by_output = e.is_packed("gate_up_proj");
+    // GGUF files have gate and value apart.
+    let apart = e.has("gate_proj");
+    let by_output = apart || e.is_packed("gate_up_proj");
     let maps = |name: &str, input: usize, output: usize| -> Result<Vec<Linear>> {
         let (high, wide) = if by_output { (output, input) } else { (input, output) };
         let table = e.table(name, &[all, high, wide])?;
@@ -128,13 +130,18 @@ fn experts(c: &Config, s: &Scope, d: usize) -> Result<Experts> {
         };
         (0..all).map(one).collect()
     };
-    let (first, second) = (maps("gate_up_proj", d, 2 * inner)?, maps("down_proj", inner, d)?);
-    let one = |(up, down)| Mlp { gate: None, up, down, act: Activation::Linear };
+    let gates: Vec<Option<Linear>> = match apart {
+        true => maps("gate_proj", d, inner)?.into_iter().map(Some).collect(),
+        false => vec![None; all],
+    };
+    let first = if apart { maps("up_proj", d, inner)? } else { maps("gate_up_proj", d, 2 * inner)? };
+    let second = maps("down_proj", inner, d)?;
+    let one = |((gate, up), down)| Mlp { gate, up, down, act: Activation::Linear };
     Ok(Experts {
         router: Linear::load(&s.sub("router"), d, all, true)?,
         chosen,
         shares: Shares::chosen(),
-        experts: first.into_iter().zip(second).map(one).collect(),
+        experts: gates.into_iter().zip(first).zip(second).map(one).collect(),
         clamped: Some(clamped),
         shared: None,
     })

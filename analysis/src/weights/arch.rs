@@ -18,8 +18,17 @@ pub(crate) enum Change {
     PlusOne,
     /// Rows and columns were exchanged.
     Turned,
-    /// A matrix of one row became a vector.
-    Row,
+    /// Queries, keys and values of each of so many heads in turn became all queries, all keys, all values.
+    ByKind(usize),
+    /// An axis of length 1 in this place was left out.
+    Without(usize),
+    /// A vector was cut into rows.
+    Cut,
+    /// Logarithms `x` became `-exp(x)`, and where they were a vector, this became a column.
+    Fade {
+        /// Whether they were a vector.
+        vector: bool,
+    },
 }
 
 /// Names in the file and what Hugging Face calls them.
@@ -105,6 +114,83 @@ const PHI3: &[Names] = &[&[
     ("ffn_up", "mlp.gate_up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ]];
+/// Parts of a layer whose norms stand behind them.
+const BEHIND_PARTS: Names =
+    &[("post_attention_norm", "post_attention_layernorm"), ("post_ffw_norm", "post_feedforward_layernorm")];
+const OLMO2: &[Names] = &[MAPS, BEHIND_PARTS];
+const NEOX_WHOLE: Names =
+    &[("token_embd", "gpt_neox.embed_in"), ("output_norm", "gpt_neox.final_layer_norm"), ("output", "embed_out")];
+const NEOX: &[Names] = &[&[
+    ("attn_norm", "input_layernorm"),
+    ("attn_qkv", "attention.query_key_value"),
+    ("attn_output", "attention.dense"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_up", "mlp.dense_h_to_4h"),
+    ("ffn_down", "mlp.dense_4h_to_h"),
+]];
+const PHI2_WHOLE: Names =
+    &[("token_embd", "model.embed_tokens"), ("output_norm", "model.final_layernorm"), ("output", "lm_head")];
+const PHI2: &[Names] = &[&[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    // Old files have the three as one.
+    ("attn_qkv", "self_attn.q_proj|self_attn.k_proj|self_attn.v_proj"),
+    ("attn_output", "self_attn.dense"),
+    ("ffn_up", "mlp.fc1"),
+    ("ffn_down", "mlp.fc2"),
+]];
+/// Between the names of tensors of equal size that a file has as one.
+pub(crate) const JOINED: char = '|';
+const GPT_OSS: &[Names] = &[
+    &[
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("attn_sinks.weight", "self_attn.sinks"),
+        ("ffn_gate_inp", "mlp.router"),
+        ("ffn_gate_exps.weight", "mlp.experts.gate_proj"),
+        ("ffn_gate_exps.bias", "mlp.experts.gate_proj_bias"),
+        ("ffn_up_exps.weight", "mlp.experts.up_proj"),
+        ("ffn_up_exps.bias", "mlp.experts.up_proj_bias"),
+        ("ffn_down_exps.weight", "mlp.experts.down_proj"),
+        ("ffn_down_exps.bias", "mlp.experts.down_proj_bias"),
+    ],
+    MAPS,
+];
+const DEEPSEEK2: &[Names] = &[
+    &[
+        ("attn_q_a", "self_attn.q_a_proj"),
+        ("attn_q_a_norm", "self_attn.q_a_layernorm"),
+        ("attn_q_b", "self_attn.q_b_proj"),
+        ("attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"),
+        ("attn_kv_a_norm", "self_attn.kv_a_layernorm"),
+        // As one in old files; in new ones cut into what gives keys, turned, and what gives values.
+        ("attn_kv_b", "self_attn.kv_b_proj"),
+        ("attn_k_b", "self_attn.k_b_proj"),
+        ("attn_v_b", "self_attn.v_b_proj"),
+        ("exp_probs_b.bias", "mlp.gate.e_score_correction_bias"),
+        ("ffn_gate_shexp", "mlp.shared_experts.gate_proj"),
+        ("ffn_up_shexp", "mlp.shared_experts.up_proj"),
+        ("ffn_down_shexp", "mlp.shared_experts.down_proj"),
+    ],
+    QWEN_EXPERTS[0],
+    MAPS,
+    BEHIND,
+];
+const MAMBA_WHOLE: Names =
+    &[("token_embd", "backbone.embeddings"), ("output_norm", "backbone.norm_f"), ("output", "lm_head")];
+const MAMBA: &[Names] = &[&[
+    ("attn_norm", "norm"),
+    ("ssm_in", "mixer.in_proj"),
+    ("ssm_conv1d", "mixer.conv1d"),
+    ("ssm_x", "mixer.x_proj"),
+    ("ssm_dt", "mixer.dt_proj"),
+    ("ssm_a", "mixer.A_log"),
+    ("ssm_d", "mixer.D"),
+    ("ssm_norm", "mixer.norm"),
+    ("ssm_out", "mixer.out_proj"),
+]];
+const MAMBA2: &[Names] = &[&[("ssm_dt.bias", "mixer.dt_bias")], MAMBA[0]];
 const GPT2: &[Names] = &[&[
     ("attn_norm", "ln_1"),
     ("attn_qkv", "attn.c_attn"),
@@ -125,17 +211,69 @@ const fn rotary(
     Arch { name, kind, class, whole: WHOLE, layers: "model.layers.", parts: LLAMA, change, more: rotary_config }
 }
 
-static ARCHS: [Arch; 11] = [
+static ARCHS: [Arch; 24] = [
     rotary(LLAMA_NAME, "llama", "LlamaForCausalLM", interleaved),
     rotary("mistral", "llama", "LlamaForCausalLM", interleaved),
     rotary("qwen2", "qwen2", "Qwen2ForCausalLM", unchanged),
     rotary("qwen3", "qwen3", "Qwen3ForCausalLM", unchanged),
     Arch { parts: QWEN_EXPERTS, more: qwen_experts, ..rotary("qwen2moe", "qwen2_moe", "Qwen2MoeForCausalLM", vector) },
     Arch { parts: QWEN_EXPERTS, more: qwen_experts, ..rotary("qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", vector) },
+    // Of models for pictures the file has the half that reads text.
+    rotary("qwen2vl", "qwen2", "Qwen2ForCausalLM", unchanged),
+    rotary("qwen3vl", "qwen3", "Qwen3ForCausalLM", unchanged),
+    Arch {
+        parts: QWEN_EXPERTS,
+        more: qwen_experts,
+        ..rotary("qwen3vlmoe", "qwen3_moe", "Qwen3MoeForCausalLM", vector)
+    },
+    rotary("internlm2", "llama", "LlamaForCausalLM", interleaved),
+    rotary("exaone", "llama", "LlamaForCausalLM", unchanged),
+    Arch { more: granite_config, ..rotary("granite", "granite", "GraniteForCausalLM", interleaved) },
+    Arch { more: olmo2_config, parts: OLMO2, ..rotary("olmo2", "olmo2", "Olmo2ForCausalLM", unchanged) },
+    Arch { more: gpt_oss_config, parts: GPT_OSS, ..rotary("gpt-oss", "gpt_oss", "GptOssForCausalLM", unchanged) },
+    Arch {
+        more: deepseek_config,
+        parts: DEEPSEEK2,
+        ..rotary("deepseek2", "deepseek_v2", "DeepseekV2ForCausalLM", unchanged)
+    },
     Arch { more: gemma_config, ..rotary("gemma", "gemma", "GemmaForCausalLM", around_one) },
     Arch { more: gemma_config, parts: GEMMA2, ..rotary("gemma2", "gemma2", "Gemma2ForCausalLM", around_one) },
     Arch { more: gemma_config, parts: GEMMA2, ..rotary("gemma3", "gemma3_text", "Gemma3ForCausalLM", around_one) },
     Arch { more: phi3_config, parts: PHI3, ..rotary("phi3", "phi3", "Phi3ForCausalLM", unchanged) },
+    Arch { more: phi2_config, whole: PHI2_WHOLE, parts: PHI2, ..rotary("phi2", "phi", "PhiForCausalLM", unchanged) },
+    Arch {
+        whole: NEOX_WHOLE,
+        layers: "gpt_neox.layers.",
+        parts: NEOX,
+        more: neox_config,
+        ..rotary("gptneox", "gpt_neox", "GPTNeoXForCausalLM", |header, part, _| match part {
+            "attn_qkv" => heads(header, "attention.head_count").map_or(Change::None, Change::ByKind),
+            _ => Change::None,
+        })
+    },
+    Arch {
+        whole: MAMBA_WHOLE,
+        layers: "backbone.layers.",
+        parts: MAMBA,
+        more: mamba_config,
+        ..rotary("mamba", "mamba", "MambaForCausalLM", |_, part, end| match (part, end) {
+            ("ssm_conv1d", "weight") => Change::Without(1),
+            ("ssm_a", _) => Change::Fade { vector: false },
+            _ => Change::None,
+        })
+    },
+    Arch {
+        whole: MAMBA_WHOLE,
+        layers: "backbone.layers.",
+        parts: MAMBA2,
+        more: mamba_config,
+        ..rotary("mamba2", "mamba2", "Mamba2ForCausalLM", |_, part, end| match (part, end) {
+            ("ssm_conv1d", "weight") => Change::Without(1),
+            ("ssm_a", _) => Change::Fade { vector: true },
+            ("ssm_d" | "ssm_norm", _) => Change::Cut,
+            _ => Change::None,
+        })
+    },
     Arch {
         name: "gpt2",
         kind: "gpt2",
@@ -156,21 +294,22 @@ fn unchanged(_: &Header, _: &str, _: &str) -> Change {
 }
 
 fn vector(_: &Header, part: &str, _: &str) -> Change {
-    if part == SHARE { Change::Row } else { Change::None }
+    if part == SHARE { Change::Without(0) } else { Change::None }
 }
 
 /// Rows of q and k, whose pairs llama.cpp turns side by side.
 fn interleaved(header: &Header, part: &str, _: &str) -> Change {
-    let heads = |key: &str| {
-        let v = header.own(key)?;
-        v.whole().or_else(|| v.list()?.first()?.whole()).and_then(|n| usize::try_from(n).ok())
-    };
     let n = match part {
-        "attn_q" => heads("attention.head_count"),
-        "attn_k" => heads("attention.head_count_kv").or_else(|| heads("attention.head_count")),
+        "attn_q" => heads(header, "attention.head_count"),
+        "attn_k" => heads(header, "attention.head_count_kv").or_else(|| heads(header, "attention.head_count")),
         _ => None,
     };
     n.map_or(Change::None, Change::Interleaved)
+}
+
+fn heads(header: &Header, key: &str) -> Option<usize> {
+    let v = header.own(key)?;
+    v.whole().or_else(|| v.list()?.first()?.whole()).and_then(|n| usize::try_from(n).ok())
 }
 
 /// Norms whose checkpoints hold the weight less 1.
@@ -187,8 +326,9 @@ pub(crate) fn tensor(header: &Header, name: &str) -> (String, Change) {
     let Some(arch) = header.architecture().and_then(find) else { return (name.into(), Change::None) };
     let of = |lists: &[Names], part: &str| lists.iter().copied().flatten().find(|p| p.0 == part).map(|p| p.1);
     if let Some(rest) = name.strip_prefix("blk.") {
-        let mut words = rest.splitn(3, '.');
-        if let (Some(layer), Some(part), Some(end)) = (words.next(), words.next(), words.next()) {
+        // Some have no end, and of some the end is a part of the name.
+        if let Some((layer, whole)) = rest.split_once('.') {
+            let (part, end) = whole.split_once('.').unwrap_or((whole, ""));
             let parts = if experts(header).is_some() && arch.name == LLAMA_NAME { MIXTRAL } else { arch.parts };
             // Old files hold experts one by one.
             let one = end.split_once('.').filter(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -197,8 +337,13 @@ pub(crate) fn tensor(header: &Header, name: &str) -> (String, Change) {
             {
                 return (format!("{}{layer}.{}.{end}", arch.layers, own.replace('*', number)), Change::None);
             }
+            if let Some(own) = of(parts, whole) {
+                return (format!("{}{layer}.{own}", arch.layers), (arch.change)(header, part, end));
+            }
             if let Some(own) = of(parts, part) {
-                return (format!("{}{layer}.{own}.{end}", arch.layers), (arch.change)(header, part, end));
+                let own: Vec<String> =
+                    own.split(JOINED).map(|own| format!("{}{layer}.{own}.{end}", arch.layers)).collect();
+                return (own.join("|"), (arch.change)(header, part, end));
             }
         }
     } else if let Some((part, end)) = name.split_once('.')
@@ -284,13 +429,16 @@ pub(crate) fn config(header: &Header, path: &Path, factors: &Factors) -> Result<
         "model_type": arch.kind,
         "hidden_size": r.size("embedding_length")?,
         "num_hidden_layers": r.size("block_count")?,
-        "num_attention_heads": r.size("attention.head_count")?,
-        "intermediate_size": r.size("feed_forward_length")?,
         "vocab_size": vocab,
         "max_position_embeddings": r.size("context_length")?,
         "tie_word_embeddings": header.shape("output.weight").is_none(),
     });
     let mut config = config.as_object().cloned().unwrap_or_default();
+    // Of what has neither heads nor MLPs the file says that they are none.
+    if header.own("ssm.state_size").is_none() {
+        config.insert("num_attention_heads".into(), json!(r.size("attention.head_count")?));
+        config.insert("intermediate_size".into(), json!(r.size("feed_forward_length")?));
+    }
     (arch.more)(&r, &mut config)?;
     Ok(config)
 }
@@ -307,7 +455,7 @@ fn common(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
     }
     let turned = r.size_or("rope.dimension_count", width)?;
     let mut rope = rope(r)?;
-    if turned < width && r.name == "phi3" {
+    if turned < width && matches!(r.name, "phi2" | "phi3" | "gptneox") {
         rope["partial_rotary_factor"] = json!(turned as f64 / width as f64);
     } else if turned != width {
         let arch = r.name;
@@ -445,7 +593,7 @@ fn qwen_experts(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
         Some(s) => s.get(1).map(|n| *n as u64).ok_or_else(|| r.bad("the experts are not stacked matrices".into()))?,
         None => wide("expert_feed_forward_length", "ffn_gate.0", 0)?,
     };
-    let qwen3 = r.name == "qwen3moe";
+    let qwen3 = r.name != "qwen2moe";
     for (key, v) in [
         ("num_experts", json!(all)),
         ("num_experts_per_tok", json!(chosen)),
@@ -502,6 +650,147 @@ fn phi3_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
     // A length in training beside the dictionary counts before one inside, and has a default.
     if let Some(old) = r.header.own("rope.scaling.original_context_length").and_then(Meta::whole) {
         config.insert("original_max_position_embeddings".into(), json!(old));
+    }
+    Ok(())
+}
+
+/// The four factors of Granite.
+fn granite_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    rotary_config(r, config)?;
+    let width = config["head_dim"].as_f64().unwrap_or(1.0);
+    for (key, own, other) in [
+        ("attention_multiplier", "attention.scale", width.powf(-0.5)),
+        ("embedding_multiplier", "embedding_scale", 1.0),
+        ("residual_multiplier", "residual_scale", 1.0),
+        ("logits_scaling", "logit_scale", 1.0),
+    ] {
+        // 0 says nothing.
+        config.insert(key.into(), json!(r.number(own).filter(|v| *v != 0.0).unwrap_or(other)));
+    }
+    Ok(())
+}
+
+/// The third OLMo, which has windows, is called so, too.
+fn olmo2_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    if r.window().is_some() {
+        return Err(r.bad("an OLMo with a sliding window (OLMo 3) is not supported".into()));
+    }
+    rotary_config(r, config)
+}
+
+/// Every other layer slides. Frequencies are stretched between exact bounds, as in the model's own configuration.
+fn gpt_oss_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    common(r, config)?;
+    let (all, chosen) = expert_counts(r)?;
+    let inner = r.size_or("expert_feed_forward_length", r.size("feed_forward_length")?)?;
+    let yarn = config["rope_parameters"]["rope_type"] == "yarn";
+    if yarn && let Some(rope) = config.get_mut("rope_parameters") {
+        rope["truncate"] = json!(false);
+    }
+    for (key, v) in [("num_local_experts", all), ("num_experts_per_tok", chosen), ("intermediate_size", inner)] {
+        config.insert(key.into(), json!(v));
+    }
+    Ok(())
+}
+
+/// Widths of the latents and experts. The third version is told by its sigmoids.
+fn deepseek_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    let heads = r.size("attention.head_count")?;
+    // Where keys and values are read off the latent, their own widths have names of their own.
+    let own = |key: &str| r.size_or(&format!("{key}_mla"), r.size(key)?);
+    let (keys, values) = (own("attention.key_length")?, own("attention.value_length")?);
+    let turned = r.size("rope.dimension_count")?;
+    let plain = keys.checked_sub(turned).filter(|n| *n > 0);
+    let plain = plain.ok_or_else(|| r.bad(format!("of {keys} components of keys {turned} cannot be turned")))?;
+    let mut rope = rope(r)?;
+    if let Some(by) = r.number("rope.scaling.yarn_log_multiplier").filter(|by| *by != 0.0) {
+        (rope["mscale"], rope["mscale_all_dim"]) = (json!(by / 0.1), json!(by / 0.1));
+    }
+    let third = match r.header.own("expert_gating_func").and_then(Meta::whole) {
+        None | Some(0 | 1) => false,
+        Some(2) => true,
+        Some(n) => return Err(r.bad(format!("experts chosen by the function {n} are not supported"))),
+    };
+    if third {
+        config.insert("model_type".into(), json!("deepseek_v3"));
+        config.insert("architectures".into(), json!(["DeepseekV3ForCausalLM"]));
+    }
+    // Layers behind the last that foretell more tokens.
+    let more = r.header.own("nextn_predict_layers").and_then(Meta::whole).unwrap_or(0);
+    let layers = r.size("block_count")?;
+    let (groups, open) = (r.size_or("expert_group_count", 1)?, r.size_or("expert_group_used_count", 1)?);
+    let rank = r.header.own("attention.q_lora_rank").and_then(Meta::whole).filter(|n| *n > 0);
+    for (key, v) in [
+        ("num_hidden_layers", json!(layers.saturating_sub(more).max(1))),
+        ("num_key_value_heads", json!(heads)),
+        ("q_lora_rank", json!(rank)),
+        ("kv_lora_rank", json!(r.size("attention.kv_lora_rank")?)),
+        ("qk_nope_head_dim", json!(plain)),
+        ("qk_rope_head_dim", json!(turned)),
+        ("v_head_dim", json!(values)),
+        ("rope_parameters", rope),
+        ("rms_norm_eps", json!(r.number("attention.layer_norm_rms_epsilon").unwrap_or(1e-6))),
+        ("first_k_dense_replace", json!(r.header.own("leading_dense_block_count").and_then(Meta::whole).unwrap_or(0))),
+        ("n_routed_experts", json!(r.size("expert_count")?)),
+        ("num_experts_per_tok", json!(r.size("expert_used_count")?)),
+        ("moe_intermediate_size", json!(r.size("expert_feed_forward_length")?)),
+        ("n_shared_experts", json!(r.size_or("expert_shared_count", 1)?)),
+        ("routed_scaling_factor", json!(r.number("expert_weights_scale").filter(|by| *by != 0.0).unwrap_or(1.0))),
+        ("norm_topk_prob", json!(r.header.own("expert_weights_norm").and_then(Meta::flag).unwrap_or(third))),
+        ("topk_method", json!(if groups > 1 { "group_limited_greedy" } else { "greedy" })),
+        ("n_group", json!(groups)),
+        ("topk_group", json!(open)),
+    ] {
+        config.insert(key.into(), v);
+    }
+    Ok(())
+}
+
+fn phi2_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    common(r, config)?;
+    config.insert("layer_norm_eps".into(), json!(r.number("attention.layer_norm_epsilon").unwrap_or(1e-5)));
+    if r.has("attn_qkv.weight") && config["num_key_value_heads"] != config["num_attention_heads"] {
+        return Err(r.bad("queries, keys and values of different sizes in one tensor are not supported".into()));
+    }
+    Ok(())
+}
+
+fn neox_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    common(r, config)?;
+    let parallel = r.header.own("use_parallel_residual").and_then(Meta::flag).unwrap_or(true);
+    for (key, v) in [
+        ("layer_norm_eps", json!(r.number("attention.layer_norm_epsilon").unwrap_or(1e-5))),
+        ("use_parallel_residual", json!(parallel)),
+        ("attention_bias", json!(r.has("attn_qkv.bias"))),
+    ] {
+        config.insert(key.into(), v);
+    }
+    Ok(())
+}
+
+/// Sizes of the recurrence; the second version has a step for each head, which is how many heads there are.
+fn mamba_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    let (inner, steps) = (r.size("ssm.inner_size")?, r.size("ssm.time_step_rank")?);
+    for (key, v) in [
+        ("layer_norm_epsilon", json!(r.number("attention.layer_norm_rms_epsilon").unwrap_or(1e-5))),
+        ("state_size", json!(r.size("ssm.state_size")?)),
+        ("conv_kernel", json!(r.size("ssm.conv_kernel")?)),
+        ("expand", json!(inner as f64 / r.size("embedding_length")? as f64)),
+        ("use_conv_bias", json!(r.has("ssm_conv1d.bias"))),
+        ("use_bias", json!(r.has("ssm_in.bias"))),
+    ] {
+        config.insert(key.into(), v);
+    }
+    if r.name == "mamba" {
+        config.insert("time_step_rank".into(), json!(steps));
+        return Ok(());
+    }
+    if !inner.is_multiple_of(steps) {
+        return Err(r.bad(format!("{inner} channels do not divide into {steps} heads")));
+    }
+    for (key, v) in [("num_heads", steps), ("head_dim", inner / steps), ("n_groups", r.size_or("ssm.group_count", 1)?)]
+    {
+        config.insert(key.into(), json!(v));
     }
     Ok(())
 }
@@ -568,7 +857,7 @@ mod tests {
         assert_eq!(tensor(&header("llama"), "blk.2.ffn_up.weight").0, "model.layers.2.mlp.up_proj.weight");
         assert_eq!(name("qwen3moe", "blk.0.ffn_gate_exps.weight"), "model.layers.0.mlp.experts.*.gate_proj.weight");
         assert_eq!(name("qwen3moe", "blk.1.ffn_up.weight"), "model.layers.1.mlp.up_proj.weight");
-        let share = ("model.layers.0.mlp.shared_expert_gate.weight".into(), Change::Row);
+        let share = ("model.layers.0.mlp.shared_expert_gate.weight".into(), Change::Without(0));
         assert_eq!(of("qwen2moe", "blk.0.ffn_gate_inp_shexp.weight"), share);
     }
 }

@@ -1,7 +1,8 @@
 //! The types in which GGUF files store tensors: names, sizes, and those that candle does not read.
 //!
-//! Layouts: ggml, `ggml-common.h` and `ggml-quants.c`.
+//! Layouts: ggml, `ggml-common.h` and `ggml-quants.c`. Types that look values up in books are in [`super::codebook`].
 
+use super::codebook;
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
@@ -31,6 +32,18 @@ pub(crate) enum Own {
     Mxfp4,
     Tq1,
     Tq2,
+    Q8_1,
+    Q8K,
+    Q1,
+    Q2,
+    Nvfp4,
+    Iq1S,
+    Iq1M,
+    Iq2Xxs,
+    Iq2Xs,
+    Iq2S,
+    Iq3Xxs,
+    Iq3S,
 }
 
 impl Ggml {
@@ -45,33 +58,34 @@ impl Ggml {
             6 => Self::Candle(G::Q5_0),
             7 => Self::Candle(G::Q5_1),
             8 => Self::Candle(G::Q8_0),
-            9 => Self::Named("Q8_1", 32, 36),
+            9 => Self::Own(Own::Q8_1),
             10 => Self::Candle(G::Q2K),
             11 => Self::Candle(G::Q3K),
             12 => Self::Candle(G::Q4K),
             13 => Self::Candle(G::Q5K),
             14 => Self::Candle(G::Q6K),
-            15 => Self::Named("Q8_K", 256, 292),
-            16 => Self::Named("IQ2_XXS", 256, 66),
-            17 => Self::Named("IQ2_XS", 256, 74),
-            18 => Self::Named("IQ3_XXS", 256, 98),
-            19 => Self::Named("IQ1_S", 256, 50),
+            15 => Self::Own(Own::Q8K),
+            16 => Self::Own(Own::Iq2Xxs),
+            17 => Self::Own(Own::Iq2Xs),
+            18 => Self::Own(Own::Iq3Xxs),
+            19 => Self::Own(Own::Iq1S),
             20 => Self::Own(Own::Iq4Nl),
-            21 => Self::Named("IQ3_S", 256, 110),
-            22 => Self::Named("IQ2_S", 256, 82),
+            21 => Self::Own(Own::Iq3S),
+            22 => Self::Own(Own::Iq2S),
             23 => Self::Own(Own::Iq4Xs),
             24 => Self::Own(Own::I8),
             25 => Self::Own(Own::I16),
             26 => Self::Own(Own::I32),
             27 => Self::Own(Own::I64),
             28 => Self::Own(Own::F64),
-            29 => Self::Named("IQ1_M", 256, 56),
+            29 => Self::Own(Own::Iq1M),
             30 => Self::Candle(G::BF16),
             34 => Self::Own(Own::Tq1),
             35 => Self::Own(Own::Tq2),
             39 => Self::Own(Own::Mxfp4),
-            40 => Self::Named("NVFP4", 64, 36),
-            41 => Self::Named("Q1_0", 128, 18),
+            40 => Self::Own(Own::Nvfp4),
+            41 => Self::Own(Own::Q1),
+            42 => Self::Own(Own::Q2),
             // Withdrawn layouts of Q4_0 and IQ4_NL for some processors: as many bytes as the plain ones.
             31 => Self::Named("Q4_0_4_4", 32, 18),
             32 => Self::Named("Q4_0_4_8", 32, 18),
@@ -102,6 +116,18 @@ impl Ggml {
                 Own::Mxfp4 => "MXFP4",
                 Own::Tq1 => "TQ1_0",
                 Own::Tq2 => "TQ2_0",
+                Own::Q8_1 => "Q8_1",
+                Own::Q8K => "Q8_K",
+                Own::Q1 => "Q1_0",
+                Own::Q2 => "Q2_0",
+                Own::Nvfp4 => "NVFP4",
+                Own::Iq1S => "IQ1_S",
+                Own::Iq1M => "IQ1_M",
+                Own::Iq2Xxs => "IQ2_XXS",
+                Own::Iq2Xs => "IQ2_XS",
+                Own::Iq2S => "IQ2_S",
+                Own::Iq3Xxs => "IQ3_XXS",
+                Own::Iq3S => "IQ3_S",
             }
             .into(),
             Self::Named(name, ..) => name.into(),
@@ -143,6 +169,18 @@ impl Own {
             Own::Mxfp4 => (32, 17),
             Own::Tq1 => (256, 54),
             Own::Tq2 => (256, 66),
+            Own::Q8_1 => (32, 36),
+            Own::Q8K => (256, 292),
+            Own::Q1 => (128, 18),
+            Own::Q2 => (64, 18),
+            Own::Nvfp4 => (64, 36),
+            Own::Iq1S => (256, 50),
+            Own::Iq1M => (256, 56),
+            Own::Iq2Xxs => (256, 66),
+            Own::Iq2Xs => (256, 74),
+            Own::Iq2S => (256, 82),
+            Own::Iq3Xxs => (256, 98),
+            Own::Iq3S => (256, 110),
         }
     }
 
@@ -195,19 +233,65 @@ impl Own {
                         }
                     }
                 }
+                // What stands before and behind the bytes besides is a sum of theirs, for products.
+                Own::Q8_1 => whole(&b[4..], half(b), out),
+                Own::Q8K => whole(&b[4..], f32::from_le_bytes(array(b)), out),
+                Own::Q1 => {
+                    let d = half(b);
+                    out.iter_mut()
+                        .enumerate()
+                        .for_each(|(i, x)| *x = if b[2 + i / 8] >> (i % 8) & 1 == 1 { d } else { -d });
+                }
+                Own::Q2 => {
+                    let d = half(b);
+                    let code = |i: usize| f32::from(b[2 + i / 4] >> (2 * (i % 4)) & 3);
+                    out.iter_mut().enumerate().for_each(|(i, x)| *x = d * (code(i) - 1.0));
+                }
+                Own::Nvfp4 => {
+                    for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                        let d = unsigned_e4m3(b[i]) * 0.5;
+                        for (k, code) in b[4 + 8 * i..][..8].iter().enumerate() {
+                            out[k] = d * E2M1[usize::from(code & 15)];
+                            out[k + 8] = d * E2M1[usize::from(code >> 4)];
+                        }
+                    }
+                }
+                Own::Iq1S => codebook::iq1_s(b, out),
+                Own::Iq1M => codebook::iq1_m(b, out),
+                Own::Iq2Xxs => codebook::iq2_xxs(b, out),
+                Own::Iq2Xs => codebook::iq2_xs(b, out),
+                Own::Iq2S => codebook::iq2_s(b, out),
+                Own::Iq3Xxs => codebook::iq3_xxs(b, out),
+                Own::Iq3S => codebook::iq3_s(b, out),
             }
         }
     }
 }
 
-fn array<const N: usize>(b: &[u8]) -> [u8; N] {
+pub(super) fn array<const N: usize>(b: &[u8]) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&b[..N]);
     out
 }
 
-fn half(b: &[u8]) -> f32 {
+pub(super) fn half(b: &[u8]) -> f32 {
     f16::from_le_bytes([b[0], b[1]]).to_f32()
+}
+
+/// Bytes with a sign, each times `d`.
+fn whole(codes: &[u8], d: f32, out: &mut [f32]) {
+    out.iter_mut().zip(codes).for_each(|(x, code)| *x = d * f32::from(*code as i8));
+}
+
+/// The value of an 8-bit float whose sign is passed over: four bits of exponent, three of mantissa. What would be NaN
+/// is 0, as ggml has it.
+fn unsigned_e4m3(code: u8) -> f32 {
+    let (e, m) = (i32::from(code >> 3 & 15), f32::from(code & 7));
+    match (code, e) {
+        (0x7f, _) => 0.0,
+        (_, 0) => m * 2f32.powi(-9),
+        _ => (1.0 + m / 8.0) * 2f32.powi(e - 7),
+    }
 }
 
 /// Thirty-two values out of sixteen bytes: the low halves first.
@@ -272,6 +356,28 @@ mod tests {
         b.extend(one);
         Own::Tq1.read(&b, &mut out);
         assert_eq!((out[0], out[239], out[240], out[255]), (2.0, 2.0, -2.0, -2.0));
+    }
+
+    #[test]
+    fn blocks_that_the_python_package_does_not_read_by_hand() {
+        let one = f16::from_f32(2.0).to_le_bytes();
+        let mut out = [0.0; 32];
+        // A sum that no value takes part in.
+        let b = [one.as_slice(), &[0x11, 0x22], &[0xff; 16], &[3; 16]].concat();
+        Own::Q8_1.read(&b, &mut out);
+        assert_eq!((out[0], out[15], out[16], out[31]), (-2.0, -2.0, 6.0, 6.0));
+        let mut out = [0.0; 256];
+        let b = [0.5f32.to_le_bytes().as_slice(), &[0x80; 255], &[127], &[0x33; 32]].concat();
+        Own::Q8K.read(&b, &mut out);
+        assert_eq!((out[0], out[254], out[255]), (-64.0, -64.0, 63.5));
+        let mut out = [0.0; 128];
+        let b = [one.as_slice(), &[0b10; 15], &[0x80]].concat();
+        Own::Q1.read(&b, &mut out);
+        assert_eq!((out[0], out[1], out[2], out[127], out[120]), (-2.0, 2.0, -2.0, 2.0, -2.0));
+        let mut out = [0.0; 64];
+        let b = [one.as_slice(), &[0b11_10_01_00; 16]].concat();
+        Own::Q2.read(&b, &mut out);
+        assert_eq!(out[60..], [-2.0, 0.0, 2.0, 4.0]);
     }
 
     #[test]

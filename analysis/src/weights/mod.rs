@@ -4,6 +4,7 @@
 //! folder, and pickles are never opened. What is intact, but no checkpoint that is read here, is called by its name.
 
 mod arch;
+mod codebook;
 mod convert;
 mod ggml;
 pub(crate) mod gguf;
@@ -188,7 +189,8 @@ impl Weights {
                 let mut shape = t.shape.clone();
                 match change {
                     Change::Turned => shape.reverse(),
-                    Change::Row if shape.len() == 1 => shape.insert(0, 1),
+                    Change::Without(axis) if shape.len() == axis + 1 => shape.insert(axis, 1),
+                    Change::Cut | Change::Fade { vector: true } => shape = vec![shape.iter().product()],
                     _ => {}
                 }
                 let stored = Stored::Ggml { dtype: t.dtype, change };
@@ -207,6 +209,16 @@ impl Weights {
                         for e in 0..n {
                             let start = t.start + e as u64 * size;
                             slots.push((format!("{before}.{e}.{after}"), slot(one, start, start + size)));
+                        }
+                    }
+                    // Several next to each other, each of whole rows.
+                    (None, Some((&n, rest))) if own.contains(arch::JOINED) => {
+                        let parts = own.split(arch::JOINED).count();
+                        let rows: Vec<usize> = std::iter::once(n / parts).chain(rest.iter().copied()).collect();
+                        let size = (t.end - t.start) / parts as u64;
+                        for (i, own) in own.split(arch::JOINED).enumerate().filter(|_| n.is_multiple_of(parts)) {
+                            let start = t.start + i as u64 * size;
+                            slots.push((own.to_string(), slot(&rows, start, start + size)));
                         }
                     }
                     _ => slots.push((own, slot(&shape, t.start, t.end))),
@@ -410,13 +422,15 @@ impl Weights {
         }
         self.held.fetch_add(4 * values.len() as u64, Ordering::Relaxed);
         let t = match slot.change() {
-            // A row is stored as it is.
-            Change::None | Change::Row => Tensor::from_vec(values, shape, &Device::Cpu)?,
+            Change::None | Change::Without(_) | Change::Cut => Tensor::from_vec(values, shape, &Device::Cpu)?,
             Change::PlusOne => (Tensor::from_vec(values, shape, &Device::Cpu)? - 1.0)?,
-            Change::Interleaved(heads) => {
+            Change::Fade { .. } => Tensor::from_vec(values, shape, &Device::Cpu)?.neg()?.log()?,
+            Change::Interleaved(_) | Change::ByKind(_) => {
                 let t = Tensor::from_vec(values, shape, &Device::Cpu)?;
-                let rows = shape.first().copied().unwrap_or(0);
-                t.index_select(&Tensor::new(halves(name, rows, heads)?, &Device::Cpu)?, 0)?
+                match order(name, shape.first().copied().unwrap_or(0), slot.change())? {
+                    Some(order) => t.index_select(&Tensor::new(order, &Device::Cpu)?, 0)?,
+                    None => t,
+                }
             }
             Change::Turned => {
                 let stored: Vec<usize> = shape.iter().rev().copied().collect();
@@ -438,7 +452,7 @@ impl Weights {
         let stays = device.is_cpu()
             && rows > 1
             && u32::try_from(rows).is_ok()
-            && change != Change::PlusOne
+            && !matches!(change, Change::PlusOne | Change::Fade { .. })
             && !matches!(slot.dtype, Stored::Memory(_))
             && self.stay_in_file();
         if !stays {
@@ -450,8 +464,8 @@ impl Weights {
         let turned = change == Change::Turned;
         let size = if turned { (columns, rows) } else { (rows, columns) };
         let mut matrix = FileMatrix::new(shard, source.start, form, size, self.scales(name, slot)?);
-        if let Change::Interleaved(heads) = change {
-            matrix = matrix.pick(&halves(name, rows, heads)?)?;
+        if let Some(order) = order(name, rows, change)? {
+            matrix = matrix.pick(&order)?;
         }
         Ok(Table::file(matrix, turned))
     }
@@ -559,15 +573,29 @@ pub(crate) fn read_gguf(path: &Path) -> Result<(String, gguf::Header)> {
     Ok((name, header))
 }
 
-/// The order in which interleaved rows (first half and second half of a head in turn) are halves one after another.
-fn halves(name: &str, rows: usize, heads: usize) -> Result<Vec<u32>> {
-    if heads == 0 || !rows.is_multiple_of(2 * heads) {
-        let what = format!("{rows} rows do not divide into halves of {heads} heads");
+/// The order in which rows of the file are those of the checkpoint, where it is another one: of interleaved rows (first
+/// half and second half of a head in turn) halves one after another; of rows by their kind those of a head together.
+fn order(name: &str, rows: usize, change: Change) -> Result<Option<Vec<u32>>> {
+    let (heads, parts) = match change {
+        Change::Interleaved(heads) => (heads, 2),
+        Change::ByKind(heads) => (heads, 3),
+        _ => return Ok(None),
+    };
+    let each = heads.checked_mul(parts).filter(|n| *n > 0 && rows.is_multiple_of(*n)).map(|n| rows / n);
+    let Some(each) = each else {
+        let what = format!("{rows} rows do not divide into {parts} parts of {heads} heads");
         return Err(Error::Weight { name: name.to_string(), what });
-    }
-    let each = rows / heads;
-    let place = |i: usize| (i / each * each + 2 * (i % each % (each / 2)) + i % each / (each / 2)) as u32;
-    Ok((0..rows).map(place).collect())
+    };
+    // Row `i` of part `p` of head `h`.
+    let place = |r: usize| {
+        let (h, p, i) = (r / (parts * each), r / each % parts, r % each);
+        let at = match change {
+            Change::Interleaved(_) => h * parts * each + parts * i + p,
+            _ => (p * heads + h) * each + i,
+        };
+        at as u32
+    };
+    Ok(Some((0..rows).map(place).collect()))
 }
 
 fn damaged(path: &Path, what: String) -> Error {

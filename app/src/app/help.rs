@@ -104,7 +104,8 @@ impl Notices {
         let crates =
             all.crates.iter().map(|c| (format!("{} {}", c.name, c.version), c.licence.clone(), c.texts.clone()));
         let fonts = all.fonts.iter().map(|f| (f.name.clone(), "font".to_string(), f.texts.clone()));
-        let lines: Vec<(String, String, Vec<usize>)> = fonts.chain(crates).collect();
+        let data = all.data.iter().map(|f| (f.name.clone(), "table".to_string(), f.texts.clone()));
+        let lines: Vec<(String, String, Vec<usize>)> = fonts.chain(data).chain(crates).collect();
         let small = lines.iter().map(|l| format!("{} {}", l.0, l.1).to_lowercase()).collect();
         Self { all, lines, small, words: String::new(), chosen: 0 }
     }

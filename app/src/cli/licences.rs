@@ -6,7 +6,7 @@ use crate::licences::licences;
 /// Arguments of `licences`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print JSON: crates and fonts with indices of their texts, and the texts
+    /// Print JSON: crates, fonts and tables with indices of their texts, and the texts
     #[arg(long)]
     json: bool,
 }

@@ -194,6 +194,12 @@ impl Clamped {
     }
 }
 
+/// Columns of the first `[n, m]` and the second in turn, `[n, 2 · m]`.
+fn in_turn(first: &Tensor, second: &Tensor) -> Result<Tensor> {
+    let (n, m) = first.dims2()?;
+    Ok(Tensor::stack(&[first, second], 2)?.reshape((n, 2 * m))?)
+}
+
 /// Several MLPs and their router.
 #[derive(Debug, Clone)]
 pub struct Experts {
@@ -246,7 +252,14 @@ impl Experts {
             let shares = flat.index_select(&Tensor::new(shares, x.device())?, 0)?.unsqueeze(1)?;
             let own = x.index_select(&index, 0)?;
             let y = match self.clamped {
-                Some(c) => expert.down.apply_in(&c.apply(&expert.up.apply_in(&own, pass.ctx)?, pass.ctx)?, pass.ctx)?,
+                Some(c) => {
+                    let up = expert.up.apply_in(&own, pass.ctx)?;
+                    let pairs = match &expert.gate {
+                        Some(gate) => in_turn(&gate.apply_in(&own, pass.ctx)?, &up)?,
+                        None => up,
+                    };
+                    expert.down.apply_in(&c.apply(&pairs, pass.ctx)?, pass.ctx)?
+                }
                 None => expert.apply_in(&own, pass.ctx)?,
             };
             let y = y.broadcast_mul(&shares)?;
