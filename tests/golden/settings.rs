@@ -24,12 +24,12 @@ fn check(families: &[&str], n: usize) {
 
 #[test]
 fn encoders_with_other_heads_and_positions() {
-    check(&["bert_", "distilbert_", "electra_", "modernbert_", "roberta_", "t5_", "xlmr_"], 11);
+    check(&["bert_", "camembert_", "distilbert_", "electra_", "modernbert_", "roberta_", "t5_", "xlmr_"], 13);
 }
 
 #[test]
 fn decoders_with_other_scaling_windows_and_biases() {
-    check(&["gpt2_", "llama_", "mistral_", "olmo2_", "qwen2_", "qwen3_"], 14);
+    check(&["gpt2_", "llama_", "mistral_", "olmo2_", "qwen2_", "qwen3_headdim", "qwen3_moe_"], 15);
 }
 
 #[test]
@@ -39,7 +39,18 @@ fn recurrences_of_other_sizes_biases_and_groups() {
 
 #[test]
 fn decoders_of_further_families() {
-    check(&["gemma", "gpt_neox_", "opt_", "phi"], 11);
+    check(&["gemma", "gpt_neox_", "opt_", "phi"], 13);
+}
+
+#[test]
+fn decoders_with_norms_positions_and_maps_of_their_own() {
+    check(&["arcee", "cohere", "exaone4", "glm", "helium", "ministral", "nemotron"], 9);
+    check(&["olmo", "seed_oss", "smollm3", "stablelm", "starcoder2"], 7);
+}
+
+#[test]
+fn older_decoders_with_joined_maps_and_scores_by_distance() {
+    check(&["bloom", "codegen", "falcon", "gptj", "mpt"], 8);
 }
 
 #[test]
@@ -49,12 +60,12 @@ fn mixtures_of_experts_with_sinks_or_latents() {
 
 #[test]
 fn image_towers_with_other_heads_and_shapes() {
-    check(&["beit_", "clip_", "deit_", "dinov2", "dinov3_", "siglip", "swin", "vit_"], 18);
+    check(&["beit_", "clip_", "data2vec_", "deit_", "dinov2", "dinov3_", "ijepa", "siglip", "swin", "vit_"], 23);
 }
 
 #[test]
 fn models_that_read_pictures_with_other_towers_and_layers() {
-    check(&["internvl_", "llava_", "smol_"], 4);
+    check(&["internvl_", "llava_", "qwen3_vl_", "smol_"], 8);
 }
 
 /// Drops the last row between attention and MLP of the first layer.

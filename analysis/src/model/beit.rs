@@ -1,5 +1,5 @@
-//! BEiT: a ViT whose scores know how far apart two patches are, with a factor on what each part adds.
-//! Bao et al. 2021, arXiv 2106.08254.
+//! BEiT and data2vec for pictures: a ViT whose scores know how far apart two patches are, with a factor on what each part
+//! adds. Bao et al. 2021, arXiv 2106.08254; Baevski et al. 2022, arXiv 2202.03555.
 
 use super::blocks::{Activation, Bias, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
@@ -68,22 +68,13 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let eps = c.eps(&["layer_norm_eps"], 1e-12)?;
     let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
     let root = Scope::root(w, device);
-    let s = root.first(&["beit", ""], "embeddings.cls_token");
+    let s = root.first(&["beit", "data2vec_vision", ""], "embeddings.cls_token");
     let n = (2 * z.grid.0 - 1) * (2 * z.grid.1 - 1) + 3;
-    let table = |s: &Scope| -> Result<Arc<dyn Bias>> {
-        let table = s.sub("relative_position_bias").get("relative_position_bias_table", &[n, z.heads])?;
-        Ok(Arc::new(Apart { table, grid: z.grid }))
+    let table = |s: &Scope, flag: &str| -> Result<Option<Tensor>> {
+        let s = s.sub("relative_position_bias");
+        c.flag(&[flag], false)?.then(|| s.get("relative_position_bias_table", &[n, z.heads])).transpose()
     };
-    let shared = match c.flag(&["use_shared_relative_position_bias"], false)? {
-        true => Some(table(&s.sub("encoder"))?),
-        false => None,
-    };
-    let own = c.flag(&["use_relative_position_bias"], false)?;
-    if own && shared.is_some() {
-        return Err(Error::invalid(
-            "config.json: relative positions of each layer beside shared ones are not supported",
-        ));
-    }
+    let shared = table(&s.sub("encoder"), "use_shared_relative_position_bias")?;
     let scales = c.number(&["layer_scale_init_value"], 0.1)? > 0.0;
     let mut blocks = Vec::new();
     for i in 0..z.layers {
@@ -93,7 +84,12 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         // Keys alone have no bias.
         let with_bias = |name: &str| Linear::load(&b.sub("attention").sub(name), d, d, true);
         (a.q, a.v) = (with_bias(names[0])?, with_bias(names[2])?);
-        a.bias = if own { Some(table(&b.sub("attention.attention"))?) } else { shared.clone() };
+        // What a layer adds by itself and what all of them add hang on the same distances.
+        let table = match (table(&b.sub("attention.attention"), "use_relative_position_bias")?, &shared) {
+            (Some(own), Some(shared)) => Some((own + shared)?),
+            (own, shared) => own.or(shared.clone()),
+        };
+        a.bias = table.map(|table| Arc::new(Apart { table, grid: z.grid }) as Arc<dyn Bias>);
         let mut mlp = Mlp {
             gate: None,
             up: Linear::load(&b.sub("intermediate.dense"), d, inner, true)?,

@@ -75,7 +75,8 @@ pub(super) fn decodes(c: &Config, kind: &str) -> Result<bool> {
         return Err(Error::invalid(format!("config.json: only absolute position embeddings are supported for {kind}")));
     }
     let decoder = c.flag(&["is_decoder"], false)?;
-    if c.flag(&["add_cross_attention"], false)? || (decoder && !matches!(kind, "bert" | "electra")) {
+    let decodes = matches!(kind, "bert" | "camembert" | "electra" | "roberta" | "xlm-roberta");
+    if c.flag(&["add_cross_attention"], false)? || (decoder && !decodes) {
         return Err(Error::invalid(format!("config.json: {kind} as a decoder beside an encoder is not supported")));
     }
     Ok(decoder)
@@ -116,6 +117,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         types,
         norm: Some(Norm::layer(&em.sub("LayerNorm"), d, eps)?),
         pad: pad.map(|p| (p, p as usize)),
+        causal: decoder,
         ..Encoder::new(w, words, stack, heads, device)
     };
     if decoder && out.heads.words.is_some() {

@@ -94,6 +94,8 @@ impl End {
 pub(super) struct Around {
     /// Runs of positions that see each other.
     pub seen: Vec<(usize, usize)>,
+    /// Whether layers with a window do not see further back in these runs, either (Gemma 3; in PaliGemma they do).
+    pub windowed: bool,
     /// Features that join the stream behind the first layers.
     pub deep: Option<Deep>,
 }
@@ -104,11 +106,19 @@ pub(super) struct Decoder {
     parts: Parts,
     /// What stands for a gap, where the model fills in.
     mask: Option<u32>,
+    /// Factor on features of a picture, where they are treated as rows of the token table are (Granite).
+    feature_factor: Option<f64>,
+    /// Norm of what the first layer reads (BLOOM).
+    first: Option<Norm>,
 }
 
 impl Decoder {
     /// The model of a checkpoint, from its parts.
-    pub fn new(w: &Weights, parts: Parts) -> Result<Self> {
+    pub fn new(w: &Weights, mut parts: Parts) -> Result<Self> {
+        let c = Config::new(w.config());
+        if !c.sub("text_config").unwrap_or(c).flag(&["is_causal"], true)? {
+            see_both_ways(&mut parts.stack);
+        }
         let mut info = super::describe(w);
         info.towers.insert(Tower::Text, parts.stack.info(false));
         if let End::Head(head) = &parts.end {
@@ -116,7 +126,7 @@ impl Decoder {
             info.writes = Writes::Causal;
         }
         info.max_tokens = parts.max;
-        Ok(Self { info, parts, mask: None })
+        Ok(Self { info, parts, mask: None, feature_factor: None, first: None })
     }
 
     /// What many families are beside their blocks: rows of a table without factors, pre-norm blocks, an RMS norm and a
@@ -173,6 +183,23 @@ impl Decoder {
         self
     }
 
+    /// The same with a factor on what stands in the place of a picture.
+    pub(super) fn that_scales_features(mut self, by: Option<f64>) -> Self {
+        self.feature_factor = by;
+        self
+    }
+
+    /// The same with a norm in front of the first layer.
+    pub(super) fn that_normalises(mut self, norm: Norm) -> Self {
+        self.first = Some(norm);
+        self
+    }
+
+    /// Features `[n, d]` of a picture as the first layer reads them.
+    pub(super) fn features(&self, x: Tensor) -> Result<Tensor> {
+        self.feature_factor.map_or(Ok(x.clone()), |by| Ok((x * by)?))
+    }
+
     /// Runs on embeddings `[n, d]` with `rows` standing for them.
     pub(super) fn run(&self, x: Tensor, rows: Rows, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
         self.run_with(x, rows, input, Around::default(), tap, ctx)
@@ -193,6 +220,9 @@ impl Decoder {
             let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
             x = (x + embedding(table, &ids, "position")?)?;
         }
+        if let Some(norm) = &self.first {
+            x = norm.apply(&x)?;
+        }
         let mut pass = Pass::new(Tower::Text, 0, rows, tap, ctx);
         pass.table.clone_from(&input.mask);
         pass.cache = input.cache.as_deref_mut();
@@ -200,7 +230,15 @@ impl Decoder {
         pass.deep = around.deep;
         if !around.seen.is_empty() {
             let own = self.parts.stack.blocks.iter().map(|b| b.attention.rule.mask.clone());
-            let both = |of: MaskRule| Some(MaskRule::Blocks { runs: around.seen.clone(), of: Box::new(of) });
+            let both = |of: MaskRule| {
+                let blocks = |of: MaskRule| MaskRule::Blocks { runs: around.seen.clone(), of: Box::new(of) };
+                Some(match of {
+                    MaskRule::SlidingWindow(window) if around.windowed => {
+                        MaskRule::Back { window, of: Box::new(blocks(MaskRule::Causal)) }
+                    }
+                    of => blocks(of),
+                })
+            };
             pass.masks = own.map(both).collect();
         }
         let x = self.parts.stack.apply(x, &mut pass)?;
@@ -250,6 +288,19 @@ impl Decoder {
             )));
         }
         Ok(rows)
+    }
+}
+
+/// What `is_causal` of a configuration does, which any decoder's may have: everything is seen, and as much of what
+/// follows as of what is before where there is a window (models that embed texts).
+fn see_both_ways(stack: &mut Stack) {
+    for block in &mut stack.blocks {
+        let mask = &mut block.attention.rule.mask;
+        match *mask {
+            MaskRule::Causal => *mask = MaskRule::Bidirectional,
+            MaskRule::SlidingWindow(w) => *mask = MaskRule::Near(w),
+            _ => {}
+        }
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         types,
         norm: Some(Norm::layer(&em.sub("LayerNorm"), narrow, eps)?),
         project: (narrow != d).then(|| Linear::load(&s.sub("embeddings_project"), narrow, d, true)).transpose()?,
+        causal: decoder,
         ..Encoder::new(w, words, Stack { blocks, order: Order::PostNorm, width: d }, heads, device)
     };
     if decoder && out.heads.words.is_some() {

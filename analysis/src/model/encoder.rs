@@ -103,6 +103,8 @@ pub(super) struct Encoder {
     pub heads: Heads,
     /// Id of the padding, and the position it keeps; others count from behind it (RoBERTa).
     pub pad: Option<(u32, usize)>,
+    /// Whether tokens see only those before them.
+    pub causal: bool,
     /// Whether texts begin with a token that stands for all.
     pub class_token: bool,
     pub device: Device,
@@ -124,6 +126,7 @@ impl Encoder {
             after: None,
             heads,
             pad: None,
+            causal: false,
             class_token: true,
             device: device.clone(),
         }
@@ -157,26 +160,34 @@ impl Encoder {
         }
     }
 
-    /// Rows of a text: identity; positions as given, or counted on from the cache, or as RoBERTa counts them.
-    fn rows(&self, n: usize, input: &Input) -> Result<Rows> {
+    /// Rows of a text: identity; positions as given, or counted on from the cache, or as RoBERTa counts them. And the
+    /// rows of the position table: the same, but those of RoBERTa where tokens see only what is before them, because
+    /// what is before a token is told by where it stands, whatever its position is called.
+    fn rows(&self, n: usize, input: &Input) -> Result<(Rows, Vec<usize>)> {
         let mut rows = input.rows(n)?;
-        if input.positions.is_none()
-            && let Some((pad, keeps)) = self.pad
-        {
-            let mut next = keeps + 1;
-            for (i, p) in rows.positions.iter_mut().enumerate() {
-                let is_pad = input.ids.get(i) == Some(&pad);
-                *p = if is_pad { keeps } else { next };
-                next += usize::from(!is_pad);
+        let mut places = rows.positions.clone();
+        if let Some((pad, keeps)) = self.pad {
+            let is_pad = |i: usize| input.ids.get(i) == Some(&pad);
+            if input.positions.is_none() {
+                let mut next = keeps + 1 + if self.causal { places.first().copied().unwrap_or(0) } else { 0 };
+                for (i, p) in places.iter_mut().enumerate() {
+                    *p = if is_pad(i) { keeps } else { next };
+                    next += usize::from(!is_pad(i));
+                }
+            } else if self.causal {
+                places.iter_mut().enumerate().for_each(|(i, p)| *p = if is_pad(i) { keeps } else { *p + keeps + 1 });
             }
         }
+        if !self.causal {
+            rows.positions.clone_from(&places);
+        }
         let max = self.positions.as_ref().map_or(Ok(usize::MAX), |p| p.dim(0))?;
-        if rows.positions.iter().any(|&p| p >= max) {
+        if places.iter().any(|&p| p >= max) {
             return Err(Error::invalid(format!(
                 "the text has more tokens than this model has positions ({max}); shorten the prompt"
             )));
         }
-        Ok(rows)
+        Ok((rows, places))
     }
 }
 
@@ -188,10 +199,10 @@ impl Model for Encoder {
     fn forward(&self, input: &mut Input, tap: &mut dyn Tap, ctx: &Ctx) -> Result<Output> {
         let x = embedded(self, input)?;
         let n = x.dim(0)?;
-        let rows = self.rows(n, input)?;
+        let (rows, places) = self.rows(n, input)?;
         let mut x = x;
         if let Some(positions) = &self.positions {
-            let ids: Vec<u32> = rows.positions.iter().map(|&p| p as u32).collect();
+            let ids: Vec<u32> = places.iter().map(|&p| p as u32).collect();
             x = (x + embedding(positions, &ids, "position")?)?;
         }
         if let Some(types) = &self.types {

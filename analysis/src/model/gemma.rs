@@ -54,17 +54,29 @@ const GEMMA3: Defaults = &[
 pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let c = Config::new(w.config());
     let root = Scope::root(w, device);
-    Ok(Box::new(decoder(w, &c, &root, ("model", "lm_head"), false)?))
+    Ok(Box::new(decoder(w, &c, &root, ("model", "lm_head"), Within::Nothing)?))
 }
 
-/// The language model below `base`, with its head at `head`; also the text half of PaliGemma and Gemma 3
-/// (`with_pictures`; the logits of Gemma 3 then have no bound, whatever the text's settings say).
+/// What a language model is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    /// It stands by itself.
+    Nothing,
+    /// PaliGemma, or Gemma 3 with pictures, which say what its tokens see.
+    Gemma,
+    /// Another model that reads pictures; the flag says whether the token table serves as head.
+    Other(bool),
+}
+
+/// The language model below `base`, with its head at `head`; also the text half of PaliGemma, Gemma 3 and others, where
+/// the logits of Gemma 3 have no bound, whatever the text's settings say, and elsewhere than in PaliGemma those of
+/// Gemma 2 neither.
 pub(super) fn decoder(
     w: &Weights,
     c: &Config,
     root: &Scope,
     (base, head): (&str, &str),
-    with_pictures: bool,
+    within: Within,
 ) -> Result<Decoder> {
     let kind = c.word(&["model_type"], "gemma")?;
     let c = c.with(match kind {
@@ -72,13 +84,8 @@ pub(super) fn decoder(
         "gemma3_text" => GEMMA3,
         _ => GEMMA,
     });
-    // Files of PaliGemma say so, too, and mean the prompt, which sees itself anyway.
-    let both = c.flag(&["use_bidirectional_attention"], false)? && !(with_pictures && kind != "gemma3_text");
-    if both && (kind != "gemma3_text" || with_pictures || c.architecture().contains("CausalLM")) {
-        return Err(Error::invalid(
-            "config.json: of Gemmas that see both ways, only Gemma 3 without a head is supported",
-        ));
-    }
+    // Gemma 1 and 2 have the setting, too, and their masks do not hang on it.
+    let both = kind == "gemma3_text" && c.flag(&["use_bidirectional_attention"], false)?;
     let later = kind != "gemma";
     let d = c.size(&["hidden_size"])?;
     let h = c.size(&["num_attention_heads"])?;
@@ -94,8 +101,12 @@ pub(super) fn decoder(
     let width = if later { c.number(&["query_pre_attn_scalar"], 256.0)? } else { e as f64 };
     // Gemma 3 has norms of queries and keys instead of a bound on scores; what its files say of one is not used.
     let score_cap = if kind == "gemma2" { cap(&c, "attn_logit_softcapping")? } else { None };
-    let logit_cap =
-        if later && !(with_pictures && kind == "gemma3_text") { cap(&c, "final_logit_softcapping")? } else { None };
+    let capped = match within {
+        Within::Nothing => later,
+        Within::Gemma => kind == "gemma2",
+        Within::Other(_) => false,
+    };
+    let logit_cap = if capped { cap(&c, "final_logit_softcapping")? } else { None };
     if width <= 0.0 {
         return Err(Error::invalid(format!("config.json: query_pre_attn_scalar is {width}, not positive")));
     }
@@ -114,9 +125,11 @@ pub(super) fn decoder(
             n_kv_heads: g,
             scale: width.powf(-0.5) as f32,
             mask: match window {
-                // A window is as wide to both sides together as it was to one.
+                // A window is as wide to both sides together as it was to one; it is so, too, where a model around this
+                // one says that tokens see only what is before them.
+                Some(w) if both && within == Within::Gemma => MaskRule::SlidingWindow(w / 2 + 1),
                 Some(w) if both => MaskRule::Near(w / 2),
-                None if both => MaskRule::Bidirectional,
+                None if both && within != Within::Gemma => MaskRule::Bidirectional,
                 Some(w) => MaskRule::SlidingWindow(w),
                 None => MaskRule::Causal,
             },
@@ -154,7 +167,11 @@ pub(super) fn decoder(
     }
     let embed = s.table("embed_tokens.weight", &[vocab, d])?;
     // Beside a picture, the text's settings do not count here.
-    let tied = with_pictures || c.flag(&["tie_word_embeddings"], true)?;
+    let tied = match within {
+        Within::Nothing => c.flag(&["tie_word_embeddings"], true)?,
+        Within::Gemma => true,
+        Within::Other(tied) => tied,
+    };
     let end = End::load(&c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let parts = Parts {
         embed,

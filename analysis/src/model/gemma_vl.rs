@@ -36,7 +36,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let newer = root.has("model.language_model.embed_tokens.weight");
     let names =
         if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
-    let text = gemma::decoder(w, &tc, &root, names, true)?;
+    let text = gemma::decoder(w, &tc, &root, names, gemma::Within::Gemma)?;
     let (dv, dt) = (tower.stack.width, text.width());
     let connector = if pali {
         let p = root.first(&["multi_modal_projector", "model.multi_modal_projector"], "linear.weight");

@@ -81,7 +81,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
 }
 
 /// Queries, keys and values of one stored map, in which they follow each other head by head.
-fn by_head(s: &Scope, d: usize, h: usize, bias: bool) -> Result<[Linear; 3]> {
+pub(super) fn by_head(s: &Scope, d: usize, h: usize, bias: bool) -> Result<[Linear; 3]> {
     let (weight, e) = (s.table("weight", &[3 * d, d])?, d / h);
     let bias = bias.then(|| s.get("bias", &[3 * d])).transpose()?;
     let part = |i: usize| -> Result<Linear> {

@@ -6,7 +6,7 @@ use super::decoder::Decoder;
 use super::patches::{Fit, PatchEmbed, shuffle};
 use super::vision::{Sizes, VisionTower};
 use super::vlm::{self, Connect, Features, Vlm};
-use super::{Model, TowerRun, llama};
+use super::{Model, TowerRun};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::trace::{AttentionRule, MaskRule, Tap, Tower};
@@ -88,7 +88,7 @@ fn text(w: &Weights, c: &Config, tc: &Config, root: &Scope) -> Result<Decoder> {
     let newer = root.has("model.language_model.embed_tokens.weight");
     let names =
         if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
-    llama::decoder(w, tc, root, names, c.flag(&["tie_word_embeddings"], true)?)
+    vlm::text(w, tc, root, names, c.flag(&["tie_word_embeddings"], true)?)
 }
 
 /// InternViT below `s`.

@@ -235,8 +235,10 @@ pub(super) fn decoder(
     // Beside a picture, either of the two configurations may say it.
     let tied = tied || c.flag(&["tie_word_embeddings"], false)?;
     let end = End::load(c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
+    // A model around it has a head of its own, whose logits nothing divides.
+    let alone = Config::new(w.config()).sub("text_config").is_none();
     let end = match end {
-        End::Head(head) => End::Head(granite.logits(head)?),
+        End::Head(head) if alone => End::Head(granite.logits(head)?),
         other => other,
     };
     let order = if kind == "olmo2" { Order::OfParts } else { Order::PreNorm };
@@ -251,7 +253,7 @@ pub(super) fn decoder(
         end,
         max: c.size_opt(&["max_position_embeddings"])?,
     };
-    Decoder::new(w, parts)
+    Ok(Decoder::new(w, parts)?.that_scales_features(granite.embed))
 }
 
 /// Factors of Granite; nothing for the others.

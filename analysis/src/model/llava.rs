@@ -1,4 +1,4 @@
-//! LLaVA: CLIP (or SigLIP) patches of an early layer, a two-layer projector, a Llama.
+//! LLaVA: CLIP (or SigLIP) patches of an early layer, a two-layer projector, a Llama or Gemma.
 //! Liu et al. 2023, arXiv 2304.08485; 2310.03744.
 
 use super::blocks::{Activation, Config, Linear, Scope, Stack};
@@ -6,7 +6,7 @@ use super::decoder::Decoder;
 use super::patches::Fit;
 use super::vision::{BASE, VisionTower};
 use super::vlm::{self, Connect, Features, Vlm};
-use super::{Model, TowerRun, clip, llama, siglip};
+use super::{Model, TowerRun, clip, siglip};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::token::Grid;
@@ -58,7 +58,7 @@ pub(super) fn parts(
     let newer = root.has("model.language_model.embed_tokens.weight");
     let names =
         if newer { ("model.language_model", "lm_head") } else { ("language_model.model", "language_model.lm_head") };
-    let text = llama::decoder(w, &tc, root, names, c.flag(&["tie_word_embeddings"], false)?)?;
+    let text = vlm::text(w, &tc, root, names, c.flag(&["tie_word_embeddings"], false)?)?;
 
     let n = tower.stack.blocks.len() as i64;
     let layer = |v: &serde_json::Value| -> Result<usize> {

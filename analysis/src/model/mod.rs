@@ -4,8 +4,10 @@ mod albert;
 mod beit;
 mod bert;
 pub mod blocks;
+mod bloom;
 mod cache;
 mod clip;
+mod cohere;
 mod deberta;
 mod decoder;
 mod deepseek;
@@ -13,11 +15,16 @@ mod dinov2;
 mod dinov3;
 mod electra;
 mod encoder;
+mod exaone4;
+mod falcon;
+mod form;
 mod gemma;
 mod gemma_vl;
+mod glm;
 mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
+mod gptj;
 mod internvl;
 mod llada;
 mod llama;
@@ -27,12 +34,19 @@ mod mamba;
 mod modernbert;
 mod moe;
 mod mpnet;
+mod mpt;
+mod nemotron;
+mod olmo;
 mod opt;
 mod patches;
 mod phi;
 mod qwen_vl;
+mod relatives;
 mod siglip;
+mod smollm3;
 mod smolvlm;
+mod stablelm;
+mod starcoder2;
 mod swin;
 mod t5;
 #[cfg(test)]
@@ -366,12 +380,18 @@ type Loader = fn(&Weights, &Device) -> Result<Box<dyn Model>>;
 /// `model_type` of `config.json` and what loads it.
 const FAMILIES: &[(&str, Loader)] = &[
     ("albert", albert::load),
+    ("arcee", relatives::arcee),
     ("beit", beit::load),
     ("bert", bert::load),
+    ("bloom", bloom::load),
     ("camembert", bert::load),
     ("clip", clip::load),
     ("clip_text_model", clip::load),
     ("clip_vision_model", clip::load),
+    ("codegen", gptj::load),
+    ("cohere", cohere::load),
+    ("cohere2", cohere::load),
+    ("data2vec-vision", beit::load),
     ("deberta-v2", deberta::load),
     ("deepseek_v2", deepseek::load),
     ("deepseek_v3", deepseek::load),
@@ -381,15 +401,22 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("dinov3_vit", dinov3::load),
     ("distilbert", bert::load),
     ("electra", electra::load),
+    ("exaone4", exaone4::load),
+    ("falcon", falcon::load),
     ("gemma", gemma::load),
     ("gemma2", gemma::load),
     ("gemma3", gemma_vl::load),
     ("gemma3_text", gemma::load),
+    ("glm", glm::load),
+    ("glm4", glm::load),
     ("gpt2", gpt2::load),
     ("gpt_neox", gpt_neox::load),
     ("gpt_oss", gpt_oss::load),
+    ("gptj", gptj::load),
     ("granite", llama::load),
+    ("helium", relatives::helium),
     ("idefics3", smolvlm::load),
+    ("ijepa", vit::load),
     ("internvl", internvl::load),
     ("llada", llada::load),
     ("llama", llama::load),
@@ -398,11 +425,16 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("llava_onevision", llava_next::load),
     ("mamba", mamba::load),
     ("mamba2", mamba::load),
+    ("ministral", relatives::ministral),
     ("mistral", llama::load),
     ("mixtral", llama::load),
     ("modernbert", modernbert::load),
     ("mpnet", mpnet::load),
+    ("mpt", mpt::load),
+    ("nemotron", nemotron::load),
+    ("olmo", olmo::load),
     ("olmo2", llama::load),
+    ("olmo3", olmo::load),
     ("opt", opt::load),
     ("paligemma", gemma_vl::load),
     ("phi", phi::load),
@@ -416,17 +448,22 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("qwen3_vl", qwen_vl::load),
     ("qwen3_vl_moe", qwen_vl::load),
     ("roberta", bert::load),
+    ("seed_oss", relatives::seed_oss),
     ("siglip", siglip::load),
     ("siglip2", siglip::load),
     ("siglip2_text_model", siglip::load),
     ("siglip2_vision_model", siglip::load),
     ("siglip_text_model", siglip::load),
     ("siglip_vision_model", siglip::load),
+    ("smollm3", smollm3::load),
     ("smolvlm", smolvlm::load),
+    ("stablelm", stablelm::load),
+    ("starcoder2", starcoder2::load),
     ("swin", swin::load),
     ("swinv2", swin::load),
     ("t5", t5::load),
     ("vit", vit::load),
+    ("vit_msn", vit::load),
     ("xlm-roberta", bert::load),
 ];
 

@@ -160,12 +160,11 @@ fn tower(s: &Scope, c: &Config, kind: Kind, out: usize) -> Result<QwenTower> {
             after2: None,
         });
     }
-    let layers = |key: &str, default: &[usize]| -> Result<Vec<usize>> {
+    // Numbers that no layer has name none.
+    let layers = |key: &str, default: &[u64]| -> Result<Vec<u64>> {
         let Some(v) = c.value(&[key]) else { return Ok(default.to_vec()) };
-        let list: Option<Vec<usize>> =
-            v.as_array().and_then(|l| l.iter().map(|v| Value::as_u64(v).map(|n| n as usize)).collect());
-        list.filter(|l| l.iter().all(|n| *n < blocks.len()))
-            .ok_or_else(|| Error::invalid(format!("config.json: {key} is not a list of layers of the image tower")))
+        let list: Option<Vec<u64>> = v.as_array().and_then(|l| l.iter().map(Value::as_u64).collect());
+        list.ok_or_else(|| Error::invalid(format!("config.json: {key} is not a list of layers of the image tower")))
     };
     let windows = match kind {
         Kind::TwoFive => {
@@ -173,7 +172,8 @@ fn tower(s: &Scope, c: &Config, kind: Kind, out: usize) -> Result<QwenTower> {
             if side == 0 {
                 return Err(Error::invalid("config.json: window_size is smaller than a merged patch"));
             }
-            Some(Windows { side, whole: layers("fullatt_block_indexes", &[7, 15, 23, 31])? })
+            let whole = layers("fullatt_block_indexes", &[7, 15, 23, 31])?;
+            Some(Windows { side, whole: (0..blocks.len()).filter(|i| whole.contains(&(*i as u64))).collect() })
         }
         _ => None,
     };
@@ -200,8 +200,12 @@ fn tower(s: &Scope, c: &Config, kind: Kind, out: usize) -> Result<QwenTower> {
     };
     let mut deep = Vec::new();
     if kind == Kind::Three {
-        for (i, layer) in layers("deepstack_visual_indexes", &[8, 16, 24])?.into_iter().enumerate() {
-            deep.push((layer, merger(&s.sub(format!("deepstack_merger_list.{i}")), true)?));
+        // A layer's place in the list says which merger reads it; features join in the order of the layers.
+        let listed = layers("deepstack_visual_indexes", &[8, 16, 24])?;
+        for layer in 0..blocks.len() {
+            if let Some(i) = listed.iter().position(|&l| l == layer as u64) {
+                deep.push((layer, merger(&s.sub(format!("deepstack_merger_list.{i}")), true)?));
+            }
         }
     }
     Ok(QwenTower {

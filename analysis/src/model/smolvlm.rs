@@ -5,7 +5,7 @@ use super::blocks::{Config, Linear, Scope, Stack};
 use super::patches::{Fit, shuffle};
 use super::vision::VisionTower;
 use super::vlm::{self, Connect, Features, Vlm};
-use super::{Model, TowerRun, llama, siglip};
+use super::{Model, TowerRun, siglip};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::trace::{Tap, Tower};
@@ -29,7 +29,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let s = root.first(&["model.vision_model", "vision_model"], "embeddings.patch_embedding.weight");
     let tower = siglip::tower(&s, &vc, Fit::Buckets)?;
     let base = if root.has("text_model.embed_tokens.weight") { "text_model" } else { "model.text_model" };
-    let text = llama::decoder(w, &tc, &root, (base, "lm_head"), c.flag(&["tie_word_embeddings"], false)?)?;
+    let text = vlm::text(w, &tc, &root, (base, "lm_head"), c.flag(&["tie_word_embeddings"], false)?)?;
     let p = root.first(&["model.connector", "connector"], "modality_projection.proj.weight");
     let wide = tower
         .stack

@@ -7,7 +7,7 @@
 
 use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack};
 use super::patches::{Fit, PatchEmbed, fit_positions};
-use super::vision::{attention, need_image, put_labels, put_patches};
+use super::vision::{Pixels, attention, need_image, put_labels, put_patches};
 use super::{Input, Model, ModelInfo, Output, TowerRun, only};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Rows, Site, Tap, Tower};
@@ -55,12 +55,7 @@ enum End {
     /// The rows and their mean.
     Pool,
     Labels(Linear),
-    /// The pixels: a map to `channels · stride²` values of a square.
-    Pixels {
-        map: Linear,
-        stride: usize,
-        channels: usize,
-    },
+    Pixels(Pixels),
 }
 
 struct Swin {
@@ -130,12 +125,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let end = match (root.shape("classifier.weight"), root.has("decoder.0.weight")) {
         (Some(&[labels, _]), _) => End::Labels(Linear::load(&root.sub("classifier"), wide, labels, true)?),
-        (_, true) => {
-            let (own, stride) = (root.sub("decoder.0"), c.size(&["encoder_stride"])?);
-            let out = channels * stride * stride;
-            let map = own.get("weight", &[out, wide, 1, 1])?.reshape((out, wide))?;
-            End::Pixels { map: Linear::from_matrix(&map, Some(own.get("bias", &[out])?))?, stride, channels }
-        }
+        (_, true) => End::Pixels(Pixels::load(&root, &c, (wide, channels))?),
         _ => End::Pool,
     };
     let order = if second { Order::OfParts } else { Order::PreNorm };
@@ -514,10 +504,8 @@ impl Model for Swin {
                 let logits = head.apply(&x.mean_keepdim(0)?)?;
                 put_labels(&mut out, logits, (self.stack.blocks.len(), &map, 0), tap)?;
             }
-            End::Pixels { map, stride, channels } => {
-                let (s, c) = (*stride, *channels);
-                let x = map.apply(&x)?.reshape(&[rows, cols, c, s, s][..])?.permute([2, 0, 3, 1, 4])?;
-                out.extras.insert("reconstruction".into(), x.contiguous()?.reshape((c, rows * s, cols * s))?);
+            End::Pixels(pixels) => {
+                out.extras.insert("reconstruction".into(), pixels.apply(&x, (rows, cols))?);
             }
         }
         Ok(out)

@@ -302,6 +302,35 @@ pub(super) fn row_of(x: &Tensor, rows: &Rows, token: usize) -> Result<Tensor> {
     Ok(x.narrow(0, row, 1)?)
 }
 
+/// What guesses the pixels of masked patches: a map to `channels · stride²` values of a square (SimMIM; Xie et al. 2021,
+/// arXiv 2111.09886).
+pub(super) struct Pixels {
+    map: Linear,
+    stride: usize,
+    channels: usize,
+}
+
+impl Pixels {
+    /// Reads `decoder.0` of a model of this width.
+    pub fn load(root: &Scope, c: &Config, (width, channels): (usize, usize)) -> Result<Self> {
+        let (own, stride) = (root.sub("decoder.0"), c.size(&["encoder_stride"])?);
+        let out = stride.checked_mul(stride).and_then(|n| n.checked_mul(channels));
+        let out = out.ok_or_else(|| Error::invalid("config.json: encoder_stride is too large"))?;
+        let map = own.get("weight", &[out, width, 1, 1])?.reshape((out, width))?;
+        Ok(Self { map: Linear::from_matrix(&map, Some(own.get("bias", &[out])?))?, stride, channels })
+    }
+
+    /// Patches `[rows · columns, d]` → `[channels, rows · stride, columns · stride]`. Errors where patches are missing.
+    pub fn apply(&self, x: &Tensor, (rows, cols): (usize, usize)) -> Result<Tensor> {
+        if x.dim(0)? != rows * cols {
+            return Err(Error::invalid("pixels are guessed from all patches; none may be pruned or merged"));
+        }
+        let (s, c) = (self.stride, self.channels);
+        let x = self.map.apply(x)?.reshape(&[rows, cols, c, s, s][..])?.permute([2, 0, 3, 1, 4])?;
+        Ok(x.contiguous()?.reshape((c, rows * s, cols * s))?)
+    }
+}
+
 /// The rows that stand for patches alone; tokens below `first` are not patches. Errors where there are none.
 pub(super) fn patch_rows(x: &Tensor, rows: &Rows, first: usize) -> Result<Tensor> {
     rows_where(x, rows, |tokens| tokens.iter().all(|&k| k >= first))

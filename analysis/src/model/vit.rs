@@ -1,9 +1,10 @@
-//! ViT and DeiT, with or without pooler and classifier.
-//! Dosovitskiy et al. 2020, arXiv 2010.11929; Touvron et al. 2020, arXiv 2012.12877.
+//! ViT, DeiT, MSN and I-JEPA, with or without pooler and classifier; I-JEPA has no class token, and reads the mean.
+//! Dosovitskiy et al. 2020, arXiv 2010.11929; Touvron et al. 2020, arXiv 2012.12877; Assran et al. 2022, arXiv 2204.07141;
+//! 2023, arXiv 2301.08243.
 
 use super::blocks::{Activation, Block, Config, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::patches::{Fit, PatchEmbed};
-use super::vision::{BASE, Sizes, VisionTower, attention, put_labels, row_of};
+use super::vision::{BASE, Pixels, Sizes, VisionTower, attention, patch_mean, patch_rows, put_labels, row_of};
 use super::{Input, Model, ModelInfo, Output, only};
 use crate::ctx::Ctx;
 use crate::trace::{MaskRule, Tap, Tower};
@@ -18,6 +19,8 @@ struct Vit {
     pooler: Option<(Linear, Activation)>,
     /// One classifier per leading token; DeiT with a teacher has two, and their mean counts.
     classifiers: Vec<Linear>,
+    /// What guesses the pixels of masked patches.
+    pixels: Option<Pixels>,
     device: Device,
 }
 
@@ -31,10 +34,12 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let act = Activation::parse(c.word(&["hidden_act"], "gelu")?)?;
     let qkv_bias = c.flag(&["qkv_bias"], true)?;
     let root = Scope::root(w, device);
-    let s = root.first(&["vit", "deit", ""], "embeddings.cls_token");
+    let s = root.first(&["vit", "deit", "ijepa", ""], "embeddings.patch_embeddings.projection.weight");
+    // MSN with a classifier is saved with its layers beside the rest of the encoder.
+    let layers = if s.has("encoder.layer.0.layernorm_before.weight") { &s } else { &root };
     let mut blocks = Vec::new();
     for i in 0..z.layers {
-        let b = s.sub(format!("encoder.layer.{i}"));
+        let b = layers.sub(format!("encoder.layer.{i}"));
         let names = ["attention.query", "attention.key", "attention.value", "output.dense"];
         blocks.push(Block {
             norm1: Norm::layer(&b.sub("layernorm_before"), d, eps)?,
@@ -52,17 +57,19 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         });
     }
     let em = s.sub("embeddings");
-    let mut leading = em.get("cls_token", &[1, 1, d])?.squeeze(0)?;
-    if em.has("distillation_token") {
-        leading = Tensor::cat(&[leading, em.get("distillation_token", &[1, 1, d])?.squeeze(0)?], 0)?;
+    let mut leading = Vec::new();
+    for name in ["cls_token", "distillation_token"] {
+        if em.has(name) {
+            leading.push(em.get(name, &[1, 1, d])?.squeeze(0)?);
+        }
     }
-    let n_lead = leading.dim(0)?;
+    let n_lead = leading.len();
     let positions = em.get("position_embeddings", &[1, z.positions() + n_lead, d])?.squeeze(0)?;
     let norm = Norm::layer(&s.sub("layernorm"), d, eps)?;
     let tower = VisionTower {
         patch: PatchEmbed::load(&em.sub("patch_embeddings.projection"), z.channels, z.sides, d)?,
-        leading: Some(leading),
-        leading_positions: Some(positions.narrow(0, 0, n_lead)?),
+        leading: (n_lead > 0).then(|| Tensor::cat(&leading, 0)).transpose()?,
+        leading_positions: (n_lead > 0).then(|| positions.narrow(0, 0, n_lead)).transpose()?,
         registers: None,
         positions: positions.narrow(0, n_lead, z.positions())?.contiguous()?,
         table: z.grid,
@@ -86,10 +93,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         }
         _ => None,
     };
+    let pixels = root.has("decoder.0.weight").then(|| Pixels::load(&root, &c, (d, z.channels))).transpose()?;
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(true));
+    info.towers.insert(Tower::Vision, tower.stack.info(n_lead > 0));
     info.vocab = classifiers.first().map_or(Ok(0), Linear::outputs)?;
-    Ok(Box::new(Vit { info, tower, norm, pooler, classifiers, device: device.clone() }))
+    Ok(Box::new(Vit { info, tower, norm, pooler, classifiers, pixels, device: device.clone() }))
 }
 
 impl Model for Vit {
@@ -103,7 +111,11 @@ impl Model for Vit {
         if !self.classifiers.is_empty() {
             let mut sum: Option<Tensor> = None;
             for (i, head) in self.classifiers.iter().enumerate() {
-                let y = head.apply(&row_of(&t.last, &t.rows, i)?)?;
+                let read = match self.tower.leading {
+                    Some(_) => row_of(&t.last, &t.rows, i)?,
+                    None => patch_mean(&t.last, &t.rows, 0)?,
+                };
+                let y = head.apply(&read)?;
                 if self.classifiers.len() > 1 {
                     let name = if i == 0 { "cls_logits" } else { "distillation_logits" };
                     out.extras.insert(name.into(), y.squeeze(0)?);
@@ -119,6 +131,9 @@ impl Model for Vit {
             }
             let layer = self.tower.stack.blocks.len();
             put_labels(&mut out, logits, (layer, &t.rows, t.rows.row_of(0).unwrap_or(0)), tap)?;
+        } else if let Some(pixels) = &self.pixels {
+            let patches = patch_rows(&t.last, &t.rows, self.tower.n_leading()?)?;
+            out.extras.insert("reconstruction".into(), pixels.apply(&patches, t.grid)?);
         } else {
             if let Some((dense, act)) = &self.pooler {
                 let pooled = act.apply(&dense.apply(&row_of(&t.last, &t.rows, 0)?)?)?;
@@ -134,8 +149,8 @@ impl Model for Vit {
     }
 
     fn lens(&self, resid: &Tensor) -> Result<Tensor> {
-        let head =
-            self.classifiers.first().ok_or_else(|| Error::invalid("this model has no classifier to look with"))?;
+        let head = self.classifiers.first().filter(|_| self.tower.leading.is_some());
+        let head = head.ok_or_else(|| Error::invalid("this model has no classifier that reads single tokens"))?;
         head.apply(&self.norm.apply(resid)?)
     }
 

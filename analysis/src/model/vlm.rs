@@ -1,12 +1,13 @@
 //! What vision-language models share: image features take the place of their placeholders in the text.
 
-use super::blocks::{Config, Deep, Pass, Stack};
+use super::blocks::{Config, Deep, Pass, Scope, Stack};
 use super::decoder::{Around, Decoder};
-use super::{Input, Model, ModelInfo, Output, TowerRun};
+use super::{Input, Model, ModelInfo, Output, TowerRun, gemma, llama};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::token::{Grid, Source, Token, TokenKind};
 use crate::trace::{Rows, Site, Tap, Tower};
+use crate::weights::Weights;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
@@ -223,11 +224,13 @@ impl<C: Connect> Model for Vlm<C> {
         // Where the encoder gives fewer features than there are placeholders, the text closes up, as it would for a
         // model that was given the shorter sequence; a tap that regroups features says itself what it wants.
         let renumber = pass.renumbered.unwrap_or(pass.rows.len() != places.len());
+        let x = self.text.features(x)?;
         let (x, rows) = join(&embeds, &x, &base, &pass.rows, &places, renumber, input)?;
         let row_of = features.of.iter().enumerate().flat_map(|(row, of)| of.iter().map(move |&k| (k, row)));
         let row_of = row_of.map(|(k, row)| (base.tokens[places[k]][0], row)).collect();
         let around = Around {
             seen: self.seen(&rows, &places, &base),
+            windowed: self.connector.both() == Both::Image,
             deep: (!features.deep.is_empty()).then_some(Deep { layers: features.deep, row_of }),
         };
         let mut out = self.text.run_with(x, rows, input, around, tap, ctx)?;
@@ -317,6 +320,15 @@ pub(super) fn image_token(c: &Config, keys: &[&str], default: u64) -> Result<u32
         .map_or(Some(default), serde_json::Value::as_u64)
         .and_then(|v| u32::try_from(v).ok())
         .ok_or_else(|| Error::invalid(format!("config.json: {} is not a token id", keys[0])))
+}
+
+/// The language model of a family that takes any, with the names of its own and its head's parts; `tied` says whether
+/// the token table serves as head.
+pub(super) fn text(w: &Weights, c: &Config, root: &Scope, names: (&str, &str), tied: bool) -> Result<Decoder> {
+    match c.word(&["model_type"], "llama")? {
+        "gemma" | "gemma2" | "gemma3_text" => gemma::decoder(w, c, root, names, gemma::Within::Other(tied)),
+        _ => llama::decoder(w, c, root, names, tied),
+    }
 }
 
 /// A part of `config.json` that a vision-language model cannot do without.

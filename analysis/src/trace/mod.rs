@@ -107,6 +107,14 @@ pub enum MaskRule {
         /// What else is seen.
         of: Box<MaskRule>,
     },
+    /// As `of`, and at most this many positions back, the query's own included; what is ahead is as near as it is (layers
+    /// with a window that read an image both ways).
+    Back {
+        /// Positions back.
+        window: usize,
+        /// What else must hold.
+        of: Box<MaskRule>,
+    },
     /// Not more than this many positions away on either side (encoders with local attention).
     Near(usize),
     /// Listed per query row: the key rows it may look at (tree attention, prefix masks).
@@ -148,6 +156,7 @@ impl MaskRule {
             MaskRule::Blocks { runs, of } => {
                 of.allows(qi, q, ki, k) || runs.iter().any(|&(a, b)| (a..b).contains(&q) && (a..b).contains(&k))
             }
+            MaskRule::Back { window, of } => k.saturating_add(*window) > q && of.allows(qi, q, ki, k),
             MaskRule::Near(w) => q.abs_diff(k) <= *w,
             MaskRule::Table(t) => t.get(qi).is_some_and(|row| row.contains(&ki)),
             MaskRule::Only { keys, of } => keys.contains(&ki) && of.allows(qi, q, ki, k),
@@ -195,6 +204,7 @@ impl MaskRule {
             MaskRule::Blocks { runs, of: m } => {
                 Cow::Owned(MaskRule::Blocks { runs: runs.clone(), of: Box::new(of(m)) })
             }
+            MaskRule::Back { window, of: m } => Cow::Owned(MaskRule::Back { window: *window, of: Box::new(of(m)) }),
             rule => Cow::Borrowed(rule),
         }
     }
@@ -214,6 +224,7 @@ impl MaskRule {
                 MaskRule::Blocks { runs: runs.iter().filter_map(run).collect(), of: Box::new(of.moved(old, new)) }
             }
             MaskRule::Only { keys, of } => MaskRule::Only { keys: keys.clone(), of: Box::new(of.moved(old, new)) },
+            MaskRule::Back { window, of } => MaskRule::Back { window: *window, of: Box::new(of.moved(old, new)) },
             MaskRule::PerHead(all) => MaskRule::PerHead(all.iter().map(|m| m.moved(old, new)).collect()),
             rule => rule.clone(),
         }
@@ -223,6 +234,7 @@ impl MaskRule {
     pub fn window(&self) -> Option<usize> {
         match self {
             MaskRule::SlidingWindow(w) => Some(*w),
+            MaskRule::Back { window, of } => Some(of.window().map_or(*window, |w| w.min(*window))),
             MaskRule::Only { of, .. } | MaskRule::Blocks { of, .. } => of.window(),
             MaskRule::PerHead(all) => all.iter().filter_map(Self::window).min(),
             MaskRule::Near(w) => Some(w + 1),

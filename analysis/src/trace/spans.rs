@@ -150,6 +150,10 @@ mod tests {
             MaskRule::Windows(vec![3]),
             MaskRule::Near(1),
             MaskRule::Blocks { runs: vec![(0, 3), (4, 8)], of: Box::new(MaskRule::SlidingWindow(2)) },
+            MaskRule::Back {
+                window: 2,
+                of: Box::new(MaskRule::Blocks { runs: vec![(0, 4)], of: Box::new(MaskRule::Causal) }),
+            },
             MaskRule::Table(table.clone().into()),
             MaskRule::Only { keys: vec![3, 0, 9], of: Box::new(MaskRule::Causal) },
             MaskRule::Only { keys: vec![1, 2], of: Box::new(MaskRule::Table(table.into())) },

@@ -426,3 +426,126 @@ vlm("several_llava", lambda t: t.LlavaConfig(
     "USER: <image>\nand <image> or<image>: which train? ASSISTANT:", "llava", pictures=[(50, 36), (20, 20), (21, 47)],
     **TOWERS, processor_config={"patch_size": 5, "vision_feature_select_strategy": "default",
                                 "num_additional_image_tokens": 1, "image_token": "<image>"})
+
+# A list of layers that is in no order, with layers that are not there and one twice.
+LITTLE = [r"(vision_)?[qkv]_\d+", r"vision_attentions_\d+"]
+Q3T2 = {**Q3T, "hidden_size": 16, "intermediate_size": 20, "num_attention_heads": 2, "num_key_value_heads": 1}
+Q3V2 = {**Q3V, "hidden_size": 8, "intermediate_size": 12, "out_hidden_size": 16, "num_heads": 1}
+vlm("qwen3_vl_order", lambda t: t.Qwen3VLConfig(text_config=Q3T2, vision_config={**Q3V2,
+    "deepstack_visual_indexes": [2, 0, 7, 0]}, **Q3IDS), "Qwen3VLForConditionalGeneration", Q3P, (30, 22), Q3IN, Q3TEXT,
+    "qwen2_5_vl", drop=LITTLE, greedy=False)
+vlm("qwen3_vl_moe_order", lambda t: t.Qwen3VLMoeConfig(text_config={**Q3T2, "num_hidden_layers": 2, "num_experts": 4,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 8}, vision_config={**Q3V2, "deepstack_visual_indexes": [1, 0]},
+    **Q3IDS), "Qwen3VLMoeForConditionalGeneration", Q3P, (30, 22), Q3IN, Q3TEXT, "qwen2_5_vl", chosen=2, drop=LITTLE,
+    greedy=False)
+# A window that is shorter than the picture's tokens.
+GEM2 = dict(hidden_size=16, intermediate_size=20, num_attention_heads=2, num_key_value_heads=1)
+vlm("gemma3_short", gemma3(dict(GEM2, num_hidden_layers=2, sliding_window=3,
+        layer_types=["sliding_attention", "full_attention"]), dict(hidden_size=8, num_hidden_layers=1)),
+    "Gemma3ForConditionalGeneration", G3P, (37, 29), dict(size={"height": 24, "width": 24}),
+    "Look: <start_of_image> a train?", drop=LITTLE, **G3)
+# Causal models that see both ways, decoders of encoders, activations.
+SMALL = dict(hidden_size=16, intermediate_size=20, num_attention_heads=2, num_key_value_heads=1)
+
+
+def small(name, config, model, **set_):
+    spec = decoder(name, config, model, **{**SMALL, **set_})
+    spec.update(drop=[r"[qkv]_\d+"], greedy=False)
+    return spec
+
+
+small("gemma3_both_head", "Gemma3TextConfig", "Gemma3ForCausalLM", head_dim=8, query_pre_attn_scalar=5,
+      sliding_window=6, use_bidirectional_attention=True, layer_types=["sliding_attention", "full_attention"],
+      rope_parameters={"full_attention": plain(5000.0), "sliding_attention": plain(300.0)})
+small("mistral_both", "MistralConfig", "MistralForCausalLM", sliding_window=3, is_causal=False, hidden_act="laplace")
+ROBERTA = dict(vocab_size=512, bos_token_id=0, eos_token_id=2, pad_token_id=1, is_decoder=True, hidden_size=12,
+               intermediate_size=16, num_attention_heads=2, hidden_act="hardswish")
+text("roberta_decoder", "RobertaConfig", "RobertaForCausalLM", "roberta", **{**ENCODER, **ROBERTA})[
+    "greedy"] = False
+text("camembert_decoder", "CamembertConfig", "CamembertForCausalLM", "roberta", **{**ENCODER, **ROBERTA,
+     "num_hidden_layers": 1, "tie_word_embeddings": False})["greedy"] = False
+image("beit_both", "BeitConfig", "BeitForImageClassification", "BeitImageProcessorPil", (20, 33), BEIT_IN,
+      **{**BEIT, "hidden_size": 8, "patch_size": 8}, use_shared_relative_position_bias=True,
+      use_relative_position_bias=True, num_labels=3)["drop"] = [r"[qk]_\d+"]
+
+
+# Decoders of further families, with their own settings set.
+NAMES = ["sliding_attention", "full_attention"]
+small("arcee", "ArceeConfig", "ArceeForCausalLM", mlp_bias=True)
+small("cohere", "CohereConfig", "CohereForCausalLM", layer_norm_eps=1e-4, logit_scale=0.4, use_qk_norm=True,
+      attention_bias=True, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0)
+small("cohere2", "Cohere2Config", "Cohere2ForCausalLM", layer_norm_eps=1e-4, logit_scale=0.3, sliding_window=4,
+      layer_types=NAMES, tie_word_embeddings=False, pad_token_id=0)
+small("exaone4", "Exaone4Config", "Exaone4ForCausalLM", sliding_window=4, sliding_window_pattern=2)
+small("glm", "GlmConfig", "GlmForCausalLM", head_dim=8, rope_parameters=plain(3000.0, partial_rotary_factor=0.5))
+small("glm4", "Glm4Config", "Glm4ForCausalLM", head_dim=8, attention_bias=False,
+      rope_parameters=plain(3000.0, partial_rotary_factor=0.5))
+small("helium", "HeliumConfig", "HeliumForCausalLM", head_dim=8, mlp_bias=False)
+small("ministral", "MinistralConfig", "MinistralForCausalLM", head_dim=10, sliding_window=4, layer_types=NAMES)
+small("nemotron", "NemotronConfig", "NemotronForCausalLM", norm_eps=1e-4, mlp_bias=True,
+      rope_parameters=plain(3000.0, partial_rotary_factor=0.5))
+small("olmo", "OlmoConfig", "OlmoForCausalLM", clip_qkv=0.9, pad_token_id=1)
+small("olmo3", "Olmo3Config", "Olmo3ForCausalLM", sliding_window=4, layer_types=NAMES, rope_parameters={
+    "full_attention": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 3000.0, "original_max_position_embeddings": 16},
+    "sliding_attention": plain(500000.0)})
+small("seed_oss", "SeedOssConfig", "SeedOssForCausalLM", head_dim=10, attention_out_bias=True)
+small("smollm3", "SmolLM3Config", "SmolLM3ForCausalLM", no_rope_layer_interval=2, use_sliding_window=True,
+      sliding_window=4, pad_token_id=0)
+small("stablelm", "StableLmConfig", "StableLmForCausalLM", layer_norm_eps=1e-4, qk_layernorm=True, use_qkv_bias=True,
+      use_parallel_residual=True, num_key_value_heads=2, rope_parameters=plain(3000.0, partial_rotary_factor=0.25))
+small("starcoder2", "Starcoder2Config", "Starcoder2ForCausalLM", norm_epsilon=1e-4, sliding_window=4)
+
+
+def old(name, config, model, **set_):
+    """One that has names of its own for its sizes."""
+    spec = text(name, config, model, **{"vocab_size": 136, "bos_token_id": 1, "eos_token_id": 2, **set_})
+    spec.update(drop=[r"[qkv]_\d+"], greedy=False)
+
+
+FALCON = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=6, layer_norm_epsilon=1e-4, ffn_hidden_size=20,
+              max_position_embeddings=64)
+old("falcon", "FalconConfig", "FalconForCausalLM", **FALCON, new_decoder_architecture=True, num_kv_heads=2, bias=True)
+old("falcon_alibi", "FalconConfig", "FalconForCausalLM", **FALCON, alibi=True, multi_query=True, parallel_attn=False)
+old("falcon_one", "FalconConfig", "FalconForCausalLM", **FALCON, multi_query=False, tie_word_embeddings=False)
+BLOOM = dict(hidden_size=24, n_layer=2, n_head=6, layer_norm_epsilon=1e-4)
+old("bloom", "BloomConfig", "BloomForCausalLM", **BLOOM)
+old("bloom_on_norms", "BloomConfig", "BloomModel", **BLOOM, apply_residual_connection_post_layernorm=True)
+GPTJ = dict(n_positions=64, n_embd=16, n_layer=2, n_head=2, rotary_dim=4, n_inner=20, layer_norm_epsilon=1e-4)
+old("gptj", "GPTJConfig", "GPTJForCausalLM", **GPTJ)
+old("codegen", "CodeGenConfig", "CodeGenForCausalLM", **{**GPTJ, "n_head": 4})
+old("mpt", "MptConfig", "MptForCausalLM", d_model=24, n_heads=3, n_layers=2, max_seq_len=64, layer_norm_epsilon=1e-4,
+    attn_config=dict(clip_qkv=0.9, softmax_scale=0.5))
+
+# Further image towers.
+SEEN = dict(TOWER, hidden_size=8, image_size=24, patch_size=8, layer_norm_eps=1e-4)
+VIT_IN = dict(size={"height": 24, "width": 24})
+image("ijepa", "IJepaConfig", "IJepaForImageClassification", "ViTImageProcessorPil", (37, 29), VIT_IN, **SEEN, num_labels=3)
+image("vit_msn", "ViTMSNConfig", "ViTMSNForImageClassification", "ViTImageProcessorPil", (37, 29), VIT_IN, **SEEN,
+      num_labels=3)
+image("vit_pixels", "ViTConfig", "ViTForMaskedImageModeling", "ViTImageProcessorPil", (37, 29), VIT_IN, **SEEN,
+      encoder_stride=8)
+image("data2vec_vision", "Data2VecVisionConfig", "Data2VecVisionForImageClassification", "BeitImageProcessorPil",
+      (37, 29), BEIT_IN, **SEEN, use_relative_position_bias=True, num_labels=3)["drop"] = [r"[qk]_\d+"]
+
+# What a picture's features are multiplied by, and what the logits are not divided by.
+vlm("llava_granite", lambda t: t.LlavaConfig(
+    text_config=t.GraniteConfig(**{**DECODER, **SMALL, "vocab_size": 600, "rope_parameters": plain()},
+                                embedding_multiplier=3.0, logits_scaling=2.5, residual_multiplier=0.7,
+                                attention_multiplier=0.3),
+    vision_config=t.CLIPVisionConfig(**{**TOWER, "hidden_size": 8, "image_size": 20, "patch_size": 10,
+                                        "layer_norm_eps": 1e-4}), image_token_index=598, image_token_id=598,
+    tie_word_embeddings=True), "LlavaForConditionalGeneration",
+    ("CLIPImageProcessorPil", lambda t, i, tok: t.LlavaProcessor(
+        i, tok, patch_size=10, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        image_token="<image>")), (50, 36), dict(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}),
+    "USER: <image>\nwhich train? ASSISTANT:", "llava", greedy=False, drop=LITTLE)
+vlm("llava_gemma", lambda t: t.LlavaConfig(
+    text_config=t.Gemma2Config(**{**DECODER, **SMALL, "vocab_size": 600, "rope_parameters": plain()}, head_dim=8,
+                               query_pre_attn_scalar=6, sliding_window=5, final_logit_softcapping=2.0),
+    vision_config=t.CLIPVisionConfig(**{**TOWER, "hidden_size": 8, "image_size": 20, "patch_size": 10,
+                                        "layer_norm_eps": 1e-4}), image_token_index=598, image_token_id=598,
+    tie_word_embeddings=True), "LlavaForConditionalGeneration",
+    ("CLIPImageProcessorPil", lambda t, i, tok: t.LlavaProcessor(
+        i, tok, patch_size=10, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        image_token="<image>")), (50, 36), dict(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}),
+    "USER: <image>\nwhich train? ASSISTANT:", "llava", greedy=False, drop=LITTLE)

@@ -32,9 +32,18 @@ pub enum Activation {
     Sigmoid,
     /// `x · tanh(ln(1 + exp(x)))`.
     Mish,
+    /// `x · min(max(x + 3, 0), 6) / 6`.
+    HardSwish,
+    /// How much of a bell around `1 / √2` of variance `1 / 4π` lies below `x` (Ma et al. 2022, arXiv 2209.10655).
+    Laplace,
+    /// `√ln(1 + exp(x))`.
+    SqrtSoftplus,
     /// `x`.
     Linear,
 }
+
+/// Middle of [`Activation::Laplace`], and what the distance to it is divided by: its deviation times the root of 2.
+const BELL: (f64, f64) = (0.707_107, 0.282_095 * std::f64::consts::SQRT_2);
 
 impl Activation {
     /// Errors on a name that is not known, rather than computing something else.
@@ -52,6 +61,9 @@ impl Activation {
             "tanh" => Self::Tanh,
             "sigmoid" => Self::Sigmoid,
             "mish" => Self::Mish,
+            "hardswish" => Self::HardSwish,
+            "laplace" => Self::Laplace,
+            "sqrtsoftplus" => Self::SqrtSoftplus,
             "linear" => Self::Linear,
             other => return Err(Error::invalid(format!("config.json: activation {other} is not supported"))),
         })
@@ -80,11 +92,10 @@ impl Activation {
             Self::LeakyRelu => ((x.relu()? * 0.99)? + (x * 0.01)?)?,
             Self::Tanh => x.tanh()?,
             Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip()?,
-            // ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow.
-            Self::Mish => {
-                let softplus = (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-                (x * softplus.tanh()?)?
-            }
+            Self::Mish => (x * softplus(x)?.tanh()?)?,
+            Self::HardSwish => ((x * (x + 3.0)?.clamp(0f32, 6f32)?)? / 6.0)?,
+            Self::Laplace => ((((x - BELL.0)? / BELL.1)?.erf()? + 1.0)? * 0.5)?,
+            Self::SqrtSoftplus => softplus(x)?.sqrt()?,
             Self::Linear => x.clone(),
         })
     }
@@ -103,7 +114,14 @@ impl Activation {
             Self::LeakyRelu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.01 * x }),
             Self::Tanh => cpu::map(x, ctx, cpu::tanh),
             Self::Sigmoid => cpu::map(x, ctx, |x| 1.0 / (1.0 + cpu::exp(-x))),
-            Self::Mish => cpu::map(x, ctx, |x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()),
+            Self::Mish => cpu::map(x, ctx, |x| x * softplus_of(x).tanh()),
+            Self::HardSwish => cpu::map(x, ctx, |x| x * (x + 3.0).clamp(0.0, 6.0) / 6.0),
+            // GELU knows the share of the plain bell, of variance 1, below a number.
+            Self::Laplace => {
+                let by = (std::f64::consts::SQRT_2 / BELL.1) as f32;
+                cpu::map(x, ctx, |x| cpu::below((x - BELL.0 as f32) * by));
+            }
+            Self::SqrtSoftplus => cpu::map(x, ctx, |x| softplus_of(x).sqrt()),
             Self::Linear => {}
         }
     }
@@ -124,6 +142,16 @@ impl Activation {
             other => Err(Error::invalid(format!("{other:?} has no way back by hand"))),
         }
     }
+}
+
+/// `ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|))`, which does not overflow.
+fn softplus(x: &Tensor) -> Result<Tensor> {
+    Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?)
+}
+
+/// [`softplus`] of a number.
+fn softplus_of(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]
@@ -163,9 +191,16 @@ mod tests {
             ("linear", [-2.0, 0.5, 7.0]),
             ("sigmoid", [0.119_203, 0.622_459, 0.999_089]),
             ("mish", [mish(-2.0), mish(0.5), mish(7.0)]),
+            ("hardswish", [-1.0 / 3.0, 1.75 / 6.0, 7.0]),
+            ("laplace", [0.0, 0.231_421, 1.0]),
+            ("sqrtsoftplus", [0.356_270, 0.986_953, 2.645_924]),
         ] {
-            let y = Activation::parse(name).unwrap().apply(&x).unwrap().to_vec1::<f32>().unwrap();
+            let act = Activation::parse(name).unwrap();
+            let y = act.apply(&x).unwrap().to_vec1::<f32>().unwrap();
             assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {y:?}");
+            let wide = x.to_dtype(candle_core::DType::F64).unwrap();
+            let y = act.apply(&wide).unwrap().to_vec1::<f64>().unwrap();
+            assert!(y.iter().zip(want).all(|(a, b)| (a - f64::from(b)).abs() < 1e-5), "{name} of tensors: {y:?}");
         }
         assert!(Activation::parse("quantum_gelu").is_err());
     }

@@ -38,6 +38,61 @@ pub struct Attention {
     /// Where keys and values come through a latent: then `k` gives it with the rotary key behind it, and `v` makes keys
     /// and values of it.
     pub latent: Option<Latent>,
+    /// What queries, keys and values are kept within, on both sides of 0 (OLMo).
+    pub clip: Option<f32>,
+    /// What scores grow by from key to key, where distance counts so.
+    pub slopes: Option<Slopes>,
+}
+
+/// For each query head what a score grows by from a key to the next one (ALiBi; Press et al. 2021, arXiv 2108.12409).
+/// Queries and keys hold it in components of their own, so that whatever multiplies them has the model's scores: the slope
+/// and the position; where products are rounded, one for each query head of a group, and the keys have the products.
+#[derive(Debug, Clone)]
+pub struct Slopes {
+    /// Slopes of the query heads.
+    pub of: Vec<f32>,
+    /// What the products of slopes and positions count in a score.
+    pub factor: f32,
+    /// Whether slopes, positions and their products are rounded to bf16.
+    pub rounded: bool,
+}
+
+impl Slopes {
+    /// Slopes that count as they are.
+    pub fn exact(of: Vec<f32>) -> Self {
+        Self { of, factor: 1.0, rounded: false }
+    }
+
+    /// Queries `[h, n, e]` with what they ask of positions, for scores that are multiplied by `scale`.
+    fn queries(&self, q: &Tensor, g: usize, scale: f32) -> Result<Tensor> {
+        let (h, n, _) = q.dims3()?;
+        let rep = if self.rounded { h / g } else { 1 };
+        let mut own = vec![0f32; h * rep];
+        for (head, slope) in self.of.iter().enumerate().take(h) {
+            own[head * rep + head % rep] = self.factor / scale * if self.rounded { 1.0 } else { *slope };
+        }
+        let own = Tensor::from_vec(own, (h, 1, rep), q.device())?.broadcast_as((h, n, rep))?.contiguous()?;
+        Ok(Tensor::cat(&[&q.contiguous()?, &own], 2)?)
+    }
+
+    /// Keys `[g, m, e]` with their positions.
+    fn keys(&self, k: &Tensor, positions: &[usize]) -> Result<Tensor> {
+        let (g, m, _) = k.dims3()?;
+        let rep = if self.rounded { self.of.len() / g } else { 1 };
+        let round = |x: f32| half::bf16::from_f32(x).to_f32();
+        let mut own = Vec::with_capacity(g * m * rep);
+        for group in 0..g {
+            for &p in positions {
+                match self.rounded {
+                    true => {
+                        own.extend(self.of[group * rep..][..rep].iter().map(|s| round(round(*s) * round(p as f32))))
+                    }
+                    false => own.push(p as f32),
+                }
+            }
+        }
+        Ok(Tensor::cat(&[&k.contiguous()?, &Tensor::from_vec(own, (g, m, rep), k.device())?], 2)?)
+    }
 }
 
 /// An additive mask `[n, m]`, or `[heads, n, m]` where heads read different keys: 0 where a key is seen (or the
@@ -85,7 +140,21 @@ impl Attention {
     /// One without norms, rotary embedding and additions to scores: maps of queries, keys, values and output, and how
     /// heads of this width read.
     pub fn new([q, k, v, o]: [Linear; 4], rule: AttentionRule, head_width: usize) -> Self {
-        Self { q, k, v, o, q_norm: None, k_norm: None, rope: None, rule, head_width, bias: None, latent: None }
+        Self {
+            q,
+            k,
+            v,
+            o,
+            q_norm: None,
+            k_norm: None,
+            rope: None,
+            rule,
+            head_width,
+            bias: None,
+            latent: None,
+            clip: None,
+            slopes: None,
+        }
     }
 
     /// `[n, d]` → `[n, d]`.
@@ -144,7 +213,8 @@ impl Attention {
         let (h, g, e) = (self.rule.n_heads, self.rule.n_kv_heads, self.head_width);
         let heads = |t: Tensor, count: usize| -> Result<Tensor> { Ok(t.reshape((n, count, e))?.transpose(0, 1)?) };
         let whole = |norm: &Option<Norm>, count: usize| norm.clone().filter(|n| count > 1 && n.width() == count * e);
-        let (mut q, mut k) = (self.q.apply_in(x, ctx)?, self.k.apply_in(x, ctx)?);
+        let clip = |t: Tensor| self.clip.map_or(Ok(t.clone()), |by| Ok::<_, Error>(t.clamp(-by, by)?));
+        let (mut q, mut k) = (clip(self.q.apply_in(x, ctx)?)?, clip(self.k.apply_in(x, ctx)?)?);
         let (all_q, all_k) = (whole(&self.q_norm, h), whole(&self.k_norm, g));
         if let Some(norm) = &all_q {
             q = norm.apply(&q)?;
@@ -153,7 +223,7 @@ impl Attention {
             k = norm.apply(&k)?;
         }
         let (mut q, mut k) = (heads(q, h)?, heads(k, g)?);
-        let v = heads(self.v.apply_in(x, ctx)?, g)?;
+        let v = heads(clip(self.v.apply_in(x, ctx)?)?, g)?;
         if let Some(norm) = self.q_norm.as_ref().filter(|_| all_q.is_none()) {
             q = norm.apply(&q)?;
         }
@@ -163,6 +233,10 @@ impl Attention {
         if let Some((rope, tables)) = self.rope.as_ref().zip(tables) {
             q = rope.turn(&q, tables)?;
             k = rope.turn(&k, tables)?;
+        }
+        if let Some(slopes) = &self.slopes {
+            q = slopes.queries(&q, g, self.rule.scale)?;
+            k = slopes.keys(&k, positions)?;
         }
         if let Some(bias) = &self.bias {
             // Queries and keys get a component for every key, so that whatever multiplies them has the model's scores.
@@ -240,7 +314,10 @@ impl Attention {
                 let tables = rope.between(from, to, k.device())?;
                 self.latent.as_ref().map_or_else(|| rope.turn(k, &tables), |l| l.moved(rope, k, &tables))
             }
-            _ => Ok(k.clone()),
+            _ => match &self.slopes {
+                Some(slopes) => slopes.keys(&k.narrow(2, 0, self.head_width)?, to),
+                None => Ok(k.clone()),
+            },
         }
     }
 }

@@ -279,13 +279,22 @@ pub struct Norm {
     eps: f64,
     center: bool,
     idle: bool,
+    /// Where it normalises parts of a row by themselves, how wide they are; the weight is as wide as all of them.
+    part: Option<usize>,
 }
 
 impl Norm {
     /// A layer norm; old checkpoints call weight and bias `gamma` and `beta`.
     pub fn layer(s: &Scope, width: usize, eps: f64) -> Result<Self> {
         let (w, b) = if s.has("gamma") { ("gamma", "beta") } else { ("weight", "bias") };
-        Ok(Self { weight: s.get(w, &[width])?, bias: Some(s.get(b, &[width])?), eps, center: true, idle: false })
+        Ok(Self {
+            weight: s.get(w, &[width])?,
+            bias: Some(s.get(b, &[width])?),
+            eps,
+            center: true,
+            idle: false,
+            part: None,
+        })
     }
 
     /// A layer norm with a bias where `bias` says so.
@@ -293,12 +302,22 @@ impl Norm {
         if bias {
             return Self::layer(s, width, eps);
         }
-        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: true, idle: false })
+        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: true, idle: false, part: None })
     }
 
     /// What stands in the place of a norm and does nothing.
     pub fn none(width: usize, device: &Device) -> Result<Self> {
         Ok(Self { idle: true, ..Self::layer_without_weights(width, 0.0, device)? })
+    }
+
+    /// The same with a weight of 1 more than the one that is stored.
+    pub fn around_one(self) -> Result<Self> {
+        Ok(Self { weight: (self.weight + 1.0)?, ..self })
+    }
+
+    /// A layer norm without bias of each `part` values of a row by themselves, whose weight is as wide as the row.
+    pub fn of_parts(weight: Tensor, part: usize, eps: f64) -> Self {
+        Self { weight, bias: None, eps, center: true, idle: false, part: Some(part) }
     }
 
     /// A layer norm without weight and bias.
@@ -309,18 +328,18 @@ impl Norm {
             eps,
             center: true,
             idle: false,
+            part: None,
         })
     }
 
     /// An RMS norm whose weight is stored less 1 (Gemma).
     pub fn rms_around_one(s: &Scope, width: usize, eps: f64) -> Result<Self> {
-        let norm = Self::rms(s, width, eps)?;
-        Ok(Self { weight: (norm.weight + 1.0)?, ..norm })
+        Self::rms(s, width, eps)?.around_one()
     }
 
     /// An RMS norm.
     pub fn rms(s: &Scope, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: false, idle: false })
+        Ok(Self { weight: s.get("weight", &[width])?, bias: None, eps, center: false, idle: false, part: None })
     }
 
     /// Components that it normalises together.
@@ -332,6 +351,11 @@ impl Norm {
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         if self.idle {
             return Ok(x.clone());
+        }
+        if let Some(part) = self.part {
+            let plain = Self::layer_without_weights(part, self.eps, x.device())?;
+            let rows = x.contiguous()?.reshape((x.elem_count() / part.max(1), part))?;
+            return Ok(plain.apply(&rows)?.reshape(x.dims())?.broadcast_mul(&self.weight)?);
         }
         let fixed = cpu::is_plain(&self.weight) && self.bias.as_ref().is_none_or(cpu::is_plain);
         if fixed && cpu::is_plain(x) {
@@ -565,7 +589,7 @@ mod tests {
         for center in [true, false] {
             close(both(&x, |learned| {
                 let (weight, bias) = (kind(some(&[24], 2), learned), center.then(|| some(&[24], 3)));
-                Norm { weight, bias, eps: 1e-3, center, idle: false }.apply(&x).unwrap()
+                Norm { weight, bias, eps: 1e-3, center, idle: false, part: None }.apply(&x).unwrap()
             }));
         }
         for bias in [Some(some(&[7], 5)), None] {
@@ -576,6 +600,14 @@ mod tests {
                     .unwrap()
             }));
         }
+    }
+
+    #[test]
+    fn parts_of_a_row_are_normalised_by_themselves() {
+        let x = Tensor::new(&[[1f32, 3.0, 10.0, 30.0]], &Device::Cpu).unwrap();
+        let weight = Tensor::new(&[1f32, 2.0, 3.0, 4.0], &Device::Cpu).unwrap();
+        let got = Norm::of_parts(weight, 2, 0.0).apply(&x).unwrap().to_vec2::<f32>().unwrap();
+        assert!(got[0].iter().zip([-1.0, 2.0, -3.0, 4.0]).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?}");
     }
 
     #[test]

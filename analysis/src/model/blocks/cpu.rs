@@ -122,7 +122,7 @@ pub(super) fn gelu_slope(x: f32) -> f32 {
 
 /// `Φ(x)`, the normal distribution. The polynomial is a least-squares fit of `exp(t²) erfc(t)` in `1 / (1 + 0.3 t)`.
 #[inline(always)]
-fn below(x: f32) -> f32 {
+pub(super) fn below(x: f32) -> f32 {
     let t = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let y = 1.0 / (1.0 + 0.3 * t);
     let p = -0.317_430_26;

@@ -17,7 +17,7 @@ mod scan;
 mod stack;
 
 pub use activation::Activation;
-pub use attention::{Attention, AttentionMask};
+pub use attention::{Attention, AttentionMask, Slopes};
 pub use basic::{Linear, Mlp, Norm, Scope, embedding, look_up, mlp_rows};
 pub use bias::{Bias, Buckets};
 pub use config::{Config, Defaults};

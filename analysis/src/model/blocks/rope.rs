@@ -25,6 +25,8 @@ pub struct Rope {
     head_width: usize,
     /// Whether rows are turned by where the centre of a patch lies in the picture, not by counts (DINOv3).
     centred: bool,
+    /// Whether the pairs that are turned lie beside each other, and not half the width apart (GPT-J).
+    beside: bool,
 }
 
 /// A [`Rope::of_centres`] reads coordinates of -1..=1 from turns in steps of this, counted from -1.
@@ -120,6 +122,7 @@ impl Rope {
             axes: Vec::new(),
             head_width,
             centred: false,
+            beside: false,
         };
         let Some(s) = given else { return Ok(out) };
         if let Some(sections) = s.numbers("mrope_section")? {
@@ -174,7 +177,19 @@ impl Rope {
             axes: Vec::new(),
             head_width,
             centred: false,
+            beside: false,
         })
+    }
+
+    /// Frequencies of the first `turned` components of a head.
+    ///
+    /// Errors: those of [`Rope::plain`], and more components than the head has.
+    pub fn of_part(base: f64, turned: usize, head_width: usize) -> Result<Self> {
+        if turned > head_width {
+            let e = format!("config.json: {turned} components are to be turned of heads of {head_width}");
+            return Err(Error::invalid(e));
+        }
+        Ok(Self { head_width, ..Self::plain(base, turned)? })
     }
 
     /// The embedding of an image encoder: the first half of the pairs is turned by a patch's row, the second one by its
@@ -189,7 +204,7 @@ impl Rope {
         }
         let inv_freq = powers(base, head_width / 2).repeat(2);
         let axes = [vec![1; head_width / 4], vec![2; head_width / 4]].concat();
-        Ok(Self { inv_freq, scale: 1.0, longer: Longer::Same, axes, head_width, centred: false })
+        Ok(Self { inv_freq, scale: 1.0, longer: Longer::Same, axes, head_width, centred: false, beside: false })
     }
 
     /// [`Rope::of_grid`] by where the centres of patches lie between the edges of the picture, -1 and 1, a whole turn
@@ -200,6 +215,11 @@ impl Rope {
         let mut out = Self::of_grid(base, head_width)?;
         out.inv_freq.iter_mut().for_each(|f| *f *= std::f64::consts::TAU);
         Ok(Self { centred: true, ..out })
+    }
+
+    /// The same with pairs (2i, 2i + 1) in the place of (i, i + e/2).
+    pub fn of_neighbours(self) -> Self {
+        Self { beside: true, ..self }
     }
 
     /// Whether places are those of [`centres`].
@@ -295,12 +315,22 @@ impl Rope {
     pub fn turn(&self, x: &Tensor, (cos, sin): &Tables) -> Result<Tensor> {
         let width = cos.dim(1)?;
         if cpu::is_plain(x) && cpu::is_plain(cos) && x.stride().last() == Some(&1) {
-            return turn_plain(x, width / 2, (cos, sin));
+            return turn_plain(x, (width / 2, self.beside), (cos, sin));
         }
         let part = if width == self.head_width { x.clone() } else { x.narrow(2, 0, width)? };
-        let (a, b) = (part.narrow(2, 0, width / 2)?, part.narrow(2, width / 2, width / 2)?);
-        let turned = Tensor::cat(&[&b.neg()?, &a], 2)?;
-        let y = (part.broadcast_mul(cos)? + turned.broadcast_mul(sin)?)?;
+        let y = if self.beside {
+            let (h, n, _) = part.dims3()?;
+            let pairs = part.contiguous()?.reshape((h, n, width / 2, 2))?;
+            let (a, b) = (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?);
+            let (cos, sin) = (cos.narrow(1, 0, width / 2)?, sin.narrow(1, 0, width / 2)?);
+            let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+            let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+            Tensor::stack(&[first, second], 3)?.reshape((h, n, width))?
+        } else {
+            let (a, b) = (part.narrow(2, 0, width / 2)?, part.narrow(2, width / 2, width / 2)?);
+            let turned = Tensor::cat(&[&b.neg()?, &a], 2)?;
+            (part.broadcast_mul(cos)? + turned.broadcast_mul(sin)?)?
+        };
         if width == self.head_width {
             return Ok(y);
         }
@@ -308,8 +338,8 @@ impl Rope {
     }
 }
 
-/// [`Rope::turn`] of plain values, where pairs lie `half` apart, in one go.
-fn turn_plain(x: &Tensor, half: usize, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
+/// [`Rope::turn`] of plain values in one go: `half` pairs, which lie that far apart, or beside each other.
+fn turn_plain(x: &Tensor, (half, beside): (usize, bool), (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
     let (h, n, e) = x.dims3()?;
     if cos.dim(0)? != n || e < 2 * half {
         return Err(Error::shape("heads to turn", format!("[…, {}, at least {}]", cos.dim(0)?, 2 * half), x.dims()));
@@ -320,8 +350,16 @@ fn turn_plain(x: &Tensor, half: usize, (cos, sin): (&Tensor, &Tensor)) -> Result
             let (head, row) = (i / n, i % n);
             let x = &x[head * at[0] + row * at[1]..][..e];
             let (cos, sin) = (&cos[2 * half * row..][..half], &sin[2 * half * row..][..half]);
-            let (a, b) = (&x[..half], &x[half..2 * half]);
             y[2 * half..].copy_from_slice(&x[2 * half..]);
+            if beside {
+                for j in 0..half {
+                    let (a, b) = (x[2 * j], x[2 * j + 1]);
+                    y[2 * j] = a * cos[j] - b * sin[j];
+                    y[2 * j + 1] = b * cos[j] + a * sin[j];
+                }
+                return;
+            }
+            let (a, b) = (&x[..half], &x[half..2 * half]);
             let (first, second) = y[..2 * half].split_at_mut(half);
             for j in 0..half {
                 first[j] = a[j] * cos[j] - b[j] * sin[j];
@@ -466,6 +504,23 @@ mod tests {
         let t = rope.tables(at(&[1]), &Device::Cpu).unwrap();
         let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!((y[0] - 1f32.cos()).abs() < 1e-6 && (y[1] - 1f32.sin()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn neighbours_are_turned_as_what_lies_apart_is_with_and_without_gradients() {
+        let rope = load(json!({ "partial_rotary_factor": 0.8 }), 5).unwrap();
+        let apart = Tensor::new(&[[[1f32, 0.3, -0.5, 2.0, 7.0]]], &Device::Cpu).unwrap();
+        let next = Tensor::new(&[[[1f32, -0.5, 0.3, 2.0, 7.0]]], &Device::Cpu).unwrap();
+        let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let want = flat(rope.turn(&apart, &rope.tables(at(&[3]), &Device::Cpu).unwrap()).unwrap());
+        let rope = rope.of_neighbours();
+        let tables = rope.tables(at(&[3]), &Device::Cpu).unwrap();
+        let learned = candle_core::Var::from_tensor(&next).unwrap();
+        for x in [&next, learned.as_tensor()] {
+            let got = flat(rope.turn(x, &tables).unwrap());
+            let pairs = [got[0], got[2], got[1], got[3], got[4]];
+            assert!(pairs.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}, not {want:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Order {
     PostNorm,
     /// Norms of what the parts add (OLMo 2).
     OfParts,
+    /// Norms before the parts, which add to what these give, and not to the stream (BLOOM, where a file says so).
+    OnNorms,
     /// Norms before the parts; the MLP reads the stream as it was before attention (GPT-NeoX, Phi).
     Parallel,
 }
@@ -392,6 +394,9 @@ impl Stack {
         let post_norm = self.order == Order::PostNorm;
         let input = pass.tap(Site::AttnIn, i, self.attention_input(b, &x)?)?;
         let mut beside = (self.order == Order::Parallel).then(|| b.norm2.apply(&x)).transpose()?;
+        if self.order == Order::OnNorms {
+            x = input.clone();
+        }
         let mut a = attend(&input, pass)?;
         if self.order == Order::OfParts {
             a = b.norm1.apply(&a)?;
@@ -415,6 +420,9 @@ impl Stack {
             None => b.norm2.apply(&x)?,
         };
         let input = pass.tap(Site::MlpIn, i, input)?;
+        if self.order == Order::OnNorms {
+            x = input.clone();
+        }
         let mut m = b.mlp.apply(&input, i, pass)?;
         if self.order == Order::OfParts {
             m = b.norm2.apply(&m)?;
