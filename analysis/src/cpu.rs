@@ -1,9 +1,31 @@
 //! How slices are computed on: loops compiled for the widest vectors that the processor has, and matrix products.
 
+use candle_core::Device;
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// Whether what lies on `device` can be computed on as slices, and not by whole tensors alone.
+pub(crate) fn is_here(device: &Device) -> bool {
+    device.is_cpu() && !elsewhere()
+}
+
+#[cfg(not(test))]
+fn elsewhere() -> bool {
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Whether this thread's tensors are computed on as on another device, so that this can be tested without one.
+    pub(crate) static ELSEWHERE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+fn elsewhere() -> bool {
+    ELSEWHERE.get()
+}
 
 /// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {

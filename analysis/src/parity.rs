@@ -9,6 +9,7 @@ use crate::names::{Named, to_transformers};
 use crate::run::{RunRequest, run};
 use crate::token::TokenKind;
 use crate::trace::{CaptureSpec, Stored, Tower, Trace, is_trace, read_tensors, read_trace};
+use crate::weights::Numbers;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -102,12 +103,13 @@ impl Parity {
     }
 }
 
-/// The largest share of the largest value by which a tensor may differ, by the type that the reference was computed in:
+/// The largest share of the largest value by which a tensor may differ, by the type that one of the two was computed in:
 /// rounding of that type, many times over.
 pub fn tolerance(dtype: &str) -> f64 {
     match dtype {
         "float16" => 1e-2,
         "bfloat16" => 5e-2,
+        d if d == Numbers::Bf16.computed() => 5e-2,
         _ => 1e-4,
     }
 }
@@ -196,8 +198,21 @@ impl Reference {
         Self { request, tensors: stored, dtype: "float32".into() }
     }
 
+    /// What `model` computes of the same input, to compare another one with.
+    #[cfg(test)]
+    pub(crate) fn again(&self, model: &dyn Model) -> Result<Self> {
+        let ctx = Ctx::default();
+        let mut request = self.request.clone();
+        if model.info().vocab == 0 {
+            request.logits = None;
+        }
+        let trace = run(model, None, &request, &CaptureSpec::views(), &ctx)?;
+        let tensors = to_transformers(&trace, &ctx)?.into_iter().map(|(name, t)| Ok((name, stored(t)?)));
+        Ok(Self { tensors: tensors.collect::<Result<_>>()?, dtype: self.dtype.clone(), request })
+    }
+
     /// Runs `model` on the input of the reference and compares what comes out, within `share` of the largest value or
-    /// what [`tolerance`] says.
+    /// what [`tolerance`] says of the coarser of the two.
     ///
     /// Errors: those of the run, as a model that does not read such an input; cancelled.
     pub fn compare(&self, model: &dyn Model, share: Option<f64>, ctx: &Ctx) -> Result<Parity> {
@@ -208,7 +223,8 @@ impl Reference {
         let spec = CaptureSpec::views();
         let trace = run(model, None, &request, &spec, &ctx.part(0, 2))?;
         let mut got: BTreeMap<String, Named> = to_transformers(&trace, &ctx.part(1, 2))?.into_iter().collect();
-        let share = share.unwrap_or_else(|| tolerance(&self.dtype));
+        let coarser = || tolerance(&self.dtype).max(tolerance(model.info().numbers.computed()));
+        let share = share.unwrap_or_else(coarser);
         let mut kinds: BTreeMap<String, Worst> = BTreeMap::new();
         let mut left = Vec::new();
         for (name, want) in self.tensors.iter().filter(|(name, _)| !INPUTS.contains(&name.as_str())) {

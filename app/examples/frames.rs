@@ -101,8 +101,13 @@ fn measure(tokens: usize) {
 
 /// How long a run of the sample model on `tokens` goes on after it was cancelled in the middle.
 fn cancel(tokens: usize) {
-    let open = tokenscope_app::work::open(&ModelSource::Sample("sample-lm"), Default::default(), &Ctx::default())
-        .expect("the sample opens");
+    let open = tokenscope_app::work::open(
+        &ModelSource::Sample("sample-lm"),
+        Default::default(),
+        Default::default(),
+        &Ctx::default(),
+    )
+    .expect("the sample opens");
     let ids: Vec<u32> = (0..tokens as u32).map(|i| i % 500).collect();
     let request = RunRequest { ids: Some(ids), ..RunRequest::default() };
     let flag = Arc::new(AtomicBool::new(false));

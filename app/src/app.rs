@@ -234,6 +234,7 @@ impl App {
         ctx.set_zoom_factor(settings.zoom);
         self.tiles = settings.layout.clone().and_then(Layout::tree).unwrap_or_else(layout);
         self.jobs.hold(settings.weights());
+        self.doc.pane_mut().run.placement = settings.placement();
         self.stored = (settings, None);
         self.follow(ctx);
     }
@@ -265,6 +266,8 @@ impl App {
                 Some(_) => self.stored.0.weights.clone(),
                 None => self.jobs.held().name().into(),
             },
+            // What a session says is not the user's taste.
+            dtype: self.panels.chosen.map_or_else(|| self.stored.0.dtype.clone(), |n| n.name().into()),
         }
     }
 
@@ -306,7 +309,7 @@ impl App {
         let look = self.doc.look;
         let fails = |doc: &Doc| {
             let run = &doc.pane().run;
-            self.jobs.has_failed(&ModelOf(run.model.clone())) || self.jobs.has_failed(&TraceOf(run.clone()))
+            self.jobs.has_failed(&ModelOf::of(&run)) || self.jobs.has_failed(&TraceOf(run.clone()))
         };
         while self.history.step(&mut self.doc, back).is_some()
             && fails(&self.doc)

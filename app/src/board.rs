@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use tokenscope_analysis::finding::{Axis, Measure, Plot, Series, SeriesRole, Style, Table};
 use tokenscope_analysis::method::Role;
+use tokenscope_analysis::weights::Placement;
 use tokenscope_analysis::{catalog, truth};
 
 /// What is to be measured.
@@ -15,6 +16,8 @@ use tokenscope_analysis::{catalog, truth};
 pub struct Contest {
     /// The model.
     pub model: ModelSource,
+    /// How its numbers are computed.
+    pub placement: Placement,
     /// Where the questions come from; without one they are those of the program, about scenes that it draws, or stories
     /// for a model that only reads.
     pub data: Option<PathBuf>,

@@ -113,7 +113,7 @@ pub fn note_ui(cx: &Cx, ui: &mut Ui) {
 /// Errors: a run without the model or without its tokenizer; those of [`Way::after`].
 pub fn way_after(jobs: &Jobs, run: &RunKey, at: usize, id: u32) -> Result<Way> {
     let none = || Error::invalid("a recorded run has no model that could go on; open the model itself");
-    let open = jobs.ready(&ModelOf(run.model.clone())).ok_or_else(none)?;
+    let open = jobs.ready(&ModelOf::of(&run)).ok_or_else(none)?;
     let trace = jobs.ready(&TraceOf(run.clone())).ok_or_else(|| Error::invalid("the run is not there yet"))?;
     Way::after(open.text()?, &trace.text, &trace.tower(Tower::Text)?.tokens, at, &[id])
 }
@@ -157,9 +157,11 @@ mod tests {
     fn on<T>(prompt: &str, with: impl FnOnce(&Trace, &Tokenizer) -> T) -> T {
         let jobs = Jobs::new(|| ());
         let model = ModelSource::Sample("sample-lm");
-        let run = RunKey { model: model.clone(), prompt: prompt.into(), image: None };
-        let (trace, open) =
-            (jobs.get(&TraceOf(run), &Ctx::default()).unwrap(), jobs.get(&ModelOf(model), &Ctx::default()).unwrap());
+        let run = RunKey { model: model.clone(), prompt: prompt.into(), image: None, placement: Default::default() };
+        let (trace, open) = (
+            jobs.get(&TraceOf(run), &Ctx::default()).unwrap(),
+            jobs.get(&ModelOf(model, Default::default()), &Ctx::default()).unwrap(),
+        );
         with(&trace, open.text().unwrap())
     }
 

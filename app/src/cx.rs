@@ -250,7 +250,7 @@ impl<'a> Cx<'a> {
         if self.recorded() {
             return None;
         }
-        match self.status("model", &ModelOf(self.pane.run.model.clone())) {
+        match self.status("model", &ModelOf::of(&self.pane.run)) {
             Status::Failed(why) => Some(why),
             _ => None,
         }
@@ -418,7 +418,7 @@ impl<'a> Cx<'a> {
 
     /// The model that is shown, if it is open.
     pub fn ready_model(&self) -> Option<Arc<OpenModel>> {
-        self.ready(&ModelOf(self.pane.run.model.clone()))
+        self.ready(&ModelOf::of(&self.pane.run))
     }
 
     /// Draws content that may be longer than the view: scrolling in the window, at its full length in a figure.
@@ -548,7 +548,7 @@ impl<'a> Cx<'a> {
 
     /// The model at `source`, if it is open; the samples are small enough to be opened at once.
     fn drafter(&self, source: &ModelSource) -> Option<Arc<OpenModel>> {
-        let asked = ModelOf(source.clone());
+        let asked = ModelOf(source.clone(), self.pane.run.placement);
         match source {
             ModelSource::Sample(name) => match self.status(Spot::part("drafter", name), &asked) {
                 Status::Ready(m) => Some(m),

@@ -13,6 +13,8 @@ pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
         }
     };
     held("model", a.run.model.title(), b.run.model.title());
+    let numbers = |p: &Pane| p.run.placement.numbers.name().to_string();
+    held("numbers of the weights", numbers(a), numbers(b));
     if a.run.prompt != b.run.prompt {
         let [x, y] = around_change(&a.run.prompt, &b.run.prompt);
         held("prompt", x, y);

@@ -171,7 +171,12 @@ mod tests {
     fn a_sample_and_a_prompt_are_hashed_as_a_whole() {
         let files = model(&ModelSource::Sample(samples::NAMES[0])).unwrap();
         assert!(files.iter().any(|f| f.name == "config.json") && files.iter().all(|f| f.covers == "whole file"));
-        let run = RunKey { model: ModelSource::Sample(samples::NAMES[0]), prompt: "abc".into(), image: None };
+        let run = RunKey {
+            model: ModelSource::Sample(samples::NAMES[0]),
+            prompt: "abc".into(),
+            image: None,
+            placement: Default::default(),
+        };
         assert_eq!(inputs(&run, None).unwrap()[0].sha256, sha256(b"abc"));
         let scene = RunKey { image: Some(PictureSource::Scene(7)), ..run };
         assert_eq!(inputs(&scene, None).unwrap()[1].name, "scene:7");

@@ -321,7 +321,10 @@ impl Example {
     /// The pane that shows it; the user's files stay as in `before`.
     pub fn pane(&self, before: &Pane) -> Pane {
         let (model, prompt) = (ModelSource::Sample(self.model()), self.prompt().into());
-        let mut pane = Pane { run: RunKey { model, prompt, image: self.picture() }, ..Pane::default() };
+        let mut pane = Pane {
+            run: RunKey { model, prompt, image: self.picture(), placement: before.run.placement },
+            ..Pane::default()
+        };
         (self.set)(&mut pane);
         pane.shows.cuts.files.clone_from(&before.shows.cuts.files);
         pane
@@ -361,8 +364,13 @@ mod tests {
 
     #[test]
     fn a_prompt_ends_where_the_answer_s_first_token_begins() {
-        let open =
-            crate::work::open(&ModelSource::Sample("sample-lm"), Default::default(), &Default::default()).unwrap();
+        let open = crate::work::open(
+            &ModelSource::Sample("sample-lm"),
+            Default::default(),
+            Default::default(),
+            &Default::default(),
+        )
+        .unwrap();
         let tokenizer = open.tokenizer.unwrap();
         for t in ALL.iter().filter_map(Example::story_truth) {
             let ids = |text: &str| tokenizer.encode(text, None, true).unwrap().ids;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Info, Params};
 use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::weights::Placement;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -122,6 +123,9 @@ pub struct RunKey {
     /// The picture, for models that read one.
     #[serde(default)]
     pub image: Option<PictureSource>,
+    /// How the model's numbers are computed.
+    #[serde(default)]
+    pub placement: Placement,
 }
 
 /// One stack of layers of a run; `None` is the main one.
@@ -138,6 +142,8 @@ pub struct Scope {
 pub struct CutKey {
     /// The model whose tokenizer gives the first row, if it has one.
     pub model: ModelSource,
+    /// How it is open, so that it is not opened twice.
+    pub placement: Placement,
     /// The text.
     pub text: Text,
     /// Tokenizer files, a row each.
@@ -149,8 +155,8 @@ pub struct CutKey {
 /// Where a row of the segmentation view comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RowSource {
-    /// The tokenizer of a model.
-    Model(ModelSource),
+    /// The tokenizer of a model, which is open so.
+    Model(ModelSource, Placement),
     /// A tokenizer file.
     File(PathBuf),
     /// A built-in row.

@@ -497,6 +497,7 @@ impl Default for Pane {
                 model: ModelSource::Sample("sample-lm"),
                 prompt: "In the harbour live the owl, the fox and the hen. Every evening the owl, the".into(),
                 image: None,
+                placement: Default::default(),
             },
             series: None,
             tower: None,
@@ -555,7 +556,7 @@ impl Pane {
     /// What the segmentation view cuts, and by what.
     pub fn cut(&self, text: Text) -> CutKey {
         let Cuts { files, named, .. } = self.shows.cuts.clone();
-        CutKey { model: self.run.model.clone(), text, files, named }
+        CutKey { model: self.run.model.clone(), placement: self.run.placement, text, files, named }
     }
 
     /// The stack of layers that the views show.

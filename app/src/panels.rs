@@ -17,7 +17,7 @@ use crate::work::{BadgeOf, EstimateOf, ModelOf, PictureOf, TraceOf, VerifyOf, ho
 use egui::{Key, RichText, Ui};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokenscope_analysis::weights::Hold;
+use tokenscope_analysis::weights::{Hold, Numbers};
 
 /// What the panels keep between frames.
 #[derive(Default)]
@@ -43,6 +43,8 @@ pub struct State {
     pub adds_image: bool,
     /// Set when a series should be asked for.
     pub wants_series: Option<()>,
+    /// The numbers of weights that were chosen last, to be remembered.
+    pub chosen: Option<Numbers>,
     /// Set when this session should be opened.
     pub wants_session: Option<PathBuf>,
     pins: pins::State,
@@ -147,13 +149,23 @@ impl State {
         } else if let ModelSource::Recorded(_) = cx.pane.run.model {
             ui.small("Prompt and picture are those of the recording.");
             recording_ui(cx, ui);
-        } else if let Status::Ready(m) = cx.status("model", &ModelOf(cx.pane.run.model.clone())) {
+        } else if let Status::Ready(m) = cx.status("model", &ModelOf::of(&cx.pane.run)) {
             let info = m.model.info();
             let line = format!("{} · {} parameters · {}", info.architecture, grouped(info.n_params), info.dtype);
+            let line = match info.numbers {
+                Numbers::F32 => line,
+                Numbers::Bf16 => format!("{line} → bf16"),
+            };
             let held = bytes(m.weights.bytes);
-            let place = match m.weights.in_file {
-                true => format!("The weights stay in their file as stored; {held} of them are in memory"),
-                false => format!("The weights are in memory as f32: {held}"),
+            let place = match (m.weights.in_file, info.numbers) {
+                (true, Numbers::F32) => {
+                    format!("The weights stay in their file as stored; {held} of them are in memory")
+                }
+                (true, Numbers::Bf16) => format!(
+                    "The weights stay in their file, rounded to bf16 where they are read; {held} of them are in memory"
+                ),
+                (false, Numbers::F32) => format!("The weights are in memory as f32: {held}"),
+                (false, Numbers::Bf16) => format!("The weights are in memory, matrices as bf16: {held}"),
             };
             ui.small(line).on_hover_text(place);
             estimate_ui(cx, ui);
@@ -189,7 +201,8 @@ impl State {
             }
             return;
         }
-        let badge = match cx.status("badge", &BadgeOf { model: path.into(), turn }) {
+        let placement = cx.pane.run.placement;
+        let badge = match cx.status("badge", &BadgeOf { model: path.into(), placement, turn }) {
             Status::Ready(badge) | Status::Running(_, Some(badge)) if badge.model == path => badge,
             _ => return,
         };
@@ -209,7 +222,8 @@ impl State {
         };
         named(&shown, "comparison with a reference");
         if shown.clicked() {
-            let of = |reference: &PathBuf| VerifyOf { model: path.into(), reference: reference.clone(), turn };
+            let of =
+                |reference: &PathBuf| VerifyOf { model: path.into(), placement, reference: reference.clone(), turn };
             self.verifies = badge.reference.as_ref().map(of);
         }
     }
@@ -267,7 +281,7 @@ impl State {
         });
         menu.response.on_hover_text("Models that are part of the program");
         if !cx.recorded() {
-            weights_ui(cx, ui);
+            self.weights_ui(cx, ui);
         }
     }
 
@@ -336,21 +350,31 @@ impl State {
             }
         });
     }
-}
 
-/// Where the weights of models are held, now and at the next start.
-fn weights_ui(cx: &Cx, ui: &mut Ui) {
-    let held = cx.jobs.held();
-    let menu = ui.menu_button("Weights", |ui| {
-        for hold in Hold::ALL {
-            if ui.add(egui::Button::selectable(hold == held, hold.words())).clicked() {
-                hold_weights(cx.jobs, hold);
-                ui.close();
+    /// Where the weights of models are held and in which numbers they are, now and at the next start.
+    fn weights_ui(&mut self, cx: &Cx, ui: &mut Ui) {
+        let (held, now) = (cx.jobs.held(), cx.pane.run.placement.numbers);
+        let menu = ui.menu_button("Weights", |ui| {
+            ui.weak("Where they are; results stay the same");
+            for hold in Hold::ALL {
+                if ui.add(egui::Button::selectable(hold == held, hold.words())).clicked() {
+                    hold_weights(cx.jobs, hold);
+                    ui.close();
+                }
             }
-        }
-    });
-    let words = "Where the weights of models are. Another place opens the model again; its numbers stay the same";
-    menu.response.on_hover_text(format!("{words}. Now: {}", held.words()));
+            ui.separator();
+            ui.weak("In which numbers; all is computed again");
+            for numbers in Numbers::ALL {
+                if ui.add(egui::Button::selectable(numbers == now, numbers.words())).clicked() {
+                    self.chosen = Some(numbers);
+                    cx.send(Command::set("numbers of the weights", move |p| p.run.placement.numbers = numbers));
+                    ui.close();
+                }
+            }
+        });
+        let words = "Where the weights of the model are, and in which numbers";
+        menu.response.on_hover_text(format!("{words}. Now: {}; {}", held.words(), now.words()));
+    }
 }
 
 /// What a recording is of, and what its recorder had to say.

@@ -57,7 +57,13 @@ mod tests {
         assert!(NAMES.iter().all(|n| !about(n).is_empty()), "a sample without a word about it");
         assert!(DRAFTERS.iter().all(|n| find(n).is_some()) && find(FILLER).is_some());
         for name in NAMES {
-            let open = crate::work::open(&ModelSource::Sample(name), Default::default(), &Default::default()).unwrap();
+            let open = crate::work::open(
+                &ModelSource::Sample(name),
+                Default::default(),
+                Default::default(),
+                &Default::default(),
+            )
+            .unwrap();
             assert!(open.tokenizer.is_some(), "{name}");
             assert_eq!(open.processor.is_some(), *name == "sample-vlm", "{name}");
         }

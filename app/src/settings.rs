@@ -1,5 +1,5 @@
-//! What the window remembers between starts: layout, zoom, colours, size, where weights are, and which
-//! hints were read.
+//! What the window remembers between starts: layout, zoom, colours, size, where weights are and in which numbers, and
+//! which hints were read.
 
 use crate::recents::{folder, read_small};
 use crate::theme::ColorMap;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::Path;
 use tokenscope_analysis::save::save_bytes;
-use tokenscope_analysis::weights::Hold;
+use tokenscope_analysis::weights::{Hold, Numbers, Placement};
 
 const FILE: &str = "settings.json";
 const BROKEN: &str = "settings.broken.json";
@@ -37,6 +37,8 @@ pub struct Settings {
     pub layout: Option<Layout>,
     /// Where the weights of models are, by its name.
     pub weights: String,
+    /// The numbers that their matrices are in, by name.
+    pub dtype: String,
 }
 
 impl Default for Settings {
@@ -50,6 +52,7 @@ impl Default for Settings {
             sources: true,
             layout: None,
             weights: Hold::default().name().into(),
+            dtype: Numbers::default().name().into(),
         }
     }
 }
@@ -118,6 +121,11 @@ impl Settings {
     /// Where the weights of models are.
     pub fn weights(&self) -> Hold {
         Hold::parse(&self.weights).unwrap_or_default()
+    }
+
+    /// How numbers are computed in a run that nothing else is said of.
+    pub fn placement(&self) -> Placement {
+        Placement { numbers: Numbers::parse(&self.dtype).unwrap_or_default() }
     }
 
     /// The stored settings, or the defaults and why: a file that cannot be read is put aside.
@@ -192,11 +200,14 @@ mod tests {
             sources: false,
             layout: Some(Layout::of(&tabs())),
             weights: "stored".into(),
+            dtype: "bf16".into(),
         };
         settings.store_in(&dir.path().join("new")).unwrap();
         let (back, why) = Settings::load_from(&dir.path().join("new"));
         assert_eq!((&back, why), (&settings, None));
         assert_eq!((back.weights(), Settings::default().weights()), (Hold::File, Hold::Auto));
+        assert_eq!((back.placement().numbers, Settings::default().placement()), (Numbers::Bf16, Placement::default()));
+        assert_eq!(Settings { dtype: "f17".into(), ..back.clone() }.placement(), Placement::default());
         assert_eq!(Settings { weights: "bf17".into(), ..back.clone() }.weights(), Hold::Auto);
         assert!(back.layout.unwrap().tree() == Some(tabs()));
     }

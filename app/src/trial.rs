@@ -4,6 +4,7 @@ use crate::keys::{Call, ModelSource};
 use serde_json::json;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::method::Kind;
+use tokenscope_analysis::weights::Placement;
 
 /// What is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,8 @@ impl Judged {
 pub struct Trial {
     /// The model.
     pub model: ModelSource,
+    /// How its numbers are computed.
+    pub placement: Placement,
     /// What is judged.
     pub judged: Judged,
     /// The methods. Random and uniform come on top.

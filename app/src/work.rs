@@ -74,7 +74,7 @@ mod whole {
 }
 
 fn model_of(key: &RunKey, store: &Store, ctx: &Ctx) -> Result<Arc<OpenModel>> {
-    store.get(&ModelOf(key.model.clone()), ctx)
+    store.get(&ModelOf::of(key), ctx)
 }
 
 fn trace_of(key: &RunKey, store: &Store, ctx: &Ctx) -> Result<Arc<Trace>> {

@@ -5,6 +5,7 @@ use std::process::Command as Process;
 use tokenscope_analysis::catalog;
 use tokenscope_analysis::method::{Domain, Param, Params, Setting};
 use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::weights::Numbers;
 use tokenscope_app::export::{PRINT_SCALE, Page, save_page};
 use tokenscope_app::heatmap::{Curve, Scale};
 use tokenscope_app::jobs::Jobs;
@@ -201,6 +202,26 @@ fn flow_is_made_again_with_its_drill() {
     made_again("deep", "flow", &doc, &screen(), "svg");
     doc.pane_mut().cursor.drill = Some(Drill { level: 1, token: 3, from: None, head: None });
     made_again("node", "flow", &doc, &Page::paper(178.0, 100.0, 2.0), "png");
+}
+
+#[test]
+fn numbers_of_weights_are_said_by_an_option_and_of_panes_beside_by_what_is_another_in_them() {
+    let rounded = |p: &mut Pane| p.run.placement.numbers = Numbers::Bf16;
+    let words = made_again("rounded", "importance", &doc_of(rounded), &screen(), "svg");
+    assert!(words.contains("--dtype bf16"), "{words}");
+    // In f32 less in bf16, and the other way round.
+    for first in [Numbers::F32, Numbers::Bf16] {
+        let mut doc = doc_of(|p| (p.run.placement.numbers, p.shows.compared) = (first, vec![Compared::Next]));
+        doc.split_behind();
+        doc.pane_mut().run.placement.numbers = if first == Numbers::F32 { Numbers::Bf16 } else { Numbers::F32 };
+        doc.go_to(0);
+        let words = made_again("both", "compare", &doc, &screen(), "svg");
+        assert_eq!(
+            (words.contains("--dtype bf16"), words.contains("placement")),
+            (first == Numbers::Bf16, true),
+            "{words}"
+        );
+    }
 }
 
 #[test]

@@ -176,6 +176,49 @@ fn inputs_that_a_model_does_not_read_are_errors() {
         assert_eq!(json["weights"]["in_file"], in_file, "{word}");
     }
     fails_with(&["info", "--model", &gpt2, "--weights", "bf16"], &["stored"]);
+    fails_with(&["info", "--model", &gpt2, "--dtype", "stored"], &["bf16"]);
+}
+
+/// `--dtype bf16` halves what matrices take, changes numbers as much as that rounding does, and is said by what it makes.
+#[test]
+fn weights_in_bf16_are_asked_for_on_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| models().join(name).to_str().unwrap().to_string();
+    let json = |words: &[&str]| -> serde_json::Value {
+        let out = tokenscope(words);
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        serde_json::from_slice(&out.stdout).unwrap()
+    };
+    let llama = path("llama");
+    let info = |dtype: &str| json(&["info", "--model", &llama, "--json", "--weights", "f32", "--dtype", dtype]);
+    let (f32, bf16) = (info("f32"), info("bf16"));
+    assert_eq!((&f32["weights"]["numbers"], &bf16["weights"]["numbers"]), (&"f32".into(), &"bf16".into()));
+    let bytes = |info: &serde_json::Value| info["weights"]["memory_bytes"].as_f64().unwrap();
+    assert!((0.5..0.52).contains(&(bytes(&bf16) / bytes(&f32))), "{bf16}");
+    assert_ne!(f32["fingerprint"], bf16["fingerprint"]);
+    // The environment says it, too, and counts after the option.
+    let said = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenscope"));
+        command.args([&["info", "--json", "--model", &llama], words].concat()).env("TOKENSCOPE_DTYPE", "bf16");
+        serde_json::from_slice::<serde_json::Value>(&command.output().unwrap().stdout).unwrap()["weights"]["numbers"]
+            .clone()
+    };
+    assert_eq!((said(&[]), said(&["--dtype", "f32"])), ("bf16".into(), "f32".into()));
+    // As far as rounding goes, and no farther.
+    let verify = |dtype: &str, more: &[&str]| {
+        tokenscope(&[&["verify", "--model", &llama, "--json", "--dtype", dtype], more].concat())
+    };
+    assert!(verify("f32", &[]).status.success() && verify("bf16", &[]).status.success());
+    assert_eq!(verify("bf16", &["--tolerance", "1e-4"]).status.code(), Some(1));
+    // A trace says so.
+    let to = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let ids = to("ids.json");
+    std::fs::write(&ids, "[3, 4, 5]").unwrap();
+    assert!(
+        tokenscope(&["trace", "--model", &llama, "--ids", &ids, "--dtype", "bf16", "--out", &to("t")]).status.success()
+    );
+    let trace = tokenscope_analysis::trace::read_trace(&dir.path().join("t"), &Default::default()).unwrap();
+    assert_eq!(trace.dtype.as_deref(), Some("float32 with weights in bfloat16"));
 }
 
 #[test]

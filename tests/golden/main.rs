@@ -9,6 +9,7 @@ mod gguf_families;
 mod gguf_types;
 mod images;
 mod models;
+mod numbers;
 mod recorder;
 mod settings;
 mod several;

@@ -217,7 +217,7 @@ fn models_that_nobody_shows_are_let_go() {
         doc.apply(Command::Model(ModelSource::Path(copy)));
         h.state_mut().doc = doc;
         settle(&mut h);
-        let asked = tokenscope_app::work::ModelOf(h.state().doc.pane().run.model.clone());
+        let asked = tokenscope_app::work::ModelOf::of(&h.state().doc.pane().run);
         alive.push(std::sync::Arc::downgrade(&h.state().jobs.ready(&asked).expect("an open model")));
     }
     settle(&mut h);

@@ -128,7 +128,7 @@ pub fn read(model: &dyn Model, ids: &[u32]) -> Trace {
 }
 
 /// The tolerance that a fixture states for a tensor of this name.
-fn tolerance(tolerances: &serde_json::Value, name: &str) -> f64 {
+pub fn tolerance(tolerances: &serde_json::Value, name: &str) -> f64 {
     let name = name.trim_start_matches("vision_").trim_start_matches("text_");
     let group = if name.contains("attentions_") {
         "attentions"

@@ -14,6 +14,8 @@ mod deepseek;
 mod dinov2;
 mod dinov3;
 mod electra;
+#[cfg(test)]
+mod elsewhere;
 mod encoder;
 mod exaone4;
 mod falcon;
@@ -61,7 +63,7 @@ use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::token::{Grid, Token};
 use crate::trace::{AttentionRule, Rows, Sizes, Tap, Tower};
-use crate::weights::Weights;
+use crate::weights::{Numbers, Weights};
 use crate::{Error, Result};
 use blocks::{Config, Places, Stack};
 use candle_core::backprop::GradStore;
@@ -159,7 +161,9 @@ pub struct ModelInfo {
     pub n_params: usize,
     /// Type the weights are stored in, e.g. `bf16`.
     pub dtype: String,
-    /// Fingerprint of the weights.
+    /// Numbers that its matrices are in.
+    pub numbers: Numbers,
+    /// Fingerprint of the weights in these numbers.
     pub fingerprint: String,
 }
 
@@ -541,6 +545,7 @@ fn describe(w: &Weights) -> ModelInfo {
         max_tokens: None,
         n_params: w.n_params(),
         dtype: w.dtype(),
+        numbers: w.numbers(),
         fingerprint: w.fingerprint(),
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod hub;
 mod json;
 mod packed;
 mod parts;
+mod placement;
 pub(crate) mod recognise;
 mod scales;
 mod shard;
@@ -21,8 +22,10 @@ mod table;
 mod wrapped;
 
 pub use hold::{Hold, SMALL, WEIGHTS_VARIABLE};
+pub use placement::{DTYPE_VARIABLE, Numbers, Placement};
 pub use table::{FileMatrix, Table};
 
+use crate::cpu::is_here;
 use crate::ctx::Ctx;
 use crate::{Error, Result};
 use arch::Change;
@@ -100,12 +103,13 @@ pub struct Weights {
     slots: BTreeMap<String, Slot>,
     tensors: Vec<Tensor>,
     hold: Hold,
+    numbers: Numbers,
     /// Whether matrices stay in the file, once that was decided.
     stays: OnceLock<bool>,
     /// Progress and cancel of whoever loads, and bytes handed out so far.
     ctx: Ctx,
     read: AtomicUsize,
-    /// Bytes that were handed out as f32.
+    /// Bytes of memory of what was handed out.
     held: AtomicU64,
 }
 
@@ -155,6 +159,7 @@ impl Weights {
             slots: BTreeMap::new(),
             tensors: Vec::new(),
             hold: Hold::default(),
+            numbers: Numbers::default(),
             stays: OnceLock::new(),
             ctx: Ctx::default(),
             read: AtomicUsize::new(0),
@@ -336,9 +341,12 @@ impl Weights {
         counts.into_iter().max_by_key(|(_, n)| *n).map(|(d, _)| d).unwrap_or_default()
     }
 
-    /// A short hash of names, shapes and a sample of the data; equal checkpoints have equal ones.
+    /// A short hash of names, shapes and a sample of the data; equal checkpoints in equal numbers have equal ones.
     pub fn fingerprint(&self) -> String {
         let mut h = DefaultHasher::new();
+        if self.numbers != Numbers::default() {
+            self.numbers.hash(&mut h);
+        }
         for (name, s) in &self.slots {
             let Some(shard) = self.shards.get(s.shard) else {
                 // Tensors in memory may change under way; their names and shapes must do.
@@ -358,9 +366,20 @@ impl Weights {
         self
     }
 
+    /// The same checkpoint with its matrices in these numbers; tensors in memory stay what they are.
+    pub fn in_numbers(mut self, numbers: Numbers) -> Self {
+        (self.numbers, self.stays) = (numbers, OnceLock::new());
+        self
+    }
+
+    /// The numbers that matrices are kept in.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
     /// Whether matrices of weights stay in the file.
     pub fn stay_in_file(&self) -> bool {
-        let decide = || self.hold.in_file(4 * self.n_params() as u64, || self.ctx.room());
+        let decide = || self.hold.in_file(self.all_bytes(), || self.ctx.room());
         *self.stays.get_or_init(decide)
     }
 
@@ -368,7 +387,18 @@ impl Weights {
     pub fn need_bytes(&self) -> u64 {
         let stay = self.stay_in_file();
         let brought = self.slots.values().filter(|s| !stay || s.shape.len() < 2);
-        brought.map(|s| 4 * s.shape.iter().product::<usize>() as u64).sum()
+        brought.map(|s| self.slot_bytes(s)).sum()
+    }
+
+    /// Bytes of memory that all weights would need.
+    fn all_bytes(&self) -> u64 {
+        self.slots.values().map(|s| self.slot_bytes(s)).sum()
+    }
+
+    /// Bytes of memory of a tensor: matrices and stacks of them are kept in their numbers, others as f32.
+    fn slot_bytes(&self, slot: &Slot) -> u64 {
+        let each = if matches!(slot.shape.len(), 2 | 3) { self.numbers.bytes() } else { 4 };
+        each * slot.shape.iter().product::<usize>() as u64
     }
 
     /// Bytes of memory that hold weights, of those that were handed out so far.
@@ -440,8 +470,8 @@ impl Weights {
         Ok(t.to_device(device)?)
     }
 
-    /// The tensor `name` as a matrix on `device`, its axes but the last taken together as rows. Where weights stay in the
-    /// file, nothing is read yet. Errors are those of [`Weights::get`].
+    /// The tensor `name` as a matrix on `device` in the numbers of the checkpoint, its axes but the last taken together as
+    /// rows. Where weights stay in the file, nothing is read yet. Errors are those of [`Weights::get`].
     pub fn table(&self, name: &str, shape: &[usize], device: &Device) -> Result<Table> {
         let slot = self.slot(name, shape)?;
         let (columns, rows) = match shape {
@@ -449,14 +479,20 @@ impl Weights {
             [] => (1, 1),
         };
         let change = slot.change();
-        let stays = device.is_cpu()
-            && rows > 1
+        let as_stored = rows > 1
             && u32::try_from(rows).is_ok()
             && !matches!(change, Change::PlusOne | Change::Fade { .. })
-            && !matches!(slot.dtype, Stored::Memory(_))
-            && self.stay_in_file();
-        if !stays {
-            let t = self.get(name, shape, device)?;
+            && !matches!(slot.dtype, Stored::Memory(_));
+        let rounds = as_stored && self.numbers == Numbers::Bf16;
+        if !as_stored || !is_here(device) || !(rounds || self.stay_in_file()) {
+            let t = if rounds {
+                let n = (rows * columns) as u64;
+                let t = self.get(name, shape, &Device::Cpu)?.to_dtype(DType::BF16)?.to_device(device)?;
+                self.held.fetch_sub((Numbers::F32.bytes() - self.numbers.bytes()) * n, Ordering::Relaxed);
+                t
+            } else {
+                self.get(name, shape, device)?
+            };
             return Ok(Table::Memory(if shape.len() == 2 { t } else { t.reshape((rows, columns))? }));
         }
         let (form, source) = (self.form(name, slot)?, self.source(slot)?);
@@ -466,6 +502,12 @@ impl Weights {
         let mut matrix = FileMatrix::new(shard, source.start, form, size, self.scales(name, slot)?);
         if let Some(order) = order(name, rows, change)? {
             matrix = matrix.pick(&order)?;
+        }
+        if rounds && self.stay_in_file() {
+            matrix = matrix.rounded();
+        } else if rounds {
+            matrix = matrix.packed(&self.ctx)?;
+            self.held.fetch_add(self.numbers.bytes() * (rows * columns) as u64, Ordering::Relaxed);
         }
         Ok(Table::file(matrix, turned))
     }
@@ -666,6 +708,31 @@ mod tests {
         assert_eq!(of("{}", ("w_scale", &[3, 1], &[1., 2., 3.])).unwrap(), [1., 1., 1., 2., 2., 2., 3., 3., 3.]);
         assert_eq!(of("{}", ("w_scale", &[], &[5.])).unwrap(), [5.; 9]);
         assert!(of(blocks, ("w_scale_inv", &[3, 2], &[1.; 6])).unwrap_err().to_string().contains("do not fit"));
+    }
+
+    #[test]
+    fn matrices_are_rounded_to_bf16_where_that_is_asked_for_and_nothing_else_is() {
+        let values: Vec<f32> = (0..12).map(|i| 0.1 * i as f32 - 0.5).collect();
+        let near: Vec<f32> = values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
+        assert!(near != values);
+        let tensors =
+            [("m", Dtype::F32, [4, 3].as_slice(), floats(&values)), ("v", Dtype::F32, &[12], floats(&values))];
+        let dir = folder("{}", &tensors);
+        let open = |numbers, hold| Weights::open(dir.path()).unwrap().in_numbers(numbers).holding(hold);
+        let read = |w: &Weights| {
+            let m = w.table("m", &[4, 3], &Device::Cpu).unwrap().tensor().unwrap().flatten_all().unwrap();
+            (m.to_vec1::<f32>().unwrap(), w.get("v", &[12], &Device::Cpu).unwrap().to_vec1::<f32>().unwrap())
+        };
+        for (numbers, want, bytes) in [(Numbers::F32, &values, 4), (Numbers::Bf16, &near, 2)] {
+            let (file, memory) = (open(numbers, Hold::File), open(numbers, Hold::Memory));
+            assert_eq!((read(&file), read(&memory)), ((want.clone(), values.clone()), (want.clone(), values.clone())));
+            assert_eq!((file.held_bytes(), memory.held_bytes()), (48, 12 * bytes + 48), "{numbers:?}");
+            assert_eq!((file.need_bytes(), memory.need_bytes()), (48, 12 * bytes + 48), "{numbers:?}");
+        }
+        // Other numbers are other weights.
+        let names = [Numbers::F32, Numbers::Bf16].map(|n| open(n, Hold::Auto).fingerprint());
+        assert_ne!(names[0], names[1]);
+        assert_eq!(names[0], Weights::open(dir.path()).unwrap().fingerprint());
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! Matrices of weights: in memory as f32, or in their file as it has them, of which rows are made f32 where they are
-//! needed.
+//! Matrices of weights: in memory as f32, or in their file as it has them, or in memory as bf16, of which rows are made
+//! f32 where they are needed.
 
 use super::convert::Form;
 use super::scales::Scales;
 use super::shard::Shard;
+use crate::ctx::Ctx;
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,11 +15,11 @@ use std::sync::Arc;
 /// A matrix of weights `[rows, columns]`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Table {
-    /// f32 in memory.
+    /// f32 in memory, or f32 or bf16 on another device.
     Memory(Tensor),
-    /// As its file has it; `turned` where the file's rows are the columns.
+    /// As its file has it, or packed in memory; `turned` where the file's rows are the columns.
     File {
-        /// What the file has.
+        /// What the file or the package has.
         matrix: Arc<FileMatrix>,
         /// Whether rows and columns are exchanged.
         turned: bool,
@@ -84,7 +86,7 @@ impl Table {
     /// The values of these rows, `[ids, columns]`. Errors on one that is not there.
     pub fn look_up(&self, ids: &[u32]) -> Result<Tensor> {
         match self {
-            Self::Memory(t) => Ok(t.index_select(&Tensor::new(ids, t.device())?, 0)?),
+            Self::Memory(t) => Ok(t.index_select(&Tensor::new(ids, t.device())?, 0)?.to_dtype(DType::F32)?),
             Self::File { matrix, turned: false } => matrix.pick(ids)?.values(),
             Self::File { .. } => Ok(self.tensor()?.index_select(&Tensor::new(ids, &Device::Cpu)?, 0)?),
         }
@@ -93,7 +95,7 @@ impl Table {
     /// All values as f32, `[rows, columns]`.
     pub fn tensor(&self) -> Result<Tensor> {
         Ok(match self {
-            Self::Memory(t) => t.clone(),
+            Self::Memory(t) => t.to_dtype(DType::F32)?,
             Self::File { matrix, turned: false } => matrix.values()?,
             Self::File { matrix, turned: true } => matrix.values()?.t()?,
         })
@@ -119,10 +121,31 @@ enum Order {
     These(Arc<[u32]>),
 }
 
-/// A matrix whose values stay in their file. Cheap to clone.
+/// Where the bytes of a matrix are.
+#[derive(Debug, Clone)]
+enum Bytes {
+    File(Arc<Shard>),
+    Memory(Arc<Vec<u8>>),
+}
+
+impl Bytes {
+    /// Fills `out` with those from `at` on. Errors: the file ends before or cannot be read.
+    fn read(&self, at: u64, out: &mut [u8]) -> Result<()> {
+        match self {
+            Self::File(shard) => shard.read(at, out),
+            Self::Memory(all) => {
+                let own = usize::try_from(at).ok().and_then(|at| all.get(at..)?.get(..out.len()));
+                out.copy_from_slice(own.ok_or_else(|| Error::invalid("a packed matrix is shorter than its rows"))?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A matrix whose values stay as they are stored, in their file or packed in memory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FileMatrix {
-    shard: Arc<Shard>,
+    bytes: Bytes,
     /// Where its first row would stand.
     start: u64,
     form: Form,
@@ -131,6 +154,8 @@ pub struct FileMatrix {
     order: Order,
     columns: Range<usize>,
     scales: Option<Arc<Scales>>,
+    /// Whether values are rounded to bf16.
+    rounds: bool,
     /// What each row is multiplied by.
     factors: Option<Arc<[f32]>>,
 }
@@ -148,7 +173,36 @@ impl FileMatrix {
         scales: Option<Scales>,
     ) -> Self {
         let (order, columns) = (Order::Run(0..rows), 0..width);
-        Self { shard, start, form, width, order, columns, scales: scales.map(Arc::new), factors: None }
+        let (bytes, scales) = (Bytes::File(shard), scales.map(Arc::new));
+        Self { bytes, start, form, width, order, columns, scales, rounds: false, factors: None }
+    }
+
+    /// The same with every value rounded to bf16, before rows are multiplied by their factors.
+    pub(super) fn rounded(self) -> Self {
+        Self { rounds: !matches!(self.form, Form::Bf16) || self.scales.is_some(), ..self }
+    }
+
+    /// The same in memory as bf16, which takes two bytes a value.
+    ///
+    /// Errors: those of [`FileMatrix::read`], cancelled.
+    pub(super) fn packed(&self, ctx: &Ctx) -> Result<Self> {
+        let plain = Self { factors: None, ..self.clone() };
+        plain.is_unchanged()?;
+        let (n, wide) = (plain.n_rows(), plain.n_columns());
+        let some = (AT_ONCE / wide.max(1)).max(1);
+        let mut out = vec![0u8; 2 * n * wide];
+        let parts = out.par_chunks_mut((2 * some * wide).max(1)).enumerate();
+        parts.try_for_each_init(<(Vec<f32>, Vec<u8>)>::default, |(values, held), (i, out)| {
+            ctx.check()?;
+            values.resize(out.len() / 2, 0.0);
+            plain.read(i * some, values, held)?;
+            let pairs = out.as_chunks_mut::<2>().0.iter_mut().zip(&*values);
+            pairs.for_each(|(out, x)| *out = bf16::from_f32(*x).to_le_bytes());
+            Ok::<_, Error>(())
+        })?;
+        let (bytes, order) = (Bytes::Memory(Arc::new(out)), Order::Run(0..n));
+        let (form, scales, factors) = (Form::Bf16, None, self.factors.clone());
+        Ok(Self { bytes, start: 0, form, width: wide, order, columns: 0..wide, scales, rounds: false, factors })
     }
 
     /// Rows.
@@ -214,7 +268,10 @@ impl FileMatrix {
 
     /// Errors if the file was written to since it was opened.
     pub(crate) fn is_unchanged(&self) -> Result<()> {
-        self.shard.is_unchanged()
+        match &self.bytes {
+            Bytes::File(shard) => shard.is_unchanged(),
+            Bytes::Memory(_) => Ok(()),
+        }
     }
 
     /// The rows from `first` on, as many as fill `out`. `held` is a place for bytes.
@@ -239,6 +296,9 @@ impl FileMatrix {
             if let Some(scales) = &self.scales {
                 scales.apply(at, self.columns.start, wide, out, held)?;
             }
+            if self.rounds {
+                out.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+            }
             if let Some(factors) = &self.factors {
                 for (out, factor) in out.chunks_exact_mut(wide).zip(&factors[first + i..]) {
                     out.iter_mut().for_each(|x| *x *= factor);
@@ -259,7 +319,7 @@ impl FileMatrix {
     fn read_run(&self, at: usize, n: usize, out: &mut [f32], held: &mut Vec<u8>) -> Result<()> {
         let bytes = self.row_bytes();
         held.resize(n * bytes, 0);
-        self.shard.read(self.start + at as u64 * bytes as u64, held)?;
+        self.bytes.read(self.start + at as u64 * bytes as u64, held)?;
         self.form.read(held, out)
     }
 
@@ -268,7 +328,7 @@ impl FileMatrix {
         let (block, size) = self.form.block();
         let (from, to) = (self.columns.start / block, self.columns.end.div_ceil(block));
         held.resize((to - from) * size, 0);
-        self.shard.read(self.start + at as u64 * self.row_bytes() as u64 + (from * size) as u64, held)?;
+        self.bytes.read(self.start + at as u64 * self.row_bytes() as u64 + (from * size) as u64, held)?;
         if block == 1 {
             return self.form.read(held, out);
         }
@@ -339,6 +399,37 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 36, "{seen} types");
+    }
+
+    /// Every type that a file may have: rounded where they are read, and packed in memory, values are the nearest bf16.
+    #[test]
+    fn rounded_values_are_the_nearest_bf16_wherever_they_are() {
+        let mut changed = 0;
+        for form in (0..42).filter_map(|code| Form::ggml(Ggml::of(code))) {
+            let width = 3 * form.block().0.max(5);
+            let (m, all) = some(form, 7, width);
+            let want: Vec<f32> = all.iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
+            changed += usize::from(want != all);
+            let packed = m.packed(&Ctx::default()).unwrap();
+            assert_eq!(flat(&Table::file(m.clone().rounded(), false)), want, "{form:?}");
+            assert_eq!(flat(&Table::file(packed, false)), want, "{form:?}");
+            // Of rows in another order, some columns, multiplied.
+            let part = m.pick(&[5, 0, 3]).unwrap().columns(2..width - 1).unwrap().scaled(&[0.3, 1.0, 7.0]).unwrap();
+            let row = |r: usize, f: f32| (2..width - 1).map(move |c| (r * width + c, f));
+            let want: Vec<f32> =
+                [(5, 0.3), (0, 1.0), (3, 7.0)].iter().flat_map(|&(r, f)| row(r, f)).map(|(i, f)| want[i] * f).collect();
+            let packed = part.packed(&Ctx::default()).unwrap();
+            assert_eq!(flat(&Table::file(part.clone().rounded(), false)), want, "{form:?}");
+            assert_eq!(flat(&Table::file(packed.clone(), false)), want, "{form:?}");
+            let turned = Table::file(packed, true).rows(1..3).unwrap();
+            assert_eq!(turned.dims2().unwrap(), (2, 3));
+            let n = width - 3;
+            let want: Vec<f32> = (1..3).flat_map(|c| (0..3).map(move |r| r * n + c)).map(|i| want[i]).collect();
+            assert_eq!(flat(&turned), want, "{form:?}");
+        }
+        assert!(changed > 10, "{changed} types have values that are no bf16");
+        let stop = Ctx::new(Arc::new(true.into()), Arc::new(|_| ()));
+        assert!(matches!(some(Form::F32, 3, 5).0.packed(&stop), Err(Error::Cancelled)));
     }
 
     #[test]

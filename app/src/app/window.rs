@@ -15,15 +15,15 @@ use crate::state::Command;
 use std::path::Path;
 use std::sync::Arc;
 use tokenscope_analysis::gpu::{Compute, Gpu};
-use tokenscope_analysis::weights::Hold;
+use tokenscope_analysis::weights::{Hold, Placement};
 
-/// Opens the window, with this model or trace loaded if one is named, this picture, and this lesson; weights are held as
-/// `hold` says for this time, or as they were when the window was open last.
+/// Opens the window, with this model or trace loaded if one is named, this picture, and this lesson; weights are held and
+/// numbers computed as `given` says for this time, or as they were when the window was open last.
 pub fn open_window(
     model: Option<&Path>,
     image: Option<PictureSource>,
     lesson: Option<Arc<Lesson>>,
-    hold: Option<Hold>,
+    given: (Option<Hold>, Option<Placement>),
 ) -> anyhow::Result<()> {
     let size = std::env::var("TOKENSCOPE_SIZE").ok().and_then(|s| {
         let (w, h) = s.split_once('x')?;
@@ -62,8 +62,12 @@ pub fn open_window(
             log::line(app.jobs.device());
             app.recents = Recents::load();
             app.set_up(&cc.egui_ctx, settings);
+            let (hold, placement) = given;
             if let Some(hold) = hold {
                 app.holds_for_now(hold);
+            }
+            if let Some(placement) = placement {
+                app.doc.pane_mut().run.placement = placement;
             }
             if let Some(why) = broken {
                 app.notices.say(why, false, None);

@@ -22,7 +22,7 @@ use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::save::{save, save_bytes};
 use tokenscope_analysis::tokenize::{TIKTOKEN_NAMES, Tokenizer};
-use tokenscope_analysis::weights::{Hold, WEIGHTS_VARIABLE};
+use tokenscope_analysis::weights::{DTYPE_VARIABLE, Hold, Numbers, Placement, WEIGHTS_VARIABLE};
 use tokenscope_analysis::{Ctx, catalog};
 
 /// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
@@ -69,6 +69,17 @@ pub struct Weights {
     weights: Option<Hold>,
 }
 
+/// The same, and in which numbers they are.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Numbered {
+    #[command(flatten)]
+    held: Weights,
+    /// Numbers that weight matrices are in: f32, or bf16, to which they are rounded, in half of the memory; all else is
+    /// computed in f32 [default: TOKENSCOPE_DTYPE, or f32, or that of the session]
+    #[arg(long, value_name = "TYPE", value_parser = numbers())]
+    dtype: Option<Numbers>,
+}
+
 /// The pictures of a prompt.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Images {
@@ -107,6 +118,46 @@ fn holds() -> impl TypedValueParser<Value = Hold> {
     PossibleValuesParser::new(names).map(|name| Hold::parse(&name).unwrap_or_default())
 }
 
+/// The names of all numbers.
+fn numbers() -> impl TypedValueParser<Value = Numbers> {
+    PossibleValuesParser::new(Numbers::ALL.map(Numbers::name)).map(|name| Numbers::parse(&name).unwrap_or_default())
+}
+
+impl From<Weights> for Numbered {
+    fn from(held: Weights) -> Self {
+        Self { held, dtype: None }
+    }
+}
+
+impl From<Numbered> for Weights {
+    fn from(numbered: Numbered) -> Self {
+        numbered.held
+    }
+}
+
+impl Numbered {
+    /// How weights are held, where option or environment say something. Errors: as of [`Weights::hold`].
+    pub fn given(self) -> anyhow::Result<Option<Hold>> {
+        self.held.given()
+    }
+
+    /// How numbers are computed, as the options say, or else the environment. Errors: a value there that is none.
+    pub fn placement(self) -> anyhow::Result<Placement> {
+        Ok(self.onto(Placement { numbers: Numbers::from_env()? }))
+    }
+
+    /// The same as the options alone say; what they do not say is as in `before`.
+    pub fn onto(self, before: Placement) -> Placement {
+        Placement { numbers: self.dtype.unwrap_or(before.numbers) }
+    }
+
+    /// The same, where options or environment say something. Errors: as of [`Weights::placement`].
+    pub fn given_placement(self) -> anyhow::Result<Option<Placement>> {
+        let said = self.dtype.is_some() || std::env::var_os(DTYPE_VARIABLE).is_some();
+        said.then(|| self.placement()).transpose()
+    }
+}
+
 impl Weights {
     /// What the option says, or else the environment. Errors: a value there that is none.
     pub fn hold(self) -> anyhow::Result<Hold> {
@@ -121,22 +172,23 @@ impl Weights {
 }
 
 /// Jobs without a window.
-pub fn jobs(weights: Weights) -> anyhow::Result<Working> {
+pub fn jobs(weights: impl Into<Weights>) -> anyhow::Result<Working> {
     let (gpu, compute) = device()?;
     let jobs = Jobs::new(|| ()).on(gpu, compute);
-    jobs.hold(weights.hold()?);
+    jobs.hold(weights.into().hold()?);
     Ok(Working { _progress: Progress::of(&jobs), jobs })
 }
 
 /// Opens a model on the CPU, with its tokenizer and image processor, where there are such: the name of a sample, or a
 /// path.
-pub fn open(model: &OsStr, weights: Weights) -> anyhow::Result<OpenModel> {
-    open_source(&ModelSource::parse(model), weights)
+pub fn open(model: &OsStr, weights: impl Into<Numbered>) -> anyhow::Result<OpenModel> {
+    open_source(&ModelSource::parse(model), weights.into())
 }
 
 /// As [`open`], for a source that is known.
-pub fn open_source(source: &ModelSource, weights: Weights) -> anyhow::Result<OpenModel> {
-    Ok(crate::work::open(source, weights.hold()?, &Ctx::default().with_room(memory::available))?)
+pub fn open_source(source: &ModelSource, weights: Numbered) -> anyhow::Result<OpenModel> {
+    let ctx = Ctx::default().with_room(memory::available);
+    Ok(crate::work::open(source, weights.placement()?, weights.held.hold()?, &ctx)?)
 }
 
 /// Adds the picture of `source` to `request`, and gives it. Errors if the model reads no images.

@@ -114,8 +114,7 @@ fn compared(doc: &Doc, i: usize, jobs: &Jobs) -> Result<Value> {
 }
 
 fn minus(part: Compared, panes: [&Pane; 2], jobs: &Jobs, ctx: &Ctx) -> Result<Value> {
-    let fills =
-        |p: &Pane| jobs.get(&ModelOf(p.run.model.clone()), ctx).is_ok_and(|m| m.model.info().writes == Writes::Fills);
+    let fills = |p: &Pane| jobs.get(&ModelOf::of(&p.run), ctx).is_ok_and(|m| m.model.info().writes == Writes::Fills);
     let [a, b] = panes;
     let (call_a, call_b) = (|kind| a.call(kind), |kind| b.call(kind));
     let sides = [Side { pane: a, call: &call_a, fills: fills(a) }, Side { pane: b, call: &call_b, fills: fills(b) }];

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use sysinfo::System;
 use tokenscope_analysis::gpu::Side;
-use tokenscope_analysis::weights::Hold;
+use tokenscope_analysis::weights::{DTYPE_VARIABLE, Hold, Placement, WEIGHTS_VARIABLE};
 use tokenscope_analysis::{Ctx, passes};
 
 /// Arguments of `doctor`.
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let samples: Vec<(&str, Result<usize, String>)> = samples::NAMES
         .iter()
         .map(|name| {
-            let open = crate::work::open(&ModelSource::Sample(name), Hold::Auto, &Ctx::default());
+            let open = crate::work::open(&ModelSource::Sample(name), Placement::default(), Hold::Auto, &Ctx::default());
             (*name, open.map(|o| o.model.info().n_params).map_err(|e| e.to_string()))
         })
         .collect();
@@ -161,7 +161,9 @@ fn about() -> Vec<String> {
         format!("architecture: {}", std::env::consts::ARCH),
         format!("memory: {} MB, {} MB free", mb(crate::memory::total()), mb(crate::memory::available())),
     ];
-    for name in ["TOKENSCOPE_COMPUTE", "TOKENSCOPE_WEIGHTS", "XDG_SESSION_TYPE", "XDG_CURRENT_DESKTOP", "LANG"] {
+    for name in
+        ["TOKENSCOPE_COMPUTE", WEIGHTS_VARIABLE, DTYPE_VARIABLE, "XDG_SESSION_TYPE", "XDG_CURRENT_DESKTOP", "LANG"]
+    {
         out.extend(std::env::var(name).ok().map(|v| format!("{name}={v}")));
     }
     let settings = recents::folder().map(|dir| dir.join("settings.json"));

@@ -182,7 +182,7 @@ impl Figure {
         if round < 2 || view.is_some_and(|v| !v.shows.contains(&Kind::Draft)) {
             return Ok(());
         }
-        let writes = jobs.get(&ModelOf(pane.run.model.clone()), &ctx)?.model.info().writes;
+        let writes = jobs.get(&ModelOf::of(&pane.run), &ctx)?.model.info().writes;
         let n = if writes == Writes::Fills {
             jobs.get(&TimelineOf::of(pane, pane.call(Kind::Reveal)), &ctx)?.timeline.steps.len()
         } else {

@@ -9,6 +9,7 @@ use tokenscope_analysis::Ctx;
 use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::run::estimate;
 use tokenscope_analysis::trace::{CaptureSpec, read_trace};
+use tokenscope_analysis::weights::Numbers;
 
 /// Arguments of `info`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    weights: common::Weights,
+    weights: common::Numbered,
 }
 
 /// Runs the verb.
@@ -42,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         let json = serde_json::json!({
             "name": name, "architecture": info.architecture, "n_params": info.n_params, "dtype": info.dtype,
-            "weights": { "in_file": weights.in_file, "memory_bytes": weights.bytes },
+            "weights": { "in_file": weights.in_file, "numbers": info.numbers.name(), "memory_bytes": weights.bytes },
             "fingerprint": info.fingerprint, "vocab": info.vocab, "writes": info.writes.name(),
             "max_tokens": info.max_tokens, "tokenizer_vocab": tokenizer,
             "towers": info.towers.iter().map(|(name, t)| serde_json::json!({
@@ -55,9 +56,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     say!("{name} ({}), {} parameters in {}", info.architecture, info.n_params, info.dtype);
     let held = weights.bytes as f64 / 1e6;
-    match weights.in_file {
-        true => say!("weights stay in their file as stored; {held:.1} MB of them are in memory"),
-        false => say!("weights are in memory as f32: {held:.1} MB"),
+    match (weights.in_file, info.numbers) {
+        (true, Numbers::F32) => say!("weights stay in their file as stored; {held:.1} MB of them are in memory"),
+        (true, Numbers::Bf16) => {
+            say!("weights stay in their file, rounded to bf16 where they are read; {held:.1} MB of them are in memory")
+        }
+        (false, Numbers::F32) => say!("weights are in memory as f32: {held:.1} MB"),
+        (false, Numbers::Bf16) => say!("weights are in memory, matrices as bf16: {held:.1} MB"),
     }
     for (name, t) in &info.towers {
         say!(

@@ -110,7 +110,7 @@ pub struct Input {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
     #[command(flatten)]
-    pub(super) weights: common::Weights,
+    pub(super) weights: common::Numbered,
     /// Files that were unpacked of the session, as long as the verb runs.
     #[arg(skip)]
     placed: OnceCell<Placed>,
@@ -140,7 +140,11 @@ impl Input {
     pub(super) fn start(&self) -> anyhow::Result<Doc> {
         let mut doc = match &self.session {
             Some(path) => self.opened(path)?,
-            None => Doc::default(),
+            None => {
+                let mut doc = Doc::default();
+                doc.pane_mut().run.placement = self.weights.placement()?;
+                doc
+            }
         };
         self.change(&mut doc)?;
         Ok(doc)
@@ -152,6 +156,8 @@ impl Input {
             let pane = examples::find(name)?.pane(doc.pane());
             *doc.pane_mut() = pane;
         }
+        let run = &mut doc.pane_mut().run;
+        run.placement = self.weights.onto(run.placement);
         if let Some(model) = &self.model {
             // Another model shows the same: what the example chose stays.
             let pane = doc.pane_mut();
@@ -197,7 +203,7 @@ impl Input {
         let (at, i) = place.context("write it as N:TEXT, or as N=ID by the number of the token")?;
         let (sign, token) = words[i..].split_at(words[i..].chars().next().map_or(0, char::len_utf8));
         let (jobs, ctx) = (common::jobs(self.weights)?, Ctx::default());
-        let open = jobs.get(&ModelOf(pane.run.model.clone()), &ctx)?;
+        let open = jobs.get(&ModelOf::of(&pane.run), &ctx)?;
         let tokenizer = open.text()?;
         let id = match sign {
             ":" => one_token(tokenizer, token)?,
@@ -289,7 +295,7 @@ impl Input {
         if self.image.is_none() {
             return Ok(());
         }
-        let open = jobs.get(&ModelOf(pane.run.model.clone()), &Ctx::default())?;
+        let open = jobs.get(&ModelOf::of(&pane.run), &Ctx::default())?;
         match open.processor {
             Some(_) => Ok(()),
             None => bail!("--image: {} reads no images; choose another --model", open.model.info().architecture),
@@ -300,7 +306,7 @@ impl Input {
     /// text that is not one token of it.
     pub(super) fn hold_against(&self, pane: &mut Pane, jobs: &Jobs) -> anyhow::Result<()> {
         let Some(text) = &self.rather_than else { return Ok(()) };
-        let open = jobs.get(&ModelOf(pane.run.model.clone()), &Ctx::default())?;
+        let open = jobs.get(&ModelOf::of(&pane.run), &Ctx::default())?;
         let id = one_token(open.text()?, text).with_context(|| format!("--rather-than {text:?}"))?;
         pane.contrast = Some(Contrast { id, text: text.clone() });
         Ok(())

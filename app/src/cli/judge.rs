@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    weights: common::Weights,
+    weights: common::Numbered,
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -69,6 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let left_out = catalog::of(kind).filter(|i| i.slow && args.methods.is_empty()).map(|i| i.id).collect::<Vec<_>>();
     let trial = Trial {
         model: args.model.as_ref().map_or(ModelSource::Sample(samples::NAMES[0]), ModelSource::parse),
+        placement: args.weights.placement()?,
         judged,
         calls: calls(&chosen, &args.set)?,
         samples: args.samples as usize,

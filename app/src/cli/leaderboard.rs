@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     dark: bool,
     #[command(flatten)]
-    weights: common::Weights,
+    weights: common::Numbered,
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -97,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     chosen.retain(|i| ids.insert(i.id));
     let contest = Contest {
         model: args.model.as_ref().map_or(ModelSource::Sample("sample-vlm"), ModelSource::parse),
+        placement: args.weights.placement()?,
         data: args.data.clone(),
         questions: args.questions as usize,
         calls: super::judge::calls(&chosen, &args.set)?,

@@ -62,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             args.model.as_deref().map(std::path::Path::new),
             None,
             Some(lesson),
-            args.weights.given()?,
+            (args.weights.given()?, None),
         );
     }
     let own = args.model.map(ModelSource::parse);

@@ -44,6 +44,8 @@ const ENVIRONMENT: &str = "Environment:
                                    where weights are: f32 brings them into memory, stored leaves them in their file and
                                    makes parts of them f32 when they are needed; auto brings up to 4 GB into memory,
                                    if that is at most half of what is free; --weights counts before it
+  TOKENSCOPE_DTYPE=f32|bf16        numbers that weight matrices are in: bf16 rounds them, in half of the memory; all else
+                                   is computed in f32; --dtype counts before it, and what a session says
   TOKENSCOPE_MEMORY=MB             takes no more than so much memory for granted, if less is free
   TOKENSCOPE_SPILL=FOLDER          where a run keeps what memory has no room for, as /var/tmp";
 
@@ -62,7 +64,7 @@ pub struct Cli {
     #[command(flatten)]
     image: common::Images,
     #[command(flatten)]
-    weights: common::Weights,
+    weights: common::Numbered,
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,7 +134,12 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
                 bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
             }
             let image = cli.image.source()?;
-            crate::app::open_window(cli.open.or(cli.file).as_deref(), image, None, cli.weights.given()?)
+            crate::app::open_window(
+                cli.open.or(cli.file).as_deref(),
+                image,
+                None,
+                (cli.weights.given()?, cli.weights.given_placement()?),
+            )
         }
         Some(Verb::Methods(a)) => methods::run(a),
         Some(Verb::Atlas(a)) => atlas::run(a),

@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
-    weights: common::Weights,
+    weights: common::Numbered,
 }
 
 /// Runs the verb.
@@ -144,7 +144,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         false => run(ctx),
     })?;
     trace.picture = picture.map(Into::into);
-    trace.dtype = Some("float32".into());
+    trace.dtype = Some(open.model.info().numbers.computed().into());
     common::notes(&trace.notes);
     if args.names.is_none() {
         return Ok(write_trace(&trace, &args.out)?);

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    weights: common::Weights,
+    weights: common::Numbered,
 }
 
 /// Runs the verb.

@@ -96,6 +96,11 @@ impl Said {
             self.pane.run.model = want.run.model.clone();
             self.say("--model", model);
         }
+        let numbers = want.run.placement.numbers;
+        if numbers != self.pane.run.placement.numbers {
+            self.pane.run.placement.numbers = numbers;
+            self.say("--dtype", numbers.name());
+        }
         // What was recorded has read what it has read. A prompt may begin with a dash.
         let recorded = matches!(self.pane.run.model, ModelSource::Recorded(_));
         if !recorded && patch::is_plain(&want.run.prompt) {

@@ -58,7 +58,12 @@ fn nothing(name: &str) -> Work {
 }
 
 fn key(prompt: &str) -> RunKey {
-    RunKey { model: ModelSource::Sample("sample-lm"), prompt: prompt.into(), image: None }
+    RunKey {
+        model: ModelSource::Sample("sample-lm"),
+        prompt: prompt.into(),
+        image: None,
+        placement: Default::default(),
+    }
 }
 
 /// Frames in which all of `needed` is asked for, until `done` or a minute is over.
@@ -131,7 +136,7 @@ fn a_trace_of_the_sample_arrives_with_the_model_it_needs() {
     let jobs = Jobs::new(|| ());
     let Status::Ready(trace) = wait(&jobs, &TraceOf(key("The fox met a cat."))) else { panic!("no trace") };
     assert!(!trace.towers.is_empty());
-    assert!(jobs.ready(&ModelOf(ModelSource::Sample("sample-lm"))).is_some());
+    assert!(jobs.ready(&ModelOf(ModelSource::Sample("sample-lm"), Default::default())).is_some());
 }
 
 #[test]
@@ -204,7 +209,7 @@ fn a_job_knows_how_many_others_compute() {
 #[test]
 fn a_failure_names_the_file_and_is_not_tried_again() {
     let jobs = Jobs::new(|| ());
-    let ask = ModelOf(ModelSource::Path("/nowhere".into()));
+    let ask = ModelOf(ModelSource::Path("/nowhere".into()), Default::default());
     let why = failure(&jobs, &ask).to_string();
     assert!(why.contains("/nowhere"), "{why}");
     assert!(matches!(jobs.need("test", &ask), Status::Failed(_)));
@@ -466,7 +471,10 @@ fn weights_that_are_held_elsewhere_are_opened_again() {
     use crate::work::hold_weights;
     use tokenscope_analysis::weights::Hold;
     let (jobs, ctx) = (Jobs::new(|| ()), Ctx::default());
-    let (model, missing) = (ModelOf(ModelSource::Sample("sample-lm")), ModelOf(ModelSource::Path("/nowhere".into())));
+    let (model, missing) = (
+        ModelOf(ModelSource::Sample("sample-lm"), Default::default()),
+        ModelOf(ModelSource::Path("/nowhere".into()), Default::default()),
+    );
     jobs.hold(Hold::Memory);
     let first = jobs.get(&model, &ctx).unwrap();
     assert!(jobs.get(&missing, &ctx).is_err() && !first.weights.in_file);

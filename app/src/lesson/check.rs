@@ -72,7 +72,7 @@ impl Ask for ChecksOf {
         let mut pane = step.pane(self.own.as_ref());
         let trace = store.get(&TraceOf(pane.run.clone()), ctx)?;
         let recorded = matches!(pane.run.model, ModelSource::Recorded(_));
-        let open = if recorded { None } else { Some(store.get(&ModelOf(pane.run.model.clone()), ctx)?) };
+        let open = if recorded { None } else { Some(store.get(&ModelOf::of(&pane.run), ctx)?) };
         let missing = step.aim(&mut pane, &trace).err();
         let lacks = match lacks(step, &pane, &trace, open.as_deref(), store, ctx)? {
             None => missing,
@@ -109,7 +109,7 @@ fn lacks(
         all.extend(catalog::find(call.method)?.info().needs);
     }
     let partner = match all.contains(&Need::DraftModel) {
-        true => Some(store.get(&ModelOf(pane.partner.clone()), ctx)?),
+        true => Some(store.get(&ModelOf(pane.partner.clone(), pane.run.placement), ctx)?),
         false => None,
     };
     let on = Subject {
@@ -190,7 +190,13 @@ impl Look<'_> {
                     ],
                 };
                 let name = named.first().copied().unwrap_or(OWN);
-                let key = CutKey { model: self.pane.run.model.clone(), text, files: Vec::new(), named };
+                let key = CutKey {
+                    model: self.pane.run.model.clone(),
+                    placement: self.pane.run.placement,
+                    text,
+                    files: Vec::new(),
+                    named,
+                };
                 let rows = store.get(&CutsOf(key), ctx)?;
                 let row = rows.rows.iter().find(|r| r.name == name);
                 number(row.ok_or_else(|| Error::invalid("this model has no tokenizer"))?.pieces.len())

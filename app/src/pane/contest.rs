@@ -106,6 +106,7 @@ impl Contest {
         };
         Self {
             model: pane.run.model.clone(),
+            placement: pane.run.placement,
             data: set.data.clone(),
             questions: set.questions,
             calls: pane.shows.curves.iter().filter_map(call).collect(),

@@ -27,6 +27,7 @@ use tokenscope_analysis::Ctx;
 use tokenscope_analysis::finding::Table;
 use tokenscope_analysis::save::save_bytes;
 use tokenscope_analysis::trace::Tower;
+use tokenscope_analysis::weights::Numbers;
 use used::Used;
 
 /// Formats of a report, by the end of the file's name.
@@ -263,9 +264,11 @@ impl Run {
         digests.extend(digest::inputs(&pane.run, pane.series.as_ref()).unwrap_or_default());
         let mut notes = Vec::new();
         // Why a model does not open stands with the views, which need it.
-        if let Ok(open) = jobs.get(&ModelOf(pane.run.model.clone()), &ctx) {
+        if let Ok(open) = jobs.get(&ModelOf::of(&pane.run), &ctx) {
             let info = open.model.info();
-            let size = format!("{}, {} parameters in {}", info.architecture, grouped(info.n_params), info.dtype);
+            let rounded = if info.numbers == Numbers::Bf16 { ", rounded to bf16" } else { "" };
+            let size =
+                format!("{}, {} parameters in {}{rounded}", info.architecture, grouped(info.n_params), info.dtype);
             facts.push(("Architecture", size));
             for (tower, t) in &info.towers {
                 let words = format!("{} layers, width {}, {} heads", t.n_layers, t.width, t.n_heads);

@@ -22,6 +22,7 @@ fn first_version() -> Doc {
             model: ModelSource::Sample("sample-draft"),
             prompt: "Grüße, \"Welt\"\n\tzwei 🚂".into(),
             image: Some(PictureSource::Scene(7)),
+            placement: Default::default(),
         },
         ..Pane::default()
     };

@@ -178,7 +178,7 @@ impl Ask for Contest {
     type Out = Board;
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Board> {
-        let open = store.get(&ModelOf(self.model.clone()), ctx)?;
+        let open = store.get(&ModelOf(self.model.clone(), self.placement), ctx)?;
         held(self, &open, ctx, &mut |board| store.show::<Self>(board.clone()))
     }
 }
@@ -418,6 +418,7 @@ mod tests {
         let calls = methods.iter().map(|m| Call::of(catalog::find(m).unwrap().info())).collect();
         Contest {
             model: ModelSource::Sample(model),
+            placement: Default::default(),
             data: None,
             questions: 2,
             calls,

@@ -102,7 +102,7 @@ impl Serves for DraftOf {
 
     fn tell<'a>(&self, d: &'a Drafted, around: &Around) -> Result<Told<'a>> {
         let pace = d.times.map(|t| t.pace);
-        let open = around.get(&ModelOf(self.run.model.clone()))?;
+        let open = around.get(&ModelOf::of(&self.run))?;
         let fields = json!({
             "draft_model": self.partner.title(), "tokens_per_round": d.run.tokens_per_round(),
             "text": d.whole, "run": told(d, open.tokenizer.as_ref())?, "times": pace, "undisturbed": d.times.map(|t| t.alone),
@@ -141,7 +141,7 @@ impl Prompt {
     pub(super) fn new(ask: &DraftOf, store: &Store, ctx: &Ctx) -> Result<Self> {
         let open = model_of(&ask.run, store, ctx)?;
         let drafts = draft::find(ask.call.method)?.info().needs.contains(&Need::DraftModel);
-        let small = if drafts { Some(store.get(&ModelOf(ask.partner.clone()), ctx)?) } else { None };
+        let small = if drafts { Some(store.get(&ModelOf(ask.partner.clone(), ask.run.placement), ctx)?) } else { None };
         let tokenizer = open.text()?;
         let trace = trace_of(&ask.run, store, ctx)?;
         let text = match trace.image {

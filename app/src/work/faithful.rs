@@ -78,7 +78,7 @@ mod tests {
         let pane = examples::find(example).unwrap().pane(&Pane::default());
         let (jobs, ctx) = (Jobs::new(|| ()), Ctx::default());
         let trace = jobs.get(&TraceOf(pane.run.clone()), &ctx).unwrap();
-        let open = jobs.get(&ModelOf(pane.run.model.clone()), &ctx).unwrap();
+        let open = jobs.get(&ModelOf::of(&pane.run), &ctx).unwrap();
         let scope = Scope { run: pane.run.clone(), tower: None };
         with(&subject(&trace, &scope, Some(&open)), &pane.run, &jobs)
     }

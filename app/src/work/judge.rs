@@ -156,7 +156,7 @@ impl Ask for Trial {
     type Out = Verdict;
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<Verdict> {
-        let open = store.get(&ModelOf(self.model.clone()), ctx)?;
+        let open = store.get(&ModelOf(self.model.clone(), self.placement), ctx)?;
         judged(self, &open, ctx)
     }
 }
@@ -300,7 +300,14 @@ mod tests {
 
     fn trial(judged: Judged, methods: &[&str]) -> Trial {
         let calls = methods.iter().map(|m| Call::of(tokenscope_analysis::catalog::find(m).unwrap().info())).collect();
-        Trial { model: ModelSource::Sample("sample-lm"), judged, calls, samples: 2, wrong_too: true }
+        Trial {
+            model: ModelSource::Sample("sample-lm"),
+            placement: Default::default(),
+            judged,
+            calls,
+            samples: 2,
+            wrong_too: true,
+        }
     }
 
     #[test]
@@ -318,8 +325,13 @@ mod tests {
         let by_hand: Vec<f64> = (0..2)
             .map(|k| {
                 let case = Case::new(k, false).unwrap();
-                let open =
-                    super::super::open(&ModelSource::Sample("sample-lm"), Default::default(), &Ctx::default()).unwrap();
+                let open = super::super::open(
+                    &ModelSource::Sample("sample-lm"),
+                    Default::default(),
+                    Default::default(),
+                    &Ctx::default(),
+                )
+                .unwrap();
                 let (trace, _) = case.run(&open, &Ctx::default()).unwrap();
                 let shares = case.truth.shares(&trace.towers[&Tower::Text]).unwrap();
                 true_tokens(&shares).len() as f64 / shares.iter().flatten().count() as f64

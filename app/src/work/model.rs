@@ -1,19 +1,26 @@
 //! Opens models and tokenizers.
 
 use crate::jobs::{Ask, Jobs, Store};
-use crate::keys::ModelSource;
+use crate::keys::{ModelSource, RunKey};
 use crate::samples;
 use std::path::{Path, PathBuf};
 use tokenscope_analysis::image::Processor;
 use tokenscope_analysis::model::{self, Model};
 use tokenscope_analysis::run::NO_TOKENIZER;
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::weights::{Hold, Weights};
+use tokenscope_analysis::weights::{Hold, Placement, Weights};
 use tokenscope_analysis::{Ctx, Error, Result};
 
-/// Open a model.
+/// Open a model, to compute its numbers so.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ModelOf(pub ModelSource);
+pub struct ModelOf(pub ModelSource, pub Placement);
+
+impl ModelOf {
+    /// The model of a run.
+    pub fn of(run: &RunKey) -> Self {
+        Self(run.model.clone(), run.placement)
+    }
+}
 
 /// An open model.
 pub struct OpenModel {
@@ -57,7 +64,7 @@ impl Ask for ModelOf {
     const KEPT: usize = 1;
 
     fn carry_out(&self, store: &Store, ctx: &Ctx) -> Result<OpenModel> {
-        open(&self.0, store.hold(), ctx)
+        open(&self.0, self.1, store.hold(), ctx)
     }
 
     fn bytes(open: &OpenModel) -> u64 {
@@ -73,11 +80,11 @@ pub fn hold_weights(jobs: &Jobs, hold: Hold) {
     }
 }
 
-/// Opens a model with its tokenizer, and its weights held so.
-pub fn open(source: &ModelSource, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
+/// Opens a model with its tokenizer, its numbers computed and its weights held so.
+pub fn open(source: &ModelSource, placement: Placement, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
     match source {
-        ModelSource::Sample(name) => open_path(samples::unpack(name)?.path(), hold, ctx),
-        ModelSource::Path(path) => open_path(path, hold, ctx),
+        ModelSource::Sample(name) => open_path(samples::unpack(name)?.path(), placement, hold, ctx),
+        ModelSource::Path(path) => open_path(path, placement, hold, ctx),
         ModelSource::Recorded(path) => {
             let what = "this is a recorded run; it holds no weights";
             Err(Error::file(path, what, "open the model itself for what needs them"))
@@ -88,8 +95,8 @@ pub fn open(source: &ModelSource, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
 /// Opens the model at `path` on the CPU and its tokenizer, where there is one.
 ///
 /// Errors: what is wrong with a file, weights that do not fit the memory, cancelled.
-pub fn open_path(path: &Path, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
-    let weights = Weights::open(path)?.watched(ctx).holding(hold);
+pub fn open_path(path: &Path, placement: Placement, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
+    let weights = Weights::open(path)?.watched(ctx).holding(hold).in_numbers(placement.numbers);
     let remedy = match weights.stay_in_file() {
         true => "close other programs or choose a smaller model",
         false => "leave them in their file (--weights stored, or Weights beside the model), or close other programs",

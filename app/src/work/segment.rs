@@ -48,7 +48,7 @@ impl Ask for CutsOf {
         let key = &self.0;
         let (open, recorded) = match &key.model {
             ModelSource::Recorded(path) => (None, recorded_row(path, &key.text)?),
-            _ => (Some(store.get(&ModelOf(key.model.clone()), ctx)?), None),
+            _ => (Some(store.get(&ModelOf(key.model.clone(), key.placement), ctx)?), None),
         };
         // A broken file must not take the other rows along.
         let (mut loaded, mut broken) = (Vec::new(), Vec::new());
@@ -61,7 +61,7 @@ impl Ask for CutsOf {
         }
         let own = open.as_ref().and_then(|o| o.tokenizer.as_ref()).map(|t| (OWN.to_string(), t));
         let n = usize::from(own.is_some() || recorded.is_some());
-        let mut sources = vec![RowSource::Model(key.model.clone()); n];
+        let mut sources = vec![RowSource::Model(key.model.clone(), key.placement); n];
         sources.extend(loaded.iter().map(|(file, _)| RowSource::File(file.to_path_buf())));
         sources.extend(key.named.iter().map(|n| RowSource::Named(n)));
         let others = loaded.iter().map(|(file, t)| (row_name(file), t.as_ref()));
@@ -168,8 +168,8 @@ fn with_tokenizer<T>(
     f: impl FnOnce(&Tokenizer) -> T,
 ) -> Result<Option<T>> {
     Ok(match source {
-        RowSource::Model(ModelSource::Recorded(_)) => None,
-        RowSource::Model(m) => store.get(&ModelOf(m.clone()), ctx)?.tokenizer.as_ref().map(f),
+        RowSource::Model(ModelSource::Recorded(_), _) => None,
+        RowSource::Model(m, how) => store.get(&ModelOf(m.clone(), *how), ctx)?.tokenizer.as_ref().map(f),
         RowSource::File(file) => Some(f(store.get(&TokenizerOf(file.clone()), ctx)?.as_ref())),
         RowSource::Named(name) => Tokenizer::named(name).ok().as_ref().map(f),
     })

@@ -62,7 +62,12 @@ mod tests {
         let scene = Scene::new(HELD_OUT + 23);
         let question = scene.questions().into_iter().find(|q| q.ask == scenes::Ask::Color).unwrap();
         let image = Some(PictureSource::test_scene(23));
-        let run = RunKey { model: ModelSource::Sample("sample-lm"), prompt: question.text.as_str().into(), image };
+        let run = RunKey {
+            model: ModelSource::Sample("sample-lm"),
+            prompt: question.text.as_str().into(),
+            image,
+            placement: Default::default(),
+        };
         let t = of(&run).unwrap();
         assert_eq!((&t.prompt, &t.answer), (&question.text, &question.answer));
         let n = SIDE / 8;

@@ -402,7 +402,7 @@ fn shares(
         scores = Tensor::cat(&[&scores, &own.broadcast_as((g * rep, rows / rep, 1))?.contiguous()?], 2)?;
         mask = mask.pad_with_zeros(D::Minus1, 0, 1)?;
     }
-    let p = if scores.device().is_cpu() {
+    let p = if cpu::is_here(scores.device()) {
         scores.contiguous()?.apply_op2(&mask.contiguous()?, MaskedSoftmax { scale })?
     } else {
         let s = (scores * f64::from(scale))?.broadcast_add(&mask)?;

@@ -130,7 +130,12 @@ impl Linear {
             let (y, ctx) = (self.values(&x.detach(), ctx)?, ctx.clone());
             return frozen::of_one("linear", x, (y, shape), move |_, grad| back.apply_in(grad, &ctx));
         }
-        let y = x.matmul(&self.weight.tensor()?)?;
+        let weight = self.weight.tensor()?;
+        let y = match cpu::is_here(x.device()) {
+            true => x.matmul(&weight)?,
+            // Products of other devices do not step over what lies between rows.
+            false => x.contiguous()?.matmul(&weight)?,
+        };
         Ok(match &self.bias {
             Some(b) => y.broadcast_add(b)?,
             None => y,

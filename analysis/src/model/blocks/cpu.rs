@@ -1,7 +1,7 @@
 //! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
-pub(super) use crate::cpu::{ALONE, Matrix, SOME, gemm, is_little, max, share, sum, vectorised};
+pub(super) use crate::cpu::{ALONE, Matrix, SOME, gemm, is_here, is_little, max, share, sum, vectorised};
 use crate::ctx::Ctx;
 pub(super) use crate::math::exp;
 use crate::{Error, Result};
@@ -29,7 +29,7 @@ pub(super) fn tiles((n, d, out): (usize, usize, usize)) -> impl Iterator<Item = 
 
 /// Whether `t` can be computed on as a slice: f32, on the CPU, and nobody asks for gradients.
 pub(super) fn is_plain(t: &Tensor) -> bool {
-    t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op()
+    is_here(t.device()) && t.dtype() == DType::F32 && !t.track_op()
 }
 
 /// Calls `f` with the values of a plain tensor from its first one on, and its strides.

@@ -348,7 +348,7 @@ pub fn apply_regroup(x: &Tensor, r: &Regroup) -> Result<Tensor> {
             m[i * n + row] += w;
         }
     }
-    Ok(Tensor::from_vec(m, (r.groups.len(), n), x.device())?.matmul(x)?)
+    Ok(Tensor::from_vec(m, (r.groups.len(), n), x.device())?.matmul(&x.contiguous()?)?)
 }
 
 impl Stack {

@@ -67,7 +67,7 @@ fn ui(cx: &Cx, ui: &mut Ui) {
         return;
     }
     // How a model writes is known when it is open, and what is asked of it hangs on that.
-    if !kept && cx.need(ui, "model", &ModelOf(cx.pane.run.model.clone())).is_none() {
+    if !kept && cx.need(ui, "model", &ModelOf::of(&cx.pane.run)).is_none() {
         return;
     }
     if fills(cx) {

@@ -157,7 +157,7 @@ impl Shown<'_> {
     /// Neighbours differ by the last digit, and the same token keeps its hue but for that.
     fn fill(&self, place: &Place) -> Color32 {
         let theme = self.cx.theme;
-        if let (Some(s), RowSource::Model(_)) = (&self.surprisal, &self.strip.rows.sources[place.row]) {
+        if let (Some(s), RowSource::Model(..)) = (&self.surprisal, &self.strip.rows.sources[place.row]) {
             let p = place.piece;
             let bits = self.links.token(place.index, p).and_then(|t| s.of(t)).map(|s| s.1);
             return bits.map_or(theme.chips[0], |b| theme.magnitude(b / s.max_bits.max(f32::EPSILON)));
@@ -174,7 +174,7 @@ impl Shown<'_> {
         let mut hex: Vec<String> = bytes.iter().take(16).map(|b| format!("{b:02X}")).collect();
         hex.extend((bytes.len() > 16).then(|| "…".to_string()));
         ui.label(format!("bytes {}..{} · {}", p.start, p.end, hex.join(" ")));
-        let own = matches!(self.strip.rows.sources[place.row], RowSource::Model(_)) && cx.lacks_surprisal().is_none();
+        let own = matches!(self.strip.rows.sources[place.row], RowSource::Model(..)) && cx.lacks_surprisal().is_none();
         let Some(token) = self.links.token(place.index, p).filter(|_| own) else { return };
         match cx.status("surprisal of the hovered token", &SurprisalOf(cx.pane.run.clone())) {
             Status::Ready(s) => {
