@@ -81,7 +81,7 @@ fn own_heads(
     let mut out = Heads::default();
     match task {
         "ForTokenClassification" | "ForQuestionAnswering" => return heads(c, "albert", root, s, words, (d, eps, act)),
-        "ForSequenceClassification" => {
+        "ForSequenceClassification" | "ForMultipleChoice" => {
             let last = open_ended(&root.sub("classifier"), d)?;
             out.labels = Some(Labels { dense: pooler()?, act: Activation::Tanh, out: last, name: "logits" });
             return Ok(out);

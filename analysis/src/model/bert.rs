@@ -190,11 +190,12 @@ pub(super) fn heads(
         Ok(Some(Labels { dense, act, out: open_ended(&last, d)?, name }))
     };
     match (task, kind) {
-        ("ForSequenceClassification", "bert") => {
+        // One of several answers is chosen by a number for each of them.
+        ("ForSequenceClassification" | "ForMultipleChoice", "bert") => {
             out.labels = labels("logits", pooler()?, Activation::Tanh, root.sub("classifier"))?;
             return Ok(out);
         }
-        ("ForSequenceClassification", "distilbert") => {
+        ("ForSequenceClassification" | "ForMultipleChoice", "distilbert") => {
             let dense = Linear::load(&root.sub("pre_classifier"), d, d, true)?;
             out.labels = labels("logits", dense, Activation::Relu, root.sub("classifier"))?;
             return Ok(out);
@@ -202,6 +203,10 @@ pub(super) fn heads(
         ("ForSequenceClassification", _) => {
             let dense = Linear::load(&root.sub("classifier.dense"), d, d, true)?;
             out.labels = labels("logits", dense, Activation::Tanh, root.sub("classifier.out_proj"))?;
+            return Ok(out);
+        }
+        ("ForMultipleChoice", _) => {
+            out.labels = labels("logits", pooler()?, Activation::Tanh, root.sub("classifier"))?;
             return Ok(out);
         }
         ("ForNextSentencePrediction", _) => {

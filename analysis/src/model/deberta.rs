@@ -200,7 +200,7 @@ fn own_heads(
 ) -> Result<Heads> {
     let architecture = c.architecture();
     let mut out = Heads::default();
-    if architecture.ends_with("ForSequenceClassification") {
+    if architecture.ends_with("ForSequenceClassification") || architecture.ends_with("ForMultipleChoice") {
         let wide = c.size_opt(&["pooler_hidden_size"])?.unwrap_or(d);
         let dense = Linear::load(&root.sub("pooler.dense"), d, wide, true)?;
         let act = Activation::parse(c.word(&["pooler_hidden_act"], "gelu")?)?;

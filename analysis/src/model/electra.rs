@@ -5,9 +5,9 @@ use super::bert::{BERT, block, decodes, heads, open_ended};
 use super::blocks::{Activation, Config, Defaults, Linear, Norm, Order, Scope, Stack};
 use super::encoder::{Encoder, Heads, Labels, Words};
 use super::{Model, Writes};
-use crate::Result;
 use crate::trace::MaskRule;
 use crate::weights::Weights;
+use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 
 const DEFAULTS: Defaults = &[
@@ -72,6 +72,21 @@ fn own_heads(
             let dense = Linear::load(&root.sub("classifier.dense"), d, d, true)?;
             let last = open_ended(&root.sub("classifier.out_proj"), d)?;
             out.labels = Some(Labels { dense, act: Activation::Gelu, out: last, name: "logits" });
+        }
+        "ForMultipleChoice" => {
+            match c.word(&["summary_type"], "first")? {
+                "first" => {}
+                "mean" => out.mean = true,
+                other => return Err(Error::invalid(format!("config.json: summary_type {other} is not supported"))),
+            }
+            if !c.flag(&["summary_use_proj"], true)? {
+                return Err(Error::invalid("config.json: a summary without summary_use_proj is not supported"));
+            }
+            let dense = Linear::load(&root.sub("sequence_summary.summary"), d, d, true)?;
+            // Without a name, nothing stands between.
+            let act = if c.speaks_of("summary_activation") { "linear" } else { "gelu" };
+            let act = Activation::parse(c.word(&["summary_activation"], act)?)?;
+            out.labels = Some(Labels { dense, act, out: open_ended(&root.sub("classifier"), d)?, name: "logits" });
         }
         "ForPreTraining" => {
             let p = root.sub("discriminator_predictions");

@@ -1,6 +1,6 @@
-//! Llama, Mistral and Mixtral, Qwen2 and Qwen3 with their mixtures of experts, Phi-3, OLMo 2 and Granite: rotary positions, RMS norm, gated MLP, grouped keys; the differences are fields.
+//! Llama, Mistral and Mixtral, Qwen2 and Qwen3 with their mixtures of experts, Phi-3, OLMo 2, OLMoE and Granite: rotary positions, RMS norm, gated MLP, grouped keys; the differences are fields.
 //! Touvron et al. 2023, arXiv 2302.13971; Jiang et al. 2023, arXiv 2310.06825; Qwen 2024, arXiv 2407.10671; 2025, arXiv 2505.09388;
-//! Abdin et al. 2024, arXiv 2404.14219; OLMo Team 2024, arXiv 2501.00656; Granite Team 2024,
+//! Abdin et al. 2024, arXiv 2404.14219; OLMo Team 2024, arXiv 2501.00656; Muennighoff et al. 2024, arXiv 2409.02060; Granite Team 2024,
 //! <https://github.com/ibm-granite/granite-3.0-language-models>.
 
 use super::blocks::{
@@ -128,6 +128,7 @@ pub(super) fn decoder(
         "qwen2_vl" => QWEN2_VL,
         "qwen3_vl" => QWEN3_VL,
         "olmo2" => OLMO2,
+        "olmoe" => moe::OLMOE,
         "mixtral" => moe::MIXTRAL,
         "qwen2_moe" => moe::QWEN2,
         "qwen3_moe" | "qwen3_vl_moe" => moe::QWEN3,
@@ -155,7 +156,8 @@ pub(super) fn decoder(
     // Qwen2 has biases on q, k and v whatever its configuration says, Mistral none; elsewhere a flag says so. GGUF
     // files may have them on some maps only.
     let qwen3 = matches!(kind, "qwen3" | "qwen3_moe" | "qwen3_vl" | "qwen3_vl_moe");
-    let flagged = (qwen3 || matches!(kind, "llama" | "olmo2" | "granite")) && c.flag(&["attention_bias"], false)?;
+    let flagged =
+        (qwen3 || matches!(kind, "llama" | "olmo2" | "olmoe" | "granite")) && c.flag(&["attention_bias"], false)?;
     let qkv_bias = match kind {
         "qwen2" | "qwen2_vl" => true,
         "qwen2_moe" => c.flag(&["qkv_bias"], true)?,
@@ -163,6 +165,9 @@ pub(super) fn decoder(
     };
     let o_bias = c.flag(&["attention_output_bias"], flagged)?;
     let mlp_bias = matches!(kind, "llama" | "granite") && c.flag(&["mlp_bias"], false)?;
+    if kind == "olmoe" && c.value(&["clip_qkv"]).is_some() {
+        return Err(Error::invalid("config.json: clip_qkv behind the norms of OLMoE is not supported"));
+    }
     let granite = Granite::read(c, kind == "granite")?;
     // Of these families only Phi-3 leaves a part of the heads as it is, whatever a file says.
     let rope = Rope::load(c, e, None, if kind == "phi3" { Part::Of(1.0) } else { Part::Whole })?;
@@ -171,13 +176,14 @@ pub(super) fn decoder(
         let b = s.sub(format!("layers.{i}"));
         let a = b.sub("self_attn");
         let m = b.sub("mlp");
-        // OLMo 2 normalises all heads together.
-        let heads = |n: usize| if kind == "olmo2" { n * e } else { e };
+        // OLMo 2 and OLMoE normalise all heads together.
+        let together = matches!(kind, "olmo2" | "olmoe");
+        let heads = |n: usize| if together { n * e } else { e };
         let norm = |name: &str, n: usize| -> Result<Option<Norm>> {
             a.has(&format!("{name}.weight")).then(|| Norm::rms(&a.sub(name), heads(n), eps)).transpose()
         };
         let (q_norm, k_norm) = (norm("q_norm", h)?, norm("k_norm", g)?);
-        if (qwen3 || kind == "olmo2") && (q_norm.is_none() || k_norm.is_none()) {
+        if (qwen3 || together) && (q_norm.is_none() || k_norm.is_none()) {
             return Err(Error::Weight {
                 name: format!("layers.{i}.self_attn.q_norm.weight"),
                 what: "missing; this family needs it".into(),

@@ -24,6 +24,8 @@ mod gemma;
 mod gemma_vl;
 mod glm;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
 mod gpt_neox;
 mod gpt_oss;
 mod gptj;
@@ -414,6 +416,8 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("glm", glm::load),
     ("glm4", glm::load),
     ("gpt2", gpt2::load),
+    ("gpt_bigcode", gpt_bigcode::load),
+    ("gpt_neo", gpt_neo::load),
     ("gpt_neox", gpt_neox::load),
     ("gpt_oss", gpt_oss::load),
     ("gptj", gptj::load),
@@ -439,6 +443,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     ("olmo", olmo::load),
     ("olmo2", llama::load),
     ("olmo3", olmo::load),
+    ("olmoe", llama::load),
     ("opt", opt::load),
     ("paligemma", gemma_vl::load),
     ("phi", phi::load),

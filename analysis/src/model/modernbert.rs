@@ -116,7 +116,7 @@ fn own_heads(c: &Config, root: &Scope, words: &Tensor, (d, eps, norm_bias): (usi
     let dense = Linear::load(&p.sub("dense"), d, d, c.flag(&["classifier_bias"], false)?)?;
     let norm = Norm::layer_with(&p.sub("norm"), d, eps, norm_bias)?;
     let architecture = c.architecture();
-    if architecture.ends_with("ForSequenceClassification") {
+    if architecture.ends_with("ForSequenceClassification") || architecture.ends_with("ForMultipleChoice") {
         match c.word(&["classifier_pooling"], "cls")? {
             "cls" => {}
             "mean" => out.mean = true,

@@ -1,4 +1,4 @@
-//! The mixtures of experts of Mixtral, Qwen2-MoE and Qwen3-MoE: which layers have them, and how they choose.
+//! The mixtures of experts of Mixtral, Qwen2-MoE, Qwen3-MoE and OLMoE: which layers have them, and how they choose.
 //! Jiang et al. 2024, arXiv 2401.04088; Qwen 2024, arXiv 2407.10671; 2025, arXiv 2505.09388.
 
 use super::blocks::{Activation, Config, Defaults, Experts, Linear, Mlp, Names, Scope, Shares};
@@ -48,6 +48,18 @@ pub(super) const QWEN3: Defaults = &[
     ("mrope_interleaved", 1.0),
 ];
 
+pub(super) const OLMOE: Defaults = &[
+    ("vocab_size", 50304.0),
+    ("hidden_size", 2048.0),
+    ("intermediate_size", 2048.0),
+    ("num_hidden_layers", 16.0),
+    ("num_attention_heads", 16.0),
+    ("max_position_embeddings", 4096.0),
+    ("rms_norm_eps", 1e-5),
+    ("num_experts", 64.0),
+    ("num_experts_per_tok", 8.0),
+];
+
 /// As Mixtral's first files and newer ones name them.
 const MIXTRAL_NAMES: &[Names] = &[
     Names { router: "block_sparse_moe.gate", experts: "block_sparse_moe.experts", maps: ["w1", "w3", "w2"] },
@@ -68,6 +80,12 @@ pub(super) fn experts(
         let inner = c.size(&["intermediate_size"])?;
         let counts = (c.size(&["num_local_experts"])?, c.size(&["num_experts_per_tok"])?);
         return Experts::load(b, MIXTRAL_NAMES, (d, inner), counts, (act, Shares::chosen())).map(Some);
+    }
+    if kind == "olmoe" {
+        let inner = c.size(&["intermediate_size"])?;
+        let counts = (c.size(&["num_experts", "num_local_experts"])?, c.size(&["num_experts_per_tok"])?);
+        let shares = if c.flag(&["norm_topk_prob"], false)? { Shares::chosen() } else { Shares::softmax() };
+        return Experts::load(b, QWEN_NAMES, (d, inner), counts, (act, shares)).map(Some);
     }
     if !matches!(kind, "qwen2_moe" | "qwen3_moe" | "qwen3_vl_moe") {
         return Ok(None);

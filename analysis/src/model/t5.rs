@@ -2,6 +2,7 @@
 //! Raffel et al. 2019, arXiv 1910.10683.
 
 use super::Model;
+use super::bert::open_ended;
 use super::blocks::{Activation, Attention, Block, Buckets, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Stack};
 use super::encoder::{Encoder, Heads};
 use crate::trace::{AttentionRule, MaskRule};
@@ -70,10 +71,14 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         what: "missing; the encoder needs its token table".into(),
     })?;
     let words = root.get(name, &[vocab, d])?;
+    let mut heads = Heads::default();
+    if c.architecture().ends_with("ForTokenClassification") {
+        heads.tokens = Some(open_ended(&root.sub("classifier"), d)?);
+    }
     Encoder {
         after: Some(Norm::rms(&s.sub("final_layer_norm"), d, eps)?),
         class_token: false,
-        ..Encoder::new(w, words, Stack { blocks, order: Order::PreNorm, width: d }, Heads::default(), device)
+        ..Encoder::new(w, words, Stack { blocks, order: Order::PreNorm, width: d }, heads, device)
     }
     .ready(None)
 }

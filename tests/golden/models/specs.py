@@ -515,6 +515,19 @@ old("gptj", "GPTJConfig", "GPTJForCausalLM", **GPTJ)
 old("codegen", "CodeGenConfig", "CodeGenForCausalLM", **{**GPTJ, "n_head": 4})
 old("mpt", "MptConfig", "MptForCausalLM", d_model=24, n_heads=3, n_layers=2, max_seq_len=64, layer_norm_epsilon=1e-4,
     attn_config=dict(clip_qkv=0.9, softmax_scale=0.5))
+old("gpt_neo", "GPTNeoConfig", "GPTNeoForCausalLM", hidden_size=16, num_layers=3, num_heads=2, intermediate_size=20,
+    window_size=4, attention_types=[[["global", "local"], 1], [["local"], 1]], max_position_embeddings=64,
+    layer_norm_epsilon=1e-4)
+old("gpt_bigcode", "GPTBigCodeConfig", "GPTBigCodeForCausalLM", n_embd=16, n_layer=2, n_head=4, n_inner=20,
+    n_positions=64, layer_norm_epsilon=1e-4)
+old("gpt_bigcode_heads", "GPTBigCodeConfig", "GPTBigCodeForCausalLM", n_embd=16, n_layer=1, n_head=2, n_inner=20,
+    n_positions=64, layer_norm_epsilon=1e-4, multi_query=False, scale_attn_weights=False, tie_word_embeddings=False)
+text("t5_tokens", "T5Config", "T5ForTokenClassification", "deberta_v2", **{**T5, "d_model": 16, "num_labels": 3})["drop"] = [
+    r"[qk]_\d+"]
+small("phi3_odd", "Phi3Config", "Phi3ForCausalLM", hidden_size=12, original_max_position_embeddings=128, pad_token_id=0,
+      rope_parameters=plain(3000.0, partial_rotary_factor=0.5))
+small("olmoe", "OlmoeConfig", "OlmoeForCausalLM", num_experts=4, num_experts_per_tok=2, intermediate_size=8, pad_token_id=0,
+      num_attention_heads=4, num_key_value_heads=2)
 
 # Further image towers.
 SEEN = dict(TOWER, hidden_size=8, image_size=24, patch_size=8, layer_norm_eps=1e-4)

@@ -112,7 +112,9 @@ impl Rope {
             return Err(Error::invalid(format!("config.json: partial_rotary_factor {part} is not in 0..=1")));
         }
         let width = (head_width as f64 * part) as usize;
-        if !width.is_multiple_of(2) || width == 0 {
+        // Of an odd number of components as many pairs are turned as begin in it (Phi-3).
+        let pairs = width.div_ceil(2);
+        if 2 * pairs > head_width || width == 0 {
             return Err(Error::invalid(format!("config.json: rotary embedding needs an even width, not {width}")));
         }
         let mut out = Self {
@@ -126,7 +128,7 @@ impl Rope {
         };
         let Some(s) = given else { return Ok(out) };
         if let Some(sections) = s.numbers("mrope_section")? {
-            out.axes = sections_of(&sections, width / 2, config.default("mrope_interleaved").is_some())?;
+            out.axes = sections_of(&sections, pairs, config.default("mrope_interleaved").is_some())?;
         }
         let max = || config.size(&["max_position_embeddings"]).map(|n| n as f64);
         // The length in training; a value beside the dictionary counts before one inside.
@@ -142,6 +144,10 @@ impl Rope {
             "linear" => {
                 let factor = factor(&s)?;
                 out.inv_freq.iter_mut().for_each(|f| *f /= factor);
+            }
+            kind @ ("dynamic" | "yarn") if !width.is_multiple_of(2) => {
+                let e = format!("config.json: rope scaling {kind} of an odd width, {width}, is not supported");
+                return Err(Error::invalid(e));
             }
             "dynamic" => out.longer = Longer::Ntk { base, factor: factor(&s)?, max: max()? },
             "llama3" => llama3(&mut out.inv_freq, &s, old()?)?,
@@ -372,7 +378,7 @@ fn turn_plain(x: &Tensor, (half, beside): (usize, bool), (cos, sin): (&Tensor, &
 }
 
 fn powers(base: f64, width: usize) -> Vec<f64> {
-    (0..width / 2).map(|i| base.powf(-2.0 * i as f64 / width as f64)).collect()
+    (0..width.div_ceil(2)).map(|i| base.powf(-2.0 * i as f64 / width as f64)).collect()
 }
 
 /// The axis of each of `pairs` pairs from the lengths of the sections of time, rows and columns: one section after the
@@ -504,6 +510,13 @@ mod tests {
         let t = rope.tables(at(&[1]), &Device::Cpu).unwrap();
         let y = rope.turn(&x, &t).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!((y[0] - 1f32.cos()).abs() < 1e-6 && (y[1] - 1f32.sin()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_odd_part_of_a_head_is_turned_with_one_component_more() {
+        let rope = load(json!({ "partial_rotary_factor": 0.5, "rope_theta": 1000.0 }), 6).unwrap();
+        assert!(rope.inv_freq.iter().zip([1.0, 0.01]).all(|(a, b)| (a - b).abs() < 1e-12), "{:?}", rope.inv_freq);
+        assert!(load(json!({ "partial_rotary_factor": 1.0 }), 5).is_err());
     }
 
     #[test]
