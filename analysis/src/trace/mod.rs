@@ -41,8 +41,8 @@
 //! | `class_token`\* | index of the class token, or `null` |
 //!
 //! A `mask` ([`MaskRule`]) is `"causal"`, `"bidirectional"`, `{"sliding_window": 4096}`, `{"windows": [64, 128]}`,
-//! `{"blocks": {"runs": [[5, 581]], "of": "causal"}}`, `{"near": 64}`, `{"table": [[0], [0, 1], …]}`,
-//! `{"only": {"keys": [2, 3], "of": "causal"}}` or `{"per_head": ["causal", …]}`.
+//! `{"blocks": {"runs": [[5, 581]], "of": "causal"}}`, `{"back": {"window": 4096, "of": "causal"}}`, `{"near": 64}`,
+//! `{"table": [[0], [0, 1], …]}`, `{"only": {"keys": [2, 3], "of": "causal"}}` or `{"per_head": ["causal", …]}`.
 //!
 //! The tensor of an array is called `TOWER.TILE.LAYER.SITE`, as `text.0.3.q`, with `stepN.` in front for step `N` > 0.
 //! It is F32 and has no batch axis. Its layer is counted from 0; what comes after the layers (`final`, `logits`) has
