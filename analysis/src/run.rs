@@ -102,7 +102,11 @@ pub fn run_with(
     let kept = (request.greedy as u64).saturating_mul(4 * info.vocab as u64);
     ctx.fits(kept, "continue with fewer tokens")?;
     let logits = logit_rows(request, spec, ids.len());
-    let cost = estimate(model, ids.len(), &logits, spec);
+    let tiles = match (info.towers.get(&Tower::Vision), &request.image) {
+        (Some(t), Some(image)) => t.tiles(Some(image)),
+        _ => Vec::new(),
+    };
+    let cost = estimate(model, ids.len(), &tiles, &logits, spec);
     if let Some(room) = ctx.room().filter(|room| cost.bytes() > *room) {
         // What is kept may lie in a file; what the pass needs may not.
         match ctx.spill().filter(|_| cost.peak_bytes <= room) {
@@ -115,7 +119,7 @@ pub fn run_with(
                     folder.display()
                 ));
             }
-            None => ctx.fits(cost.bytes(), &advice(model, ids.len(), &logits, spec, room))?,
+            None => ctx.fits(cost.bytes(), &advice(model, ids.len(), &tiles, &logits, spec, room))?,
         }
     }
     let mut tap = Both { first, then: &mut capture };

@@ -2,6 +2,7 @@
 //! pictures, files. Methods have a binary of their own (`methods.rs`), where every case is a test.
 
 mod bad_models;
+mod estimates;
 mod forward;
 mod gguf;
 mod gguf_experts;

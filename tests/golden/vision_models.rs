@@ -10,7 +10,7 @@ use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, NoTap, Site, Tower, Trace};
 use tokenscope_analysis::weights::Weights;
 use tokenscope_analysis::{Ctx, Result, Subject};
-use tokenscope_tests::{check_fixture, check_forward, golden, json, recorded_request, tensors};
+use tokenscope_tests::{check_fixture, check_forward, close, golden, json, recorded_request, tensors};
 
 fn check(name: &str) {
     check_fixture(&golden().join("models").join(name));
@@ -367,4 +367,26 @@ fn rows_of_a_windowed_tower_know_their_tokens() -> Result<()> {
     let got = (0..3).flat_map(|axis| text.turns.iter().map(move |t| f64::from(t[axis])));
     assert_eq!((want.len(), got.collect::<Vec<_>>()), (3 * n, want));
     Ok(())
+}
+
+/// Classes that give feature maps to others: the rows of the last stage are what the map holds.
+#[test]
+fn backbones_open_and_give_their_feature_maps() {
+    for name in ["beit", "dinov2", "dinov3_vit", "swin", "swinv2"] {
+        let dir = golden().join("models/backbones").join(name);
+        let (want, about) = (tensors(&dir.join("expected.safetensors")), json(&dir.join("meta.json")));
+        let model = load(&dir, &Device::Cpu).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let request = recorded_request(&dir.join("expected.safetensors"));
+        let spec = CaptureSpec::sites(&[Site::ResidPost, Site::Final]);
+        let t = run(model.as_ref(), None, &request, &spec, &Ctx::default()).unwrap();
+        let last = t.tower(Tower::Vision).unwrap().n_layers - 1;
+        let normed = t.arrays.iter().find(|(k, _)| k.site == Site::Final).map(|(_, e)| &e.array);
+        let rows = normed.unwrap_or_else(|| &t.get(Tower::Vision, last, Site::ResidPost).unwrap().array);
+        let map = &want["feature_map"];
+        // Class token and registers come before the places of the map.
+        let all: Vec<f64> = rows.data().iter().map(|&x| f64::from(x)).collect();
+        let own = &all[all.len() - map.values.len()..];
+        close(name, own, &map.values, about["feature_map"]["atol_f32_cpu"].as_f64().unwrap()).unwrap();
+        assert_eq!(model.info().architecture, about["class"].as_str().unwrap());
+    }
 }

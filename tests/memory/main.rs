@@ -1,14 +1,18 @@
 //! What opening and running a model takes of memory, measured by an allocator that counts, against bounds and against
 //! what is said beforehand. One test, because what runs beside it would be counted, too.
 
+mod pictures;
+
 use candle_core::Device;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokenscope_analysis::array::Array;
+use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::model::{LogitRows, Model, from_weights};
 use tokenscope_analysis::run::{RunRequest, estimate, run};
-use tokenscope_analysis::trace::{CaptureSpec, Site, Trace};
+use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
 use tokenscope_analysis::weights::{Hold, Weights};
 use tokenscope_analysis::{Ctx, Error};
 use tokenscope_generate::sized::{Size, Stored};
@@ -64,7 +68,7 @@ fn memory_is_what_is_said_beforehand_and_small_where_weights_stay_in_their_file(
         (Hold::Memory, 1300, everything, LogitRows::All),
     ] {
         let model = open(bf16, hold);
-        let said = estimate(model.as_ref(), n, &logits, &spec);
+        let said = estimate(model.as_ref(), n, &[], &logits, &spec);
         let (before, most) = (HEAP.allocated(), HEAP.max_allocated());
         let run = trace(model.as_ref(), n, &spec, &logits);
         let peak = HEAP.max_allocated();
@@ -74,8 +78,35 @@ fn memory_is_what_is_said_beforehand_and_small_where_weights_stay_in_their_file(
         assert_eq!(said.capture_bytes as usize, run.size_bytes(), "{n} tokens, weights {}", hold.name());
     }
     assert!(shares.iter().all(|s| (0.8..=1.25).contains(&s.4)), "{shares:#?}");
+    pictures_take_what_is_said();
     values_are_the_same_wherever_weights_are(&dirs);
     a_product_of_a_large_text_is_stopped_soon(bf16);
+}
+
+/// A picture is what its patches are, and not as many rows as a text has.
+fn pictures_take_what_is_said() {
+    let everything = CaptureSpec::sites(&Site::ALL);
+    let mut shares = Vec::new();
+    let models: [(&str, fn(&Path, usize), usize); 2] = [("vit", pictures::vit, 448), ("swin", pictures::swin, 320)];
+    for (name, write, side) in models {
+        let dir = tempfile::tempdir().expect("a folder");
+        write(dir.path(), side);
+        let model = open(dir.path(), Hold::Memory);
+        let tiles = model.info().towers[&Tower::Vision].tiles(None);
+        let said = estimate(model.as_ref(), 0, &tiles, &LogitRows::Last, &everything);
+        let pixels = Array::new(vec![3, side, side], vec![0.0; 3 * side * side]).expect("pixels");
+        let image = ImageInput::of_arrays(&pixels, |_| None).expect("a picture");
+        let (before, most) = (HEAP.allocated(), HEAP.max_allocated());
+        let request = RunRequest { image: Some(image), ..RunRequest::default() };
+        let run = run(model.as_ref(), None, &request, &everything, &Ctx::default()).expect("a run");
+        let peak = HEAP.max_allocated();
+        assert!(peak > most, "{name} takes less than what was before: {} of {most}", peak - before);
+        // Windows that are filled up have a component more.
+        let kept = said.capture_bytes as f64 / run.size_bytes() as f64;
+        assert!((0.999..=1.001).contains(&kept), "{name}: {kept}");
+        shares.push((name, tiles, said, peak - before, said.bytes() as f64 / (peak - before) as f64));
+    }
+    assert!(shares.iter().all(|s| (0.8..=1.25).contains(&s.4)), "{shares:#?}");
 }
 
 fn values_are_the_same_wherever_weights_are(dirs: &[(Stored, tempfile::TempDir)]) {

@@ -143,7 +143,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         false => None,
     };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(true));
+    info.towers.insert(Tower::Vision, tower.info(true)?);
     info.vocab = classifier.as_ref().map_or(Ok(0), Linear::outputs)?;
     let pools = pooled.is_some() || !means;
     Ok(Box::new(Beit { info, tower, pooled, pools, classifier, codes, device: device.clone() }))

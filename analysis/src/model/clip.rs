@@ -161,7 +161,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let (mut vision, mut visual_projection, mut classifier) = (None, None, None);
     if let Some(vc) = vc {
         let t = tower(&root.first(&["vision_model", ""], image_probe), &vc.with(VISION))?;
-        info.towers.insert(Tower::Vision, t.stack.info(true));
+        info.towers.insert(Tower::Vision, t.info(true)?);
         visual_projection = project("visual_projection", t.stack.width, &vc)?;
         if let Some(&[labels, _]) = root.shape("classifier.weight") {
             classifier = Some(Linear::load(&root.sub("classifier"), t.stack.width, labels, true)?);

@@ -106,7 +106,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         _ => None,
     };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(true));
+    info.towers.insert(Tower::Vision, tower.info(true)?);
     info.vocab = classifier.as_ref().map_or(Ok(0), Linear::outputs)?;
     Ok(Box::new(Dinov2 { info, tower, classifier, device: device.clone() }))
 }

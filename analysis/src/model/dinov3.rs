@@ -86,7 +86,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         post_norm: Some(Norm::layer(&s.sub("norm"), d, eps)?),
     };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(true));
+    info.towers.insert(Tower::Vision, tower.info(true)?);
     Ok(Box::new(Dinov3 { info, tower, device: device.clone() }))
 }
 

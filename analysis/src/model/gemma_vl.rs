@@ -61,7 +61,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let keys = ["image_token_index", "image_token_id"];
     let image_token = vlm::image_token(&c, &keys, if pali { 257_152 } else { 262_144 })?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, connector.tower.stack.info(false));
+    info.towers.insert(Tower::Vision, connector.tower.info(false)?);
     Ok(Box::new(Vlm { info, connector, text, image_token }))
 }
 

@@ -80,7 +80,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let image_token = vlm::image_token(&c, &["image_token_id", "image_token_index"], 151_667)?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, connector.tower.stack.info(true));
+    info.towers.insert(Tower::Vision, connector.tower.info(true)?);
     Ok(Box::new(Vlm { info, connector, text, image_token }))
 }
 

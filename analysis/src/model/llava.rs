@@ -35,7 +35,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let (connector, text) = parts(w, &c, &root, (-2, "default"))?;
     let image_token = vlm::image_token(&c, &["image_token_index", "image_token_id"], 32000)?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, connector.tower.stack.info(connector.class));
+    info.towers.insert(Tower::Vision, connector.tower.info(connector.class)?);
     Ok(Box::new(Vlm { info, connector, text, image_token }))
 }
 

@@ -45,7 +45,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let image_token =
         vlm::image_token(&c, &["image_token_index", "image_token_id"], if next { 32000 } else { 151_646 })?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, projector.tower.stack.info(projector.class));
+    info.towers.insert(Tower::Vision, projector.tower.info(projector.class)?);
     let connector = AnyResolution {
         newline: root.get(name, &[text.width()])?.unsqueeze(0)?,
         sizes: pinpoints(list).map_err(config)?,

@@ -9,7 +9,7 @@
 use super::blocks::{Activation, Config, Defaults, Linear, Norm, Pass, Recurrence, Scope, Stack, Steps, look_up};
 use super::cache::Recurrent;
 use super::decoder::End;
-use super::{Input, LogitRows, Model, ModelInfo, Output, TowerInfo, TowerRun, Writes, embedded};
+use super::{Added, Input, LogitRows, Model, ModelInfo, Output, TowerInfo, TowerRun, Writes, embedded};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Site, Tap, Tower};
 use crate::weights::{Table, Weights};
@@ -110,6 +110,10 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             class_token: false,
             // Nothing that one head adds can be told from what the others add.
             norms_attention: true,
+            reads_stream: false,
+            added: Added::None,
+            tile: None,
+            stages: Vec::new(),
         },
     );
     if let End::Head(head) = &end {

@@ -101,9 +101,104 @@ pub struct TowerInfo {
     /// Whether a norm stands between attention and the residual stream (Gemma 2 and 3): what one head adds then hangs
     /// on what the others say.
     pub norms_attention: bool,
+    /// Whether attention and MLP read the residual stream as it is, with norms behind them.
+    pub reads_stream: bool,
+    /// What stands beside the components of a head's queries and keys where the model adds something to scores.
+    pub added: Added,
+    /// How a picture becomes rows, in towers for pictures.
+    pub tile: Option<Tile>,
+    /// Layers and heads of each stage, where a quarter of the rows, twice as wide, goes on from one to the next (Swin);
+    /// empty where all layers are alike. The width above is that of the last.
+    pub stages: Vec<(usize, usize)>,
+}
+
+/// Components of queries and keys that hold what is added to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// None.
+    None,
+    /// One for each key.
+    Keys,
+    /// So many, one for each place of a window.
+    Places(usize),
+}
+
+/// Rows of a tile of a picture, or of a text: a grid, and others beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patches {
+    /// Rows and columns of the grid.
+    pub grid: (usize, usize),
+    /// Rows that have no place in it: class token, registers.
+    pub beside: usize,
+}
+
+impl Patches {
+    /// Rows of a text.
+    pub fn of_text(n: usize) -> Self {
+        Self { grid: (n, 1), beside: 0 }
+    }
+
+    /// All rows.
+    pub fn rows(self) -> usize {
+        self.grid.0 * self.grid.1 + self.beside
+    }
+}
+
+/// How a tile of a picture becomes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Height and width of a patch in pixels.
+    pub patch: (usize, usize),
+    /// The patches of a tile of the size that the model was made for.
+    pub own: Patches,
+    /// Whether what is left at the edges is filled up to a patch.
+    pub pads: bool,
 }
 
 impl TowerInfo {
+    /// The patches of each tile of a picture, or of the one tile of a picture of the size that the model was made for.
+    /// None in towers for texts.
+    pub fn tiles(&self, image: Option<&ImageInput>) -> Vec<Patches> {
+        let Some(tile) = self.tile else { return Vec::new() };
+        let Some(image) = image else { return vec![tile.own] };
+        let many = |pixels: usize, patch: usize| match tile.pads {
+            true => pixels.div_ceil(patch.max(1)),
+            false => pixels / patch.max(1),
+        };
+        let grid = |t: &Tensor| match *t.dims() {
+            [_, height, width] => (many(height, tile.patch.0), many(width, tile.patch.1)),
+            [patches, _] => (patches, 1),
+            _ => tile.own.grid,
+        };
+        image.all().flat_map(|i| &i.tiles).map(|t| Patches { grid: grid(t), ..tile.own }).collect()
+    }
+
+    /// The stages one after the other as towers of equal layers, each with its layers and its rows, where the first one
+    /// has these.
+    pub fn by_stage(&self, rows: Patches) -> Vec<(Self, std::ops::Range<usize>, usize)> {
+        let (mut first, mut rows, last) = (0, rows, self.stages.len().saturating_sub(1));
+        let stage = |(i, &(layers, n_heads)): (usize, &(usize, usize))| {
+            let (width, own, n) = (self.width >> (last - i), first..first + layers, rows.rows());
+            first += layers;
+            rows.grid = (rows.grid.0.div_ceil(2), rows.grid.1.div_ceil(2));
+            let head_width = width / n_heads.max(1);
+            let t = Self {
+                width,
+                n_heads,
+                n_kv_heads: n_heads,
+                head_width,
+                value_width: head_width,
+                mlp_width: self.mlp_width >> (last - i),
+                ..self.clone()
+            };
+            (t, own, n)
+        };
+        match self.stages.is_empty() {
+            true => vec![(self.clone(), 0..self.n_layers, rows.rows())],
+            false => self.stages.iter().enumerate().map(stage).collect(),
+        }
+    }
+
     /// What the axes of activations count in a run of `rows` rows, with an output vocabulary.
     pub fn sizes(&self, rows: usize, vocab: usize) -> Sizes {
         Sizes {
@@ -111,7 +206,12 @@ impl TowerInfo {
             keys: rows,
             heads: self.n_heads,
             kv_heads: self.n_kv_heads,
-            head_width: if self.mixers > 0 { rows } else { self.head_width },
+            head_width: match self.added {
+                _ if self.mixers > 0 => rows,
+                Added::None => self.head_width,
+                Added::Keys => self.head_width + rows,
+                Added::Places(n) => self.head_width + n,
+            },
             value_width: self.value_width,
             width: self.width,
             mlp_width: self.mlp_width,
@@ -532,6 +632,11 @@ fn about(weights: &Weights, e: Error) -> Error {
         }
         other => other,
     }
+}
+
+/// Whether the checkpoint is of a class that gives feature maps to others (`SwinBackbone` and the like).
+fn is_backbone(w: &Weights) -> bool {
+    Config::new(w.config()).architecture().ends_with("Backbone")
 }
 
 /// What every family says about its checkpoint; towers and vocabulary are filled in by the family.

@@ -7,7 +7,7 @@ use super::blocks::{
 };
 use super::vision::Keep;
 use super::vlm::{self, Connect, Features, Vlm};
-use super::{Model, TowerRun, llama};
+use super::{Model, Patches, Tile, TowerInfo, TowerRun, llama};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::token::{Grid, Source, Token, TokenKind};
@@ -29,6 +29,9 @@ enum Kind {
     TwoFive,
     Three,
 }
+
+/// Tokens of a picture of which nothing is known yet: those of one of half a megapixel or so.
+const OWN_TOKENS: usize = 576;
 
 /// From merged patches to what the language model reads.
 struct Merger {
@@ -83,7 +86,11 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         tower(&root.first(&["model.visual", "visual"], "patch_embed.proj.weight"), &vc, kind, text.width())?;
     let image_token = vlm::image_token(&c, &["image_token_id"], 151_655)?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, connector.stack.info(false));
+    // Pictures are read as large as they are; a token of the text stands for a square of patches.
+    let side = vc.size_opt(&["patch_size"])?.unwrap_or(if kind == Kind::Three { 16 } else { 14 });
+    let own = Patches { grid: (OWN_TOKENS * connector.merge, connector.merge), beside: 0 };
+    let tile = Tile { patch: (side, side), own, pads: false };
+    info.towers.insert(Tower::Vision, TowerInfo { tile: Some(tile), ..connector.stack.info(false) });
     Ok(Box::new(Vlm { info, connector, text, image_token }))
 }
 

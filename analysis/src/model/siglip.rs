@@ -186,7 +186,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         false => None,
     };
     if let Some(i) = &images {
-        info.towers.insert(Tower::Vision, i.tower.stack.info(false));
+        info.towers.insert(Tower::Vision, i.tower.info(false)?);
         info.vocab = i.classifier.as_ref().map_or(Ok(0), Linear::outputs)?;
     }
     let text = match has_text {

@@ -39,7 +39,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let proj = Linear::load(&p.sub("modality_projection.proj"), wide, text.width(), false)?;
     let image_token = vlm::image_token(&c, &["image_token_id", "image_token_index"], 128_257)?;
     let mut info = text.info().clone();
-    info.towers.insert(Tower::Vision, tower.stack.info(false));
+    info.towers.insert(Tower::Vision, tower.info(false)?);
     Ok(Box::new(Vlm { info, connector: Shuffle { tower, proj, factor }, text, image_token }))
 }
 

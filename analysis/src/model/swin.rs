@@ -8,7 +8,7 @@
 use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Pass, Scope, Stack};
 use super::patches::{Fit, PatchEmbed, fit_positions};
 use super::vision::{Pixels, attention, need_image, put_labels, put_patches};
-use super::{Input, Model, ModelInfo, Output, TowerRun, only};
+use super::{Added, Input, Model, ModelInfo, Output, Patches, Tile, TowerInfo, TowerRun, only};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Rows, Site, Tap, Tower};
 use crate::weights::Weights;
@@ -38,6 +38,9 @@ struct Shift {
     side: usize,
     /// How far its windows lie from those of the layer before.
     by: usize,
+    /// Whether they are moved over grids that are no larger than a window, too, which is filled up then: the second
+    /// version sizes its windows beforehand, and backbones of the first one never fit theirs to a grid.
+    always: bool,
     /// Factor on the cosines of queries and keys, `[h, 1, 1]`, where scores are cosines.
     cosine: Option<Tensor>,
 }
@@ -69,7 +72,8 @@ struct Swin {
     shifts: Vec<Shift>,
     /// What follows each layer, where a stage ends.
     merges: Vec<Option<Merge>>,
-    last: Norm,
+    /// Backbones of the second version have none.
+    last: Option<Norm>,
     end: End,
     device: Device,
 }
@@ -105,7 +109,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         for i in 0..depth {
             let b = at.sub(format!("blocks.{i}"));
             blocks.push(block(c, &b, (d, h), eps, second)?);
-            shifts.push(shift(c, &b, (stage, i, h), grid, second)?);
+            let shift = shift(c, &b, (stage, i, h), grid, second)?;
+            shifts.push(Shift { always: shift.always || super::is_backbone(w) && !second, ..shift });
             merges.push(None);
         }
         if stage + 1 < depths.len() {
@@ -128,10 +133,20 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         (_, true) => End::Pixels(Pixels::load(&root, &c, (wide, channels))?),
         _ => End::Pool,
     };
+    // What a backbone gives of its last stage has a norm of its own, in the place of the model's.
+    let own = root.sub(format!("hidden_states_norms.stage{}", depths.len()));
+    let last = match (own.has("weight"), super::is_backbone(w) && !s.has("layernorm.weight")) {
+        (true, _) => Some(Norm::layer(&own, wide, OWN_EPS)?),
+        (false, true) => None,
+        (false, false) => Some(Norm::layer(&s.sub("layernorm"), wide, eps)?),
+    };
     let order = if second { Order::OfParts } else { Order::PreNorm };
     let stack = Stack { blocks, order, width: wide };
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, stack.info(false));
+    let tile = Some(Tile { patch: sides, own: Patches { grid, beside: 0 }, pads: true });
+    let stages = depths.iter().copied().zip(heads.iter().copied()).collect();
+    let added = Added::Places(shifts.first().map_or(0, |s| s.side * s.side));
+    info.towers.insert(Tower::Vision, TowerInfo { tile, stages, added, ..stack.info(false) });
     if let End::Labels(head) = &end {
         info.vocab = head.outputs()?;
     }
@@ -143,7 +158,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
         stack,
         shifts,
         merges,
-        last: Norm::layer(&s.sub("layernorm"), wide, eps)?,
+        last,
         end,
         device: device.clone(),
     }))
@@ -206,7 +221,7 @@ fn shift(
         let n = (2 * window - 1) * (2 * window - 1);
         let own = if a.has("self.query.weight") { "self" } else { "relative_position_bias" };
         let table = a.sub(own).get("relative_position_bias_table", &[n, h])?;
-        return Ok(Shift { table, side: window, by, cosine: None });
+        return Ok(Shift { table, side: window, by, always: false, cosine: None });
     }
     let a = a.sub("self");
     let rows = grid.0 >> stage;
@@ -236,7 +251,7 @@ fn shift(
     let table = mlp.apply(&Tensor::from_vec(pairs, (n * n, 2), a.device())?)?;
     let table = (((table.neg()?.exp()? + 1.0)?.recip()?) * 16.0)?;
     let cosine = a.get("logit_scale", &[h, 1, 1])?.minimum(MOST.ln())?.exp()?;
-    Ok(Shift { table, side, by, cosine: Some(cosine) })
+    Ok(Shift { table, side, by, always: true, cosine: Some(cosine) })
 }
 
 /// Distances of `-(side − 1)` to `side − 1` places, logarithmically, over those of the windows it was trained with.
@@ -308,7 +323,7 @@ impl Shift {
     /// Side and shift of the windows over a grid. Errors where the grid is smaller than what the weights are for.
     fn over(&self, grid: (usize, usize)) -> Result<(usize, usize)> {
         let least = grid.0.min(grid.1);
-        if self.cosine.is_some() || least > self.side {
+        if self.always || least > self.side {
             return Ok((self.side, self.by));
         }
         if least < self.side {
@@ -479,7 +494,10 @@ impl Swin {
             }
         }
         ctx.step(n_layers, n_layers)?;
-        let x = pass.tap(Site::Final, n_layers, self.last.apply(&x)?)?;
+        let x = match &self.last {
+            Some(norm) => pass.tap(Site::Final, n_layers, norm.apply(&x)?)?,
+            None => x,
+        };
         (run.attention, run.n_tiles) = (std::mem::take(&mut pass.rules), 1);
         let rows = std::mem::take(&mut pass.rows);
         out.towers.insert(Tower::Vision, run);
@@ -549,7 +567,7 @@ mod tests {
     #[test]
     fn distances_are_counted_by_rows_before_columns() {
         let table = Tensor::from_vec((0..9).map(|i| i as f32).collect(), (9, 1), &Device::Cpu).unwrap();
-        let shift = Shift { table, side: 2, by: 0, cosine: None };
+        let shift = Shift { table, side: 2, by: 0, always: false, cosine: None };
         // From the last place to each: one row and column ahead, a row, a column, none.
         let got = shift.additions(&[3]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, [8.0, 7.0, 5.0, 4.0]);

@@ -107,7 +107,7 @@ fn what_a_run_keeps_is_in_a_file_where_memory_is_full() {
     let request = RunRequest { ids: Some((0..1200).map(|i| i % 23).collect()), ..RunRequest::default() };
     let spec = CaptureSpec::all();
     let all = run(model.as_ref(), None, &request, &spec, &Ctx::default()).unwrap();
-    let cost = estimate(model.as_ref(), 1200, &LogitRows::All, &spec);
+    let cost = estimate(model.as_ref(), 1200, &[], &LogitRows::All, &spec);
     // More than the pass needs, and less than it all.
     assert!(cost.peak_bytes < 80 << 20 && cost.bytes() > 80 << 20, "{cost:?}");
     let tight = Ctx::default().with_room(|| 80 << 20);
@@ -139,7 +139,7 @@ fn every_site_has_the_shape_that_the_table_and_the_estimate_say() {
     // A text model has no image features and this one no experts to choose from and no recurrence; what leaves one block
     // and enters the next is kept once.
     assert_eq!(seen.len(), Site::ALL.len() - 4);
-    let cost = estimate(model.as_ref(), IDS.len(), &LogitRows::All, &CaptureSpec::all());
+    let cost = estimate(model.as_ref(), IDS.len(), &[], &LogitRows::All, &CaptureSpec::all());
     assert_eq!(cost.capture_bytes as usize, trace.size_bytes());
 }
 

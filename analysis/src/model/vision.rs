@@ -3,7 +3,7 @@
 
 use super::blocks::{Attention, Config, Defaults, Linear, Norm, Pass, Scope, Stack, centres};
 use super::patches::{Fit, PatchEmbed, fit_positions};
-use super::{Input, Output, TowerRun};
+use super::{Input, Output, Patches, Tile, TowerInfo, TowerRun};
 use crate::ctx::Ctx;
 use crate::image::ImageInput;
 use crate::token::{Grid, Source, Token, TokenKind};
@@ -161,6 +161,13 @@ impl VisionTower {
     pub fn n_leading(&self) -> Result<usize> {
         let count = |t: &Option<Tensor>| t.as_ref().map_or(Ok(0), |t| t.dim(0));
         Ok(count(&self.leading)? + count(&self.registers)?)
+    }
+
+    /// What the tower says about itself.
+    pub fn info(&self, class_token: bool) -> Result<TowerInfo> {
+        let own = Patches { grid: self.table, beside: self.n_leading()? };
+        let tile = Tile { patch: self.patch.sides, own, pads: false };
+        Ok(TowerInfo { tile: Some(tile), ..self.stack.info(class_token) })
     }
 
     /// Runs the one picture of an input, and puts its tokens, grids and attention rules into `out`.

@@ -95,7 +95,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let pixels = root.has("decoder.0.weight").then(|| Pixels::load(&root, &c, (d, z.channels))).transpose()?;
     let mut info = super::describe(w);
-    info.towers.insert(Tower::Vision, tower.stack.info(n_lead > 0));
+    info.towers.insert(Tower::Vision, tower.info(n_lead > 0)?);
     info.vocab = classifiers.first().map_or(Ok(0), Linear::outputs)?;
     Ok(Box::new(Vit { info, tower, norm, pooler, classifiers, pixels, device: device.clone() }))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::model::LogitRows;
 use tokenscope_analysis::run::estimate;
-use tokenscope_analysis::trace::{CaptureSpec, read_trace};
+use tokenscope_analysis::trace::{CaptureSpec, Tower, read_trace};
 use tokenscope_analysis::weights::Numbers;
 
 /// Arguments of `info`.
@@ -38,8 +38,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let crate::work::OpenModel { model, tokenizer, unread, weights, .. } = open;
     let info = model.info();
     let name = source.title();
-    let cost = estimate(model.as_ref(), args.tokens as usize, &LogitRows::Last, &CaptureSpec::views());
-    let (tokenizer, tokens) = (tokenizer.map(|t| t.vocab_size()), args.tokens);
+    // A model of pictures gets one of the size that it was made for, and no tokens if it reads none.
+    let tiles = info.towers.get(&Tower::Vision).map(|t| t.tiles(None)).unwrap_or_default();
+    let tokens = if info.towers.contains_key(&Tower::Text) { args.tokens } else { 0 };
+    let cost = estimate(model.as_ref(), tokens as usize, &tiles, &LogitRows::Last, &CaptureSpec::views());
+    let picture: usize = tiles.iter().map(|t| t.rows()).sum();
+    let tokenizer = tokenizer.map(|t| t.vocab_size());
     if args.json {
         let json = serde_json::json!({
             "name": name, "architecture": info.architecture, "n_params": info.n_params, "dtype": info.dtype,
@@ -50,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 "tower": name, "n_layers": t.n_layers, "width": t.width, "n_heads": t.n_heads,
                 "n_kv_heads": t.n_kv_heads, "head_width": t.head_width, "mlp_width": t.mlp_width,
             })).collect::<Vec<_>>(),
-            "estimate": { "tokens": tokens, "capture_bytes": cost.capture_bytes, "peak_bytes": cost.peak_bytes, "flops": cost.flops },
+            "estimate": { "tokens": tokens, "picture_rows": picture, "capture_bytes": cost.capture_bytes, "peak_bytes": cost.peak_bytes, "flops": cost.flops },
         });
         return data(&json.to_string());
     }
@@ -82,8 +86,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             None => say!("tokenizer: none; token ids can be given instead of text"),
         },
     }
+    let what = match (tokens, picture) {
+        (n, 0) => format!("{n} tokens"),
+        (0, rows) => format!("a picture of {rows} rows"),
+        (n, rows) => format!("{n} tokens and a picture of one tile, {rows} rows,"),
+    };
     say!(
-        "a run of {tokens} tokens keeps {:.1} MB, needs {:.1} MB on top at its worst and takes {:.2} GFLOP",
+        "a run of {what} keeps {:.1} MB, needs {:.1} MB on top at its worst and takes {:.2} GFLOP",
         cost.capture_bytes as f64 / 1e6,
         cost.peak_bytes as f64 / 1e6,
         cost.flops as f64 / 1e9

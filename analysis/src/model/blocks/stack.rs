@@ -5,7 +5,7 @@ use super::heads::Seen;
 use super::rope::Tables;
 use super::{Attention, AttentionMask, FeedForward, Norm, Places, Rope};
 use crate::ctx::Ctx;
-use crate::model::{KvCache, TowerInfo};
+use crate::model::{Added, KvCache, TowerInfo};
 use crate::trace::{At, Attending, AttentionRule, Held, MaskRule, Positions, Regroup, Rows, Site, Tap, Tower};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -482,6 +482,10 @@ impl Stack {
             mixers: 0,
             class_token,
             norms_attention: self.order == Order::OfParts || self.blocks.iter().any(|b| b.after1.is_some()),
+            reads_stream: matches!(self.order, Order::PostNorm | Order::OfParts),
+            added: if a.is_some_and(|a| a.bias.is_some()) { Added::Keys } else { Added::None },
+            tile: None,
+            stages: Vec::new(),
         }
     }
 
