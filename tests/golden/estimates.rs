@@ -35,7 +35,7 @@ fn what_a_run_keeps_is_what_is_said_beforehand() {
             let said = estimate(model.as_ref(), n, &tiles, &LogitRows::All, &spec);
             let trace = run(model.as_ref(), None, &request, &spec, &Ctx::default()).unwrap();
             let share = said.capture_bytes as f64 / trace.size_bytes() as f64;
-            if !(0.9..=1.1).contains(&share) {
+            if !(0.8..=1.25).contains(&share) {
                 wrong.push(format!("{name}: {} said, {} kept ({share:.3})", said.capture_bytes, trace.size_bytes()));
             }
         }

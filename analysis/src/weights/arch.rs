@@ -118,6 +118,7 @@ const PHI3: &[Names] = &[&[
 const BEHIND_PARTS: Names =
     &[("post_attention_norm", "post_attention_layernorm"), ("post_ffw_norm", "post_feedforward_layernorm")];
 const OLMO2: &[Names] = &[MAPS, BEHIND_PARTS];
+const STARCODER2: &[Names] = &[&[("ffn_up", "mlp.c_fc"), ("ffn_down", "mlp.c_proj")], MAPS, BEHIND];
 const NEOX_WHOLE: Names =
     &[("token_embd", "gpt_neox.embed_in"), ("output_norm", "gpt_neox.final_layer_norm"), ("output", "embed_out")];
 const NEOX: &[Names] = &[&[
@@ -211,7 +212,7 @@ const fn rotary(
     Arch { name, kind, class, whole: WHOLE, layers: "model.layers.", parts: LLAMA, change, more: rotary_config }
 }
 
-static ARCHS: [Arch; 24] = [
+static ARCHS: [Arch; 31] = [
     rotary(LLAMA_NAME, "llama", "LlamaForCausalLM", interleaved),
     rotary("mistral", "llama", "LlamaForCausalLM", interleaved),
     rotary("qwen2", "qwen2", "Qwen2ForCausalLM", unchanged),
@@ -228,6 +229,17 @@ static ARCHS: [Arch; 24] = [
     },
     rotary("internlm2", "llama", "LlamaForCausalLM", interleaved),
     rotary("exaone", "llama", "LlamaForCausalLM", unchanged),
+    rotary("smollm3", "smollm3", "SmolLM3ForCausalLM", interleaved),
+    Arch { more: exaone4_config, parts: OLMO2, ..rotary("exaone4", "exaone4", "Exaone4ForCausalLM", unchanged) },
+    Arch { more: olmo_config, ..rotary("olmo", "olmo", "OlmoForCausalLM", interleaved) },
+    Arch { more: layer_norms, ..rotary("command-r", "cohere", "CohereForCausalLM", unchanged) },
+    Arch { more: layer_norms, ..rotary("stablelm", "stablelm", "StableLmForCausalLM", unchanged) },
+    Arch { more: layer_norms, ..rotary("nemotron", "nemotron", "NemotronForCausalLM", around_one) },
+    Arch {
+        more: layer_norms,
+        parts: STARCODER2,
+        ..rotary("starcoder2", "starcoder2", "Starcoder2ForCausalLM", unchanged)
+    },
     Arch { more: granite_config, ..rotary("granite", "granite", "GraniteForCausalLM", interleaved) },
     Arch { more: olmo2_config, parts: OLMO2, ..rotary("olmo2", "olmo2", "Olmo2ForCausalLM", unchanged) },
     Arch { more: gpt_oss_config, parts: GPT_OSS, ..rotary("gpt-oss", "gpt_oss", "GptOssForCausalLM", unchanged) },
@@ -455,7 +467,7 @@ fn common(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
     }
     let turned = r.size_or("rope.dimension_count", width)?;
     let mut rope = rope(r)?;
-    if turned < width && matches!(r.name, "phi2" | "phi3" | "gptneox") {
+    if turned < width && matches!(r.name, "phi2" | "phi3" | "gptneox" | "stablelm" | "nemotron") {
         rope["partial_rotary_factor"] = json!(turned as f64 / width as f64);
     } else if turned != width {
         let arch = r.name;
@@ -634,11 +646,7 @@ fn gemma_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
     let ropes = json!({ "full_attention": far, "sliding_attention": { "rope_type": "default", "rope_theta": near } });
     config.insert("rope_parameters".into(), ropes);
     match r.header.own("attention.sliding_window_pattern") {
-        Some(Meta::List(slides)) => {
-            let of = |m: &Meta| m.flag().or(m.whole().map(|n| n > 0)).unwrap_or(true);
-            let name = |slides: bool| if slides { "sliding_attention" } else { "full_attention" };
-            config.insert("layer_types".into(), slides.iter().map(|m| name(of(m))).collect());
-        }
+        Some(Meta::List(slides)) => drop(config.insert("layer_types".into(), layer_types(slides))),
         Some(n) => drop(config.insert("sliding_window_pattern".into(), json!(n.whole()))),
         None => {}
     }
@@ -666,6 +674,52 @@ fn granite_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
     ] {
         // 0 says nothing.
         config.insert(key.into(), json!(r.number(own).filter(|v| *v != 0.0).unwrap_or(other)));
+    }
+    Ok(())
+}
+
+/// Bounds of queries, keys and values.
+fn olmo_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    rotary_config(r, config)?;
+    config.insert("clip_qkv".into(), json!(r.number("attention.clamp_kqv").filter(|by| *by > 0.0)));
+    Ok(())
+}
+
+/// Which layers slide, where any do.
+fn exaone4_config(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    common(r, config)?;
+    if let Some(Meta::List(slides)) = r.header.own("attention.sliding_window_pattern") {
+        config.insert("layer_types".into(), layer_types(slides));
+    }
+    Ok(())
+}
+
+/// Names of layers that slide or see everything.
+fn layer_types(slides: &[Meta]) -> Value {
+    let of = |m: &Meta| m.flag().or(m.whole().map(|n| n > 0)).unwrap_or(true);
+    slides.iter().map(|m| if of(m) { "sliding_attention" } else { "full_attention" }).collect()
+}
+
+/// Decoders with norms around a mean, whose configurations call the same by different names.
+fn layer_norms(r: &Read, config: &mut Map<String, Value>) -> Result<()> {
+    common(r, config)?;
+    let (bias, normed) = (r.has("attn_q.bias"), r.has("attn_q_norm.weight"));
+    if normed && r.name == "stablelm" {
+        return Err(r.bad("a StableLM with norms of queries and keys is not supported".into()));
+    }
+    let eps = json!(r.number("attention.layer_norm_epsilon").unwrap_or(1e-5));
+    for key in ["layer_norm_eps", "norm_eps", "norm_epsilon"] {
+        config.insert(key.into(), eps.clone());
+    }
+    for key in ["attention_bias", "use_qkv_bias", "use_bias"] {
+        config.insert(key.into(), json!(bias));
+    }
+    config.insert("mlp_bias".into(), json!(r.has("ffn_up.bias")));
+    config.insert("use_qk_norm".into(), json!(normed));
+    let parallel = r.header.own("use_parallel_residual").and_then(Meta::flag);
+    config.insert("use_parallel_residual".into(), json!(parallel.unwrap_or(!r.has("ffn_norm.weight"))));
+    if let Some(by) = r.number("logit_scale").filter(|by| *by != 0.0) {
+        config.insert("logit_scale".into(), json!(by));
     }
     Ok(())
 }

@@ -19,7 +19,9 @@ SETS = [("granite", "GRANITE"), ("olmo2", "OLMO2"), ("gpt_oss", "GPT_OSS"), ("se
         ("settings/gpt_neox_serial", "GPTNEOX"), ("settings/phi_grouped", "PHI2"), ("mamba", "MAMBA"),
         ("mamba2", "MAMBA2"), ("deepseek_v2", "DEEPSEEK2"), ("deepseek_v3", "DEEPSEEK2"), ("qwen2", "QWEN2VL"),
         ("qwen3", "QWEN3VL"), ("qwen3_moe", "QWEN3VLMOE"), ("llama", "INTERNLM2"), ("llama", "EXAONE"),
-        ("llama_rope_scaled", "EXAONE")]
+        ("llama_rope_scaled", "EXAONE"), ("settings/starcoder2", "STARCODER2"), ("settings/stablelm", "STABLELM"),
+        ("settings/nemotron", "NEMOTRON"), ("settings/smollm3", "SMOLLM3"), ("settings/olmo", "OLMO"),
+        ("settings/cohere", "COMMAND_R"), ("settings/exaone4", "EXAONE4")]
 
 
 def own(arch, folder, name):
@@ -86,8 +88,8 @@ def meta(arch, c):
             R.FREQ_BASE: float(rope["rope_theta"])}
     if n("rms_norm_eps"):
         out[A.LAYERNORM_RMS_EPS] = c["rms_norm_eps"]
-    if n("layer_norm_eps"):
-        out[A.LAYERNORM_EPS] = c["layer_norm_eps"]
+    if n("layer_norm_eps", "norm_eps", "norm_epsilon"):
+        out[A.LAYERNORM_EPS] = n("layer_norm_eps", "norm_eps", "norm_epsilon")
     share = rope.get("partial_rotary_factor")
     if share:
         out[R.DIMENSION_COUNT] = int(share * width)
@@ -101,9 +103,15 @@ def meta(arch, c):
     if experts:
         out |= {L.EXPERT_COUNT: experts, L.EXPERT_USED_COUNT: c["num_experts_per_tok"],
                 L.EXPERT_FEED_FORWARD_LENGTH: n("moe_intermediate_size", "intermediate_size")}
-    if arch == "GPT_OSS":
+    if arch in ("GPT_OSS", "STARCODER2", "EXAONE4"):
         out[A.SLIDING_WINDOW] = c["sliding_window"]
-    if arch == "GPTNEOX":
+    if arch == "EXAONE4":
+        out[A.SLIDING_WINDOW_PATTERN] = [kind == "sliding_attention" for kind in c["layer_types"]]
+    if arch == "COMMAND_R":
+        out[L.LOGIT_SCALE] = c["logit_scale"]
+    if arch == "OLMO" and c.get("clip_qkv"):
+        out[A.CLAMP_KQV] = c["clip_qkv"]
+    if arch in ("GPTNEOX", "STABLELM"):
         out[L.USE_PARALLEL_RESIDUAL] = c["use_parallel_residual"]
     if arch == "GRANITE":
         out |= {A.SCALE: c["attention_multiplier"], L.EMBEDDING_SCALE: c["embedding_multiplier"],
