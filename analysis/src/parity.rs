@@ -198,16 +198,17 @@ impl Reference {
         Self { request, tensors: stored, dtype: "float32".into() }
     }
 
-    /// What `model` computes of the same input, to compare another one with.
-    #[cfg(test)]
-    pub(crate) fn again(&self, model: &dyn Model) -> Result<Self> {
-        let ctx = Ctx::default();
+    /// What `model` computes of the same input, to compare it with another device in the same numbers. Where somebody
+    /// has other numbers than f32, this tells the device from the rounding.
+    ///
+    /// Errors: those of the run, as a model that does not read such an input; cancelled.
+    pub fn again(&self, model: &dyn Model, ctx: &Ctx) -> Result<Self> {
         let mut request = self.request.clone();
         if model.info().vocab == 0 {
             request.logits = None;
         }
-        let trace = run(model, None, &request, &CaptureSpec::views(), &ctx)?;
-        let tensors = to_transformers(&trace, &ctx)?.into_iter().map(|(name, t)| Ok((name, stored(t)?)));
+        let trace = run(model, None, &request, &CaptureSpec::views(), &ctx.part(0, 2))?;
+        let tensors = to_transformers(&trace, &ctx.part(1, 2))?.into_iter().map(|(name, t)| Ok((name, stored(t)?)));
         Ok(Self { tensors: tensors.collect::<Result<_>>()?, dtype: self.dtype.clone(), request })
     }
 

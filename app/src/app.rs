@@ -267,7 +267,8 @@ impl App {
                 None => self.jobs.held().name().into(),
             },
             // What a session says is not the user's taste.
-            dtype: self.panels.chosen.map_or_else(|| self.stored.0.dtype.clone(), |n| n.name().into()),
+            dtype: self.panels.chosen.map_or_else(|| self.stored.0.dtype.clone(), |p| p.numbers.name().into()),
+            device: self.panels.chosen.map_or_else(|| self.stored.0.device.clone(), |p| p.chip.to_string()),
         }
     }
 

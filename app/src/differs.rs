@@ -13,6 +13,7 @@ pub fn differs(a: &Pane, b: &Pane) -> Vec<[String; 3]> {
         }
     };
     held("model", a.run.model.title(), b.run.model.title());
+    held("device", a.run.placement.chip.to_string(), b.run.placement.chip.to_string());
     let numbers = |p: &Pane| p.run.placement.numbers.name().to_string();
     held("numbers of the weights", numbers(a), numbers(b));
     if a.run.prompt != b.run.prompt {

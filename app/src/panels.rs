@@ -17,7 +17,7 @@ use crate::work::{BadgeOf, EstimateOf, ModelOf, PictureOf, TraceOf, VerifyOf, ho
 use egui::{Key, RichText, Ui};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokenscope_analysis::weights::{Hold, Numbers};
+use tokenscope_analysis::weights::{Chip, Hold, Numbers, Placement};
 
 /// What the panels keep between frames.
 #[derive(Default)]
@@ -43,8 +43,8 @@ pub struct State {
     pub adds_image: bool,
     /// Set when a series should be asked for.
     pub wants_series: Option<()>,
-    /// The numbers of weights that were chosen last, to be remembered.
-    pub chosen: Option<Numbers>,
+    /// The device and the numbers of weights that were chosen last, to be remembered.
+    pub chosen: Option<Placement>,
     /// Set when this session should be opened.
     pub wants_session: Option<PathBuf>,
     pins: pins::State,
@@ -351,9 +351,11 @@ impl State {
         });
     }
 
-    /// Where the weights of models are held and in which numbers they are, now and at the next start.
+    /// Where the weights of models are held, in which numbers they are and what computes with them, now and at the next
+    /// start.
     fn weights_ui(&mut self, cx: &Cx, ui: &mut Ui) {
-        let (held, now) = (cx.jobs.held(), cx.pane.run.placement.numbers);
+        let (held, now) = (cx.jobs.held(), cx.pane.run.placement);
+        let mut chosen = None;
         let menu = ui.menu_button("Weights", |ui| {
             ui.weak("Where they are; results stay the same");
             for hold in Hold::ALL {
@@ -365,15 +367,34 @@ impl State {
             ui.separator();
             ui.weak("In which numbers; all is computed again");
             for numbers in Numbers::ALL {
-                if ui.add(egui::Button::selectable(numbers == now, numbers.words())).clicked() {
-                    self.chosen = Some(numbers);
-                    cx.send(Command::set("numbers of the weights", move |p| p.run.placement.numbers = numbers));
+                if ui.add(egui::Button::selectable(numbers == now.numbers, numbers.words())).clicked() {
+                    chosen = Some(("numbers of the weights", Placement { numbers, ..now }));
                     ui.close();
                 }
             }
+            // A build that computes on the processor alone has nothing to choose.
+            let mut chips = Chip::built();
+            if !chips.contains(&now.chip) {
+                chips.push(now.chip);
+            }
+            if chips.len() > 1 {
+                ui.separator();
+                ui.weak("What computes; all is computed again");
+                for chip in chips {
+                    if ui.add(egui::Button::selectable(chip == now.chip, chip.words())).clicked() {
+                        chosen = Some(("device", Placement { chip, ..now }));
+                        ui.close();
+                    }
+                }
+            }
         });
-        let words = "Where the weights of the model are, and in which numbers";
-        menu.response.on_hover_text(format!("{words}. Now: {}; {}", held.words(), now.words()));
+        if let Some((what, placement)) = chosen {
+            self.chosen = Some(placement);
+            cx.send(Command::set(what, move |p| p.run.placement = placement));
+        }
+        let words = "Where the weights of the model are, in which numbers, and what computes with them";
+        let (numbers, chip) = (now.numbers.words(), now.chip.words());
+        menu.response.on_hover_text(format!("{words}. Now: {}; {numbers}; {chip}", held.words()));
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the window remembers between starts: layout, zoom, colours, size, where weights are and in which numbers, and
-//! which hints were read.
+//! What the window remembers between starts: layout, zoom, colours, size, where weights are and in which numbers, what
+//! computes models, and which hints were read.
 
 use crate::recents::{folder, read_small};
 use crate::theme::ColorMap;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::Path;
 use tokenscope_analysis::save::save_bytes;
-use tokenscope_analysis::weights::{Hold, Numbers, Placement};
+use tokenscope_analysis::weights::{Chip, Hold, Numbers, Placement};
 
 const FILE: &str = "settings.json";
 const BROKEN: &str = "settings.broken.json";
@@ -39,6 +39,8 @@ pub struct Settings {
     pub weights: String,
     /// The numbers that their matrices are in, by name.
     pub dtype: String,
+    /// What computes models, by name.
+    pub device: String,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             layout: None,
             weights: Hold::default().name().into(),
             dtype: Numbers::default().name().into(),
+            device: Chip::default().to_string(),
         }
     }
 }
@@ -125,7 +128,9 @@ impl Settings {
 
     /// How numbers are computed in a run that nothing else is said of.
     pub fn placement(&self) -> Placement {
-        Placement { numbers: Numbers::parse(&self.dtype).unwrap_or_default() }
+        // A build that cannot compute there goes on where it can.
+        let chip = Chip::parse(&self.device).filter(|c| c.open().is_ok()).unwrap_or_default();
+        Placement { chip, numbers: Numbers::parse(&self.dtype).unwrap_or_default() }
     }
 
     /// The stored settings, or the defaults and why: a file that cannot be read is put aside.
@@ -201,11 +206,13 @@ mod tests {
             layout: Some(Layout::of(&tabs())),
             weights: "stored".into(),
             dtype: "bf16".into(),
+            device: "cuda:200".into(),
         };
         settings.store_in(&dir.path().join("new")).unwrap();
         let (back, why) = Settings::load_from(&dir.path().join("new"));
         assert_eq!((&back, why), (&settings, None));
         assert_eq!((back.weights(), Settings::default().weights()), (Hold::File, Hold::Auto));
+        assert_eq!(back.placement().chip, Chip::Cpu);
         assert_eq!((back.placement().numbers, Settings::default().placement()), (Numbers::Bf16, Placement::default()));
         assert_eq!(Settings { dtype: "f17".into(), ..back.clone() }.placement(), Placement::default());
         assert_eq!(Settings { weights: "bf17".into(), ..back.clone() }.weights(), Hold::Auto);

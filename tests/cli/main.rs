@@ -221,6 +221,34 @@ fn weights_in_bf16_are_asked_for_on_the_command_line() {
     assert_eq!(trace.dtype.as_deref(), Some("float32 with weights in bfloat16"));
 }
 
+/// A device that the build does not know says how to build one that does, whoever asks for it.
+#[test]
+fn devices_are_asked_for_on_the_command_line() {
+    let llama = models().join("llama").to_str().unwrap().to_string();
+    let info = ["info", "--json", "--model", &llama];
+    let said = |device: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenscope"));
+        command.args(info).env("TOKENSCOPE_DEVICE", device).output().unwrap()
+    };
+    assert!(tokenscope(&[&info[..], &["--device", "cpu"]].concat()).status.success() && said("cpu").status.success());
+    for (device, feature, built) in
+        [("cuda:200", "cuda", cfg!(feature = "cuda")), ("metal", "metal", cfg!(feature = "metal"))]
+    {
+        let words: &[&str] = if built { &[device] } else { &["--features", feature] };
+        fails_with(&[&info[..], &["--device", device]].concat(), words);
+        let out = said(device);
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(2) && words.iter().all(|w| err.contains(w)), "{err}");
+    }
+    fails_with(&[&info[..], &["--device", "gpu"]].concat(), &["cuda:N"]);
+    assert!(String::from_utf8_lossy(&said("gpu").stderr).contains("TOKENSCOPE_DEVICE is gpu"));
+    // The processor beside itself, however weights are rounded.
+    let out = tokenscope(&["verify", "--model", &llama, "--json", "--dtype", "bf16", "--beside-processor"]);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let all = json["kinds"].as_array().unwrap();
+    assert!(all.len() > 3 && all.iter().all(|k| k["error"] == 0.0 && k["tolerance"].as_f64() <= Some(1e-4)), "{json}");
+}
+
 #[test]
 fn mistakes_exit_with_2_and_say_what_to_do() {
     let bert = models().join("bert");

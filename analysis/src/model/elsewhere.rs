@@ -66,7 +66,7 @@ fn whole_tensors_give_what_transformers_gives() {
 fn whole_tensors_of_bf16_give_what_packed_matrices_give() {
     for dir in all() {
         let here = Reference::open(&dir.join("expected.safetensors"), &Ctx::default()).unwrap();
-        let here = here.again(open(&dir, Numbers::Bf16).as_ref()).unwrap();
+        let here = here.again(open(&dir, Numbers::Bf16).as_ref(), &Ctx::default()).unwrap();
         let found = away(|| here.compare(open(&dir, Numbers::Bf16).as_ref(), Some(1e-4), &Ctx::default())).unwrap();
         let worst = found.worst().unwrap();
         assert!(found.holds(), "{}: {} is off by {:.1e}", dir.display(), worst.at, worst.share());

@@ -22,7 +22,7 @@ mod table;
 mod wrapped;
 
 pub use hold::{Hold, SMALL, WEIGHTS_VARIABLE};
-pub use placement::{DTYPE_VARIABLE, Numbers, Placement};
+pub use placement::{Chip, DEVICE_VARIABLE, DTYPE_VARIABLE, Numbers, Placement};
 pub use table::{FileMatrix, Table};
 
 use crate::cpu::is_here;

@@ -22,7 +22,7 @@ use tokenscope_analysis::method::{Info, Kind};
 use tokenscope_analysis::run::RunRequest;
 use tokenscope_analysis::save::{save, save_bytes};
 use tokenscope_analysis::tokenize::{TIKTOKEN_NAMES, Tokenizer};
-use tokenscope_analysis::weights::{DTYPE_VARIABLE, Hold, Numbers, Placement, WEIGHTS_VARIABLE};
+use tokenscope_analysis::weights::{Chip, DEVICE_VARIABLE, DTYPE_VARIABLE, Hold, Numbers, Placement, WEIGHTS_VARIABLE};
 use tokenscope_analysis::{Ctx, catalog};
 
 /// Where passes compute: the adapter, if one may be used, and what `TOKENSCOPE_COMPUTE` says.
@@ -69,7 +69,7 @@ pub struct Weights {
     weights: Option<Hold>,
 }
 
-/// The same, and in which numbers they are.
+/// The same, in which numbers they are, and what computes with them.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct Numbered {
     #[command(flatten)]
@@ -78,6 +78,16 @@ pub struct Numbered {
     /// computed in f32 [default: TOKENSCOPE_DTYPE, or f32, or that of the session]
     #[arg(long, value_name = "TYPE", value_parser = numbers())]
     dtype: Option<Numbers>,
+    /// What computes the model: cpu; cuda or cuda:N, metal in builds that can (`tokenscope doctor` says which); auto takes
+    /// what there is [default: TOKENSCOPE_DEVICE, or cpu, or that of the session]
+    #[arg(long, value_name = "DEVICE", value_parser = chip)]
+    device: Option<Chip>,
+}
+
+/// A device by its name. Errors: none has it, or this build cannot compute on it.
+fn chip(text: &str) -> Result<Chip, String> {
+    let chip = Chip::parse(text).ok_or("it may be cpu, cuda, cuda:N, metal or auto")?;
+    chip.open().map(|_| chip).map_err(|e| e.to_string())
 }
 
 /// The pictures of a prompt.
@@ -125,7 +135,7 @@ fn numbers() -> impl TypedValueParser<Value = Numbers> {
 
 impl From<Weights> for Numbered {
     fn from(held: Weights) -> Self {
-        Self { held, dtype: None }
+        Self { held, dtype: None, device: None }
     }
 }
 
@@ -141,20 +151,25 @@ impl Numbered {
         self.held.given()
     }
 
+    /// The same on the processor.
+    pub fn on_processor(self) -> Self {
+        Self { device: Some(Chip::Cpu), ..self }
+    }
+
     /// How numbers are computed, as the options say, or else the environment. Errors: a value there that is none.
     pub fn placement(self) -> anyhow::Result<Placement> {
-        Ok(self.onto(Placement { numbers: Numbers::from_env()? }))
+        Ok(self.onto(Placement { chip: Chip::from_env()?, numbers: Numbers::from_env()? }))
     }
 
     /// The same as the options alone say; what they do not say is as in `before`.
     pub fn onto(self, before: Placement) -> Placement {
-        Placement { numbers: self.dtype.unwrap_or(before.numbers) }
+        Placement { chip: self.device.unwrap_or(before.chip), numbers: self.dtype.unwrap_or(before.numbers) }
     }
 
     /// The same, where options or environment say something. Errors: as of [`Weights::placement`].
     pub fn given_placement(self) -> anyhow::Result<Option<Placement>> {
-        let said = self.dtype.is_some() || std::env::var_os(DTYPE_VARIABLE).is_some();
-        said.then(|| self.placement()).transpose()
+        let env = [DTYPE_VARIABLE, DEVICE_VARIABLE].iter().any(|name| std::env::var_os(name).is_some());
+        (env || self.dtype.is_some() || self.device.is_some()).then(|| self.placement()).transpose()
     }
 }
 

@@ -8,8 +8,11 @@ use crate::samples;
 use serde_json::json;
 use std::path::PathBuf;
 use sysinfo::System;
+use tokenscope_analysis::array::Array;
 use tokenscope_analysis::gpu::Side;
-use tokenscope_analysis::weights::{DTYPE_VARIABLE, Hold, Placement, WEIGHTS_VARIABLE};
+use tokenscope_analysis::model::Input;
+use tokenscope_analysis::trace::NoTap;
+use tokenscope_analysis::weights::{Chip, DEVICE_VARIABLE, DTYPE_VARIABLE, Hold, Placement, WEIGHTS_VARIABLE};
 use tokenscope_analysis::{Ctx, passes};
 
 /// Arguments of `doctor`.
@@ -48,6 +51,36 @@ impl Checked {
     }
 }
 
+/// Largest distance of two logits, as a share of the largest one, at which two devices compute the same.
+const SAME: f32 = 1e-4;
+
+/// Runs the first embedded model on `chip` and on the processor: the largest distance of two logits, as a share of the
+/// largest one.
+fn distance(chip: Chip) -> tokenscope_analysis::Result<f32> {
+    let source = ModelSource::Sample(samples::NAMES[0]);
+    let logits = |chip: Chip| {
+        let open =
+            crate::work::open(&source, Placement { chip, ..Placement::default() }, Hold::Memory, &Ctx::default())?;
+        let mut input = Input { ids: (0..48).collect(), ..Input::default() };
+        let out = open.model.forward(&mut input, &mut NoTap, &Ctx::default())?;
+        out.logits.as_ref().map(Array::from_tensor).transpose()
+    };
+    let (here, there) = (logits(Chip::Cpu)?, logits(chip)?);
+    let (Some(here), Some(there)) = (here, there) else { return Ok(f32::INFINITY) };
+    let scale = here.data().iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
+    // What is no number is far from every one.
+    let far = here.data().iter().zip(there.data()).map(|(a, b)| (a - b).abs() / scale);
+    Ok(far.fold(0.0, |m, d| {
+        if d <= m {
+            m
+        } else if d.is_finite() {
+            d
+        } else {
+            f32::INFINITY
+        }
+    }))
+}
+
 /// Runs the verb. Fails with exit code 1 if an embedded model does not open or a pass is wrong.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let adapters = tokenscope_analysis::gpu::adapters();
@@ -66,6 +99,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         passes.push(Checked::new(&format!("{} ({})", gpu.adapter.name, gpu.adapter.backend), Side::Gpu(gpu)));
     }
     let wrong: usize = passes.iter().map(|p| p.wrong.len()).sum();
+    // What computes besides the processor, and how far off; or why it does not.
+    let devices: Vec<(Chip, Result<f32, String>)> = Chip::built()
+        .into_iter()
+        .filter(|c| *c != Chip::Cpu)
+        .map(|c| (c, distance(c).map_err(|e| e.to_string())))
+        .collect();
+    let far = devices.iter().filter(|d| d.1.as_ref().is_ok_and(|far| *far > SAME)).count();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let hub = crate::recents::hub();
     let broken = samples.iter().filter(|s| s.1.is_err()).count();
@@ -80,6 +120,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 })).collect::<Vec<_>>(),
                 "computing": computing,
                 "passes": passes.iter().map(|p| json!({ "on": p.side, "tried": p.n, "wrong": p.wrong })).collect::<Vec<_>>(),
+                "devices": devices.iter().map(|(chip, r)| json!({
+                    "name": chip.to_string(), "difference": r.as_ref().ok(), "error": r.as_ref().err(),
+                })).collect::<Vec<_>>(),
                 "samples": samples.iter().map(|(name, r)| json!({ "name": name, "n_params": r.as_ref().ok(), "error": r.as_ref().err() })).collect::<Vec<_>>(),
                 "system_fonts": fonts,
                 "hugging_face_cache": hub.iter().map(|m| &m.0).collect::<Vec<_>>(),
@@ -109,6 +152,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 }
             }
         }
+        if devices.is_empty() {
+            say("device: models are computed on the processor; this build knows no other device".into());
+        }
+        for (chip, result) in &devices {
+            match result {
+                Ok(far) if *far <= SAME => say(format!("device: {chip} agrees with the processor within {far:.0e}")),
+                Ok(far) => say(format!("device: {chip} does not agree with the processor: off by {far:.1e}")),
+                Err(e) => say(format!("device: {chip}: {e}")),
+            }
+        }
         for (name, result) in &samples {
             match result {
                 Ok(n) => say(format!("sample: {name} opens, {n} parameters")),
@@ -136,6 +189,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let remedy = "set TOKENSCOPE_COMPUTE=cpu and report the adapter";
         return Err(CheckFailed(format!("{wrong} passes give wrong results here; {remedy}")).into());
     }
+    if far > 0 {
+        return Err(
+            CheckFailed(format!("{far} devices give wrong results here; use --device cpu and report it")).into()
+        );
+    }
     if broken > 0 {
         return Err(CheckFailed(format!("{broken} embedded models do not open")).into());
     }
@@ -161,9 +219,15 @@ fn about() -> Vec<String> {
         format!("architecture: {}", std::env::consts::ARCH),
         format!("memory: {} MB, {} MB free", mb(crate::memory::total()), mb(crate::memory::available())),
     ];
-    for name in
-        ["TOKENSCOPE_COMPUTE", WEIGHTS_VARIABLE, DTYPE_VARIABLE, "XDG_SESSION_TYPE", "XDG_CURRENT_DESKTOP", "LANG"]
-    {
+    for name in [
+        "TOKENSCOPE_COMPUTE",
+        WEIGHTS_VARIABLE,
+        DTYPE_VARIABLE,
+        DEVICE_VARIABLE,
+        "XDG_SESSION_TYPE",
+        "XDG_CURRENT_DESKTOP",
+        "LANG",
+    ] {
         out.extend(std::env::var(name).ok().map(|v| format!("{name}={v}")));
     }
     let settings = recents::folder().map(|dir| dir.join("settings.json"));

@@ -46,6 +46,9 @@ const ENVIRONMENT: &str = "Environment:
                                    if that is at most half of what is free; --weights counts before it
   TOKENSCOPE_DTYPE=f32|bf16        numbers that weight matrices are in: bf16 rounds them, in half of the memory; all else
                                    is computed in f32; --dtype counts before it, and what a session says
+  TOKENSCOPE_DEVICE=cpu|cuda|cuda:N|metal|auto
+                                   what computes models, in builds that can on more than the processor; --device counts
+                                   before it, and what a session says
   TOKENSCOPE_MEMORY=MB             takes no more than so much memory for granted, if less is free
   TOKENSCOPE_SPILL=FOLDER          where a run keeps what memory has no room for, as /var/tmp";
 

@@ -7,7 +7,7 @@ use crate::verified::{Entry, Verified};
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use tokenscope_analysis::parity::{Parity, Reference, beside};
+use tokenscope_analysis::parity::{Parity, Reference, beside, tolerance};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,10 @@ pub struct Args {
     /// reference was computed in: 1e-4 for float32, 1e-2 for float16, 5e-2 for bfloat16]
     #[arg(long, value_name = "SHARE")]
     tolerance: Option<f64>,
+    /// Compare with what the processor computes of the reference's input in the same numbers, and not with what the
+    /// reference holds: for --device, and so that the rounding of --dtype does not count
+    #[arg(long)]
+    beside_processor: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,9 +56,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         })?,
     };
     let open = common::open_source(&source, args.weights)?;
-    let found =
-        common::working(|ctx| Reference::open(&reference, ctx)?.compare(open.model.as_ref(), args.tolerance, ctx))??;
-    if let ModelSource::Path(path) = &source {
+    let processor =
+        args.beside_processor.then(|| common::open_source(&source, args.weights.on_processor())).transpose()?;
+    let found = common::working(|ctx| {
+        let held = Reference::open(&reference, ctx)?;
+        match &processor {
+            None => held.compare(open.model.as_ref(), args.tolerance, ctx),
+            Some(here) => {
+                let here = held.again(here.model.as_ref(), &ctx.part(0, 2))?;
+                here.compare(open.model.as_ref(), args.tolerance.or(Some(tolerance(&here.dtype))), &ctx.part(1, 2))
+            }
+        }
+    })??;
+    if let (ModelSource::Path(path), None) = (&source, &processor) {
         Verified::load().add(Entry::of(path, &open.model.info().fingerprint, &reference, &found));
     }
     tell(&reference, &found, args.json)?;

@@ -96,6 +96,11 @@ impl Said {
             self.pane.run.model = want.run.model.clone();
             self.say("--model", model);
         }
+        let chip = want.run.placement.chip;
+        if chip != self.pane.run.placement.chip {
+            self.pane.run.placement.chip = chip;
+            self.say("--device", chip.to_string());
+        }
         let numbers = want.run.placement.numbers;
         if numbers != self.pane.run.placement.numbers {
             self.pane.run.placement.numbers = numbers;

@@ -39,7 +39,7 @@ pub struct OpenModel {
 /// Where the weights of a model are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Bytes of memory that they take.
+    /// Bytes of memory that they take, of the device's own where that has such.
     pub bytes: u64,
     /// Whether the matrices stay in the file, as stored.
     pub in_file: bool,
@@ -92,17 +92,22 @@ pub fn open(source: &ModelSource, placement: Placement, hold: Hold, ctx: &Ctx) -
     }
 }
 
-/// Opens the model at `path` on the CPU and its tokenizer, where there is one.
+/// Opens the model at `path` on its device and its tokenizer, where there is one.
 ///
 /// Errors: what is wrong with a file, weights that do not fit the memory, cancelled.
 pub fn open_path(path: &Path, placement: Placement, hold: Hold, ctx: &Ctx) -> Result<OpenModel> {
+    let device = placement.chip.open()?;
+    // On another device than the processor nothing is computed out of a file.
+    let hold = if device.is_cpu() { hold } else { Hold::Memory };
     let weights = Weights::open(path)?.watched(ctx).holding(hold).in_numbers(placement.numbers);
     let remedy = match weights.stay_in_file() {
         true => "close other programs or choose a smaller model",
         false => "leave them in their file (--weights stored, or Weights beside the model), or close other programs",
     };
-    ctx.fits(weights.need_bytes(), remedy)?;
-    let model = model::from_weights(&weights, &candle_core::Device::Cpu)?;
+    if device.is_cpu() {
+        ctx.fits(weights.need_bytes(), remedy)?;
+    }
+    let model = model::from_weights(&weights, &device)?;
     let tokenizer = match weights.gguf_file() {
         Some(gguf) => Tokenizer::load(gguf).map(Some),
         None => Tokenizer::beside(weights.dir()),
