@@ -130,7 +130,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     };
     let end = match (root.shape("classifier.weight"), root.has("decoder.0.weight")) {
         (Some(&[labels, _]), _) => End::Labels(Linear::load(&root.sub("classifier"), wide, labels, true)?),
-        (_, true) => End::Pixels(Pixels::load(&root, &c, (wide, channels))?),
+        (_, true) => End::Pixels(Pixels::load(&root, c, (wide, channels))?),
         _ => End::Pool,
     };
     // What a backbone gives of its last stage has a norm of its own, in the place of the model's.

@@ -252,6 +252,9 @@ def record(model, inputs, spec):
     """Name → tensor of one pass."""
     r = Recorder(model)
     kwargs = {}
+    if spec.get("choices"):
+        # One answer to choose.
+        inputs = {k: v[:, None] for k, v in inputs.items()}
     try:
         with torch.no_grad():
             out = model(**inputs, output_attentions=True, output_hidden_states=True, **kwargs)

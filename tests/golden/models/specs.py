@@ -562,3 +562,9 @@ vlm("llava_gemma", lambda t: t.LlavaConfig(
         i, tok, patch_size=10, vision_feature_select_strategy="default", num_additional_image_tokens=1,
         image_token="<image>")), (50, 36), dict(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}),
     "USER: <image>\nwhich train? ASSISTANT:", "llava", greedy=False, drop=LITTLE)
+
+# Models that choose among answers, of which they are given one.
+CHOICE = dict(hidden_size=8, intermediate_size=12, num_attention_heads=2, num_hidden_layers=1)
+encoder("bert_choice", "BertConfig", "BertForMultipleChoice", **CHOICE).update(choices=True, drop=[r"[qkv]_\d+"])
+encoder("electra_choice", "ElectraConfig", "ElectraForMultipleChoice", **CHOICE, embedding_size=8, summary_type="mean",
+        summary_activation="tanh").update(choices=True, drop=[r"[qkv]_\d+"])

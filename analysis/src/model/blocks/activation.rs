@@ -42,8 +42,9 @@ pub enum Activation {
     Linear,
 }
 
-/// Middle of [`Activation::Laplace`], and what the distance to it is divided by: its deviation times the root of 2.
-const BELL: (f64, f64) = (0.707_107, 0.282_095 * std::f64::consts::SQRT_2);
+/// Middle of [`Activation::Laplace`], and what the distance to it is divided by: its deviation times the root of 2; both
+/// are rounded to six digits as in transformers.
+const BELL: (f64, f64) = (707_107.0 / 1e6, 0.282_095 * std::f64::consts::SQRT_2);
 
 impl Activation {
     /// Errors on a name that is not known, rather than computing something else.
