@@ -310,7 +310,7 @@ impl App {
         let look = self.doc.look;
         let fails = |doc: &Doc| {
             let run = &doc.pane().run;
-            self.jobs.has_failed(&ModelOf::of(&run)) || self.jobs.has_failed(&TraceOf(run.clone()))
+            self.jobs.has_failed(&ModelOf::of(run)) || self.jobs.has_failed(&TraceOf(run.clone()))
         };
         while self.history.step(&mut self.doc, back).is_some()
             && fails(&self.doc)

@@ -113,7 +113,7 @@ pub fn note_ui(cx: &Cx, ui: &mut Ui) {
 /// Errors: a run without the model or without its tokenizer; those of [`Way::after`].
 pub fn way_after(jobs: &Jobs, run: &RunKey, at: usize, id: u32) -> Result<Way> {
     let none = || Error::invalid("a recorded run has no model that could go on; open the model itself");
-    let open = jobs.ready(&ModelOf::of(&run)).ok_or_else(none)?;
+    let open = jobs.ready(&ModelOf::of(run)).ok_or_else(none)?;
     let trace = jobs.ready(&TraceOf(run.clone())).ok_or_else(|| Error::invalid("the run is not there yet"))?;
     Way::after(open.text()?, &trace.text, &trace.tower(Tower::Text)?.tokens, at, &[id])
 }

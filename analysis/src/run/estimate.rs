@@ -31,7 +31,7 @@ pub fn estimate(model: &dyn Model, n: usize, tiles: &[Patches], logits: &LogitRo
     let texts = info.towers.contains_key(&Tower::Text);
     // The rows that what is met once is about: tokens, or those of a picture that is all there is.
     let rows = match info.towers.get(&Tower::Vision) {
-        Some(t) if !texts => tiles.iter().flat_map(|n| t.by_stage(*n)).map(|s| s.2).last().unwrap_or(0),
+        Some(t) if !texts => tiles.iter().flat_map(|n| t.by_stage(*n)).map(|s| s.2).next_back().unwrap_or(0),
         _ => n,
     };
     let of_logits = match logits {
