@@ -59,6 +59,7 @@ fn leaderboards_that_cannot_be_say_why() {
     fails_with(&["leaderboard", "--methods", "nonsense"], &["nonsense", "divprune"]);
     fails_with(&["leaderboard", "--data", path, "--prompt", "x"], &["{question}"]);
     fails_with(&["leaderboard", "--out", "board.txt"], &[".txt", "csv"]);
+    fails_with(&["leaderboard", "--json", "--out", "board.csv"], &["--json", "board.csv", ".json"]);
     for data in [path, dir.path().to_str().unwrap()] {
         fails_with(&["leaderboard", "--data", data, "--out", path], &["file of questions"]);
     }

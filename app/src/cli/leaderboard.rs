@@ -13,9 +13,9 @@ use anyhow::bail;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::save::save_bytes;
+use tokenscope_analysis::{Ctx, catalog};
 
 /// Arguments of `leaderboard`.
 #[derive(Debug, clap::Args)]
@@ -91,7 +91,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     {
         bail!("cannot write .{end}; use {}: {}", export::FORMATS.join(", "), out.display());
     }
+    for (asked, form) in [(args.json, "json"), (args.csv, "csv")] {
+        if let (true, Some(out), Some(end)) = (asked, &args.out, end.as_deref().filter(|e| *e != form)) {
+            bail!(
+                "--{form} and --out {} say two things: leave out --{form}, or write to a .{form} file, not .{end}",
+                out.display()
+            );
+        }
+    }
     let mut chosen = super::judge::chosen(Kind::Reduce, &args.methods)?;
+    if args.methods.is_empty() {
+        let slow: Vec<&str> = catalog::of(Kind::Reduce).filter(|i| i.slow).map(|i| i.id).collect();
+        if !slow.is_empty() {
+            remark(format_args!("left out, because they take minutes: {}; name them with --methods", slow.join(", ")));
+        }
+    }
     // Each once.
     let mut ids = HashSet::new();
     chosen.retain(|i| ids.insert(i.id));

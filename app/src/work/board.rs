@@ -222,18 +222,11 @@ fn held(contest: &Contest, open: &OpenModel, ctx: &Ctx, so_far: &mut dyn FnMut(&
             };
             Ok((run_up_to(open, &entry.prompt, entry.picture.as_ref(), greedy, &quiet)?, own, greedy))
         })();
-        let (trace, own, greedy) = match first {
-            Ok(first) => first,
-            Err(Error::Cancelled) => return Err(Error::Cancelled),
-            Err(why) => {
-                board.bad.push(format!("{}: {why}", entry.place));
-                continue;
-            }
-        };
+        let Some((trace, own, greedy)) = board.usable(entry, first)? else { continue };
         let on = Subject { tokenizer: open.tokenizer.as_ref(), ..Subject::new(&trace) }
             .with_model(open.model.as_ref())
             .of(Tower::Text);
-        let (full, seen) = full_row(contest, &on, ctx)?;
+        let Some((full, seen)) = board.usable(entry, full_row(contest, &on, ctx))? else { continue };
         let question = Asked { contest, entry, own: &own, greedy, trace: &trace, on, full: &full, k: k as u64 };
         for i in 0..tallies.len() {
             ctx.step(k * tallies.len() + i, steps)?;
@@ -254,6 +247,21 @@ fn held(contest: &Contest, open: &OpenModel, ctx: &Ctx, so_far: &mut dyn FnMut(&
     match board.bad.first() {
         Some(why) if board.rows.is_empty() => Err(Error::invalid(format!("no question can be used; {why}"))),
         _ => Ok(Board { done: board.asked, ..board }),
+    }
+}
+
+impl Board {
+    /// What the question gives; where it cannot be used, why is said and the others go on. Errors only where the work was
+    /// cancelled.
+    fn usable<T>(&mut self, entry: &Entry, found: Result<T>) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(why) => {
+                self.bad.push(format!("{}: {why}", entry.place));
+                Ok(None)
+            }
+        }
     }
 }
 
