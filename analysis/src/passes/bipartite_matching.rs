@@ -72,10 +72,7 @@ pub fn cpu(rows: &Array, leading: usize) -> Result<Vec<Match>> {
 /// The same, rows in blocks and in parallel; results are the same to the bit.
 pub fn fast(rows: &Array, leading: usize) -> Result<Vec<Match>> {
     let [n, _] = rows.dims("rows to match")?;
-    let unit = unit_rows(rows);
-    let every_other =
-        |from: usize| Blocks::new(&unit.iter().skip(from).step_by(2).map(Vec::as_slice).collect::<Vec<_>>());
-    let (even, odd) = (every_other(0), every_other(1));
+    let [even, odd] = [0, 1].map(|first| Blocks::unit(rows, &(first..n).step_by(2).collect::<Vec<_>>()));
     let mut found = vec![Match::NONE; n.div_ceil(2)];
     found.par_chunks_mut(BLOCK).enumerate().for_each(|(b, found)| {
         for other in 0..odd.len() {

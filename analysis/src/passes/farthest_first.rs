@@ -72,7 +72,7 @@ pub struct Selection {
 /// direction or the start does not exist.
 fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f32>>> {
     let unit = unit_rows(x);
-    if unit.iter().flatten().any(|v| !v.is_finite()) {
+    if unit.par_iter().any(|row| row.iter().fold(false, |any, v| any | !v.is_finite())) {
         return Err(Error::invalid("a point is zero or not finite, so it has no direction"));
     }
     match what.start {
@@ -151,7 +151,7 @@ const TOGETHER: usize = 8;
 pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let [n, _] = x.dims("points")?;
     let unit = points(x, what)?;
-    let blocks = Blocks::new(&unit.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let blocks = Blocks::unit(x, &(0..n).collect::<Vec<_>>());
     let (before, ctx) = halves(what, ctx);
     let pairs = match what.start {
         Start::Loneliest if what.k > 0 => Some(Pairs::new(&blocks, &before)?),

@@ -44,6 +44,24 @@ pub(super) fn unit_rows(x: &Array) -> Vec<Vec<f32>> {
     (0..x.shape().first().copied().unwrap_or(0)).into_par_iter().with_min_len(16).map(unit).collect()
 }
 
+/// Puts rows of `width` values, divided by their lengths, side by side into `block` `[component][point]`; 0 where there
+/// is none. Some components at a time, so that what is written to lies in the nearest cache.
+#[inline(always)]
+fn turn_units(rows: &[Option<&[f32]>; BLOCK], block: &mut [f32], width: usize) {
+    let lengths = rows.map(|row| row.map_or(1.0, length));
+    for (first, block) in (0..width).step_by(BLOCK).zip(block.chunks_mut(BLOCK * BLOCK)) {
+        let mut tile = [[0f32; BLOCK]; BLOCK];
+        for ((tile, row), length) in tile.iter_mut().zip(rows).zip(&lengths) {
+            if let Some(row) = row {
+                tile.iter_mut().zip(&row[first..]).for_each(|(to, v)| *to = v / length);
+            }
+        }
+        for (c, to) in block.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            *to = std::array::from_fn(|i| tile[i][c]);
+        }
+    }
+}
+
 /// The dot product with fused multiply-add, component by component, rounded between stretches.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let stretch = |(a, b): (&[f32], &[f32])| a.iter().zip(b).fold(0.0, |sum, (x, y)| x.mul_add(*y, sum));
@@ -58,16 +76,16 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub fn new(unit: &[&[f32]]) -> Self {
-        let width = unit.first().map_or(0, |row| row.len());
-        let size = BLOCK * width;
-        let mut values = vec![0.0; unit.len().div_ceil(BLOCK) * size];
-        values.par_chunks_mut(size.max(1)).zip(unit.par_chunks(BLOCK)).for_each(|(block, rows)| {
-            for (i, row) in rows.iter().enumerate() {
-                block[i..].iter_mut().step_by(BLOCK).zip(*row).for_each(|(to, &v)| *to = v);
-            }
+    /// Those rows of `x` `[n, d]` that `which` numbers, divided by their lengths as [`unit_rows`] divides them.
+    pub fn unit(x: &Array, which: &[usize]) -> Self {
+        let width = x.shape().get(1).copied().unwrap_or(0);
+        let mut values = vec![0.0; which.len().div_ceil(BLOCK) * BLOCK * width];
+        values.par_chunks_mut((BLOCK * width).max(1)).zip(which.par_chunks(BLOCK)).for_each(|(block, which)| {
+            let row = |i: usize| which.get(i).map(|&row| x.row(row));
+            let rows: [Option<&[f32]>; BLOCK] = std::array::from_fn(row);
+            vectorised(|| turn_units(&rows, block, width));
         });
-        Self { n: unit.len(), width, values }
+        Self { n: which.len(), width, values }
     }
 
     /// Number of points.
@@ -106,9 +124,10 @@ mod tests {
     fn a_block_gives_what_single_products_give() {
         // Longer than a stretch, with more points than a block.
         let values: Vec<f32> = (0..19 * 500).map(|i| ((i * 7919) % 997) as f32 / 500.0 - 1.0).collect();
-        let unit = unit_rows(&Array::new([19, 500], values).unwrap());
-        let rows: Vec<&[f32]> = unit.iter().map(Vec::as_slice).collect();
-        let blocks = Blocks::new(&rows);
+        let x = Array::new([19, 500], values).unwrap();
+        let unit = unit_rows(&x);
+        let every: Vec<usize> = (0..19).collect();
+        let blocks = Blocks::unit(&x, &every);
         for (i, p) in unit.iter().enumerate() {
             let mut dots = vec![[0f32; BLOCK]; blocks.len()];
             blocks.dots(0, p, &mut dots);

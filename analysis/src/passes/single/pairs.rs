@@ -126,14 +126,15 @@ impl Smallest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passes::single::dot;
+    use crate::array::Array;
+    use crate::passes::single::{dot, unit_rows};
 
     #[test]
     fn kept_or_not_every_point_knows_its_nearest_neighbour() {
         for n in [1, 2, 15, 16, 17, 33, 50] {
             let row = |i: usize| (0..5).map(|c| ((i * 37 + c * 101) % 19) as f32 - 9.0).collect::<Vec<_>>();
-            let rows: Vec<Vec<f32>> = (0..n).map(row).collect();
-            let points = Blocks::new(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let x = Array::new([n, 5], (0..n).flat_map(row).collect()).unwrap();
+            let (rows, points) = (unit_rows(&x), Blocks::unit(&x, &(0..n).collect::<Vec<_>>()));
             let distance = |i: usize, j: usize| 1.0 - dot(&rows[i], &rows[j]);
             let second = |i: usize| {
                 let mut all: Vec<f32> = (0..n).map(|j| distance(i, j)).collect();
@@ -157,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_cancelled_job_stops() {
-        let rows = vec![vec![1f32; 3]; 40];
-        let points = Blocks::new(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let x = Array::new([40, 3], vec![1.0; 120]).unwrap();
+        let points = Blocks::unit(&x, &(0..40).collect::<Vec<_>>());
         let stop = Ctx::new(std::sync::Arc::new(true.into()), std::sync::Arc::new(|_| ()));
         assert!(Pairs::new(&points, &stop).is_err());
     }
