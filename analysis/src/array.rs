@@ -1,9 +1,11 @@
 //! Plain host arrays: row-major `f32` with a shape that is checked wherever one comes in.
 
+use crate::cpu::vectorised;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, Device, Storage, Tensor};
+use candle_core::{CpuStorage, Device, Layout, Storage, Tensor};
+use memmap2::MmapMut;
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Values that one thread copies at a time.
 const COPY: usize = 1 << 15;
@@ -23,6 +25,52 @@ pub type Elsewhere = Arc<dyn AsRef<[f32]> + Send + Sync>;
 enum Data {
     Own(Vec<f32>),
     Elsewhere(Elsewhere),
+    Late(Arc<Late>),
+    Pages(Arc<Pages>),
+}
+
+/// Many new values, in large pages where the system has them: a page that is first written costs much beside what is
+/// written to it.
+struct Pages(MmapMut);
+
+/// Bytes from which values come in pages of their own.
+const MANY: usize = 1 << 22;
+
+impl Pages {
+    /// `n` zeros; `None` where they are few, or the system gives no such memory.
+    fn zeros(n: usize) -> Option<Self> {
+        let bytes = n.checked_mul(size_of::<f32>()).filter(|&b| b >= MANY && cfg!(target_os = "linux"))?;
+        let map = MmapMut::map_anon(bytes).ok()?;
+        // Without them it is memory like any other.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Some(Self(map))
+    }
+
+    fn values(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+/// Values of a tensor that are copied when somebody first looks; most of what a run keeps is never looked at.
+struct Late {
+    /// Until then; its memory is given back with the copy made.
+    tensor: Mutex<Option<Tensor>>,
+    values: OnceLock<Vec<f32>>,
+}
+
+impl Late {
+    fn values(&self) -> &[f32] {
+        self.values.get_or_init(|| {
+            let tensor = self.tensor.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // On this thread alone: one that waits for others may begin work that looks at the same values.
+            tensor.as_ref().and_then(|t| copied(t, false)).unwrap_or_default()
+        })
+    }
 }
 
 impl Default for Data {
@@ -36,6 +84,8 @@ impl std::fmt::Debug for Data {
         match self {
             Self::Own(values) => values.fmt(f),
             Self::Elsewhere(values) => write!(f, "{} values elsewhere", (**values).as_ref().len()),
+            Self::Late(late) => late.values().fmt(f),
+            Self::Pages(pages) => pages.values().fmt(f),
         }
     }
 }
@@ -71,6 +121,7 @@ impl Array {
         match &self.data {
             Data::Own(values) => size_of_val(values.as_slice()),
             Data::Elsewhere(_) => 0,
+            Data::Late(_) | Data::Pages(_) => self.all_bytes(),
         }
     }
 
@@ -78,37 +129,37 @@ impl Array {
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         let size = shape.iter().product();
-        Self { shape, data: Data::Own(vec![0.0; size]) }
+        let data = match Pages::zeros(size) {
+            Some(pages) => Data::Pages(Arc::new(pages)),
+            None => Data::Own(vec![0.0; size]),
+        };
+        Self { shape, data }
     }
 
     /// Copies a tensor of any float type to the host.
     pub fn from_tensor(t: &Tensor) -> Result<Self> {
         let shape = t.dims().to_vec();
-        let (storage, layout) = t.storage_and_layout();
-        if let Storage::Cpu(CpuStorage::F32(values)) = &*storage
-            && layout.stride().last() == Some(&1)
-        {
-            // The usual case in one go, row by row from wherever the rows lie.
-            let (len, outer) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
-            let mut data = vec![0f32; t.elem_count()];
-            let copy = |(i, row): (usize, &mut [f32])| {
-                let (mut rest, mut from) = (i, layout.start_offset());
-                for (n, stride) in outer.iter().zip(layout.stride()).rev() {
-                    from += rest % n * stride;
-                    rest /= n;
-                }
-                row.copy_from_slice(&values[from..from + len]);
-            };
-            let len = len.max(1);
-            match data.len() <= COPY {
-                true => data.chunks_mut(len).enumerate().for_each(copy),
-                false => data.par_chunks_mut(len).with_min_len(COPY.div_ceil(len)).enumerate().for_each(copy),
-            }
+        if let Some(data) = copied(t, true) {
             return Ok(Self { shape, data: Data::Own(data) });
         }
-        drop(storage);
         let data = t.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(Self { shape, data: Data::Own(data) })
+    }
+
+    /// [`Array::from_tensor`] of a tensor that nobody writes to any more: where its values lie in memory of their own, the
+    /// copy is made when somebody first looks at it.
+    pub fn of_tensor(t: &Tensor) -> Result<Self> {
+        let (storage, layout) = t.storage_and_layout();
+        let alone = match &*storage {
+            Storage::Cpu(CpuStorage::F32(values)) => values.len() == t.elem_count(),
+            _ => false,
+        };
+        if !alone || !in_rows(layout) {
+            drop(storage);
+            return Self::from_tensor(t);
+        }
+        let late = Late { tensor: Mutex::new(Some(t.detach())), values: OnceLock::new() };
+        Ok(Self { shape: t.dims().to_vec(), data: Data::Late(Arc::new(late)) })
     }
 
     /// The same as a tensor on a device.
@@ -126,17 +177,25 @@ impl Array {
         match &self.data {
             Data::Own(values) => values,
             Data::Elsewhere(values) => (**values).as_ref(),
+            Data::Late(late) => late.values(),
+            Data::Pages(pages) => pages.values(),
         }
     }
 
     /// The values, to write; copied before where they lie elsewhere.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        if let Data::Elsewhere(values) = &self.data {
-            self.data = Data::Own((**values).as_ref().to_vec());
+        let writable = match &mut self.data {
+            Data::Own(_) => true,
+            Data::Pages(pages) => Arc::get_mut(pages).is_some(),
+            Data::Elsewhere(_) | Data::Late(_) => false,
+        };
+        if !writable {
+            self.data = Data::Own(self.data().to_vec());
         }
         match &mut self.data {
             Data::Own(values) => values,
-            Data::Elsewhere(_) => &mut [],
+            Data::Pages(pages) => Arc::get_mut(pages).map_or(&mut [], Pages::values_mut),
+            Data::Elsewhere(_) | Data::Late(_) => &mut [],
         }
     }
 
@@ -145,7 +204,20 @@ impl Array {
         match self.data {
             Data::Own(values) => values,
             Data::Elsewhere(values) => (*values).as_ref().to_vec(),
+            Data::Late(late) => match Arc::try_unwrap(late) {
+                Ok(late) => {
+                    late.values();
+                    late.values.into_inner().unwrap_or_default()
+                }
+                Err(late) => late.values().to_vec(),
+            },
+            Data::Pages(pages) => pages.values().to_vec(),
         }
+    }
+
+    /// Bytes of all values, wherever they lie.
+    pub fn all_bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * size_of::<f32>()
     }
 
     /// Number of axes.
@@ -181,6 +253,26 @@ impl Array {
         out
     }
 
+    /// Whether `bad` says so of some value; looks on all threads, and copies nothing that is to be copied late.
+    pub fn any(&self, bad: impl Fn(f32) -> bool + Sync) -> bool {
+        let any = |values: &[f32]| {
+            let part = |part: &[f32]| vectorised(|| part.iter().fold(false, |any, &x| any | bad(x)));
+            values.par_chunks(1 << 16).any(part)
+        };
+        let Some(tensor) = self.still_tensor() else { return any(self.data()) };
+        let (storage, _) = tensor.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(values)) => any(values),
+            _ => any(self.data()),
+        }
+    }
+
+    /// The tensor whose values, all of its memory, are this array's, where they were not copied yet.
+    fn still_tensor(&self) -> Option<Tensor> {
+        let Data::Late(late) = &self.data else { return None };
+        late.tensor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Errors unless every value is finite.
     pub fn check_finite(&self, what: &str) -> Result<()> {
         match self.data().iter().position(|x| !x.is_finite()) {
@@ -188,6 +280,34 @@ impl Array {
             Some(i) => Err(Error::invalid(format!("{what}: value {i} is {}", self.data()[i]))),
         }
     }
+}
+
+/// Whether values along the last axis lie side by side.
+fn in_rows(layout: &Layout) -> bool {
+    layout.stride().last() == Some(&1)
+}
+
+/// A copy of f32 values on the host whose last axis lies side by side: in one go, row by row from wherever the rows lie, by
+/// all threads where there are many and `threads` allows.
+fn copied(t: &Tensor, threads: bool) -> Option<Vec<f32>> {
+    let (storage, layout) = t.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else { return None };
+    let (len, outer) = t.dims().split_last().filter(|_| in_rows(layout))?;
+    let mut data = vec![0f32; t.elem_count()];
+    let copy = |(i, row): (usize, &mut [f32])| {
+        let (mut rest, mut from) = (i, layout.start_offset());
+        for (n, stride) in outer.iter().zip(layout.stride()).rev() {
+            from += rest % n * stride;
+            rest /= n;
+        }
+        row.copy_from_slice(&values[from..from + len]);
+    };
+    let len = (*len).max(1);
+    match threads && data.len() > COPY {
+        false => data.chunks_mut(len).enumerate().for_each(copy),
+        true => data.par_chunks_mut(len).with_min_len(COPY.div_ceil(len)).enumerate().for_each(copy),
+    }
+    Some(data)
 }
 
 #[cfg(test)]
@@ -203,6 +323,43 @@ mod tests {
         a.data_mut()[0] = 7.0;
         assert_eq!((a.data()[0], (*there).as_ref()[0], a.own_bytes()), (7.0, 1.0, 16));
         assert!(Array::elsewhere([3], there).is_err());
+    }
+
+    #[test]
+    fn zeros_in_pages_are_written_alone_and_copied_where_they_are_shared() {
+        let n = MANY / size_of::<f32>();
+        for size in [n - 1, n, n + 3] {
+            let mut a = Array::zeros([size]);
+            assert_eq!(matches!(a.data, Data::Pages(_)), size >= n && cfg!(target_os = "linux"));
+            assert_eq!((a.data().len(), a.own_bytes()), (size, 4 * size));
+            a.data_mut()[size - 1] = 2.0;
+            let before = a.clone();
+            a.data_mut()[size - 1] += 1.0;
+            assert_eq!((before.data()[size - 1], a.data()[size - 1], a.data()[0]), (2.0, 3.0, 0.0));
+            assert_eq!(a.into_data()[size - 1], 3.0);
+        }
+    }
+
+    #[test]
+    fn a_late_copy_is_the_early_one_and_gives_the_tensor_back() {
+        let t = Tensor::arange(0f32, 60.0, &Device::Cpu).unwrap().reshape((3, 4, 5)).unwrap();
+        let turned = t.transpose(0, 1).unwrap();
+        for t in [t.clone(), turned, t.narrow(0, 1, 2).unwrap(), t.t().unwrap(), t.narrow(0, 3, 0).unwrap()] {
+            let (late, early) = (Array::of_tensor(&t).unwrap(), Array::from_tensor(&t).unwrap());
+            assert_eq!((late.own_bytes(), &late), (early.own_bytes(), &early));
+            assert_eq!((late.clone().into_data(), late.into_data()), (early.data().to_vec(), early.into_data()));
+        }
+        let late = Array::of_tensor(&t).unwrap();
+        let Data::Late(it) = &late.data else { panic!("a whole tensor is copied late") };
+        assert!(it.tensor.lock().unwrap().is_some());
+        assert_eq!(late.data()[59], 59.0);
+        assert!(it.tensor.lock().unwrap().is_none());
+        let mut other = late.clone();
+        assert!(
+            Array::of_tensor(&t).unwrap().any(|x| x == 59.0) && late.any(|x| x == 59.0) && !late.any(|x| x == 60.0)
+        );
+        other.data_mut()[0] = 7.0;
+        assert_eq!((other.data()[0], late.data()[0]), (7.0, 0.0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::attention::Head;
 use super::attention_tile::{self, Reduce, Window};
 use crate::array::Array;
 use crate::ctx::Ctx;
-use crate::trace::{Tower, Trace};
+use crate::trace::{Key, Site, Tower, Trace};
 use crate::{Error, Result};
 use rayon::prelude::*;
 
@@ -21,13 +21,13 @@ pub fn of_layer(trace: &Trace, tower: Tower, tile: usize, layer: usize, ctx: &Ct
     let heads = heads(trace, tower, tile, layer)?;
     let (n, m) = heads.first().map_or((0, 0), |h| (h.n_queries(), h.n_keys()));
     ctx.fits((size_of::<f32>() * heads.len() * n * m) as u64, "shorten the prompt")?;
-    let data = ctx.compute(
+    ctx.compute(
         || {
             // Every head is written where it stays; of several at once, none leaves a thread idle.
-            let mut data = vec![0f32; heads.len() * n * m];
-            let places = heads.par_iter().zip(data.par_chunks_mut((n * m).max(1)));
+            let mut maps = Array::zeros([heads.len(), n, m]);
+            let places = heads.par_iter().zip(maps.data_mut().par_chunks_mut((n * m).max(1)));
             places.try_for_each(|(head, place)| attention_tile::fast_whole(head, place, &ctx.quiet()))?;
-            Ok(data)
+            Ok(maps)
         },
         |device| {
             let mut data = Vec::with_capacity(heads.len() * n * m);
@@ -36,10 +36,9 @@ pub fn of_layer(trace: &Trace, tower: Tower, tile: usize, layer: usize, ctx: &Ct
                 let ctx = ctx.part(i, heads.len());
                 data.extend(attention_tile::gpu(head, None, &window, device, &ctx)?.into_data());
             }
-            Ok(data)
+            Array::new([heads.len(), n, m], data)
         },
-    )?;
-    Array::new([heads.len(), n, m], data)
+    )
 }
 
 /// One row of [`of_trace`], without the others.
@@ -70,5 +69,9 @@ pub fn head_mean(trace: &Trace, tower: Tower, layer: usize, ctx: &Ctx) -> Result
 pub fn heads(trace: &Trace, tower: Tower, tile: usize, layer: usize) -> Result<Vec<Head<'_>>> {
     let rule = trace.tower(tower)?.attention.get(layer);
     let n = rule.ok_or_else(|| Error::invalid(format!("there is no layer {layer} in this run")))?.n_heads;
+    if let [Some(q), Some(k)] = [Site::Q, Site::K].map(|site| trace.arrays.get(&Key { tower, tile, layer, site })) {
+        // What is copied when it is first looked at, by two threads.
+        rayon::join(|| q.array.data(), || k.array.data());
+    }
     (0..n).map(|head| Head::of_trace(trace, tower, tile, layer, head)).collect()
 }

@@ -5,7 +5,7 @@
 //! buffer for a painter: see [`DeviceHead`].
 
 use super::attention::device::{Uploaded, submissions};
-use super::attention::{Head, Norm, Running, edges, means, sweep, sweep_rows};
+use super::attention::{Blocks, Head, Norm, QUERIES, Running, edges, in_parallel, means, sweep, sweep_rows};
 use super::attention_row_stats::{self, RowStats};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
@@ -201,9 +201,23 @@ fn finished(window: &Window, cells: Vec<f32>) -> Result<Array> {
     }
 }
 
+/// Cells of a whole map that are written at once: they stay within a core's cache until they are shares.
+const BLOCK_CELLS: usize = 1 << 17;
+
 /// The whole map of `head`, pair by pair, written to `place` `[queries, keys]`, which holds zeros.
 pub(super) fn fast_whole(head: &Head, place: &mut [f32], ctx: &Ctx) -> Result<()> {
-    sweep(head, None, &Window::whole(head, usize::MAX, Reduce::Max), place, ctx).map(drop)
+    let (n, m) = (head.n_queries(), head.n_keys());
+    if n == 0 || m == 0 {
+        return Ok(());
+    }
+    let blocks = Blocks::whole(head);
+    let rows = (BLOCK_CELLS / m).clamp(16, QUERIES);
+    let units: Vec<_> = place.chunks_mut(rows * m).enumerate().collect();
+    in_parallel(units, ctx, |(i, place)| {
+        blocks.map(i * rows..(i * rows + place.len() / m), place);
+        Ok(())
+    })
+    .map(drop)
 }
 
 fn check_stats(head: &Head, stats: Option<&RowStats>) -> Result<()> {
@@ -595,6 +609,20 @@ mod tests {
             for got in [cpu(&head, &window).unwrap(), fast(&head, None, &window, &Ctx::default()).unwrap()] {
                 let close = got.data().iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6);
                 assert!(close && got.data().len() == want.len(), "{reduce:?} {got:?} {want:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn whole_maps_are_those_of_the_plain_loops_under_every_rule() {
+        let long = samples::OwnedHead::new(1, 1, 8, 3 * QUERIES + 5, 4);
+        for (name, owned) in samples::heads().into_iter().chain([("several blocks".into(), long)]) {
+            let head = owned.head().unwrap();
+            let want = cpu(&head, &Window::whole(&head, usize::MAX, Reduce::Max)).unwrap();
+            let mut got = vec![0f32; want.data().len()];
+            fast_whole(&head, &mut got, &Ctx::default()).unwrap();
+            for (i, (got, want)) in got.iter().zip(want.data()).enumerate() {
+                assert!((got - want).abs() < 2e-6, "{name}, {i}: {got}, not {want}");
             }
         }
     }

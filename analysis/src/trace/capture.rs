@@ -94,13 +94,10 @@ impl Tap for Capture {
         let key = Key { tower: at.tower, tile: at.tile, layer: at.layer, site: at.site };
         let array = match self.last.take() {
             Some((id, array)) if id == x.id() => array,
-            _ => {
-                let array = Array::from_tensor(&x)?;
-                Arc::new(match &mut self.spill {
-                    Some(spill) => spill.keep(array)?,
-                    None => array,
-                })
-            }
+            _ => Arc::new(match &mut self.spill {
+                Some(spill) => spill.keep(Array::from_tensor(&x)?)?,
+                None => Array::of_tensor(&x)?,
+            }),
         };
         self.last = Some((x.id(), array.clone()));
         let arrays = match at.step.checked_sub(1) {

@@ -81,7 +81,6 @@ pub use tap::{Both, NoTap, Tap};
 use crate::array::Array;
 use crate::token::{Grid, Token, TokenKind};
 use crate::{Error, Result};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -410,7 +409,7 @@ impl Trace {
             } else {
                 |x: f32| !x.is_finite()
             };
-            e.array.data().par_chunks(1 << 16).any(|part| part.iter().fold(false, |any, x| any | bad(*x)))
+            e.array.any(bad)
         })?;
         let at = match key.site.per() {
             Per::Layer => format!(" of layer {}", key.layer),
@@ -426,7 +425,7 @@ impl Trace {
 
     /// Bytes of the captured arrays and the picture. What leaves one block and enters the next is one.
     pub fn size_bytes(&self) -> usize {
-        self.bytes_by(|a| size_of_val(a.data()))
+        self.bytes_by(Array::all_bytes)
     }
 
     /// The same of what memory holds: arrays may lie in a file.

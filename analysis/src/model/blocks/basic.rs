@@ -157,10 +157,14 @@ impl Linear {
         if d != d_own {
             return Err(Error::shape("input of a linear map", format!("[{n}, {d_own}]"), x.dims()));
         }
-        let mut y = match &self.bias {
-            Some(b) => cpu::read(&b.contiguous()?, |b, _| Ok(b[..out].repeat(n)))?,
-            None => vec![0f32; n * out],
-        };
+        let mut y = vec![0f32; n * out];
+        if let Some(b) = &self.bias {
+            // By all threads: the pages of a new array come to whoever writes them first.
+            cpu::read(&b.contiguous()?, |b, _| {
+                cpu::each(&mut y, out, ctx, |_, row| row.copy_from_slice(&b[..out]));
+                Ok(())
+            })?;
+        }
         let add = self.bias.is_some();
         cpu::read(x, |x, at| {
             let x = Matrix { values: x, row: at[0], col: at[1] };

@@ -55,10 +55,13 @@ pub(super) fn read_all<const N: usize, R>(
 
 /// `f` of each value of `x` and of `y` at its place; both plain and of one shape.
 pub(super) fn zip(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<Tensor> {
-    let y = y.contiguous()?;
-    let mut out = x.flatten_all()?.to_vec1::<f32>()?;
-    read(&y, |y, _| {
-        zip_in_place(&mut out, y, &Ctx::default(), f);
+    let (x_of, y_of) = (x.contiguous()?, y.contiguous()?);
+    let mut out = vec![0f32; x.elem_count()];
+    read_all([&x_of, &y_of], |[(x, _), (y, _)]| {
+        each(&mut out, PART, &Ctx::default(), |i, part| {
+            let (x, y) = (&x[i * PART..][..part.len()], &y[i * PART..][..part.len()]);
+            vectorised(|| part.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = f(*x, *y)));
+        });
         Ok(())
     })?;
     Ok(Tensor::from_vec(out, x.dims(), x.device())?)

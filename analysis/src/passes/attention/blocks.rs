@@ -103,6 +103,24 @@ fn weights(scores: &mut [f32], places: &[f32], place: f32, max: f32) -> [f64; 3]
     [total(sum), total(shifted), total(distance)]
 }
 
+/// Scores become weights `exp(s − max)`; their sum.
+#[inline(always)]
+fn raised(scores: &mut [f32], max: f32) -> f64 {
+    let mut sums = [0f32; LANES];
+    let (whole, rest) = scores.as_chunks_mut::<LANES>();
+    for s in whole {
+        for i in 0..LANES {
+            s[i] = exp(s[i] - max);
+            sums[i] += s[i];
+        }
+    }
+    for (s, sum) in rest.iter_mut().zip(&mut sums) {
+        *s = exp(*s - max);
+        *sum += *s;
+    }
+    sums.iter().map(|&x| f64::from(x)).sum()
+}
+
 /// Some weights of a row: `exp(s − reference)` of keys side by side.
 pub(in crate::passes) struct Weights<'a> {
     /// Which of the queries asked for, from 0.
@@ -123,6 +141,8 @@ pub(in crate::passes) struct Blocks<'h> {
     q: Vec<f32>,
     /// Key positions, to measure distances with.
     places: Vec<f32>,
+    /// Keys by component `[width, keys]`, where whole maps are asked for: each product would turn them otherwise.
+    turned: Vec<f32>,
 }
 
 impl<'h> Blocks<'h> {
@@ -133,7 +153,61 @@ impl<'h> Blocks<'h> {
             spans: head.spans(),
             q: head.q.iter().map(|q| q * scale).collect(),
             places: head.k_positions.iter().map(|&p| p as f32).collect(),
+            turned: Vec::new(),
         }
+    }
+
+    /// The same for [`Blocks::map`].
+    pub fn whole(head: &'h Head<'h>) -> Self {
+        let (m, e) = (head.n_keys(), head.width);
+        let mut turned = vec![0f32; e * m];
+        for (j, key) in head.k.chunks_exact(e.max(1)).enumerate() {
+            key.iter().enumerate().for_each(|(c, v)| turned[c * m + j] = *v);
+        }
+        Self { turned, ..Self::new(head) }
+    }
+
+    /// Writes the shares of `queries` over all keys to `place` `[queries, keys]`, which holds zeros: their scores first,
+    /// where they stay.
+    pub fn map(&self, queries: Range<usize>, place: &mut [f32]) {
+        let (m, e) = (self.head.n_keys(), self.head.width);
+        let hull = self.spans.hull(queries.clone());
+        if hull.is_empty() {
+            return;
+        }
+        let q = Matrix { values: &self.q[queries.start * e..], row: e, col: 1 };
+        let k = Matrix { values: &self.turned[hull.start..], row: m, col: 1 };
+        gemm([queries.len(), e, hull.len()], (&mut place[hull.start..], m), false, q, k, false);
+        for (query, row) in queries.zip(place.chunks_exact_mut(m)) {
+            vectorised(|| self.shares_of(self.spans.of(query), &mut row[hull.clone()], hull.start));
+        }
+    }
+
+    /// Scores of keys from `first` on become shares of a query that sees `runs`; 0 outside of them.
+    #[inline(always)]
+    fn shares_of(&self, runs: &[(usize, usize)], row: &mut [f32], first: usize) {
+        let mut max = self.head.sink.unwrap_or(f32::NEG_INFINITY);
+        for &(a, b) in runs {
+            let row = &mut row[a - first..b - first];
+            if let Some(cap) = self.head.soft_cap {
+                let scale = self.head.scale / cap;
+                row.iter_mut().for_each(|x| *x = cap * (*x * scale).tanh());
+            }
+            max = max.max(cpu::max(row));
+        }
+        if max == f32::NEG_INFINITY {
+            return row.fill(0.0);
+        }
+        let mut sum = self.head.sink.map_or(0.0, |s| f64::from(exp(s - max)));
+        let mut done = 0;
+        for &(a, b) in runs {
+            row[done..a - first].fill(0.0);
+            done = b - first;
+            sum += raised(&mut row[a - first..done], max);
+        }
+        row[done..].fill(0.0);
+        let share = (1.0 / sum) as f32;
+        runs.iter().for_each(|&(a, b)| row[a - first..b - first].iter_mut().for_each(|x| *x *= share));
     }
 
     /// Scaled and capped scores `[queries, keys]`; those that the mask hides are there, too.
