@@ -202,6 +202,8 @@ fn only_files_that_are_kept_are_read_back_from_disk() {
             "analysis/src/trace/",
             "analysis/src/raw.rs",
             "analysis/src/token.rs",
+            // Where a model is computed, which settings and sessions keep.
+            "analysis/src/weights/placement.rs",
             // Results that sessions keep on request.
             "analysis/src/decode/mask.rs",
             "analysis/src/decode/metrics.rs",

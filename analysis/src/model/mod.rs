@@ -15,7 +15,9 @@ mod dinov2;
 mod dinov3;
 mod electra;
 #[cfg(test)]
-mod elsewhere;
+mod elsewhere {
+    mod tests;
+}
 mod encoder;
 mod exaone4;
 mod falcon;

@@ -1,7 +1,7 @@
 //! What computes by whole tensors alone, as on another device, is what loops over values compute: every fixture that
 //! `transformers` recorded, on the processor, with all paths that need its memory closed.
 
-use super::{Input, Model, backward, from_weights};
+use super::super::{Input, Model, backward, from_weights};
 use crate::cpu::ELSEWHERE;
 use crate::ctx::Ctx;
 use crate::parity::Reference;
