@@ -87,7 +87,9 @@ fn memory_is_what_is_said_beforehand_and_small_where_weights_stay_in_their_file(
 fn pictures_take_what_is_said() {
     let everything = CaptureSpec::sites(&Site::ALL);
     let mut shares = Vec::new();
-    let models: [(&str, fn(&Path, usize), usize); 2] = [("vit", pictures::vit, 448), ("swin", pictures::swin, 320)];
+    /// Writes a model for pictures with sides of so many pixels to a folder.
+    type Write = fn(&Path, usize);
+    let models: [(&str, Write, usize); 2] = [("vit", pictures::vit, 448), ("swin", pictures::swin, 320)];
     for (name, write, side) in models {
         let dir = tempfile::tempdir().expect("a folder");
         write(dir.path(), side);
