@@ -3,7 +3,6 @@
 use crate::cpu::vectorised;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, Device, Layout, Storage, Tensor};
-use memmap2::MmapMut;
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -26,34 +25,6 @@ enum Data {
     Own(Vec<f32>),
     Elsewhere(Elsewhere),
     Late(Arc<Late>),
-    Pages(Arc<Pages>),
-}
-
-/// Many new values, in large pages where the system has them: a page that is first written costs much beside what is
-/// written to it.
-struct Pages(MmapMut);
-
-/// Bytes from which values come in pages of their own.
-const MANY: usize = 1 << 22;
-
-impl Pages {
-    /// `n` zeros; `None` where they are few, or the system gives no such memory.
-    fn zeros(n: usize) -> Option<Self> {
-        let bytes = n.checked_mul(size_of::<f32>()).filter(|&b| b >= MANY && cfg!(target_os = "linux"))?;
-        let map = MmapMut::map_anon(bytes).ok()?;
-        // Without them it is memory like any other.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Some(Self(map))
-    }
-
-    fn values(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.0)
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.0)
-    }
 }
 
 /// Values of a tensor that are copied when somebody first looks; most of what a run keeps is never looked at.
@@ -85,7 +56,6 @@ impl std::fmt::Debug for Data {
             Self::Own(values) => values.fmt(f),
             Self::Elsewhere(values) => write!(f, "{} values elsewhere", (**values).as_ref().len()),
             Self::Late(late) => late.values().fmt(f),
-            Self::Pages(pages) => pages.values().fmt(f),
         }
     }
 }
@@ -121,7 +91,7 @@ impl Array {
         match &self.data {
             Data::Own(values) => size_of_val(values.as_slice()),
             Data::Elsewhere(_) => 0,
-            Data::Late(_) | Data::Pages(_) => self.all_bytes(),
+            Data::Late(_) => self.all_bytes(),
         }
     }
 
@@ -129,11 +99,7 @@ impl Array {
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         let size = shape.iter().product();
-        let data = match Pages::zeros(size) {
-            Some(pages) => Data::Pages(Arc::new(pages)),
-            None => Data::Own(vec![0.0; size]),
-        };
-        Self { shape, data }
+        Self { shape, data: Data::Own(vec![0.0; size]) }
     }
 
     /// Copies a tensor of any float type to the host.
@@ -178,23 +144,16 @@ impl Array {
             Data::Own(values) => values,
             Data::Elsewhere(values) => (**values).as_ref(),
             Data::Late(late) => late.values(),
-            Data::Pages(pages) => pages.values(),
         }
     }
 
     /// The values, to write; copied before where they lie elsewhere.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        let writable = match &mut self.data {
-            Data::Own(_) => true,
-            Data::Pages(pages) => Arc::get_mut(pages).is_some(),
-            Data::Elsewhere(_) | Data::Late(_) => false,
-        };
-        if !writable {
+        if !matches!(self.data, Data::Own(_)) {
             self.data = Data::Own(self.data().to_vec());
         }
         match &mut self.data {
             Data::Own(values) => values,
-            Data::Pages(pages) => Arc::get_mut(pages).map_or(&mut [], Pages::values_mut),
             Data::Elsewhere(_) | Data::Late(_) => &mut [],
         }
     }
@@ -211,7 +170,6 @@ impl Array {
                 }
                 Err(late) => late.values().to_vec(),
             },
-            Data::Pages(pages) => pages.values().to_vec(),
         }
     }
 
@@ -323,21 +281,6 @@ mod tests {
         a.data_mut()[0] = 7.0;
         assert_eq!((a.data()[0], (*there).as_ref()[0], a.own_bytes()), (7.0, 1.0, 16));
         assert!(Array::elsewhere([3], there).is_err());
-    }
-
-    #[test]
-    fn zeros_in_pages_are_written_alone_and_copied_where_they_are_shared() {
-        let n = MANY / size_of::<f32>();
-        for size in [n - 1, n, n + 3] {
-            let mut a = Array::zeros([size]);
-            assert_eq!(matches!(a.data, Data::Pages(_)), size >= n && cfg!(target_os = "linux"));
-            assert_eq!((a.data().len(), a.own_bytes()), (size, 4 * size));
-            a.data_mut()[size - 1] = 2.0;
-            let before = a.clone();
-            a.data_mut()[size - 1] += 1.0;
-            assert_eq!((before.data()[size - 1], a.data()[size - 1], a.data()[0]), (2.0, 3.0, 0.0));
-            assert_eq!(a.into_data()[size - 1], 3.0);
-        }
     }
 
     #[test]
