@@ -90,12 +90,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             (own, shared) => own.or(shared.clone()),
         };
         a.bias = table.map(|table| Arc::new(Apart { table, grid: z.grid }) as Arc<dyn Bias>);
-        let mut mlp = Mlp {
-            gate: None,
-            up: Linear::load(&b.sub("intermediate.dense"), d, inner, true)?,
-            down: Linear::load(&b.sub("output.dense"), inner, d, true)?,
-            act,
-        };
+        let mut mlp = Mlp::plain(&b, ["intermediate.dense", "output.dense"], (d, inner), true, act)?;
         if scales {
             a.o = a.o.scaled(&b.get("lambda_1", &[d])?)?;
             mlp.down = mlp.down.scaled(&b.get("lambda_2", &[d])?)?;

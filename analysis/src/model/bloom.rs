@@ -3,7 +3,7 @@
 
 use super::Model;
 use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Slopes, Stack};
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use super::gpt_neox::by_head;
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule};
@@ -46,13 +46,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 )
             },
             norm2: Norm::layer(&b.sub("post_attention_layernorm"), d, eps)?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("mlp.dense_h_to_4h"), d, 4 * d, true)?,
-                down: Linear::load(&b.sub("mlp.dense_4h_to_h"), 4 * d, d, true)?,
-                act: Activation::GeluTanh,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"], (d, 4 * d), true, Activation::GeluTanh)?
+                .into(),
             after1: None,
             after2: None,
         });
@@ -60,17 +55,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let embed = s.table("word_embeddings.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
-    let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order, width: d },
-        norm: Some(Norm::layer(&s.sub("ln_f"), d, eps)?),
-        project: None,
-        end,
-        logit_cap: None,
-        max: None,
-    };
+    let parts = Parts::of(embed, Stack { blocks, order, width: d }, Norm::layer(&s.sub("ln_f"), d, eps)?, end);
     let first = Norm::layer(&s.sub("word_embeddings_layernorm"), d, eps)?;
     Ok(Box::new(Decoder::new(w, parts)?.that_normalises(first)))
 }

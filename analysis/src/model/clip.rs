@@ -71,13 +71,7 @@ pub(super) fn blocks(
             norm1: Norm::layer(&b.sub("layer_norm1"), d, eps)?,
             attention: attention(&b.sub("self_attn"), names, (d, heads), (true, true), mask.clone())?,
             norm2: Norm::layer(&b.sub("layer_norm2"), d, eps)?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("mlp.fc1"), d, inner, true)?,
-                down: Linear::load(&b.sub("mlp.fc2"), inner, d, true)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["mlp.fc1", "mlp.fc2"], (d, inner), true, act)?.into(),
             after1: None,
             after2: None,
         });

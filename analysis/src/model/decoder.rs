@@ -36,6 +36,24 @@ pub(super) struct Parts {
     pub max: Option<usize>,
 }
 
+impl Parts {
+    /// What most are: rows of a table as they are, blocks that find positions by themselves and texts of any length, and
+    /// the head on what the last norm gives.
+    pub fn of(embed: Table, stack: Stack, norm: Norm, end: End) -> Self {
+        Self {
+            embed,
+            positions: Positions::InAttention,
+            embed_factor: None,
+            stack,
+            norm: Some(norm),
+            project: None,
+            end,
+            logit_cap: None,
+            max: None,
+        }
+    }
+}
+
 /// What stands behind the final norm.
 pub(super) enum End {
     /// Logits over the vocabulary.

@@ -62,12 +62,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 act: Activation::Silu,
             }
         } else {
-            Mlp {
-                gate: None,
-                up: Linear::load(&m.sub("fc1"), d, inner, true)?,
-                down: Linear::load(&m.sub("fc2"), inner, d, true)?,
-                act,
-            }
+            Mlp::plain(&m, ["fc1", "fc2"], (d, inner), true, act)?
         };
         // Layer scale goes into the last maps, so that output projections are what the residual stream gets.
         attention.o = attention.o.scaled(&b.get("layer_scale1.lambda1", &[d])?)?;

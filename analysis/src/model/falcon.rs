@@ -7,7 +7,7 @@ use super::blocks::{
     Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Slopes, Stack,
 };
 use super::bloom::slopes;
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -71,13 +71,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 )
             },
             norm2: Norm::layer(&b.sub(names[1]), d, eps)?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("mlp.dense_h_to_4h"), d, inner, bias)?,
-                down: Linear::load(&b.sub("mlp.dense_4h_to_h"), inner, d, bias)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"], (d, inner), bias, act)?.into(),
             after1: None,
             after2: None,
         });
@@ -85,16 +79,10 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let embed = s.table("word_embeddings.weight", &[vocab, d])?;
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
+    let stack = Stack { blocks, order: if parallel { Order::Parallel } else { Order::PreNorm }, width: d };
     let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: if parallel { Order::Parallel } else { Order::PreNorm }, width: d },
-        norm: Some(Norm::layer(&s.sub("ln_f"), d, eps)?),
-        project: None,
-        end,
-        logit_cap: None,
         max: c.size_opt(&["max_position_embeddings"])?,
+        ..Parts::of(embed, stack, Norm::layer(&s.sub("ln_f"), d, eps)?, end)
     };
     Ok(Box::new(Decoder::new(w, parts)?))
 }

@@ -3,7 +3,7 @@
 
 use super::Model;
 use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Order, Rope, Scope, Stack};
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -145,12 +145,7 @@ impl Form {
                         act: self.act,
                     }
                 }
-                Middle::Plain([up, down]) => Mlp {
-                    gate: None,
-                    up: Linear::load(&m.sub(up), d, inner, mid)?,
-                    down: Linear::load(&m.sub(down), inner, d, mid)?,
-                    act: self.act,
-                },
+                Middle::Plain(names) => Mlp::plain(&m, names, (d, inner), mid, self.act)?,
             };
             let behind = |k: usize| self.after.map(|names| norm(b.sub(names[k]))).transpose();
             blocks.push(Block {
@@ -174,15 +169,8 @@ impl Form {
             (end, _) => end,
         };
         let parts = Parts {
-            embed,
-            positions: Positions::InAttention,
-            embed_factor: None,
-            stack: Stack { blocks, order: self.order, width: d },
-            norm: Some(norm(s.sub("norm"))?),
-            project: None,
-            end,
-            logit_cap: None,
             max: c.size_opt(&["max_position_embeddings"])?,
+            ..Parts::of(embed, Stack { blocks, order: self.order, width: d }, norm(s.sub("norm"))?, end)
         };
         Ok(Box::new(Decoder::new(w, parts)?))
     }

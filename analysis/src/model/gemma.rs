@@ -6,7 +6,7 @@ use super::Model;
 use super::blocks::{
     Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
 };
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -174,15 +174,15 @@ pub(super) fn decoder(
     };
     let end = End::load(&c, root, &root.first(&[head, "lm_head"], "weight"), &embed, tied)?;
     let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
         embed_factor: Some((d as f64).sqrt()),
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(Norm::rms_around_one(&s.sub("norm"), d, eps)?),
-        project: None,
-        end,
         logit_cap,
         max: c.size_opt(&["max_position_embeddings"])?,
+        ..Parts::of(
+            embed,
+            Stack { blocks, order: Order::PreNorm, width: d },
+            Norm::rms_around_one(&s.sub("norm"), d, eps)?,
+            end,
+        )
     };
     Decoder::new(w, parts)
 }

@@ -66,15 +66,9 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
     let parts = Parts {
-        embed,
         positions: Positions::Learned(s.get("wpe.weight", &[max, d])?),
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(Norm::layer(&s.sub("ln_f"), d, eps)?),
-        project: None,
-        logit_cap: None,
-        end,
         max: Some(max),
+        ..Parts::of(embed, Stack { blocks, order: Order::PreNorm, width: d }, Norm::layer(&s.sub("ln_f"), d, eps)?, end)
     };
     Ok(Box::new(Decoder::new(w, parts)?))
 }

@@ -49,13 +49,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 e,
             ),
             norm2: Norm::layer(&b.sub("ln_2"), d, eps)?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("mlp.c_fc"), d, inner, true)?,
-                down: Linear::load(&b.sub("mlp.c_proj"), inner, d, true)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["mlp.c_fc", "mlp.c_proj"], (d, inner), true, act)?.into(),
             after1: None,
             after2: None,
         });
@@ -64,15 +58,9 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
     let parts = Parts {
-        embed,
         positions: Positions::Learned(s.get("wpe.weight", &[max, d])?),
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(Norm::layer(&s.sub("ln_f"), d, eps)?),
-        project: None,
-        end,
-        logit_cap: None,
         max: Some(max),
+        ..Parts::of(embed, Stack { blocks, order: Order::PreNorm, width: d }, Norm::layer(&s.sub("ln_f"), d, eps)?, end)
     };
     Ok(Box::new(Decoder::new(w, parts)?))
 }

@@ -52,13 +52,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 )
             },
             norm2: Norm::layer(&b.sub("post_attention_layernorm"), d, eps)?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("mlp.dense_h_to_4h"), d, inner, true)?,
-                down: Linear::load(&b.sub("mlp.dense_4h_to_h"), inner, d, true)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"], (d, inner), true, act)?.into(),
             after1: None,
             after2: None,
         });

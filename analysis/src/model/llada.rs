@@ -3,7 +3,7 @@
 
 use super::Model;
 use super::blocks::{Activation, Attention, Block, Config, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack};
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -82,15 +82,13 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let tied = c.flag(&["weight_tying"], !s.has("ff_out.weight"))?;
     let head = if tied { embed.clone() } else { s.table("ff_out.weight", &[vocab, d])? };
     let parts = Parts {
-        end: End::Head(Linear::from_table(&head, None)?),
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(Norm::rms(&s.sub("ln_f"), d, eps)?),
-        project: None,
-        logit_cap: None,
         max: c.size_opt(&["max_sequence_length", "max_position_embeddings"])?,
+        ..Parts::of(
+            embed,
+            Stack { blocks, order: Order::PreNorm, width: d },
+            Norm::rms(&s.sub("ln_f"), d, eps)?,
+            End::Head(Linear::from_table(&head, None)?),
+        )
     };
     Ok(Box::new(Decoder::new(w, parts)?.that_fills_in(mask)))
 }

@@ -6,7 +6,7 @@
 use super::blocks::{
     Activation, Attention, Block, Config, Defaults, FeedForward, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
 };
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use super::{Model, moe};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -249,15 +249,9 @@ pub(super) fn decoder(
     };
     let order = if kind == "olmo2" { Order::OfParts } else { Order::PreNorm };
     let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
         embed_factor: granite.embed,
-        stack: Stack { blocks, order, width: d },
-        norm: Some(Norm::rms(&s.sub("norm"), d, eps)?),
-        project: None,
-        logit_cap: None,
-        end,
         max: c.size_opt(&["max_position_embeddings"])?,
+        ..Parts::of(embed, Stack { blocks, order, width: d }, Norm::rms(&s.sub("norm"), d, eps)?, end)
     };
     Ok(Decoder::new(w, parts)?.that_scales_features(granite.embed))
 }

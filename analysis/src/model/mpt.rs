@@ -3,7 +3,8 @@
 
 use super::Model;
 use super::blocks::{Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Scope, Slopes, Stack};
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::bloom::slopes;
+use super::decoder::{Decoder, End, Parts};
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -39,17 +40,12 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             norm1: norm(b.sub("norm_1"))?,
             attention: Attention {
                 clip: Some(clip).filter(|by| *by > 0.0),
+                // Whatever `alibi_bias_max` says.
                 slopes: Some(Slopes::exact(slopes(h))),
                 ..Attention::new([all.slice(0, d)?, all.slice(d, d)?, all.slice(2 * d, d)?, out], rule, e)
             },
             norm2: norm(b.sub("norm_2"))?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("ffn.up_proj"), d, 4 * d, false)?,
-                down: Linear::load(&b.sub("ffn.down_proj"), 4 * d, d, false)?,
-                act: Activation::Gelu,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["ffn.up_proj", "ffn.down_proj"], (d, 4 * d), false, Activation::Gelu)?.into(),
             after1: None,
             after2: None,
         });
@@ -58,38 +54,8 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let tied = c.flag(&["tie_word_embeddings"], true)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
     let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::PreNorm, width: d },
-        norm: Some(norm(s.sub("norm_f"))?),
-        project: None,
-        end,
-        logit_cap: None,
         max: Some(c.size(&["max_seq_len"])?),
+        ..Parts::of(embed, Stack { blocks, order: Order::PreNorm, width: d }, norm(s.sub("norm_f"))?, end)
     };
     Ok(Box::new(Decoder::new(w, parts)?))
-}
-
-/// What scores grow by from a key to the next one: powers of 2 down to 2^-8, whatever `alibi_bias_max` says, those of the
-/// next power of 2 of heads, every other one first where there are fewer heads.
-fn slopes(heads: usize) -> Vec<f32> {
-    let even = heads.next_power_of_two();
-    let all: Vec<f32> = (1..=even).map(|i| 2f64.powf(-8.0 * i as f64 / even as f64) as f32).collect();
-    if even == heads {
-        return all;
-    }
-    let every_other = |first: usize| all.iter().skip(first).step_by(2);
-    every_other(1).chain(every_other(0)).copied().take(heads).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slopes_of_heads_that_are_no_power_of_two_are_every_other_one_first() {
-        assert_eq!(slopes(2), [0.0625, 0.003_906_25]);
-        assert_eq!(slopes(3), [0.0625, 0.003_906_25, 0.25]);
-    }
 }

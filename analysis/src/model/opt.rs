@@ -62,13 +62,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 e,
             ),
             norm2: norm(&b.sub("final_layer_norm"))?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("fc1"), d, inner, bias)?,
-                down: Linear::load(&b.sub("fc2"), inner, d, bias)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["fc1", "fc2"], (d, inner), bias, act)?.into(),
             after1: None,
             after2: None,
         });

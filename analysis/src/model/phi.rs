@@ -5,7 +5,7 @@ use super::Model;
 use super::blocks::{
     Activation, Attention, Block, Config, Defaults, Linear, Mlp, Norm, Order, Part, Rope, Scope, Stack,
 };
-use super::decoder::{Decoder, End, Parts, Positions};
+use super::decoder::{Decoder, End, Parts};
 use crate::Result;
 use crate::trace::{AttentionRule, MaskRule};
 use crate::weights::Weights;
@@ -61,13 +61,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
                 )
             },
             norm2: both,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("mlp.fc1"), d, inner, true)?,
-                down: Linear::load(&b.sub("mlp.fc2"), inner, d, true)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["mlp.fc1", "mlp.fc2"], (d, inner), true, act)?.into(),
             after1: None,
             after2: None,
         });
@@ -76,15 +70,13 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
     let tied = c.flag(&["tie_word_embeddings"], false)?;
     let end = End::load(&c, &root, &root.sub("lm_head"), &embed, tied)?;
     let parts = Parts {
-        embed,
-        positions: Positions::InAttention,
-        embed_factor: None,
-        stack: Stack { blocks, order: Order::Parallel, width: d },
-        norm: Some(Norm::layer(&s.sub("final_layernorm"), d, eps)?),
-        project: None,
-        end,
-        logit_cap: None,
         max: c.size_opt(&["max_position_embeddings"])?,
+        ..Parts::of(
+            embed,
+            Stack { blocks, order: Order::Parallel, width: d },
+            Norm::layer(&s.sub("final_layernorm"), d, eps)?,
+            end,
+        )
     };
     Ok(Box::new(Decoder::new(w, parts)?))
 }

@@ -45,13 +45,7 @@ pub(super) fn load(w: &Weights, device: &Device) -> Result<Box<dyn Model>> {
             norm1: Norm::layer(&b.sub("layernorm_before"), d, eps)?,
             attention: attention(&b.sub("attention"), names, (d, z.heads), (qkv_bias, true), MaskRule::Bidirectional)?,
             norm2: Norm::layer(&b.sub("layernorm_after"), d, eps)?,
-            mlp: Mlp {
-                gate: None,
-                up: Linear::load(&b.sub("intermediate.dense"), d, inner, true)?,
-                down: Linear::load(&b.sub("output.dense"), inner, d, true)?,
-                act,
-            }
-            .into(),
+            mlp: Mlp::plain(&b, ["intermediate.dense", "output.dense"], (d, inner), true, act)?.into(),
             after1: None,
             after2: None,
         });

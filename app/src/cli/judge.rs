@@ -66,7 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         bail!("--keep {}: a share from 0 to 1", args.keep);
     }
     let chosen = chosen(kind, &args.methods)?;
-    let left_out = catalog::of(kind).filter(|i| i.slow && args.methods.is_empty()).map(|i| i.id).collect::<Vec<_>>();
+    let left_out = left_out(kind, &args.methods);
     let trial = Trial {
         model: args.model.as_ref().map_or(ModelSource::Sample(samples::NAMES[0]), ModelSource::parse),
         placement: args.weights.placement()?,
@@ -94,6 +94,11 @@ pub(super) fn chosen(kind: Kind, ids: &[String]) -> tokenscope_analysis::Result<
         return Ok(catalog::of(kind).filter(|i| !i.slow && i.role == Role::Method).collect());
     }
     ids.iter().map(|id| catalog::info(kind, id)).collect()
+}
+
+/// The methods that [`chosen`] leaves out because they take minutes.
+pub(super) fn left_out(kind: Kind, ids: &[String]) -> Vec<&'static str> {
+    catalog::of(kind).filter(|i| i.slow && ids.is_empty()).map(|i| i.id).collect()
 }
 
 /// The methods with those of the parameters that they have.

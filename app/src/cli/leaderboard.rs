@@ -13,9 +13,9 @@ use anyhow::bail;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use tokenscope_analysis::Ctx;
 use tokenscope_analysis::method::Kind;
 use tokenscope_analysis::save::save_bytes;
-use tokenscope_analysis::{Ctx, catalog};
 
 /// Arguments of `leaderboard`.
 #[derive(Debug, clap::Args)]
@@ -100,11 +100,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     let mut chosen = super::judge::chosen(Kind::Reduce, &args.methods)?;
-    if args.methods.is_empty() {
-        let slow: Vec<&str> = catalog::of(Kind::Reduce).filter(|i| i.slow).map(|i| i.id).collect();
-        if !slow.is_empty() {
-            remark(format_args!("left out, because they take minutes: {}; name them with --methods", slow.join(", ")));
-        }
+    let slow = super::judge::left_out(Kind::Reduce, &args.methods);
+    if !slow.is_empty() {
+        remark(format_args!("left out, because they take minutes: {}; name them with --methods", slow.join(", ")));
     }
     // Each once.
     let mut ids = HashSet::new();

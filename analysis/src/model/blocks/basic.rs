@@ -469,6 +469,18 @@ pub fn mlp_rows(n: usize, wide: usize) -> usize {
 }
 
 impl Mlp {
+    /// Two maps of these names below `s` without a gate, from `d` values to `inner` and back.
+    pub fn plain(
+        s: &Scope,
+        [up, down]: [&str; 2],
+        (d, inner): (usize, usize),
+        bias: bool,
+        act: Activation,
+    ) -> Result<Self> {
+        let up = Linear::load(&s.sub(up), d, inner, bias)?;
+        Ok(Self { gate: None, up, down: Linear::load(&s.sub(down), inner, d, bias)?, act })
+    }
+
     /// `[n, d]` → `[n, d]`.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         self.apply_in(x, &Ctx::default())
