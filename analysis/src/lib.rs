@@ -8,7 +8,7 @@
 //!
 //! None knows one that stands below it in this list; a contract test reads the list.
 //!
-//! - What everything is made of: [`error`], [`foreign`], [`utf`], [`save`], [`gpu`], [`ctx`], [`cpu`](self),
+//! - What everything is made of: [`error`], [`foreign`], [`utf`], [`save`], [`gpu`], [`ctx`], [`threads`], [`cpu`](self),
 //!   [`math`], [`topk`], [`array`](mod@array), [`kmeans`], [`token`].
 //! - What comes in: [`raw`], [`weights`], [`series`], [`image`], [`tokenize`].
 //! - What a run leaves behind: [`trace`], [`passes`], [`names`].
@@ -52,6 +52,7 @@ pub mod segment;
 pub mod series;
 pub mod study;
 pub mod subject;
+pub mod threads;
 pub mod token;
 pub mod tokenize;
 pub mod topk;

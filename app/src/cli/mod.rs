@@ -35,6 +35,7 @@ use anyhow::bail;
 use clap::builder::ValueParser;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
+use tokenscope_analysis::threads::alone;
 
 const ENVIRONMENT: &str = "Environment:
   TOKENSCOPE_COMPUTE=auto|cpu|gpu  where attention maps and other passes are computed: auto takes a hardware graphics
@@ -130,44 +131,48 @@ pub fn main() -> ExitCode {
 }
 
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
-    match cli.verb {
-        None => {
-            // A verb that was mistyped is no file.
-            if let Some(file) = cli.file.as_ref().filter(|f| !f.exists()) {
-                bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
-            }
-            let image = cli.image.source()?;
-            crate::app::open_window(
-                cli.open.or(cli.file).as_deref(),
-                image,
-                None,
-                (cli.weights.given()?, cli.weights.given_placement()?),
-            )
-        }
-        Some(Verb::Methods(a)) => methods::run(a),
-        Some(Verb::Atlas(a)) => atlas::run(a),
-        Some(Verb::Trace(a)) => trace::run(a),
-        Some(Verb::Recorder(a)) => recorder::run(a),
-        Some(Verb::Tokenize(a)) => tokenize::run(a),
-        Some(Verb::Image(a)) => image::run(a),
-        Some(Verb::Examples(a)) => examples::run(a),
-        Some(Verb::Lessons(a)) => lesson::list(a),
-        Some(Verb::Lesson(a)) => lesson::run(a),
-        Some(Verb::Run(a)) => run::run(a),
-        Some(Verb::Judge(a)) => judge::run(a),
-        Some(Verb::Leaderboard(a)) => leaderboard::run(*a),
-        Some(Verb::Draft(a)) => draft::run(a),
-        Some(Verb::Decode(a)) => decode::run(a),
-        Some(Verb::Flow(a)) => run::flow(a),
-        Some(Verb::Session(a)) => session::run(a),
-        Some(Verb::Compare(a)) => compare::run(*a),
-        Some(Verb::Render(a)) => render::run(*a),
-        Some(Verb::Report(a)) => report::run(*a),
-        Some(Verb::Method(a)) => method::run(a),
-        Some(Verb::Doctor(a)) => doctor::run(a),
-        Some(Verb::Verify(a)) => verify::run(a),
-        Some(Verb::Info(a)) => info::run(a),
-        Some(Verb::Licences(a)) => licences::run(a),
+    if let Some(verb) = cli.verb {
+        return alone(|| carry_out_verb(verb));
+    }
+    // A verb that was mistyped is no file.
+    if let Some(file) = cli.file.as_ref().filter(|f| !f.exists()) {
+        bail!("no verb and no file named {}; tokenscope --help lists the verbs", file.display());
+    }
+    let image = cli.image.source()?;
+    crate::app::open_window(
+        cli.open.or(cli.file).as_deref(),
+        image,
+        None,
+        (cli.weights.given()?, cli.weights.given_placement()?),
+    )
+}
+
+fn carry_out_verb(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Methods(a) => methods::run(a),
+        Verb::Atlas(a) => atlas::run(a),
+        Verb::Trace(a) => trace::run(a),
+        Verb::Recorder(a) => recorder::run(a),
+        Verb::Tokenize(a) => tokenize::run(a),
+        Verb::Image(a) => image::run(a),
+        Verb::Examples(a) => examples::run(a),
+        Verb::Lessons(a) => lesson::list(a),
+        Verb::Lesson(a) => lesson::run(a),
+        Verb::Run(a) => run::run(a),
+        Verb::Judge(a) => judge::run(a),
+        Verb::Leaderboard(a) => leaderboard::run(*a),
+        Verb::Draft(a) => draft::run(a),
+        Verb::Decode(a) => decode::run(a),
+        Verb::Flow(a) => run::flow(a),
+        Verb::Session(a) => session::run(a),
+        Verb::Compare(a) => compare::run(*a),
+        Verb::Render(a) => render::run(*a),
+        Verb::Report(a) => report::run(*a),
+        Verb::Method(a) => method::run(a),
+        Verb::Doctor(a) => doctor::run(a),
+        Verb::Verify(a) => verify::run(a),
+        Verb::Info(a) => info::run(a),
+        Verb::Licences(a) => licences::run(a),
     }
 }
 

@@ -23,6 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokenscope_analysis::foreign::fault;
 use tokenscope_analysis::gpu::{Compute, Gpu};
+use tokenscope_analysis::threads::alone;
 use tokenscope_analysis::weights::Hold;
 use tokenscope_analysis::{Ctx, Error, Result};
 
@@ -129,7 +130,7 @@ impl Jobs {
         {
             inner.busy += 1;
             let (jobs, first) = (self.clone(), key.clone());
-            let started = std::thread::Builder::new().name("job".into()).spawn(move || jobs.work(first));
+            let started = std::thread::Builder::new().name("job".into()).spawn(move || alone(|| jobs.work(first)));
             if let Err(e) = started {
                 inner.busy -= 1;
                 let why = Error::invalid(format!("no thread for the work: {e}"));
