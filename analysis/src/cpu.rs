@@ -1,10 +1,14 @@
 //! How slices are computed on: loops compiled for the widest vectors that the processor has, and matrix products.
 
+mod product;
+mod weights;
+
+pub(crate) use product::{ALONE, Matrix, SOME, TURNED_VALUES, gemm, is_little, share, turn};
+pub(crate) use weights::{Scores, cap, exp, tanh};
+
 use candle_core::Device;
-use gemm::Parallelism;
 use rayon::prelude::*;
-use std::ops::Range;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::mem::MaybeUninit;
 
 /// Whether what lies on `device` can be computed on as slices, and not by whole tensors alone.
 pub(crate) fn is_here(device: &Device) -> bool {
@@ -27,10 +31,42 @@ fn elsewhere() -> bool {
     ELSEWHERE.get()
 }
 
-/// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it.
+/// Runs `f` compiled for the widest vectors that the processor has. What `f` calls must be inlined into it, and `f`
+/// itself, which the compiler does where it is short; loops over long arithmetic are [`wide!`] functions.
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
+
+/// A function compiled for the widest vectors that the processor has; what it calls must be inlined into it. Lifetimes
+/// are written out.
+macro_rules! wide {
+    (
+        $(#[$about:meta])*
+        $see:vis fn $name:ident $(<$($life:lifetime),+>)? ($($arg:ident: $of:ty),+ $(,)?) $(-> $out:ty)? $body:block
+    ) => {
+        $(#[$about])*
+        $see fn $name $(<$($life),+>)? ($($arg: $of),+) $(-> $out)? {
+            struct Own $(<$($life),+>)? {
+                $($arg: $of),+
+            }
+
+            impl $(<$($life),+>)? pulp::WithSimd for Own $(<$($life),+>)? {
+                type Output = crate::cpu::wide!(@ $($out)?);
+
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+                    let Self { $($arg),+ } = self;
+                    $body
+                }
+            }
+
+            pulp::Arch::new().dispatch(Own { $($arg),+ })
+        }
+    };
+    (@) => { () };
+    (@ $out:ty) => { $out };
+}
+pub(crate) use wide;
 
 /// Sums and the like are kept in this many lanes, which the compiler can do at once and which round less than one.
 pub(crate) const LANES: usize = 16;
@@ -62,118 +98,32 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
-/// A matrix inside a slice: element (i, j) stands at `i · row + j · col`.
-#[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    pub values: &'a [f32],
-    pub row: usize,
-    pub col: usize,
-}
+/// Fewer values than this are not worth waking other threads for.
+pub(crate) const PARALLEL: usize = 1 << 17;
 
-impl Matrix<'_> {
-    fn holds(&self, rows: usize, cols: usize) -> bool {
-        holds(self.values.len(), rows, cols, self.row, self.col)
-    }
-}
-
-fn holds(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool {
-    let last = (rows - 1).checked_mul(row).zip((cols - 1).checked_mul(col)).and_then(|(a, b)| a.checked_add(b));
-    last.is_some_and(|last| last < len)
-}
-
-/// Multiplications that are not worth waking another thread for: a tenth of a millisecond, several times what that takes.
-pub(crate) const ALONE: usize = 1 << 23;
-
-/// Whether a product is not worth waking another thread for; reading a factor takes as long as multiplying it a few times.
-pub(crate) fn is_little([m, k, n]: [usize; 3]) -> bool {
-    m.max(4) * k * n < ALONE
-}
-
-/// Columns of `n` that a thread multiplies at a time: some four parts for each thread, as wide as the product's own tiles
-/// of 64 columns are or half of one.
-pub(crate) fn share(n: usize) -> usize {
-    let len = n.div_ceil(4 * rayon::current_num_threads());
-    len.next_multiple_of(if len > 32 { 64 } else { 32 })
-}
-
-/// Up to so many rows, a product with a factor that lies by columns is faster in [`small`] parts than where it is turned.
-pub(crate) const SOME: usize = 256;
-
-/// Rows and columns at a time of `rows` times a factor that lies by columns. The product first turns such a factor, which
-/// costs as much as some ten rows and more where it doesn't fit a cache; it does not for products of up to 256 values.
-/// What is read of the factor is in the cache when the next rows come to it.
-fn small(rows: usize) -> (usize, usize) {
-    let high = rows.div_ceil(rows.div_ceil(16));
-    (high, 256 / high)
-}
-
-/// `dst += a · b` where `add`, else `dst = a · b`, for `a` `[m, k]`, `b` `[k, n]` and `dst` `[m, n]` with rows
-/// `stride` apart, on one thread or, where `threads` and there is enough to do, on all.
-pub(crate) fn gemm(
-    [m, k, n]: [usize; 3],
-    (dst, stride): (&mut [f32], usize),
-    add: bool,
-    a: Matrix,
-    b: Matrix,
-    threads: bool,
-) {
-    if m == 0 || n == 0 || k == 0 {
-        if !add {
-            dst.chunks_mut(stride.max(1)).take(m).for_each(|row| row[..n].fill(0.0));
-        }
-        return;
-    }
-    assert!(stride >= n && holds(dst.len(), m, n, stride, 1), "the product fits its place");
-    assert!(a.holds(m, k) && b.holds(k, n), "the factors hold what is read");
-    let threads = threads && !is_little([m, k, n]);
-    let keep = if add { 1.0 } else { 0.0 };
-    let place = AtomicPtr::new(dst.as_mut_ptr());
-    let part = |rows: Range<usize>, columns: Range<usize>, threads: Parallelism| {
-        #[expect(unsafe_code, reason = "the fast matrix product takes pointers; the bounds were checked above")]
-        // SAFETY: the ranges lie within `m` and `n`, so the largest index of each operand was found inside its slice; `dst`
-        // is borrowed alone, and no two calls at a time write the same columns of it.
-        unsafe {
-            gemm::gemm(
-                rows.len(),
-                columns.len(),
-                k,
-                place.load(Ordering::Relaxed).add(rows.start * stride + columns.start),
-                1,
-                stride as isize,
-                add,
-                a.values.as_ptr().add(rows.start * a.row),
-                a.col as isize,
-                a.row as isize,
-                b.values.as_ptr().add(columns.start * b.col),
-                b.col as isize,
-                b.row as isize,
-                keep,
-                1f32,
-                false,
-                false,
-                false,
-                threads,
-            );
-        }
+/// `n` values in parts of `len`: the first ones that `f` gives for the number of each part, by all threads where there
+/// are many. Nothing is written before them, and the pages of a new array come to whoever writes them first.
+///
+/// Panics if `f` gives too few.
+pub(crate) fn collect<I: Iterator<Item = f32>>(n: usize, len: usize, f: impl Fn(usize) -> I + Sync) -> Vec<f32> {
+    let mut out = Vec::with_capacity(n);
+    let part = |(i, part): (usize, &mut [MaybeUninit<f32>])| {
+        let written = vectorised(|| part.iter_mut().zip(f(i)).map(|(place, value)| place.write(value)).count());
+        assert_eq!(written, part.len(), "values of a part");
     };
-    if b.col == 1 {
-        return part(0..m, 0..n, if threads { Parallelism::Rayon(0) } else { Parallelism::None });
-    }
-    let (high, wide) = if m <= SOME && m > 1 { small(m) } else { (m, n) };
-    let columns = |first: usize, end: usize| {
-        for j in (first..end).step_by(wide) {
-            (0..m).step_by(high).for_each(|i| part(i..m.min(i + high), j..end.min(j + wide), Parallelism::None));
-        }
-    };
-    if threads {
-        // Such a factor is turned as it is read: in the product's own threads as a whole before any of them begins, and
-        // from far apart; by columns each thread turns what it needs while another one multiplies.
-        let len = share(n);
-        let some = |i: usize| columns(i * len, n.min((i + 1) * len));
-        (0..n.div_ceil(len)).into_par_iter().with_max_len(1).for_each(some);
+    let places = &mut out.spare_capacity_mut()[..n];
+    if n < PARALLEL {
+        places.chunks_mut(len.max(1)).enumerate().for_each(part);
     } else {
-        columns(0, n);
+        let some = (PARALLEL / 4).div_ceil(len.max(1));
+        places.par_chunks_mut(len.max(1)).with_min_len(some).enumerate().for_each(part);
     }
+    #[expect(unsafe_code, reason = "values are written once, and not as zeros before")]
+    // SAFETY: there is room for `n` values, and each part was found to be written to its end.
+    unsafe {
+        out.set_len(n);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -181,45 +131,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_with_strides_are_those_of_three_loops() {
-        let (m, k, n) = (5, 7, 9);
-        let a: Vec<f32> = (0..m * k).map(|i| (i * 37 % 11) as f32 - 5.0).collect();
-        // b is stored transposed, and the product goes to rows 12 apart on top of what is there.
-        let b: Vec<f32> = (0..n * k).map(|i| (i * 29 % 13) as f32 - 6.0).collect();
-        let mut dst = vec![1f32; 5 * 12];
-        let (a_of, b_of) = (Matrix { values: &a, row: k, col: 1 }, Matrix { values: &b, row: 1, col: k });
-        gemm([m, k, n], (&mut dst, 12), true, a_of, b_of, false);
-        for i in 0..m {
-            for j in 0..12 {
-                let dot: f32 = (0..k).map(|l| if j < n { a[i * k + l] * b[j * k + l] } else { 0.0 }).sum();
-                assert_eq!(dst[i * 12 + j], 1.0 + dot);
-            }
+    fn reductions_see_every_value() {
+        let x: Vec<f32> = (0..37).map(|i| i as f32).collect();
+        assert_eq!((sum(&x, |x| x), max(&x), max(&[])), (666.0, 36.0, f32::NEG_INFINITY));
+    }
+
+    #[test]
+    fn parts_are_collected_in_their_order() {
+        // On one thread and on several, with a last part that is short.
+        for n in [0, 5, 1000, PARALLEL + 77] {
+            let x = collect(n, 64, |i| (i * 64..).map(|v| v as f32));
+            assert!(x.len() == n && x.iter().enumerate().all(|(i, x)| *x == i as f32), "{n} values");
         }
     }
 
     #[test]
-    fn threads_give_what_one_gives_however_factors_lie() {
-        // Enough for several threads, with columns that no part divides.
-        let (m, k, n, stride) = (70, 300, 413, 420);
-        let values = |len: usize, salt: usize| (0..len).map(|i| ((i * 37 + salt) % 23) as f32 - 11.0).collect();
-        let (a, b): (Vec<f32>, Vec<f32>) = (values(m * k, 1), values(k * n, 2));
-        assert!(m * k * n > ALONE);
-        for (row, col) in [(1, k), (n, 1)] {
-            let product = |threads: bool| {
-                let mut dst: Vec<f32> = values(m * stride, 3);
-                let a = Matrix { values: &a, row: k, col: 1 };
-                gemm([m, k, n], (&mut dst, stride), true, a, Matrix { values: &b, row, col }, threads);
-                dst
-            };
-            assert_eq!(product(true), product(false));
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "the factors hold what is read")]
-    fn a_factor_that_is_too_short_is_not_read() {
-        let (short, whole) = ([0f32; 3], [0f32; 4]);
-        let m = |values| Matrix { values, row: 2, col: 1 };
-        gemm([2, 2, 2], (&mut [0f32; 4], 2), false, m(&short[..]), m(&whole[..]), false);
+    #[should_panic(expected = "values of a part")]
+    fn a_part_that_ends_early_is_no_array() {
+        collect(10, 4, |i| vec![0.0; 4 - i].into_iter());
     }
 }

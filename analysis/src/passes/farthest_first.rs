@@ -3,13 +3,14 @@
 //! From a given point it is the traversal of Gonzalez 1985; from the loneliest one (largest distance to its nearest
 //! neighbour) it is the max–min order of DivPrune (Alvar et al. 2025, arXiv 2503.02175). Ties go to the lower index.
 
-use super::single::{BLOCK, Blocks, Pairs, dot, unit_rows};
+use super::single::{BLOCK, Blocks, Pairs, all_finite, dot, unit_rows};
 use super::{Pass, Sample, samples};
 use crate::array::Array;
 use crate::ctx::Ctx;
 use crate::gpu::{Buffer, Gpu, Kernel, Layout, Record, Side, Work, gpu_struct, grid, pieces};
 use crate::{Error, Result};
 use rayon::prelude::*;
+use std::cell::LazyCell;
 use std::ops::Range;
 
 gpu_struct! {
@@ -68,16 +69,21 @@ pub struct Selection {
     pub repeats: bool,
 }
 
-/// Unit rows, in the arithmetic that decides between distances that are equal but for rounding. Errors if a row has no
-/// direction or the start does not exist.
+/// Unit rows, in the arithmetic that decides between distances that are equal but for rounding. Errors as [`check`].
 fn points(x: &Array, what: &Selection) -> Result<Vec<Vec<f32>>> {
     let unit = unit_rows(x);
-    if unit.par_iter().any(|row| row.iter().fold(false, |any, v| any | !v.is_finite())) {
+    check(unit.len(), unit.par_iter().all(|row| all_finite(row)), what)?;
+    Ok(unit)
+}
+
+/// Errors if a row has no direction, so that dividing it by its length gives no numbers, or the start does not exist.
+fn check(n: usize, finite: bool, what: &Selection) -> Result<()> {
+    if !finite {
         return Err(Error::invalid("a point is zero or not finite, so it has no direction"));
     }
     match what.start {
-        Start::At(i) if i >= unit.len() => Err(Error::invalid(format!("there is no point {i} to start from"))),
-        _ => Ok(unit),
+        Start::At(i) if i >= n => Err(Error::invalid(format!("there is no point {i} to start from"))),
+        _ => Ok(()),
     }
 }
 
@@ -150,8 +156,10 @@ const TOGETHER: usize = 8;
 /// The same, points in blocks and in parallel, pairs once where all are asked for; results are the same to the bit.
 pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
     let [n, _] = x.dims("points")?;
-    let unit = points(x, what)?;
     let blocks = Blocks::unit(x, &(0..n).collect::<Vec<_>>());
+    check(n, blocks.are_finite(), what)?;
+    // Only where distances are not kept.
+    let unit = LazyCell::new(|| unit_rows(x));
     let (before, ctx) = halves(what, ctx);
     let pairs = match what.start {
         Start::Loneliest if what.k > 0 => Some(Pairs::new(&blocks, &before)?),
@@ -162,9 +170,10 @@ pub fn fast(x: &Array, what: &Selection, ctx: &Ctx) -> Result<Vec<usize>> {
         if pairs.as_ref().is_some_and(|p| p.approach(last, nearest)) {
             return;
         }
+        let point = &unit[last];
         nearest.par_chunks_mut(BLOCK * TOGETHER).enumerate().for_each(|(i, near)| {
             let mut dots = [[0f32; BLOCK]; TOGETHER];
-            blocks.dots(i * TOGETHER, &unit[last], &mut dots[..near.len().div_ceil(BLOCK)]);
+            blocks.dots(i * TOGETHER, point, &mut dots[..near.len().div_ceil(BLOCK)]);
             near.iter_mut().zip(dots.as_flattened()).for_each(|(d, dot)| *d = d.min(1.0 - dot));
         });
     })

@@ -6,10 +6,9 @@
 use super::{Pass, Sample, samples, tokens_of};
 use crate::Result;
 use crate::array::Array;
-use crate::cpu::vectorised;
+use crate::cpu::{exp, vectorised};
 use crate::ctx::Ctx;
 use crate::gpu::{Gpu, Kernel, Layout, Record, Side, gpu_struct, grid, pieces};
-use crate::math::exp;
 use rayon::prelude::*;
 
 gpu_struct! {

@@ -157,14 +157,12 @@ impl Linear {
         if d != d_own {
             return Err(Error::shape("input of a linear map", format!("[{n}, {d_own}]"), x.dims()));
         }
-        let mut y = vec![0f32; n * out];
-        if let Some(b) = &self.bias {
-            // By all threads: the pages of a new array come to whoever writes them first.
-            cpu::read(&b.contiguous()?, |b, _| {
-                cpu::each(&mut y, out, ctx, |_, row| row.copy_from_slice(&b[..out]));
-                Ok(())
-            })?;
-        }
+        let mut y = match &self.bias {
+            Some(b) => {
+                cpu::read(&b.contiguous()?, |b, _| Ok(cpu::collect(n * out, out, |_| b[..out].iter().copied())))?
+            }
+            None => vec![0f32; n * out],
+        };
         let add = self.bias.is_some();
         cpu::read(x, |x, at| {
             let x = Matrix { values: x, row: at[0], col: at[1] };
@@ -490,6 +488,7 @@ impl Mlp {
     pub fn apply_in(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
         let (n, wide) = (x.dim(0)?, self.up.outputs()?);
         let rows = mlp_rows(usize::MAX, wide);
+        let rows = n.div_ceil(n.div_ceil(rows).max(1));
         if n <= rows || !self.is_plain(x) {
             return self.down.apply_in(&self.hidden(x, ctx)?, ctx);
         }

@@ -1,30 +1,35 @@
 //! Plain f32 arrays on the CPU: where no gradient is asked for, blocks compute on slices, with the work split over
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
-pub(super) use crate::cpu::{ALONE, Matrix, SOME, gemm, is_here, is_little, max, share, sum, vectorised};
+pub(super) use crate::cpu::{
+    ALONE, Matrix, PARALLEL, SOME, Scores, TURNED_VALUES, collect, exp, gemm, is_here, is_little, share, sum, tanh,
+    turn, vectorised,
+};
 use crate::ctx::Ctx;
-pub(super) use crate::math::exp;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 
-/// Fewer values than this are not worth waking other threads for.
-const PARALLEL: usize = 1 << 17;
-
 /// Multiplications and additions between two looks at the cancel flag: some hundredths of a second, also where other
 /// programs take most of the machine.
-pub(super) const POLL_FLOPS: usize = 1_000_000_000;
+pub(super) const POLL_FLOPS: usize = 2_000_000_000;
 
 /// Columns and rows of a product that are multiplied at once: fewer make it slower.
 const LEAST: (usize, usize) = (256, 64);
 
+/// How many of `all` make up each of the fewest parts of about one size with up to `most`; whole tiles of the product.
+fn even(all: usize, most: usize) -> usize {
+    let most = most / LEAST.1 * LEAST.1;
+    all.div_ceil(all.div_ceil(most).max(1)).next_multiple_of(LEAST.1)
+}
+
 /// A product `[n, d] × [d, out]` in parts between which the cancel flag is looked at: for each the first row and the
 /// first column, and how many.
 pub(super) fn tiles((n, d, out): (usize, usize, usize)) -> impl Iterator<Item = ([usize; 2], [usize; 2])> {
-    let wide = (POLL_FLOPS / (2 * n * d).max(1)).max(LEAST.0);
-    let high = (POLL_FLOPS / (2 * d * wide.min(out)).max(1)).max(LEAST.1);
-    let columns = (0..out).step_by(wide).map(move |j| (j, wide.min(out - j)));
-    columns.flat_map(move |(j, w)| (0..n).step_by(high).map(move |r| ([r, j], [high.min(n - r), w])))
+    let wide = even(out, (POLL_FLOPS / (2 * n * d).max(1)).max(LEAST.0));
+    let high = even(n, (POLL_FLOPS / (2 * d * wide.min(out)).max(1)).max(LEAST.1));
+    let columns = (0..out).step_by(wide.max(1)).map(move |j| (j, wide.min(out - j)));
+    columns.flat_map(move |(j, w)| (0..n).step_by(high.max(1)).map(move |r| ([r, j], [high.min(n - r), w])))
 }
 
 /// Whether `t` can be computed on as a slice: f32, on the CPU, and nobody asks for gradients.
@@ -55,14 +60,9 @@ pub(super) fn read_all<const N: usize, R>(
 
 /// `f` of each value of `x` and of `y` at its place; both plain and of one shape.
 pub(super) fn zip(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<Tensor> {
-    let (x_of, y_of) = (x.contiguous()?, y.contiguous()?);
-    let mut out = vec![0f32; x.elem_count()];
-    read_all([&x_of, &y_of], |[(x, _), (y, _)]| {
-        each(&mut out, PART, &Ctx::default(), |i, part| {
-            let (x, y) = (&x[i * PART..][..part.len()], &y[i * PART..][..part.len()]);
-            vectorised(|| part.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = f(*x, *y)));
-        });
-        Ok(())
+    let (x_of, y_of, n) = (x.contiguous()?, y.contiguous()?, x.elem_count());
+    let out = read_all([&x_of, &y_of], |[(x, _), (y, _)]| {
+        Ok(collect(n, PART, |i| x[i * PART..n].iter().zip(&y[i * PART..n]).map(move |(x, y)| f(*x, *y))))
     })?;
     Ok(Tensor::from_vec(out, x.dims(), x.device())?)
 }
@@ -97,17 +97,25 @@ pub(super) fn each(x: &mut [f32], len: usize, ctx: &Ctx, f: impl Fn(usize, &mut 
     }
 }
 
-/// Applies `f` to every value in place.
+/// Applies `f`, which is inlined, to every value in place.
 pub(super) fn map(x: &mut [f32], ctx: &Ctx, f: impl Fn(f32) -> f32 + Sync + Copy) {
-    each(x, PARALLEL / 4, ctx, |_, part| vectorised(|| part.iter_mut().for_each(|x| *x = f(*x))));
+    each(x, PARALLEL / 4, ctx, |_, part| pulp::Arch::new().dispatch(Map { part, f }));
 }
 
-/// `tanh x`; near 0, where the quotient would cancel, by its series.
-#[inline(always)]
-pub(super) fn tanh(x: f32) -> f32 {
-    let s = x * x;
-    let series = x * (1.0 - s * (1.0 / 3.0 - s * (2.0 / 15.0 - s * (17.0 / 315.0 - s * (62.0 / 2835.0)))));
-    if x.abs() < 0.25 { series } else { 1.0 - 2.0 / (exp(2.0 * x) + 1.0) }
+struct Map<'a, F> {
+    part: &'a mut [f32],
+    f: F,
+}
+
+impl<F: Fn(f32) -> f32> pulp::WithSimd for Map<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for x in self.part {
+            *x = (self.f)(*x);
+        }
+    }
 }
 
 /// `x Φ(x)`, the exact GELU, within 1e-7 of the larger of 1 and |x|.
@@ -165,6 +173,18 @@ pub(super) fn swish_slope(x: f32, k: f32) -> f32 {
     s + k * x * s * (1.0 - s)
 }
 
+/// `x · sigmoid(x)`.
+#[inline(always)]
+pub(super) fn silu(x: f32) -> f32 {
+    swish(x, 1.0)
+}
+
+/// `x · sigmoid(1.702 x)`.
+#[inline(always)]
+pub(super) fn quick_gelu(x: f32) -> f32 {
+    swish(x, 1.702)
+}
+
 /// `x / (1 + exp(−k x))`.
 #[inline(always)]
 pub(super) fn swish(x: f32, k: f32) -> f32 {
@@ -191,11 +211,5 @@ mod tests {
         let one = |x: f64| candle_core::Tensor::new(&[x], &candle_core::Device::Cpu).unwrap();
         near(gelu, |x| wide(&one(x).gelu_erf().unwrap()), (-9.0, 9.0), 3e-7, 4e-7);
         near(gelu_tanh, |x| wide(&one(x).gelu().unwrap()), (-9.0, 9.0), 3e-7, 4e-7);
-    }
-
-    #[test]
-    fn reductions_see_every_value() {
-        let x: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        assert_eq!((sum(&x, |x| x), max(&x), max(&[])), (666.0, 36.0, f32::NEG_INFINITY));
     }
 }

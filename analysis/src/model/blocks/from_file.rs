@@ -10,10 +10,12 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
-/// Multiplications and additions of a thread on one panel at most.
-const PANEL_FLOPS: usize = cpu::POLL_FLOPS;
-/// The same between two looks at the cancel flag.
-const POLL_FLOPS: usize = cpu::POLL_FLOPS / 4;
+/// Multiplications and additions of a thread between two looks at the cancel flag, and on one panel where a panel is not
+/// too narrow by then.
+const PANEL_FLOPS: usize = cpu::POLL_FLOPS / 2;
+
+/// Rows of many that are multiplied at once at least: a panel is turned for them each time.
+const ROWS: usize = 256;
 
 /// Weights that a thread holds as f32 at once.
 const PANEL: usize = 1 << 20;
@@ -21,11 +23,13 @@ const PANEL: usize = 1 << 20;
 /// The same for few rows, whose products are fastest while the weights are in the processor's cache.
 const SMALL_PANEL: usize = 1 << 16;
 
+/// Rows of the tiles that a product of few rows, and one of many, is made of.
+const TILE: (usize, usize) = (16, 64);
+
 /// What a thread works with, kept from product to product.
 #[derive(Default)]
 struct Scratch {
     bytes: Vec<u8>,
-    rows: Vec<f32>,
     panel: Vec<f32>,
     own: Vec<f32>,
 }
@@ -43,12 +47,12 @@ fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     out
 }
 
-/// Bytes of all scratch for `n` rows and maps between `d` and `wide` values: of each thread a panel, the rows that are
-/// turned into it with their bytes, and its part of the result.
+/// Bytes of all scratch for `n` rows and maps between `d` and `wide` values: of each thread a panel, what of it is
+/// turned, and its part of the result.
 pub fn scratch_bytes(n: usize, d: usize, wide: usize) -> u64 {
     let of = |columns: usize, all: usize| {
         let rows = panel_rows(n.max(1), columns, all);
-        4 * (rows * columns + n * rows + 2 * TILE * columns)
+        4 * (rows * columns + n * rows + cpu::TURNED_VALUES)
     };
     (rayon::current_num_threads() * of(d, wide).max(of(wide, d))) as u64
 }
@@ -66,43 +70,10 @@ fn panel_rows(n: usize, wide: usize, all: usize) -> usize {
     let most = if n <= SOME { SMALL_PANEL } else { PANEL } / wide.max(1);
     let each = all.div_ceil(2 * rayon::current_num_threads());
     // The own part of the result is as small as the panel, and ready soon enough to be stopped.
-    let rows = most.min(each).min(PANEL / n).min(PANEL_FLOPS / (2 * n * wide).max(1)).max(1);
-    if rows < TILE { rows } else { rows / TILE * TILE }
-}
-
-/// Rows that are turned at once: as many values as a line of the processor's cache holds.
-const TILE: usize = 16;
-
-/// The rows of `m` from `first` on as columns of `panel`, `[columns, len]`. The product turns rows by itself, but slowly.
-fn read_turned(
-    m: &FileMatrix,
-    first: usize,
-    len: usize,
-    panel: &mut [f32],
-    bytes: &mut Vec<u8>,
-    rows: &mut Vec<f32>,
-) -> Result<()> {
-    let d = m.n_columns();
-    for r in (0..len).step_by(TILE) {
-        let high = TILE.min(len - r);
-        let tile = place(rows, high * d);
-        m.read(first + r, tile, bytes)?;
-        cpu::vectorised(|| match high {
-            TILE => turn::<TILE>(tile, d, &mut panel[r..], len),
-            _ => (0..high).for_each(|i| turn::<1>(&tile[i * d..], d, &mut panel[r + i..], len)),
-        });
-    }
-    Ok(())
-}
-
-/// Puts `N` rows of `d` values next to each other into rows `stride` apart.
-#[inline(always)]
-fn turn<const N: usize>(rows: &[f32], d: usize, out: &mut [f32], stride: usize) {
-    let rows: [&[f32]; N] = std::array::from_fn(|i| &rows[i * d..][..d]);
-    for c in 0..d {
-        let own: [f32; N] = std::array::from_fn(|i| rows[i][c]);
-        out[c * stride..][..N].copy_from_slice(&own);
-    }
+    let rows = most.min(each).min(PANEL / n).min(PANEL_FLOPS / (2 * n * wide).max(1));
+    let (tile, least) = if n <= SOME { (TILE.0, 1) } else { (TILE.1, TILE.1.min(all.max(1))) };
+    let rows = rows.max(least);
+    if rows < tile { rows } else { rows / tile * tile }
 }
 
 /// `y += x · mᵀ` where `add`, else `y = x · mᵀ`, for `x` `[n, columns]` and `y` `[n, rows]`. Every thread makes its own
@@ -119,19 +90,13 @@ pub(super) fn by_rows(n: usize, y: &mut [f32], add: bool, x: Matrix, m: &FileMat
     let y = Mutex::new(y);
     (0..out.div_ceil(rows)).into_par_iter().with_max_len(1).try_for_each(|i| {
         let (first, len) = (i * rows, rows.min(out - i * rows));
-        with_scratch(|Scratch { bytes, rows, panel, own }| {
+        with_scratch(|Scratch { bytes, panel, own }| {
             ctx.check()?;
             let (panel, own) = (place(panel, len * d), place(own, n * len));
-            // For few rows the product turns nothing; many rows are multiplied some at a time to be stopped in between.
-            let (row, col) = if n <= SOME {
-                m.read(first, panel, bytes)?;
-                (1, d)
-            } else {
-                read_turned(m, first, len, panel, bytes, rows)?;
-                (len, 1)
-            };
-            let w = Matrix { values: panel, row, col };
-            let some = (POLL_FLOPS / (2 * len * d).max(1)).max(1);
+            m.read(first, panel, bytes)?;
+            let w = Matrix { values: panel, row: 1, col: d };
+            // Many rows are multiplied some at a time to be stopped in between.
+            let some = (PANEL_FLOPS / (2 * len * d).max(1)).max(ROWS);
             for r in (0..n).step_by(some) {
                 ctx.check()?;
                 let (x, n) = (Matrix { values: &x.values[r * x.row..], ..x }, some.min(n - r));

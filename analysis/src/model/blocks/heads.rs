@@ -1,7 +1,7 @@
 //! Attention of all heads on plain values: block by block of queries, only over keys that the block can see, so that
 //! no array of queries by keys is ever made.
 
-use super::cpu::{self, Matrix};
+use super::cpu::{self, Matrix, Scores};
 use crate::ctx::Ctx;
 use crate::trace::{AttentionRule, MaskRule, Spans};
 use crate::{Error, Result};
@@ -10,6 +10,8 @@ use rayon::prelude::*;
 
 /// Queries of a block at most, where keys are few; the product is fastest with many.
 pub(super) const QUERIES: usize = 128;
+/// Queries from which on their keys are turned beforehand.
+const TURNING: usize = 32;
 /// Scores that one block holds at most, so that memory does not grow with the text and a block takes milliseconds.
 pub(super) const SCORES: usize = 1 << 21;
 
@@ -65,20 +67,26 @@ pub(super) fn values([q, k, v]: [&Tensor; 3], rule: &AttentionRule, seen: &Seen,
     }
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
     let mut z = vec![0f32; n * h * w];
+    let little = 2 * h * n * m * (e + w) < cpu::ALONE;
     cpu::read_all([&q, &k, &v], |[(q, q_at), (k, k_at), (v, v_at)]| {
+        // Every block of queries would turn the keys for its product.
+        let turned = if little || n < TURNING { Vec::new() } else { turned(k, k_at, [g, m, e]) };
         let one = |rows: std::ops::Range<usize>, head: usize, z: &mut [f32], scores: &mut Vec<f32>| {
             if ctx.cancelled() {
                 return;
             }
             let own = head / (h / g);
             let q = Matrix { values: &q[head * q_at[0] + rows.start * q_at[1]..], row: q_at[1], col: 1 };
-            let k = Matrix { values: &k[own * k_at[0]..], row: k_at[1], col: 1 };
+            let k = match turned.is_empty() {
+                true => Matrix { values: &k[own * k_at[0]..], row: 1, col: k_at[1] },
+                false => Matrix { values: &turned[own * m * e..], row: m, col: 1 },
+            };
             let v = Matrix { values: &v[own * v_at[0]..], row: v_at[1], col: 1 };
             let block = Block { rule, sink: rule.sink(head), bias: seen.bias(), spans: seen.by(head, h), rows, e };
             block.attend(q, k, v, w, (z, h * w), scores);
         };
         // Two products, and shares between them.
-        if 2 * h * n * m * (e + w) < cpu::ALONE {
+        if little {
             let mut scores = Vec::new();
             (0..h).for_each(|head| one(0..n, head, &mut z[head * w..], &mut scores));
         } else if n == 1 {
@@ -98,6 +106,14 @@ pub(super) fn values([q, k, v]: [&Tensor; 3], rule: &AttentionRule, seen: &Seen,
     Ok(z)
 }
 
+/// Keys `[g, m, e]` by component, `[g, e, m]`.
+fn turned(k: &[f32], at: &[usize], [g, m, e]: [usize; 3]) -> Vec<f32> {
+    let mut out = vec![0f32; g * m * e];
+    let places = out.par_chunks_mut((m * e).max(1)).enumerate();
+    places.for_each(|(i, out)| cpu::turn(&k[i * at[0]..], at[1], [m, e], out, m));
+    out
+}
+
 /// The same values, with the components of a head one after the other.
 pub(super) fn dense(t: &Tensor) -> Result<Tensor> {
     Ok(if t.stride().last() == Some(&1) { t.clone() } else { t.contiguous()? })
@@ -115,7 +131,8 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// `q` begins at the block's first query; `z` at its place for this head, with rows of `w` values `stride` apart.
+    /// `q` begins at the block's first query, and `k` has keys as columns; `z` begins at its place for this head, with
+    /// rows of `w` values `stride` apart.
     fn attend(
         &self,
         q: Matrix,
@@ -130,14 +147,14 @@ impl Block<'_> {
             return;
         }
         let (b, m, e) = (self.rows.len(), hull.len(), self.e);
-        let k = Matrix { values: &k.values[hull.start * k.row..], row: k.col, col: k.row };
+        let k = Matrix { values: &k.values[hull.start * k.col..], ..k };
         let v = Matrix { values: &v.values[hull.start * v.row..], ..v };
         scores.resize(b * m, 0.0);
         let p = &mut scores[..b * m];
         cpu::gemm([b, e, m], (p, m), false, q, k, false);
-        let mut sums = vec![0f32; b];
+        let (mut sums, own) = (vec![0f32; b], self.scores());
         for ((query, p), sum) in self.rows.clone().zip(p.chunks_exact_mut(m)).zip(&mut sums) {
-            *sum = self.weigh(self.spans.of(query), hull.start, p);
+            *sum = own.weigh(self.spans.of(query), hull.start, p);
         }
         cpu::gemm([b, m, w], (z, stride), false, Matrix { values: p, row: m, col: 1 }, v, false);
         for (z, sum) in z.chunks_mut(stride).zip(sums) {
@@ -146,36 +163,9 @@ impl Block<'_> {
         }
     }
 
-    /// Scores of a query over keys from `first` on to weights that are not yet divided by their sum, which is
-    /// returned, the weight of a sink in it; 0 outside of what it sees.
-    pub fn weigh(&self, runs: &[(usize, usize)], first: usize, p: &mut [f32]) -> f32 {
-        let scale = self.rule.scale;
-        let mut max = self.sink.unwrap_or(f32::NEG_INFINITY);
-        for &(a, b) in runs {
-            let p = &mut p[a - first..b - first];
-            cpu::vectorised(|| match self.rule.soft_cap {
-                Some(cap) => p.iter_mut().for_each(|s| *s = cap * cpu::tanh(*s * scale / cap)),
-                None => p.iter_mut().for_each(|s| *s *= scale),
-            });
-            if let Some(bias) = self.bias {
-                p.iter_mut().zip(&bias[a..b]).for_each(|(s, b)| *s += b);
-            }
-            max = max.max(cpu::vectorised(|| cpu::max(p)));
-        }
-        let (mut sum, mut done) = (self.sink.map_or(0.0, |s| cpu::exp(s - max)), 0);
-        if max > f32::NEG_INFINITY {
-            for &(a, b) in runs {
-                p[done..a - first].fill(0.0);
-                done = b - first;
-                let p = &mut p[a - first..done];
-                sum += cpu::vectorised(|| {
-                    p.iter_mut().for_each(|s| *s = cpu::exp(*s - max));
-                    cpu::sum(p, |x| x)
-                });
-            }
-        }
-        p[done..].fill(0.0);
-        sum
+    /// What the block's products become before they are weighed.
+    pub fn scores(&self) -> Scores<'_> {
+        Scores { scale: self.rule.scale, cap: self.rule.soft_cap, bias: self.bias, sink: self.sink }
     }
 }
 

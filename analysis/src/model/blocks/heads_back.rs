@@ -139,8 +139,9 @@ impl Head<'_> {
             cpu::gemm([b, w, m], (ds, m), false, grad.matrix(), v.turned(), wide);
             let (rule, bias) = (self.way.rule, self.way.seen.bias());
             let block = Block { rule, sink: self.sink, bias, spans: self.spans, rows, e };
+            let scores_of = block.scores();
             let row = |i: usize, p: &mut [f32], ds: &mut [f32]| {
-                let sum = block.weigh(self.spans.of(block.rows.start + i), hull.start, p);
+                let sum = scores_of.weigh(self.spans.of(block.rows.start + i), hull.start, p);
                 let share = if sum > 0.0 { 1.0 / sum } else { 0.0 };
                 let (z, grad, scale) = (z.row(i, w), grad.row(i, w), self.way.rule.scale);
                 cpu::vectorised(|| {

@@ -4,9 +4,8 @@
 
 use super::Head;
 use crate::Result;
-use crate::cpu::{self, LANES, Matrix, gemm, vectorised};
+use crate::cpu::{self, LANES, Matrix, Scores, exp, gemm, vectorised, wide};
 use crate::ctx::Ctx;
-use crate::math::exp;
 use crate::trace::Spans;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -62,7 +61,7 @@ impl Running {
             return 1.0;
         }
         let factor = self.raise(max);
-        let [sum, shifted, distance] = vectorised(|| weights(scores, places, place, max));
+        let [sum, shifted, distance] = weights(scores, places, place, max);
         self.sum += sum;
         self.shifted += shifted;
         self.distance += distance;
@@ -75,50 +74,58 @@ impl Running {
     }
 }
 
-/// Scores become weights; their sums alone, times what they were lower than `max`, and times distances.
-#[inline(always)]
-fn weights(scores: &mut [f32], places: &[f32], place: f32, max: f32) -> [f64; 3] {
-    let (mut sum, mut shifted, mut distance) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
-    let (whole, rest) = scores.as_chunks_mut::<LANES>();
-    let (places_whole, places_rest) = places.as_chunks::<LANES>();
-    for (s, there) in whole.iter_mut().zip(places_whole) {
-        for i in 0..LANES {
-            let shift = s[i] - max;
-            let w = exp(shift);
-            s[i] = w;
-            sum[i] += w;
-            shifted[i] += w * shift;
-            distance[i] += w * (there[i] - place).abs();
+/// Scores that are weighed at a time, so that how much lower they are is at hand for the sums.
+const WEIGHED: usize = 256;
+
+wide! {
+    /// Scores become weights; their sums alone, times what they were lower than `max`, and times distances.
+    fn weights<'a>(scores: &'a mut [f32], places: &'a [f32], place: f32, max: f32) -> [f64; 3] {
+        let (mut sum, mut shifted, mut distance) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+        let mut held = [0f32; WEIGHED];
+        for (scores, places) in scores.chunks_mut(WEIGHED).zip(places.chunks(WEIGHED)) {
+            let shifts = &mut held[..scores.len()];
+            for (shift, s) in shifts.iter_mut().zip(&*scores) {
+                *shift = *s - max;
+            }
+            // A loop of its own: the compiler finds no vectors where it is joined with sums.
+            for s in scores.iter_mut() {
+                *s = exp(*s - max);
+            }
+            let (whole, rest) = scores.as_chunks::<LANES>();
+            let (shifts, shifts_rest) = shifts.as_chunks::<LANES>();
+            let (places, places_rest) = places.as_chunks::<LANES>();
+            for ((w, shift), there) in whole.iter().zip(shifts).zip(places) {
+                for i in 0..LANES {
+                    sum[i] += w[i];
+                    shifted[i] += w[i] * shift[i];
+                    distance[i] += w[i] * (there[i] - place).abs();
+                }
+            }
+            for (i, ((w, shift), there)) in rest.iter().zip(shifts_rest).zip(places_rest).enumerate() {
+                sum[i] += w;
+                shifted[i] += w * shift;
+                distance[i] += w * (there - place).abs();
+            }
         }
+        [sum, shifted, distance].map(|lanes| lanes.iter().map(|&x| f64::from(x)).sum())
     }
-    for (i, (s, there)) in rest.iter_mut().zip(places_rest).enumerate() {
-        let shift = *s - max;
-        let w = exp(shift);
-        *s = w;
-        sum[i] += w;
-        shifted[i] += w * shift;
-        distance[i] += w * (there - place).abs();
-    }
-    let total = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum();
-    [total(sum), total(shifted), total(distance)]
 }
 
-/// Scores become weights `exp(s − max)`; their sum.
-#[inline(always)]
-fn raised(scores: &mut [f32], max: f32) -> f64 {
-    let mut sums = [0f32; LANES];
-    let (whole, rest) = scores.as_chunks_mut::<LANES>();
-    for s in whole {
-        for i in 0..LANES {
-            s[i] = exp(s[i] - max);
-            sums[i] += s[i];
+wide! {
+    /// Scores become shares of a row whose largest score and log-sum are known.
+    fn shares<'a>(scores: &'a mut [f32], max: f32, log_sum: f32) {
+        for s in scores.iter_mut() {
+            *s = exp(*s - max - log_sum);
         }
     }
-    for (s, sum) in rest.iter_mut().zip(&mut sums) {
-        *s = exp(*s - max);
-        *sum += *s;
+}
+
+wide! {
+    fn multiply<'a>(x: &'a mut [f32], by: f32) {
+        for x in x.iter_mut() {
+            *x *= by;
+        }
     }
-    sums.iter().map(|&x| f64::from(x)).sum()
 }
 
 /// Some weights of a row: `exp(s − reference)` of keys side by side.
@@ -161,9 +168,7 @@ impl<'h> Blocks<'h> {
     pub fn whole(head: &'h Head<'h>) -> Self {
         let (m, e) = (head.n_keys(), head.width);
         let mut turned = vec![0f32; e * m];
-        for (j, key) in head.k.chunks_exact(e.max(1)).enumerate() {
-            key.iter().enumerate().for_each(|(c, v)| turned[c * m + j] = *v);
-        }
+        cpu::turn(head.k, e, [m, e], &mut turned, m);
         Self { turned, ..Self::new(head) }
     }
 
@@ -178,36 +183,15 @@ impl<'h> Blocks<'h> {
         let q = Matrix { values: &self.q[queries.start * e..], row: e, col: 1 };
         let k = Matrix { values: &self.turned[hull.start..], row: m, col: 1 };
         gemm([queries.len(), e, hull.len()], (&mut place[hull.start..], m), false, q, k, false);
+        let scale = if self.head.soft_cap.is_some() { self.head.scale } else { 1.0 };
+        let scores = Scores { scale, cap: self.head.soft_cap, bias: None, sink: self.head.sink };
         for (query, row) in queries.zip(place.chunks_exact_mut(m)) {
-            vectorised(|| self.shares_of(self.spans.of(query), &mut row[hull.clone()], hull.start));
-        }
-    }
-
-    /// Scores of keys from `first` on become shares of a query that sees `runs`; 0 outside of them.
-    #[inline(always)]
-    fn shares_of(&self, runs: &[(usize, usize)], row: &mut [f32], first: usize) {
-        let mut max = self.head.sink.unwrap_or(f32::NEG_INFINITY);
-        for &(a, b) in runs {
-            let row = &mut row[a - first..b - first];
-            if let Some(cap) = self.head.soft_cap {
-                let scale = self.head.scale / cap;
-                row.iter_mut().for_each(|x| *x = cap * (*x * scale).tanh());
+            let runs = self.spans.of(query);
+            let sum = scores.weigh(runs, hull.start, &mut row[hull.clone()]);
+            if sum > 0.0 {
+                runs.iter().for_each(|&(a, b)| multiply(&mut row[a..b], 1.0 / sum));
             }
-            max = max.max(cpu::max(row));
         }
-        if max == f32::NEG_INFINITY {
-            return row.fill(0.0);
-        }
-        let mut sum = self.head.sink.map_or(0.0, |s| f64::from(exp(s - max)));
-        let mut done = 0;
-        for &(a, b) in runs {
-            row[done..a - first].fill(0.0);
-            done = b - first;
-            sum += raised(&mut row[a - first..done], max);
-        }
-        row[done..].fill(0.0);
-        let share = (1.0 / sum) as f32;
-        runs.iter().for_each(|&(a, b)| row[a - first..b - first].iter_mut().for_each(|x| *x *= share));
     }
 
     /// Scaled and capped scores `[queries, keys]`; those that the mask hides are there, too.
@@ -218,8 +202,7 @@ impl<'h> Blocks<'h> {
         let k = Matrix { values: &self.head.k[keys.start * e..], row: 1, col: e };
         gemm([n, e, m], (out, m), false, q, k, false);
         if let Some(cap) = self.head.soft_cap {
-            let scale = self.head.scale / cap;
-            out.iter_mut().for_each(|x| *x = cap * (*x * scale).tanh());
+            cpu::cap(out, self.head.scale, cap);
         }
     }
 
@@ -275,7 +258,7 @@ impl<'h> Blocks<'h> {
                 let (max, log_sum) = known(queries.start + i);
                 for part in self.seen(queries.start + i, &keys) {
                     let row = &mut row[part.start - keys.start..part.end - keys.start];
-                    vectorised(|| row.iter_mut().for_each(|x| *x = exp(*x - max - log_sum)));
+                    shares(row, max, log_sum);
                     each(Weights { query: i, factor: 1.0, keys: part, values: row });
                 }
             }

@@ -44,6 +44,11 @@ pub(super) fn unit_rows(x: &Array) -> Vec<Vec<f32>> {
     (0..x.shape().first().copied().unwrap_or(0)).into_par_iter().with_min_len(16).map(unit).collect()
 }
 
+/// Whether all values are numbers.
+pub(super) fn all_finite(x: &[f32]) -> bool {
+    vectorised(|| x.iter().fold(true, |all, v| all & v.is_finite()))
+}
+
 /// Puts rows of `width` values, divided by their lengths, side by side into `block` `[component][point]`; 0 where there
 /// is none. Some components at a time, so that what is written to lies in the nearest cache.
 #[inline(always)]
@@ -86,6 +91,11 @@ impl Blocks {
             vectorised(|| turn_units(&rows, block, width));
         });
         Self { n: which.len(), width, values }
+    }
+
+    /// Whether every point has a direction.
+    pub fn are_finite(&self) -> bool {
+        self.values.par_chunks(1 << 15).all(all_finite)
     }
 
     /// Number of points.

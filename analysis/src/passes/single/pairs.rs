@@ -55,7 +55,10 @@ impl Pairs {
             Ok(found)
         };
         let none = || (Smallest::new(len * BLOCK), Vec::new());
-        let (smallest, mut rows) = (0..len).into_par_iter().try_fold(none, one).try_reduce(none, |mut a, mut b| {
+        // Later blocks have fewer pairs: one from either end in turn, so that parts of the list are about as much work.
+        let turn = |k: usize| if k.is_multiple_of(2) { k / 2 } else { len - 1 - k / 2 };
+        let blocks = (0..len).into_par_iter().map(turn);
+        let (smallest, mut rows) = blocks.try_fold(none, one).try_reduce(none, |mut a, mut b| {
             a.0.join(&b.0);
             a.1.append(&mut b.1);
             Ok(a)
