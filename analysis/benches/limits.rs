@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tokenscope_analysis::array::Array;
 use tokenscope_analysis::image::ImageInput;
 use tokenscope_analysis::method::Params;
-use tokenscope_analysis::model::{LogitRows, Model};
 use tokenscope_analysis::names::to_transformers;
 use tokenscope_analysis::passes::attention_tile::{self, Reduce};
 use tokenscope_analysis::passes::farthest_first::{self, Selection, Start};
@@ -19,7 +18,7 @@ use tokenscope_analysis::passes::samples::{OwnedHead, values};
 use tokenscope_analysis::passes::{attention_map, bipartite_matching};
 use tokenscope_analysis::run::{RunRequest, run};
 use tokenscope_analysis::tokenize::Tokenizer;
-use tokenscope_analysis::trace::{CaptureSpec, Site, Tower, Trace};
+use tokenscope_analysis::trace::{CaptureSpec, Site, Tower};
 use tokenscope_analysis::{Ctx, Subject, flow, score};
 
 /// What a row is measured by.
@@ -45,19 +44,23 @@ impl Bench {
         let factor = &self.factor;
         self.criterion.bench_function(name, |b| {
             b.iter_custom(|iters| {
+                // In turns, but each several times on end, as the peers are measured: a large product between two calls
+                // would take away what the caches hold.
                 let mut total = Duration::ZERO;
                 for _ in 0..iters {
                     let start = Instant::now();
                     black_box(f());
                     let took = start.elapsed();
+                    own.push(took.as_secs_f64());
+                    total += took;
+                }
+                for _ in 0..iters {
                     let start = Instant::now();
                     match limit {
                         Limit::Products(_) => drop(black_box(factor.matmul(factor).expect("a square product"))),
                         Limit::Bare(bare) => bare(),
                     }
-                    own.push(took.as_secs_f64());
                     other.push(start.elapsed().as_secs_f64());
-                    total += took;
                 }
                 total
             });
@@ -103,12 +106,6 @@ fn maps(bench: &mut Bench, ctx: &Ctx) {
     });
 }
 
-fn traced(model: &dyn Model, n: usize, spec: &CaptureSpec, logits: LogitRows) -> Trace {
-    let ids = Some((0..n as u32).map(|i| i * 37 % 1000).collect());
-    let request = RunRequest { ids, logits: Some(logits), ..RunRequest::default() };
-    run(model, None, &request, spec, &Ctx::default()).expect("the run works")
-}
-
 /// Multiplications of one pass over `n` tokens: maps of every layer, and attention over what is seen.
 fn pass(layers: usize, heads: usize, n: usize) -> f64 {
     let width = 64 * heads;
@@ -121,21 +118,20 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     for n in [256, 1024] {
         let work = pass(layers, heads, n);
         let quiet = CaptureSpec::sites(&[Site::Logits]);
-        bench.row(&format!("a pass over {n} tokens"), Limit::Products(work), || {
-            traced(own.as_ref(), n, &quiet, LogitRows::Last)
-        });
+        bench
+            .row(&format!("a pass over {n} tokens"), Limit::Products(work), || shared::traced(own.as_ref(), n, &quiet));
         bench.row(&format!("a traced pass over {n} tokens"), Limit::Products(work), || {
-            traced(own.as_ref(), n, &CaptureSpec::views(), LogitRows::Last)
+            shared::traced(own.as_ref(), n, &CaptureSpec::views())
         });
     }
-    let trace = traced(own.as_ref(), 1024, &CaptureSpec::views(), LogitRows::Last);
+    let trace = shared::traced(own.as_ref(), 1024, &CaptureSpec::views());
     let scores = (layers * heads * 1024 * 1024 / 2 * 64) as f64;
     bench.row("all maps of 1,024 tokens", Limit::Products(scores), || {
         (0..layers).map(|l| attention_map::of_layer(&trace, Tower::Text, 0, l, ctx)).collect::<Vec<_>>()
     });
     let whole = Limit::Products(pass(layers, heads, 1024) + scores);
     bench.row("a traced pass over 1,024 tokens and its maps by name", whole, || {
-        to_transformers(&traced(own.as_ref(), 1024, &CaptureSpec::views(), LogitRows::Last), ctx)
+        to_transformers(&shared::traced(own.as_ref(), 1024, &CaptureSpec::views()), ctx)
     });
     let rollout = score::find("attention_rollout").expect("a score of the library");
     // A trace holds queries and keys; products of whole maps are not needed for one row.
@@ -144,7 +140,7 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     });
     // A way back that leaves the weights alone costs as much as the way there.
     let n = 256;
-    let trace = traced(own.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
+    let trace = shared::traced(own.as_ref(), n, &CaptureSpec::views());
     let gradient = score::find("gradient_input").expect("a score of the library");
     bench.row(&format!("gradient x input, {n} tokens"), Limit::Products(2.0 * pass(layers, heads, n)), || {
         gradient.score(&Subject::new(&trace).with_model(own.as_ref()), &Params::new(), ctx).expect("a score")
@@ -157,7 +153,7 @@ fn models(bench: &mut Bench, ctx: &Ctx) {
     });
     let (_dir, small) = shared::gpt2(layers, 2, 1000);
     let n = 128;
-    let trace = traced(small.as_ref(), n, &CaptureSpec::views(), LogitRows::Last);
+    let trace = shared::traced(small.as_ref(), n, &CaptureSpec::views());
     // Each input's flow sees each capacity once at least.
     let flow = score::find("attention_flow").expect("a score of the library");
     let name = format!("attention flow, {n} tokens, {layers} layers");
@@ -204,11 +200,10 @@ fn tokenizers(bench: &mut Bench) {
 }
 
 fn main() {
-    // As the program has it.
-    #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
-    unsafe {
-        std::env::set_var("CANDLE_BARRIER_POOL_SPIN_LIMIT", "1");
-    }
+    shared::as_the_program(rows);
+}
+
+fn rows() {
     let criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))

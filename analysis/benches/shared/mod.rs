@@ -3,21 +3,46 @@
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use tokenscope_analysis::model::{Model, load};
+use tokenscope_analysis::Ctx;
+use tokenscope_analysis::model::{LogitRows, Model, load};
+use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::threads::alone;
+use tokenscope_analysis::trace::{CaptureSpec, Trace};
 
+/// Tokens that a model in GPT-2's shape reads at most.
+const POSITIONS: usize = 4096;
 /// Width of a head.
 const HEAD: usize = 64;
 
 /// A loaded model and the folder that it lies in.
 pub type Loaded = (tempfile::TempDir, Box<dyn Model>);
 
+/// Calls `f` with what the program settles before its jobs, and as one of the threads that compute, as they are.
+#[allow(dead_code, reason = "some of the benches that share this file time the whole program's way")]
+pub fn as_the_program(f: impl FnOnce() + Send) {
+    #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
+    unsafe {
+        std::env::set_var("CANDLE_BARRIER_POOL_SPIN_LIMIT", "1");
+    }
+    alone(f);
+}
+
+/// A pass over `n` tokens, with logits of the last one.
+#[allow(dead_code, reason = "some of the benches that share this file trace otherwise")]
+pub fn traced(model: &dyn Model, n: usize, spec: &CaptureSpec) -> Trace {
+    let ids = Some((0..n as u32).map(|i| i * 37 % 1000).collect());
+    let request = RunRequest { ids, logits: Some(LogitRows::Last), ..RunRequest::default() };
+    run(model, None, &request, spec, &Ctx::default()).expect("the run works")
+}
+
 /// A model in GPT-2's shape.
 pub fn gpt2(layers: usize, heads: usize, vocab: usize) -> Loaded {
     let width = HEAD * heads;
     let config = format!(
-        r#"{{"model_type":"gpt2","n_embd":{width},"n_head":{heads},"n_layer":{layers},"n_positions":1024,"vocab_size":{vocab}}}"#
+        r#"{{"model_type":"gpt2","n_embd":{width},"n_head":{heads},"n_layer":{layers},"n_positions":{POSITIONS},"vocab_size":{vocab}}}"#
     );
-    let mut shapes = vec![("wte.weight".to_string(), vec![vocab, width]), ("wpe.weight".into(), vec![1024, width])];
+    let mut shapes =
+        vec![("wte.weight".to_string(), vec![vocab, width]), ("wpe.weight".into(), vec![POSITIONS, width])];
     let mut norms = vec!["ln_f".to_string()];
     for i in 0..layers {
         for (name, input, output) in [
