@@ -1,6 +1,7 @@
 //! Non-linearities.
 
-use super::{cpu, frozen};
+use super::cpu::{self, map_wide};
+use super::frozen;
 use crate::ctx::Ctx;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -104,17 +105,17 @@ impl Activation {
     /// In place.
     pub(super) fn apply_plain(self, x: &mut [f32], ctx: &Ctx) {
         match self {
-            Self::Gelu => cpu::map(x, ctx, cpu::gelu),
+            Self::Gelu => map_wide!(x, ctx, cpu::gelu),
             Self::Gelu10 => cpu::map(x, ctx, |x| cpu::gelu(x).clamp(-10.0, 10.0)),
-            Self::GeluTanh => cpu::map(x, ctx, cpu::gelu_tanh),
-            Self::QuickGelu => cpu::map(x, ctx, cpu::quick_gelu),
-            Self::Silu => cpu::map(x, ctx, cpu::silu),
+            Self::GeluTanh => map_wide!(x, ctx, cpu::gelu_tanh),
+            Self::QuickGelu => map_wide!(x, ctx, cpu::quick_gelu),
+            Self::Silu => map_wide!(x, ctx, cpu::silu),
             Self::Relu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.0 }),
             Self::Relu2 => cpu::map(x, ctx, |x| if x > 0.0 { x * x } else { 0.0 }),
             Self::Relu6 => cpu::map(x, ctx, |x| x.clamp(0.0, 6.0)),
             Self::LeakyRelu => cpu::map(x, ctx, |x| if x > 0.0 { x } else { 0.01 * x }),
-            Self::Tanh => cpu::map(x, ctx, cpu::tanh),
-            Self::Sigmoid => cpu::map(x, ctx, |x| 1.0 / (1.0 + cpu::exp(-x))),
+            Self::Tanh => map_wide!(x, ctx, cpu::tanh),
+            Self::Sigmoid => map_wide!(x, ctx, cpu::sigmoid),
             Self::Mish => cpu::map(x, ctx, |x| x * softplus_of(x).tanh()),
             Self::HardSwish => cpu::map(x, ctx, |x| x * (x + 3.0).clamp(0.0, 6.0) / 6.0),
             // GELU knows the share of the plain bell, of variance 1, below a number.

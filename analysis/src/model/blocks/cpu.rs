@@ -97,26 +97,30 @@ pub(super) fn each(x: &mut [f32], len: usize, ctx: &Ctx, f: impl Fn(usize, &mut 
     }
 }
 
-/// Applies `f`, which is inlined, to every value in place.
+/// Applies `f` to every value in place; of long arithmetic, see [`map_wide!`].
 pub(super) fn map(x: &mut [f32], ctx: &Ctx, f: impl Fn(f32) -> f32 + Sync + Copy) {
-    each(x, PARALLEL / 4, ctx, |_, part| pulp::Arch::new().dispatch(Map { part, f }));
+    parts(x, ctx, |part| vectorised(|| part.iter_mut().for_each(|x| *x = f(*x))));
 }
 
-struct Map<'a, F> {
-    part: &'a mut [f32],
-    f: F,
+/// Calls `f` with parts of `x`, as many as keep every thread at work.
+pub(super) fn parts(x: &mut [f32], ctx: &Ctx, f: impl Fn(&mut [f32]) + Sync) {
+    each(x, PARALLEL / 4, ctx, |_, part| f(part));
 }
 
-impl<F: Fn(f32) -> f32> pulp::WithSimd for Map<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        for x in self.part {
-            *x = (self.f)(*x);
+/// Applies a function of this name, which is always inlined, to every value in place.
+macro_rules! map_wide {
+    ($x:expr, $ctx:expr, $f:path) => {{
+        crate::cpu::wide! {
+            fn all<'a>(x: &'a mut [f32]) {
+                for x in x.iter_mut() {
+                    *x = $f(*x);
+                }
+            }
         }
-    }
+        cpu::parts($x, $ctx, |part| all(part))
+    }};
 }
+pub(super) use map_wide;
 
 /// `x Φ(x)`, the exact GELU, within 1e-7 of the larger of 1 and |x|.
 #[inline(always)]
@@ -171,6 +175,12 @@ pub(super) fn gelu_tanh_slope(x: f32) -> f32 {
 pub(super) fn swish_slope(x: f32, k: f32) -> f32 {
     let s = 1.0 / (1.0 + exp(-k * x));
     s + k * x * s * (1.0 - s)
+}
+
+/// `1 / (1 + exp(−x))`.
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
 }
 
 /// `x · sigmoid(x)`.
