@@ -17,6 +17,7 @@ use tokenscope_analysis::decode::{DraftRun, With, draft};
 use tokenscope_analysis::method::Params;
 use tokenscope_analysis::model::{Model, load};
 use tokenscope_analysis::run::{RunRequest, run};
+use tokenscope_analysis::threads::alone;
 use tokenscope_analysis::tokenize::Tokenizer;
 use tokenscope_analysis::trace::{CaptureSpec, Trace};
 use tokenscope_analysis::{Ctx, Result, Subject};
@@ -176,6 +177,10 @@ fn median(mut x: Vec<f64>) -> f64 {
 }
 
 fn main() {
+    alone(all);
+}
+
+fn all() {
     // Under `cargo test` a bench only has to run.
     let turns = if std::env::args().any(|a| a == "--bench") { TURNS } else { 1 };
     let pair = Pair::open();

@@ -5,6 +5,7 @@ use criterion::Criterion;
 use std::hint::black_box;
 use tokenscope_analysis::finding::Incoming;
 use tokenscope_analysis::flow::{Edge, FlowGraph, Node};
+use tokenscope_analysis::threads::alone;
 use tokenscope_analysis::trace::Tower;
 
 const LAYERS: usize = 15;
@@ -47,6 +48,10 @@ fn filter(c: &mut Criterion) {
 }
 
 fn main() {
+    alone(all);
+}
+
+fn all() {
     let mut c = Criterion::default().configure_from_args();
     filter(&mut c);
     c.final_summary();

@@ -19,6 +19,7 @@ use tokenscope_analysis::passes::{
     attention_row_stats, attention_tile, bipartite_matching, cosine_matrix, cosine_transform, farthest_first,
     marginal_relevance, nearest_centre, pair_energy, row_entropy, top_k,
 };
+use tokenscope_analysis::threads::alone;
 
 /// Mean times by pass, then by side.
 type Times = BTreeMap<&'static str, Vec<(String, Duration)>>;
@@ -180,6 +181,10 @@ const SELECTIONS_2880: [&str; 9] = [
 ];
 
 fn main() {
+    alone(all);
+}
+
+fn all() {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))

@@ -4,6 +4,7 @@ use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use tokenscope_analysis::Ctx;
 use tokenscope_analysis::segment::text::{Strip, rows};
+use tokenscope_analysis::threads::alone;
 
 fn segment(c: &mut Criterion) {
     let line = "The naïve fox (aged 12) didn't jump; 漢字 and many more words go on and on.\n";
@@ -24,6 +25,10 @@ fn segment(c: &mut Criterion) {
 }
 
 fn main() {
+    alone(all);
+}
+
+fn all() {
     let mut c = Criterion::default().configure_from_args();
     segment(&mut c);
     c.final_summary();

@@ -128,6 +128,10 @@ fn encoder() {
 }
 
 fn main() {
+    shared::as_the_program(all);
+}
+
+fn all() {
     let mut criterion = Criterion::default().configure_from_args();
     let (_dir, model) = shared::gpt2(12, 12, VOCAB);
     trace(&mut criterion, model.as_ref());
