@@ -23,8 +23,7 @@ fn ids() -> Vec<u32> {
 /// One run that keeps what the views need, or nothing but the last logits.
 fn pass(model: &dyn Model, traced: bool) -> Trace {
     let spec = if traced { CaptureSpec::views() } else { CaptureSpec::sites(&[Site::Logits]) };
-    let request = RunRequest { ids: Some(ids()), logits: Some(LogitRows::Last), ..RunRequest::default() };
-    run(model, None, &request, &spec, &Ctx::default()).expect("the run works")
+    shared::traced(model, TOKENS, &spec)
 }
 
 fn trace(c: &mut Criterion, model: &dyn Model) {

@@ -3,7 +3,7 @@
 mod product;
 mod weights;
 
-pub(crate) use product::{ALONE, Matrix, SOME, TURNED_VALUES, gemm, is_little, share, turn};
+pub(crate) use product::{ALONE, Matrix, SOME, gemm, is_little, share, turn};
 pub(crate) use weights::{Scores, cap, exp, tanh};
 
 use candle_core::Device;
@@ -108,7 +108,12 @@ pub(crate) const PARALLEL: usize = 1 << 17;
 pub(crate) fn collect<I: Iterator<Item = f32>>(n: usize, len: usize, f: impl Fn(usize) -> I + Sync) -> Vec<f32> {
     let mut out = Vec::with_capacity(n);
     let part = |(i, part): (usize, &mut [MaybeUninit<f32>])| {
-        let written = vectorised(|| part.iter_mut().zip(f(i)).map(|(place, value)| place.write(value)).count());
+        let written = vectorised(|| {
+            part.iter_mut().zip(f(i)).fold(0, |written, (place, value)| {
+                place.write(value);
+                written + 1
+            })
+        });
         assert_eq!(written, part.len(), "values of a part");
     };
     let places = &mut out.spare_capacity_mut()[..n];

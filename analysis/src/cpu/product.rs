@@ -83,9 +83,6 @@ fn turn_some<const N: usize>(x: &[f32], row: usize, width: usize, out: &mut [f32
 /// Columns and rows of a factor that a thread turns at a time: as many as stay in the cache until they are multiplied.
 const PANEL: [usize; 2] = [128, 1024];
 
-/// Values that a thread keeps for that.
-pub(crate) const TURNED_VALUES: usize = PANEL[0] * PANEL[1];
-
 thread_local! {
     /// A place for a panel of a factor, kept from product to product.
     static TURNED: RefCell<Vec<f32>> = RefCell::default();

@@ -134,10 +134,10 @@ fn working(t: &TowerInfo, n: usize, layers: usize, spec: &CaptureSpec) -> u64 {
     let behind_attention = [Site::Pattern, Site::Z, Site::AttnOut, Site::ResidMid];
     let after_mlp = later(t, n, layers, spec, &behind_mlp);
     let after = after_mlp + later(t, n, layers, spec, &behind_attention);
-    // The stream, what the norm made of it, queries, keys and values with what was before they were turned, and what
-    // attention gives, in two orders; and scores of each thread.
+    // The stream, what the norm made of it, queries, keys and values with what was before they were turned, keys by
+    // component, and what attention gives, in two orders; and scores of each thread.
     let scores = rayon::current_num_threads() * (128 * n).min(1 << 21);
-    let attention = n * (2 * d + 3 * q + 2 * kv) + scores;
+    let attention = n * (2 * d + 3 * q + 3 * kv) + scores;
     // Scores and the shares that they become, where somebody looks at them.
     let looked_at = spec.keeps(Site::Pattern, layers.saturating_sub(1));
     let map = if looked_at { n * (2 * d + q + 2 * kv) + 2 * t.n_heads * n * n } else { 0 };

@@ -2,8 +2,7 @@
 //! rayon's threads, and look at the cancel flag often enough that a stop takes effect within a fraction of a second.
 
 pub(super) use crate::cpu::{
-    ALONE, Matrix, PARALLEL, SOME, Scores, TURNED_VALUES, collect, exp, gemm, is_here, is_little, share, sum, tanh,
-    turn, vectorised,
+    ALONE, Matrix, PARALLEL, SOME, Scores, collect, exp, gemm, is_here, is_little, share, sum, tanh, turn, vectorised,
 };
 use crate::ctx::Ctx;
 use crate::{Error, Result};
@@ -110,14 +109,14 @@ pub(super) fn parts(x: &mut [f32], ctx: &Ctx, f: impl Fn(&mut [f32]) + Sync) {
 /// Applies a function of this name, which is always inlined, to every value in place.
 macro_rules! map_wide {
     ($x:expr, $ctx:expr, $f:path) => {{
-        crate::cpu::wide! {
+        $crate::cpu::wide! {
             fn all<'a>(x: &'a mut [f32]) {
                 for x in x.iter_mut() {
                     *x = $f(*x);
                 }
             }
         }
-        cpu::parts($x, $ctx, |part| all(part))
+        $crate::model::blocks::cpu::parts($x, $ctx, |part| all(part))
     }};
 }
 pub(super) use map_wide;

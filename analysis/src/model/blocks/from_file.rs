@@ -47,12 +47,12 @@ fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     out
 }
 
-/// Bytes of all scratch for `n` rows and maps between `d` and `wide` values: of each thread a panel, what of it is
-/// turned, and its part of the result.
+/// Bytes of all scratch for `n` rows and maps between `d` and `wide` values: of each thread a panel and its part of the
+/// result. What of a panel is turned is no more than products in memory turn.
 pub fn scratch_bytes(n: usize, d: usize, wide: usize) -> u64 {
     let of = |columns: usize, all: usize| {
         let rows = panel_rows(n.max(1), columns, all);
-        4 * (rows * columns + n * rows + cpu::TURNED_VALUES)
+        4 * (rows * columns + n * rows)
     };
     (rayon::current_num_threads() * of(d, wide).max(of(wide, d))) as u64
 }
